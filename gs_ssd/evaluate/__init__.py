@@ -1,0 +1,1 @@
+"""Floor 3: the judge, picture statistics and the asset benchmark."""

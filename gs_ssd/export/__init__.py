@@ -1,0 +1,1 @@
+"""Floor 3: splat files, videos and meshes."""

@@ -1,0 +1,1 @@
+"""Floor 2: Gaussians and cameras in, pictures out."""
