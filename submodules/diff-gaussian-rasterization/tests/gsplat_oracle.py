@@ -29,6 +29,8 @@ class Oracle(NamedTuple):
     depth: Tensor  # [H,W]
     doubtful: Tensor  # [H,W] bool
     flip: Tensor  # [H,W]
+    tied: Tensor  # [H,W] bool, the doubtful ones that only a depth tie makes so
+    ties: int  # pairs of splats that are tied; each marks all the pixels where one follows the other
 
 
 def _exclusive_product(factors: Tensor, ray_indices: Tensor, n_rays: int) -> Tensor:
@@ -59,6 +61,8 @@ class _Pairs(NamedTuple):
     pixel: Tensor
     doubtful: Tensor
     flip: Tensor
+    tied: Tensor
+    ties: int
 
 
 @torch.no_grad()
@@ -88,9 +92,10 @@ def _pairs(means2d: Tensor, conics: Tensor, opacities: Tensor, depths: Tensor, v
     close = same & ((z[1:] - z[:-1]) < TIE * z[1:])
     swap = before[pixel[:-1], splat[:-1]] * alpha[pixel[:-1], splat[:-1]] * alpha[pixel[1:], splat[1:]] * 2 * size.max()
     tie.index_add_(0, pixel[:-1], close * swap)
-    doubtful = near_threshold.any(dim=-1) | near_stop.any(dim=-1) | (tie > 0)
-    shape = (scene.height, scene.width)
-    return _Pairs(order[splat], pixel, doubtful.reshape(shape), (flip + tie).reshape(shape))
+    near = near_threshold.any(dim=-1) | near_stop.any(dim=-1)
+    ties = torch.unique(splat[:-1][close] * len(order) + splat[1:][close]).numel()
+    maps = (part.reshape(scene.height, scene.width) for part in (near | (tie > 0), flip + tie, ~near & (tie > 0)))
+    return _Pairs(order[splat], pixel, *maps, ties)
 
 
 def render_view(scene: Scene, leaves: dict[str, Tensor], view: int) -> Oracle:
@@ -126,4 +131,4 @@ def render_view(scene: Scene, leaves: dict[str, Tensor], view: int) -> Oracle:
     )  # fmt: skip
     image, alpha = image[0].permute(2, 0, 1), alpha[0, ..., 0]
     rgb = image[:3] + (1 - alpha) * scene.background[view][:, None, None]
-    return Oracle(rgb, alpha, image[3], pairs.doubtful, pairs.flip)
+    return Oracle(rgb, alpha, image[3], pairs.doubtful, pairs.flip, pairs.tied, pairs.ties)
