@@ -84,7 +84,9 @@ def check_size(width: object, height: object) -> None:
 
 def check_splats(splats: Splats, options: Options, names: dict[str, str] | None = None) -> None:
     """Shapes, dtypes, devices and exclusive choices of the splats. `names` maps our names to those of the caller's API."""
-    said = {field: field for field in ("means", "opacities", "quats_wxyz", "scales", "cov3d", "colors", "sh")} | (names or {})
+    said = {field: field for field in ("means", "opacities", "quats_wxyz", "scales", "cov3d", "colors", "sh")} | (
+        names or {}
+    )
     means = check_tensor(said["means"], splats.means, ("N", 3))
     count = means.shape[0]
     check_tensor(said["opacities"], splats.opacities, (count,), means)
