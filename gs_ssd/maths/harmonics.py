@@ -79,31 +79,3 @@ def rgb_to_dc(rgb: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
 def dc_to_rgb(dc: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
     """Colour of a degree-0 coefficient, not clamped."""
     return dc * C0 + 0.5
-
-
-def band_rotation(rotation: Float[Tensor, "3 3"], degree: int) -> Float[Tensor, "m m"]:
-    """The matrix D of one band (m = 2 degree + 1) with sum_k (D c)_k Y_k(R d) = sum_k c_k Y_k(d) for all d.
-
-    Found by least squares on more directions than bases: a band is closed under rotation, so the fit is exact.
-    """
-    exact = rotation.to(torch.float64)
-    index = torch.arange(4 * num_bases(degree), dtype=torch.float64, device=rotation.device) + 0.5
-    height = 1 - 2 * index / len(index)
-    angle = math.pi * (1 + math.sqrt(5.0)) * index
-    ring = (1 - height * height).sqrt()
-    directions = torch.stack([ring * angle.cos(), ring * angle.sin(), height], dim=-1)
-    band = slice(degree * degree, (degree + 1) ** 2)
-    turned = basis(directions @ exact.T, degree)[:, band]
-    return torch.linalg.lstsq(turned, basis(directions, degree)[:, band]).solution.to(rotation.dtype)
-
-
-def rotate(sh_rest: Float[Tensor, "*batch k 3"], rotation: Float[Tensor, "3 3"]) -> Float[Tensor, "*batch k 3"]:
-    """Coefficients of the bands 1.. (K - 1 of them, without DC) after the scene is turned by `rotation`."""
-    degree = math.isqrt(sh_rest.shape[-2] + 1) - 1
-    if num_bases(degree) != sh_rest.shape[-2] + 1:
-        raise ValueError(f"sh_rest has {sh_rest.shape[-2]} bases; it must be one of 0, 3, 8, 15")
-    turned = [
-        torch.einsum("ij,...jc->...ic", band_rotation(rotation.to(sh_rest), l), sh_rest[..., l * l - 1 : (l + 1) ** 2 - 1, :])
-        for l in range(1, degree + 1)  # noqa: E741 (the letter of the field)
-    ]
-    return torch.cat(turned, dim=-2) if turned else sh_rest.clone()

@@ -17,50 +17,6 @@ def quat_to_matrix(quats_wxyz: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*bat
     return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
 
 
-def matrix_to_quat(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 4"]:
-    """Unit quaternions (w, x, y, z) of rotation matrices (determinant +1), with w >= 0.
-
-    Each of the four components can be recovered from the diagonal; the largest of them divides the rest,
-    so no rotation (half turns included) divides by a small number.
-    """
-    m00, m11, m22 = rotation[..., 0, 0], rotation[..., 1, 1], rotation[..., 2, 2]
-    wx = rotation[..., 2, 1] - rotation[..., 1, 2]
-    wy = rotation[..., 0, 2] - rotation[..., 2, 0]
-    wz = rotation[..., 1, 0] - rotation[..., 0, 1]
-    xy = rotation[..., 0, 1] + rotation[..., 1, 0]
-    xz = rotation[..., 0, 2] + rotation[..., 2, 0]
-    yz = rotation[..., 1, 2] + rotation[..., 2, 1]
-    # Row i is 4 q_i (q_w, q_x, q_y, q_z); any row with q_i != 0 is the quaternion up to a factor.
-    candidates = torch.stack(
-        [
-            torch.stack([1 + m00 + m11 + m22, wx, wy, wz], dim=-1),
-            torch.stack([wx, 1 + m00 - m11 - m22, xy, xz], dim=-1),
-            torch.stack([wy, xy, 1 - m00 + m11 - m22, yz], dim=-1),
-            torch.stack([wz, xz, yz, 1 - m00 - m11 + m22], dim=-1),
-        ],
-        dim=-2,
-    )
-    best = candidates.diagonal(dim1=-2, dim2=-1).argmax(dim=-1)
-    index = best[..., None, None].expand(*best.shape, 1, 4)
-    quat = functional.normalize(candidates.gather(-2, index).squeeze(-2), dim=-1)
-    return torch.where(quat[..., :1] < 0, -quat, quat)
-
-
-def quat_multiply(a_wxyz: Float[Tensor, "*batch 4"], b_wxyz: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 4"]:
-    """Hamilton product: the rotation b, then the rotation a."""
-    aw, ax, ay, az = a_wxyz.unbind(-1)
-    bw, bx, by, bz = b_wxyz.unbind(-1)
-    return torch.stack(
-        [
-            aw * bw - ax * bx - ay * by - az * bz,
-            aw * bx + ax * bw + ay * bz - az * by,
-            aw * by - ax * bz + ay * bw + az * bx,
-            aw * bz + ax * by - ay * bx + az * bw,
-        ],
-        dim=-1,
-    )
-
-
 def look_at(
     eye: Float[Tensor, "*batch 3"], target: Float[Tensor, "*batch 3"], up: Float[Tensor, "*batch 3"]
 ) -> Float[Tensor, "*batch 4 4"]:
