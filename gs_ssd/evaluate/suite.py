@@ -90,7 +90,8 @@ def parse_suite(name: str, text: str) -> Suite:
     try:
         raw: dict[str, Any] = json.loads(text)
         entries = tuple(Entry(**entry) for entry in raw.pop("prompts"))
-        turntable = Turntable(raw.pop("views", 16), tuple(raw.pop("elevations_deg", (0.0, 15.0, 30.0))))
+        elevations = tuple(float(e) for e in raw.pop("elevations_deg", Turntable.elevations_deg))
+        turntable = Turntable(raw.pop("views", Turntable.views), elevations)
         suite = Suite(
             name=name,
             about=raw.pop("about", ""),
