@@ -1,0 +1,1 @@
+"""Floor 7: the subcommands of `gs-ssd`: parse, call, report."""
