@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from gs_ssd.densify.policy import DensifyConfig
 from gs_ssd.errors import UserError
 from gs_ssd.files import atomic_path
-from gs_ssd.guidance.distill import DistillConfig
+from gs_ssd.guidance.distill import DistillationConfig
 from gs_ssd.prior import PriorConfig
 from gs_ssd.render.augment import AugmentConfig
 from gs_ssd.render.regularizers import RegularizeConfig
@@ -58,7 +58,7 @@ class ExperimentConfig:
     max_bad_steps: int = 20
     """Steps in a row whose gradient is not finite before the run gives up; each one is skipped and counted."""
     prior: PriorConfig = PriorConfig()
-    guidance: DistillConfig = DistillConfig()
+    guidance: DistillationConfig = DistillationConfig()
     initialize: InitializeConfig = InitializeConfig()
     viewpoints: ViewpointConfig = ViewpointConfig()
     augment: AugmentConfig = AugmentConfig()

@@ -41,7 +41,7 @@ class Recorder:
             unit="step",
             mininterval=30.0 if quiet else 0.1,
             ncols=110 if quiet else None,
-            bar_format="{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}] {postfix}",
+            bar_format="{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]",
         )
         self.board = _tensorboard(folder) if tensorboard else None
 

@@ -120,7 +120,7 @@ class Trainer:
         optimizers.set_learning_rates(patient.optimizer, config.optimizer, progress)
 
         cameras = viewpoints.sample(self.viewpoints, step, generator)
-        azimuth, polar = cameras.azimuth_rad.tolist(), cameras.polar_rad.tolist()
+        azimuth, polar = cameras.azimuth_rad, cameras.polar_rad  # the prompts need them on the host
         cameras = cameras.to(self.device)
         background = augment.backgrounds(config.augment, len(cameras), generator).to(self.device)
         scales = augment.noisy_scales(patient.gaussians.scales, config.augment, generator)
@@ -219,7 +219,7 @@ class Trainer:
             self.gaussians,
             self.patient.optimizer,
             self.patient.statistics,
-            {"bad_steps": self.bad_steps, "guidance": self.distillation.state_dict()},
+            {"bad_steps": self.bad_steps},
         )
         return checkpoints.save(state, self.folder / "checkpoints", keep=self.config.output.keep_checkpoints)
 
@@ -232,7 +232,6 @@ class Trainer:
         self.patient = surgery.Patient(gaussians, optimizer, statistics)
         self.next_step = state.step
         self.bad_steps = state.extra["bad_steps"]
-        self.distillation.load_state_dict(state.extra["guidance"])
         before = configs.from_mapping(state.config, "the checkpoint")
         for key, (old, new) in configs.differences(before, self.config).items():
             log.warning("resuming with %s=%s (it was %s): the numbers are not those of one uninterrupted run", key, new, old)
