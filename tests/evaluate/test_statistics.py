@@ -30,7 +30,7 @@ def soft_disc(radius: float, scale: float) -> torch.Tensor:
 
 @pytest.mark.parametrize("scale", [1.0, 3.0, 8.0])
 def test_edge_width_of_a_gaussian_edge_is_2_56_scales(scale):
-    assert edge_width(soft_disc(80, scale)) == pytest.approx(2 * 1.28155 * scale, rel=0.05, abs=0.15)
+    assert 0 <= edge_width(soft_disc(80, scale)) - 2 * 1.28155 * scale < 0.25
 
 
 def test_edge_width_of_a_slanted_ramp_does_not_depend_on_its_direction():
