@@ -195,7 +195,7 @@ def _parse_override(text: str) -> dict[str, Any]:
 
 
 def _merge(base: omegaconf.DictConfig, values: Mapping[str, Any], source: str) -> omegaconf.DictConfig:
-    """Merge leaf by leaf, so that whatever is wrong is named by its full key."""
+    """`base` with the given leaves; whatever is wrong is named by its full key."""
     known = dict(leaves(OmegaConf.to_container(base)))
     sections = {key.rsplit(".", depth)[0] for key in known for depth in range(1, key.count(".") + 1)}
     for key, value in leaves(values):
@@ -205,18 +205,25 @@ def _merge(base: omegaconf.DictConfig, values: Mapping[str, Any], source: str) -
             raise UserError(f"{source}: there is no key {key!r}{_nearest_key(key, known)}")
         if isinstance(value, str) and (value == "???" or "${" in value):
             raise UserError(f"{source}: {key} holds {value!r}, which a config cannot hold; write the value itself")
-        try:
+    try:
+        return _typed(OmegaConf.merge(base, dict(values)))
+    except omegaconf.errors.OmegaConfBaseException:
+        for key, value in leaves(values):  # one by one, to find which
             update: Any = value
             for part in reversed(key.split(".")):
                 update = {part: update}
-            merged = OmegaConf.merge(base, update)
-        except omegaconf.errors.OmegaConfBaseException as error:
-            reason = str(error).splitlines()[0]
-            where = "" if source.startswith(f"{key}=") else f"{source}: "
-            raise UserError(f"{where}{key}={value!r} does not fit ({reason})") from error
-        assert isinstance(merged, omegaconf.DictConfig)
-        base = merged
-    return base
+            try:
+                OmegaConf.merge(base, update)
+            except omegaconf.errors.OmegaConfBaseException as error:
+                reason = str(error).splitlines()[0]
+                where = "" if source.startswith(f"{key}=") else f"{source}: "
+                raise UserError(f"{where}{key}={value!r} does not fit ({reason})") from error
+        raise
+
+
+def _typed(merged: Any) -> omegaconf.DictConfig:
+    assert isinstance(merged, omegaconf.DictConfig)
+    return merged
 
 
 def _build(hint: Any, value: Any, key: str) -> Any:
