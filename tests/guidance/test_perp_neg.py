@@ -13,7 +13,9 @@ CHECKS = {0: (0, -2), 45: (-0.736, -0.0135), 89: (-1.96, 0), 90: (-2, 0), 135: (
 @pytest.mark.parametrize(("degrees", "weights"), CHECKS.items())
 def test_lucid_dreamers_weights(degrees, weights):
     for sign in (1, -1):
-        assert view_weights(sign * math.radians(degrees)) == pytest.approx(weights, rel=6e-3, abs=1e-12)  # printed to 2-3 digits
+        assert view_weights(sign * math.radians(degrees)) == pytest.approx(
+            weights, rel=6e-3, abs=1e-12
+        )  # printed to 2-3 digits
 
 
 def test_weights_do_not_care_how_often_one_turns():

@@ -1,5 +1,7 @@
 """The variance-preserving diffusion: known values, inverses, and DDIM on a flow that has a closed form."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given
@@ -54,7 +56,7 @@ def _invert(steps: int) -> torch.Tensor:
 
     exact = abar[900].sqrt() * mu + (x - abar[0].sqrt() * mu) / std(0) * std(900)
     path = torch.linspace(0, 900, steps + 1).round().long()
-    for a, b in zip(path, path[1:], strict=False):
+    for a, b in pairwise(path):
         eps = (1 - abar[a]).sqrt() * (x - abar[a].sqrt() * mu) / std(a) ** 2
         x = d.ddim_step(x, eps, abar[a], abar[b])
     return (x - exact).abs().max()
@@ -62,7 +64,7 @@ def _invert(steps: int) -> torch.Tensor:
 
 def test_ddim_inversion_converges_to_the_probability_flow():
     errors = [_invert(steps) for steps in (5, 20, 80, 320)]
-    assert all(later < 0.4 * earlier for earlier, later in zip(errors, errors[1:], strict=False))
+    assert all(later < 0.4 * earlier for earlier, later in pairwise(errors))
     assert errors[-1] < 0.03
 
 
@@ -83,5 +85,8 @@ def test_weightings_at_known_timesteps(name, values):
 
 
 def test_normal_draws_the_same_numbers_for_every_dtype():
-    draws = [d.normal((5,), torch.Generator().manual_seed(3), torch.empty(0, dtype=t)) for t in (torch.float32, torch.float64)]
+    draws = [
+        d.normal((5,), torch.Generator().manual_seed(3), torch.empty(0, dtype=t))
+        for t in (torch.float32, torch.float64)
+    ]
     torch.testing.assert_close(draws[0].double(), draws[1])
