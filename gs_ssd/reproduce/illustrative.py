@@ -68,8 +68,8 @@ class Descent:
     t_end: int = 980  # the upper bound of t falls linearly to this over the first 80 % of the steps
 
 
-OWN = Mixture((0, -0.1), (-0.75, 0), (0.75, 0), (0.2, 0.1), 0.3, (-0.3, -1))
-RECALLED = Mixture((0, 0), (1, 1), (2, 1), (0.1, 0.05), 0.2, (0, 0))
+OWN = Mixture((0.0, -0.1), (-0.75, 0.0), (0.75, 0.0), (0.2, 0.1), 0.3, (-0.3, -1.0))
+RECALLED = Mixture((0.0, 0.0), (1.0, 1.0), (2.0, 1.0), (0.1, 0.05), 0.2, (0.0, 0.0))
 SIZES: dict[SizeName, dict[str, Any]] = {
     "tiny": {"draws": 64, "ring": 2, "map_M": (200,), "map_offsets": (-0.1,), "map_starts": 2, "map_draws": 64},
     "small": {
@@ -141,7 +141,7 @@ def map_of_claims(sizes: dict[str, Any]) -> list[tuple[str, str, float, int, flo
     for schedule, weighting, offset in itertools.product(
         SCHEDULES, ("uniform", "sigma", "sigma2"), sizes["map_offsets"]
     ):
-        mixture = dataclasses.replace(OWN, singular=(0, offset))
+        mixture = dataclasses.replace(OWN, singular=(0.0, offset))
         how = [Descent(weighting, schedule, M, steps=500, lr=0.015, draws=sizes["map_draws"]) for M in sizes["map_M"]]
         ends = descend(mixture, rule_starts(mixture, sizes["map_starts"]), how, "ssd")[:, -1]
         shares = (relative_density(mixture, ends) > 0.5).double().mean(dim=1)

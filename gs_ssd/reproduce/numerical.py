@@ -117,8 +117,8 @@ def run(context: Context) -> Report:
     return Report(
         TITLE,
         f"{len(size['prompts'])} prompts x {size['views']} true renderings of the bundled world, {size['noises']}"
-        f" noises for each of {len(size['ts'])} timesteps, prior `{context.prior}`. The paper took renderings of SDS-made"
-        " assets; true renderings stand in for them here.",
+        f" noises for each of {len(size['ts'])} timesteps, prior `{context.prior}`. The paper took SDS-made"
+        " assets; true renderings stand in for their renderings here.",
         claims(results),
         (
             (

@@ -29,7 +29,7 @@ def test_in_the_recalled_setting_the_literal_algorithm_escapes_and_the_mended_on
     assert report.holds("Recalled setting, no norm match, annealed t: SSD ends")
 
 
-def test_runs_that_differ_in_M_do_not_mix():
+def test_runs_that_differ_in_the_threshold_do_not_mix():
     """A batch of descents gives what each gives alone: M = 0 is CSD to the last digit."""
     starts = rule_starts(OWN, 1)
     how = [Descent(M=M, steps=20, draws=16) for M in (0, 300)]
