@@ -91,9 +91,7 @@ def csd(*, h: Latents, **_: object) -> Latents:
     return h
 
 
-def nfsd(
-    *, eps_uncond: Latents, eps_neg: Latents, h: Latents, t: Timesteps, cfg_scale: float, **_: object
-) -> Latents:
+def nfsd(*, eps_uncond: Latents, eps_neg: Latents, h: Latents, t: Timesteps, cfg_scale: float, **_: object) -> Latents:
     """Noise-Free Score Distillation (Katzir et al. 2023, arXiv 2310.17590): E = s h + delta_D.
 
         delta_D = eps_null                for t < 200 (the denoiser's answer is then mostly what is off-manifold)
@@ -182,7 +180,7 @@ SETTINGS: dict[str, Setting] = {
 
 
 def optimal_coefficient(eps_pos: Float[Tensor, "s b c h w"], eps: Float[Tensor, "s b c h w"]) -> Float[Tensor, " b"]:
-    """c(x, t) = tr Cov(eps_pos, eps) / d, SSD eq. (7), by Monte Carlo over the first axis (S draws of eps, unbiased)."""
+    """c(x, t) = tr Cov(eps_pos, eps) / d, SSD eq. (7), by Monte Carlo over the S draws of the first axis (unbiased)."""
     centred = eps_pos - eps_pos.mean(dim=0)
     covariance = (centred * (eps - eps.mean(dim=0))).sum(dim=(0, 2, 3, 4)) / (eps.shape[0] - 1)
     return covariance / eps[0, 0].numel()

@@ -22,7 +22,7 @@ class PriorConfig:
     revision: str | None = None
     """Branch, tag or commit of a hub id."""
     base: str | None = None
-    """For a single file: pipeline folder or hub id with the matching configs (needed for SD 2.x, whose ids are gone)."""
+    """For a single file: pipeline folder or hub id with the matching configs (needed for SD 2.x)."""
     prediction: str | None = None
     """"epsilon" or "v_prediction", where the model's own scheduler config is wrong or absent."""
     dtype: str | None = None
@@ -66,5 +66,7 @@ def load(config: PriorConfig, device: torch.device | str) -> DiffusionPrior:
     try:
         from gs_ssd.prior.stable_diffusion import StableDiffusionPrior
     except ImportError as error:
-        raise UserError(f"prior.model={config.model} needs diffusers and transformers: pip install 'gs-ssd[diffusion]' ({error})") from error
+        raise UserError(
+            f"prior.model={config.model} needs diffusers and transformers ({error}): pip install diffusers transformers"
+        ) from error
     return StableDiffusionPrior(config, device)

@@ -11,9 +11,9 @@ embeddings linearly is mixing the two distributions. It needs no weights on disk
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from gs_ssd.maths.diffusion import alpha_sigma, scaled_linear_schedule
 
@@ -49,6 +49,7 @@ class AnalyticPrior:
         self.image_size = means.shape[-1] * pool
         schedule = scaled_linear_schedule() if alphas_cumprod is None else alphas_cumprod
         self.alphas_cumprod = schedule.to(means)
+        self.uses_depth = False
         self.metadata: dict[str, Any] = {}
 
     @classmethod
@@ -79,22 +80,33 @@ class AnalyticPrior:
             rows.append(row / row.sum())
         return torch.stack(rows)[:, None, :]
 
+    def overflow(self, prompt: str) -> str:  # noqa: ARG002 -- reads prompts of any length
+        """Nothing is ever cut."""
+        return ""
+
+    def release_text_encoder(self) -> None:
+        """There is none."""
+
     def encode(
         self,
         rgb: Float[Tensor, "b 3 H W"],
         generator: torch.Generator | None = None,  # noqa: ARG002 -- the encoder is a plain linear map
     ) -> Float[Tensor, "b 3 h w"]:
         """Average pooling of 2 rgb - 1."""
-        return F.adaptive_avg_pool2d(2 * rgb.to(self.dtype) - 1, self.means.shape[-2:])
+        return adaptive_avg_pool2d(2 * rgb.to(self.dtype) - 1, self.means.shape[-2:])
 
     @torch.no_grad()
     def decode(self, latents: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 H W"]:
         """Nearest-neighbour enlargement of the latents."""
-        return F.interpolate((latents.float() + 1) / 2, size=(self.image_size, self.image_size)).clamp(0, 1)
+        return interpolate((latents.float() + 1) / 2, size=(self.image_size, self.image_size)).clamp(0, 1)
 
     @torch.no_grad()
     def predict_noise(
-        self, x_t: Float[Tensor, "b c h w"], t: Int[Tensor, " b"], embeddings: Float[Tensor, "b 1 k"], **_: Tensor
+        self,
+        x_t: Float[Tensor, "b c h w"],
+        t: Int[Tensor, " b"],
+        embeddings: Float[Tensor, "b 1 k"],
+        depth: Tensor | None = None,  # noqa: ARG002 -- pictures are all it knows
     ) -> Float[Tensor, "b c h w"]:
         """The exact eps(x_t, t, y); its reductions over pixels keep the dtype of the means (use float64 in proofs)."""
         x = x_t.to(self.dtype)

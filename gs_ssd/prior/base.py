@@ -22,11 +22,21 @@ class DiffusionPrior(Protocol):
     device: torch.device
     dtype: torch.dtype
     """Of the noise prediction; latents above the door are float32 (or float64)."""
+    uses_depth: bool
+    """Whether `predict_noise` wants the rendered depth (a depth ControlNet is loaded)."""
     metadata: dict[str, Any]
     """What the model says of itself (`gs_ssd.json`): kinds, colors, views, recipe, ... Empty for Stable Diffusion."""
 
     def embed(self, prompts: list[str]) -> Float[Tensor, "p l d"]:
         """Text embeddings of the prompts; may be mixed linearly."""
+        ...
+
+    def overflow(self, prompt: str) -> str:
+        """The end of the prompt that the text encoder cannot read; empty where all of it fits."""
+        ...
+
+    def release_text_encoder(self) -> None:
+        """Free what only `embed` and `overflow` need."""
         ...
 
     def encode(
@@ -40,7 +50,11 @@ class DiffusionPrior(Protocol):
         ...
 
     def predict_noise(
-        self, x_t: Float[Tensor, "b c h w"], t: Int[Tensor, " b"], embeddings: Float[Tensor, "b l d"], **control: Tensor
+        self,
+        x_t: Float[Tensor, "b c h w"],
+        t: Int[Tensor, " b"],
+        embeddings: Float[Tensor, "b l d"],
+        depth: Float[Tensor, "b 1 H W"] | None = None,
     ) -> Float[Tensor, "b c h w"]:
-        """eps(x_t, t, y), without gradient, in the dtype of `x_t`. `control`: extra inputs that a model may offer."""
+        """eps(x_t, t, y), without gradient, in the dtype of `x_t`. `depth`: 0 far .. 1 near, only if `uses_depth`."""
         ...

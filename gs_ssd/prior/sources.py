@@ -33,7 +33,8 @@ def locate(model: str, *, revision: str | None = None, offline: bool = False, ha
         if path.is_dir() and not (path / "model_index.json").is_file():
             raise UserError(f"prior.model: {path} is not a diffusers pipeline folder (it has no model_index.json)")
         return path
-    if model not in SHORT_NAMES and (model.count("/") != 1 or model.startswith((".", "/", "~")) or path.suffix == ".safetensors"):
+    looks_like_path = model.count("/") != 1 or model.startswith((".", "/", "~")) or path.suffix == ".safetensors"
+    if looks_like_path and model not in SHORT_NAMES:
         names = ", ".join(["bundled", "analytic", *SHORT_NAMES])
         raise UserError(f"prior.model: nothing at {model!r}; name an existing folder or .safetensors file, a hub id "
                         f"(owner/name), or one of {names}")  # fmt: skip
@@ -72,7 +73,7 @@ def fetch(repository: str, *, revision: str | None = None, offline: bool = False
 
 
 def weight_variant(folder: Path, half: bool) -> str | None:
-    """"fp16" where the folder's half precision files are the wanted or the only ones."""
+    """ "fp16" where the folder's half precision files are the wanted or the only ones."""
     names = [file.name for file in folder.glob("*.safetensors")]
     halves = [name for name in names if ".fp16." in name]
     return "fp16" if halves and (half or len(halves) == len(names)) else None

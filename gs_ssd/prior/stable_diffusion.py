@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from diffusers import (
     AutoencoderKL,
     AutoencoderTiny,
@@ -24,6 +23,7 @@ from diffusers import (
 from jaxtyping import Float, Int
 from safetensors import SafetensorError
 from torch import Tensor
+from torch.nn.functional import interpolate
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from gs_ssd.errors import UserError
@@ -48,8 +48,10 @@ class StableDiffusionPrior:
         self.device = torch.device(device)
         self.dtype = _dtype(config.dtype, self.device)
         half = self.dtype != torch.float32
-        path = BUNDLED if config.model == "bundled" else locate(
-            config.model, revision=config.revision, offline=config.offline, half=half
+        path = (
+            BUNDLED
+            if config.model == "bundled"
+            else locate(config.model, revision=config.revision, offline=config.offline, half=half)
         )
         pipe = _load_single_file(path, config) if path.is_file() else _load_folder(path, half)
         _load_additions(pipe, config)
@@ -65,6 +67,7 @@ class StableDiffusionPrior:
         self.unet = self._place(pipe.unet)
         self.vae = self._place_vae(pipe.vae)
         self.controlnet = self._load_controlnet()
+        self.uses_depth = self.controlnet is not None
         self.image_size = config.image_size or pipe.unet.config.sample_size * self.vae_factor
         if self.image_size % self.vae_factor:
             raise UserError(f"prior.image_size={self.image_size} must be a multiple of {self.vae_factor}")
@@ -131,7 +134,7 @@ class StableDiffusionPrior:
     ) -> Float[Tensor, "b c h w"]:
         """Latents x scaling factor, float32, with gradient; pictures of another size are resized with antialiasing."""
         if rgb.shape[-2:] != (self.image_size, self.image_size):
-            rgb = F.interpolate(rgb, (self.image_size, self.image_size), mode="bilinear", antialias=True)
+            rgb = interpolate(rgb, (self.image_size, self.image_size), mode="bilinear", antialias=True)
         pictures = (2 * rgb - 1).to(self.vae.dtype)
         if self.vae.device.type == "cuda" and self.config.channels_last:
             pictures = pictures.contiguous(memory_format=torch.channels_last)
@@ -156,9 +159,8 @@ class StableDiffusionPrior:
         t: Int[Tensor, " b"],
         embeddings: Float[Tensor, "b l d"],
         depth: Float[Tensor, "b 1 H W"] | None = None,
-        **_: Tensor,
     ) -> Float[Tensor, "b c h w"]:
-        """One UNet call for the whole batch. `depth` (0 far .. 1 near) drives a depth ControlNet where one is loaded."""
+        """One UNet call for the whole batch. `depth` (0 far .. 1 near) drives a depth ControlNet."""
         x, text = x_t.to(self.dtype), embeddings.to(self.dtype)
         if self.config.channels_last and self.device.type == "cuda":
             x = x.contiguous(memory_format=torch.channels_last)
@@ -166,7 +168,7 @@ class StableDiffusionPrior:
         if self.controlnet is not None:
             if depth is None:
                 raise UserError("prior.controlnet is set, but no depth was passed to the noise prediction")
-            hint = F.interpolate(depth, (self.image_size, self.image_size), mode="bilinear").expand(-1, 3, -1, -1)
+            hint = interpolate(depth, (self.image_size, self.image_size), mode="bilinear").expand(-1, 3, -1, -1)
             down, mid = self.controlnet(
                 x, t, text, hint.to(self.dtype), conditioning_scale=self.config.control_scale, return_dict=False
             )
@@ -194,8 +196,10 @@ def _door(what: str) -> Iterator[None]:
         yield
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{what} cannot be read ({type(error).__name__}: {reason[:300]}); "
-                        "is a file missing, truncated or of another kind of model? Fetch it again") from error  # fmt: skip
+        raise UserError(
+            f"{what} cannot be read ({type(error).__name__}: {reason[:300]}); is a file missing, truncated or of "
+            "another kind of model? Fetch it again"
+        ) from error
 
 
 def _read_metadata(path: Path) -> dict[str, Any]:
@@ -221,14 +225,14 @@ def _load_folder(folder: Path, half: bool) -> StableDiffusionPipeline:
     with _door(f"{folder / 'tokenizer'}"):
         tokenizer = CLIPTokenizer.from_pretrained(str(folder / "tokenizer"), local_files_only=True)
     with _door(f"{folder / 'scheduler'}"):
-        scheduler = DDIMScheduler.from_config(DDIMScheduler.load_config(str(folder / "scheduler"), local_files_only=True))
+        scheduler = DDIMScheduler.from_config(DDIMScheduler.load_config(str(folder / "scheduler")))
     return _pipeline(scheduler=scheduler, tokenizer=tokenizer, **parts)
 
 
 def _load_single_file(file: Path, config: PriorConfig) -> StableDiffusionPipeline:
     """One .safetensors file in the original layout; the configs come from `prior.base` (or diffusers' own guess)."""
     if file.suffix != ".safetensors":
-        raise UserError(f"prior.model: {file} is not a .safetensors file (pickled checkpoints can run code; convert it)")
+        raise UserError(f"prior.model: {file} is not a .safetensors file (pickled ones can run code; convert it)")
     base = None if config.base is None else str(locate(config.base, offline=config.offline))
     with _door(f"prior.model={file} (configs from prior.base={config.base})"):
         pipe = StableDiffusionPipeline.from_single_file(
