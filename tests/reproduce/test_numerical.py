@@ -9,7 +9,7 @@ from gs_ssd.reproduce.numerical import Moments, claims, moments
 SHAPE = (4, 16, 16)
 SIZE = 1024
 VARIANCE = 0.3
-NOISES = 1500
+NOISES = 800
 
 
 @pytest.fixture(scope="module")
