@@ -139,8 +139,5 @@ def recognised(opinion: Opinion, entry: Entry) -> dict[str, float]:
     """Shares of the views in which kind, colour and both are named right."""
     kind = [name == entry.kind for name in opinion.kinds]
     color = [name == entry.color for name in opinion.colors]
-    both = [a and b for a, b in zip(kind, color, strict=True)]
-    return {
-        name: sum(hits) / len(hits)
-        for name, hits in (("kind_share", kind), ("color_share", color), ("both_share", both))
-    }
+    hits = {"kind_share": kind, "color_share": color, "both_share": [a and b for a, b in zip(kind, color, strict=True)]}
+    return {name: sum(views) / len(views) for name, views in hits.items()}
