@@ -94,9 +94,7 @@ def normalise(points: Float[Tensor, "n 3"], radius: float) -> Float[Tensor, "n 3
     return centred * (radius / reach) if reach > 0 else centred
 
 
-def from_points(
-    points: Float[Tensor, "n 3"], rgb: Float[Tensor, "n 3"] | None, config: InitializeConfig
-) -> Gaussians:
+def from_points(points: Float[Tensor, "n 3"], rgb: Float[Tensor, "n 3"] | None, config: InitializeConfig) -> Gaussians:
     """Isotropic, unrotated Gaussians at `points`, coloured `rgb` (0..1) or `config.color`."""
     num = len(points)
     rgb = torch.tensor(config.color).expand(num, 3) if rgb is None else rgb
@@ -133,7 +131,7 @@ def read_points(path: Path) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"] 
         vertex = PlyData.read(str(path))["vertex"].data
         points = _columns(vertex, ("x", "y", "z"))
     except (PlyParseError, KeyError, ValueError, EOFError, OSError, UnicodeDecodeError, MemoryError) as error:
-        raise UserError(f"initialize.file: {path} is not a readable .ply of points ({error}); write it again") from error
+        raise UserError(f"initialize.file: {path} is no readable .ply of points ({error}); write it again") from error
     if len(points) < 4 or not np.isfinite(points).all():
         raise UserError(f"initialize.file: {path} needs at least 4 points, all of them finite; it has {len(points)}")
     if not {"red", "green", "blue"} <= set(vertex.dtype.names):
