@@ -3,11 +3,11 @@
 import dataclasses
 
 import torch
-from diff_gaussian_rasterization import render_views
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from gs_ssd.maths import harmonics
+from gs_ssd.native import native
 from gs_ssd.scene.camera import Cameras
 from gs_ssd.scene.gaussians import Gaussians
 
@@ -52,7 +52,7 @@ def render(
         if degree
         else {"colors": harmonics.dc_to_rgb(gaussians.sh_dc[:, 0]).clamp_min(0.0)}
     )
-    views = render_views(
+    views = native("diff_gaussian_rasterization").render_views(
         gaussians.means,
         gaussians.quats_wxyz,
         gaussians.scales if scales is None else scales,

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gs_ssd.errors import UserError
 from gs_ssd.maths import harmonics
+from gs_ssd.native import native
 from gs_ssd.scene.gaussians import Gaussians
 
 MIN_SQUARED_DISTANCE = 1e-7
@@ -115,9 +116,7 @@ def from_points(
 
 def mean_squared_distance(points: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
     """Mean squared distance to the three nearest neighbours (the quantity of `distCUDA2`)."""
-    import simple_knn
-
-    return simple_knn.mean_squared_distance(points.contiguous(), k=min(3, len(points) - 1))
+    return native("simple_knn").mean_squared_distance(points.contiguous(), k=min(3, len(points) - 1))
 
 
 def read_points(path: Path) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"] | None]:

@@ -1,6 +1,7 @@
 """Floor 1: one Adam with a parameter group per raw tensor, and learning rates as laws of the step."""
 
 import dataclasses
+import math
 
 import torch
 
@@ -9,6 +10,7 @@ from gs_ssd.maths import anneal
 from gs_ssd.scene.gaussians import PARAMETERS, Gaussians
 
 Law = tuple[float, float]
+Knots = tuple[tuple[float, float], ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +28,11 @@ class OptimizerConfig:
     sh_dc: Law = (5e-3, 3e-3)
     sh_rest: Law = (2.5e-4, 2.5e-4)
     betas: tuple[float, float] = (0.9, 0.999)
+    scale_floor: Knots = ()
+    scale_ceiling: Knots = ()
+    """Bounds of every scale (linear, world units) as knots [share of the run, bound]; empty: unbounded."""
+    reach: float | None = None
+    """Means stay within this distance of the origin; `None`: anywhere."""
 
 
 def build(gaussians: Gaussians, config: OptimizerConfig) -> torch.optim.Adam:
@@ -49,3 +56,17 @@ def set_learning_rates(optimizer: torch.optim.Adam, config: OptimizerConfig, pro
     """Write the rates of this moment into the groups."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(config, group["name"], progress)
+
+
+@torch.no_grad()
+def project(gaussians: Gaussians, config: OptimizerConfig, progress: float) -> None:
+    """Bring scales and means back within the bounds of this moment, after the optimizer's step."""
+    if config.scale_floor or config.scale_ceiling:
+        low = anneal.piecewise(progress, config.scale_floor) if config.scale_floor else 0.0
+        high = anneal.piecewise(progress, config.scale_ceiling) if config.scale_ceiling else math.inf
+        if low > high or high <= 0:
+            raise UserError(f"optimizer.scale_floor ({low:g}) exceeds scale_ceiling ({high:g}) at {progress:.0%} of the run")
+        gaussians.log_scales.clamp_(math.log(low) if low > 0 else None, math.log(high) if high < math.inf else None)
+    if config.reach is not None:
+        distance = gaussians.means.norm(dim=-1, keepdim=True)
+        gaussians.means *= (config.reach / distance.clamp_min(1e-12)).clamp_max(1.0)

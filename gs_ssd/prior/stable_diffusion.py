@@ -1,0 +1,263 @@
+"""Floor 1: Stable Diffusion 1.x and 2.x behind `base.DiffusionPrior`: the only file that imports diffusers.
+
+The bundled prior is a folder in the same format and comes through the same code. Noise prediction is epsilon above
+this door; a v-prediction model is converted here, once. Everything is frozen; only `encode` carries a gradient.
+"""
+
+import contextlib
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderTiny,
+    ControlNetModel,
+    DDIMScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
+from jaxtyping import Float, Int
+from safetensors import SafetensorError
+from torch import Tensor
+from torch.nn.functional import interpolate
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from gs_ssd.errors import UserError
+from gs_ssd.maths.diffusion import eps_from_v
+from gs_ssd.prior import BUNDLED, PriorConfig
+from gs_ssd.prior.sources import locate, weight_variant
+
+log = logging.getLogger(__name__)
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+class StableDiffusionPrior:
+    """A frozen StableDiffusionPipeline as a `DiffusionPrior`. Built by `gs_ssd.prior.load`.
+
+    Raises:
+        UserError: see `load`.
+    """
+
+    def __init__(self, config: PriorConfig, device: torch.device | str) -> None:
+        self.config = config
+        self.device = torch.device(device)
+        self.dtype = _dtype(config.dtype, self.device)
+        half = self.dtype != torch.float32
+        path = (
+            BUNDLED
+            if config.model == "bundled"
+            else locate(config.model, revision=config.revision, offline=config.offline, half=half)
+        )
+        pipe = _load_single_file(path, config) if path.is_file() else _load_folder(path, half)
+        _load_additions(pipe, config)
+        self.metadata = _read_metadata(path)
+        self.prediction = config.prediction or pipe.scheduler.config.prediction_type
+        if self.prediction not in ("epsilon", "v_prediction"):
+            raise UserError(f"prior.model={config.model}: prediction type {self.prediction!r} is not supported; "
+                            "set prior.prediction to epsilon or v_prediction")  # fmt: skip
+        self.alphas_cumprod = pipe.scheduler.alphas_cumprod.float().to(self.device)
+        self.tokenizer = pipe.tokenizer
+        self._convert_prompt = pipe.maybe_convert_prompt
+        self.text_encoder = _freeze(pipe.text_encoder, self.device, self.dtype)
+        self.unet = self._place(pipe.unet)
+        self.vae = self._place_vae(pipe.vae)
+        self.controlnet = self._load_controlnet()
+        self.uses_depth = self.controlnet is not None
+        self.image_size = config.image_size or pipe.unet.config.sample_size * self.vae_factor
+        if self.image_size % self.vae_factor:
+            raise UserError(f"prior.image_size={self.image_size} must be a multiple of {self.vae_factor}")
+        if config.compile:
+            self.unet.compile()
+
+    def _place(self, module: torch.nn.Module) -> Any:
+        module = _freeze(module, self.device, self.dtype)
+        if self.config.attention_slicing and hasattr(module, "set_attention_slice"):
+            module.set_attention_slice("auto")
+        if self.config.channels_last and self.device.type == "cuda":
+            module = module.to(memory_format=torch.channels_last)
+        return module
+
+    def _place_vae(self, vae: torch.nn.Module) -> Any:
+        if self.config.tiny_vae:
+            with _door(f"prior.tiny_vae={self.config.tiny_vae}"):
+                vae = AutoencoderTiny.from_pretrained(self.config.tiny_vae, local_files_only=self.config.offline)
+        dtype = self.dtype if self.config.vae_dtype is None else _dtype(self.config.vae_dtype, self.device)
+        vae = self._place(vae).to(dtype)
+        if self.config.sliced_vae:
+            vae.enable_slicing()
+        channels = vae.config.get("block_out_channels") or vae.config.encoder_block_out_channels
+        self.vae_factor = 2 ** (len(channels) - 1)
+        return vae
+
+    def _load_controlnet(self) -> Any:
+        if not self.config.controlnet:
+            return None
+        with _door(f"prior.controlnet={self.config.controlnet}"):
+            return self._place(
+                ControlNetModel.from_pretrained(self.config.controlnet, local_files_only=self.config.offline)
+            )
+
+    @torch.no_grad()
+    def embed(self, prompts: list[str]) -> Float[Tensor, "p l d"]:
+        """Last hidden states of the text encoder, in float32 (so that mixing views loses nothing)."""
+        if self.text_encoder is None:
+            raise RuntimeError("the text encoder was released; embed every prompt before release_text_encoder()")
+        ids = self.tokenizer(
+            [self._convert_prompt(prompt, self.tokenizer) for prompt in prompts],
+            padding="max_length", truncation=True, max_length=self.max_tokens, return_tensors="pt",
+        ).input_ids  # fmt: skip
+        return self.text_encoder(ids.to(self.device))[0].float()
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens of a prompt that the text encoder reads, the two marks at the ends included."""
+        return self.text_encoder.config.max_position_embeddings
+
+    def overflow(self, prompt: str) -> str:
+        """The end of the prompt that the text encoder cannot read; empty where all of it fits."""
+        ids = self.tokenizer(self._convert_prompt(prompt, self.tokenizer), add_special_tokens=False).input_ids
+        return self.tokenizer.decode(ids[self.max_tokens - 2 :])
+
+    def release_text_encoder(self) -> None:
+        """Free the text encoder's memory once all prompts are embedded."""
+        self.text_encoder = None
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def encode(
+        self, rgb: Float[Tensor, "b 3 H W"], generator: torch.Generator | None = None
+    ) -> Float[Tensor, "b c h w"]:
+        """Latents x scaling factor, float32, with gradient; pictures of another size are resized with antialiasing."""
+        if rgb.shape[-2:] != (self.image_size, self.image_size):
+            rgb = interpolate(rgb, (self.image_size, self.image_size), mode="bilinear", antialias=True)
+        pictures = (2 * rgb - 1).to(self.vae.dtype)
+        if self.vae.device.type == "cuda" and self.config.channels_last:
+            pictures = pictures.contiguous(memory_format=torch.channels_last)
+        encoded = self.vae.encode(pictures)
+        if self.config.tiny_vae:
+            latents = encoded.latents
+        else:
+            posterior = encoded.latent_dist
+            latents = posterior.mean if generator is None else posterior.sample(generator)
+        return latents.float() * self.vae.config.scaling_factor
+
+    @torch.no_grad()
+    def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
+        """Pictures in 0..1, float32."""
+        pictures = self.vae.decode((latents / self.vae.config.scaling_factor).to(self.vae.dtype)).sample
+        return ((pictures.float() + 1) / 2).clamp(0, 1)
+
+    @torch.no_grad()
+    def predict_noise(
+        self,
+        x_t: Float[Tensor, "b c h w"],
+        t: Int[Tensor, " b"],
+        embeddings: Float[Tensor, "b l d"],
+        depth: Float[Tensor, "b 1 H W"] | None = None,
+    ) -> Float[Tensor, "b c h w"]:
+        """One UNet call for the whole batch. `depth` (0 far .. 1 near) drives a depth ControlNet."""
+        x, text = x_t.to(self.dtype), embeddings.to(self.dtype)
+        if self.config.channels_last and self.device.type == "cuda":
+            x = x.contiguous(memory_format=torch.channels_last)
+        residuals = {}
+        if self.controlnet is not None:
+            if depth is None:
+                raise UserError("prior.controlnet is set, but no depth was passed to the noise prediction")
+            hint = interpolate(depth, (self.image_size, self.image_size), mode="bilinear").expand(-1, 3, -1, -1)
+            down, mid = self.controlnet(
+                x, t, text, hint.to(self.dtype), conditioning_scale=self.config.control_scale, return_dict=False
+            )
+            residuals = {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
+        output = self.unet(x, t, encoder_hidden_states=text, return_dict=False, **residuals)[0].to(x_t.dtype)
+        return eps_from_v(x_t, output, self.alphas_cumprod[t]) if self.prediction == "v_prediction" else output
+
+
+def _dtype(name: str | None, device: torch.device) -> torch.dtype:
+    if name is None:
+        return torch.float16 if device.type == "cuda" else torch.float32
+    if name not in DTYPES:
+        raise UserError(f"prior.dtype={name!r} is unknown; choose one of {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def _freeze(module: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    return module.requires_grad_(False).eval().to(device=device, dtype=dtype)
+
+
+@contextlib.contextmanager
+def _door(what: str) -> Iterator[None]:
+    """Turn what the libraries raise on bad, absent or truncated files into one `UserError` that names them."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"{what} cannot be read ({type(error).__name__}: {reason[:300]}); is a file missing, truncated or of "
+            "another kind of model? Fetch it again"
+        ) from error
+
+
+def _read_metadata(path: Path) -> dict[str, Any]:
+    card = path / "gs_ssd.json"
+    if not card.is_file():
+        return {}
+    with _door(str(card)):
+        return json.loads(card.read_text(encoding="utf-8"))
+
+
+def _load_folder(folder: Path, half: bool) -> StableDiffusionPipeline:
+    """Component by component, so that nothing unused (safety checker, feature extractor) is asked for."""
+    parts: dict[str, Any] = {}
+    for name, kind in (("unet", UNet2DConditionModel), ("vae", AutoencoderKL), ("text_encoder", CLIPTextModel)):
+        with _door(f"{folder / name}"):
+            variant = weight_variant(folder / name, half)
+            parts[name], info = kind.from_pretrained(
+                str(folder / name), variant=variant, output_loading_info=True, local_files_only=True
+            )
+            missing = [key for key in info["missing_keys"] if "position_ids" not in key]
+            if missing:
+                raise ValueError(f"{len(missing)} tensors are missing, e.g. {missing[0]}")
+    with _door(f"{folder / 'tokenizer'}"):
+        tokenizer = CLIPTokenizer.from_pretrained(str(folder / "tokenizer"), local_files_only=True)
+    with _door(f"{folder / 'scheduler'}"):
+        scheduler = DDIMScheduler.from_config(DDIMScheduler.load_config(str(folder / "scheduler")))
+    return _pipeline(scheduler=scheduler, tokenizer=tokenizer, **parts)
+
+
+def _load_single_file(file: Path, config: PriorConfig) -> StableDiffusionPipeline:
+    """One .safetensors file in the original layout; the configs come from `prior.base` (or diffusers' own guess)."""
+    if file.suffix != ".safetensors":
+        raise UserError(f"prior.model: {file} is not a .safetensors file (pickled ones can run code; convert it)")
+    base = None if config.base is None else str(locate(config.base, offline=config.offline))
+    with _door(f"prior.model={file} (configs from prior.base={config.base})"):
+        pipe = StableDiffusionPipeline.from_single_file(
+            str(file), config=base, local_files_only=config.offline or base is not None, safety_checker=None
+        )
+    scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
+    return _pipeline(
+        scheduler=scheduler, tokenizer=pipe.tokenizer, unet=pipe.unet, vae=pipe.vae, text_encoder=pipe.text_encoder
+    )
+
+
+def _pipeline(**parts: Any) -> StableDiffusionPipeline:
+    return StableDiffusionPipeline(**parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+
+
+def _load_additions(pipe: StableDiffusionPipeline, config: PriorConfig) -> None:
+    """Learned tokens, then LoRA files, fused into the weights: a step costs the same with and without them."""
+    for entry in config.textual_inversion:
+        file, _, token = entry.partition("=")
+        with _door(f"prior.textual_inversion={file}"):
+            pipe.load_textual_inversion(file, token=token or None)
+    for file in config.lora:
+        with _door(f"prior.lora={file}"):
+            if not Path(file).expanduser().exists() and file.count("/") != 1:
+                raise FileNotFoundError("no such file")
+            pipe.load_lora_weights(str(Path(file).expanduser()))
+            pipe.fuse_lora(lora_scale=config.lora_scale)
+            pipe.unload_lora_weights()
