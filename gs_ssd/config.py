@@ -9,6 +9,8 @@ import difflib
 import logging
 import os
 import re
+import types
+import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -73,15 +75,15 @@ class ExperimentConfig:
     """auto (a GPU where there is one), cpu, cuda, cuda:1, ..."""
     max_bad_steps: int = 20
     """Steps in a row whose gradient is not finite before the run gives up; each one is skipped and counted."""
-    prior: PriorConfig = PriorConfig()
-    guidance: DistillationConfig = DistillationConfig()
-    initialize: InitializeConfig = InitializeConfig()
-    viewpoints: ViewpointConfig = ViewpointConfig()
-    augment: AugmentConfig = AugmentConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
-    regularize: RegularizeConfig = RegularizeConfig()
-    densify: DensifyConfig = DensifyConfig()
-    output: OutputConfig = OutputConfig()
+    prior: PriorConfig = dataclasses.field(default_factory=PriorConfig)
+    guidance: DistillationConfig = dataclasses.field(default_factory=DistillationConfig)
+    initialize: InitializeConfig = dataclasses.field(default_factory=InitializeConfig)
+    viewpoints: ViewpointConfig = dataclasses.field(default_factory=ViewpointConfig)
+    augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
+    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    regularize: RegularizeConfig = dataclasses.field(default_factory=RegularizeConfig)
+    densify: DensifyConfig = dataclasses.field(default_factory=DensifyConfig)
+    output: OutputConfig = dataclasses.field(default_factory=OutputConfig)
 
 
 def load(path: str | os.PathLike[str] | None, overrides: Sequence[str] = ()) -> ExperimentConfig:
@@ -164,7 +166,8 @@ def read_yaml(path: Path, depth: int = 0) -> dict[str, Any]:
         return values
     if not isinstance(parent, str):
         raise UserError(f"{path}: extends must name one file, got {parent!r}")
-    return deep_merge(read_yaml(path.parent / (parent if parent.endswith(".yaml") else f"{parent}.yaml"), depth + 1), values)
+    file = path.parent / (parent if parent.endswith(".yaml") else f"{parent}.yaml")
+    return deep_merge(read_yaml(file, depth + 1), values)
 
 
 def deep_merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -183,7 +186,8 @@ class _Loader(yaml.SafeLoader):
         seen = set()
         for key_node, _ in node.value:
             if key_node.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key_node.value!r} twice", key_node.start_mark)
+                problem = f"the key {key_node.value!r} stands there twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
             seen.add(key_node.value)
         return super().construct_mapping(node, deep)
 
@@ -228,6 +232,8 @@ def _merge(base: omegaconf.DictConfig, values: Mapping[str, Any], source: str) -
             raise UserError(f"{source}: {key} is a section; give it keys of its own, e.g. {_member(key, known)}: ...")
         if key not in known:
             raise UserError(f"{source}: there is no key {key!r}{_nearest_key(key, known)}")
+        if isinstance(value, str) and (value == "???" or "${" in value):
+            raise UserError(f"{source}: {key} holds {value!r}, which a config cannot hold; write the value itself")
         try:
             update: Any = value
             for part in reversed(key.split(".")):
@@ -235,10 +241,34 @@ def _merge(base: omegaconf.DictConfig, values: Mapping[str, Any], source: str) -
             merged = OmegaConf.merge(base, update)
         except omegaconf.errors.OmegaConfBaseException as error:
             reason = str(error).splitlines()[0]
-            raise UserError(f"{source}: {key}={value!r} does not fit ({reason})") from error
+            where = "" if source.startswith(f"{key}=") else f"{source}: "
+            raise UserError(f"{where}{key}={value!r} does not fit ({reason})") from error
         assert isinstance(merged, omegaconf.DictConfig)
         base = merged
     return base
+
+
+def _build(hint: Any, value: Any, key: str) -> Any:
+    """The value of a type hint. OmegaConf checked the leaves; what lies inside nested sequences it leaves to us."""
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        hints = typing.get_type_hints(hint)
+        fields = {f.name: _build(hints[f.name], value[f.name], f"{key}.{f.name}") for f in dataclasses.fields(hint)}
+        return hint(**fields)
+    options = typing.get_args(hint)
+    if types.NoneType in options:
+        return None if value is None else _build(options[0], value, key)
+    if typing.get_origin(hint) is tuple:
+        many = options[-1] is Ellipsis
+        if not isinstance(value, list | tuple) or (not many and len(value) != len(options)):
+            wanted = "a list" if many else f"{len(options)} values"
+            raise UserError(f"{key.lstrip('.')} holds {value!r} where {wanted} are due")
+        kinds = [options[0]] * len(value) if many else options
+        return tuple(_build(kind, item, key) for kind, item in zip(kinds, value, strict=True))
+    if hint is float:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise UserError(f"{key.lstrip('.')} holds {value!r} where a number is due")
+        return float(value)
+    return value
 
 
 def _member(section: str, known: Mapping[str, Any]) -> str:
@@ -246,14 +276,13 @@ def _member(section: str, known: Mapping[str, Any]) -> str:
 
 
 def _nearest_key(key: str, known: Mapping[str, Any]) -> str:
-    by_last: dict[str, list[str]] = {}
-    for candidate in known:
-        by_last.setdefault(candidate.rsplit(".", 1)[-1], []).append(candidate)
     last = key.rsplit(".", 1)[-1]
-    near = by_last.get(last) or difflib.get_close_matches(key, known, n=2, cutoff=0.6)
+    same = [candidate for candidate in known if candidate.rsplit(".", 1)[-1] == last]
+    near = difflib.get_close_matches(key, same or known, n=1, cutoff=0.0 if same else 0.6)
     if not near:
-        near = [full for word in difflib.get_close_matches(last, by_last, n=1, cutoff=0.6) for full in by_last[word]]
-    return f"; did you mean {' or '.join(near[:3])}?" if near else "; `--dry-run` lists all keys"
+        words = {candidate.rsplit(".", 1)[-1]: candidate for candidate in known}
+        near = [words[word] for word in difflib.get_close_matches(last, words, n=1, cutoff=0.6)]
+    return f"; did you mean {near[0]}?" if near else "; `--dry-run` lists all keys"
 
 
 def _nearest_file(path: Path) -> str:
@@ -271,10 +300,10 @@ def _position(error: Exception) -> str:
 def _finished(merged: omegaconf.DictConfig) -> ExperimentConfig:
     """The dataclass. Refuses what no component sees alone; each component checks its own numbers when it is built."""
     try:
-        config = OmegaConf.to_object(merged)
+        values = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
     except omegaconf.errors.OmegaConfBaseException as error:
         raise UserError(f"the config cannot be resolved: {str(error).splitlines()[0]}") from error
-    assert isinstance(config, ExperimentConfig)
+    config: ExperimentConfig = _build(ExperimentConfig, values, "")
     if config.num_steps < 1:
         raise UserError(f"num_steps is {config.num_steps}; at least one step is needed")
     for name in ("preview_every", "checkpoint_every", "turntable_frames"):

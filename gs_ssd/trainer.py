@@ -1,8 +1,6 @@
 """Floor 6: the loop. `Trainer.step` is the method on one screen; the rest saves, shows and ends well."""
 
-import dataclasses
 import logging
-import math
 import signal
 import threading
 import time
@@ -37,7 +35,7 @@ SETUP_STREAM = -1
 """Stands for the step in the generator of everything that is drawn before the first one."""
 
 
-class Interrupted(Exception):
+class Interrupted(Exception):  # noqa: N818 -- no error: the run did as it was asked
     """The run was asked to stop (Ctrl-C, SIGTERM) and has saved itself; `signal_number` says by what."""
 
     def __init__(self, signal_number: int, step: int) -> None:
@@ -141,8 +139,8 @@ class Trainer:
         if self._gradients_are_finite(step):
             patient.optimizer.step()
             optimizers.project(patient.gaussians, config.optimizer, progress)
-            self.policy.observe(patient, output.screen_means.grad, output.radii > 0)
-            done = self.policy.refine(patient, step, config.num_steps, generator)
+            self.policy.observe(patient, output.screen_gradient, output.radii > 0)
+            done = self.policy.refine(patient, surgery.Moment(step, config.num_steps, generator))
         patient.optimizer.zero_grad(set_to_none=True)
         if len(patient) == 0:
             raise UserError(
@@ -234,7 +232,7 @@ class Trainer:
         self.bad_steps = state.extra["bad_steps"]
         before = configs.from_mapping(state.config, "the checkpoint")
         for key, (old, new) in configs.differences(before, self.config).items():
-            log.warning("resuming with %s=%s (it was %s): the numbers are not those of one uninterrupted run", key, new, old)
+            log.warning("resuming with %s=%s (it was %s): not the numbers of one uninterrupted run", key, new, old)
 
     def preview(self) -> Path:
         """A contact sheet of eight views as the splat is now."""

@@ -141,9 +141,7 @@ def normalise(points: Float[Tensor, "n 3"], radius: float) -> Float[Tensor, "n 3
     return centred * (radius / reach) if reach > 0 else centred
 
 
-def from_points(
-    points: Float[Tensor, "n 3"], rgb: Float[Tensor, "n 3"] | None, config: InitializeConfig
-) -> Gaussians:
+def from_points(points: Float[Tensor, "n 3"], rgb: Float[Tensor, "n 3"] | None, config: InitializeConfig) -> Gaussians:
     """Isotropic, unrotated Gaussians at `points`, coloured `rgb` (0..1) or `config.color`."""
     num = len(points)
     rgb = torch.tensor(config.color).expand(num, 3) if rgb is None else rgb

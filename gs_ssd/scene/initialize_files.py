@@ -77,7 +77,7 @@ def _require(path: Path) -> None:
 
 
 def _unreadable(path: Path, what: str, reason: object) -> UserError:
-    return UserError(f"initialize.file: {path} is not a readable {what} ({reason}); write it again")
+    return UserError(f"initialize.file: {path} is no readable {what} ({reason}); write it again")
 
 
 def _read_ply(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
