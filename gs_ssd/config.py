@@ -224,7 +224,7 @@ def _parse_override(text: str) -> dict[str, Any]:
 
 
 def _merge(base: omegaconf.DictConfig, values: Mapping[str, Any], source: str) -> omegaconf.DictConfig:
-    """Merge leaf by leaf, so that whatever is wrong is named by its full key."""
+    """Check every key, then merge at once; if that fails, leaf by leaf, to name by its full key what does not fit."""
     known = dict(leaves(OmegaConf.to_container(base)))
     sections = {key.rsplit(".", depth)[0] for key in known for depth in range(1, key.count(".") + 1)}
     for key, value in leaves(values):
@@ -234,41 +234,26 @@ def _merge(base: omegaconf.DictConfig, values: Mapping[str, Any], source: str) -
             raise UserError(f"{source}: there is no key {key!r}{_nearest_key(key, known)}")
         if isinstance(value, str) and (value == "???" or "${" in value):
             raise UserError(f"{source}: {key} holds {value!r}, which a config cannot hold; write the value itself")
-        try:
-            update: Any = value
-            for part in reversed(key.split(".")):
-                update = {part: update}
-            merged = OmegaConf.merge(base, update)
-        except omegaconf.errors.OmegaConfBaseException as error:
-            reason = str(error).splitlines()[0]
-            where = "" if source.startswith(f"{key}=") else f"{source}: "
-            raise UserError(f"{where}{key}={value!r} does not fit ({reason})") from error
-        assert isinstance(merged, omegaconf.DictConfig)
-        base = merged
-    return base
+    try:
+        merged = OmegaConf.merge(base, dict(values))
+    except omegaconf.errors.OmegaConfBaseException as error:
+        for key, value in leaves(values):
+            _merge_leaf(base, key, value, source)
+        raise UserError(f"{source} does not fit ({str(error).splitlines()[0]})") from error
+    assert isinstance(merged, omegaconf.DictConfig)
+    return merged
 
 
-def _build(hint: Any, value: Any, key: str) -> Any:
-    """The value of a type hint. OmegaConf checked the leaves; what lies inside nested sequences it leaves to us."""
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        hints = typing.get_type_hints(hint)
-        fields = {f.name: _build(hints[f.name], value[f.name], f"{key}.{f.name}") for f in dataclasses.fields(hint)}
-        return hint(**fields)
-    options = typing.get_args(hint)
-    if types.NoneType in options:
-        return None if value is None else _build(options[0], value, key)
-    if typing.get_origin(hint) is tuple:
-        many = options[-1] is Ellipsis
-        if not isinstance(value, list | tuple) or (not many and len(value) != len(options)):
-            wanted = "a list" if many else f"{len(options)} values"
-            raise UserError(f"{key.lstrip('.')} holds {value!r} where {wanted} are due")
-        kinds = [options[0]] * len(value) if many else options
-        return tuple(_build(kind, item, key) for kind, item in zip(kinds, value, strict=True))
-    if hint is float:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise UserError(f"{key.lstrip('.')} holds {value!r} where a number is due")
-        return float(value)
-    return value
+def _merge_leaf(base: omegaconf.DictConfig, key: str, value: Any, source: str) -> None:
+    update: Any = value
+    for part in reversed(key.split(".")):
+        update = {part: update}
+    try:
+        OmegaConf.merge(base, update)
+    except omegaconf.errors.OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0]
+        where = "" if source.startswith(f"{key}=") else f"{source}: "
+        raise UserError(f"{where}{key}={value!r} does not fit ({reason})") from error
 
 
 def _member(section: str, known: Mapping[str, Any]) -> str:

@@ -301,7 +301,12 @@ def _viewpoints(
 
 
 def _degrees(range_rad: list[float]) -> list[float]:
-    return [math.degrees(end) for end in range_rad]
+    return [_tidy(math.degrees(end)) for end in range_rad]
+
+
+def _tidy(number: float) -> float:
+    """Nine digits: products of decimal numbers look like decimal numbers again."""
+    return float(f"{number:.9g}")
 
 
 def _augment(model: SimpleNamespace) -> dict[str, Any]:
@@ -311,7 +316,7 @@ def _augment(model: SimpleNamespace) -> dict[str, Any]:
     return {
         "background_random": random,
         "background_black": black,
-        "scale_noise": math.sqrt(0.2) / 4 if model.scale_aug_ratio else 0.0,
+        "scale_noise": 0.1118 if model.scale_aug_ratio else 0.0,
     }
 
 
@@ -319,7 +324,7 @@ def _optimizer(optimization: SimpleNamespace, cameras: SimpleNamespace) -> dict[
     """The means' rates are times the scene's extent, which is `default_radius` there."""
     extent, feature = cameras.default_radius, optimization.feature_lr
     return {
-        "means": [optimization.position_lr_init * extent, optimization.position_lr_final * extent],
+        "means": [_tidy(optimization.position_lr_init * extent), _tidy(optimization.position_lr_final * extent)],
         "log_scales": [optimization.scaling_lr, optimization.scaling_lr_final],
         "quats_wxyz": [optimization.rotation_lr, optimization.rotation_lr_final],
         "logit_opacities": [optimization.opacity_lr, optimization.opacity_lr],
@@ -350,8 +355,8 @@ def _densify(optimization: SimpleNamespace, cameras: SimpleNamespace, absolute: 
         "stop": optimization.densify_until_iter,
         "select": "absolute" if absolute else "quantile",
         "threshold": optimization.densify_grad_threshold,
-        "split_above": optimization.percent_dense * cameras.default_radius,
-        "prune_scale": 0.1 * cameras.default_radius,
+        "split_above": _tidy(optimization.percent_dense * cameras.default_radius),
+        "prune_scale": _tidy(0.1 * cameras.default_radius),
         "prune_scale_after": optimization.opacity_reset_interval,
         "reset_every": optimization.opacity_reset_interval,
     }
@@ -367,7 +372,7 @@ def _output(
         "turntable_size": cameras.image_w,
         "polar_deg": [level, level * 2 // 3] if cameras.render_45 else [level],
         "radius": cameras.default_radius,
-        "fov_y_deg": math.degrees(cameras.default_fovy),
+        "fov_y_deg": _degrees([cameras.default_fovy])[0],
         "depth": True,
         "test_views": 8,
         "process_frames": optimization.pro_frames_num if optimization.save_process else 0,
