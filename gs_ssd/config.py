@@ -256,6 +256,29 @@ def _merge_leaf(base: omegaconf.DictConfig, key: str, value: Any, source: str) -
         raise UserError(f"{where}{key}={value!r} does not fit ({reason})") from error
 
 
+def _build(hint: Any, value: Any, key: str) -> Any:
+    """The value of a type hint. OmegaConf checked the leaves; what lies inside nested sequences it leaves to us."""
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        hints = typing.get_type_hints(hint)
+        fields = {f.name: _build(hints[f.name], value[f.name], f"{key}.{f.name}") for f in dataclasses.fields(hint)}
+        return hint(**fields)
+    options = typing.get_args(hint)
+    if types.NoneType in options:
+        return None if value is None else _build(options[0], value, key)
+    if typing.get_origin(hint) is tuple:
+        many = options[-1] is Ellipsis
+        if not isinstance(value, list | tuple) or (not many and len(value) != len(options)):
+            wanted = "a list" if many else f"{len(options)} values"
+            raise UserError(f"{key.lstrip('.')} holds {value!r} where {wanted} are due")
+        kinds = [options[0]] * len(value) if many else options
+        return tuple(_build(kind, item, key) for kind, item in zip(kinds, value, strict=True))
+    if hint is float:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise UserError(f"{key.lstrip('.')} holds {value!r} where a number is due")
+        return float(value)
+    return value
+
+
 def _member(section: str, known: Mapping[str, Any]) -> str:
     return next(key for key in known if key.startswith(f"{section}."))
 
