@@ -17,7 +17,7 @@ from gs_ssd import config as configs
 from gs_ssd import results
 from gs_ssd.checkpoint import Checkpoint
 from gs_ssd.config import ExperimentConfig
-from gs_ssd.densify import policy, surgery
+from gs_ssd.densify import choice, surgery
 from gs_ssd.errors import UserError
 from gs_ssd.guidance.distill import Distillation, DistillationResult
 from gs_ssd.maths import anneal
@@ -97,7 +97,7 @@ class Trainer:
         self.distillation = Distillation(
             config.guidance, self.prior, config.prompt, num_steps=config.num_steps, anyway=anyway
         )
-        self.policy = policy.create(config.densify)
+        self.policy = choice.create(config.densify)
         self.next_step = 0
         self.bad_steps = self.bad_steps_in_a_row = 0
         if resume:
@@ -300,9 +300,7 @@ def _from_text(config: ExperimentConfig, generator: torch.Generator) -> Gaussian
     )
     corners = initialize_files.to_world(shape.vertices, "blender")
     mesh = initialize_files.Mesh(corners, shape.faces, shape.rgb[shape.faces])
-    return initialize.from_cloud(
-        *initialize_files.sample_surface(mesh, start.num_points, generator), start, generator
-    )
+    return initialize.from_cloud(*initialize_files.sample_surface(mesh, start.num_points, generator), start, generator)
 
 
 @contextmanager
