@@ -87,7 +87,7 @@ def load(path: Path) -> Checkpoint:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise UserError(f"there is no checkpoint {path}") from error
-    except Exception as error:  # noqa: BLE001 -- torch raises half a dozen kinds for a damaged file
+    except Exception as error:  # torch raises half a dozen kinds for a damaged file
         raise UserError(f"{path} is damaged or no checkpoint; delete it, and --resume takes the one before") from error
     fields = {field.name for field in dataclasses.fields(Checkpoint)}
     if not isinstance(content, dict) or content.get("version") != VERSION or not fields <= set(content):

@@ -6,8 +6,11 @@ the command line. An unknown key is refused with the nearest known one. OmegaCon
 
 import dataclasses
 import difflib
+import logging
 import os
 import re
+import types
+import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,16 +19,19 @@ import omegaconf
 import yaml
 from omegaconf import OmegaConf
 
+from gs_ssd import lucid_yaml
 from gs_ssd.densify.policy import DensifyConfig
 from gs_ssd.errors import UserError
 from gs_ssd.files import atomic_path
-from gs_ssd.guidance.distill import DistillationConfig
+from gs_ssd.guidance.distill import DistillConfig
 from gs_ssd.prior import PriorConfig
 from gs_ssd.render.augment import AugmentConfig
 from gs_ssd.render.regularizers import RegularizeConfig
 from gs_ssd.scene.initialize import InitializeConfig
 from gs_ssd.scene.optimizers import OptimizerConfig
 from gs_ssd.scene.viewpoints import ViewpointConfig
+
+log = logging.getLogger(__name__)
 
 EXTENDS = "extends"
 MAX_DEPTH = 8
@@ -42,8 +48,20 @@ class OutputConfig:
     """Steps between lines of metrics.jsonl."""
     tensorboard: bool = False
     turntable_frames: int = 120
+    """A ring; 0: no video."""
     turntable_size: int = 512
-    """Pixels of the video's square frames; 0 frames: no video."""
+    """Pixels of the video's square frames."""
+    polar_deg: tuple[float, ...] | None = None
+    """Rings of the video and the test views, one after the other; `None`: the middle of the training cameras' range."""
+    radius: float | None = None
+    fov_y_deg: float | None = None
+    """Where the showing cameras stand; `None`: in the middle of the first step's ranges."""
+    depth: bool = False
+    """Put the disparity beside the colours in the videos and test views."""
+    test_views: int = 0
+    """Single pictures a ring, in test_views/; 0: none."""
+    process_frames: int = 0
+    """Frames of a video of the making (process.mp4), spread over the run; 0: none."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,15 +75,15 @@ class ExperimentConfig:
     """auto (a GPU where there is one), cpu, cuda, cuda:1, ..."""
     max_bad_steps: int = 20
     """Steps in a row whose gradient is not finite before the run gives up; each one is skipped and counted."""
-    prior: PriorConfig = PriorConfig()
-    guidance: DistillationConfig = DistillationConfig()
-    initialize: InitializeConfig = InitializeConfig()
-    viewpoints: ViewpointConfig = ViewpointConfig()
-    augment: AugmentConfig = AugmentConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
-    regularize: RegularizeConfig = RegularizeConfig()
-    densify: DensifyConfig = DensifyConfig()
-    output: OutputConfig = OutputConfig()
+    prior: PriorConfig = dataclasses.field(default_factory=PriorConfig)
+    guidance: DistillConfig = dataclasses.field(default_factory=DistillConfig)
+    initialize: InitializeConfig = dataclasses.field(default_factory=InitializeConfig)
+    viewpoints: ViewpointConfig = dataclasses.field(default_factory=ViewpointConfig)
+    augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
+    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    regularize: RegularizeConfig = dataclasses.field(default_factory=RegularizeConfig)
+    densify: DensifyConfig = dataclasses.field(default_factory=DensifyConfig)
+    output: OutputConfig = dataclasses.field(default_factory=OutputConfig)
 
 
 def load(path: str | os.PathLike[str] | None, overrides: Sequence[str] = ()) -> ExperimentConfig:
@@ -74,10 +92,23 @@ def load(path: str | os.PathLike[str] | None, overrides: Sequence[str] = ()) -> 
     Raises:
         UserError: a file that is missing or no YAML, an unknown key, a value of the wrong type or out of range.
     """
-    merged = _empty() if path is None else _merge(_empty(), read_yaml(Path(path)), str(path))
+    values = {} if path is None else read_yaml(Path(path))
+    if lucid_yaml.recognises(values):
+        values = _translated(values, str(path), overrides)
+    merged = _merge(_empty(), values, str(path))
     for text in overrides:
         merged = _merge(merged, _parse_override(text), text)
     return _finished(merged)
+
+
+def _translated(values: Mapping[str, Any], path: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """A LucidDreamer file in our schema, for the estimator that the command line asks for; its notes are logged."""
+    prefix = "guidance.estimator="
+    asked = [text.removeprefix(prefix).strip() for text in overrides if text.startswith(prefix)]
+    translation = lucid_yaml.translate(values, path, estimator=asked[-1] if asked else None)
+    for note in translation.notes:
+        log.warning("%s (a LucidDreamer file): %s", path, note)
+    return translation.config
 
 
 def from_mapping(values: Mapping[str, Any], source: str) -> ExperimentConfig:
@@ -135,7 +166,8 @@ def read_yaml(path: Path, depth: int = 0) -> dict[str, Any]:
         return values
     if not isinstance(parent, str):
         raise UserError(f"{path}: extends must name one file, got {parent!r}")
-    return deep_merge(read_yaml(path.parent / (parent if parent.endswith(".yaml") else f"{parent}.yaml"), depth + 1), values)
+    file = path.parent / (parent if parent.endswith(".yaml") else f"{parent}.yaml")
+    return deep_merge(read_yaml(file, depth + 1), values)
 
 
 def deep_merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -154,7 +186,8 @@ class _Loader(yaml.SafeLoader):
         seen = set()
         for key_node, _ in node.value:
             if key_node.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key_node.value!r} twice", key_node.start_mark)
+                problem = f"the key {key_node.value!r} stands there twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
             seen.add(key_node.value)
         return super().construct_mapping(node, deep)
 
@@ -191,7 +224,7 @@ def _parse_override(text: str) -> dict[str, Any]:
 
 
 def _merge(base: omegaconf.DictConfig, values: Mapping[str, Any], source: str) -> omegaconf.DictConfig:
-    """Merge leaf by leaf, so that whatever is wrong is named by its full key."""
+    """`base` with the given leaves; whatever is wrong is named by its full key."""
     known = dict(leaves(OmegaConf.to_container(base)))
     sections = {key.rsplit(".", depth)[0] for key in known for depth in range(1, key.count(".") + 1)}
     for key, value in leaves(values):
@@ -199,17 +232,50 @@ def _merge(base: omegaconf.DictConfig, values: Mapping[str, Any], source: str) -
             raise UserError(f"{source}: {key} is a section; give it keys of its own, e.g. {_member(key, known)}: ...")
         if key not in known:
             raise UserError(f"{source}: there is no key {key!r}{_nearest_key(key, known)}")
-        try:
+        if isinstance(value, str) and (value == "???" or "${" in value):
+            raise UserError(f"{source}: {key} holds {value!r}, which a config cannot hold; write the value itself")
+    try:
+        return _typed(OmegaConf.merge(base, dict(values)))
+    except omegaconf.errors.OmegaConfBaseException:
+        for key, value in leaves(values):  # one by one, to find which
             update: Any = value
             for part in reversed(key.split(".")):
                 update = {part: update}
-            merged = OmegaConf.merge(base, update)
-        except omegaconf.errors.OmegaConfBaseException as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"{source}: {key}={value!r} does not fit ({reason})") from error
-        assert isinstance(merged, omegaconf.DictConfig)
-        base = merged
-    return base
+            try:
+                OmegaConf.merge(base, update)
+            except omegaconf.errors.OmegaConfBaseException as error:
+                reason = str(error).splitlines()[0]
+                where = "" if source.startswith(f"{key}=") else f"{source}: "
+                raise UserError(f"{where}{key}={value!r} does not fit ({reason})") from error
+        raise
+
+
+def _typed(merged: Any) -> omegaconf.DictConfig:
+    assert isinstance(merged, omegaconf.DictConfig)
+    return merged
+
+
+def _build(hint: Any, value: Any, key: str) -> Any:
+    """The value of a type hint. OmegaConf checked the leaves; what lies inside nested sequences it leaves to us."""
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        hints = typing.get_type_hints(hint)
+        fields = {f.name: _build(hints[f.name], value[f.name], f"{key}.{f.name}") for f in dataclasses.fields(hint)}
+        return hint(**fields)
+    options = typing.get_args(hint)
+    if types.NoneType in options:
+        return None if value is None else _build(options[0], value, key)
+    if typing.get_origin(hint) is tuple:
+        many = options[-1] is Ellipsis
+        if not isinstance(value, list | tuple) or (not many and len(value) != len(options)):
+            wanted = "a list" if many else f"{len(options)} values"
+            raise UserError(f"{key.lstrip('.')} holds {value!r} where {wanted} are due")
+        kinds = [options[0]] * len(value) if many else options
+        return tuple(_build(kind, item, key) for kind, item in zip(kinds, value, strict=True))
+    if hint is float:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise UserError(f"{key.lstrip('.')} holds {value!r} where a number is due")
+        return float(value)
+    return value
 
 
 def _member(section: str, known: Mapping[str, Any]) -> str:
@@ -217,14 +283,13 @@ def _member(section: str, known: Mapping[str, Any]) -> str:
 
 
 def _nearest_key(key: str, known: Mapping[str, Any]) -> str:
-    by_last: dict[str, list[str]] = {}
-    for candidate in known:
-        by_last.setdefault(candidate.rsplit(".", 1)[-1], []).append(candidate)
     last = key.rsplit(".", 1)[-1]
-    near = by_last.get(last) or difflib.get_close_matches(key, known, n=2, cutoff=0.6)
+    same = [candidate for candidate in known if candidate.rsplit(".", 1)[-1] == last]
+    near = difflib.get_close_matches(key, same or known, n=1, cutoff=0.0 if same else 0.6)
     if not near:
-        near = [full for word in difflib.get_close_matches(last, by_last, n=1, cutoff=0.6) for full in by_last[word]]
-    return f"; did you mean {' or '.join(near[:3])}?" if near else "; `--dry-run` lists all keys"
+        words = {candidate.rsplit(".", 1)[-1]: candidate for candidate in known}
+        near = [words[word] for word in difflib.get_close_matches(last, words, n=1, cutoff=0.6)]
+    return f"; did you mean {near[0]}?" if near else "; `--dry-run` lists all keys"
 
 
 def _nearest_file(path: Path) -> str:
@@ -242,10 +307,10 @@ def _position(error: Exception) -> str:
 def _finished(merged: omegaconf.DictConfig) -> ExperimentConfig:
     """The dataclass. Refuses what no component sees alone; each component checks its own numbers when it is built."""
     try:
-        config = OmegaConf.to_object(merged)
+        values = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
     except omegaconf.errors.OmegaConfBaseException as error:
         raise UserError(f"the config cannot be resolved: {str(error).splitlines()[0]}") from error
-    assert isinstance(config, ExperimentConfig)
+    config: ExperimentConfig = _build(ExperimentConfig, values, "")
     if config.num_steps < 1:
         raise UserError(f"num_steps is {config.num_steps}; at least one step is needed")
     for name in ("preview_every", "checkpoint_every", "turntable_frames"):

@@ -1,8 +1,6 @@
 """Floor 6: the loop. `Trainer.step` is the method on one screen; the rest saves, shows and ends well."""
 
-import dataclasses
 import logging
-import math
 import signal
 import threading
 import time
@@ -28,7 +26,7 @@ from gs_ssd.prior import load as load_prior
 from gs_ssd.record import Recorder, pictures, write_sheet
 from gs_ssd.render import augment, regularizers
 from gs_ssd.render.renderer import disparity, render
-from gs_ssd.scene import camera, initialize, optimizers, viewpoints
+from gs_ssd.scene import camera, initialize, initialize_files, optimizers, viewpoints
 from gs_ssd.scene.gaussians import PARAMETERS, Gaussians
 
 log = logging.getLogger(__name__)
@@ -37,7 +35,7 @@ SETUP_STREAM = -1
 """Stands for the step in the generator of everything that is drawn before the first one."""
 
 
-class Interrupted(Exception):
+class Interrupted(Exception):  # noqa: N818 -- no error: the run did as it was asked
     """The run was asked to stop (Ctrl-C, SIGTERM) and has saved itself; `signal_number` says by what."""
 
     def __init__(self, signal_number: int, step: int) -> None:
@@ -141,8 +139,8 @@ class Trainer:
         if self._gradients_are_finite(step):
             patient.optimizer.step()
             optimizers.project(patient.gaussians, config.optimizer, progress)
-            self.policy.observe(patient, output.screen_means.grad, output.radii > 0)
-            done = self.policy.refine(patient, step, config.num_steps, generator)
+            self.policy.observe(patient, output.screen_gradient, output.radii > 0)
+            done = self.policy.refine(patient, surgery.Moment(step, config.num_steps, generator))
         patient.optimizer.zero_grad(set_to_none=True)
         if len(patient) == 0:
             raise UserError(
@@ -234,7 +232,7 @@ class Trainer:
         self.bad_steps = state.extra["bad_steps"]
         before = configs.from_mapping(state.config, "the checkpoint")
         for key, (old, new) in configs.differences(before, self.config).items():
-            log.warning("resuming with %s=%s (it was %s): the numbers are not those of one uninterrupted run", key, new, old)
+            log.warning("resuming with %s=%s (it was %s): not the numbers of one uninterrupted run", key, new, old)
 
     def preview(self) -> Path:
         """A contact sheet of eight views as the splat is now."""
@@ -261,13 +259,16 @@ class Trainer:
 
 
 def initial_gaussians(config: ExperimentConfig, generator: torch.Generator) -> Gaussians:
-    """The first Gaussians, on the CPU: of a built-in shape, of a point cloud, or an earlier splat as it is."""
-    if config.initialize.shape != "splat":
-        return initialize.create(config.initialize, generator)
+    """The first Gaussians, on the CPU: of a built-in shape, a file, Shap-E, or an earlier splat as it is."""
+    start = config.initialize
+    initialize.check(start)
+    if start.shape == "text":
+        return _from_text(config, generator)
+    if start.shape != "splat":
+        return initialize.create(start, generator)
     from gs_ssd.export import ply
 
-    initialize.check(config.initialize)
-    asset = ply.read_ply(Path(config.initialize.file or "")).to_frame("world")
+    asset = ply.read_ply(Path(start.file or "")).to_frame("world")
     sh = torch.from_numpy(asset.sh)
     return Gaussians(
         means=torch.from_numpy(asset.means),
@@ -276,6 +277,27 @@ def initial_gaussians(config: ExperimentConfig, generator: torch.Generator) -> G
         logit_opacities=torch.from_numpy(asset.logit_opacities),
         sh_dc=sh[:, :1].contiguous(),
         sh_rest=sh[:, 1:].contiguous(),
+    )
+
+
+def _from_text(config: ExperimentConfig, generator: torch.Generator) -> Gaussians:
+    """Points on the surface that Shap-E imagines for the initial text (or the prompt)."""
+    from gs_ssd.prior import shap_e
+
+    start = config.initialize
+    shape = shap_e.imagine(
+        config.prompt if start.text is None else start.text,
+        model=start.text_model,
+        steps=start.text_steps,
+        guidance=start.text_guidance,
+        generator=generator,
+        device=choose_device(config.device),
+        offline=config.prior.offline,
+    )
+    corners = initialize_files.to_world(shape.vertices, "blender")
+    mesh = initialize_files.Mesh(corners, shape.faces, shape.rgb[shape.faces])
+    return initialize.from_cloud(
+        *initialize_files.sample_surface(mesh, start.num_points, generator), start, generator
     )
 
 

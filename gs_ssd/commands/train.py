@@ -98,8 +98,9 @@ def choose_folder(out: Path | None, prompt: str, *, overwrite: bool) -> Path:
         if holds_run(out):
             if not overwrite:
                 raise UserError(f"{out} holds a run already; continue it with --resume, or replace it with --overwrite")
-            for old in (*(out / "checkpoints").glob("step_*.pt"), *(out / "previews").glob("step_*.png"), out / "metrics.jsonl"):
-                old.unlink(missing_ok=True)
+            for pattern in ("checkpoints/step_*.pt", "previews/step_*.png", "metrics.jsonl"):
+                for old in out.glob(pattern):
+                    old.unlink()
         return out
     base = Path("out") / slug(prompt)
     if overwrite:

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from gs_ssd.densify import surgery
-from gs_ssd.densify.surgery import Patient
+from gs_ssd.densify.surgery import Moment, Patient
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,22 +51,20 @@ class AdaptivePolicy:
         for key in ("gradient_sum", "sightings"):
             patient.statistics.setdefault(key, torch.zeros(len(patient), device=patient.gaussians.device))
 
-    def observe(
-        self, patient: Patient, screen_gradient: Float[Tensor, "v n 2"], visible: Bool[Tensor, "v n"]
-    ) -> None:
+    def observe(self, patient: Patient, screen_gradient: Float[Tensor, "v n 2"], visible: Bool[Tensor, "v n"]) -> None:
         """Add this step's norms where a view saw the Gaussian."""
         norms = screen_gradient.norm(dim=-1)
         patient.statistics["gradient_sum"] += torch.where(visible, norms, 0.0).sum(dim=0)
         patient.statistics["sightings"] += visible.sum(dim=0)
 
-    def refine(self, patient: Patient, step: int, num_steps: int, generator: torch.Generator) -> dict[str, int]:
+    def refine(self, patient: Patient, moment: Moment) -> dict[str, int]:
         """Grow and prune every `every` steps, reset opacities every `reset_every`, from `start` until `stop`."""
-        config, iteration = self.config, step + 1
+        config, iteration = self.config, moment.step + 1
         done: dict[str, int] = {}
         if iteration >= config.stop:
             return done
         if iteration >= config.start and iteration % config.every == 0:
-            done |= self._grow(patient, generator)
+            done |= self._grow(patient, moment.generator)
             done["pruned"] = self._prune(patient, iteration)
             for value in patient.statistics.values():
                 value.zero_()

@@ -3,11 +3,11 @@
 import dataclasses
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from gs_ssd.densify import surgery
-from gs_ssd.densify.surgery import Patient
+from gs_ssd.densify.surgery import Moment, Patient
 from gs_ssd.maths import rotation
 
 
@@ -35,21 +35,19 @@ class McmcPolicy:
     def __init__(self, config: McmcConfig) -> None:
         self.config = config
 
-    def begin(self, patient: Patient) -> None:
+    def begin(self, *_: object) -> None:
         """Nothing to remember."""
 
-    def observe(
-        self, patient: Patient, screen_gradient: Float[Tensor, "v n 2"], visible: Bool[Tensor, "v n"]
-    ) -> None:
+    def observe(self, *_: object) -> None:
         """Opacities say enough."""
 
-    def refine(self, patient: Patient, step: int, num_steps: int, generator: torch.Generator) -> dict[str, int]:
+    def refine(self, patient: Patient, moment: Moment) -> dict[str, int]:
         """Relocate and grow every `every` steps; jitter the means at every step."""
-        share = (step + 1) / num_steps
+        share, generator = (moment.step + 1) / moment.num_steps, moment.generator
         if not self.config.start_share <= share <= self.config.stop_share:
             return {}
         done: dict[str, int] = {}
-        if (step + 1) % self.config.every == 0:
+        if (moment.step + 1) % self.config.every == 0:
             done["relocated"] = self._relocate(patient, generator)
             done["added"] = self._add(patient, generator)
         if self.config.noise:

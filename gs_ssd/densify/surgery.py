@@ -30,6 +30,15 @@ class Patient:
         return len(self.gaussians)
 
 
+@dataclasses.dataclass(frozen=True)
+class Moment:
+    """When a policy operates: after the optimizer's step number `step` (counted from 0) of `num_steps`."""
+
+    step: int
+    num_steps: int
+    generator: torch.Generator
+
+
 def _rewrite(patient: Patient, edit: Callable[[str, Tensor], Tensor], edit_moment: Callable[[Tensor], Tensor]) -> None:
     """Replace every raw tensor by a new leaf and hand its group and its (edited) moments over to it."""
     groups = {group["name"]: group for group in patient.optimizer.param_groups}

@@ -1,5 +1,6 @@
 """Floor 0: laws of the step, as pure functions of `progress`, the share of the run that is behind us (0..1)."""
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -22,7 +23,7 @@ def cosine(at: float, start: float, end: float) -> float:
 
 
 def log_linear(at: float, start: float, end: float) -> float:
-    """From `start` to `end`, both > 0, by equal factors: start^(1 - at) end^at. Equal ends are a constant, zero included."""
+    """From `start` to `end` by equal factors: start^(1 - at) end^at. Equal ends are a constant, zero included."""
     if start == end:
         return start
     if start <= 0.0 or end <= 0.0:
@@ -43,7 +44,7 @@ def piecewise(at: float, knots: Sequence[Sequence[float]]) -> float:
         raise ValueError(f"knots must be ordered by position, got positions {positions}")
     if at < positions[0]:
         return knots[0][1]
-    for (left, low), (right, high) in reversed(list(zip(knots[:-1], knots[1:], strict=True))):
+    for (left, low), (right, high) in reversed(list(itertools.pairwise(knots))):
         if left <= at < right:
             return linear((at - left) / (right - left), low, high)
         if at >= right:

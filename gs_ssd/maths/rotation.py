@@ -27,7 +27,8 @@ def look_at(
     """
     forward = functional.normalize(target - eye, dim=-1)
     right = torch.linalg.cross(forward, up)
-    fallback = torch.linalg.cross(forward, torch.tensor([0.0, -1.0, 0.0], dtype=eye.dtype, device=eye.device).expand_as(up))
+    front = torch.tensor([0.0, -1.0, 0.0], dtype=eye.dtype, device=eye.device).expand_as(up)
+    fallback = torch.linalg.cross(forward, front)
     right = functional.normalize(torch.where(right.norm(dim=-1, keepdim=True) < 1e-6, fallback, right), dim=-1)
     down = torch.linalg.cross(forward, right)
     rotation = torch.stack([right, down, forward], dim=-2)
@@ -38,9 +39,7 @@ def look_at(
     return w2c
 
 
-def covariance(
-    scales: Float[Tensor, "*batch 3"], quats_wxyz: Float[Tensor, "*batch 4"]
-) -> Float[Tensor, "*batch 3 3"]:
+def covariance(scales: Float[Tensor, "*batch 3"], quats_wxyz: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 3 3"]:
     """World covariance R diag(s)^2 R^T of Gaussians with standard deviations `scales` (linear) along their axes."""
     half = quat_to_matrix(quats_wxyz) * scales.unsqueeze(-2)
     return half @ half.transpose(-1, -2)

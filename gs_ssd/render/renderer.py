@@ -26,6 +26,11 @@ class RenderOutput:
     radii: Int[Tensor, "v n"]
     screen_means: Float[Tensor, "v n 2"]
 
+    @property
+    def screen_gradient(self) -> Float[Tensor, "v n 2"]:
+        """What the backward left on the projected means; zero before it."""
+        return torch.zeros_like(self.screen_means) if self.screen_means.grad is None else self.screen_means.grad
+
 
 def render(
     gaussians: Gaussians,

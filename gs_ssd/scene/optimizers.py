@@ -40,7 +40,7 @@ def build(gaussians: Gaussians, config: OptimizerConfig) -> torch.optim.Adam:
     for name in PARAMETERS:
         start, end = getattr(config, name)
         if not (start > 0 and end > 0) and not start == end == 0:
-            raise UserError(f"optimizer.{name} is [{start:g}, {end:g}]; both rates must be positive, or both 0 to freeze it")
+            raise UserError(f"optimizer.{name} is [{start:g}, {end:g}]; both must be positive, or both 0 to freeze it")
     groups = [{"params": [tensor], "name": name} for name, tensor in gaussians.parameters().items()]
     optimizer = torch.optim.Adam(groups, lr=0.0, betas=config.betas, eps=1e-15)
     set_learning_rates(optimizer, config, 0.0)
@@ -65,7 +65,9 @@ def project(gaussians: Gaussians, config: OptimizerConfig, progress: float) -> N
         low = anneal.piecewise(progress, config.scale_floor) if config.scale_floor else 0.0
         high = anneal.piecewise(progress, config.scale_ceiling) if config.scale_ceiling else math.inf
         if low > high or high <= 0:
-            raise UserError(f"optimizer.scale_floor ({low:g}) exceeds scale_ceiling ({high:g}) at {progress:.0%} of the run")
+            raise UserError(
+                f"optimizer.scale_floor {low:g} is above scale_ceiling {high:g} at {progress:.0%} of the run"
+            )
         gaussians.log_scales.clamp_(math.log(low) if low > 0 else None, math.log(high) if high < math.inf else None)
     if config.reach is not None:
         distance = gaussians.means.norm(dim=-1, keepdim=True)

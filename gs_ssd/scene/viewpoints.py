@@ -58,7 +58,7 @@ class ViewpointConfig:
     jitter_target: float = 0.05
     """Standard deviation of the point looked at, world units."""
     jitter_up: float = 0.01
-    widening: WideningConfig = WideningConfig()
+    widening: WideningConfig = dataclasses.field(default_factory=WideningConfig)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,24 +80,35 @@ def resolve(config: ViewpointConfig, metadata: Mapping[str, Any], image_size: in
     A prior that names its cameras was trained on them alone, so its ranges do not widen.
     """
     camera = dict(metadata.get("camera") or {})
-    known = {key: tuple(camera[key]) for key in ("radius", "fov_y_deg") if key in camera}
+    known = {key: (float(camera[key][0]), float(camera[key][1])) for key in ("radius", "fov_y_deg") if key in camera}
     if "elevation_deg" in camera:
         low, high = camera["elevation_deg"]
         known["polar_deg"] = (90.0 - high, 90.0 - low)
-    filled = {key: getattr(config, key) or known.get(key, RECIPE_CAMERA[key]) for key in RECIPE_CAMERA}
-    widening = dataclasses.replace(config.widening, every=0) if known else config.widening
-    config = dataclasses.replace(config, image_size=config.image_size or image_size, widening=widening, **filled)
+    filled = RECIPE_CAMERA | known
+    resolved = dataclasses.replace(
+        config,
+        image_size=config.image_size or image_size,
+        radius=config.radius or filled["radius"],
+        fov_y_deg=config.fov_y_deg or filled["fov_y_deg"],
+        polar_deg=config.polar_deg or filled["polar_deg"],
+        widening=dataclasses.replace(config.widening, every=0) if known else config.widening,
+    )
+    _check(resolved)
+    return resolved
+
+
+def _check(config: ViewpointConfig) -> None:
     for key in (*RECIPE_CAMERA, "azimuth_deg"):
         low, high = getattr(config, key)
         if low > high:
             raise UserError(f"viewpoints.{key} is [{low:g}, {high:g}]; put the smaller number first")
     if config.num_views < 1:
         raise UserError(f"viewpoints.num_views is {config.num_views}; at least one view a step is needed")
-    if not 16 <= config.image_size <= 4096:
+    if not 16 <= (config.image_size or 0) <= 4096:
         raise UserError(f"viewpoints.image_size is {config.image_size}; choose 16..4096 pixels")
-    if filled["radius"][0] <= 0.2 or not 0 < filled["fov_y_deg"][0] or filled["fov_y_deg"][1] >= 170:
+    ranges = ranges_at(config, 0)
+    if ranges.radius[0] <= 0.2 or ranges.fov_rad[0] <= 0 or ranges.fov_rad[1] >= math.radians(170):
         raise UserError("viewpoints.radius must be above 0.2 and viewpoints.fov_y_deg within (0, 170)")
-    return config
 
 
 def ranges_at(config: ViewpointConfig, step: int) -> Ranges:
@@ -105,12 +116,14 @@ def ranges_at(config: ViewpointConfig, step: int) -> Ranges:
     law = config.widening
     times = (step + 1) // law.every if law.every > 0 else 0
     radius, fov, polar = config.radius, config.fov_y_deg, config.polar_deg
-    assert radius is not None and fov is not None and polar is not None, "resolve() fills these"
+    if radius is None or fov is None or polar is None:
+        raise ValueError("the config has open ranges; viewpoints.resolve() fills them")
     azimuth = config.azimuth_deg
     if times:
         shrink = law.radius_factor**times
         # A limit never moves a range outwards: a config may start closer than the recipe's limits.
-        radius = tuple(max(min(end, limit), end * shrink) for end, limit in zip(radius, law.radius_limits, strict=True))
+        near, far = law.radius_limits
+        radius = (max(min(radius[0], near), radius[0] * shrink), max(min(radius[1], far), radius[1] * shrink))
         fov = (
             max(min(law.fov_limits_deg[0], fov[0]), fov[0] * law.fov_factors[0] ** times),
             min(max(law.fov_limits_deg[1], fov[1]), fov[1] * law.fov_factors[1] ** times),
@@ -151,8 +164,7 @@ def sample(config: ViewpointConfig, step: int, generator: torch.Generator) -> Ca
         azimuth_share = (torch.arange(views, device=device) + azimuth_share) / views
     fov_share = uniform(1).expand(views) if config.fov == "shared" else uniform(views)
     up = torch.tensor([0.0, 0.0, 1.0], device=device) + config.jitter_up * normal(views, 3)
-    size = config.image_size
-    assert size is not None, "resolve() fills this"
+    size = config.image_size or 0
     return Cameras.orbit(
         angle_quantile(azimuth_share, *ranges.azimuth_rad, config.angle_gamma),
         angle_quantile(uniform(views), *ranges.polar_rad, config.angle_gamma),
