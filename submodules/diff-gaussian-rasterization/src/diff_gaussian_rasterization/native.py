@@ -69,6 +69,11 @@ def library(kind: str) -> ctypes.CDLL:
                 "or move the tensors to the CPU"
             )
         raise RuntimeError(f"libdgr_{kind} is missing beside {__file__}: pip install ./submodules/diff-gaussian-rasterization")
+    return load(path)
+
+
+def load(path: Path) -> ctypes.CDLL:
+    """The backend in the file `path`, its functions declared; RuntimeError where it has another ABI."""
     lib = ctypes.CDLL(str(path))
     lib.dgr_message.restype = lib.dgr_backend_name.restype = c_char_p
     lib.dgr_message.argtypes = [c_int]
