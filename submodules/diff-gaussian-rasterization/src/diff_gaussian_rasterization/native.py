@@ -68,12 +68,14 @@ def library(kind: str) -> ctypes.CDLL:
                 "(DGR_CUDA=ON pip install --force-reinstall --no-deps ./submodules/diff-gaussian-rasterization), "
                 "or move the tensors to the CPU"
             )
-        raise RuntimeError(f"libdgr_{kind} is missing beside {__file__}: pip install ./submodules/diff-gaussian-rasterization")
+        raise RuntimeError(
+            f"libdgr_{kind} is missing beside {__file__}: pip install ./submodules/diff-gaussian-rasterization"
+        )
     return load(path)
 
 
 def load(path: Path) -> ctypes.CDLL:
-    """The backend in the file `path`, its functions declared; RuntimeError where it has another ABI."""
+    """A backend's library, with its functions declared."""
     lib = ctypes.CDLL(str(path))
     lib.dgr_message.restype = lib.dgr_backend_name.restype = c_char_p
     lib.dgr_message.argtypes = [c_int]
