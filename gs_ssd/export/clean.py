@@ -104,11 +104,13 @@ def place(splats: Splats, *, recenter: bool, height: float | None) -> Splats:
 def main_body(splats: Splats, *, cells: int = 40) -> NDArray[np.bool_]:
     """True for splats of the heaviest connected component.
 
-    Space is cut into cubes, `cells` along the framing ball's diameter; cubes that touch, even at a corner, hang
-    together. Weight is opacity times cross-section, so a dense body beats a large but faint cloud.
+    Space is cut into cubes, at most `cells` along the framing ball's diameter, and no smaller than splats lie apart
+    in a filled ball; cubes that touch, even at a corner, hang together. Weight is opacity times cross-section, so a
+    dense body beats a large but faint cloud.
     """
     center, radius = framing(splats)
-    grid = np.floor((splats.means - center) / (2 * radius / cells)).clip(-(2**19), 2**19).astype(np.int64) + 2**19
+    edge = 2 * radius * max(1 / cells, len(splats) ** (-1 / 3))
+    grid = np.floor((splats.means - center) / edge).clip(-(2**19), 2**19).astype(np.int64) + 2**19
     keys = (grid[:, 0] << 42) | (grid[:, 1] << 21) | grid[:, 2]
     cubes, cube_of = np.unique(keys, return_inverse=True)
     labels = _components(cubes)[cube_of]

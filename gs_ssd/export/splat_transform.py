@@ -35,15 +35,14 @@ def find_splat_transform() -> list[str]:
             raise UserError("splat-transform needs Node, which is not installed (https://nodejs.org, 20 or newer)")
         command = [node, found]
     try:
-        text = subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=60, check=True).stdout
+        done = subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=60, check=True)
     except (OSError, subprocess.SubprocessError) as error:
         raise UserError(f"{found} does not run ({error}); install it again: {INSTALL}") from error
+    text = (done.stdout + done.stderr).strip()
     match = re.search(r"(\d+)\.(\d+)\.\d+", text)
     version = (int(match[1]), int(match[2])) if match else (0, 0)
     if not OLDEST <= version <= NEWEST:
-        raise UserError(
-            f"splat-transform {text.strip() or 'of unknown version'}; 2.7 to 3.x are known to work: {INSTALL}"
-        )
+        raise UserError(f"splat-transform {text or 'of unknown version'}; 2.7 to 3.x are known to work: {INSTALL}")
     return command
 
 
