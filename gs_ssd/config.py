@@ -6,6 +6,7 @@ the command line. An unknown key is refused with the nearest known one. OmegaCon
 
 import dataclasses
 import difflib
+import logging
 import os
 import re
 import types
@@ -18,6 +19,7 @@ import omegaconf
 import yaml
 from omegaconf import OmegaConf
 
+from gs_ssd import lucid_yaml
 from gs_ssd.densify.policy import DensifyConfig
 from gs_ssd.errors import UserError
 from gs_ssd.files import atomic_path
@@ -28,6 +30,8 @@ from gs_ssd.render.regularizers import RegularizeConfig
 from gs_ssd.scene.initialize import InitializeConfig
 from gs_ssd.scene.optimizers import OptimizerConfig
 from gs_ssd.scene.viewpoints import ViewpointConfig
+
+log = logging.getLogger(__name__)
 
 EXTENDS = "extends"
 MAX_DEPTH = 8
@@ -44,8 +48,20 @@ class OutputConfig:
     """Steps between lines of metrics.jsonl."""
     tensorboard: bool = False
     turntable_frames: int = 120
+    """A ring; 0: no video."""
     turntable_size: int = 512
-    """Pixels of the video's square frames; 0 frames: no video."""
+    """Pixels of the video's square frames."""
+    polar_deg: tuple[float, ...] | None = None
+    """Rings of the video and the test views, one after the other; `None`: the middle of the training cameras' range."""
+    radius: float | None = None
+    fov_y_deg: float | None = None
+    """Where the showing cameras stand; `None`: in the middle of the first step's ranges."""
+    depth: bool = False
+    """Put the disparity beside the colours in the videos and test views."""
+    test_views: int = 0
+    """Single pictures a ring, in test_views/; 0: none."""
+    process_frames: int = 0
+    """Frames of a video of the making (process.mp4), spread over the run; 0: none."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,10 +92,23 @@ def load(path: str | os.PathLike[str] | None, overrides: Sequence[str] = ()) -> 
     Raises:
         UserError: a file that is missing or no YAML, an unknown key, a value of the wrong type or out of range.
     """
-    merged = _empty() if path is None else _merge(_empty(), read_yaml(Path(path)), str(path))
+    values = {} if path is None else read_yaml(Path(path))
+    if lucid_yaml.recognises(values):
+        values = _translated(values, str(path), overrides)
+    merged = _merge(_empty(), values, str(path))
     for text in overrides:
         merged = _merge(merged, _parse_override(text), text)
     return _finished(merged)
+
+
+def _translated(values: Mapping[str, Any], path: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """A LucidDreamer file in our schema, for the estimator that the command line asks for; its notes are logged."""
+    prefix = "guidance.estimator="
+    asked = [text.removeprefix(prefix).strip() for text in overrides if text.startswith(prefix)]
+    translation = lucid_yaml.translate(values, path, estimator=asked[-1] if asked else None)
+    for note in translation.notes:
+        log.warning("%s (a LucidDreamer file): %s", path, note)
+    return translation.config
 
 
 def from_mapping(values: Mapping[str, Any], source: str) -> ExperimentConfig:

@@ -26,7 +26,7 @@ from gs_ssd.prior import load as load_prior
 from gs_ssd.record import Recorder, pictures, write_sheet
 from gs_ssd.render import augment, regularizers
 from gs_ssd.render.renderer import disparity, render
-from gs_ssd.scene import camera, initialize, optimizers, viewpoints
+from gs_ssd.scene import camera, initialize, initialize_files, optimizers, viewpoints
 from gs_ssd.scene.gaussians import PARAMETERS, Gaussians
 
 log = logging.getLogger(__name__)
@@ -259,13 +259,16 @@ class Trainer:
 
 
 def initial_gaussians(config: ExperimentConfig, generator: torch.Generator) -> Gaussians:
-    """The first Gaussians, on the CPU: of a built-in shape, of a point cloud, or an earlier splat as it is."""
-    if config.initialize.shape != "splat":
-        return initialize.create(config.initialize, generator)
+    """The first Gaussians, on the CPU: of a built-in shape, a file, Shap-E, or an earlier splat as it is."""
+    start = config.initialize
+    initialize.check(start)
+    if start.shape == "text":
+        return _from_text(config, generator)
+    if start.shape != "splat":
+        return initialize.create(start, generator)
     from gs_ssd.export import ply
 
-    initialize.check(config.initialize)
-    asset = ply.read_ply(Path(config.initialize.file or "")).to_frame("world")
+    asset = ply.read_ply(Path(start.file or "")).to_frame("world")
     sh = torch.from_numpy(asset.sh)
     return Gaussians(
         means=torch.from_numpy(asset.means),
@@ -274,6 +277,27 @@ def initial_gaussians(config: ExperimentConfig, generator: torch.Generator) -> G
         logit_opacities=torch.from_numpy(asset.logit_opacities),
         sh_dc=sh[:, :1].contiguous(),
         sh_rest=sh[:, 1:].contiguous(),
+    )
+
+
+def _from_text(config: ExperimentConfig, generator: torch.Generator) -> Gaussians:
+    """Points on the surface that Shap-E imagines for the initial text (or the prompt)."""
+    from gs_ssd.prior import shap_e
+
+    start = config.initialize
+    shape = shap_e.imagine(
+        config.prompt if start.text is None else start.text,
+        model=start.text_model,
+        steps=start.text_steps,
+        guidance=start.text_guidance,
+        generator=generator,
+        device=choose_device(config.device),
+        offline=config.prior.offline,
+    )
+    corners = initialize_files.to_world(shape.vertices, "blender")
+    mesh = initialize_files.Mesh(corners, shape.faces, shape.rgb[shape.faces])
+    return initialize.from_cloud(
+        *initialize_files.sample_surface(mesh, start.num_points, generator), start, generator
     )
 
 

@@ -1,6 +1,7 @@
-"""Floor 1: the first Gaussians: a ball, a box, a shell, or a point cloud file.
+"""Floor 1: the first Gaussians: a ball, a box, a shell, or the points of a file.
 
-An earlier splat (`shape: splat`) is read by the trainer with the exporters' reader, which lives above this floor.
+What needs a room above this floor is brought in by the trainer: an earlier splat (`shape: splat`, the exporters'
+reader) and the shape of a sentence (`shape: text`, Shap-E). Nothing is cached, so nothing stale can be read back.
 """
 
 import dataclasses
@@ -8,7 +9,6 @@ import math
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -16,26 +16,42 @@ from torch import Tensor
 from gs_ssd.errors import UserError
 from gs_ssd.maths import harmonics
 from gs_ssd.native import native
+from gs_ssd.scene import initialize_files
 from gs_ssd.scene.gaussians import Gaussians
+from gs_ssd.scene.initialize_files import Frame
 
 MIN_SQUARED_DISTANCE = 1e-7
 
 
 @dataclasses.dataclass(frozen=True)
 class InitializeConfig:
-    """How training starts. `file` is a .ply: of points (with or without colours), or of splats if `shape` says so."""
+    """How training starts."""
 
-    shape: Literal["ball", "sphere", "box", "shell", "points", "splat"] = "sphere"
+    shape: Literal["ball", "sphere", "box", "shell", "points", "mesh", "splat", "text"] = "sphere"
     """ball: uniform in volume. sphere: LucidDreamer's, uniform in radius, polar angle and azimuth (dense at the
-    centre and along z). shell: on the surface."""
+    centre and along z). shell: on the surface. points, mesh, splat: of `file`. text: Shap-E's idea of `text`."""
     file: str | None = None
+    """points: .ply (or what open3d reads); mesh: what open3d reads; splat: a 3DGS .ply."""
+    frame: Frame | None = None
+    """Axes of a file of points or a mesh; `None`: glTF's own for .glb and .gltf, else the world's (z up, front +y)."""
+    text: str | None = None
+    """A plain noun for the shape, which need not be the prompt ("a man head"); `None`: the prompt."""
+    text_model: str = "openai/shap-e"
+    """Hub id or folder of a diffusers ShapEPipeline."""
+    text_steps: int = 64
+    text_guidance: float = 15.0
     num_points: int = 100_000
+    """Of a built-in shape, a mesh or a text. A point file keeps its own number, unless it has more, or `spread` is
+    positive."""
+    spread: float = 0.0
+    """Every point of a file or text is moved within a ball of this radius (LucidDreamer: 0.05), and a file with
+    fewer points than `num_points` is repeated until it has them."""
     radius: float = 0.5
-    """Of the ball, sphere and shell; a point file is centred and scaled so that its points reach this far."""
+    """Of the ball, sphere and shell; what comes from a file or text is centred and scaled to reach this far."""
     box: tuple[float, float, float] = (1.0, 1.0, 1.0)
     """Full extents in x, y and z."""
     keep_colors: bool = False
-    """Take the colours of a point file instead of grey."""
+    """Take the colours of the file or text instead of `color`."""
     color: tuple[float, float, float] = (0.5, 0.5, 0.5)
     opacity: float = 0.1
     scale: float | None = None
@@ -50,24 +66,47 @@ def create(config: InitializeConfig, generator: torch.Generator) -> Gaussians:
         UserError: an impossible number, or a file that is missing, truncated or holds no points.
     """
     check(config)
-    if config.shape == "splat":
-        raise ValueError("a splat is read by gs_ssd.export.ply.read_ply, not here")
-    if config.shape != "points":
-        return from_points(sample_points(config, generator), None, config)
-    points, rgb = read_points(Path(config.file or ""))
-    return from_points(normalise(points, config.radius), rgb if config.keep_colors else None, config)
+    if config.shape in ("splat", "text"):
+        raise ValueError(f"initialize.shape={config.shape} is made by gs_ssd.trainer.initial_gaussians, not here")
+    path = Path(config.file or "")
+    if config.shape == "points":
+        return from_cloud(*initialize_files.read_points(path, config.frame), config, generator)
+    if config.shape == "mesh":
+        mesh = initialize_files.read_mesh(path, config.frame)
+        return from_cloud(*initialize_files.sample_surface(mesh, config.num_points, generator), config, generator)
+    return from_points(sample_points(config, generator), None, config)
+
+
+def from_cloud(
+    points: Float[Tensor, "n 3"],
+    rgb: Float[Tensor, "n 3"] | None,
+    config: InitializeConfig,
+    generator: torch.Generator,
+) -> Gaussians:
+    """Gaussians at somebody else's points (world axes): brought to number, to size, and to grey unless told."""
+    wanted = config.num_points if len(points) > config.num_points or config.spread > 0 else len(points)
+    points = normalise(points, config.radius)
+    if len(points) != wanted:
+        repeats = -(-wanted // len(points))
+        order = torch.cat([torch.randperm(len(points), generator=generator) for _ in range(repeats)])[:wanted]
+        points, rgb = points[order], None if rgb is None else rgb[order]
+    if config.spread > 0:
+        points = points + config.spread * uniform_ball(torch.rand(len(points), 3, generator=generator))
+    return from_points(points, rgb if config.keep_colors else None, config)
 
 
 def check(config: InitializeConfig) -> None:
     """Refuse numbers that cannot start a training."""
-    if config.shape in ("points", "splat") and not config.file:
-        raise UserError(f"initialize.shape is '{config.shape}' but initialize.file is empty; name a .ply there")
+    if config.shape in ("points", "mesh", "splat") and not config.file:
+        raise UserError(f"initialize.shape is '{config.shape}' but initialize.file is empty; name a file there")
     if config.num_points < 4:
         raise UserError(f"initialize.num_points is {config.num_points}; at least 4 are needed")
     if not 0 < config.opacity < 1:
         raise UserError(f"initialize.opacity is {config.opacity:g}; it must lie between 0 and 1, both excluded")
     if config.radius <= 0 or min(config.box) <= 0 or (config.scale is not None and config.scale <= 0):
         raise UserError("initialize.radius, initialize.box and initialize.scale must be positive")
+    if config.spread < 0 or config.text_steps < 1:
+        raise UserError("initialize.spread must not be negative, and initialize.text_steps must be at least 1")
     if not 0 <= config.sh_degree <= harmonics.MAX_DEGREE:
         raise UserError(f"initialize.sh_degree is {config.sh_degree}; it must be 0..{harmonics.MAX_DEGREE}")
 
@@ -77,12 +116,20 @@ def sample_points(config: InitializeConfig, generator: torch.Generator) -> Float
     uniform = torch.rand(config.num_points, 3, generator=generator)
     if config.shape == "box":
         return (uniform - 0.5) * torch.tensor(config.box)
-    azimuth = 2 * math.pi * uniform[:, 0]
     if config.shape == "sphere":
-        polar, radius = math.pi * uniform[:, 1], config.radius * uniform[:, 2]
-    else:
-        polar = torch.acos(1 - 2 * uniform[:, 1])
-        radius = config.radius * (uniform[:, 2] ** (1 / 3) if config.shape == "ball" else torch.ones_like(azimuth))
+        radius, polar, azimuth = uniform[:, 2], math.pi * uniform[:, 1], 2 * math.pi * uniform[:, 0]
+        return config.radius * _spherical(radius, polar, azimuth)
+    if config.shape == "shell":
+        uniform[:, 2] = 1.0
+    return config.radius * uniform_ball(uniform)
+
+
+def uniform_ball(uniform: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
+    """Points spread evenly over the volume of the unit ball, from uniforms in 0..1; a third of 1 is on its surface."""
+    return _spherical(uniform[:, 2] ** (1 / 3), torch.acos(1 - 2 * uniform[:, 1]), 2 * math.pi * uniform[:, 0])
+
+
+def _spherical(radius: Tensor, polar: Tensor, azimuth: Tensor) -> Float[Tensor, "n 3"]:
     ring = radius * polar.sin()
     return torch.stack([ring * azimuth.sin(), ring * azimuth.cos(), radius * polar.cos()], dim=-1)
 
@@ -115,30 +162,3 @@ def from_points(points: Float[Tensor, "n 3"], rgb: Float[Tensor, "n 3"] | None, 
 def mean_squared_distance(points: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
     """Mean squared distance to the three nearest neighbours (the quantity of `distCUDA2`)."""
     return native("simple_knn").mean_squared_distance(points.contiguous(), k=min(3, len(points) - 1))
-
-
-def read_points(path: Path) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"] | None]:
-    """Points of a .ply file and, where it has them, their colours in 0..1; axes are taken to be the world's.
-
-    Raises:
-        UserError: no such file, no PLY, truncated, fewer than 4 points, or points that are not finite.
-    """
-    from plyfile import PlyData, PlyParseError
-
-    if not path.is_file():
-        raise UserError(f"initialize.file: there is no file {path}")
-    try:
-        vertex = PlyData.read(str(path))["vertex"].data
-        points = _columns(vertex, ("x", "y", "z"))
-    except (PlyParseError, KeyError, ValueError, EOFError, OSError, UnicodeDecodeError, MemoryError) as error:
-        raise UserError(f"initialize.file: {path} is no readable .ply of points ({error}); write it again") from error
-    if len(points) < 4 or not np.isfinite(points).all():
-        raise UserError(f"initialize.file: {path} needs at least 4 points, all of them finite; it has {len(points)}")
-    if not {"red", "green", "blue"} <= set(vertex.dtype.names):
-        return torch.from_numpy(points), None
-    rgb = _columns(vertex, ("red", "green", "blue"))
-    return torch.from_numpy(points), torch.from_numpy(rgb / 255.0 if vertex.dtype["red"].kind == "u" else rgb)
-
-
-def _columns(vertex: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
-    return np.stack([np.asarray(vertex[name], dtype=np.float32) for name in names], axis=-1)
