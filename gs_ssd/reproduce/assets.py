@@ -19,6 +19,9 @@ from gs_ssd.evaluate import sheet, summary
 from gs_ssd.evaluate.benchmark import Cost, Job, read_ledger, run_process
 from gs_ssd.evaluate.intervals import frechet_distance
 from gs_ssd.evaluate.measure import (
+    COARSE,
+    CRISP_VIEWS,
+    JUDGED,
     Judge,
     Pictures,
     Truth,
@@ -61,18 +64,20 @@ class Workshop:
     def measure(self, job: Job, folder: Path) -> dict[str, Any]:
         """All numbers of one asset; leaves `strip.png` and `views.npz` (small pictures, the judge's features)."""
         pictures = photograph(load_gaussians(folder / "point_cloud.ply"), self.turntable, self.size)
-        numbers: dict[str, Any] = own_numbers(pictures) | training_numbers(folder / "metrics.jsonl")
-        kept = {"rgb": to_bytes(pictures.small())}
+        coarse, small = pictures.shrunk(COARSE), pictures.shrunk(JUDGED).rgb
+        crisp = pictures.chosen([v for v in CRISP_VIEWS if v < self.turntable.views])
+        numbers: dict[str, Any] = own_numbers(crisp, coarse) | training_numbers(folder / "metrics.jsonl")
+        kept = {"rgb": to_bytes(small)}
         truth, truth_numbers = self.truth(job.entry)
         if truth is not None:
-            numbers |= truth_numbers | numbers_beside_truth(pictures, truth)
+            numbers |= truth_numbers | numbers_beside_truth(coarse, truth)
         if self.judge is not None:
-            opinion = self.judge(pictures.small())
+            opinion = self.judge(small)
             kept["features"] = opinion.features.numpy()
             numbers |= recognised(opinion, job.entry) | {"named": opinion.kinds}
         with atomic_path(folder / "views.npz") as temporary:
             np.savez_compressed(temporary, **kept)
-        sheet.contact_sheet([[sheet.Strip("", to_bytes(pictures.small(128))[list(SHOWN)])]], folder / "strip.png")
+        sheet.contact_sheet([[sheet.Strip("", to_bytes(coarse.rgb)[list(SHOWN)])]], folder / "strip.png")
         return numbers
 
     @functools.cache  # noqa: B019 -- one workshop lives as long as its benchmark
@@ -81,18 +86,18 @@ class Workshop:
         if entry.kind is None or entry.color is None:
             return None, {}
         truth = Truth(entry, self.turntable, self.size)
-        pictures = truth.pictures
-        numbers = {f"{name}_truth": value for name, value in own_numbers(pictures).items()}
-        kept = {"rgb": to_bytes(pictures.small())}
+        coarse, small = truth.coarse, truth.coarse.shrunk(JUDGED).rgb
+        numbers: dict[str, Any] = {f"{k}_truth": value for k, value in own_numbers(truth.crisp, coarse).items()}
+        kept = {"rgb": to_bytes(small)}
         if self.judge is not None:
-            opinion = self.judge(pictures.small())
+            opinion = self.judge(small)
             kept["features"] = opinion.features.numpy()
             ceiling = recognised(opinion, entry)
             numbers |= {f"{name.removesuffix('_share')}_ceiling": value for name, value in ceiling.items()}
         folder = self.out / "truth" / entry.slug
         with atomic_path(folder / "views.npz") as temporary:
             np.savez_compressed(temporary, **kept)
-        sheet.contact_sheet([[sheet.Strip("", to_bytes(pictures.small(128))[list(SHOWN)])]], folder / "strip.png")
+        sheet.contact_sheet([[sheet.Strip("", to_bytes(coarse.rgb)[list(SHOWN)])]], folder / "strip.png")
         return truth, numbers
 
     def write_summary(self, jobs: Sequence[Job], title: str, extra: str = "") -> Path:
