@@ -23,7 +23,7 @@ from gs_ssd import lucid_yaml
 from gs_ssd.densify.policy import DensifyConfig
 from gs_ssd.errors import UserError
 from gs_ssd.files import atomic_path
-from gs_ssd.guidance.distill import DistillationConfig
+from gs_ssd.guidance.distill import DistillConfig
 from gs_ssd.prior import PriorConfig
 from gs_ssd.render.augment import AugmentConfig
 from gs_ssd.render.regularizers import RegularizeConfig
@@ -76,7 +76,7 @@ class ExperimentConfig:
     max_bad_steps: int = 20
     """Steps in a row whose gradient is not finite before the run gives up; each one is skipped and counted."""
     prior: PriorConfig = dataclasses.field(default_factory=PriorConfig)
-    guidance: DistillationConfig = dataclasses.field(default_factory=DistillationConfig)
+    guidance: DistillConfig = dataclasses.field(default_factory=DistillConfig)
     initialize: InitializeConfig = dataclasses.field(default_factory=InitializeConfig)
     viewpoints: ViewpointConfig = dataclasses.field(default_factory=ViewpointConfig)
     augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
