@@ -6,6 +6,7 @@
 import dataclasses
 import functools
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
+from gs_ssd.errors import UserError
 from gs_ssd.evaluate import sheet, summary
 from gs_ssd.evaluate.benchmark import Cost, Job, read_ledger, run_process
 from gs_ssd.evaluate.intervals import frechet_distance
@@ -34,6 +36,8 @@ from gs_ssd.evaluate.suite import Entry, Turntable
 from gs_ssd.export import ply
 from gs_ssd.files import atomic_path
 from gs_ssd.scene.gaussians import Gaussians
+
+log = logging.getLogger(__name__)
 
 QUIET = ("output.turntable_frames=0", "output.preview_every=0")
 """What a measured asset need not leave behind."""
@@ -167,6 +171,17 @@ class Workshop:
                 (f"{folder}/strip.png", f"{job.variant.label}, seed {job.seed}: {numbers}", f"{folder}/index.html")
             )
         return list(rows.items())
+
+
+def find_judge() -> Judge | None:
+    """The bundled judge, or None (with a warning) where it is not installed."""
+    try:
+        from gs_ssd.evaluate import judge
+
+        return judge.load()
+    except (ImportError, UserError) as error:
+        log.warning("no judge: kind and colour are not measured (%s)", error)
+        return None
 
 
 def load_gaussians(path: Path) -> Gaussians:

@@ -12,9 +12,8 @@ from gs_ssd.errors import UserError
 from gs_ssd.evaluate import summary
 from gs_ssd.evaluate.benchmark import Variant, plan, read_ledger, run_jobs
 from gs_ssd.evaluate.intervals import Interval, paired
-from gs_ssd.evaluate.judge import load_judge
 from gs_ssd.evaluate.suite import load_suite
-from gs_ssd.reproduce.assets import Workshop
+from gs_ssd.reproduce.assets import Workshop, find_judge
 from gs_ssd.reproduce.report import Claim, Context, Report, SizeName, write_table
 
 TITLE = "3D assets by estimator (Figs. 6, 7, 9, 14-16, 18)"
@@ -70,7 +69,7 @@ def run(context: Context) -> Report:
         common=overrides,
     )
     out = Path("out/reproduce") / f"comparison-{context.size}"
-    workshop = Workshop(CONFIG, out, suite.turntable, load_judge())
+    workshop = Workshop(CONFIG, out, suite.turntable, find_judge())
     for _ in run_jobs(jobs, out, workshop.train, workshop.measure, workers=context.workers):
         pass
     workshop.write_summary(jobs, TITLE)
@@ -85,8 +84,8 @@ def run(context: Context) -> Report:
     return Report(
         TITLE,
         f"Suite `{suite.name}`, {len({r['prompt'] for r in records})} prompts x {len(budget.seeds)} seeds,"
-        f" {len(budget.variants)} variants, `{CONFIG}` {' '.join(overrides)}. One recipe for all: learning rates, t range"
-        " and budget are those of the default, which was tuned for SSD; no estimator had a tuning of its own."
+        f" {len(budget.variants)} variants, `{CONFIG}` {' '.join(overrides)}. One recipe for all: learning rates, t"
+        " range and budget are those of the default, which was tuned for SSD; no estimator had a tuning of its own."
         " [All numbers](summary.md), [one JSON line an asset](results.jsonl)."
         + (f" Failed: {', '.join(failed)}." if failed else ""),
         claims(records),
