@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -56,6 +56,7 @@ class Opinion(NamedTuple):
     features: Float[Tensor, "v d"]
 
 
+@runtime_checkable
 class Judge(Protocol):
     """Names kind and colour; was trained on other pictures than the prior, and never on a splat."""
 

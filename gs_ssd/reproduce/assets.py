@@ -152,7 +152,8 @@ class Workshop:
                 rows[job.entry.prompt] = []
                 if truth.exists():
                     rows[job.entry.prompt].append(sheet.Strip(job.entry.prompt, np.load(truth)["rgb"][[0, 5, 11]]))
-            caption = f"{job.variant.label}, seed {job.seed}"
+            first = "" if rows[job.entry.prompt] else f"{job.entry.prompt}: "
+            caption = f"{first}{job.variant.label}, seed {job.seed}"
             rows[job.entry.prompt].append(sheet.Strip(caption, np.load(asset)["rgb"][[0, 5, 8, 11]]))
         return list(rows.values())
 
