@@ -20,10 +20,10 @@ import yaml
 from omegaconf import OmegaConf
 
 from gs_ssd import lucid_yaml
-from gs_ssd.densify.policy import DensifyConfig
+from gs_ssd.densify.choice import DensifyConfig
 from gs_ssd.errors import UserError
 from gs_ssd.files import atomic_path
-from gs_ssd.guidance.distill import DistillationConfig
+from gs_ssd.guidance.distill import DistillConfig
 from gs_ssd.prior import PriorConfig
 from gs_ssd.render.augment import AugmentConfig
 from gs_ssd.render.regularizers import RegularizeConfig
@@ -76,7 +76,7 @@ class ExperimentConfig:
     max_bad_steps: int = 20
     """Steps in a row whose gradient is not finite before the run gives up; each one is skipped and counted."""
     prior: PriorConfig = dataclasses.field(default_factory=PriorConfig)
-    guidance: DistillationConfig = dataclasses.field(default_factory=DistillationConfig)
+    guidance: DistillConfig = dataclasses.field(default_factory=DistillConfig)
     initialize: InitializeConfig = dataclasses.field(default_factory=InitializeConfig)
     viewpoints: ViewpointConfig = dataclasses.field(default_factory=ViewpointConfig)
     augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
@@ -118,9 +118,7 @@ def from_mapping(values: Mapping[str, Any], source: str) -> ExperimentConfig:
 
 def to_mapping(config: ExperimentConfig) -> dict[str, Any]:
     """Plain dicts, lists and numbers."""
-    mapping = OmegaConf.to_container(OmegaConf.structured(config))
-    assert isinstance(mapping, dict)
-    return {str(key): value for key, value in mapping.items()}
+    return _container(OmegaConf.structured(config))
 
 
 def to_yaml(config: ExperimentConfig) -> str:
@@ -210,6 +208,12 @@ def _empty() -> omegaconf.DictConfig:
     return OmegaConf.structured(ExperimentConfig)
 
 
+def _container(config: omegaconf.DictConfig) -> dict[str, Any]:
+    content = OmegaConf.to_container(config)
+    assert isinstance(content, dict)
+    return {str(key): value for key, value in content.items()}
+
+
 def _parse_override(text: str) -> dict[str, Any]:
     key, sign, value = text.partition("=")
     if not sign or not key.strip():
@@ -225,7 +229,7 @@ def _parse_override(text: str) -> dict[str, Any]:
 
 def _merge(base: omegaconf.DictConfig, values: Mapping[str, Any], source: str) -> omegaconf.DictConfig:
     """Check every key, then merge at once; if that fails, leaf by leaf, to name by its full key what does not fit."""
-    known = dict(leaves(OmegaConf.to_container(base)))
+    known = dict(leaves(_container(base)))
     sections = {key.rsplit(".", depth)[0] for key in known for depth in range(1, key.count(".") + 1)}
     for key, value in leaves(values):
         if key in sections:
@@ -301,8 +305,8 @@ def _nearest_file(path: Path) -> str:
 
 
 def _position(error: Exception) -> str:
-    mark = getattr(error, "problem_mark", None)
-    return f"line {mark.line + 1}: {error.problem}" if mark is not None else type(error).__name__
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", "")
+    return f"line {mark.line + 1}: {problem}" if mark is not None else type(error).__name__
 
 
 def _finished(merged: omegaconf.DictConfig) -> ExperimentConfig:

@@ -155,8 +155,8 @@ def _check_header(path: Path) -> None:
                     count, row = int(number), 0
                     if count < 0:
                         raise UserError(f"{path}: an element of {count} rows; the PLY is damaged")
-                case ["property", "list", *_]:
-                    row, properties = row + 1, properties + 1
+                case ["property", "list", *_] if count:  # each row may ask for 16 GB of its own
+                    raise UserError(f"{path}: a mesh (its PLY has lists), not a Gaussian splat")
                 case ["property", kind, _]:
                     row, properties = row + (2 if is_text else SIZES.get(kind, 1)), properties + 1
     except ValueError as error:

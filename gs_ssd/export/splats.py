@@ -36,11 +36,11 @@ class Splats:
         ValueError: shapes that do not belong together.
     """
 
-    means: NDArray[np.float32]
-    log_scales: NDArray[np.float32]
-    quats_wxyz: NDArray[np.float32]
-    logit_opacities: NDArray[np.float32]
-    sh: NDArray[np.float32]
+    means: FloatArray
+    log_scales: FloatArray
+    quats_wxyz: FloatArray
+    logit_opacities: FloatArray
+    sh: FloatArray
     frame: Frame
 
     def __post_init__(self) -> None:
@@ -137,7 +137,7 @@ def logit(p: FloatArray, *, margin: float = 1e-6) -> FloatArray:
 def from_gaussians(gaussians: "Gaussians") -> Splats:
     """Copy the scene's parameters to the host, in the world frame."""
 
-    def host(tensor: "Tensor") -> NDArray[np.float32]:
+    def host(tensor: "Tensor") -> FloatArray:
         return tensor.detach().float().cpu().numpy()
 
     return Splats(

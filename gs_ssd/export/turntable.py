@@ -1,5 +1,6 @@
 """Turntables: frames in, an H.264 `.mp4` or an animated `.webp` / `.gif` out, as a stream."""
 
+import contextlib
 import itertools
 import os
 from collections.abc import Iterable, Iterator
@@ -15,7 +16,7 @@ from gs_ssd.files import atomic_path
 Frames = Iterable[NDArray[np.uint8]]
 
 
-def write_mp4(path: str | os.PathLike[str], frames: Frames, *, fps: float = 30.0, crf: int = 18) -> int:
+def write_mp4(path: str | os.PathLike[str], frames: Frames, *, fps: int = 30, crf: int = 18) -> int:
     """Encode `frames` (uint8 [H,W,3] sRGB, all of one size) as H.264 in yuv420p, which every browser plays.
 
     That pixel format halves the colour planes, so odd sizes are padded by repeating the last row or column.
@@ -41,13 +42,13 @@ def write_mp4(path: str | os.PathLike[str], frames: Frames, *, fps: float = 30.0
             ffmpeg_log_level="error",
             output_params=["-crf", str(crf), "-preset", "slow", "-movflags", "+faststart"],
         )
-        encoder.send(None)
         try:
-            for frame in _same_size(frames, first.shape):
-                count += 1
-                padding = ((0, height - frame.shape[0]), (0, width - frame.shape[1]), (0, 0))
-                encoder.send(np.ascontiguousarray(np.pad(frame, padding, mode="edge")))
-            encoder.close()
+            with contextlib.closing(encoder):  # waits for ffmpeg, which would otherwise write after the clean-up
+                encoder.send(None)
+                for frame in _same_size(frames, first.shape):
+                    count += 1
+                    padding = ((0, height - frame.shape[0]), (0, width - frame.shape[1]), (0, 0))
+                    encoder.send(np.ascontiguousarray(np.pad(frame, padding, mode="edge")))
         except (OSError, RuntimeError) as error:
             raise UserError(f"cannot write {path}: the video encoder failed ({error})") from error
         if temporary.stat().st_size == 0:
@@ -55,7 +56,7 @@ def write_mp4(path: str | os.PathLike[str], frames: Frames, *, fps: float = 30.0
     return count
 
 
-def write_animation(path: str | os.PathLike[str], frames: Frames, *, fps: float = 20.0, quality: int = 85) -> int:
+def write_animation(path: str | os.PathLike[str], frames: Frames, *, fps: int = 20, quality: int = 85) -> int:
     """Write an endless animated `.webp` (or `.gif`, by suffix) through Pillow; frames as in `write_mp4`.
 
     Returns:

@@ -6,7 +6,7 @@ The estimator is a pure function of `estimators.py`; which predictions are made 
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -20,16 +20,18 @@ from gs_ssd.guidance.estimators import ESTIMATORS, SETTINGS, Estimator, Setting,
 from gs_ssd.guidance.perp_neg import combine
 from gs_ssd.guidance.prompts import PromptConfig, ViewBatch, ViewPrompts
 from gs_ssd.guidance.trajectory import Noised, TrajectoryConfig
+from gs_ssd.maths import anneal
 from gs_ssd.maths.diffusion import NUM_TIMESTEPS, WEIGHTINGS, x0_from_eps
 from gs_ssd.prior.base import DiffusionPrior
 
 T = TypeVar("T")
 
-LUCID_T_SCHEDULE = ((0.0, 0.02, 0.98), (1500.0, 0.02, 0.5))
+TSchedule = tuple[tuple[float, float, float], ...]
+LUCID_T_SCHEDULE: TSchedule = ((0.0, 0.02, 0.98), (0.3, 0.02, 0.5))
 
 
 @dataclass(frozen=True)
-class DistillationConfig:
+class DistillConfig:
     """How the 2D prior's opinion of a picture becomes a gradient. `None` means: the estimator's or the prior's own."""
 
     estimator: str = "ssd"
@@ -42,8 +44,9 @@ class DistillationConfig:
     """w(t), a name in `diffusion.WEIGHTINGS`."""
     scale: float = 1.0
     """A common factor on w(t) (LucidDreamer's lambda_guidance, 0.1 there)."""
-    t_schedule: tuple[tuple[float, float, float], ...] | None = None
-    """Knots (training step, lowest t, highest t), t as a fraction of 1000, linear between knots, constant outside."""
+    t_schedule: TSchedule | None = None
+    """Knots (share of the run, lowest t, highest t), t as a share of 1000, straight lines between. None: the prior's
+    measured one, else LucidDreamer's: .02 to .98, whose upper end falls to .5 over the first 30 % of the run."""
     t_per_view: bool = True
     """One t a view; False: one for the batch, as LucidDreamer (and always with DDIM inversion)."""
     trajectory: str | None = None
@@ -91,10 +94,11 @@ class DistillationResult:
 
 
 class Distillation:
-    """Everything that stays the same over a run: prior, embeddings, estimator and laws. Holds no changing state.
+    """Everything that stays the same over a run: prior, embeddings, estimator and laws.
 
     Args:
         prompt: the sentence.
+        num_steps: the run's length, on which the annealing laws depend.
         anyway: go on with a prompt that the prior does not know.
         estimator: a function of your own in place of `config.estimator`; see `estimators.py` for its arguments.
 
@@ -104,14 +108,15 @@ class Distillation:
 
     def __init__(
         self,
-        config: DistillationConfig,
+        config: DistillConfig,
         prior: DiffusionPrior,
         prompt: str,
         *,
+        num_steps: int,
         anyway: bool = False,
         estimator: Estimator | None = None,
     ) -> None:
-        self.config, self.prior = config, prior
+        self.config, self.prior, self.num_steps = config, prior, num_steps
         own = SETTINGS.get(config.estimator, Setting()) if estimator is None else Setting()
         self.estimator = estimator or _pick("estimator", config.estimator, ESTIMATORS)
         self.needs = set(inspect.signature(self.estimator).parameters)
@@ -124,31 +129,34 @@ class Distillation:
         self.M = _first(config.M, recipe.get("M"), 80 if config.prompts.perp_neg else 200)
         self.t_schedule = _first(config.t_schedule, recipe.get("t_schedule"), LUCID_T_SCHEDULE)
         _check_schedule(self.t_schedule)
+        if config.estimator == "vsd":
+            raise UserError("guidance.estimator=vsd needs a trainable copy of the prior, which this one does not offer")
         self.prompts = ViewPrompts(prior, prompt, config.prompts, anyway=anyway)
 
     def step(
         self,
         rgb: Float[Tensor, "v 3 H W"],
-        azimuth_rad: Float[Tensor, " v"],
-        polar_rad: Float[Tensor, " v"],
+        azimuth_rad: Sequence[float],
+        polar_rad: Sequence[float],
         step: int,
         generator: torch.Generator,
         depth: Float[Tensor, "v 1 H W"] | None = None,
     ) -> DistillationResult:
         """One loss for V rendered views (0..1). `depth` is 0 far .. 1 near, where depth is used at all.
 
-        Keep angles and generator on the CPU: their values are needed on the host, elsewhere each is a sync.
+        Keep the generator on the CPU: some of its numbers are needed on the host, where a GPU's cost a sync.
         """
         mirrored = bool(self.config.flip) and self._coin(self.config.flip, generator)
         as_depth = bool(self.config.depth_as_latents) and self._coin(self.config.depth_as_latents, generator)
         if (as_depth or self.prior.uses_depth) and depth is None:
             raise ValueError("depth is None, but depth_as_latents or a depth ControlNet asks for it")
         if mirrored:
-            rgb, azimuth_rad, depth = rgb.flip(-1), -azimuth_rad, None if depth is None else depth.flip(-1)
+            rgb, depth = rgb.flip(-1), None if depth is None else depth.flip(-1)
+            azimuth_rad = [-azimuth for azimuth in azimuth_rad]
         picture = depth.expand(-1, 3, -1, -1) if as_depth and depth is not None else rgb
         latents = self.prior.encode(picture, generator if self.config.sample_posterior else None)
         with torch.no_grad():
-            views = self.prompts.at(azimuth_rad.tolist(), polar_rad.tolist())
+            views = self.prompts.at(azimuth_rad, polar_rad)
             control = depth.detach() if self.prior.uses_depth and depth is not None else None
             return self._distill(latents, views, control, step, generator)
 
@@ -180,9 +188,18 @@ class Distillation:
             preview=lambda: self.prior.decode(x0_from_eps(noised.x_t, eps, abar)),
         )
 
+    def state_dict(self) -> dict[str, Any]:
+        """What changes from step to step and must survive a resume (nothing, unless a critic is trained)."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        if state:
+            raise UserError(f"the checkpoint's guidance state {sorted(state)} fits another estimator")
+
     def draw_timesteps(self, views: int, step: int, generator: torch.Generator) -> Int[Tensor, " v"]:
         """Uniform integers in [low, high) of this step's range; one a view, or one for all."""
-        low, high = t_range(self.t_schedule, step)
+        low, high = t_range(self.t_schedule, anneal.progress(step, self.num_steps))
         count = views if self.config.t_per_view and self.trajectory == "noise" else 1
         u = torch.rand(count, generator=generator, device=generator.device)
         t = (NUM_TIMESTEPS * (low + u * (high - low))).long().clamp(0, NUM_TIMESTEPS - 1)
@@ -203,7 +220,9 @@ class Distillation:
         if self.trajectory == "noise":
             return trajectory.plain(x, abar[t], options.offset_noise, generator)
         if self.trajectory == "ism":
-            path = trajectory.ism_path(host_t, trajectory.ism_interval(options, step), options)
+            path = trajectory.ism_path(
+                host_t, trajectory.ism_interval(options, anneal.progress(step, self.num_steps)), options
+            )
             reverse = options.ism_reverse_scale
             predict = call.guided(null, negative, reverse) if reverse > 1 else call.alone(null)
             return trajectory.ism(x, path, predict, abar, options.offset_noise, generator)
@@ -286,23 +305,18 @@ class _Predictor:
         return predict
 
 
-def t_range(schedule: tuple[tuple[float, float, float], ...], step: int) -> tuple[float, float]:
-    """(lowest, highest) t at a training step as fractions of 1000: linear between the knots, constant outside."""
-    before = [knot for knot in schedule if knot[0] <= step]
-    after = [knot for knot in schedule if knot[0] > step]
-    if not before or not after:
-        _, low, high = before[-1] if before else after[0]
-        return low, high
-    (a, low_a, high_a), (b, low_b, high_b) = before[-1], after[0]
-    share = (step - a) / (b - a)
-    return low_a + share * (low_b - low_a), high_a + share * (high_b - high_a)
+def t_range(schedule: Sequence[Sequence[float]], progress: float) -> tuple[float, float]:
+    """(lowest, highest) t as shares of 1000, at this share of the run."""
+    low, high = (anneal.piecewise(progress, [(knot[0], knot[end]) for knot in schedule]) for end in (1, 2))
+    return low, high
 
 
-def _check_schedule(schedule: tuple[tuple[float, float, float], ...]) -> None:
-    steps = [knot[0] for knot in schedule]
-    if not schedule or steps != sorted(steps) or any(not 0 <= low <= high <= 1 for _, low, high in schedule):
-        raise UserError(f"guidance.t_schedule={schedule!r}: needs knots [step, low, high] with ascending steps and "
-                        "0 <= low <= high <= 1")  # fmt: skip
+def _check_schedule(schedule: Sequence[Sequence[float]]) -> None:
+    at = [knot[0] for knot in schedule]
+    if not schedule or at != sorted(at) or any(not 0 <= low <= high <= 1 for _, low, high in schedule):
+        raise UserError(
+            f"guidance.t_schedule={schedule!r} needs knots [share of run, low, high] in order, 0 <= low <= high <= 1"
+        )
 
 
 def _pick(key: str, name: str, table: dict[str, T]) -> T:

@@ -14,6 +14,7 @@ import difflib
 import logging
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,7 +96,7 @@ class ViewPrompts:
         self.has_negative = bool(negative)
         self.table = table[:-2].unflatten(0, (len(self.elevations), len(self.azimuths)))
 
-    def at(self, azimuth_rad: list[float], polar_rad: list[float]) -> ViewBatch:
+    def at(self, azimuth_rad: Sequence[float], polar_rad: Sequence[float]) -> ViewBatch:
         """The prompts of cameras at these angles (host numbers; azimuth 0 is the front, polar angle from +z)."""
         elevation = [90 - math.degrees(polar) for polar in polar_rad]
         main = self._mix([math.degrees(azimuth) for azimuth in azimuth_rad], elevation)

@@ -36,7 +36,8 @@ class TrajectoryConfig:
     ism_interval: int = 80
     """t - s at the end of the warm-up."""
     ism_interval_start: int = 100
-    ism_warmup: int = 1500
+    ism_warmup: float = 0.3
+    """Share of the run (LucidDreamer: 1500 of 5000 steps)."""
     ism_reverse_scale: float = 1.0
     """Above 1, the inversion predicts eps_inv + k (eps_neg - eps_inv) (`denoise_guidance_scale`)."""
     sdi_steps: int = 10
@@ -64,9 +65,9 @@ def plain(x: Float[Tensor, "b c h w"], abar_t: Tensor, offset: float, generator:
     return Noised(add_noise(x, eps, abar_t), eps)
 
 
-def ism_interval(config: TrajectoryConfig, step: int) -> int:
-    """delta_T = t - s at this training step: 100 falling to `ism_interval` over the warm-up, rounded up."""
-    warm = 1 - min(step / config.ism_warmup, 1) if config.ism_warmup else 0.0
+def ism_interval(config: TrajectoryConfig, progress: float) -> int:
+    """delta_T = t - s at this share of the run: 100 falling to `ism_interval` over the warm-up, rounded up."""
+    warm = 1 - min(progress / config.ism_warmup, 1) if config.ism_warmup else 0.0
     return config.ism_interval + math.ceil(warm * (config.ism_interval_start - config.ism_interval))
 
 

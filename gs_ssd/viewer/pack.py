@@ -66,9 +66,10 @@ def framing(splats: Splats) -> tuple[np.ndarray, float]:
 
 
 def _worth_drawing(splats: Splats) -> np.ndarray:
-    finite = np.isfinite(splats.logit_opacities) | (splats.logit_opacities == np.inf)
-    for array in (splats.means, splats.log_scales, splats.quats_wxyz, splats.sh.reshape(len(splats), -1)):
+    finite = ~np.isnan(splats.logit_opacities)
+    for array in (splats.means, splats.log_scales, splats.quats_wxyz):
         finite &= np.isfinite(array).all(axis=1)
+    finite &= np.isfinite(splats.sh).all(axis=(1, 2))
     return finite & (splats.opacities >= 1 / 255) & (splats.log_scales < 80).all(axis=1)
 
 
@@ -91,7 +92,7 @@ def _pack_harmonics(splats: Splats) -> tuple[bytes, tuple[float, float, float]]:
     packed = np.zeros((len(splats), 16 * texels), dtype=np.int8)
     ranges = [0.0, 0.0, 0.0]
     for band in range(1, splats.sh_degree + 1):
-        part = splats.sh[:, band * band : (band + 1) ** 2].reshape(len(splats), -1)
+        part = splats.sh[:, band * band : (band + 1) ** 2].reshape(len(splats), 3 * (2 * band + 1))
         ranges[band - 1] = largest = float(np.abs(part).max(initial=0.0)) or 1.0
         start = 3 * (band * band - 1)
         packed[:, start : start + part.shape[1]] = np.rint(part / largest * 127)

@@ -17,7 +17,10 @@ function depthSorter(scope) {
     }
     const scale = far > near ? (BINS - 1) / (far - near) : 0;
     starts.fill(0);
-    for (let i = 0; i < count; i++) starts[keys[i] = (far - depths[i]) * scale]++;
+    for (let i = 0; i < count; i++) {
+      keys[i] = (far - depths[i]) * scale;
+      starts[keys[i]]++;
+    }
     for (let bin = 0, sum = 0; bin < BINS; bin++) {
       const size = starts[bin];
       starts[bin] = sum;

@@ -84,10 +84,8 @@ function start() {
     if (dirty) {
       dirty = false;
       renderer.draw(camera, color);
-      if (inOrder && renderer.sorted) {
-        window.__ready = true;
-        settle.splice(0).forEach((done) => done());
-      }
+      window.__ready = renderer.sorted;
+      if (inOrder && renderer.sorted) settle.splice(0).forEach((done) => done());
     }
     requestAnimationFrame(frame);
   }

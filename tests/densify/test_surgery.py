@@ -1,4 +1,4 @@
-"""After any operation parameters, moments and statistics agree, survivors keep theirs, and relocation keeps the look."""
+"""After any operation parameters, moments and statistics agree; relocation keeps the look."""
 
 import math
 
@@ -7,6 +7,8 @@ import torch
 
 from gs_ssd.densify import surgery
 from gs_ssd.densify.surgery import Patient
+from gs_ssd.maths import rotation
+from gs_ssd.render.renderer import render
 from gs_ssd.scene import camera, initialize, optimizers
 from gs_ssd.scene.initialize import InitializeConfig
 from gs_ssd.scene.optimizers import OptimizerConfig
@@ -88,9 +90,7 @@ def test_children_are_distributed_like_their_parent():
     gaussians.log_scales[0] = torch.tensor([0.5, 1.0, 2.0]).log()
     gaussians.quats_wxyz[0] = torch.tensor([0.9, 0.1, -0.3, 0.2])
     patient = Patient(gaussians.requires_grad_(), optimizers.build(gaussians, OptimizerConfig()), {"n": torch.zeros(4)})
-    mean, covariance = gaussians.means[0].detach(), None
-    from gs_ssd.maths import rotation
-
+    mean = gaussians.means[0].detach()
     covariance = rotation.covariance(gaussians.scales[0].detach(), gaussians.quats_wxyz[0].detach())
     surgery.split(patient, torch.tensor([0]), seeded(), children=20_000)
     samples = patient.gaussians.means.detach()[3:]
@@ -99,8 +99,6 @@ def test_children_are_distributed_like_their_parent():
 
 
 def test_relocation_leaves_the_picture_as_it_was(patient):
-    from gs_ssd.render.renderer import render
-
     gaussians = patient.gaussians
     with torch.no_grad():
         gaussians.logit_opacities[:] = -20.0

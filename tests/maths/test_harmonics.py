@@ -38,5 +38,5 @@ def test_colours_are_half_grey_plus_the_bases_and_never_negative():
 
 @pytest.mark.parametrize("bad", [-1, 4])
 def test_degrees_beyond_three_are_refused(bad):
-    with pytest.raises(ValueError, match="0..3"):
+    with pytest.raises(ValueError, match=r"0\.\.3"):
         harmonics.basis(torch.zeros(1, 3), bad)

@@ -42,7 +42,7 @@ def test_two_zeros_freeze_and_one_zero_is_refused(gaussians):
     gaussians.means.grad = torch.ones_like(gaussians.means)
     frozen.step()
     assert torch.equal(gaussians.means.detach(), before)
-    with pytest.raises(UserError, match="optimizer.means"):
+    with pytest.raises(UserError, match=r"optimizer\.means"):
         optimizers.build(gaussians, OptimizerConfig(means=(1e-3, 0.0)))
 
 

@@ -1,0 +1,86 @@
+"""Joins a native backend to autograd, and chooses the backend."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from . import native, reference
+from .problem import Cameras, Options, Splats
+
+BACKENDS = ("cpu", "cuda", "reference")
+
+
+class Rendering(NamedTuple):
+    """What `render` returns."""
+
+    rgb: Tensor  # [V,3,H,W]
+    alpha: Tensor  # [V,H,W]
+    depth: Tensor  # [V,H,W]
+    transmittance: Tensor  # [V,H,W]
+    radii: Tensor  # [V,N] int32
+
+
+class _Rasterize(torch.autograd.Function):
+    """The native forward and backward pass; the tensors come first so that autograd sees them."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, cameras: Cameras, options: Options, screen_means: Tensor | None, *fields: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        splats = Splats(**dict(zip(native.SPLAT_FIELDS, fields, strict=True)))  # type: ignore[arg-type]
+        result = native.forward(splats, cameras, options)
+        ctx.cameras, ctx.options, ctx.pairs = cameras, options, result.pairs
+        ctx.save_for_backward(result.transmittance, result.geometry, result.binning, *fields)
+        ctx.mark_non_differentiable(result.radii)
+        ctx.set_materialize_grads(False)
+        return result.rgb, result.alpha, result.depth, result.transmittance, result.radii
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *image_grads: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        transmittance, geometry, binning, *fields = ctx.saved_tensors
+        splats = Splats(**dict(zip(native.SPLAT_FIELDS, fields, strict=True)))
+        names = (None, None, "screen_means", *native.SPLAT_FIELDS)
+        wanted = {name for name, needed in zip(names, ctx.needs_input_grad, strict=True) if name and needed}
+        empty = transmittance.new_empty(0)
+        result = native.Forward(empty, empty, empty, transmittance, empty, geometry, binning, ctx.pairs)
+        incoming = dict(zip(("rgb", "alpha", "depth", "transmittance"), image_grads, strict=False))
+        grads = native.backward(splats, ctx.cameras, ctx.options, result, incoming, wanted)
+        return tuple(grads.get(name) if name else None for name in names)
+
+
+def choose_backend(name: str | None, means: Tensor) -> str:
+    """`name`, or the native backend of the device where it is None."""
+    if name is None:
+        name = means.device.type
+        if name == "cpu" and not native.built("cpu"):
+            name = "reference"
+    if name not in BACKENDS:
+        raise ValueError(f"backend must be one of {', '.join(BACKENDS)} or None, got {name!r}")
+    if name == "reference":
+        return name
+    if name != means.device.type:
+        raise ValueError(f"backend={name!r} was asked for but means is on {means.device}")
+    if means.dtype != torch.float32:
+        raise TypeError(f"means is {means.dtype}: native backends take float32; pass backend='reference' for float64")
+    return name
+
+
+def render(
+    splats: Splats, cameras: Cameras, options: Options, screen_means: Tensor | None, backend: str | None
+) -> Rendering:
+    """Renders checked inputs with the chosen backend."""
+    if choose_backend(backend, splats.means) == "reference":
+        rgb, depth, transmittance, radii = reference.render(splats, cameras, options, screen_means)
+        return Rendering(rgb, 1 - transmittance, depth, transmittance, radii)
+    cameras = replace(
+        cameras, **{name: getattr(cameras, name).detach().contiguous() for name in native.CAMERA_FIELDS}
+    )
+    fields = (getattr(splats, name) for name in native.SPLAT_FIELDS)
+    contiguous = (None if field is None else field.contiguous() for field in fields)
+    return Rendering(*_Rasterize.apply(cameras, options, screen_means, *contiguous))

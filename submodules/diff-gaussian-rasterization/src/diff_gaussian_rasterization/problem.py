@@ -1,0 +1,112 @@
+"""What a render depends on, in the form that every backend takes, and the checks of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Splats:
+    """N Gaussians. Exactly one of (`quats` and `scales`) | `cov3d`, and exactly one of `colors` | `sh`."""
+
+    means: Tensor  # [N,3] world
+    opacities: Tensor  # [N] 0..1
+    quats: Tensor | None = None  # [N,4] w x y z
+    scales: Tensor | None = None  # [N,3] linear
+    cov3d: Tensor | None = None  # [N,6] xx xy xz yy yz zz
+    colors: Tensor | None = None  # [N,3]
+    sh: Tensor | None = None  # [N,K,3]
+
+
+@dataclass(frozen=True)
+class Cameras:
+    """V pinhole cameras; matrices map column vectors."""
+
+    view: Tensor  # [V,4,4] world to camera (x right, y down, z forward)
+    proj: Tensor  # [V,4,4] world to clip
+    tan_half_fov: Tensor  # [V,2] x, y
+    positions: Tensor  # [V,3] world
+    background: Tensor  # [V,3]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Image size and conventions; the README says what each does and who needs it."""
+
+    width: int
+    height: int
+    sh_degree: int = 0
+    scale_modifier: float = 1.0
+    tiles16: bool = False
+    normalize_quats: bool = True
+    detach_depth: bool = False
+    clamp_passes_gradient: bool = False
+    antialiasing: bool = False
+
+
+def check_tensor(name: str, value: object, shape: tuple[int | str, ...], like: Tensor | None = None) -> Tensor:
+    """Returns `value` if it is a floating tensor of that shape (a letter matches any size), on the device and of the
+    dtype of `like`; else raises TypeError or ValueError that names it."""
+    wanted = "[" + ", ".join(str(size) for size in shape) + "]"
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a tensor of shape {wanted}, got {type(value).__name__}")
+    fits = value.dim() == len(shape) and all(
+        isinstance(size, str) or size == have for size, have in zip(shape, value.shape, strict=True)
+    )
+    if not fits:
+        raise ValueError(f"{name} must have shape {wanted}, got {list(value.shape)}")
+    if value.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"{name} must be float32 (float64 with backend='reference'), got {value.dtype}")
+    if like is not None and value.device != like.device:
+        raise ValueError(f"{name} is on {value.device} but means is on {like.device}: move it with .to({like.device})")
+    if like is not None and value.dtype != like.dtype:
+        raise TypeError(f"{name} is {value.dtype} but means is {like.dtype}: convert one of them")
+    return value
+
+
+def check_finite(name: str, value: Tensor | None) -> None:
+    """Raises ValueError that names a tensor with NaN or infinity in it."""
+    if value is not None and not bool(torch.isfinite(value.detach()).all()):
+        raise ValueError(f"{name} contains NaN or infinity")
+
+
+def check_size(width: object, height: object) -> None:
+    """Image sizes are positive ints of at most 32768 (the native backends keep pixel coordinates in 16 bits)."""
+    for name, value in (("width", width), ("height", height)):
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise TypeError(f"{name} must be an int, got {type(value).__name__}")
+        if not 1 <= value <= 32768:
+            raise ValueError(f"{name} must be in 1..32768, got {value}")
+
+
+def check_splats(splats: Splats, options: Options, names: dict[str, str] | None = None) -> None:
+    """Shapes, dtypes, devices and exclusive choices of the splats. `names` maps our names to those of the caller's API."""
+    said = {field: field for field in ("means", "opacities", "quats", "scales", "cov3d", "colors", "sh")} | (names or {})
+    means = check_tensor(said["means"], splats.means, ("N", 3))
+    count = means.shape[0]
+    check_tensor(said["opacities"], splats.opacities, (count,), means)
+    if (splats.colors is None) == (splats.sh is None):
+        raise ValueError(f"give exactly one of {said['colors']} and {said['sh']}")
+    if (splats.scales is None) != (splats.quats is None):
+        raise ValueError(f"{said['scales']} and {said['quats']} come together: one of them is None")
+    if (splats.scales is None) == (splats.cov3d is None):
+        raise ValueError(f"give exactly one of ({said['scales']}, {said['quats']}) and {said['cov3d']}")
+    shapes: dict[str, tuple[int | str, ...]] = {
+        "quats": (count, 4), "scales": (count, 3), "cov3d": (count, 6), "colors": (count, 3), "sh": (count, "K", 3),
+    }  # fmt: skip
+    for field, shape in shapes.items():
+        if getattr(splats, field) is not None:
+            check_tensor(said[field], getattr(splats, field), shape, means)
+    if splats.sh is not None:
+        check_degree(options.sh_degree, splats.sh, said["sh"])
+
+
+def check_degree(degree: object, sh: Tensor, name: str) -> None:
+    """The SH degree is 0..3 and `sh` holds its (degree + 1)^2 bases, or more (ignored, with zero gradient)."""
+    if not isinstance(degree, int) or not 0 <= degree <= 3:
+        raise ValueError(f"sh_degree must be 0, 1, 2 or 3, got {degree!r}")
+    if sh.shape[1] < (degree + 1) ** 2:
+        raise ValueError(f"{name} holds {sh.shape[1]} bases, sh_degree={degree} needs {(degree + 1) ** 2}")
