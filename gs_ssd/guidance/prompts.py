@@ -93,7 +93,6 @@ class ViewPrompts:
         flat = [text for row in texts for text in row]
         table = prior.embed([*flat, negative, ""])
         self.null, self.negative = table[-1], table[-2]
-        self.has_negative = bool(negative)
         self.table = table[:-2].unflatten(0, (len(self.elevations), len(self.azimuths)))
 
     def at(self, azimuth_rad: Sequence[float], polar_rad: Sequence[float]) -> ViewBatch:
