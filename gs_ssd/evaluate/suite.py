@@ -36,6 +36,8 @@ class Turntable:
 
     views: int = 16
     elevations_deg: tuple[float, ...] = (0.0, 15.0, 30.0)
+    radius: float = 3.35
+    fov_y_deg: float = 40.0
 
     def azimuths_rad(self) -> list[float]:
         """Azimuths [views] in [0, 2 pi); view i looks from i * 360 / views degrees."""

@@ -58,8 +58,6 @@ def choose_backend(name: str | None, means: Tensor) -> str:
     """`name`, or the native backend of the device where it is None."""
     if name is None:
         name = means.device.type
-        if name == "cpu" and not native.built("cpu"):
-            name = "reference"
     if name not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)} or None, got {name!r}")
     if name == "reference":

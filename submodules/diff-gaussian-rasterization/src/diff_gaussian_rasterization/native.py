@@ -87,11 +87,6 @@ def library(kind: str) -> ctypes.CDLL:
     return lib
 
 
-def built(kind: str) -> bool:
-    """Whether the backend's library lies beside this file."""
-    return (Path(__file__).parent / f"libdgr_{kind}.so").exists()
-
-
 class Forward(NamedTuple):
     """Results of a forward pass, and the workspaces that the backward pass reads."""
 

@@ -188,6 +188,9 @@ def blend_tile(
 
 def render_view(splats: Projected, background: Tensor, options: Options) -> tuple[Tensor, Tensor, Tensor]:
     """rgb [3,H,W] over the background, depth [H,W], transmittance [H,W]."""
+    # Empty pixels are constants, but an image of them alone must still accept a gradient: of zero.
+    parts = (splats.pixel, splats.conic, splats.opacity, splats.color, splats.depth)
+    nothing = torch.stack([part.sum() for part in parts]).sum() * 0
     rows = []
     for y0 in range(0, options.height, TILE):
         y1, row = min(y0 + TILE, options.height), []
@@ -203,7 +206,7 @@ def render_view(splats: Projected, background: Tensor, options: Options) -> tupl
                 here = (low[:, 0] < x1) & (high[:, 0] >= x0) & (low[:, 1] < y1) & (high[:, 1] >= y0)
             chosen = here.nonzero().squeeze(1)
             if chosen.numel() == 0:
-                blank = background.new_zeros(y1 - y0, x1 - x0)
+                blank = nothing.expand(y1 - y0, x1 - x0)
                 row.append((blank.expand(3, -1, -1), blank, blank + 1))
             else:
                 row.append(blend_tile(Projected(*(part[chosen] for part in splats)), x0, y0, x1, y1, options))
@@ -222,7 +225,8 @@ def render(
         check_finite(name, getattr(splats, name))
     cov3d = splats.cov3d
     if cov3d is None:
-        assert splats.quats is not None and splats.scales is not None
+        assert splats.quats is not None
+        assert splats.scales is not None
         cov3d = covariances(splats.quats, splats.scales, options.scale_modifier, options.normalize_quats)
     images, radii = [], []
     for v in range(cameras.view.shape[0]):

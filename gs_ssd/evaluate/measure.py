@@ -1,0 +1,143 @@
+"""One asset seen by a suite's turntable: rendered, judged, and compared with the true object at the same cameras."""
+
+import dataclasses
+import functools
+from typing import NamedTuple, Protocol
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from gs_ssd.evaluate import statistics
+from gs_ssd.evaluate.suite import Entry, Turntable
+from gs_ssd.render.renderer import render
+from gs_ssd.scene.camera import Cameras
+from gs_ssd.scene.gaussians import Gaussians
+
+SIZE = 512
+"""Pixels a side at which edges and floaters are looked at."""
+JUDGED = 64
+"""Pixels a side at which the judge and the nearest-view test look."""
+WHITE = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+    """V square pictures of one object on white, and its alpha."""
+
+    rgb: Float[Tensor, "v 3 s s"]
+    alpha: Float[Tensor, "v s s"]
+
+    @property
+    def on_black(self) -> Float[Tensor, "v 3 s s"]:
+        """The same pictures on black, i.e. colours times alpha."""
+        return (self.rgb - (1 - self.alpha[:, None]) * WHITE).clamp(0, 1)
+
+    def small(self, size: int = JUDGED) -> Float[Tensor, "v 3 t t"]:
+        """Area averages, as a picture that was taken at that size with many rays a pixel."""
+        return F.adaptive_avg_pool2d(self.rgb, size)
+
+
+class Opinion(NamedTuple):
+    """What a judge sees in V pictures."""
+
+    kinds: list[str]
+    colors: list[str]
+    features: Float[Tensor, "v d"]
+
+
+class Judge(Protocol):
+    """Names kind and colour; was trained on other pictures than the prior, and never on a splat."""
+
+    def __call__(self, rgb: Float[Tensor, "v 3 s s"]) -> Opinion:
+        """Its opinion of pictures in 0..1, [V,3,64,64]."""
+        ...
+
+
+@torch.no_grad()
+def photograph(gaussians: Gaussians, turntable: Turntable, size: int = SIZE) -> Pictures:
+    """The asset from the turntable's cameras, four views at a time."""
+    azimuth, polar = torch.tensor(turntable.azimuths_rad()), torch.tensor(turntable.polars_rad())
+    radius = torch.full_like(azimuth, turntable.radius)
+    fov = torch.full_like(azimuth, turntable.fov_y_deg).deg2rad()
+    cameras = Cameras.orbit(azimuth, polar, radius, fov, size, size)
+    rgb, alpha = [], []
+    for start in range(0, turntable.views, 4):
+        some = cameras[start : start + 4].to(gaussians.device)
+        output = render(gaussians, some, torch.full((len(some), 3), WHITE, device=gaussians.device))
+        rgb.append(output.rgb.clamp(0, 1).cpu())
+        alpha.append(output.alpha[:, 0].clamp(0, 1).cpu())
+    return Pictures(torch.cat(rgb), torch.cat(alpha))
+
+
+class Truth:
+    """The bundled world's own object for one prompt: its mean shape in the prompt's colour."""
+
+    def __init__(self, entry: Entry, turntable: Turntable, size: int = SIZE) -> None:
+        from gs_ssd.world.kinds import sculpt
+        from gs_ssd.world.tracer import stack
+
+        if entry.kind is None or entry.color is None:
+            raise ValueError(f"the world has no true shape for {entry.prompt!r}")
+        self._layers = stack([sculpt(entry.kind, entry.color)])
+        self._turntable, self._size = turntable, size
+
+    @functools.cached_property
+    def pictures(self) -> Pictures:
+        """Through the turntable's cameras, at full size."""
+        azimuth = [360.0 * i / self._turntable.views for i in range(self._turntable.views)]
+        return self._trace(azimuth, self._elevations(), self._size)
+
+    @functools.cached_property
+    def around(self) -> Float[Tensor, "v a 3 s s"]:
+        """For every view of the turntable the object at that elevation from 16 azimuths, at the judge's size."""
+        views, azimuth = self._turntable.views, [22.5 * i for i in range(16)]
+        rings = {e: self._trace(azimuth, [e] * 16, JUDGED).rgb for e in set(self._elevations())}
+        return torch.stack([rings[self._elevations()[view]] for view in range(views)])
+
+    def _elevations(self) -> list[float]:
+        table = self._turntable
+        return [table.elevations_deg[i % len(table.elevations_deg)] for i in range(table.views)]
+
+    def _trace(self, azimuth_deg: list[float], elevation_deg: list[float], size: int) -> Pictures:
+        from gs_ssd.world.tracer import trace
+        from gs_ssd.world.views import orbit
+
+        table = self._turntable
+        views = orbit(torch.tensor(azimuth_deg), torch.tensor(elevation_deg), table.radius, table.fov_y_deg)
+        parts = [
+            trace(self._layers, w2c, tan, size, size, supersample=2)
+            for w2c, tan in zip(views.w2c.split(2), views.tan_half_fov.split(2), strict=True)
+        ]
+        return Pictures(torch.cat([p.rgb for p in parts]), torch.cat([p.alpha[:, 0] for p in parts]))
+
+
+def own_numbers(pictures: Pictures) -> dict[str, float]:
+    """What can be said of pictures alone: crisp, clean, saturated, sharp."""
+    return {
+        "haze": statistics.haze_share(pictures.alpha),
+        "edge_px": statistics.edge_width(pictures.alpha),
+        "outside": statistics.outside_main_component(pictures.alpha),
+        "saturation": statistics.saturation(pictures.on_black, pictures.alpha),
+        "detail": statistics.high_frequency_energy(pictures.rgb),
+    }
+
+
+def numbers_beside_truth(pictures: Pictures, truth: Truth) -> dict[str, float]:
+    """What needs the true object: its silhouette, and which of its views ours resemble."""
+    nearest, _ = statistics.nearest_views(pictures.small(), truth.around)
+    expected, _ = statistics.nearest_views(truth.pictures.small(), truth.around)
+    return {
+        "iou": statistics.silhouette_iou(pictures.alpha, truth.pictures.alpha),
+        "fronts": float(statistics.front_count([22.5 * i for i in nearest.tolist()])),
+        "fronts_truth": float(statistics.front_count([22.5 * i for i in expected.tolist()])),
+    }
+
+
+def recognised(opinion: Opinion, entry: Entry) -> dict[str, float]:
+    """Shares of the views in which kind, colour and both are named right."""
+    kind = [name == entry.kind for name in opinion.kinds]
+    color = [name == entry.color for name in opinion.colors]
+    hits = {"kind_share": kind, "color_share": color, "both_share": [a and b for a, b in zip(kind, color, strict=True)]}
+    return {name: sum(views) / len(views) for name, views in hits.items()}

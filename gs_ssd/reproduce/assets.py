@@ -1,0 +1,208 @@
+"""Training and measuring real assets for the benchmark and the 3D comparison: the wiring between rooms.
+
+`gs-ssd train` runs as a process for each asset; this process reads the splat that it leaves, looks at it and compares.
+"""
+
+import dataclasses
+import functools
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from gs_ssd.evaluate import sheet, summary
+from gs_ssd.evaluate.benchmark import Cost, Job, read_ledger, run_process
+from gs_ssd.evaluate.intervals import frechet_distance
+from gs_ssd.evaluate.measure import (
+    Judge,
+    Pictures,
+    Truth,
+    numbers_beside_truth,
+    own_numbers,
+    photograph,
+    recognised,
+)
+from gs_ssd.evaluate.suite import Entry, Turntable
+from gs_ssd.export import ply
+from gs_ssd.files import atomic_path
+from gs_ssd.scene.gaussians import Gaussians
+
+QUIET = ("output.turntable_frames=0", "output.preview_every=0")
+"""What a measured asset need not leave behind."""
+SHOWN = (0, 3, 5, 8, 11, 13)
+"""Views of the turntable that the page shows."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Workshop:
+    """How a job becomes an asset, and an asset a record."""
+
+    config: Path
+    out: Path
+    turntable: Turntable
+    judge: Judge | None = None
+    size: int = 512
+
+    def train(self, job: Job, folder: Path) -> Cost:
+        """`gs-ssd train` in a process; continues a run that was interrupted."""
+        command = [sys.executable, "-m", "gs_ssd.cli", "train", "--config", str(self.config)]
+        command += ["--prompt", job.entry.prompt, "--out", str(folder)]
+        if any((folder / "checkpoints").glob("*.pt")):
+            command.append("--resume")
+        elif folder.exists():
+            command.append("--overwrite")
+        return run_process([*command, *QUIET, *job.overrides], folder / "train.log")
+
+    def measure(self, job: Job, folder: Path) -> dict[str, Any]:
+        """All numbers of one asset; leaves `strip.png` and `views.npz` (small pictures, the judge's features)."""
+        pictures = photograph(load_gaussians(folder / "point_cloud.ply"), self.turntable, self.size)
+        numbers: dict[str, Any] = own_numbers(pictures) | training_numbers(folder / "metrics.jsonl")
+        kept = {"rgb": to_bytes(pictures.small())}
+        truth, truth_numbers = self.truth(job.entry)
+        if truth is not None:
+            numbers |= truth_numbers | numbers_beside_truth(pictures, truth)
+        if self.judge is not None:
+            opinion = self.judge(pictures.small())
+            kept["features"] = opinion.features.numpy()
+            numbers |= recognised(opinion, job.entry) | {"named": opinion.kinds}
+        with atomic_path(folder / "views.npz") as temporary:
+            np.savez_compressed(temporary, **kept)
+        sheet.contact_sheet([[sheet.Strip("", to_bytes(pictures.small(128))[list(SHOWN)])]], folder / "strip.png")
+        return numbers
+
+    @functools.cache  # noqa: B019 -- one workshop lives as long as its benchmark
+    def truth(self, entry: Entry) -> tuple[Truth | None, dict[str, Any]]:
+        """The true object of a prompt, the numbers it has itself, and what the judge makes of it (its ceiling)."""
+        if entry.kind is None or entry.color is None:
+            return None, {}
+        truth = Truth(entry, self.turntable, self.size)
+        pictures = truth.pictures
+        numbers = {f"{name}_truth": value for name, value in own_numbers(pictures).items()}
+        kept = {"rgb": to_bytes(pictures.small())}
+        if self.judge is not None:
+            opinion = self.judge(pictures.small())
+            kept["features"] = opinion.features.numpy()
+            ceiling = recognised(opinion, entry)
+            numbers |= {f"{name.removesuffix('_share')}_ceiling": value for name, value in ceiling.items()}
+        folder = self.out / "truth" / entry.slug
+        with atomic_path(folder / "views.npz") as temporary:
+            np.savez_compressed(temporary, **kept)
+        sheet.contact_sheet([[sheet.Strip("", to_bytes(pictures.small(128))[list(SHOWN)])]], folder / "strip.png")
+        return truth, numbers
+
+    def write_summary(self, jobs: Sequence[Job], title: str, extra: str = "") -> Path:
+        """`summary.md`, `sheet.png` and `index.html` over the jobs that are done; returns the summary's path."""
+        ledger = read_ledger(self.out)
+        jobs = [job for job in jobs if job.key in ledger]
+        records = [ledger[job.key] for job in jobs]
+        text = summary.markdown(records, title) + self._distances(jobs, records) + extra
+        path = self.out / "summary.md"
+        with atomic_path(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        good = [job for job, record in zip(jobs, records, strict=True) if "failed" not in record]
+        if good:
+            sheet.contact_sheet(self._sheet_rows(good), self.out / "sheet.png")
+        with atomic_path(self.out / "index.html") as temporary:
+            temporary.write_text(sheet.page(title, text, self._page_rows(good, ledger)), encoding="utf-8")
+        return path
+
+    def _distances(self, jobs: Sequence[Job], records: Sequence[dict[str, Any]]) -> str:
+        """Frechet distance of the judge's features to the true renderings', and the diversity over seeds."""
+        lines = []
+        for variant in summary.variants(records):
+            mine = [j for j, r in zip(jobs, records, strict=True) if j.variant.label == variant and "failed" not in r]
+            if not mine or self.judge is None:
+                continue
+            asset, truth = (np.concatenate([_features(f) for f in folders]) for folders in self._folders(mine))
+            by_prompt: dict[str, list[np.ndarray]] = {}
+            for job in mine:
+                views = np.load(self.out / "runs" / job.key / "views.npz")["rgb"]
+                by_prompt.setdefault(job.entry.prompt, []).append(views.astype(np.float32) / 255)
+            spreads = [float(np.std(np.stack(v), axis=0).mean()) for v in by_prompt.values() if len(v) > 1]
+            diversity = (
+                f"; spread over seeds {np.mean(spreads):.4f} (mean standard deviation of a pixel)" if spreads else ""
+            )
+            lines.append(
+                f"- {variant}: Frechet distance to true renderings {frechet_distance(asset, truth):.3g}{diversity}"
+            )
+        return "\n## Distances of the pictures\n\n" + "\n".join(lines) + "\n" if lines else ""
+
+    def _folders(self, jobs: Sequence[Job]) -> tuple[list[Path], list[Path]]:
+        return [self.out / "runs" / j.key for j in jobs], [self.out / "truth" / j.entry.slug for j in jobs]
+
+    def _sheet_rows(self, jobs: Sequence[Job]) -> list[list[sheet.Strip]]:
+        rows: dict[str, list[sheet.Strip]] = {}
+        for job in jobs:
+            truth, asset = self.out / "truth" / job.entry.slug / "views.npz", self.out / "runs" / job.key / "views.npz"
+            if job.entry.prompt not in rows:
+                rows[job.entry.prompt] = []
+                if truth.exists():
+                    rows[job.entry.prompt].append(sheet.Strip(job.entry.prompt, np.load(truth)["rgb"][[0, 5, 11]]))
+            caption = f"{job.variant.label}, seed {job.seed}"
+            rows[job.entry.prompt].append(sheet.Strip(caption, np.load(asset)["rgb"][[0, 5, 8, 11]]))
+        return list(rows.values())
+
+    def _page_rows(
+        self, jobs: Sequence[Job], ledger: dict[str, dict[str, Any]]
+    ) -> list[tuple[str, list[tuple[str, str, str]]]]:
+        rows: dict[str, list[tuple[str, str, str]]] = {}
+        for job in jobs:
+            truth = f"truth/{job.entry.slug}/strip.png"
+            has_truth = (self.out / truth).exists()
+            row = rows.setdefault(job.entry.prompt, [(truth, "true object", truth)] if has_truth else [])
+            record, folder = ledger[job.key], f"runs/{job.key}"
+            shown = ("kind_share", "color_share", "haze", "outside", "iou")
+            numbers = ", ".join(f"{name} {record[name]:.2f}" for name in shown if name in record)
+            row.append(
+                (f"{folder}/strip.png", f"{job.variant.label}, seed {job.seed}: {numbers}", f"{folder}/index.html")
+            )
+        return list(rows.items())
+
+
+def load_gaussians(path: Path) -> Gaussians:
+    """The Gaussians of a PLY file, in our world's axes.
+
+    Raises:
+        UserError: the file is missing or unreadable.
+    """
+    splats = ply.read_ply(path).to_frame("world")
+    sh = torch.from_numpy(splats.sh)
+    return Gaussians(
+        means=torch.from_numpy(splats.means),
+        log_scales=torch.from_numpy(splats.log_scales),
+        quats_wxyz=torch.from_numpy(splats.quats_wxyz),
+        logit_opacities=torch.from_numpy(splats.logit_opacities),
+        sh_dc=sh[:, :1].contiguous(),
+        sh_rest=sh[:, 1:].contiguous(),
+    )
+
+
+def training_numbers(metrics: Path) -> dict[str, Any]:
+    """Steps, median seconds a step, UNet images and splats, from a run's metrics.jsonl."""
+    rows = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines() if line.strip()]
+    numbers: dict[str, Any] = {"steps": len(rows)}
+    if rows:
+        numbers["seconds_per_step"] = float(np.median([row["seconds_per_step"] for row in rows]))
+        numbers["num_splats"] = rows[-1]["num_splats"]
+    if rows and "unet_images" in rows[-1]:
+        numbers["unet_images"] = sum(row["unet_images"] for row in rows)
+    return numbers
+
+
+def to_bytes(rgb: torch.Tensor) -> UInt8[np.ndarray, "v h w 3"]:
+    """Pictures [V,3,H,W] in 0..1 as 8-bit arrays."""
+    return (rgb.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
+def pictures_of(folder: Path, turntable: Turntable, size: int) -> Pictures:
+    """A finished run seen by the turntable."""
+    return photograph(load_gaussians(folder / "point_cloud.ply"), turntable, size)
+
+
+def _features(folder: Path) -> np.ndarray:
+    return np.load(folder / "views.npz")["features"]

@@ -1,0 +1,200 @@
+// The tasks over tiles: sort, blend front to back, and the way back. SPDX-License-Identifier: Apache-2.0
+//
+// A tile of 32x32 pixels is cut into blocks of 4 x (LANES / 4) pixels, one vector each. Per splat, the blocks that its level
+// set touches form a bit mask (of the spans of all pixel rows at once); the mask is cut by the blocks that still have
+// unfinished pixels, and what is left is walked bit by bit. The backward pass walks the same masks in reverse.
+
+constexpr int LANES = DGR_LANES;
+using vf = Lanes<LANES>::Float;
+using vi = Lanes<LANES>::Int;
+constexpr int BLOCK_W = 4, BLOCK_H = LANES / 4;
+constexpr int ACROSS = TILE / BLOCK_W, DOWN = TILE / BLOCK_H, BLOCKS = ACROSS * DOWN, WORDS = BLOCKS / 64;
+
+struct Mask {
+    uint64_t word[WORDS];
+};
+
+// Pixel coordinates of the lanes of block columns and block rows, relative to the tile. Computed by the compiler: code that
+// ran when the library is loaded would need this instruction set on every machine.
+struct Coordinates {
+    alignas(64) float x[ACROSS][LANES], y[DOWN][LANES];
+    constexpr Coordinates() : x(), y() {
+        for (int b = 0; b < ACROSS; ++b) {
+            for (int i = 0; i < LANES; ++i) x[b][i] = static_cast<float>(b * BLOCK_W + i % BLOCK_W);
+        }
+        for (int b = 0; b < DOWN; ++b) {
+            for (int i = 0; i < LANES; ++i) y[b][i] = static_cast<float>(b * BLOCK_H + i / BLOCK_W);
+        }
+    }
+};
+static constexpr Coordinates coordinates;
+DGR_INLINE vf block_x(int block) { return load<vf>(coordinates.x[block % ACROSS]); }
+DGR_INLINE vf block_y(int block) { return load<vf>(coordinates.y[block / ACROSS]); }
+
+struct Tile {
+    int view, x, y, width, height;  // pixels; width, height: the part inside the image
+    int64_t index, begin, count;    // of the tile, and of its entries
+
+    Tile(int width, int height) : view(0), x(0), y(0), width(width), height(height), index(0), begin(0), count(0) {}
+    Tile(const dgr_problem& p, const Binning& bins, int64_t tile) : index(tile) {
+        const Grid grid(p);
+        view = static_cast<int>(tile / grid.tiles());
+        const int t = static_cast<int>(tile % grid.tiles());
+        x = t % grid.columns * TILE, y = t / grid.columns * TILE;
+        width = p.width - x < TILE ? p.width - x : TILE;
+        height = p.height - y < TILE ? p.height - y : TILE;
+        begin = bins.begins[tile], count = bins.begins[tile + 1] - begin;
+    }
+};
+
+// Stable radix sort of entries by their upper 32 bits; equal depths keep the order of the Gaussians.
+static void sort_entries(uint64_t* entries, uint64_t* spare, int64_t count) {
+    if (count <= 24) {
+        for (int64_t i = 1; i < count; ++i) {
+            const uint64_t e = entries[i];
+            int64_t j = i;
+            for (; j > 0 && entries[j - 1] > e; --j) entries[j] = entries[j - 1];
+            entries[j] = e;
+        }
+        return;
+    }
+    uint64_t low = ~0ull, high = 0;
+    for (int64_t i = 0; i < count; ++i) {
+        low = entries[i] < low ? entries[i] : low;
+        high = entries[i] > high ? entries[i] : high;
+    }
+    const uint32_t base = low >> 32, range = (high >> 32) - base;
+    const int width = range ? 32 - __builtin_clz(range) : 0;
+    const int passes = (width + 7) / 8;
+    uint64_t *from = entries, *to = spare;
+    for (int pass = 0; pass < passes; ++pass) {
+        const int shift = 8 * pass;
+        uint32_t starts[257] = {};
+        for (int64_t i = 0; i < count; ++i) ++starts[((((from[i] >> 32) - base) >> shift) & 255) + 1];
+        for (int d = 0; d < 256; ++d) starts[d + 1] += starts[d];
+        for (int64_t i = 0; i < count; ++i) to[starts[(((from[i] >> 32) - base) >> shift) & 255]++] = from[i];
+        uint64_t* other = from;
+        from = to, to = other;
+    }
+    if (from != entries) __builtin_memcpy(entries, from, count * sizeof(uint64_t));
+}
+
+DGR_INLINE int larger(int a, int b) { return a > b ? a : b; }
+DGR_INLINE int smaller(int a, int b) { return a < b ? a : b; }
+
+// Blocks of the tile that hold a pixel of the splat's level set: for eight block rows at once, the union of the spans of
+// their pixel rows, as bytes (bit i: block column i).
+DGR_INLINE Mask touched_blocks(const Record& r, const Tile& tile) {
+    const int first = larger(r.y0 - tile.y, 0) / BLOCK_H, last = smaller(r.y1 - tile.y, TILE - 1) / BLOCK_H;
+    const int left = larger(r.x0 - tile.x, 0) / BLOCK_W, right = smaller(r.x1 - tile.x, TILE - 1) / BLOCK_W;
+    const f8 counting = {0, 1, 2, 3, 4, 5, 6, 7};
+    const float x = r.x - tile.x, y = r.y - tile.y;
+    Mask mask = {};
+    for (int row = first; row <= last; row += 8) {
+        f8 low = splat8(1e9f), high = splat8(-1e9f);
+        for (int h = 0; h < BLOCK_H; ++h) {
+            const f8 dy = (counting + static_cast<float>(row)) * BLOCK_H + (h - y);
+            const f8 square = r.reach - r.narrowing * (dy * dy);
+            const i8 here = square >= 0.0f;
+            const f8 half = root(maximum(square, f8{})), middle = r.slope * dy;
+            low = minimum(low, pick(here, middle - half, splat8(1e9f)));
+            high = maximum(high, pick(here, middle + half, splat8(-1e9f)));
+        }
+        // A hundredth of a pixel of slack; ceil and floor by truncation of positive numbers.
+        low = clamp8(low + (x - 0.01f), -0.5f, 40.0f), high = clamp8(high + (x + 0.01f), -0.5f, 31.5f);
+        const i8 begin = Boxes::most(whole(low + 1.0f) >> 2, i8{} + left);
+        const i8 end = Boxes::least((whole(high + 1.0f) - 1) >> 2, i8{} + right);
+        const i8 two = i8{} + 2, one = i8{} + 1;
+        const i8 row_bits = (end >= begin) & ((two << (end & 7)) - (one << (begin & 7)));
+        const b8 bytes = __builtin_convertvector(row_bits, b8);
+        uint64_t eight;
+        __builtin_memcpy(&eight, &bytes, 8);
+        const int rows = last - row + 1;
+        if (rows < 8) eight &= (1ull << (8 * rows)) - 1;
+        const int at = 8 * row, word = at / 64, shift = at % 64;
+        mask.word[word] |= eight << shift;
+        if (WORDS > 1 && shift && word + 1 < WORDS) mask.word[word + 1] |= eight >> (64 - shift);
+    }
+    return mask;
+}
+
+// What a splat is to the pixels of one tile.
+struct Brush {
+    float x, y, a, b, c, l;
+    Brush(const Record& r, const Tile& tile)
+        : x(r.x - tile.x), y(r.y - tile.y), a(r.a), b(r.b), c(r.c), l(r.l) {}
+};
+
+// opacity * exp(power), and the offset from the centre. One body for both passes: they must agree to the last bit.
+DGR_INLINE vf falloff(const Brush& s, vf px, vf py, vf& dx, vf& dy, vi& visible) {
+    dx = px - s.x, dy = py - s.y;
+    const vf across = s.a * dx + s.b * dy;
+    const vf down = s.c * dy;
+    const vf exponent = across * dx + (down * dy + s.l);
+    visible = exponent >= LOG2_MIN_ALPHA;
+    return exp2(exponent);
+}
+
+struct Canvas {
+    vf transmittance, red, green, blue, depth;  // transmittance 0: finished, or outside the image
+};
+
+// One splat on one block. When lanes finish, on_finish(finished lanes, the transmittance they had) is called and the splat is
+// not added to them.
+template <class F>
+DGR_INLINE void blend(const Brush& s, const Record& r, vf px, vf py, Canvas& c, const F& on_finish) {
+    vf dx, dy;
+    vi visible;
+    const vf raw = falloff(s, px, py, dx, dy, visible);
+    const vf alpha = keep(visible, minimum(raw, vf{} + MAX_ALPHA));
+    vf weight = c.transmittance * alpha;
+    vf rest = c.transmittance - weight;
+    const vi finished = (rest < MIN_TRANSMITTANCE) & (rest > 0.0f);
+    if (__builtin_expect(any(finished), 0)) {
+        on_finish(finished, c.transmittance);
+        weight = keep(~finished, weight), rest = keep(~finished, rest);
+    }
+    c.transmittance = rest;
+    c.red += weight * r.red;
+    c.green += weight * r.green;
+    c.blue += weight * r.blue;
+    c.depth += weight * r.z;
+}
+
+// What the way back keeps of a block's pixels.
+struct Trace {
+    vf transmittance;             // after the splats not yet taken back; 0: not reached yet
+    vf suffix;                    // sum over those splats of weight * value, background included
+    vf red, green, blue, depth;   // incoming gradients
+};
+
+// Sums over pixels: s, s dx, s dy, s dx dx, s dx dy, s dy dy with s = dL/dpower; and dL/d(r, g, b, z).
+struct Moments {
+    vf m[ROW];
+};
+
+DGR_INLINE void blend_backward(const Brush& s, const Record& r, float gate, vf px, vf py, Trace& t, Moments& sums) {
+    vf dx, dy;
+    vi visible;
+    const vf unmasked = falloff(s, px, py, dx, dy, visible);
+    const vf raw = keep(visible, unmasked);
+    const vf alpha = minimum(raw, vf{} + MAX_ALPHA);
+    const vf inverse = 1.0f / (1.0f - alpha);
+    t.transmittance *= inverse;
+    const vf weight = t.transmittance * alpha;
+    const vf value = t.red * r.red + t.green * r.green + (t.blue * r.blue + t.depth * r.z);
+    const vf d_alpha = t.transmittance * value - t.suffix * inverse;
+    t.suffix += weight * value;
+    const vf d_power = keep(raw < gate, raw * d_alpha);
+    const vf along_x = d_power * dx, along_y = d_power * dy;
+    sums.m[0] += d_power;
+    sums.m[1] += along_x;
+    sums.m[2] += along_y;
+    sums.m[3] += along_x * dx;
+    sums.m[4] += along_x * dy;
+    sums.m[5] += along_y * dy;
+    sums.m[6] += weight * t.red;
+    sums.m[7] += weight * t.green;
+    sums.m[8] += weight * t.blue;
+    sums.m[9] += weight * t.depth;
+}

@@ -1,0 +1,189 @@
+// Eight (or DGR_LANES) floats at a time in the vector extensions of GCC and Clang; portable to every target, with a few
+// x86 builtins where the compilers do not find the instruction. Included inside the instruction set's own namespace.
+// SPDX-License-Identifier: Apache-2.0
+
+template <int N>
+struct Lanes {
+    typedef float Float __attribute__((vector_size(4 * N)));
+    typedef int32_t Int __attribute__((vector_size(4 * N)));
+    typedef uint8_t Byte __attribute__((vector_size(N)));
+};
+using f8 = Lanes<8>::Float;
+using i8 = Lanes<8>::Int;
+using b8 = Lanes<8>::Byte;
+using f16 = Lanes<16>::Float;
+using i16 = Lanes<16>::Int;
+
+#define DGR_INLINE inline __attribute__((always_inline))
+
+DGR_INLINE i8 bits(f8 x) { return (i8)x; }
+DGR_INLINE i16 bits(f16 x) { return (i16)x; }
+DGR_INLINE f8 as_float(i8 x) { return (f8)x; }
+DGR_INLINE f16 as_float(i16 x) { return (f16)x; }
+DGR_INLINE f8 splat8(float x) { return f8{} + x; }
+
+// x where the mask (all ones or all zeros per lane) is set, else 0.
+template <class F, class I>
+DGR_INLINE F keep(I mask, F x) {
+    return as_float(mask & bits(x));
+}
+
+template <class F, class I>
+DGR_INLINE F pick(I mask, F yes, F no) {
+    return as_float((mask & bits(yes)) | (~mask & bits(no)));
+}
+
+DGR_INLINE f8 minimum(f8 x, f8 y) {
+#ifdef __AVX__
+    return __builtin_ia32_minps256(x, y);
+#else
+    return pick(x < y, x, y);
+#endif
+}
+DGR_INLINE f8 maximum(f8 x, f8 y) {
+#ifdef __AVX__
+    return __builtin_ia32_maxps256(x, y);
+#else
+    return pick(x > y, x, y);
+#endif
+}
+DGR_INLINE f8 root(f8 x) {
+#ifdef __AVX__
+    return __builtin_ia32_sqrtps256(x);
+#else
+    for (int i = 0; i < 8; ++i) x[i] = __builtin_sqrtf(x[i]);
+    return x;
+#endif
+}
+DGR_INLINE bool any(i8 mask) {
+#ifdef __AVX__
+    return __builtin_ia32_movmskps256((f8)mask) != 0;
+#else
+    typedef int64_t i64x4 __attribute__((vector_size(32)));
+    const i64x4 x = (i64x4)mask;
+    return ((x[0] | x[1]) | (x[2] | x[3])) != 0;
+#endif
+}
+DGR_INLINE f16 minimum(f16 x, f16 y) { return pick(x < y, x, y); }
+DGR_INLINE bool any(i16 mask) {
+    i8 halves[2];
+    __builtin_memcpy(halves, &mask, sizeof mask);
+    return any(halves[0] | halves[1]);
+}
+
+template <class F>
+DGR_INLINE F load(const float* p) {
+    F x;
+    __builtin_memcpy(&x, p, sizeof x);
+    return x;
+}
+template <class F>
+DGR_INLINE void store(float* p, F x) {
+    __builtin_memcpy(p, &x, sizeof x);
+}
+
+// 2^x for |x| < 126, relative error below 2e-7: nearest integer by the rounding of a large sum, and a minimax polynomial.
+template <class F>
+DGR_INLINE F exp2(F x) {
+    constexpr float magic = 12582912.0f;  // 1.5 * 2^23
+    const F shifted = x + magic;
+    const F f = x - (shifted - magic);
+    F p = f * 1.3264727214e-3f + 9.6715128126e-3f;
+    p = p * f + 5.5507337448e-2f;
+    p = p * f + 2.4022242083e-1f;
+    p = p * f + 6.9314697760e-1f;
+    p = p * f + 1.0f;
+    return as_float(bits(p) + (bits(shifted) << 23));
+}
+
+// log2 of a positive normal number, absolute error below 1e-7 * max(1, |result|): atanh series on [sqrt(1/2), sqrt(2)).
+DGR_INLINE f8 log2(f8 x) {
+    const i8 biased = bits(x) - 0x3f3504f3;
+    const i8 exponent = biased >> 23;
+    const f8 m = as_float((biased & 0x7fffff) + 0x3f3504f3);
+    const f8 t = (m - 1.0f) / (m + 1.0f), u = t * t;
+    f8 p = u * 0.32059889f + 0.41219858f;
+    p = p * u + 0.57707802f;
+    p = p * u + 0.96179669f;
+    p = p * u + 2.88539008f;
+    return p * t + __builtin_convertvector(exponent, f8);
+}
+
+#ifdef __clang__
+#define DGR_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define DGR_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, i8{__VA_ARGS__})
+#endif
+
+DGR_INLINE f8 interleave_low(f8 a, f8 b) { return DGR_SHUFFLE(a, b, 0, 8, 1, 9, 4, 12, 5, 13); }
+DGR_INLINE f8 interleave_high(f8 a, f8 b) { return DGR_SHUFFLE(a, b, 2, 10, 3, 11, 6, 14, 7, 15); }
+DGR_INLINE f8 pairs_low(f8 a, f8 b) { return DGR_SHUFFLE(a, b, 0, 1, 8, 9, 4, 5, 12, 13); }
+DGR_INLINE f8 pairs_high(f8 a, f8 b) { return DGR_SHUFFLE(a, b, 2, 3, 10, 11, 6, 7, 14, 15); }
+DGR_INLINE f8 halves_low(f8 a, f8 b) { return DGR_SHUFFLE(a, b, 0, 1, 2, 3, 8, 9, 10, 11); }
+DGR_INLINE f8 halves_high(f8 a, f8 b) { return DGR_SHUFFLE(a, b, 4, 5, 6, 7, 12, 13, 14, 15); }
+
+DGR_INLINE void transpose(f8 (&r)[8]) {
+    f8 s[8], t[8];
+    for (int i = 0; i < 4; ++i) {
+        s[2 * i] = interleave_low(r[2 * i], r[2 * i + 1]);
+        s[2 * i + 1] = interleave_high(r[2 * i], r[2 * i + 1]);
+    }
+    for (int i = 0; i < 2; ++i) {
+        t[4 * i] = pairs_low(s[4 * i], s[4 * i + 2]);
+        t[4 * i + 1] = pairs_high(s[4 * i], s[4 * i + 2]);
+        t[4 * i + 2] = pairs_low(s[4 * i + 1], s[4 * i + 3]);
+        t[4 * i + 3] = pairs_high(s[4 * i + 1], s[4 * i + 3]);
+    }
+    for (int i = 0; i < 4; ++i) {
+        r[i] = halves_low(t[i], t[i + 4]);
+        r[i + 4] = halves_high(t[i], t[i + 4]);
+    }
+}
+
+// Lane i of the result is the sum of the lanes of r[i].
+DGR_INLINE f8 sums(const f8 (&r)[8]) {
+    f8 s[4], t[2];
+    for (int i = 0; i < 4; ++i) {
+        s[i] = interleave_low(r[2 * i], r[2 * i + 1]) + interleave_high(r[2 * i], r[2 * i + 1]);
+    }
+    for (int i = 0; i < 2; ++i) t[i] = pairs_low(s[2 * i], s[2 * i + 1]) + pairs_high(s[2 * i], s[2 * i + 1]);
+    return halves_low(t[0], t[1]) + halves_high(t[0], t[1]);
+}
+DGR_INLINE float sum(f8 x) { return ((x[0] + x[1]) + (x[2] + x[3])) + ((x[4] + x[5]) + (x[6] + x[7])); }
+
+DGR_INLINE f8 fold(f8 x) { return x; }
+DGR_INLINE f8 fold(f16 x) {
+    f8 halves[2];
+    __builtin_memcpy(halves, &x, sizeof x);
+    return halves[0] + halves[1];
+}
+
+// Rows `first` .. `first + 7` of a row-major array with `width` columns, as columns; rows past the end repeat the last.
+DGR_INLINE void load_columns(const float* data, int64_t first, int64_t count, int width, int columns, f8* out) {
+    const float* rows[8];
+    for (int i = 0; i < 8; ++i) rows[i] = data + (first + i < count ? first + i : count - 1) * width;
+    int c = 0;
+    for (; c + 8 <= columns; c += 8) {
+        f8 block[8];
+        for (int i = 0; i < 8; ++i) block[i] = load<f8>(rows[i] + c);
+        transpose(block);
+        for (int i = 0; i < 8; ++i) out[c + i] = block[i];
+    }
+    for (; c < columns; ++c) {
+        out[c] = f8{rows[0][c], rows[1][c], rows[2][c], rows[3][c], rows[4][c], rows[5][c], rows[6][c], rows[7][c]};
+    }
+}
+
+DGR_INLINE void store_columns(float* data, int64_t first, int64_t count, int width, int columns, const f8* in) {
+    const int rows = static_cast<int>(count - first < 8 ? count - first : 8);
+    int c = 0;
+    for (; c + 8 <= columns; c += 8) {
+        f8 block[8];
+        for (int i = 0; i < 8; ++i) block[i] = in[c + i];
+        transpose(block);
+        for (int i = 0; i < rows; ++i) store(data + (first + i) * width + c, block[i]);
+    }
+    for (; c < columns; ++c) {
+        for (int i = 0; i < rows; ++i) data[(first + i) * width + c] = in[c][i];
+    }
+}

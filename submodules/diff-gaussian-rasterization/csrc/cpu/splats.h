@@ -1,0 +1,274 @@
+// The tasks over Gaussians: inputs to records, and gradient rows to gradients. SPDX-License-Identifier: Apache-2.0
+
+DGR_INLINE i8 not_finite(f8 x) { return ~(x - x == 0.0f); }
+
+// Inputs of eight Gaussians, columns.
+struct Inputs {
+    Vec3 mean;
+    f8 opacity, quat[4], scale[3], color[3], sh[48];
+    Covariance sigma;
+    Axes axes;
+    bool normalize;
+    int sh_columns = 0;
+
+    DGR_INLINE Inputs(const dgr_problem& p, int64_t first) : normalize(p.flags & DGR_NORMALIZE_QUATS) {
+        f8 m[3];
+        load_columns(p.means, first, p.gaussians, 3, 3, m);
+        mean = {m[0], m[1], m[2]};
+        load_columns(p.opacities, first, p.gaussians, 1, 1, &opacity);
+        if (p.cov3d) {
+            f8 s[6];
+            load_columns(p.cov3d, first, p.gaussians, 6, 6, s);
+            sigma = {s[0], s[1], s[2], s[3], s[4], s[5]};
+        } else {
+            load_columns(p.quats, first, p.gaussians, 4, 4, quat);
+            load_columns(p.scales, first, p.gaussians, 3, 3, scale);
+            axes = Axes::from(quat, scale, p.scale_modifier, normalize);
+            sigma = axes.covariance();
+        }
+        if (p.sh) {
+            sh_columns = 3 * (p.sh_degree + 1) * (p.sh_degree + 1);
+            load_columns(p.sh, first, p.gaussians, 3 * p.sh_bases, sh_columns, sh);
+        } else {
+            load_columns(p.colors, first, p.gaussians, 3, 3, color);
+        }
+    }
+
+    // Bit i is set where a value of input DGR_NONFINITE_MEANS + i is NaN or infinite.
+    uint32_t faults(const dgr_problem& p) const {
+        uint32_t found = 0;
+        const auto look = [&](int status, const f8* x, int count) {
+            i8 bad = i8{};
+            for (int i = 0; i < count; ++i) bad |= not_finite(x[i]);
+            if (any(bad)) found |= 1u << (status - DGR_NONFINITE_MEANS);
+        };
+        const f8 m[3] = {mean.x, mean.y, mean.z};
+        look(DGR_NONFINITE_MEANS, m, 3);
+        look(DGR_NONFINITE_OPACITIES, &opacity, 1);
+        if (p.cov3d) {
+            const f8 s[6] = {sigma.xx, sigma.xy, sigma.xz, sigma.yy, sigma.yz, sigma.zz};
+            look(DGR_NONFINITE_COV3D, s, 6);
+        } else {
+            look(DGR_NONFINITE_QUATS, quat, 4);
+            look(DGR_NONFINITE_SCALES, scale, 3);
+        }
+        if (p.sh) look(DGR_NONFINITE_SH, sh, sh_columns);
+        else look(DGR_NONFINITE_COLORS, color, 3);
+        return found;
+    }
+};
+
+// Integers of eight lanes from floats already within the range of an image.
+DGR_INLINE i8 whole(f8 x) { return __builtin_convertvector(x, i8); }
+DGR_INLINE f8 floor8(f8 x) {
+    const f8 t = __builtin_convertvector(whole(x), f8);
+    return t - keep(t > x, splat8(1.0f));
+}
+DGR_INLINE f8 clamp8(f8 x, float low, float high) { return minimum(maximum(x, splat8(low)), splat8(high)); }
+
+// Pixel boxes, ends included, and what is visible.
+struct Boxes {
+    i8 seen, drawn;      // radius > 0; and has a pixel where alpha may reach 1 / 255
+    i8 x0, y0, x1, y1;
+    f8 radius;
+
+    DGR_INLINE Boxes(const Screen& s, const Camera& c, f8 log2_opacity, i8 valid, bool tiles16) {
+        const f8 middle = 0.5f * (s.xx + s.yy);
+        const f8 spread = root(maximum(middle * middle - s.det, splat8(0.1f)));
+        f8 r = minimum(3.0f * root(middle + spread), splat8(1e9f));
+        const f8 down = floor8(r);
+        radius = down + keep(r > down, splat8(1.0f));
+        // Half sizes of the level set alpha = 1/255, then a hundredth of a pixel more for rounding.
+        const f8 power = (2.0f * LN2) * (log2_opacity - LOG2_MIN_ALPHA);
+        const i8 opaque = power >= 0.0f;
+        const f8 ex = root(keep(opaque, power) * s.xx), ey = root(keep(opaque, power) * s.yy);
+        const float right = c.width - 1.0f, bottom = c.height - 1.0f;
+        const i8 inside = has_pixel(s.x, ex, right) & has_pixel(s.y, ey, bottom);
+        f8 left = clamp8(s.x - ex - 0.01f, -1.0f, c.width), top = clamp8(s.y - ey - 0.01f, -1.0f, c.height);
+        x0 = whole(maximum(floor8(left) + 1.0f, f8{})), y0 = whole(maximum(floor8(top) + 1.0f, f8{}));
+        x1 = whole(floor8(clamp8(s.x + ex + 0.01f, -1.0f, right)));
+        y1 = whole(floor8(clamp8(s.y + ey + 0.01f, -1.0f, bottom)));
+        seen = valid & opaque & inside;
+        if (tiles16) {
+            const i8 wx0 = whole(clamp8((s.x - radius) * 0.0625f, 0.0f, c.width)) << 4;
+            const i8 wy0 = whole(clamp8((s.y - radius) * 0.0625f, 0.0f, c.height)) << 4;
+            const i8 wx1 = whole(clamp8((s.x + radius + 15.0f) * 0.0625f, 0.0f, c.width)) << 4;
+            const i8 wy1 = whole(clamp8((s.y + radius + 15.0f) * 0.0625f, 0.0f, c.height)) << 4;
+            const i8 width = whole(splat8(c.width)), height = whole(splat8(c.height));
+            seen = valid & (least(wx1, (width + 15) & ~15) > wx0) & (least(wy1, (height + 15) & ~15) > wy0);
+            x0 = most(x0, wx0), y0 = most(y0, wy0), x1 = least(x1, wx1 - 1), y1 = least(y1, wy1 - 1);
+        }
+        drawn = seen & opaque & (x1 >= x0) & (y1 >= y0);
+    }
+    // Does [centre - half, centre + half] hold an integer of [0, last]?
+    DGR_INLINE static i8 has_pixel(f8 centre, f8 half, float last) {
+        const f8 low = clamp8(centre - half, -2.0f, last + 2.0f), high = clamp8(centre + half, -2.0f, last + 2.0f);
+        const f8 first = floor8(low) + keep(floor8(low) < low, splat8(1.0f));
+        return (maximum(first, f8{}) <= minimum(floor8(high), splat8(last))) & (centre == centre);
+    }
+    DGR_INLINE static i8 least(i8 a, i8 b) { return ((a < b) & a) | (~(a < b) & b); }
+    DGR_INLINE static i8 most(i8 a, i8 b) { return ((a > b) & a) | (~(a > b) & b); }
+};
+
+DGR_INLINE void write_records(const Screen& s, const Boxes& b, f8 log2_opacity, const f8* color, Record* out, int count) {
+    const f8 scale = -0.5f * LOG2E / s.det;
+    const f8 inverse_yy = 1.0f / s.yy;
+    const f8 a = scale * s.yy, cross = -2.0f * scale * s.xy, c = scale * s.xx;
+    // The excess of the exponent over the level set, enlarged by the rounding errors of evaluating it far from the centre.
+    f8 excess = log2_opacity - LOG2_MIN_ALPHA;
+    excess += 1e-6f + 4e-6f * excess * (s.xx * s.yy / s.det);
+    f8 low[8] = {s.x, s.y, a, cross, c, log2_opacity, color[0], color[1]};
+    f8 high[8] = {color[2], s.camera.z, s.xy * inverse_yy, -excess / a, s.det * inverse_yy * inverse_yy, f8{},
+                  as_float(b.x0 | (b.y0 << 16)), as_float(b.x1 | (b.y1 << 16))};
+    transpose(low), transpose(high);
+    for (int i = 0; i < count; ++i) {
+        float* record = reinterpret_cast<float*>(out + i);
+        store(record, low[i]), store(record + 8, high[i]);
+    }
+}
+
+// Projects one chunk of Gaussians into all views: records, radii, and into `slots` the number of tiles of each.
+static void project(const dgr_problem& p, const Geometry& geometry, int32_t* radii, int64_t chunk) {
+    const int64_t n = p.gaussians, begin = chunk * CHUNK, end = begin + CHUNK < n ? begin + CHUNK : n;
+    uint32_t faults = 0;
+    for (int64_t first = begin; first < end; first += 8) {
+        const int count = static_cast<int>(end - first < 8 ? end - first : 8);
+        const Inputs in(p, first);
+        faults |= in.faults(p);
+        for (int v = 0; v < p.views; ++v) {
+            const Camera camera(p, v);
+            const Screen s = Screen::from(camera, in.mean, in.sigma, p.flags & DGR_ANTIALIASING);
+            const f8 opacity = in.opacity * s.compensation;
+            const f8 log2_opacity = log2(maximum(opacity, splat8(1e-30f)));
+            const i8 valid = (s.camera.z > NEAR_Z) & (s.xx > 0.0f) & (s.det > 0.0f) & (s.det < 1e30f);
+            const Boxes boxes(s, camera, log2_opacity, valid, p.flags & DGR_TILES16);
+            const i8 tiles = (((boxes.x1 >> 5) - (boxes.x0 >> 5)) + 1) * (((boxes.y1 >> 5) - (boxes.y0 >> 5)) + 1);
+            const i8 touched = tiles & boxes.drawn, radius = whole(boxes.radius) & boxes.seen;
+            const int64_t at = v * n + first;
+            __builtin_memcpy(geometry.slots + at, &touched, 4 * count);
+            __builtin_memcpy(radii + at, &radius, 4 * count);
+            if (!any(boxes.drawn)) continue;
+            f8 color[3] = {in.color[0], in.color[1], in.color[2]};
+            if (p.sh) sh_colors(Direction(camera, in.mean), p.sh_degree, in.sh, color);
+            write_records(s, boxes, log2_opacity, color, geometry.records + at, count);
+        }
+    }
+    geometry.faults[chunk] = faults;
+}
+
+// Sums the gradient rows of eight Gaussians in one view: moments and colours, as columns.
+DGR_INLINE bool gather(const uint32_t* slots, const float* rows, int count, f8 (&low)[8], f8 (&high)[2]) {
+    for (auto& x : low) x = f8{};
+    high[0] = high[1] = f8{};
+    if (slots[0] == slots[count]) return false;
+    for (int i = 0; i < count; ++i) {
+        for (uint32_t slot = slots[i]; slot < slots[i + 1]; ++slot) {
+            const float* row = rows + static_cast<int64_t>(slot) * ROW;
+            low[i] += load<f8>(row);
+            high[0][i] += row[8], high[1][i] += row[9];
+        }
+    }
+    transpose(low);
+    return true;
+}
+
+// From the moments of one view (of alpha's derivative over pixel offsets) to the gradients of the projection.
+DGR_INLINE ScreenGrads screen_grads(const dgr_problem& p, const Screen& s, const f8 (&m)[8], const f8 (&high)[2], f8 opacity,
+                                    i8 drawn) {
+    ScreenGrads g;
+    const f8 inverse = 1.0f / s.det;
+    const f8 a = s.yy * inverse, b = -s.xy * inverse, c = s.xx * inverse;
+    g.x = keep(drawn, a * m[1] + b * m[2]);
+    g.y = keep(drawn, b * m[1] + c * m[2]);
+    g.xx = 0.5f * (a * a * m[3] + 2.0f * a * b * m[4] + b * b * m[5]);
+    g.yy = 0.5f * (b * b * m[3] + 2.0f * b * c * m[4] + c * c * m[5]);
+    g.xy = a * b * m[3] + (a * c + b * b) * m[4] + b * c * m[5];
+    const f8 of_compensated = m[0] / (opacity * s.compensation);
+    g.opacity = keep(drawn, of_compensated * s.compensation);
+    if (p.flags & DGR_ANTIALIASING) {
+        const f8 xx = s.xx - LOW_PASS, yy = s.yy - LOW_PASS, ratio = (xx * yy - s.xy * s.xy) * inverse;
+        const f8 d_ratio = keep(ratio > 2.5e-5f, 0.5f * of_compensated * opacity / s.compensation) * inverse;
+        g.xx += d_ratio * (yy - ratio * s.yy);
+        g.yy += d_ratio * (xx - ratio * s.xx);
+        g.xy += d_ratio * 2.0f * s.xy * (ratio - 1.0f);
+    }
+    g.xx = keep(drawn, g.xx), g.xy = keep(drawn, g.xy), g.yy = keep(drawn, g.yy);
+    g.color[0] = m[6], g.color[1] = m[7], g.color[2] = high[0];
+    g.z = p.flags & DGR_DETACH_DEPTH ? f8{} : high[1];
+    return g;
+}
+
+DGR_INLINE void keep_vec(i8 mask, Vec3& v) { v.x = keep(mask, v.x), v.y = keep(mask, v.y), v.z = keep(mask, v.z); }
+
+// Gradients of eight Gaussians, summed over the views.
+struct SplatGrads {
+    Vec3 mean = {f8{}, f8{}, f8{}};
+    Covariance sigma = {f8{}, f8{}, f8{}, f8{}, f8{}, f8{}};
+    f8 opacity = f8{}, color[3] = {}, sh[48] = {};
+
+    void store_all(const dgr_problem& p, const Inputs& in, const dgr_grads& grads, int64_t first, int64_t end) const {
+        const f8 m[3] = {mean.x, mean.y, mean.z};
+        if (grads.means) store_columns(grads.means, first, end, 3, 3, m);
+        if (grads.opacities) store_columns(grads.opacities, first, end, 1, 1, &opacity);
+        if (grads.colors) store_columns(grads.colors, first, end, 3, 3, color);
+        if (grads.sh) {
+            store_columns(grads.sh, first, end, 3 * p.sh_bases, in.sh_columns, sh);
+            for (int64_t i = first; i < end && i < first + 8; ++i) {
+                for (int c = in.sh_columns; c < 3 * p.sh_bases; ++c) grads.sh[i * 3 * p.sh_bases + c] = 0.0f;
+            }
+        }
+        if (grads.cov3d) {
+            const f8 s[6] = {sigma.xx, sigma.xy, sigma.xz, sigma.yy, sigma.yz, sigma.zz};
+            store_columns(grads.cov3d, first, end, 6, 6, s);
+        }
+        if (grads.quats || grads.scales) {
+            f8 d_quat[4], d_scale[3];
+            in.axes.backward(sigma, p.scale_modifier, in.normalize, d_quat, d_scale);
+            if (grads.quats) store_columns(grads.quats, first, end, 4, 4, d_quat);
+            if (grads.scales) store_columns(grads.scales, first, end, 3, 3, d_scale);
+        }
+    }
+};
+
+static void backward_splats(const dgr_problem& p, const Geometry& geometry, const float* rows, const dgr_grads& grads,
+                            int64_t chunk) {
+    const int64_t n = p.gaussians, begin = chunk * CHUNK, end = begin + CHUNK < n ? begin + CHUNK : n;
+    for (int64_t first = begin; first < end; first += 8) {
+        const int count = static_cast<int>(end - first < 8 ? end - first : 8);
+        const Inputs in(p, first);
+        SplatGrads total;
+        for (int v = 0; v < p.views; ++v) {
+            const int64_t at = v * n + first;
+            f8 moments[8], high[2];
+            ScreenGrads g = {};
+            if (gather(geometry.slots + at, rows, count, moments, high)) {
+                i8 drawn = i8{};
+                for (int i = 0; i < count; ++i) drawn[i] = geometry.slots[at + i + 1] > geometry.slots[at + i] ? -1 : 0;
+                const Camera camera(p, v);
+                const Screen s = Screen::from(camera, in.mean, in.sigma, p.flags & DGR_ANTIALIASING);
+                g = screen_grads(p, s, moments, high, in.opacity, drawn);
+                Vec3 d_mean = {f8{}, f8{}, f8{}};
+                Covariance d = {f8{}, f8{}, f8{}, f8{}, f8{}, f8{}};
+                project_backward(camera, s, g, d_mean, d);
+                if (p.sh) {
+                    const Direction direction(camera, in.mean);
+                    f8 color[3], d_color[3];
+                    sh_colors(direction, p.sh_degree, in.sh, color);
+                    for (int i = 0; i < 3; ++i) d_color[i] = keep((color[i] > 0.0f) & drawn, g.color[i]);
+                    sh_backward(direction, p.sh_degree, in.sh, d_color, total.sh, d_mean);
+                }
+                keep_vec(drawn, d_mean);
+                total.mean.x += d_mean.x, total.mean.y += d_mean.y, total.mean.z += d_mean.z;
+                total.sigma.xx += keep(drawn, d.xx), total.sigma.xy += keep(drawn, d.xy), total.sigma.xz += keep(drawn, d.xz);
+                total.sigma.yy += keep(drawn, d.yy), total.sigma.yz += keep(drawn, d.yz), total.sigma.zz += keep(drawn, d.zz);
+                total.opacity += g.opacity;
+                for (int i = 0; i < 3; ++i) total.color[i] += g.color[i];
+            }
+            if (grads.screen_means) {
+                const f8 ndc[2] = {g.x * (0.5f * p.width), g.y * (0.5f * p.height)};
+                store_columns(grads.screen_means + 2 * v * n, first, end, 2, 2, ndc);
+            }
+        }
+        total.store_all(p, in, grads, first, end);
+    }
+}
