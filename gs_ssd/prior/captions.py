@@ -60,9 +60,7 @@ class Mix(NamedTuple):
     weights: tuple[float, ...]
 
 
-def neighbours(
-    degrees: float, words: Sequence[tuple[float, str]], period: float | None = None
-) -> list[tuple[str, float]]:
+def neighbours(degrees: float, words: Sequence[tuple[float, str]], period: float | None = None) -> list[tuple[str, float]]:
     """The words on either side of an angle with their linear weights; clamped at the ends unless periodic."""
     if period is not None:
         degrees %= period

@@ -168,8 +168,56 @@ class StableDiffusionPrior:
                 x, t, text, hint.to(self.dtype), conditioning_scale=self.config.control_scale, return_dict=False
             )
             residuals = {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
-        output = self.unet(x, t, encoder_hidden_states=text, return_dict=False, **residuals)[0].to(x_t.dtype)
+        return self.as_noise(x_t, t, self.unet(x, t, encoder_hidden_states=text, return_dict=False, **residuals)[0])
+
+    def as_noise(self, x_t: Tensor, t: Tensor, output: Tensor) -> Tensor:
+        """The UNet's output as epsilon, in the dtype of `x_t`: the one place where v is converted."""
+        output = output.to(x_t.dtype)
         return eps_from_v(x_t, output, self.alphas_cumprod[t]) if self.prediction == "v_prediction" else output
+
+    def trainable_copy(self, rank: int) -> "LoraCopy":
+        """A LoRA on the attention of this very UNet, switched on only inside the copy's own predictions."""
+        return LoraCopy(self, rank)
+
+
+class LoraCopy:
+    """A LoRA of the UNet that learns while the weights under it stay frozen (`base.TrainableCopy`)."""
+
+    NAME = "critic"
+
+    def __init__(self, prior: StableDiffusionPrior, rank: int) -> None:
+        try:
+            from peft import LoraConfig
+        except ImportError as error:
+            raise UserError("guidance.estimator=vsd trains a LoRA and needs peft: pip install peft") from error
+        self.prior, self.unet = prior, prior.unet
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # peft draws from the global generator; the other half of each pair starts at zero
+            targets = ["to_q", "to_k", "to_v", "to_out.0"]
+            self.unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=targets), adapter_name=self.NAME)
+        self.trained = [parameter for name, parameter in self.unet.named_parameters() if f".{self.NAME}." in name]
+        for parameter in self.trained:
+            parameter.data = parameter.data.float()
+        self._switch_off()
+
+    def _switch_off(self) -> None:
+        self.unet.disable_adapters()
+        for parameter in self.trained:
+            parameter.requires_grad_(True)  # peft freezes what it disables, and a backward pass is still to come
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """Both halves of every low-rank pair, float32."""
+        return self.trained
+
+    def predict(self, x_t: Tensor, t: Tensor, embeddings: Tensor) -> Tensor:
+        """The noise prediction with the LoRA on."""
+        dtype = self.prior.dtype
+        self.unet.enable_adapters()
+        try:
+            output = self.unet(x_t.to(dtype), t, encoder_hidden_states=embeddings.to(dtype), return_dict=False)[0]
+        finally:
+            self._switch_off()
+        return self.prior.as_noise(x_t, t, output)
 
 
 def _freeze(module: Any, device: torch.device, dtype: torch.dtype) -> Any:

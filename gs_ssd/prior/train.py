@@ -112,11 +112,7 @@ class PriorTrainer:
         self.parts = nn.ModuleDict({"unet": self.unet, "text_encoder": self.text_encoder})
         self.average = {name: x.detach().clone() for name, x in self.parts.state_dict().items()}
         self.adam = torch.optim.AdamW(
-            self.parts.parameters(),
-            config.learning_rate,
-            betas=(0.9, 0.99),
-            weight_decay=config.weight_decay,
-            fused=True,
+            self.parts.parameters(), config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True
         )
         self.alphas_cumprod = build_scheduler().alphas_cumprod.to(self.device)
         self.step, self.seconds = 0, 0.0
