@@ -20,7 +20,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from gs_ssd import lucid_yaml
-from gs_ssd.densify.policy import DensifyConfig
+from gs_ssd.densify.choice import DensifyConfig
 from gs_ssd.errors import UserError
 from gs_ssd.files import atomic_path
 from gs_ssd.guidance.distill import DistillConfig
@@ -118,9 +118,7 @@ def from_mapping(values: Mapping[str, Any], source: str) -> ExperimentConfig:
 
 def to_mapping(config: ExperimentConfig) -> dict[str, Any]:
     """Plain dicts, lists and numbers."""
-    mapping = OmegaConf.to_container(OmegaConf.structured(config))
-    assert isinstance(mapping, dict)
-    return {str(key): value for key, value in mapping.items()}
+    return _container(OmegaConf.structured(config))
 
 
 def to_yaml(config: ExperimentConfig) -> str:
@@ -210,6 +208,12 @@ def _empty() -> omegaconf.DictConfig:
     return OmegaConf.structured(ExperimentConfig)
 
 
+def _container(config: omegaconf.DictConfig) -> dict[str, Any]:
+    content = OmegaConf.to_container(config)
+    assert isinstance(content, dict)
+    return {str(key): value for key, value in content.items()}
+
+
 def _parse_override(text: str) -> dict[str, Any]:
     key, sign, value = text.partition("=")
     if not sign or not key.strip():
@@ -224,8 +228,8 @@ def _parse_override(text: str) -> dict[str, Any]:
 
 
 def _merge(base: omegaconf.DictConfig, values: Mapping[str, Any], source: str) -> omegaconf.DictConfig:
-    """`base` with the given leaves; whatever is wrong is named by its full key."""
-    known = dict(leaves(OmegaConf.to_container(base)))
+    """Check every key, then merge at once; if that fails, leaf by leaf, to name by its full key what does not fit."""
+    known = dict(leaves(_container(base)))
     sections = {key.rsplit(".", depth)[0] for key in known for depth in range(1, key.count(".") + 1)}
     for key, value in leaves(values):
         if key in sections:
@@ -235,24 +239,25 @@ def _merge(base: omegaconf.DictConfig, values: Mapping[str, Any], source: str) -
         if isinstance(value, str) and (value == "???" or "${" in value):
             raise UserError(f"{source}: {key} holds {value!r}, which a config cannot hold; write the value itself")
     try:
-        return _typed(OmegaConf.merge(base, dict(values)))
-    except omegaconf.errors.OmegaConfBaseException:
-        for key, value in leaves(values):  # one by one, to find which
-            update: Any = value
-            for part in reversed(key.split(".")):
-                update = {part: update}
-            try:
-                OmegaConf.merge(base, update)
-            except omegaconf.errors.OmegaConfBaseException as error:
-                reason = str(error).splitlines()[0]
-                where = "" if source.startswith(f"{key}=") else f"{source}: "
-                raise UserError(f"{where}{key}={value!r} does not fit ({reason})") from error
-        raise
-
-
-def _typed(merged: Any) -> omegaconf.DictConfig:
+        merged = OmegaConf.merge(base, dict(values))
+    except omegaconf.errors.OmegaConfBaseException as error:
+        for key, value in leaves(values):
+            _merge_leaf(base, key, value, source)
+        raise UserError(f"{source} does not fit ({str(error).splitlines()[0]})") from error
     assert isinstance(merged, omegaconf.DictConfig)
     return merged
+
+
+def _merge_leaf(base: omegaconf.DictConfig, key: str, value: Any, source: str) -> None:
+    update: Any = value
+    for part in reversed(key.split(".")):
+        update = {part: update}
+    try:
+        OmegaConf.merge(base, update)
+    except omegaconf.errors.OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0]
+        where = "" if source.startswith(f"{key}=") else f"{source}: "
+        raise UserError(f"{where}{key}={value!r} does not fit ({reason})") from error
 
 
 def _build(hint: Any, value: Any, key: str) -> Any:
@@ -300,8 +305,8 @@ def _nearest_file(path: Path) -> str:
 
 
 def _position(error: Exception) -> str:
-    mark = getattr(error, "problem_mark", None)
-    return f"line {mark.line + 1}: {error.problem}" if mark is not None else type(error).__name__
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", "")
+    return f"line {mark.line + 1}: {problem}" if mark is not None else type(error).__name__
 
 
 def _finished(merged: omegaconf.DictConfig) -> ExperimentConfig:

@@ -48,7 +48,8 @@ class Recorder:
     def _keep_until(self, first_step: int) -> None:
         if not self.path.exists():
             return
-        lines = [line for line in self.path.read_text(encoding="utf-8").splitlines() if _step_of(line) < first_step]
+        lines = self.path.read_text(encoding="utf-8").splitlines()
+        lines = [line for line in lines if (step := _step_of(line)) is not None and step < first_step]
         with atomic_path(self.path) as temporary:
             temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
@@ -86,11 +87,11 @@ class Recorder:
             self.board.close()
 
 
-def _step_of(line: str) -> float:
+def _step_of(line: str) -> int | None:
     try:
-        return json.loads(line)["step"]
+        return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
-        return math.inf  # a line that a killed process left half written
+        return None  # a line that a killed process left half written
 
 
 def _plain(value: Any) -> Any:

@@ -17,9 +17,9 @@ from gs_ssd import config as configs
 from gs_ssd import results
 from gs_ssd.checkpoint import Checkpoint
 from gs_ssd.config import ExperimentConfig
-from gs_ssd.densify import policy, surgery
+from gs_ssd.densify import choice, surgery
 from gs_ssd.errors import UserError
-from gs_ssd.guidance.distill import Distillation
+from gs_ssd.guidance.distill import Distillation, DistillationResult
 from gs_ssd.maths import anneal
 from gs_ssd.prior import DiffusionPrior
 from gs_ssd.prior import load as load_prior
@@ -94,8 +94,10 @@ class Trainer:
         self.prior = load_prior(config.prior, self.device) if prior is None else prior
         self.config = config
         self.viewpoints = viewpoints.resolve(config.viewpoints, self.prior.metadata, self.prior.image_size)
-        self.distillation = Distillation(config.guidance, self.prior, config.prompt, anyway=anyway)
-        self.policy = policy.create(config.densify)
+        self.distillation = Distillation(
+            config.guidance, self.prior, config.prompt, num_steps=config.num_steps, anyway=anyway
+        )
+        self.policy = choice.create(config.densify)
         self.next_step = 0
         self.bad_steps = self.bad_steps_in_a_row = 0
         if resume:
@@ -118,7 +120,7 @@ class Trainer:
         optimizers.set_learning_rates(patient.optimizer, config.optimizer, progress)
 
         cameras = viewpoints.sample(self.viewpoints, step, generator)
-        azimuth, polar = cameras.azimuth_rad, cameras.polar_rad  # the prompts need them on the host
+        azimuth, polar = cameras.azimuth_rad.tolist(), cameras.polar_rad.tolist()
         cameras = cameras.to(self.device)
         background = augment.backgrounds(config.augment, len(cameras), generator).to(self.device)
         scales = augment.noisy_scales(patient.gaussians.scales, config.augment, generator)
@@ -136,7 +138,7 @@ class Trainer:
             guided.loss, output, patient.gaussians, cameras.tan_half_fov, config.regularize, progress
         )
         done: dict[str, int] = {}
-        if self._gradients_are_finite(step):
+        if self._is_sound(guided, step):
             patient.optimizer.step()
             optimizers.project(patient.gaussians, config.optimizer, progress)
             self.policy.observe(patient, output.screen_gradient, output.radii > 0)
@@ -158,10 +160,11 @@ class Trainer:
             **done,
         }
 
-    def _gradients_are_finite(self, step: int) -> bool:
+    def _is_sound(self, guided: DistillationResult, step: int) -> bool:
         """Skip and count a step with NaN or infinity; give up after too many in a row, with the checkpoint intact."""
-        tensors = [tensor.grad for tensor in self.gaussians.parameters().values() if tensor.grad is not None]
-        if bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all()):
+        gradients = [tensor.grad for tensor in self.gaussians.parameters().values() if tensor.grad is not None]
+        sound = [gradient.isfinite().all() for gradient in gradients]
+        if bool(torch.stack([*sound, guided.bad_latents == 0, guided.bad_predictions == 0]).all()):
             self.bad_steps_in_a_row = 0
             return True
         self.bad_steps += 1
@@ -217,7 +220,7 @@ class Trainer:
             self.gaussians,
             self.patient.optimizer,
             self.patient.statistics,
-            {"bad_steps": self.bad_steps},
+            {"bad_steps": self.bad_steps, "guidance": self.distillation.state_dict()},
         )
         return checkpoints.save(state, self.folder / "checkpoints", keep=self.config.output.keep_checkpoints)
 
@@ -230,6 +233,7 @@ class Trainer:
         self.patient = surgery.Patient(gaussians, optimizer, statistics)
         self.next_step = state.step
         self.bad_steps = state.extra["bad_steps"]
+        self.distillation.load_state_dict(state.extra["guidance"])
         before = configs.from_mapping(state.config, "the checkpoint")
         for key, (old, new) in configs.differences(before, self.config).items():
             log.warning("resuming with %s=%s (it was %s): not the numbers of one uninterrupted run", key, new, old)
@@ -296,9 +300,7 @@ def _from_text(config: ExperimentConfig, generator: torch.Generator) -> Gaussian
     )
     corners = initialize_files.to_world(shape.vertices, "blender")
     mesh = initialize_files.Mesh(corners, shape.faces, shape.rgb[shape.faces])
-    return initialize.from_cloud(
-        *initialize_files.sample_surface(mesh, start.num_points, generator), start, generator
-    )
+    return initialize.from_cloud(*initialize_files.sample_surface(mesh, start.num_points, generator), start, generator)
 
 
 @contextmanager

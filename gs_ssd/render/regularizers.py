@@ -103,10 +103,11 @@ def backward(
     torch.autograd.backward(pixels, total)
     for name, (term, tensor) in parameter_terms(gaussians, active).items():
         (gradient,) = torch.autograd.grad(term, tensor)
+        guided = torch.zeros_like(tensor) if tensor.grad is None else tensor.grad
         factor = weights[name]
         if config.units == "ratio":
-            factor = factor * tensor.grad.norm() / gradient.norm().clamp_min(1e-30)
-        tensor.grad += factor * gradient
+            factor = factor * guided.norm() / gradient.norm().clamp_min(1e-30)
+        tensor.grad = guided + factor * gradient
         values[name] = term.detach()
     return values
 
