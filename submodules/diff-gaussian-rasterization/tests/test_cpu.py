@@ -102,7 +102,7 @@ def test_covariances_raw_quaternions_antialiasing_and_clamp(tiles16, antialiasin
     )  # fmt: skip
     shapes = (
         {"cov3d": cov3d},
-        {"quats": scene.quats_wxyz.float(), "scales": scene.scales.float()},
+        {"quats_wxyz": scene.quats_wxyz.float(), "scales": scene.scales.float()},
     )
     rgb_grad, _, depth_grad = image_gradients(scene)
     for shape in shapes:

@@ -104,7 +104,7 @@ def test_luciddreamer(scene):
     assert transmittance.max() <= 1
 
     splats = Splats(
-        scene.means, scene.opacities, quats=gaussians["quats"].detach().double(), scales=scene.scales, sh=scene.sh
+        scene.means, scene.opacities, quats_wxyz=gaussians["quats"].detach().double(), scales=scene.scales, sh=scene.sh
     )
     cameras = pinhole_cameras(scene.w2c, scene.tan_half_fov, scene.background)
     options = Options(50, 70, tiles16=True, normalize_quats=False, detach_depth=True, clamp_passes_gradient=True)
@@ -130,7 +130,7 @@ def test_gradients_are_those_of_the_fork_conventions(scene):
         50, 70, scale_modifier=1.25, tiles16=True, normalize_quats=False, detach_depth=True, clamp_passes_gradient=True
     )
     splats = Splats(
-        exact["means"], exact["opacities"][:, 0], quats=exact["quats"], scales=exact["scales"], sh=exact["sh"]
+        exact["means"], exact["opacities"][:, 0], quats_wxyz=exact["quats"], scales=exact["scales"], sh=exact["sh"]
     )
     cameras = pinhole_cameras(scene.w2c, scene.tan_half_fov, scene.background)
     out = render(splats, cameras, options, screen_means, "reference")

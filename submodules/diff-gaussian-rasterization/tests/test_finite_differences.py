@@ -13,9 +13,9 @@ NAMES = ("means", "quats_wxyz", "scales", "opacities")
 @pytest.mark.parametrize("image", ["alpha", "depth"])
 @pytest.mark.parametrize("seed", range(3))
 def test_directional_derivative(seed, image, mode):
-    """Along a random direction in the space of all inputs; the pictures are smooth but for thresholds worth 1/255, so the
-    loss is a wide weighting and the step large enough for float32."""
-    scene = random_scene(80 + seed, count=25, width=40, height=40, scales=(0.1, 0.3), opacities=(0.3, 0.8), spread=0.4)
+    """Along a random direction in the space of all inputs. The splats are wider than the image: an edge at alpha = 1/255
+    that moves through it is a step that no gradient of pixels can see."""
+    scene = random_scene(80 + seed, count=6, width=40, height=40, scales=(1.5, 2.5), opacities=(0.3, 0.8), spread=0.4)
     scene = scene.to(torch.float32)
     inputs = scene.tensors()
     rng = torch.Generator().manual_seed(seed)
@@ -32,4 +32,4 @@ def test_directional_derivative(seed, image, mode):
     analytic = sum(float((leaves[name].grad.double() * directions[name]).sum()) for name in NAMES)
     step = 2e-3
     ends = [loss({n: inputs[n] + sign * step * directions[n] for n in NAMES}).item() for sign in (1, -1)]
-    assert analytic == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=0.02, abs=0.05)
+    assert analytic == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=2e-3, abs=0.02)

@@ -96,7 +96,8 @@ def test_order_of_the_splats_does_not_matter(scene, mode, seed):
 @given(SEEDS, st.integers(2, 60), st.integers(2, 60))
 def test_a_larger_canvas_holds_the_smaller_picture(seed, width, height):
     """Doubling the size and tan(fov) puts the old image, unchanged, into the middle: tiles leave no seam."""
-    scene = random_scene(seed, count=40, width=2 * width, height=2 * height, scales=(0.02, 0.2))
+    # The cloud is small, for the clamp of the Jacobian goes by the field of view.
+    scene = random_scene(seed, count=40, width=2 * width, height=2 * height, scales=(0.02, 0.2), spread=0.2)
     arguments = {name: value for name, value in scene.tensors().items() if name != "tan_half_fov"}
     small = render_views(
         **arguments, width=2 * width, height=2 * height, tan_half_fov=scene.tan_half_fov, backend="reference"
@@ -107,7 +108,7 @@ def test_a_larger_canvas_holds_the_smaller_picture(seed, width, height):
     )
     middle = large.alpha[..., height : 3 * height, width : 3 * width]
     error = (middle - small.alpha).abs()
-    assert (error > 1e-4).double().mean() <= 0.03
+    assert (error > 1e-4).double().mean() <= 0.01 + 2 / error.numel()
 
 
 @settings(max_examples=15, deadline=None)

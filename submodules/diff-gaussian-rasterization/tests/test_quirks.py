@@ -36,7 +36,7 @@ def test_clamp_of_alpha(backend, dtype, passes):
     inputs = on_axis(dtype, opacity=1.0, scale=5.0)
     leaf = inputs["opacities"].requires_grad_()
     splats = Splats(
-        inputs["means"], leaf, quats=inputs["quats_wxyz"], scales=inputs["scales"], colors=inputs["colors"]
+        inputs["means"], leaf, quats_wxyz=inputs["quats_wxyz"], scales=inputs["scales"], colors=inputs["colors"]
     )
     cameras = pinhole_cameras(inputs["w2c"], inputs["tan_half_fov"], inputs["background"])
     out = render(splats, cameras, Options(31, 31, clamp_passes_gradient=passes), None, backend)

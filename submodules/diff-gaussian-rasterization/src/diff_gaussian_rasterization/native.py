@@ -18,8 +18,8 @@ from .problem import Cameras, Options, Splats
 
 ABI_VERSION = 1
 TILES16, NORMALIZE_QUATS, DETACH_DEPTH, CLAMP_PASSES_GRADIENT, ANTIALIASING = 1, 2, 4, 8, 16
-NONFINITE = {16: "means", 17: "quats", 18: "scales", 19: "cov3d", 20: "opacities", 21: "colors", 22: "sh"}
-SPLAT_FIELDS = ("means", "quats", "scales", "cov3d", "opacities", "colors", "sh")
+NONFINITE = {16: "means", 17: "quats_wxyz", 18: "scales", 19: "cov3d", 20: "opacities", 21: "colors", 22: "sh"}
+SPLAT_FIELDS = ("means", "quats_wxyz", "scales", "cov3d", "opacities", "colors", "sh")
 CAMERA_FIELDS = ("view", "proj", "tan_half_fov", "positions", "background")
 
 
@@ -50,7 +50,7 @@ class Grads(Structure):
 
     _fields_ = [
         (name, c_void_p)
-        for name in ("means", "quats", "scales", "cov3d", "opacities", "colors", "sh", "screen_means")
+        for name in ("means", "quats_wxyz", "scales", "cov3d", "opacities", "colors", "sh", "screen_means")
     ]
 
 
