@@ -36,11 +36,12 @@ THREE_MAP = """<script type="importmap">{"imports": {
 
 SPARK = """<!doctype html><body style="margin:0;background:#000">%s<script type="module">
 import * as THREE from "three";
-import { SplatMesh } from "@sparkjsdev/spark";
+import { SparkRenderer, SplatMesh } from "@sparkjsdev/spark";
 const renderer = new THREE.WebGLRenderer({ antialias: false, preserveDrawingBuffer: true });
 renderer.setSize(512, 512); document.body.append(renderer.domElement);
 const scene = new THREE.Scene(), camera = new THREE.PerspectiveCamera(40, 1, 0.1, 100);
 camera.position.set(...%s); camera.lookAt(0, 0, 0);
+scene.add(new SparkRenderer({ renderer }));
 const mesh = new SplatMesh({ url: "/%s" });
 mesh.quaternion.set(...%s);
 scene.add(mesh); await mesh.initialized;
