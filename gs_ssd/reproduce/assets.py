@@ -25,7 +25,6 @@ from gs_ssd.evaluate.measure import (
     CRISP_VIEWS,
     JUDGED,
     Judge,
-    Pictures,
     Truth,
     numbers_beside_truth,
     own_numbers,
@@ -41,8 +40,8 @@ log = logging.getLogger(__name__)
 
 QUIET = ("output.turntable_frames=0", "output.preview_every=0")
 """What a measured asset need not leave behind."""
-SHOWN = (0, 3, 5, 8, 11, 13)
-"""Views of the turntable that the page shows."""
+SHOWN = 6
+"""Views of the turntable that the page shows of an asset."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +80,7 @@ class Workshop:
             numbers |= recognised(opinion, job.entry) | {"named": opinion.kinds}
         with atomic_path(folder / "views.npz") as temporary:
             np.savez_compressed(temporary, **kept)
-        sheet.contact_sheet([[sheet.Strip("", to_bytes(coarse.rgb)[list(SHOWN)])]], folder / "strip.png")
+        sheet.contact_sheet([[sheet.Strip("", spread(to_bytes(coarse.rgb), SHOWN))]], folder / "strip.png")
         return numbers
 
     @functools.cache  # noqa: B019 -- one workshop lives as long as its benchmark
@@ -101,7 +100,7 @@ class Workshop:
         folder = self.out / "truth" / entry.slug
         with atomic_path(folder / "views.npz") as temporary:
             np.savez_compressed(temporary, **kept)
-        sheet.contact_sheet([[sheet.Strip("", to_bytes(coarse.rgb)[list(SHOWN)])]], folder / "strip.png")
+        sheet.contact_sheet([[sheet.Strip("", spread(to_bytes(coarse.rgb), SHOWN))]], folder / "strip.png")
         return truth, numbers
 
     def write_summary(self, jobs: Sequence[Job], title: str, extra: str = "") -> Path:
@@ -151,10 +150,10 @@ class Workshop:
             if job.entry.prompt not in rows:
                 rows[job.entry.prompt] = []
                 if truth.exists():
-                    rows[job.entry.prompt].append(sheet.Strip(job.entry.prompt, np.load(truth)["rgb"][[0, 5, 11]]))
+                    rows[job.entry.prompt].append(sheet.Strip(job.entry.prompt, spread(np.load(truth)["rgb"], 3)))
             first = "" if rows[job.entry.prompt] else f"{job.entry.prompt}: "
             caption = f"{first}{job.variant.label}, seed {job.seed}"
-            rows[job.entry.prompt].append(sheet.Strip(caption, np.load(asset)["rgb"][[0, 5, 8, 11]]))
+            rows[job.entry.prompt].append(sheet.Strip(caption, spread(np.load(asset)["rgb"], 4)))
         return list(rows.values())
 
     def _page_rows(
@@ -220,9 +219,10 @@ def to_bytes(rgb: torch.Tensor) -> UInt8[np.ndarray, "v h w 3"]:
     return (rgb.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
-def pictures_of(folder: Path, turntable: Turntable, size: int) -> Pictures:
-    """A finished run seen by the turntable."""
-    return photograph(load_gaussians(folder / "point_cloud.ply"), turntable, size)
+def spread(pictures: UInt8[np.ndarray, "v h w 3"], count: int) -> UInt8[np.ndarray, "n h w 3"]:
+    """At most `count` of the pictures, evenly spread, the first among them."""
+    count = min(count, len(pictures))
+    return pictures[[i * len(pictures) // count for i in range(count)]]
 
 
 def _features(folder: Path) -> np.ndarray:
