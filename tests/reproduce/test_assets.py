@@ -20,9 +20,9 @@ SUITE = Suite("toy", "A ball.", (Entry("a red ball", "ball", "red"),), (0, 1), t
 
 
 def ball(seed: int) -> Gaussians:
-    """A shell of red splats as large as the world's ball, and one far floater."""
+    """A shell of red splats about as large as the world's ball, and one far floater."""
     points = torch.nn.functional.normalize(torch.randn(1500, 3, generator=torch.Generator().manual_seed(seed)), dim=1)
-    points = torch.cat([points * 0.76, torch.tensor([[0.0, 0.0, 1.05]])])
+    points = torch.cat([points * 0.55, torch.tensor([[0.0, 0.0, 1.05]])])
     count = len(points)
     red = (torch.tensor([0.86, 0.07, 0.07]) - 0.5) / 0.28209479
     return Gaussians(
