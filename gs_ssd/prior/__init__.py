@@ -1,5 +1,6 @@
 """Floor 1: 2D diffusion models. `load` is the only door; see `base.DiffusionPrior` for what comes out."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,6 +64,7 @@ def load(config: PriorConfig, device: torch.device | str) -> DiffusionPrior:
         return AnalyticPrior.discs(device)
     if config.model == "bundled" and not (BUNDLED / "model_index.json").is_file():
         raise UserError(f"prior.model: the bundled prior is missing from {BUNDLED}; reinstall, or name another model")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # read when it is imported: it warns of what is not used
     try:
         from gs_ssd.prior.stable_diffusion import StableDiffusionPrior
     except ImportError as error:

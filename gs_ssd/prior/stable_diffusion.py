@@ -20,11 +20,13 @@ from diffusers import (
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
+from diffusers.utils import logging as diffusers_logging
 from jaxtyping import Float, Int
 from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn.functional import interpolate
 from transformers import CLIPTextModel, CLIPTokenizer
+from transformers.utils import logging as transformers_logging
 
 from gs_ssd.errors import UserError
 from gs_ssd.maths.diffusion import eps_from_v
@@ -53,8 +55,9 @@ class StableDiffusionPrior:
             if config.model == "bundled"
             else locate(config.model, revision=config.revision, offline=config.offline, half=half)
         )
-        pipe = _load_single_file(path, config) if path.is_file() else _load_folder(path, half)
-        _load_additions(pipe, config)
+        with _quiet():
+            pipe = _load_single_file(path, config) if path.is_file() else _load_folder(path, half)
+            _load_additions(pipe, config)
         self.metadata = _read_metadata(path)
         self.prediction = config.prediction or pipe.scheduler.config.prediction_type
         if self.prediction not in ("epsilon", "v_prediction"):
@@ -87,7 +90,7 @@ class StableDiffusionPrior:
             with _door(f"prior.tiny_vae={self.config.tiny_vae}"):
                 vae = AutoencoderTiny.from_pretrained(self.config.tiny_vae, local_files_only=self.config.offline)
         dtype = self.dtype if self.config.vae_dtype is None else _dtype(self.config.vae_dtype, self.device)
-        vae = self._place(vae).to(dtype)
+        vae = _freeze(self._place(vae), self.device, dtype)
         if self.config.sliced_vae:
             vae.enable_slicing()
         channels = vae.config.get("block_out_channels") or vae.config.encoder_block_out_channels
@@ -120,8 +123,10 @@ class StableDiffusionPrior:
 
     def overflow(self, prompt: str) -> str:
         """The end of the prompt that the text encoder cannot read; empty where all of it fits."""
-        ids = self.tokenizer(self._convert_prompt(prompt, self.tokenizer), add_special_tokens=False).input_ids
-        return self.tokenizer.decode(ids[self.max_tokens - 2 :])
+        ids = self.tokenizer(
+            self._convert_prompt(prompt, self.tokenizer), add_special_tokens=False, verbose=False
+        ).input_ids
+        return self.tokenizer.decode(ids[self.max_tokens - 2 :]).strip()
 
     def release_text_encoder(self) -> None:
         """Free the text encoder's memory once all prompts are embedded."""
@@ -186,7 +191,8 @@ def _dtype(name: str | None, device: torch.device) -> torch.dtype:
 
 
 def _freeze(module: Any, device: torch.device, dtype: torch.dtype) -> Any:
-    return module.requires_grad_(False).eval().to(device=device, dtype=dtype)
+    # torch's own `to`: that of diffusers warns about float32 modules that these models do not have.
+    return torch.nn.Module.to(module.requires_grad_(False).eval(), device=device, dtype=dtype)
 
 
 @contextlib.contextmanager
@@ -200,6 +206,21 @@ def _door(what: str) -> Iterator[None]:
             f"{what} cannot be read ({type(error).__name__}: {reason[:300]}); is a file missing, truncated or of "
             "another kind of model? Fetch it again"
         ) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars and no advice from the libraries while they load a second's worth of files."""
+    before = [(library, library.get_verbosity()) for library in (diffusers_logging, transformers_logging)]
+    for library, _ in before:
+        library.set_verbosity_error()
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library, verbosity in before:
+            library.set_verbosity(verbosity)
+            library.enable_progress_bar()
 
 
 def _read_metadata(path: Path) -> dict[str, Any]:
@@ -253,11 +274,17 @@ def _load_additions(pipe: StableDiffusionPipeline, config: PriorConfig) -> None:
     for entry in config.textual_inversion:
         file, _, token = entry.partition("=")
         with _door(f"prior.textual_inversion={file}"):
-            pipe.load_textual_inversion(file, token=token or None)
+            pipe.load_textual_inversion(_addition(file), token=token or None, local_files_only=config.offline)
     for file in config.lora:
         with _door(f"prior.lora={file}"):
-            if not Path(file).expanduser().exists() and file.count("/") != 1:
-                raise FileNotFoundError("no such file")
-            pipe.load_lora_weights(str(Path(file).expanduser()))
+            pipe.load_lora_weights(_addition(file), local_files_only=config.offline)
             pipe.fuse_lora(lora_scale=config.lora_scale)
             pipe.unload_lora_weights()
+
+
+def _addition(name: str) -> str:
+    """A local path, or a hub id (owner/name) as it is."""
+    path = Path(name).expanduser()
+    if not path.exists() and (name.count("/") != 1 or path.suffix):
+        raise FileNotFoundError("no such file")
+    return str(path) if path.exists() else name
