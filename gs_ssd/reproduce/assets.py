@@ -17,7 +17,7 @@ import torch
 from jaxtyping import UInt8
 
 from gs_ssd.errors import UserError
-from gs_ssd.evaluate import sheet, summary
+from gs_ssd.evaluate import judge, sheet, summary
 from gs_ssd.evaluate.benchmark import Cost, Job, read_ledger, run_process
 from gs_ssd.evaluate.intervals import frechet_distance
 from gs_ssd.evaluate.measure import (
@@ -76,7 +76,7 @@ class Workshop:
             numbers |= truth_numbers | numbers_beside_truth(coarse, truth)
         if self.judge is not None:
             opinion = self.judge(small)
-            kept["features"] = opinion.features.numpy()
+            kept["features"] = opinion.features.detach().cpu().numpy()
             numbers |= recognised(opinion, job.entry) | {"named": opinion.kinds}
         with atomic_path(folder / "views.npz") as temporary:
             np.savez_compressed(temporary, **kept)
@@ -94,7 +94,7 @@ class Workshop:
         kept = {"rgb": to_bytes(small)}
         if self.judge is not None:
             opinion = self.judge(small)
-            kept["features"] = opinion.features.numpy()
+            kept["features"] = opinion.features.detach().cpu().numpy()
             ceiling = recognised(opinion, entry)
             numbers |= {f"{name.removesuffix('_share')}_ceiling": value for name, value in ceiling.items()}
         folder = self.out / "truth" / entry.slug
@@ -176,11 +176,9 @@ class Workshop:
 def find_judge() -> Judge | None:
     """The bundled judge, or None (with a warning) where it is not installed."""
     try:
-        from gs_ssd.evaluate import judge
-
         return judge.load()
-    except (ImportError, UserError) as error:
-        log.warning("no judge: kind and colour are not measured (%s)", error)
+    except UserError as error:
+        log.warning("kind and colour are not measured: %s", error)
         return None
 
 

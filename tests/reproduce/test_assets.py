@@ -8,7 +8,8 @@ import torch
 
 from gs_ssd.errors import UserError
 from gs_ssd.evaluate.benchmark import Cost, Variant, plan, run_jobs
-from gs_ssd.evaluate.measure import Opinion, Truth
+from gs_ssd.evaluate.judge import Opinion
+from gs_ssd.evaluate.measure import Truth
 from gs_ssd.evaluate.suite import Entry, Suite, Turntable
 from gs_ssd.export import ply, splats
 from gs_ssd.reproduce.assets import Workshop, load_gaussians
