@@ -25,7 +25,7 @@ from gs_ssd.prior import DiffusionPrior
 from gs_ssd.prior import load as load_prior
 from gs_ssd.record import Recorder, pictures, write_sheet
 from gs_ssd.render import augment, regularizers
-from gs_ssd.render.renderer import disparity, render
+from gs_ssd.render.renderer import disparity, render, shrink
 from gs_ssd.scene import camera, initialize, initialize_files, optimizers, viewpoints
 from gs_ssd.scene.gaussians import PARAMETERS, Gaussians
 
@@ -127,12 +127,12 @@ class Trainer:
         output = render(patient.gaussians, cameras, background, scales=scales)
 
         guided = self.distillation.step(
-            output.rgb,
+            shrink(output.rgb, self.prior.image_size),
             azimuth,
             polar,
             step,
             generator,
-            depth=disparity(output.depth, output.alpha, cameras.tan_half_fov),
+            depth=shrink(disparity(output.depth, output.alpha, cameras.tan_half_fov), self.prior.image_size),
         )
         terms = regularizers.backward(
             guided.loss, output, patient.gaussians, cameras.tan_half_fov, config.regularize, progress
