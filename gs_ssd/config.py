@@ -230,7 +230,7 @@ def _parse_override(text: str) -> dict[str, Any]:
 
 
 def _merge(base: omegaconf.DictConfig, values: Mapping[str, Any], source: str) -> omegaconf.DictConfig:
-    """`base` with the given leaves; whatever is wrong is named by its full key."""
+    """Check every key, then merge at once; if that fails, leaf by leaf, to name by its full key what does not fit."""
     known = dict(leaves(_container(base)))
     sections = {key.rsplit(".", depth)[0] for key in known for depth in range(1, key.count(".") + 1)}
     for key, value in leaves(values):
@@ -241,24 +241,25 @@ def _merge(base: omegaconf.DictConfig, values: Mapping[str, Any], source: str) -
         if isinstance(value, str) and (value == "???" or "${" in value):
             raise UserError(f"{source}: {key} holds {value!r}, which a config cannot hold; write the value itself")
     try:
-        return _typed(OmegaConf.merge(base, dict(values)))
-    except omegaconf.errors.OmegaConfBaseException:
-        for key, value in leaves(values):  # one by one, to find which
-            update: Any = value
-            for part in reversed(key.split(".")):
-                update = {part: update}
-            try:
-                OmegaConf.merge(base, update)
-            except omegaconf.errors.OmegaConfBaseException as error:
-                reason = str(error).splitlines()[0]
-                where = "" if source.startswith(f"{key}=") else f"{source}: "
-                raise UserError(f"{where}{key}={value!r} does not fit ({reason})") from error
-        raise
-
-
-def _typed(merged: Any) -> omegaconf.DictConfig:
+        merged = OmegaConf.merge(base, dict(values))
+    except omegaconf.errors.OmegaConfBaseException as error:
+        for key, value in leaves(values):
+            _merge_leaf(base, key, value, source)
+        raise UserError(f"{source} does not fit ({str(error).splitlines()[0]})") from error
     assert isinstance(merged, omegaconf.DictConfig)
     return merged
+
+
+def _merge_leaf(base: omegaconf.DictConfig, key: str, value: Any, source: str) -> None:
+    update: Any = value
+    for part in reversed(key.split(".")):
+        update = {part: update}
+    try:
+        OmegaConf.merge(base, update)
+    except omegaconf.errors.OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0]
+        where = "" if source.startswith(f"{key}=") else f"{source}: "
+        raise UserError(f"{where}{key}={value!r} does not fit ({reason})") from error
 
 
 def _build(hint: Any, value: Any, key: str) -> Any:

@@ -27,7 +27,7 @@ from gs_ssd.prior import DiffusionPrior
 from gs_ssd.prior import load as load_prior
 from gs_ssd.record import Recorder, pictures, write_sheet
 from gs_ssd.render import augment, regularizers
-from gs_ssd.render.renderer import disparity, render
+from gs_ssd.render.renderer import disparity, render, shrink
 from gs_ssd.scene import initialize, initialize_files, optimizers, viewpoints
 from gs_ssd.scene.gaussians import PARAMETERS, Gaussians
 
@@ -132,10 +132,11 @@ class Trainer:
         output = render(patient.gaussians, cameras, background, scales=scales)
 
         near = disparity(output.depth, output.alpha, cameras.tan_half_fov)
-        guided = self.distillation.step(output.rgb, azimuth, polar, step, generator, depth=near)
+        rgb, depth = (shrink(picture, self.prior.image_size) for picture in (output.rgb, near))
+        guided = self.distillation.step(rgb, azimuth, polar, step, generator, depth=depth)
         if self._preview_is_due(step + 1):
-            rgb, near, alpha = output.rgb.detach(), near.detach(), output.alpha.detach()
-            self.glimpse = logs.Glimpse(rgb, near, alpha, guided.preview(), guided.gradient)
+            seen = (picture.detach() for picture in (output.rgb, near, output.alpha))
+            self.glimpse = logs.Glimpse(*seen, guided.preview(), guided.gradient)
         terms = regularizers.backward(
             guided.loss, output, patient.gaussians, cameras.tan_half_fov, config.regularize, progress
         )

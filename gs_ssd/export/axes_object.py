@@ -11,7 +11,8 @@ import numpy as np
 from gs_ssd.export.splats import SH_C0, Splats, logit
 
 STROKES = ("####", "#...", "###.", "#...", "#...")  #: the letter F, five dots high
-RED, GREEN, BLUE, YELLOW, WHITE = (0.9, 0.1, 0.1), (0.1, 0.8, 0.1), (0.15, 0.2, 0.95), (0.95, 0.85, 0.1), (0.9, 0.9, 0.9)
+RED, GREEN, BLUE = (0.9, 0.1, 0.1), (0.1, 0.8, 0.1), (0.15, 0.2, 0.95)
+YELLOW, WHITE = (0.95, 0.85, 0.1), (0.9, 0.9, 0.9)
 
 
 def axes_object() -> Splats:

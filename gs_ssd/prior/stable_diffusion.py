@@ -123,7 +123,9 @@ class StableDiffusionPrior:
 
     def overflow(self, prompt: str) -> str:
         """The end of the prompt that the text encoder cannot read; empty where all of it fits."""
-        ids = self.tokenizer(self._convert_prompt(prompt, self.tokenizer), add_special_tokens=False).input_ids
+        ids = self.tokenizer(
+            self._convert_prompt(prompt, self.tokenizer), add_special_tokens=False, verbose=False
+        ).input_ids
         return self.tokenizer.decode(ids[self.max_tokens - 2 :]).strip()
 
     def release_text_encoder(self) -> None:
@@ -272,11 +274,17 @@ def _load_additions(pipe: StableDiffusionPipeline, config: PriorConfig) -> None:
     for entry in config.textual_inversion:
         file, _, token = entry.partition("=")
         with _door(f"prior.textual_inversion={file}"):
-            pipe.load_textual_inversion(file, token=token or None)
+            pipe.load_textual_inversion(_addition(file), token=token or None, local_files_only=config.offline)
     for file in config.lora:
         with _door(f"prior.lora={file}"):
-            if not Path(file).expanduser().exists() and file.count("/") != 1:
-                raise FileNotFoundError("no such file")
-            pipe.load_lora_weights(str(Path(file).expanduser()))
+            pipe.load_lora_weights(_addition(file), local_files_only=config.offline)
             pipe.fuse_lora(lora_scale=config.lora_scale)
             pipe.unload_lora_weights()
+
+
+def _addition(name: str) -> str:
+    """A local path, or a hub id (owner/name) as it is."""
+    path = Path(name).expanduser()
+    if not path.exists() and (name.count("/") != 1 or path.suffix):
+        raise FileNotFoundError("no such file")
+    return str(path) if path.exists() else name

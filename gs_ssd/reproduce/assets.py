@@ -6,6 +6,7 @@
 import dataclasses
 import functools
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,10 +16,14 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
+from gs_ssd.errors import UserError
 from gs_ssd.evaluate import sheet, summary
 from gs_ssd.evaluate.benchmark import Cost, Job, read_ledger, run_process
 from gs_ssd.evaluate.intervals import frechet_distance
 from gs_ssd.evaluate.measure import (
+    COARSE,
+    CRISP_VIEWS,
+    JUDGED,
     Judge,
     Pictures,
     Truth,
@@ -31,6 +36,8 @@ from gs_ssd.evaluate.suite import Entry, Turntable
 from gs_ssd.export import ply
 from gs_ssd.files import atomic_path
 from gs_ssd.scene.gaussians import Gaussians
+
+log = logging.getLogger(__name__)
 
 QUIET = ("output.turntable_frames=0", "output.preview_every=0")
 """What a measured asset need not leave behind."""
@@ -61,18 +68,20 @@ class Workshop:
     def measure(self, job: Job, folder: Path) -> dict[str, Any]:
         """All numbers of one asset; leaves `strip.png` and `views.npz` (small pictures, the judge's features)."""
         pictures = photograph(load_gaussians(folder / "point_cloud.ply"), self.turntable, self.size)
-        numbers: dict[str, Any] = own_numbers(pictures) | training_numbers(folder / "metrics.jsonl")
-        kept = {"rgb": to_bytes(pictures.small())}
+        coarse, small = pictures.shrunk(COARSE), pictures.shrunk(JUDGED).rgb
+        crisp = pictures.chosen([v for v in CRISP_VIEWS if v < self.turntable.views])
+        numbers: dict[str, Any] = own_numbers(crisp, coarse) | training_numbers(folder / "metrics.jsonl")
+        kept = {"rgb": to_bytes(small)}
         truth, truth_numbers = self.truth(job.entry)
         if truth is not None:
-            numbers |= truth_numbers | numbers_beside_truth(pictures, truth)
+            numbers |= truth_numbers | numbers_beside_truth(coarse, truth)
         if self.judge is not None:
-            opinion = self.judge(pictures.small())
+            opinion = self.judge(small)
             kept["features"] = opinion.features.numpy()
             numbers |= recognised(opinion, job.entry) | {"named": opinion.kinds}
         with atomic_path(folder / "views.npz") as temporary:
             np.savez_compressed(temporary, **kept)
-        sheet.contact_sheet([[sheet.Strip("", to_bytes(pictures.small(128))[list(SHOWN)])]], folder / "strip.png")
+        sheet.contact_sheet([[sheet.Strip("", to_bytes(coarse.rgb)[list(SHOWN)])]], folder / "strip.png")
         return numbers
 
     @functools.cache  # noqa: B019 -- one workshop lives as long as its benchmark
@@ -81,18 +90,18 @@ class Workshop:
         if entry.kind is None or entry.color is None:
             return None, {}
         truth = Truth(entry, self.turntable, self.size)
-        pictures = truth.pictures
-        numbers = {f"{name}_truth": value for name, value in own_numbers(pictures).items()}
-        kept = {"rgb": to_bytes(pictures.small())}
+        coarse, small = truth.coarse, truth.coarse.shrunk(JUDGED).rgb
+        numbers: dict[str, Any] = {f"{k}_truth": value for k, value in own_numbers(truth.crisp, coarse).items()}
+        kept = {"rgb": to_bytes(small)}
         if self.judge is not None:
-            opinion = self.judge(pictures.small())
+            opinion = self.judge(small)
             kept["features"] = opinion.features.numpy()
             ceiling = recognised(opinion, entry)
             numbers |= {f"{name.removesuffix('_share')}_ceiling": value for name, value in ceiling.items()}
         folder = self.out / "truth" / entry.slug
         with atomic_path(folder / "views.npz") as temporary:
             np.savez_compressed(temporary, **kept)
-        sheet.contact_sheet([[sheet.Strip("", to_bytes(pictures.small(128))[list(SHOWN)])]], folder / "strip.png")
+        sheet.contact_sheet([[sheet.Strip("", to_bytes(coarse.rgb)[list(SHOWN)])]], folder / "strip.png")
         return truth, numbers
 
     def write_summary(self, jobs: Sequence[Job], title: str, extra: str = "") -> Path:
@@ -143,7 +152,8 @@ class Workshop:
                 rows[job.entry.prompt] = []
                 if truth.exists():
                     rows[job.entry.prompt].append(sheet.Strip(job.entry.prompt, np.load(truth)["rgb"][[0, 5, 11]]))
-            caption = f"{job.variant.label}, seed {job.seed}"
+            first = "" if rows[job.entry.prompt] else f"{job.entry.prompt}: "
+            caption = f"{first}{job.variant.label}, seed {job.seed}"
             rows[job.entry.prompt].append(sheet.Strip(caption, np.load(asset)["rgb"][[0, 5, 8, 11]]))
         return list(rows.values())
 
@@ -162,6 +172,17 @@ class Workshop:
                 (f"{folder}/strip.png", f"{job.variant.label}, seed {job.seed}: {numbers}", f"{folder}/index.html")
             )
         return list(rows.items())
+
+
+def find_judge() -> Judge | None:
+    """The bundled judge, or None (with a warning) where it is not installed."""
+    try:
+        from gs_ssd.evaluate import judge
+
+        return judge.load()
+    except (ImportError, UserError) as error:
+        log.warning("no judge: kind and colour are not measured (%s)", error)
+        return None
 
 
 def load_gaussians(path: Path) -> Gaussians:

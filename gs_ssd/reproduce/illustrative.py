@@ -71,14 +71,25 @@ class Descent:
 OWN = Mixture((0.0, -0.1), (-0.75, 0.0), (0.75, 0.0), (0.2, 0.1), 0.3, (-0.3, -1.0))
 RECALLED = Mixture((0.0, 0.0), (1.0, 1.0), (2.0, 1.0), (0.1, 0.05), 0.2, (0.0, 0.0))
 SIZES: dict[SizeName, dict[str, Any]] = {
-    "tiny": {"draws": 64, "ring": 2, "map_M": (200,), "map_offsets": (-0.1,), "map_starts": 2, "map_draws": 64},
+    "tiny": {
+        "draws": 48,
+        "steps": 300,
+        "ring": 1,
+        "map_M": (300,),
+        "map_offsets": (-0.1,),
+        "map_starts": 1,
+        "map_draws": 32,
+        "map_steps": 150,
+    },
     "small": {
         "draws": 128,
+        "steps": 600,
         "ring": 12,
         "map_M": (0, 50, 100, 200, 300, 400, 600, 1000),
         "map_offsets": (0.0, -0.1, -0.2, -0.4),
         "map_starts": 6,
         "map_draws": 48,
+        "map_steps": 500,
     },
 }
 SIZES["full"] = SIZES["small"] | {"draws": 512, "map_starts": 12, "map_draws": 128}
@@ -142,7 +153,12 @@ def map_of_claims(sizes: dict[str, Any]) -> list[tuple[str, str, float, int, flo
         SCHEDULES, ("uniform", "sigma", "sigma2"), sizes["map_offsets"]
     ):
         mixture = dataclasses.replace(OWN, singular=(0.0, offset))
-        how = [Descent(weighting, schedule, M, steps=500, lr=0.015, draws=sizes["map_draws"]) for M in sizes["map_M"]]
+        how = [
+            Descent(
+                weighting, schedule, M, steps=sizes["map_steps"], lr=7.5 / sizes["map_steps"], draws=sizes["map_draws"]
+            )
+            for M in sizes["map_M"]
+        ]
         ends = descend(mixture, rule_starts(mixture, sizes["map_starts"]), how, "ssd")[:, -1]
         shares = (relative_density(mixture, ends) > 0.5).double().mean(dim=1)
         rows += [(schedule, weighting, offset, M, float(s)) for M, s in zip(sizes["map_M"], shares, strict=True)]
@@ -152,7 +168,7 @@ def map_of_claims(sizes: dict[str, Any]) -> list[tuple[str, str, float, int, flo
 def run(context: Context) -> Report:
     """Trajectories in both settings, their ends, the noised density and the map."""
     sizes, folder = SIZES[context.size], context.folder
-    base = Descent(draws=sizes["draws"], M=300)
+    base = Descent(draws=sizes["draws"], steps=sizes["steps"], lr=7.2 / sizes["steps"], M=300)
     recalled = dataclasses.replace(base, weighting="sigma2", schedule="scaled_linear", M=200)
     annealed = dataclasses.replace(recalled, t_end=100)
     own = {term: descend(OWN, rule_starts(OWN, sizes["ring"]), [base], term)[0] for term in TERMS}

@@ -14,6 +14,7 @@ import dataclasses
 
 import numpy as np
 
+from gs_ssd.export.clean import VISIBLE, finite, framing
 from gs_ssd.export.splats import Splats
 
 SH_TEXELS = (0, 1, 2, 3)  #: 16-byte texels for 9, 24, 45 bytes
@@ -33,7 +34,7 @@ class PackedSplats:
 
 def pack_splats(splats: Splats) -> PackedSplats:
     """Pack in the frame given, which the page takes to be y-up; what cannot be seen is left out."""
-    splats = splats.take(_worth_drawing(splats))
+    splats = splats.take(finite(splats) & (splats.opacities >= VISIBLE))
     center, radius = framing(splats)
     words = np.zeros((len(splats), 8), dtype="<u4")
     words[:, :3] = ((splats.means - center) / radius).astype("<f4").view("<u4")
@@ -53,24 +54,6 @@ def pack_splats(splats: Splats) -> PackedSplats:
         center=tuple(center.tolist()),
         radius=radius,
     )
-
-
-def framing(splats: Splats) -> tuple[np.ndarray, float]:
-    """Centre [3] and radius of the ball that a first view should show, deaf to a few stray splats."""
-    if len(splats) == 0:
-        return np.zeros(3), 1.0
-    low, high = np.percentile(splats.means.astype(np.float64), [1, 99], axis=0)
-    center = (low + high) / 2
-    reach = np.linalg.norm(splats.means - center, axis=1) + splats.scales.max(axis=1)
-    return center, float(max(np.percentile(reach, 98), 1e-6))
-
-
-def _worth_drawing(splats: Splats) -> np.ndarray:
-    finite = ~np.isnan(splats.logit_opacities)
-    for array in (splats.means, splats.log_scales, splats.quats_wxyz):
-        finite &= np.isfinite(array).all(axis=1)
-    finite &= np.isfinite(splats.sh).all(axis=(1, 2))
-    return finite & (splats.opacities >= 1 / 255) & (splats.log_scales < 80).all(axis=1)
 
 
 def _halves(low: np.ndarray, high: np.ndarray) -> np.ndarray:

@@ -67,7 +67,9 @@ def test_from_gaussians_copies_raw_parameters_in_the_world_frame(make_splats):
     wanted = make_splats(6, degree=1, frame="world")
     tensors = {name: torch.from_numpy(getattr(wanted, name)).requires_grad_() for name in
                ("means", "log_scales", "quats_wxyz", "logit_opacities")}  # fmt: skip
-    scene = SimpleNamespace(**tensors, sh_dc=torch.from_numpy(wanted.sh[:, :1]), sh_rest=torch.from_numpy(wanted.sh[:, 1:]))
+    scene = SimpleNamespace(
+        **tensors, sh_dc=torch.from_numpy(wanted.sh[:, :1]), sh_rest=torch.from_numpy(wanted.sh[:, 1:])
+    )
     splats = from_gaussians(scene)
     assert splats.frame == "world"
     for name in (*tensors, "sh"):

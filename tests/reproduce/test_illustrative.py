@@ -13,7 +13,7 @@ def report(tmp_path_factory) -> Report:
     report = run(Context("tiny", folder))
     for file, _ in report.figures:
         assert (folder / file).read_bytes()[:4] == b"\x89PNG"
-    assert (folder / "ends.csv").read_text().count("\n") == 1 + 9 * 4
+    assert (folder / "ends.csv").read_text().count("\n") == 1 + 9 * 3
     return report
 
 

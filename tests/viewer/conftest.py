@@ -14,17 +14,27 @@ from PIL import Image
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-FLAGS = (
-    "--headless --no-sandbox --use-gl=angle --use-angle=swiftshader --enable-unsafe-swiftshader "
-    "--ignore-gpu-blocklist --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--use-gl=angle",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--ignore-gpu-blocklist",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 @pytest.fixture(scope="session")
 def chromium() -> "Iterator[Browser]":
     """The system's Chromium; skips, saying so, where it or playwright is missing."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install playwright)")
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed (pip install playwright)"
+    )
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if path is None:
         pytest.skip("no Chromium found (apt install chromium)")
@@ -42,7 +52,9 @@ def open_page(chromium: "Browser") -> "Iterator[Callable[..., Page]]":
     """
     contexts, errors, requests = [], [], []
 
-    def open_(url: Path | str, size: tuple[int, int] = (512, 512), *, init: str = "", ready: str = "window.__ready", **options):
+    def open_(
+        url: Path | str, size: tuple[int, int] = (512, 512), *, init: str = "", ready: str = "window.__ready", **options
+    ):
         context = chromium.new_context(viewport={"width": size[0], "height": size[1]}, **options)
         contexts.append(context)
         page = context.new_page()

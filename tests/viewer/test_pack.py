@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from gs_ssd.export.clean import framing
 from gs_ssd.export.frames import rotations_from_quaternions
 from gs_ssd.export.splats import Splats
-from gs_ssd.viewer.pack import framing, pack_splats
+from gs_ssd.viewer.pack import pack_splats
 from gs_ssd.viewer.page import write_page
 
 

@@ -100,17 +100,24 @@ def test_picture_is_the_rasterizers(tmp_path, open_page, picture, degree):
     sh = rng.normal(size=(count, bases, 3)) * 0.12
     sh[:, 0] = (rng.uniform(0.05, 0.95, size=(count, 3)) - 0.5) / SH_C0
     splats = Splats(
-        means, rng.uniform(-4.5, -2.3, size=(count, 3)), rng.normal(size=(count, 4)), rng.normal(size=count) + 0.5, sh, "world"
+        means,
+        rng.uniform(-4.5, -2.3, size=(count, 3)),
+        rng.normal(size=(count, 4)),
+        rng.normal(size=count) + 0.5,
+        sh,
+        "world",
     )
     write_page(tmp_path / "cloud.html", splats, title="cloud", turn=False)
     azimuth, polar, radius, fov, size = 0.8, 1.1, 3.5, 0.7, 384
     page = open_page(tmp_path / "cloud.html", (size, size))
-    look(page, azimuth=azimuth, polar=polar, distance=radius, target=[0, 0, 0], fovY=fov, backgroundColor=[0.5, 0.5, 0.5])
+    look(
+        page, azimuth=azimuth, polar=polar, distance=radius, target=[0, 0, 0], fovY=fov, backgroundColor=[0.5, 0.5, 0.5]
+    )
     seen = picture(page) / 255.0
 
     tan = math.tan(fov / 2)
     rgb = render_views(
-        *(torch.from_numpy(a) for a in (splats.means, splats.quats_wxyz, splats.scales, splats.opacities.astype(np.float32))),
+        *(torch.from_numpy(array) for array in (splats.means, splats.quats_wxyz, splats.scales, splats.opacities)),
         sh=torch.from_numpy(splats.sh),
         sh_degree=degree,
         w2c=torch.from_numpy(orbit_w2c(azimuth, polar, radius)[None]).float(),
@@ -223,10 +230,16 @@ def test_screenshot_is_downloaded_under_the_title(tmp_path, open_page, picture):
 
 def test_follows_the_window_and_the_pixel_ratio(axes_page, open_page):
     page = open_page(axes_page, (400, 300), device_scale_factor=2)
-    assert page.evaluate("[document.getElementById('view').width, document.getElementById('view').height]") == [800, 600]
+    assert page.evaluate("[document.getElementById('view').width, document.getElementById('view').height]") == [
+        800,
+        600,
+    ]
     page.set_viewport_size({"width": 250, "height": 500})
     look(page)
-    assert page.evaluate("[document.getElementById('view').width, document.getElementById('view').height]") == [500, 1000]
+    assert page.evaluate("[document.getElementById('view').width, document.getElementById('view').height]") == [
+        500,
+        1000,
+    ]
 
 
 def test_context_comes_back(axes_page, open_page, picture, until):

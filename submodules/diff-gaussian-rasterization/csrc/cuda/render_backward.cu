@@ -80,7 +80,7 @@ struct Walk {
 
     /// One contributing splat; writes the pixel's share of its row.
     __device__ __forceinline__ void step(const Splat& s, float dx, float dy, float raw, bool pass_clamped, float (&row)[kSums]) {
-        const float alpha = fminf(kMaxAlpha, raw), inverse = 1.0f / (1.0f - alpha);
+        const float alpha = fminf(kMaxAlpha, raw), inverse = reciprocal(1.0f - alpha);
         transmittance *= inverse;
         const float weight = alpha * transmittance;
         const float value = s.red * red + s.green * green + s.blue * blue + s.depth * depth;
@@ -143,7 +143,7 @@ __global__ void __launch_bounds__(kBlock)
         for (int first = skip / kWarp * kWarp; first < count; first += kWarp) {
             for (unsigned mask = candidates(batch, first, count, pixel.warp); mask != 0; mask &= mask - 1) {
                 const int j = first + __ffs(mask) - 1;
-                const Splat& s = batch.splats[j];
+                const Splat s = load_splat(batch.splats, j);
                 const float dx = x - s.x, dy = y - s.y, raw = raw_alpha(s, dx, dy);
                 const bool contributes = end - 1 - static_cast<uint32_t>(j) < last && fminf(kMaxAlpha, raw) >= kMinAlpha;
                 if (!__any_sync(kAllLanes, contributes)) continue;
