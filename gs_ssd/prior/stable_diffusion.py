@@ -37,18 +37,26 @@ log = logging.getLogger(__name__)
 
 
 class StableDiffusionPrior:
-    """A frozen StableDiffusionPipeline as a `DiffusionPrior`. Built by `gs_ssd.prior.load`.
+    """A StableDiffusionPipeline as a `DiffusionPrior`; the pipeline's own modules are frozen, moved and used.
+
+    Args:
+        pipe: of one's own, or what `open_pipeline` read (`gs_ssd.prior.load` does both).
+        metadata: see `base.DiffusionPrior`.
 
     Raises:
-        UserError: see `load`.
+        UserError: an image size or prediction type that does not fit; see `load` for files.
     """
 
-    def __init__(self, config: PriorConfig, path: Path, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        pipe: StableDiffusionPipeline,
+        config: PriorConfig,
+        device: torch.device,
+        dtype: torch.dtype,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
         self.config, self.device, self.dtype = config, device, dtype
-        with _quiet():
-            pipe = _load_single_file(path, config) if path.is_file() else _load_folder(path, dtype != torch.float32)
-            _load_additions(pipe, config)
-        self.metadata = _read_metadata(path)
+        self.metadata = metadata or {}
         self.prediction = config.prediction or pipe.scheduler.config.prediction_type
         if self.prediction not in ("epsilon", "v_prediction"):
             raise UserError(f"prior.model={config.model}: prediction type {self.prediction!r} is not supported; "
@@ -253,7 +261,19 @@ def _quiet() -> Iterator[None]:
             library.enable_progress_bar()
 
 
-def _read_metadata(path: Path) -> dict[str, Any]:
+def open_pipeline(path: Path, config: PriorConfig, *, half: bool) -> StableDiffusionPipeline:
+    """The pipeline in a folder or single file, with the config's learned tokens and LoRA files.
+
+    Raises:
+        UserError: a file is missing, truncated or of another kind.
+    """
+    with _quiet():
+        pipe = _load_single_file(path, config) if path.is_file() else _load_folder(path, half)
+        _load_additions(pipe, config)
+    return pipe
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
     card = path / "gs_ssd.json"
     if not card.is_file():
         return {}
