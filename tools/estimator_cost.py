@@ -46,6 +46,8 @@ VAE = {
     "sample_size": 512,
 }
 
+PARTS: dict[str, tuple[Any, dict[str, Any]]] = {"unet": (UNet2DConditionModel, UNET), "vae": (AutoencoderKL, VAE)}
+
 
 def multiply_adds(call: Callable[[], Any]) -> float:
     """Of everything that `call` runs, in units of 1e12."""
@@ -57,7 +59,7 @@ def multiply_adds(call: Callable[[], Any]) -> float:
 def count_parts(image_size: int) -> dict[str, float]:
     """Multiply-adds (1e12) of one UNet image and of one view's encoding, forward and backward, on the meta device."""
     with torch.device("meta"):
-        unet, vae = UNet2DConditionModel(**UNET).requires_grad_(False), AutoencoderKL(**VAE).requires_grad_(False)
+        unet, vae = (kind(**config).requires_grad_(False) for kind, config in PARTS.values())
         x, text = torch.empty(1, 4, image_size // 8, image_size // 8), torch.empty(1, 77, 1024)
         picture = torch.empty(1, 3, image_size, image_size, requires_grad=True)
         t = torch.zeros(1, dtype=torch.long)
@@ -95,15 +97,15 @@ def build(args: argparse.Namespace) -> StableDiffusionPrior:
     dtype, device = DTYPES[args.dtype], torch.device(args.device)
     torch.manual_seed(0)
     with device:
-        parts = {"unet": UNet2DConditionModel(**UNET), "vae": AutoencoderKL(**VAE)}
+        parts = {name: kind(**config) for name, (kind, config) in PARTS.items()}
     scheduler = DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
     pipe = argparse.Namespace(
         **parts, scheduler=scheduler, tokenizer=None, maybe_convert_prompt=None, text_encoder=torch.nn.Identity()
     )
     config = PriorConfig(image_size=args.image_size, compile=args.compile)
-    prior = StableDiffusionPrior(pipe, config, device, dtype)  # pyrefly: ignore -- has what a pipeline is asked for
+    prior = StableDiffusionPrior(pipe, config, device, dtype)
     prior.embed = lambda prompts: torch.randn(len(prompts), 77, 1024, device=device)
-    prior.overflow = lambda _: ""
+    prior.overflow = lambda prompt: ""  # noqa: ARG005 -- the name is the protocol's
     return prior
 
 

@@ -69,7 +69,8 @@ def load(config: PriorConfig, device: torch.device | str) -> DiffusionPrior:
     path = _locate(config, half=dtype != torch.float32)  # before the import of diffusers, which takes seconds
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # read when it is imported: it warns of what is not used
     try:
-        from gs_ssd.prior.stable_diffusion import StableDiffusionPrior, open_pipeline, read_metadata
+        from gs_ssd.prior.pipelines import open_pipeline, read_metadata
+        from gs_ssd.prior.stable_diffusion import StableDiffusionPrior
     except ImportError as error:
         raise UserError(
             f"prior.model={config.model} needs diffusers and transformers ({error}): pip install diffusers transformers"
