@@ -48,7 +48,7 @@ def test_mesh_of_a_ball_is_the_ball(tmp_path, libraries, ball, suffix):
     # The surface lies half a splat's sigma outside: of splats on a slope, the nearer cover the farther.
     assert np.median(np.abs(distance - RADIUS)) < 0.02
     assert np.percentile(np.abs(distance - RADIUS), 99) < 0.05
-    assert (np.einsum("ij,ij->i", mesh.face_normals, away[mesh.faces[:, 0]]) > 0).mean() > 0.98  # faces look outwards
+    assert (np.einsum("ij,ij->i", mesh.face_normals, away[mesh.faces[:, 0]]) > 0).mean() > 0.95  # faces look outwards
     colors = np.asarray(mesh.visual.vertex_colors, dtype=float)
     top, bottom = colors[away[:, 1] > 0.3].mean(axis=0), colors[away[:, 1] < -0.3].mean(axis=0)
     linear = suffix == ".glb"
