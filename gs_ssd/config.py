@@ -20,10 +20,10 @@ import yaml
 from omegaconf import OmegaConf
 
 from gs_ssd import lucid_yaml
-from gs_ssd.densify.policy import DensifyConfig
+from gs_ssd.densify.choice import DensifyConfig
 from gs_ssd.errors import UserError
 from gs_ssd.files import atomic_path
-from gs_ssd.guidance.distill import DistillationConfig
+from gs_ssd.guidance.distill import DistillConfig
 from gs_ssd.prior import PriorConfig
 from gs_ssd.render.augment import AugmentConfig
 from gs_ssd.render.regularizers import RegularizeConfig
@@ -47,6 +47,8 @@ class OutputConfig:
     log_every: int = 1
     """Steps between lines of metrics.jsonl."""
     tensorboard: bool = False
+    wandb: str | None = None
+    """A Weights & Biases project to log to; needs the wandb package."""
     turntable_frames: int = 120
     """A ring; 0: no video."""
     turntable_size: int = 512
@@ -76,7 +78,7 @@ class ExperimentConfig:
     max_bad_steps: int = 20
     """Steps in a row whose gradient is not finite before the run gives up; each one is skipped and counted."""
     prior: PriorConfig = dataclasses.field(default_factory=PriorConfig)
-    guidance: DistillationConfig = dataclasses.field(default_factory=DistillationConfig)
+    guidance: DistillConfig = dataclasses.field(default_factory=DistillConfig)
     initialize: InitializeConfig = dataclasses.field(default_factory=InitializeConfig)
     viewpoints: ViewpointConfig = dataclasses.field(default_factory=ViewpointConfig)
     augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
@@ -118,9 +120,7 @@ def from_mapping(values: Mapping[str, Any], source: str) -> ExperimentConfig:
 
 def to_mapping(config: ExperimentConfig) -> dict[str, Any]:
     """Plain dicts, lists and numbers."""
-    mapping = OmegaConf.to_container(OmegaConf.structured(config))
-    assert isinstance(mapping, dict)
-    return {str(key): value for key, value in mapping.items()}
+    return _container(OmegaConf.structured(config))
 
 
 def to_yaml(config: ExperimentConfig) -> str:
@@ -210,6 +210,12 @@ def _empty() -> omegaconf.DictConfig:
     return OmegaConf.structured(ExperimentConfig)
 
 
+def _container(config: omegaconf.DictConfig) -> dict[str, Any]:
+    content = OmegaConf.to_container(config)
+    assert isinstance(content, dict)
+    return {str(key): value for key, value in content.items()}
+
+
 def _parse_override(text: str) -> dict[str, Any]:
     key, sign, value = text.partition("=")
     if not sign or not key.strip():
@@ -224,8 +230,8 @@ def _parse_override(text: str) -> dict[str, Any]:
 
 
 def _merge(base: omegaconf.DictConfig, values: Mapping[str, Any], source: str) -> omegaconf.DictConfig:
-    """`base` with the given leaves; whatever is wrong is named by its full key."""
-    known = dict(leaves(OmegaConf.to_container(base)))
+    """Check every key, then merge at once; if that fails, leaf by leaf, to name by its full key what does not fit."""
+    known = dict(leaves(_container(base)))
     sections = {key.rsplit(".", depth)[0] for key in known for depth in range(1, key.count(".") + 1)}
     for key, value in leaves(values):
         if key in sections:
@@ -235,24 +241,25 @@ def _merge(base: omegaconf.DictConfig, values: Mapping[str, Any], source: str) -
         if isinstance(value, str) and (value == "???" or "${" in value):
             raise UserError(f"{source}: {key} holds {value!r}, which a config cannot hold; write the value itself")
     try:
-        return _typed(OmegaConf.merge(base, dict(values)))
-    except omegaconf.errors.OmegaConfBaseException:
-        for key, value in leaves(values):  # one by one, to find which
-            update: Any = value
-            for part in reversed(key.split(".")):
-                update = {part: update}
-            try:
-                OmegaConf.merge(base, update)
-            except omegaconf.errors.OmegaConfBaseException as error:
-                reason = str(error).splitlines()[0]
-                where = "" if source.startswith(f"{key}=") else f"{source}: "
-                raise UserError(f"{where}{key}={value!r} does not fit ({reason})") from error
-        raise
-
-
-def _typed(merged: Any) -> omegaconf.DictConfig:
+        merged = OmegaConf.merge(base, dict(values))
+    except omegaconf.errors.OmegaConfBaseException as error:
+        for key, value in leaves(values):
+            _merge_leaf(base, key, value, source)
+        raise UserError(f"{source} does not fit ({str(error).splitlines()[0]})") from error
     assert isinstance(merged, omegaconf.DictConfig)
     return merged
+
+
+def _merge_leaf(base: omegaconf.DictConfig, key: str, value: Any, source: str) -> None:
+    update: Any = value
+    for part in reversed(key.split(".")):
+        update = {part: update}
+    try:
+        OmegaConf.merge(base, update)
+    except omegaconf.errors.OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0]
+        where = "" if source.startswith(f"{key}=") else f"{source}: "
+        raise UserError(f"{where}{key}={value!r} does not fit ({reason})") from error
 
 
 def _build(hint: Any, value: Any, key: str) -> Any:
@@ -300,8 +307,8 @@ def _nearest_file(path: Path) -> str:
 
 
 def _position(error: Exception) -> str:
-    mark = getattr(error, "problem_mark", None)
-    return f"line {mark.line + 1}: {error.problem}" if mark is not None else type(error).__name__
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", "")
+    return f"line {mark.line + 1}: {problem}" if mark is not None else type(error).__name__
 
 
 def _finished(merged: omegaconf.DictConfig) -> ExperimentConfig:
@@ -313,7 +320,7 @@ def _finished(merged: omegaconf.DictConfig) -> ExperimentConfig:
     config: ExperimentConfig = _build(ExperimentConfig, values, "")
     if config.num_steps < 1:
         raise UserError(f"num_steps is {config.num_steps}; at least one step is needed")
-    for name in ("preview_every", "checkpoint_every", "turntable_frames"):
+    for name in ("preview_every", "checkpoint_every", "turntable_frames", "test_views", "process_frames"):
         if getattr(config.output, name) < 0:
             raise UserError(f"output.{name} is {getattr(config.output, name)}; write 0 for never")
     if config.output.log_every < 1 or config.output.keep_checkpoints < 1:

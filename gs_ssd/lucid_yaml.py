@@ -218,19 +218,20 @@ def _prior(guidance: SimpleNamespace) -> dict[str, Any]:
 
 def _guidance(guidance: SimpleNamespace, optimization: SimpleNamespace, estimator: str) -> dict[str, Any]:
     low, high = guidance.t_range
+    warm = _tidy(min(optimization.warmup_iter / max(optimization.iterations, 1), 1.0))
     return {
         "estimator": estimator,
         "cfg_scale": guidance.guidance_scale,
         "weighting": "lucid" if estimator in ("ism", "sds") else None,
         "scale": guidance.lambda_guidance,
-        "t_schedule": [[0.0, low, guidance.max_t_range], [float(optimization.warmup_iter), low, high]],
+        "t_schedule": [[0.0, low, guidance.max_t_range], [warm, low, high]],
         "trajectories": {
             "offset_noise": 0.1,
             "ism_stride": guidance.xs_delta_t,
             "ism_max_steps": guidance.xs_inv_steps,
             "ism_interval": guidance.delta_t,
             "ism_interval_start": guidance.delta_t_start if guidance.annealing_intervals else guidance.delta_t,
-            "ism_warmup": optimization.warmup_iter,
+            "ism_warmup": warm,
             "ism_reverse_scale": guidance.denoise_guidance_scale,
         },
         "prompts": {

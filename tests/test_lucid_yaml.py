@@ -135,7 +135,7 @@ def test_its_nine_recipes_load_unchanged(tmp_path, name):
 def test_the_numbers_of_the_recipe(tmp_path):
     config = configs.load(write(tmp_path, recipe()))
     assert (config.num_steps, config.viewpoints.num_views, config.viewpoints.image_size) == (5000, 4, 512)
-    assert config.guidance.t_schedule == ((0.0, 0.02, 0.98), (1500.0, 0.02, 0.5))
+    assert config.guidance.t_schedule == ((0.0, 0.02, 0.98), (0.3, 0.02, 0.5))
     assert (config.guidance.flip, config.guidance.depth_as_latents) == (0.5, 0.2)
     assert config.guidance.trajectories.offset_noise == 0.1
     assert config.optimizer.means == pytest.approx((5.6e-4, 5.6e-6))

@@ -1,16 +1,12 @@
 """`gs-ssd bench`: train a suite's prompts, measure the assets, write one table and one page."""
 
 import argparse
-import logging
 from pathlib import Path
 
 from gs_ssd.errors import UserError
 from gs_ssd.evaluate.benchmark import Job, Variant, plan, read_ledger, run_jobs
-from gs_ssd.evaluate.measure import Judge
 from gs_ssd.evaluate.suite import load_suite, suite_names
-from gs_ssd.reproduce.assets import Workshop
-
-log = logging.getLogger(__name__)
+from gs_ssd.reproduce.assets import Workshop, find_judge
 
 EPILOG = """\
 examples
@@ -61,16 +57,6 @@ def run(args: argparse.Namespace) -> int:
     print(f"wrote {path}, {out / 'sheet.png'}, {out / 'index.html'}")
     records = read_ledger(out)
     return int(any("failed" in records.get(job.key, {"failed": ""}) for job in jobs))
-
-
-def find_judge() -> Judge | None:
-    """The bundled judge, or None (with a warning) where it is not installed."""
-    try:
-        from gs_ssd.evaluate import judge
-    except ImportError:
-        log.warning("no judge is installed; kind and colour are not measured")
-        return None
-    return judge.load()
 
 
 def _costs(jobs: list[Job], out: Path) -> str:

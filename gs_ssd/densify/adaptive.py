@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from gs_ssd.densify import surgery
+from gs_ssd.densify.policy import Policy
 from gs_ssd.densify.surgery import Moment, Patient
 
 
@@ -36,7 +37,7 @@ class AdaptiveConfig:
     max_splats: int = 500_000
 
 
-class AdaptivePolicy:
+class AdaptivePolicy(Policy):
     """3DGS's adaptive density control (Kerbl et al. 2023, section 5) with a cap.
 
     Departures from LucidDreamer: all V views count (it kept the last one's), Adam steps before surgery, the test on

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gs_ssd.densify import surgery
+from gs_ssd.densify.policy import Policy
 from gs_ssd.densify.surgery import Moment, Patient
 from gs_ssd.maths import rotation
 
@@ -29,17 +30,11 @@ class McmcConfig:
     """Steepness of that sigmoid, which falls at an opacity of 0.005."""
 
 
-class McmcPolicy:
+class McmcPolicy(Policy):
     """Relocation instead of clone, split, prune and reset; no statistics at all."""
 
     def __init__(self, config: McmcConfig) -> None:
         self.config = config
-
-    def begin(self, *_: object) -> None:
-        """Nothing to remember."""
-
-    def observe(self, *_: object) -> None:
-        """Opacities say enough."""
 
     def refine(self, patient: Patient, moment: Moment) -> dict[str, int]:
         """Relocate and grow every `every` steps; jitter the means at every step."""

@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from typing import NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gs_ssd.evaluate import statistics
+from gs_ssd.evaluate.judge import Opinion
 from gs_ssd.evaluate.suite import Entry, Turntable
 from gs_ssd.render.renderer import render
 from gs_ssd.scene.camera import Cameras
@@ -17,6 +19,10 @@ from gs_ssd.scene.gaussians import Gaussians
 
 SIZE = 512
 """Pixels a side at which edges and floaters are looked at."""
+CRISP_VIEWS = (0, 5, 10, 15)
+"""The views that are looked at in full size; all of them serve what needs no fine edges."""
+COARSE = 128
+"""Pixels a side at which silhouettes, floaters and colours are compared."""
 JUDGED = 64
 """Pixels a side at which the judge and the nearest-view test look."""
 WHITE = 1.0
@@ -34,23 +40,20 @@ class Pictures:
         """The same pictures on black, i.e. colours times alpha."""
         return (self.rgb - (1 - self.alpha[:, None]) * WHITE).clamp(0, 1)
 
-    def small(self, size: int = JUDGED) -> Float[Tensor, "v 3 t t"]:
-        """Area averages, as a picture that was taken at that size with many rays a pixel."""
-        return F.adaptive_avg_pool2d(self.rgb, size)
+    def shrunk(self, size: int) -> "Pictures":
+        """Area averages, as pictures that were taken at that size with many rays a pixel."""
+        return Pictures(F.adaptive_avg_pool2d(self.rgb, size), F.adaptive_avg_pool2d(self.alpha, size))
+
+    def chosen(self, views: Sequence[int]) -> "Pictures":
+        """Some of the views."""
+        return Pictures(self.rgb[list(views)], self.alpha[list(views)])
 
 
-class Opinion(NamedTuple):
-    """What a judge sees in V pictures."""
-
-    kinds: list[str]
-    colors: list[str]
-    features: Float[Tensor, "v d"]
-
-
+@runtime_checkable
 class Judge(Protocol):
     """Names kind and colour; was trained on other pictures than the prior, and never on a splat."""
 
-    def __call__(self, rgb: Float[Tensor, "v 3 s s"]) -> Opinion:
+    def __call__(self, rgb: Tensor) -> Opinion:
         """Its opinion of pictures in 0..1, [V,3,64,64]."""
         ...
 
@@ -84,10 +87,16 @@ class Truth:
         self._turntable, self._size = turntable, size
 
     @functools.cached_property
-    def pictures(self) -> Pictures:
-        """Through the turntable's cameras, at full size."""
-        azimuth = [360.0 * i / self._turntable.views for i in range(self._turntable.views)]
-        return self._trace(azimuth, self._elevations(), self._size)
+    def crisp(self) -> Pictures:
+        """The crisp views of the turntable, at full size."""
+        chosen = [v for v in CRISP_VIEWS if v < self._turntable.views]
+        azimuth, elevation = self._azimuths(), self._elevations()
+        return self._trace([azimuth[v] for v in chosen], [elevation[v] for v in chosen], self._size)
+
+    @functools.cached_property
+    def coarse(self) -> Pictures:
+        """All views of the turntable, at coarse size."""
+        return self._trace(self._azimuths(), self._elevations(), COARSE)
 
     @functools.cached_property
     def around(self) -> Float[Tensor, "v a 3 s s"]:
@@ -95,6 +104,9 @@ class Truth:
         views, azimuth = self._turntable.views, [22.5 * i for i in range(16)]
         rings = {e: self._trace(azimuth, [e] * 16, JUDGED).rgb for e in set(self._elevations())}
         return torch.stack([rings[self._elevations()[view]] for view in range(views)])
+
+    def _azimuths(self) -> list[float]:
+        return [360.0 * i / self._turntable.views for i in range(self._turntable.views)]
 
     def _elevations(self) -> list[float]:
         table = self._turntable
@@ -113,23 +125,23 @@ class Truth:
         return Pictures(torch.cat([p.rgb for p in parts]), torch.cat([p.alpha[:, 0] for p in parts]))
 
 
-def own_numbers(pictures: Pictures) -> dict[str, float]:
+def own_numbers(crisp: Pictures, coarse: Pictures) -> dict[str, float]:
     """What can be said of pictures alone: crisp, clean, saturated, sharp."""
     return {
-        "haze": statistics.haze_share(pictures.alpha),
-        "edge_px": statistics.edge_width(pictures.alpha),
-        "outside": statistics.outside_main_component(pictures.alpha),
-        "saturation": statistics.saturation(pictures.on_black, pictures.alpha),
-        "detail": statistics.high_frequency_energy(pictures.rgb),
+        "haze": statistics.haze_share(crisp.alpha),
+        "edge_px": statistics.edge_width(crisp.alpha),
+        "detail": statistics.high_frequency_energy(crisp.rgb),
+        "outside": statistics.outside_main_component(coarse.alpha),
+        "saturation": statistics.saturation(coarse.on_black, coarse.alpha),
     }
 
 
-def numbers_beside_truth(pictures: Pictures, truth: Truth) -> dict[str, float]:
+def numbers_beside_truth(coarse: Pictures, truth: Truth) -> dict[str, float]:
     """What needs the true object: its silhouette, and which of its views ours resemble."""
-    nearest, _ = statistics.nearest_views(pictures.small(), truth.around)
-    expected, _ = statistics.nearest_views(truth.pictures.small(), truth.around)
+    nearest, _ = statistics.nearest_views(coarse.shrunk(JUDGED).rgb, truth.around)
+    expected, _ = statistics.nearest_views(truth.coarse.shrunk(JUDGED).rgb, truth.around)
     return {
-        "iou": statistics.silhouette_iou(pictures.alpha, truth.pictures.alpha),
+        "iou": statistics.silhouette_iou(coarse.alpha, truth.coarse.alpha),
         "fronts": float(statistics.front_count([22.5 * i for i in nearest.tolist()])),
         "fronts_truth": float(statistics.front_count([22.5 * i for i in expected.tolist()])),
     }

@@ -1,6 +1,7 @@
 """What the training pictures are called, and how a camera's exact angles mix the view words' embeddings."""
 
 import dataclasses
+import itertools
 import random
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -60,14 +61,16 @@ class Mix(NamedTuple):
     weights: tuple[float, ...]
 
 
-def neighbours(degrees: float, words: Sequence[tuple[float, str]], period: float | None = None) -> list[tuple[str, float]]:
+def neighbours(
+    degrees: float, words: Sequence[tuple[float, str]], period: float | None = None
+) -> list[tuple[str, float]]:
     """The words on either side of an angle with their linear weights; clamped at the ends unless periodic."""
     if period is not None:
         degrees %= period
         words = [*words, (words[0][0] + period, words[0][1])]
     if degrees <= words[0][0]:
         return [(words[0][1], 1.0)]
-    for (low, first), (high, second) in zip(words, words[1:], strict=False):
+    for (low, first), (high, second) in itertools.pairwise(words):
         if degrees <= high:
             weight = (degrees - low) / (high - low)
             return [(word, w) for word, w in ((first, 1 - weight), (second, weight)) if w > 0]

@@ -6,7 +6,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from gs_ssd.prior.captions import every_word
@@ -27,7 +26,7 @@ class ModelConfig:
     text_width: int = 128
     text_layers: int = 2
     text_length: int = 24
-    vae_channels: tuple[int, int, int] = (32, 64, 64)
+    vae_channels: tuple[int, int, int] = (16, 32, 64)
 
     @property
     def latent_size(self) -> int:
@@ -104,8 +103,8 @@ def write_tokenizer_files(folder: Path, config: ModelConfig) -> None:
     (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges))
     roles = {"bos_token": specials[0], "eos_token": specials[1], "unk_token": specials[1], "pad_token": specials[1]}
     (folder / "special_tokens_map.json").write_text(json.dumps(roles, indent=1))
-    settings = {"tokenizer_class": "CLIPTokenizer", "model_max_length": config.text_length, "do_lower_case": True, **roles}
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=1))
+    settings = {"tokenizer_class": "CLIPTokenizer", "model_max_length": config.text_length, "do_lower_case": True}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | roles, indent=1))
 
 
 def build_text_encoder(config: ModelConfig, vocabulary: int) -> nn.Module:
@@ -143,7 +142,12 @@ def build_scheduler() -> Any:
 
 
 def save_pipeline(
-    folder: Path, config: ModelConfig, unet: nn.Module, text_encoder: nn.Module, vae: nn.Module, metadata: dict[str, Any]
+    folder: Path,
+    config: ModelConfig,
+    unet: nn.Module,
+    text_encoder: nn.Module,
+    vae: nn.Module,
+    metadata: dict[str, Any],
 ) -> None:
     """Write a fp16 StableDiffusionPipeline directory with `gs_ssd.json` beside its parts."""
     import safetensors.torch
@@ -159,6 +163,6 @@ def save_pipeline(
     for path in folder.rglob("*.safetensors"):
         tensors = {name: x.half().contiguous() for name, x in safetensors.torch.load_file(path).items()}
         if path.parent.name == "text_encoder":  # transformers 5 drops the prefix that version 4 expects; both read it
-            tensors = {name if name.startswith("text_model.") else f"text_model.{name}": x for name, x in tensors.items()}
+            tensors = {"text_model." + name.removeprefix("text_model."): x for name, x in tensors.items()}
         safetensors.torch.save_file(tensors, path, metadata={"format": "pt"})
     (folder / "gs_ssd.json").write_text(json.dumps(metadata, indent=1) + "\n")

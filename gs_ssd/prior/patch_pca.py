@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 PATCH = 4
-_CONSTANT = 100.0  # channels of +-100 hold the last group norm's variance still
+_CONSTANT = 300.0  # channels of +-100 hold the last group norm's variance still
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +61,10 @@ def write_encoder(vae: nn.Module, basis: PatchBasis) -> None:
     _write_taps(encoder.conv_in, {(i, i, 1, 1): 1.0 for i in range(3)})
     gather, project = (encoder.down_blocks[level].downsamplers[0].conv for level in (0, 1))
     _write_taps(gather, {(4 * c + 2 * y + x, c, y, x): 1.0 for c in range(3) for y in range(2) for x in range(2)})
-    _write_taps(encoder.down_blocks[1].resnets[0].conv_shortcut, {(i, i, 0, 0): 1.0 for i in range(12)})
+    for block in encoder.down_blocks[1:]:
+        shortcut = block.resnets[0].conv_shortcut
+        if shortcut is not None:
+            _write_taps(shortcut, {(i, i, 0, 0): 1.0 for i in range(shortcut.in_channels)})
 
     nn.init.zeros_(project.weight)
     # (C, colour, row, dy, column, dx) -> output, input = (colour, dy, dx), tap = (row, column)

@@ -32,9 +32,7 @@ def make_shard(count: int, size: int, seed: int, device: torch.device | str = "c
     """At least `count` pictures, as many of every kind, in random order."""
     generator = torch.Generator(device).manual_seed(seed)
     rounds = -(-count // (batch * len(world.kinds())))
-    shots = [
-        world.photograph(kind, batch, size, generator) for _ in range(rounds) for kind in world.kinds()
-    ]
+    shots = [world.photograph(kind, batch, size, generator) for _ in range(rounds) for kind in world.kinds()]
     columns = [
         torch.cat(column).cpu()
         for column in zip(

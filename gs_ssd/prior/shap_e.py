@@ -42,21 +42,24 @@ def imagine(
         raise UserError("initialize.text is empty; name the shape in a word or two, e.g. initialize.text='a cat'")
     pipe = _load(model, offline).to(device)
     pipe.set_progress_bar_config(disable=True)
-    (latents,) = pipe(
-        text.strip(),
-        num_inference_steps=steps,
-        guidance_scale=guidance,
-        generator=generator,
-        output_type="latent",
-        return_dict=False,
+    drawn = pipe(
+        text.strip(), num_inference_steps=steps, guidance_scale=guidance, generator=generator, output_type="latent"
     )
-    mesh = pipe.shap_e_renderer.decode_to_mesh(latents[:1], torch.device(device), grid_size=grid_size)
-    vertices, faces = mesh.verts.float().cpu(), mesh.faces.long().cpu()
-    if len(faces) == 0 or not bool(vertices.isfinite().all()):
+    mesh = _surface(pipe.shap_e_renderer, drawn.images[:1], torch.device(device), grid_size)
+    if mesh is None:
         raise UserError(f"Shap-E found no surface for {text!r}; try another seed, or plainer words in initialize.text")
     # diffusers hands out amounts of light, for renderers; a splat's colours are as displayed.
     light = torch.stack([mesh.vertex_channels[channel] for channel in "RGB"], dim=-1).float().cpu()
-    return Shape(vertices, faces, srgb_from_linear(light))
+    return Shape(mesh.verts.float().cpu(), mesh.faces.long().cpu(), srgb_from_linear(light))
+
+
+def _surface(renderer: Any, latents: Tensor, device: torch.device, grid_size: int) -> Any:
+    """The mesh of the latents' signed distance field; `None` where it has no finite surface."""
+    try:
+        mesh = renderer.decode_to_mesh(latents, device, grid_size=grid_size)
+    except ValueError:  # diffusers stumbles over a mesh without vertices
+        return None
+    return mesh if len(mesh.faces) and bool(mesh.verts.isfinite().all()) else None
 
 
 def _load(model: str, offline: bool) -> Any:

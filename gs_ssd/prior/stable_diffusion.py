@@ -20,20 +20,20 @@ from diffusers import (
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
+from diffusers.utils import logging as diffusers_logging
 from jaxtyping import Float, Int
 from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn.functional import interpolate
 from transformers import CLIPTextModel, CLIPTokenizer
+from transformers.utils import logging as transformers_logging
 
 from gs_ssd.errors import UserError
 from gs_ssd.maths.diffusion import eps_from_v
-from gs_ssd.prior import BUNDLED, PriorConfig
+from gs_ssd.prior import PriorConfig, choose_dtype
 from gs_ssd.prior.sources import locate, weight_variant
 
 log = logging.getLogger(__name__)
-
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 class StableDiffusionPrior:
@@ -43,18 +43,11 @@ class StableDiffusionPrior:
         UserError: see `load`.
     """
 
-    def __init__(self, config: PriorConfig, device: torch.device | str) -> None:
-        self.config = config
-        self.device = torch.device(device)
-        self.dtype = _dtype(config.dtype, self.device)
-        half = self.dtype != torch.float32
-        path = (
-            BUNDLED
-            if config.model == "bundled"
-            else locate(config.model, revision=config.revision, offline=config.offline, half=half)
-        )
-        pipe = _load_single_file(path, config) if path.is_file() else _load_folder(path, half)
-        _load_additions(pipe, config)
+    def __init__(self, config: PriorConfig, path: Path, device: torch.device, dtype: torch.dtype) -> None:
+        self.config, self.device, self.dtype = config, device, dtype
+        with _quiet():
+            pipe = _load_single_file(path, config) if path.is_file() else _load_folder(path, dtype != torch.float32)
+            _load_additions(pipe, config)
         self.metadata = _read_metadata(path)
         self.prediction = config.prediction or pipe.scheduler.config.prediction_type
         if self.prediction not in ("epsilon", "v_prediction"):
@@ -86,8 +79,8 @@ class StableDiffusionPrior:
         if self.config.tiny_vae:
             with _door(f"prior.tiny_vae={self.config.tiny_vae}"):
                 vae = AutoencoderTiny.from_pretrained(self.config.tiny_vae, local_files_only=self.config.offline)
-        dtype = self.dtype if self.config.vae_dtype is None else _dtype(self.config.vae_dtype, self.device)
-        vae = self._place(vae).to(dtype)
+        dtype = self.dtype if self.config.vae_dtype is None else choose_dtype(self.config.vae_dtype, self.device)
+        vae = _freeze(self._place(vae), self.device, dtype)
         if self.config.sliced_vae:
             vae.enable_slicing()
         channels = vae.config.get("block_out_channels") or vae.config.encoder_block_out_channels
@@ -120,8 +113,10 @@ class StableDiffusionPrior:
 
     def overflow(self, prompt: str) -> str:
         """The end of the prompt that the text encoder cannot read; empty where all of it fits."""
-        ids = self.tokenizer(self._convert_prompt(prompt, self.tokenizer), add_special_tokens=False).input_ids
-        return self.tokenizer.decode(ids[self.max_tokens - 2 :])
+        ids = self.tokenizer(
+            self._convert_prompt(prompt, self.tokenizer), add_special_tokens=False, verbose=False
+        ).input_ids
+        return self.tokenizer.decode(ids[self.max_tokens - 2 :]).strip()
 
     def release_text_encoder(self) -> None:
         """Free the text encoder's memory once all prompts are embedded."""
@@ -173,20 +168,61 @@ class StableDiffusionPrior:
                 x, t, text, hint.to(self.dtype), conditioning_scale=self.config.control_scale, return_dict=False
             )
             residuals = {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
-        output = self.unet(x, t, encoder_hidden_states=text, return_dict=False, **residuals)[0].to(x_t.dtype)
+        return self.as_noise(x_t, t, self.unet(x, t, encoder_hidden_states=text, return_dict=False, **residuals)[0])
+
+    def as_noise(self, x_t: Tensor, t: Tensor, output: Tensor) -> Tensor:
+        """The UNet's output as epsilon, in the dtype of `x_t`: the one place where v is converted."""
+        output = output.to(x_t.dtype)
         return eps_from_v(x_t, output, self.alphas_cumprod[t]) if self.prediction == "v_prediction" else output
 
+    def trainable_copy(self, rank: int) -> "LoraCopy":
+        """A LoRA on the attention of this very UNet, switched on only inside the copy's own predictions."""
+        return LoraCopy(self, rank)
 
-def _dtype(name: str | None, device: torch.device) -> torch.dtype:
-    if name is None:
-        return torch.float16 if device.type == "cuda" else torch.float32
-    if name not in DTYPES:
-        raise UserError(f"prior.dtype={name!r} is unknown; choose one of {', '.join(DTYPES)}")
-    return DTYPES[name]
+
+class LoraCopy:
+    """A LoRA of the UNet that learns while the weights under it stay frozen (`base.TrainableCopy`)."""
+
+    NAME = "critic"
+
+    def __init__(self, prior: StableDiffusionPrior, rank: int) -> None:
+        try:
+            from peft import LoraConfig
+        except ImportError as error:
+            raise UserError("guidance.estimator=vsd trains a LoRA and needs peft: pip install peft") from error
+        self.prior, self.unet = prior, prior.unet
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # peft draws from the global generator; the other half of each pair starts at zero
+            targets = ["to_q", "to_k", "to_v", "to_out.0"]
+            self.unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=targets), adapter_name=self.NAME)
+        self.trained = [parameter for name, parameter in self.unet.named_parameters() if f".{self.NAME}." in name]
+        for parameter in self.trained:
+            parameter.data = parameter.data.float()
+        self._switch_off()
+
+    def _switch_off(self) -> None:
+        self.unet.disable_adapters()
+        for parameter in self.trained:
+            parameter.requires_grad_(True)  # peft freezes what it disables, and a backward pass is still to come
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """Both halves of every low-rank pair, float32."""
+        return self.trained
+
+    def predict(self, x_t: Tensor, t: Tensor, embeddings: Tensor) -> Tensor:
+        """The noise prediction with the LoRA on."""
+        dtype = self.prior.dtype
+        self.unet.enable_adapters()
+        try:
+            output = self.unet(x_t.to(dtype), t, encoder_hidden_states=embeddings.to(dtype), return_dict=False)[0]
+        finally:
+            self._switch_off()
+        return self.prior.as_noise(x_t, t, output)
 
 
 def _freeze(module: Any, device: torch.device, dtype: torch.dtype) -> Any:
-    return module.requires_grad_(False).eval().to(device=device, dtype=dtype)
+    # torch's own `to`: that of diffusers warns about float32 modules that these models do not have.
+    return torch.nn.Module.to(module.requires_grad_(False).eval(), device=device, dtype=dtype)
 
 
 @contextlib.contextmanager
@@ -200,6 +236,21 @@ def _door(what: str) -> Iterator[None]:
             f"{what} cannot be read ({type(error).__name__}: {reason[:300]}); is a file missing, truncated or of "
             "another kind of model? Fetch it again"
         ) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars and no advice from the libraries while they load a second's worth of files."""
+    before = [(library, library.get_verbosity()) for library in (diffusers_logging, transformers_logging)]
+    for library, _ in before:
+        library.set_verbosity_error()
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library, verbosity in before:
+            library.set_verbosity(verbosity)
+            library.enable_progress_bar()
 
 
 def _read_metadata(path: Path) -> dict[str, Any]:
@@ -253,11 +304,17 @@ def _load_additions(pipe: StableDiffusionPipeline, config: PriorConfig) -> None:
     for entry in config.textual_inversion:
         file, _, token = entry.partition("=")
         with _door(f"prior.textual_inversion={file}"):
-            pipe.load_textual_inversion(file, token=token or None)
+            pipe.load_textual_inversion(_addition(file), token=token or None, local_files_only=config.offline)
     for file in config.lora:
         with _door(f"prior.lora={file}"):
-            if not Path(file).expanduser().exists() and file.count("/") != 1:
-                raise FileNotFoundError("no such file")
-            pipe.load_lora_weights(str(Path(file).expanduser()))
+            pipe.load_lora_weights(_addition(file), local_files_only=config.offline)
             pipe.fuse_lora(lora_scale=config.lora_scale)
             pipe.unload_lora_weights()
+
+
+def _addition(name: str) -> str:
+    """A local path, or a hub id (owner/name) as it is."""
+    path = Path(name).expanduser()
+    if not path.exists() and (name.count("/") != 1 or path.suffix):
+        raise FileNotFoundError("no such file")
+    return str(path) if path.exists() else name

@@ -6,6 +6,7 @@
 import dataclasses
 import functools
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,12 +16,15 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from gs_ssd.evaluate import sheet, summary
+from gs_ssd.errors import UserError
+from gs_ssd.evaluate import judge, sheet, summary
 from gs_ssd.evaluate.benchmark import Cost, Job, read_ledger, run_process
 from gs_ssd.evaluate.intervals import frechet_distance
 from gs_ssd.evaluate.measure import (
+    COARSE,
+    CRISP_VIEWS,
+    JUDGED,
     Judge,
-    Pictures,
     Truth,
     numbers_beside_truth,
     own_numbers,
@@ -32,10 +36,12 @@ from gs_ssd.export import ply
 from gs_ssd.files import atomic_path
 from gs_ssd.scene.gaussians import Gaussians
 
+log = logging.getLogger(__name__)
+
 QUIET = ("output.turntable_frames=0", "output.preview_every=0")
 """What a measured asset need not leave behind."""
-SHOWN = (0, 3, 5, 8, 11, 13)
-"""Views of the turntable that the page shows."""
+SHOWN = 6
+"""Views of the turntable that the page shows of an asset."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,18 +67,20 @@ class Workshop:
     def measure(self, job: Job, folder: Path) -> dict[str, Any]:
         """All numbers of one asset; leaves `strip.png` and `views.npz` (small pictures, the judge's features)."""
         pictures = photograph(load_gaussians(folder / "point_cloud.ply"), self.turntable, self.size)
-        numbers: dict[str, Any] = own_numbers(pictures) | training_numbers(folder / "metrics.jsonl")
-        kept = {"rgb": to_bytes(pictures.small())}
+        coarse, small = pictures.shrunk(COARSE), pictures.shrunk(JUDGED).rgb
+        crisp = pictures.chosen([v for v in CRISP_VIEWS if v < self.turntable.views])
+        numbers: dict[str, Any] = own_numbers(crisp, coarse) | training_numbers(folder / "metrics.jsonl")
+        kept = {"rgb": to_bytes(small)}
         truth, truth_numbers = self.truth(job.entry)
         if truth is not None:
-            numbers |= truth_numbers | numbers_beside_truth(pictures, truth)
+            numbers |= truth_numbers | numbers_beside_truth(coarse, truth)
         if self.judge is not None:
-            opinion = self.judge(pictures.small())
-            kept["features"] = opinion.features.numpy()
+            opinion = self.judge(small)
+            kept["features"] = opinion.features.detach().cpu().numpy()
             numbers |= recognised(opinion, job.entry) | {"named": opinion.kinds}
         with atomic_path(folder / "views.npz") as temporary:
             np.savez_compressed(temporary, **kept)
-        sheet.contact_sheet([[sheet.Strip("", to_bytes(pictures.small(128))[list(SHOWN)])]], folder / "strip.png")
+        sheet.contact_sheet([[sheet.Strip("", spread(to_bytes(coarse.rgb), SHOWN))]], folder / "strip.png")
         return numbers
 
     @functools.cache  # noqa: B019 -- one workshop lives as long as its benchmark
@@ -81,18 +89,18 @@ class Workshop:
         if entry.kind is None or entry.color is None:
             return None, {}
         truth = Truth(entry, self.turntable, self.size)
-        pictures = truth.pictures
-        numbers = {f"{name}_truth": value for name, value in own_numbers(pictures).items()}
-        kept = {"rgb": to_bytes(pictures.small())}
+        coarse, small = truth.coarse, truth.coarse.shrunk(JUDGED).rgb
+        numbers: dict[str, Any] = {f"{k}_truth": value for k, value in own_numbers(truth.crisp, coarse).items()}
+        kept = {"rgb": to_bytes(small)}
         if self.judge is not None:
-            opinion = self.judge(pictures.small())
-            kept["features"] = opinion.features.numpy()
+            opinion = self.judge(small)
+            kept["features"] = opinion.features.detach().cpu().numpy()
             ceiling = recognised(opinion, entry)
             numbers |= {f"{name.removesuffix('_share')}_ceiling": value for name, value in ceiling.items()}
         folder = self.out / "truth" / entry.slug
         with atomic_path(folder / "views.npz") as temporary:
             np.savez_compressed(temporary, **kept)
-        sheet.contact_sheet([[sheet.Strip("", to_bytes(pictures.small(128))[list(SHOWN)])]], folder / "strip.png")
+        sheet.contact_sheet([[sheet.Strip("", spread(to_bytes(coarse.rgb), SHOWN))]], folder / "strip.png")
         return truth, numbers
 
     def write_summary(self, jobs: Sequence[Job], title: str, extra: str = "") -> Path:
@@ -142,9 +150,10 @@ class Workshop:
             if job.entry.prompt not in rows:
                 rows[job.entry.prompt] = []
                 if truth.exists():
-                    rows[job.entry.prompt].append(sheet.Strip(job.entry.prompt, np.load(truth)["rgb"][[0, 5, 11]]))
-            caption = f"{job.variant.label}, seed {job.seed}"
-            rows[job.entry.prompt].append(sheet.Strip(caption, np.load(asset)["rgb"][[0, 5, 8, 11]]))
+                    rows[job.entry.prompt].append(sheet.Strip(job.entry.prompt, spread(np.load(truth)["rgb"], 3)))
+            first = "" if rows[job.entry.prompt] else f"{job.entry.prompt}: "
+            caption = f"{first}{job.variant.label}, seed {job.seed}"
+            rows[job.entry.prompt].append(sheet.Strip(caption, spread(np.load(asset)["rgb"], 4)))
         return list(rows.values())
 
     def _page_rows(
@@ -162,6 +171,15 @@ class Workshop:
                 (f"{folder}/strip.png", f"{job.variant.label}, seed {job.seed}: {numbers}", f"{folder}/index.html")
             )
         return list(rows.items())
+
+
+def find_judge() -> Judge | None:
+    """The bundled judge, or None (with a warning) where it is not installed."""
+    try:
+        return judge.load()
+    except UserError as error:
+        log.warning("kind and colour are not measured: %s", error)
+        return None
 
 
 def load_gaussians(path: Path) -> Gaussians:
@@ -199,9 +217,10 @@ def to_bytes(rgb: torch.Tensor) -> UInt8[np.ndarray, "v h w 3"]:
     return (rgb.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
-def pictures_of(folder: Path, turntable: Turntable, size: int) -> Pictures:
-    """A finished run seen by the turntable."""
-    return photograph(load_gaussians(folder / "point_cloud.ply"), turntable, size)
+def spread(pictures: UInt8[np.ndarray, "v h w 3"], count: int) -> UInt8[np.ndarray, "n h w 3"]:
+    """At most `count` of the pictures, evenly spread, the first among them."""
+    count = min(count, len(pictures))
+    return pictures[[i * len(pictures) // count for i in range(count)]]
 
 
 def _features(folder: Path) -> np.ndarray:

@@ -71,14 +71,25 @@ class Descent:
 OWN = Mixture((0.0, -0.1), (-0.75, 0.0), (0.75, 0.0), (0.2, 0.1), 0.3, (-0.3, -1.0))
 RECALLED = Mixture((0.0, 0.0), (1.0, 1.0), (2.0, 1.0), (0.1, 0.05), 0.2, (0.0, 0.0))
 SIZES: dict[SizeName, dict[str, Any]] = {
-    "tiny": {"draws": 64, "ring": 2, "map_M": (200,), "map_offsets": (-0.1,), "map_starts": 2, "map_draws": 64},
+    "tiny": {
+        "draws": 48,
+        "steps": 300,
+        "ring": 1,
+        "map_M": (300,),
+        "map_offsets": (-0.1,),
+        "map_starts": 1,
+        "map_draws": 32,
+        "map_steps": 150,
+    },
     "small": {
         "draws": 128,
+        "steps": 600,
         "ring": 12,
         "map_M": (0, 50, 100, 200, 300, 400, 600, 1000),
         "map_offsets": (0.0, -0.1, -0.2, -0.4),
         "map_starts": 6,
         "map_draws": 48,
+        "map_steps": 500,
     },
 }
 SIZES["full"] = SIZES["small"] | {"draws": 512, "map_starts": 12, "map_draws": 128}
@@ -127,6 +138,18 @@ def relative_density(mixture: Mixture, points: Tensor, *, conditional: bool = Tr
     return _density(mixture, points, 1.0, conditional) / _density(mixture, peak, 1.0, conditional).max()
 
 
+def transient_mode(mixture: Mixture, schedule: str, t: int = 350) -> tuple[float, int]:
+    """P_t(x_t;y) at alpha times the trap over that at alpha times a mode, and the first t with a single mode.
+
+    Two equal Gaussians at distance L are one mode iff sigma^2 / alpha^2 >= L^2 / 4 - v.
+    """
+    abar = SCHEDULES[schedule]()
+    points = torch.tensor([mixture.trap, mixture.left], dtype=torch.float64) * abar[t].sqrt()
+    at_trap, at_mode = _density(mixture, points, float(abar[t]), True)
+    reach = sum((a - b) ** 2 for a, b in zip(mixture.left, mixture.right, strict=True)) / 4 - mixture.variances[1]
+    return float(at_trap / at_mode), int((((1 - abar) / abar) >= reach).nonzero()[0])
+
+
 def rule_starts(mixture: Mixture, ring: int) -> Tensor:
     """theta_0, the trapping point (a hair off, to break the symmetry), and `ring` points on a unit circle around it."""
     angles = torch.arange(ring, dtype=torch.float64) * (2 * math.pi / max(ring, 1)) + 0.13
@@ -142,7 +165,12 @@ def map_of_claims(sizes: dict[str, Any]) -> list[tuple[str, str, float, int, flo
         SCHEDULES, ("uniform", "sigma", "sigma2"), sizes["map_offsets"]
     ):
         mixture = dataclasses.replace(OWN, singular=(0.0, offset))
-        how = [Descent(weighting, schedule, M, steps=500, lr=0.015, draws=sizes["map_draws"]) for M in sizes["map_M"]]
+        how = [
+            Descent(
+                weighting, schedule, M, steps=sizes["map_steps"], lr=7.5 / sizes["map_steps"], draws=sizes["map_draws"]
+            )
+            for M in sizes["map_M"]
+        ]
         ends = descend(mixture, rule_starts(mixture, sizes["map_starts"]), how, "ssd")[:, -1]
         shares = (relative_density(mixture, ends) > 0.5).double().mean(dim=1)
         rows += [(schedule, weighting, offset, M, float(s)) for M, s in zip(sizes["map_M"], shares, strict=True)]
@@ -152,7 +180,7 @@ def map_of_claims(sizes: dict[str, Any]) -> list[tuple[str, str, float, int, flo
 def run(context: Context) -> Report:
     """Trajectories in both settings, their ends, the noised density and the map."""
     sizes, folder = SIZES[context.size], context.folder
-    base = Descent(draws=sizes["draws"], M=300)
+    base = Descent(draws=sizes["draws"], steps=sizes["steps"], lr=7.2 / sizes["steps"], M=300)
     recalled = dataclasses.replace(base, weighting="sigma2", schedule="scaled_linear", M=200)
     annealed = dataclasses.replace(recalled, t_end=100)
     own = {term: descend(OWN, rule_starts(OWN, sizes["ring"]), [base], term)[0] for term in TERMS}
@@ -218,6 +246,8 @@ def _claims(
     ):
         rel = {term: relative_density(mixture, path[-1]) for term, path in paths.items()}
         modes = torch.tensor([mixture.left, mixture.right], dtype=torch.float64)
+        schedule = "linear" if mixture is OWN else "scaled_linear"
+        ratio, single_from = transient_mode(mixture, schedule)
         trap_distance = (paths["seek"][-1] - torch.tensor(mixture.trap, dtype=torch.float64)).norm(dim=1)
         passing = torch.cdist(paths["csd"][:, :2], modes.expand(len(paths["csd"]), 2, 2)).amin(dim=(0, 2))
         moved = (paths["csd"][-1, 1] - paths["csd"][0, 1]).norm()
@@ -228,6 +258,11 @@ def _claims(
                 bool((trap_distance < 0.25).all()),
                 f"distance from the trap: median {trap_distance.median():.3f}, largest {trap_distance.max():.3f};"
                 f" relative P(x;y) there {rel['seek'].median():.2f}",
+            ),
+            Claim(
+                f"{place}: at t = 350 a transient mode between the induced ones is the densest",
+                ratio > 1,
+                f"{ratio:.2f} times as dense as where the modes lie; the two are one mode from t = {single_from} on",
             ),
             Claim(
                 f"{place}: mode-disengaging leaves the trap, passes a mode, ends in low density",

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gs_ssd.guidance.estimators import optimal_coefficient, variance_reduced
+from gs_ssd.guidance.prompts import PromptConfig, ViewPrompts
 from gs_ssd.maths.diffusion import add_noise
 from gs_ssd.prior import DiffusionPrior, PriorConfig, load
 from gs_ssd.reproduce.report import Claim, Context, Report, SizeName, new_figure, save_figure, write_table
@@ -101,8 +102,7 @@ def run(context: Context) -> Report:
     generator = torch.Generator().manual_seed(context.seed)
     rows = []
     with torch.no_grad():
-        for prompt, view, latent in _renderings(prior, size["prompts"], size["views"]):
-            positive, null = prior.embed([prompt, ""])
+        for prompt, view, latent, positive, null in _renderings(prior, size["prompts"], size["views"]):
             rows += [
                 (prompt, view, moments(prior, latent, positive, null, t, size["noises"], generator)) for t in size["ts"]
             ]
@@ -218,18 +218,22 @@ def _puccetti(x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]) -> float:
 
 
 def _average(rows: list[Moments]) -> Moments:
-    return Moments(
-        *(sum(getattr(m, f.name) for m in rows) / len(rows) if f.name != "t" else rows[0].t
-          for f in dataclasses.fields(Moments))
-    )  # fmt: skip
+    """Means over renderings at one t."""
+    names = [field.name for field in dataclasses.fields(Moments) if field.name != "t"]
+    return Moments(t=rows[0].t, **{name: sum(getattr(m, name) for m in rows) / len(rows) for name in names})
 
 
-def _renderings(prior: DiffusionPrior, prompts: tuple[str, ...], views: int) -> Iterator[tuple[str, int, Tensor]]:
+def _renderings(
+    prior: DiffusionPrior, prompts: tuple[str, ...], views: int
+) -> Iterator[tuple[str, int, Tensor, Tensor, Tensor]]:
+    """(prompt, view, latent, embedding of the prompt from there, null embedding) of true renderings."""
     for prompt in prompts:
         *_, color, kind = prompt.split()
         rgb, _ = true_views(kind, color, views, prior.image_size)
+        sentences = ViewPrompts(prior, prompt, PromptConfig())
+        embeddings = sentences.at([2 * math.pi * i / views for i in range(views)], [math.radians(75)] * views).main
         for view, latent in enumerate(prior.encode(rgb.to(prior.device)).float()):
-            yield prompt, view, latent
+            yield prompt, view, latent, embeddings[view], sentences.null
 
 
 def _draw(path: Path, results: list[Moments], ts: tuple[int, ...]) -> None:

@@ -1,7 +1,7 @@
 """A small vocabulary for building an object out of solid parts.
 
 A kind (see `kinds.py`) is a function that tells a `Sculptor` which parts to place; the sculptor turns each part into an
-affine frame that maps a unit solid to the world. World: right-handed, z up, the object's face looks to +y, so that +x is
+affine frame that maps a unit solid to the world. World: right-handed, z up; the object's face looks to +y, and +x is
 the object's own right-hand side.
 """
 
@@ -22,7 +22,7 @@ Matrix = NDArray[np.float64]
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """One solid: `frame` maps the unit solid to the world (columns are the images of its axes), then `center` is added."""
+    """One solid: `frame` maps the unit solid to the world (its columns are the axes), then `center` is added."""
 
     form: Form
     frame: Matrix  # [3, 3]
@@ -80,7 +80,14 @@ class Sculptor:
         self._solid("pyramid", center, half, color, turn)
 
     def frustum(
-        self, start: Point, end: Point, radii: tuple[float, float], color: Rgb, *, hollow: bool = False, flat: float = 1.0
+        self,
+        start: Point,
+        end: Point,
+        radii: tuple[float, float],
+        color: Rgb,
+        *,
+        hollow: bool = False,
+        flat: float = 1.0,
     ) -> None:
         """A cone, cylinder or anything between, from `start` (radius `radii[0]`) to `end`.
 

@@ -51,8 +51,17 @@ def _dot(normal: tuple[float, float, float], v: Tensor) -> Tensor:
 
 
 def _hit_ellipsoid(o: Tensor, d: Tensor, _: Tensor) -> Tensor:
-    near, _far = _roots((d * d).sum(1), (o * d).sum(1), (o * o).sum(1) - 1)
+    near, _ = _through_ball(o, d, 1.0)
     return torch.where(near > 0, near, torch.inf)
+
+
+def _through_ball(o: Tensor, d: Tensor, radius: Tensor | float) -> tuple[Tensor, Tensor]:
+    """Where rays enter and leave a ball; NaN where they miss. From the point of closest approach, because the textbook
+    discriminant loses all its digits for a flat ellipsoid seen from afar."""
+    speed = (d * d).sum(1)
+    middle = -(o * d).sum(1) / speed
+    half = ((radius**2 - (o + middle.unsqueeze(1) * d).square().sum(1)) / speed).sqrt()
+    return middle - half, middle + half
 
 
 def _hit_frustum(o: Tensor, d: Tensor, params: Tensor) -> Tensor:
@@ -83,10 +92,10 @@ def _roots(a: Tensor, half_b: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _hit_torus(o: Tensor, d: Tensor, params: Tensor, steps: int = 48) -> Tensor:
-    """Ring of major radius 1 about z, minor radius params[0], by sphere tracing the rays that meet its bounding ball."""
+    """Ring of major radius 1 about z, minor radius params[0]: sphere tracing, only for rays that meet its ball."""
     out = torch.full_like(d[:, 0], torch.inf)
     minor = params[:, :1].expand_as(out)
-    near, far = _roots((d * d).sum(1), (o * d).sum(1), (o * o).sum(1) - (1 + minor) ** 2)
+    near, far = _through_ball(o, d, 1 + minor)
     rays = far > 0
     p0, v = o.expand_as(d).movedim(1, -1)[rays], d.movedim(1, -1)[rays]
     t, minor, end, speed = near[rays].clamp(min=0), minor[rays], far[rays], v.norm(dim=-1)

@@ -39,7 +39,7 @@ class Views(NamedTuple):
 
 
 def look_at(eye: Tensor, target: Tensor) -> Tensor:
-    """OpenCV world-to-camera matrices `[V,4,4]` (x right, y down, z forward; z of the world is up), from `[V,3]` points."""
+    """OpenCV world-to-camera matrices `[V,4,4]` (x right, y down, z forward) from points `[V,3]`; world z is up."""
     forward = torch.nn.functional.normalize(target - eye, dim=1)
     up = torch.tensor([0.0, 0.0, 1.0], device=eye.device).expand_as(forward)
     right = torch.nn.functional.normalize(torch.linalg.cross(forward, up), dim=1)

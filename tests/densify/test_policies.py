@@ -5,10 +5,11 @@ import math
 import pytest
 import torch
 
-from gs_ssd.densify import policy
+from gs_ssd.densify import choice
 from gs_ssd.densify.adaptive import AdaptiveConfig, AdaptivePolicy
+from gs_ssd.densify.choice import DensifyConfig
 from gs_ssd.densify.mcmc import McmcConfig, McmcPolicy
-from gs_ssd.densify.policy import DensifyConfig, NonePolicy
+from gs_ssd.densify.policy import Policy
 from gs_ssd.densify.surgery import Moment, Patient
 from gs_ssd.scene import initialize, optimizers
 from gs_ssd.scene.initialize import InitializeConfig
@@ -130,7 +131,7 @@ def test_mcmc_noise_shakes_the_faint_and_spares_the_solid():
 
 
 def test_one_word_chooses():
-    kinds = {name: type(policy.create(DensifyConfig(policy=name))) for name in ("adaptive", "mcmc", "none")}
-    assert kinds == {"adaptive": AdaptivePolicy, "mcmc": McmcPolicy, "none": NonePolicy}
+    kinds = {name: type(choice.create(DensifyConfig(policy=name))) for name in ("adaptive", "mcmc", "none")}
+    assert kinds == {"adaptive": AdaptivePolicy, "mcmc": McmcPolicy, "none": Policy}
     patient = make(5)
-    assert policy.create(DensifyConfig(policy="none")).refine(patient, at(200)) == {}
+    assert choice.create(DensifyConfig(policy="none")).refine(patient, at(200)) == {}

@@ -125,12 +125,13 @@ struct Brush {
         : x(r.x - tile.x), y(r.y - tile.y), a(r.a), b(r.b), c(r.c), l(r.l) {}
 };
 
-// opacity * exp(power), and the offset from the centre. One body for both passes: they must agree to the last bit.
-DGR_INLINE vf falloff(const Brush& s, vf px, vf py, vf& dx, vf& dy, vi& visible) {
-    dx = px - s.x, dy = py - s.y;
-    const vf across = s.a * dx + s.b * dy;
-    const vf down = s.c * dy;
-    const vf exponent = across * dx + (down * dy + s.l);
+// opacity * exp(power), and (u, v): the conic times the offset from the centre, times -LOG2E / 2. One body for both passes:
+// they must agree to the last bit.
+DGR_INLINE vf falloff(const Brush& s, vf px, vf py, vf& u, vf& v, vi& visible) {
+    const vf dx = px - s.x, dy = py - s.y;
+    u = s.a * dx + s.b * dy;
+    v = s.b * dx + s.c * dy;
+    const vf exponent = u * dx + (v * dy + s.l);
     visible = exponent >= LOG2_MIN_ALPHA;
     return exp2(exponent);
 }
@@ -143,9 +144,9 @@ struct Canvas {
 // not added to them.
 template <class F>
 DGR_INLINE void blend(const Brush& s, const Record& r, vf px, vf py, Canvas& c, const F& on_finish) {
-    vf dx, dy;
+    vf u, v;
     vi visible;
-    const vf raw = falloff(s, px, py, dx, dy, visible);
+    const vf raw = falloff(s, px, py, u, v, visible);
     const vf alpha = keep(visible, minimum(raw, vf{} + MAX_ALPHA));
     vf weight = c.transmittance * alpha;
     vf rest = c.transmittance - weight;
@@ -168,15 +169,16 @@ struct Trace {
     vf red, green, blue, depth;   // incoming gradients
 };
 
-// Sums over pixels: s, s dx, s dy, s dx dx, s dx dy, s dy dy with s = dL/dpower; and dL/d(r, g, b, z).
+// Sums over pixels: s, s u, s v, s u u, s u v, s v v with s = dL/dpower; and dL/d(r, g, b, z). With u, v in place of offsets
+// the gradients of mean and covariance are these sums, up to a factor: nothing cancels between them for thin splats.
 struct Moments {
     vf m[ROW];
 };
 
 DGR_INLINE void blend_backward(const Brush& s, const Record& r, float gate, vf px, vf py, Trace& t, Moments& sums) {
-    vf dx, dy;
+    vf u, v;
     vi visible;
-    const vf unmasked = falloff(s, px, py, dx, dy, visible);
+    const vf unmasked = falloff(s, px, py, u, v, visible);
     const vf raw = keep(visible, unmasked);
     const vf alpha = minimum(raw, vf{} + MAX_ALPHA);
     const vf inverse = 1.0f / (1.0f - alpha);
@@ -186,13 +188,13 @@ DGR_INLINE void blend_backward(const Brush& s, const Record& r, float gate, vf p
     const vf d_alpha = t.transmittance * value - t.suffix * inverse;
     t.suffix += weight * value;
     const vf d_power = keep(raw < gate, raw * d_alpha);
-    const vf along_x = d_power * dx, along_y = d_power * dy;
+    const vf along_u = d_power * u, along_v = d_power * v;
     sums.m[0] += d_power;
-    sums.m[1] += along_x;
-    sums.m[2] += along_y;
-    sums.m[3] += along_x * dx;
-    sums.m[4] += along_x * dy;
-    sums.m[5] += along_y * dy;
+    sums.m[1] += along_u;
+    sums.m[2] += along_v;
+    sums.m[3] += along_u * u;
+    sums.m[4] += along_u * v;
+    sums.m[5] += along_v * v;
     sums.m[6] += weight * t.red;
     sums.m[7] += weight * t.green;
     sums.m[8] += weight * t.blue;

@@ -11,12 +11,12 @@ namespace dgr {
 
 constexpr int TILE = 32;    // pixels a side of a tile, the unit of binning and of a render task
 constexpr int CHUNK = 512;  // Gaussians of a projection task
-constexpr int ROW = 10;     // floats of a gradient row: moments 1 x y xx xy yy, then r g b z
+constexpr int ROW = 10;     // floats of a gradient row: moments 1 u v uu uv vv, then r g b z
 constexpr float NEAR_Z = 0.2f, LOW_PASS = 0.3f, MAX_ALPHA = 0.99f, MIN_TRANSMITTANCE = 1e-4f;
 constexpr float LOG2E = 1.44269504089f, LN2 = 0.69314718056f;
 constexpr float LOG2_MIN_ALPHA = -7.99435343686f;  // log2(1 / 255)
 
-// One Gaussian in one view; one cache line. log2(opacity * exp(power)) = l + a dx^2 + b dx dy + c dy^2.
+// One Gaussian in one view; one cache line. log2(opacity * exp(power)) = l + a dx^2 + 2 b dx dy + c dy^2.
 struct alignas(64) Record {
     float x, y;         // centre, pixels
     float a, b, c, l;   // all but l from the conic

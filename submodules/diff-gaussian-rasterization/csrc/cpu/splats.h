@@ -113,7 +113,7 @@ struct Boxes {
 DGR_INLINE void write_records(const Screen& s, const Boxes& b, f8 log2_opacity, const f8* color, Record* out, int count) {
     const f8 scale = -0.5f * LOG2E / s.det;
     const f8 inverse_yy = 1.0f / s.yy;
-    const f8 a = scale * s.yy, cross = -2.0f * scale * s.xy, c = scale * s.xx;
+    const f8 a = scale * s.yy, cross = -scale * s.xy, c = scale * s.xx;
     // The excess of the exponent over the level set, enlarged by the rounding errors of evaluating it far from the centre.
     f8 excess = log2_opacity - LOG2_MIN_ALPHA;
     excess += 1e-6f + 4e-6f * excess * (s.xx * s.yy / s.det);
@@ -172,27 +172,23 @@ DGR_INLINE bool gather(const uint32_t* slots, const float* rows, int count, f8 (
     return true;
 }
 
-// From the moments of one view (of alpha's derivative over pixel offsets) to the gradients of the projection.
+// From the moments of one view to the gradients of the projection: with w = conic d, the power -d.w / 2 has the derivatives w
+// by the mean and w w^T / 2 by the covariance.
 DGR_INLINE ScreenGrads screen_grads(const dgr_problem& p, const Screen& s, const f8 (&m)[8], const f8 (&high)[2], f8 opacity,
                                     i8 drawn) {
     ScreenGrads g;
-    const f8 inverse = 1.0f / s.det;
-    const f8 a = s.yy * inverse, b = -s.xy * inverse, c = s.xx * inverse;
-    g.x = keep(drawn, a * m[1] + b * m[2]);
-    g.y = keep(drawn, b * m[1] + c * m[2]);
-    g.xx = 0.5f * (a * a * m[3] + 2.0f * a * b * m[4] + b * b * m[5]);
-    g.yy = 0.5f * (b * b * m[3] + 2.0f * b * c * m[4] + c * c * m[5]);
-    g.xy = a * b * m[3] + (a * c + b * b) * m[4] + b * c * m[5];
+    constexpr float unit = -2.0f * LN2;  // u, v to w
+    g.x = unit * m[1], g.y = unit * m[2];
+    g.xx = (0.5f * unit * unit) * m[3], g.xy = (unit * unit) * m[4], g.yy = (0.5f * unit * unit) * m[5];
     const f8 of_compensated = m[0] / (opacity * s.compensation);
     g.opacity = keep(drawn, of_compensated * s.compensation);
     if (p.flags & DGR_ANTIALIASING) {
-        const f8 xx = s.xx - LOW_PASS, yy = s.yy - LOW_PASS, ratio = (xx * yy - s.xy * s.xy) * inverse;
+        const f8 inverse = 1.0f / s.det, xx = s.xx - LOW_PASS, yy = s.yy - LOW_PASS, ratio = (xx * yy - s.xy * s.xy) * inverse;
         const f8 d_ratio = keep(ratio > 2.5e-5f, 0.5f * of_compensated * opacity / s.compensation) * inverse;
         g.xx += d_ratio * (yy - ratio * s.yy);
         g.yy += d_ratio * (xx - ratio * s.xx);
         g.xy += d_ratio * 2.0f * s.xy * (ratio - 1.0f);
     }
-    g.xx = keep(drawn, g.xx), g.xy = keep(drawn, g.xy), g.yy = keep(drawn, g.yy);
     g.color[0] = m[6], g.color[1] = m[7], g.color[2] = high[0];
     g.z = p.flags & DGR_DETACH_DEPTH ? f8{} : high[1];
     return g;

@@ -58,16 +58,28 @@ bool valid(const dgr_problem* p) {
 
 cudaStream_t as_stream(void* stream) { return static_cast<cudaStream_t>(stream); }
 
-/// Copies the totals to the host while the depth sort already runs behind them.
-int read_totals(const dgr_problem& p, const Geometry& g, Totals& totals, cudaStream_t stream) {
+/// Page-locked memory of this thread, without which a copy to the host would make the queue wait. It is never freed: when
+/// the thread ends, the driver may be gone.
+int pinned_totals(Totals*& totals) {
+    thread_local void* memory = nullptr;
+    const int status = memory == nullptr ? status_of(cudaHostAlloc(&memory, sizeof(Totals), cudaHostAllocPortable)) : DGR_OK;
+    totals = static_cast<Totals*>(memory);
+    return status;
+}
+
+/// Reads the totals while the depth sort already runs behind them.
+int read_totals(const dgr_problem& p, const Geometry& g, Totals& result, cudaStream_t stream) {
+    Totals* totals = nullptr;
     cudaEvent_t copied;
-    int status = status_of(cudaEventCreateWithFlags(&copied, cudaEventDisableTiming));
+    int status = pinned_totals(totals);
+    if (status == DGR_OK) status = status_of(cudaEventCreateWithFlags(&copied, cudaEventDisableTiming));
     if (status != DGR_OK) return status;
-    status = status_of(cudaMemcpyAsync(&totals, g.totals, sizeof totals, cudaMemcpyDeviceToHost, stream));
+    status = status_of(cudaMemcpyAsync(totals, g.totals, sizeof(Totals), cudaMemcpyDeviceToHost, stream));
     cudaEventRecord(copied, stream);
     launch_depth_order(p, g, stream);
     if (status == DGR_OK) status = status_of(cudaEventSynchronize(copied));
     cudaEventDestroy(copied);
+    result = *totals;
     return status == DGR_OK ? status_of(cudaGetLastError()) : status;
 }
 

@@ -31,6 +31,13 @@ __device__ __forceinline__ float exp2_fast(float x) {
     return y;
 }
 
+/// 1 / x to 1 ulp for x in [2^-126, 2^126): the hardware's estimate and one Newton step, without the branch for the rest.
+__device__ __forceinline__ float reciprocal(float x) {
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return fmaf(y, fmaf(-x, y, 1.0f), y);
+}
+
 }  // namespace dgr
 #endif
 

@@ -25,7 +25,7 @@ __global__ void __launch_bounds__(kBlock)
             if (__all_sync(kAllLanes, done)) break;
             for (unsigned mask = candidates(batch, first, count, pixel.warp); mask != 0; mask &= mask - 1) {
                 const int j = first + __ffs(mask) - 1;
-                const Splat& s = batch.splats[j];
+                const Splat s = load_splat(batch.splats, j);
                 const float alpha = fminf(kMaxAlpha, raw_alpha(s, x - s.x, y - s.y));
                 if (done || alpha < kMinAlpha) continue;
                 const float after = transmittance * (1.0f - alpha);

@@ -17,13 +17,13 @@ constexpr float kMinLog2Alpha = -7.994353436858858f;  // log2(1 / 255)
 constexpr float kLog2Slack = 0.01f;
 
 /// One (view, Gaussian). log2(alpha before the clamp) at offset d is xx dx^2 + xy dx dy + yy dy^2 + log2_opacity.
-struct Splat {
-    float x, y;              // pixels
-    float xx, xy, yy;        // the conic, times -log2(e) (/ 2 on the diagonal)
+struct alignas(16) Splat {
+    float x, y;          // pixels
+    float xx, xy, yy;    // the conic, times -log2(e) (/ 2 on the diagonal)
     float log2_opacity;
-    float depth;             // view-space z
+    float depth;         // view-space z
     float red, green, blue;
-    float unused[2];         // 48 bytes: three 16-byte loads
+    float unused[2];     // 48 bytes: three 16-byte loads
 };
 static_assert(sizeof(Splat) == 48, "three 16-byte loads");
 

@@ -14,6 +14,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <vector>
@@ -135,7 +136,7 @@ typedef void* cudaEvent_t;
 enum cudaError_t { cudaSuccess, cudaErrorMemoryAllocation };
 enum cudaMemcpyKind { cudaMemcpyDeviceToHost };
 enum cudaMemoryType { cudaMemoryTypeDevice, cudaMemoryTypeManaged };
-enum { cudaEventDisableTiming };
+enum { cudaEventDisableTiming, cudaHostAllocPortable };
 struct cudaPointerAttributes {
     cudaMemoryType type;
     int device;
@@ -153,6 +154,10 @@ inline cudaError_t cudaGetDevice(int* device) {
     return cudaSuccess;
 }
 inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
+inline cudaError_t cudaHostAlloc(void** memory, size_t bytes, int) {
+    *memory = std::malloc(bytes);
+    return *memory == nullptr ? cudaErrorMemoryAllocation : cudaSuccess;
+}
 inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, int) {
     *event = nullptr;
     return cudaSuccess;
@@ -179,6 +184,7 @@ void launch(void (*kernel)(Parameters...), int64_t blocks, int threads, cudaStre
 }
 
 inline float exp2_fast(float x) { return std::exp2(x); }
+inline float reciprocal(float x) { return 1.0f / x; }
 
 inline void sort_pairs(void*, size_t, const uint32_t* keys, uint32_t* sorted_keys, const uint32_t* values,
                        uint32_t* sorted_values, int64_t n, int bits, cudaStream_t) {

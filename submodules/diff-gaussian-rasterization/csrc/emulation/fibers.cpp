@@ -53,8 +53,9 @@ struct Context {
     void* stack_pointer = nullptr;
 
     void prepare(char* stack, void (*entry)()) {
-        // As if `entry` had been called from nowhere: 16-byte alignment before the return address, six saved registers.
-        void** top = reinterpret_cast<void**>(stack + kStackBytes - 16);
+        // As if `entry` had been called from nowhere: the (empty) return address 8 bytes off a multiple of 16, as the ABI
+        // wants it on entry, and below it what dgr_switch_stack pops.
+        void** top = reinterpret_cast<void**>(stack + kStackBytes - 24);
         *top = nullptr;
         *--top = reinterpret_cast<void*>(entry);
         for (int i = 0; i < 6; ++i) *--top = nullptr;

@@ -19,7 +19,7 @@ from .problem import Cameras, Options, Splats, check_finite, check_size, check_s
 
 NAMES = {
     "means": "means3D",
-    "quats": "rotations",
+    "quats_wxyz": "rotations",
     "cov3d": "cov3D_precomp",
     "colors": "colors_precomp",
     "sh": "shs",
@@ -78,7 +78,7 @@ def rasterize_gaussians(
     splats = Splats(
         means=means,
         opacities=opacities,
-        quats=_given(rotations, count),
+        quats_wxyz=_given(rotations, count),
         scales=_given(scales, count),
         cov3d=_given(cov3Ds_precomp, count),
         colors=_given(colors_precomp, count),

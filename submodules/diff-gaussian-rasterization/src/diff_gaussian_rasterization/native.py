@@ -18,8 +18,8 @@ from .problem import Cameras, Options, Splats
 
 ABI_VERSION = 1
 TILES16, NORMALIZE_QUATS, DETACH_DEPTH, CLAMP_PASSES_GRADIENT, ANTIALIASING = 1, 2, 4, 8, 16
-NONFINITE = {16: "means", 17: "quats", 18: "scales", 19: "cov3d", 20: "opacities", 21: "colors", 22: "sh"}
-SPLAT_FIELDS = ("means", "quats", "scales", "cov3d", "opacities", "colors", "sh")
+NONFINITE = {16: "means", 17: "quats_wxyz", 18: "scales", 19: "cov3d", 20: "opacities", 21: "colors", 22: "sh"}
+SPLAT_FIELDS = ("means", "quats_wxyz", "scales", "cov3d", "opacities", "colors", "sh")
 CAMERA_FIELDS = ("view", "proj", "tan_half_fov", "positions", "background")
 
 
@@ -50,7 +50,7 @@ class Grads(Structure):
 
     _fields_ = [
         (name, c_void_p)
-        for name in ("means", "quats", "scales", "cov3d", "opacities", "colors", "sh", "screen_means")
+        for name in ("means", "quats_wxyz", "scales", "cov3d", "opacities", "colors", "sh", "screen_means")
     ]
 
 
@@ -68,7 +68,14 @@ def library(kind: str) -> ctypes.CDLL:
                 "(DGR_CUDA=ON pip install --force-reinstall --no-deps ./submodules/diff-gaussian-rasterization), "
                 "or move the tensors to the CPU"
             )
-        raise RuntimeError(f"libdgr_{kind} is missing beside {__file__}: pip install ./submodules/diff-gaussian-rasterization")
+        raise RuntimeError(
+            f"libdgr_{kind} is missing beside {__file__}: pip install ./submodules/diff-gaussian-rasterization"
+        )
+    return load(path)
+
+
+def load(path: Path) -> ctypes.CDLL:
+    """A backend's library, with its functions declared."""
     lib = ctypes.CDLL(str(path))
     lib.dgr_message.restype = lib.dgr_backend_name.restype = c_char_p
     lib.dgr_message.argtypes = [c_int]

@@ -10,11 +10,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Splats:
-    """N Gaussians. Exactly one of (`quats` and `scales`) | `cov3d`, and exactly one of `colors` | `sh`."""
+    """N Gaussians. Exactly one of (`quats_wxyz` and `scales`) | `cov3d`, and exactly one of `colors` | `sh`."""
 
     means: Tensor  # [N,3] world
     opacities: Tensor  # [N] 0..1
-    quats: Tensor | None = None  # [N,4] w x y z
+    quats_wxyz: Tensor | None = None  # [N,4] w x y z
     scales: Tensor | None = None  # [N,3] linear
     cov3d: Tensor | None = None  # [N,6] xx xy xz yy yz zz
     colors: Tensor | None = None  # [N,3]
@@ -84,18 +84,18 @@ def check_size(width: object, height: object) -> None:
 
 def check_splats(splats: Splats, options: Options, names: dict[str, str] | None = None) -> None:
     """Shapes, dtypes, devices and exclusive choices of the splats. `names` maps our names to those of the caller's API."""
-    said = {field: field for field in ("means", "opacities", "quats", "scales", "cov3d", "colors", "sh")} | (names or {})
+    said = {field: field for field in ("means", "opacities", "quats_wxyz", "scales", "cov3d", "colors", "sh")} | (names or {})
     means = check_tensor(said["means"], splats.means, ("N", 3))
     count = means.shape[0]
     check_tensor(said["opacities"], splats.opacities, (count,), means)
     if (splats.colors is None) == (splats.sh is None):
         raise ValueError(f"give exactly one of {said['colors']} and {said['sh']}")
-    if (splats.scales is None) != (splats.quats is None):
-        raise ValueError(f"{said['scales']} and {said['quats']} come together: one of them is None")
+    if (splats.scales is None) != (splats.quats_wxyz is None):
+        raise ValueError(f"{said['scales']} and {said['quats_wxyz']} come together: one of them is None")
     if (splats.scales is None) == (splats.cov3d is None):
-        raise ValueError(f"give exactly one of ({said['scales']}, {said['quats']}) and {said['cov3d']}")
+        raise ValueError(f"give exactly one of ({said['scales']}, {said['quats_wxyz']}) and {said['cov3d']}")
     shapes: dict[str, tuple[int | str, ...]] = {
-        "quats": (count, 4), "scales": (count, 3), "cov3d": (count, 6), "colors": (count, 3), "sh": (count, "K", 3),
+        "quats_wxyz": (count, 4), "scales": (count, 3), "cov3d": (count, 6), "colors": (count, 3), "sh": (count, "K", 3),
     }  # fmt: skip
     for field, shape in shapes.items():
         if getattr(splats, field) is not None:

@@ -221,13 +221,13 @@ def render(
     """-> rgb [V,3,H,W], depth [V,H,W], transmittance [V,H,W], radii int32 [V,N]; ValueError on NaN or infinity.
 
     `screen_means` [V,N,2] (values ignored) receives the gradient of the projected means in NDC units."""
-    for name in ("means", "quats", "scales", "cov3d", "opacities", "colors", "sh"):
+    for name in ("means", "quats_wxyz", "scales", "cov3d", "opacities", "colors", "sh"):
         check_finite(name, getattr(splats, name))
     cov3d = splats.cov3d
     if cov3d is None:
-        assert splats.quats is not None
+        assert splats.quats_wxyz is not None
         assert splats.scales is not None
-        cov3d = covariances(splats.quats, splats.scales, options.scale_modifier, options.normalize_quats)
+        cov3d = covariances(splats.quats_wxyz, splats.scales, options.scale_modifier, options.normalize_quats)
     images, radii = [], []
     for v in range(cameras.view.shape[0]):
         projected, view_radii = project(splats, cov3d, cameras, v, options, screen_means)

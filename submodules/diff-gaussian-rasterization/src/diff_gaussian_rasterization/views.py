@@ -65,8 +65,8 @@ def render_views(
         tiles16=mode == "tiles16",
         detach_depth=detach_depth,
     )
-    splats = Splats(means=means, opacities=opacities, quats=quats_wxyz, scales=scales, colors=colors, sh=sh)
-    check_splats(splats, options, {"quats": "quats_wxyz"})
+    splats = Splats(means=means, opacities=opacities, quats_wxyz=quats_wxyz, scales=scales, colors=colors, sh=sh)
+    check_splats(splats, options)
     views = check_tensor("w2c", w2c, ("V", 4, 4), means).shape[0]
     if views == 0:
         raise ValueError("w2c holds no view: its first dimension is 0")
