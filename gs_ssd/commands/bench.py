@@ -70,4 +70,8 @@ def _costs(jobs: list[Job], out: Path) -> str:
         if folder is not None:
             parts = breakdown(folder)
             lines.append(f"- {label}: " + ", ".join(f"{name} {seconds:.4f}" for name, seconds in parts.items()))
-    return "\n## Seconds a step, by part (last steps of one asset)\n\n" + "\n".join(lines) + "\n" if lines else ""
+    return (
+        "\n## Seconds a step, by part (last steps of one asset, one thread)\n\n" + "\n".join(lines) + "\n"
+        if lines
+        else ""
+    )

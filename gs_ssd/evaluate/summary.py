@@ -44,6 +44,7 @@ COLUMNS: Final[dict[str, Column]] = {
     "detail": Column("detail / truth", _over("detail", "detail_truth"), "high"),
     "fronts": Column("views like a front - truth", lambda r: _get("fronts")(r) - _get("fronts_truth")(r), "low"),
     "seconds": Column("seconds an asset", _get("seconds"), "low"),
+    "cpu": Column("processor seconds an asset", _get("cpu_seconds"), "low"),
     "unet": Column("UNet images an asset", _get("unet_images"), "low"),
     "memory": Column("peak memory, MB", _get("peak_mb"), "low"),
 }
