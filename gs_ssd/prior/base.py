@@ -58,3 +58,27 @@ class DiffusionPrior(Protocol):
     ) -> Float[Tensor, "b c h w"]:
         """eps(x_t, t, y), without gradient, in the dtype of `x_t`. `depth`: 0 far .. 1 near, only if `uses_depth`."""
         ...
+
+
+@runtime_checkable
+class TrainableCopy(Protocol):
+    """A copy of a prior's noise prediction that can learn while the prior itself stays as it is (VSD's critic)."""
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """What is trained, in a fixed order."""
+        ...
+
+    def predict(
+        self, x_t: Float[Tensor, "b c h w"], t: Int[Tensor, " b"], embeddings: Float[Tensor, "b l d"]
+    ) -> Float[Tensor, "b c h w"]:
+        """As `predict_noise`, with gradient towards the parameters."""
+        ...
+
+
+@runtime_checkable
+class TrainablePrior(DiffusionPrior, Protocol):
+    """A prior that offers such a copy."""
+
+    def trainable_copy(self, rank: int) -> TrainableCopy:
+        """A copy that starts out equal to the prior; `rank` bounds its size where it is a LoRA."""
+        ...

@@ -30,12 +30,10 @@ from transformers.utils import logging as transformers_logging
 
 from gs_ssd.errors import UserError
 from gs_ssd.maths.diffusion import eps_from_v
-from gs_ssd.prior import BUNDLED, PriorConfig
+from gs_ssd.prior import PriorConfig, choose_dtype
 from gs_ssd.prior.sources import locate, weight_variant
 
 log = logging.getLogger(__name__)
-
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 class StableDiffusionPrior:
@@ -45,18 +43,10 @@ class StableDiffusionPrior:
         UserError: see `load`.
     """
 
-    def __init__(self, config: PriorConfig, device: torch.device | str) -> None:
-        self.config = config
-        self.device = torch.device(device)
-        self.dtype = _dtype(config.dtype, self.device)
-        half = self.dtype != torch.float32
-        path = (
-            BUNDLED
-            if config.model == "bundled"
-            else locate(config.model, revision=config.revision, offline=config.offline, half=half)
-        )
+    def __init__(self, config: PriorConfig, path: Path, device: torch.device, dtype: torch.dtype) -> None:
+        self.config, self.device, self.dtype = config, device, dtype
         with _quiet():
-            pipe = _load_single_file(path, config) if path.is_file() else _load_folder(path, half)
+            pipe = _load_single_file(path, config) if path.is_file() else _load_folder(path, dtype != torch.float32)
             _load_additions(pipe, config)
         self.metadata = _read_metadata(path)
         self.prediction = config.prediction or pipe.scheduler.config.prediction_type
@@ -89,7 +79,7 @@ class StableDiffusionPrior:
         if self.config.tiny_vae:
             with _door(f"prior.tiny_vae={self.config.tiny_vae}"):
                 vae = AutoencoderTiny.from_pretrained(self.config.tiny_vae, local_files_only=self.config.offline)
-        dtype = self.dtype if self.config.vae_dtype is None else _dtype(self.config.vae_dtype, self.device)
+        dtype = self.dtype if self.config.vae_dtype is None else choose_dtype(self.config.vae_dtype, self.device)
         vae = _freeze(self._place(vae), self.device, dtype)
         if self.config.sliced_vae:
             vae.enable_slicing()
@@ -178,16 +168,56 @@ class StableDiffusionPrior:
                 x, t, text, hint.to(self.dtype), conditioning_scale=self.config.control_scale, return_dict=False
             )
             residuals = {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
-        output = self.unet(x, t, encoder_hidden_states=text, return_dict=False, **residuals)[0].to(x_t.dtype)
+        return self.as_noise(x_t, t, self.unet(x, t, encoder_hidden_states=text, return_dict=False, **residuals)[0])
+
+    def as_noise(self, x_t: Tensor, t: Tensor, output: Tensor) -> Tensor:
+        """The UNet's output as epsilon, in the dtype of `x_t`: the one place where v is converted."""
+        output = output.to(x_t.dtype)
         return eps_from_v(x_t, output, self.alphas_cumprod[t]) if self.prediction == "v_prediction" else output
 
+    def trainable_copy(self, rank: int) -> "LoraCopy":
+        """A LoRA on the attention of this very UNet, switched on only inside the copy's own predictions."""
+        return LoraCopy(self, rank)
 
-def _dtype(name: str | None, device: torch.device) -> torch.dtype:
-    if name is None:
-        return torch.float16 if device.type == "cuda" else torch.float32
-    if name not in DTYPES:
-        raise UserError(f"prior.dtype={name!r} is unknown; choose one of {', '.join(DTYPES)}")
-    return DTYPES[name]
+
+class LoraCopy:
+    """A LoRA of the UNet that learns while the weights under it stay frozen (`base.TrainableCopy`)."""
+
+    NAME = "critic"
+
+    def __init__(self, prior: StableDiffusionPrior, rank: int) -> None:
+        try:
+            from peft import LoraConfig
+        except ImportError as error:
+            raise UserError("guidance.estimator=vsd trains a LoRA and needs peft: pip install peft") from error
+        self.prior, self.unet = prior, prior.unet
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # peft draws from the global generator; the other half of each pair starts at zero
+            targets = ["to_q", "to_k", "to_v", "to_out.0"]
+            self.unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=targets), adapter_name=self.NAME)
+        self.trained = [parameter for name, parameter in self.unet.named_parameters() if f".{self.NAME}." in name]
+        for parameter in self.trained:
+            parameter.data = parameter.data.float()
+        self._switch_off()
+
+    def _switch_off(self) -> None:
+        self.unet.disable_adapters()
+        for parameter in self.trained:
+            parameter.requires_grad_(True)  # peft freezes what it disables, and a backward pass is still to come
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """Both halves of every low-rank pair, float32."""
+        return self.trained
+
+    def predict(self, x_t: Tensor, t: Tensor, embeddings: Tensor) -> Tensor:
+        """The noise prediction with the LoRA on."""
+        dtype = self.prior.dtype
+        self.unet.enable_adapters()
+        try:
+            output = self.unet(x_t.to(dtype), t, encoder_hidden_states=embeddings.to(dtype), return_dict=False)[0]
+        finally:
+            self._switch_off()
+        return self.prior.as_noise(x_t, t, output)
 
 
 def _freeze(module: Any, device: torch.device, dtype: torch.dtype) -> Any:

@@ -25,11 +25,13 @@ __device__ __forceinline__ float2 add_view(const dgr_problem& p, int v, int64_t 
     const float compensated = compensation(f, p.flags), opacity = p.opacities[n];
     const float by_opacity = row[0] / (opacity * compensated);
     FootprintGradient g;
-    g.pixel_x = f.conic_xx * row[1] + f.conic_xy * row[2];
-    g.pixel_y = f.conic_xy * row[1] + f.conic_yy * row[2];
-    g.conic_xx = -0.5f * row[3];
-    g.conic_xy = -row[4];
-    g.conic_yy = -0.5f * row[5];
+    // The rows hold w = -log2(e) Q d instead of Q d.
+    constexpr float kOne = -1.0f / kLog2e, kTwo = kOne * kOne;
+    g.pixel_x = kOne * row[1];
+    g.pixel_y = kOne * row[2];
+    g.xx = 0.5f * kTwo * row[3];
+    g.xy = kTwo * row[4];
+    g.yy = 0.5f * kTwo * row[5];
     g.depth = p.flags & DGR_DETACH_DEPTH ? 0.0f : row[9];
     g.compensation = by_opacity * opacity;
     sums.opacity += by_opacity * compensated;

@@ -157,9 +157,11 @@ __device__ __forceinline__ float compensation(const Footprint& f, uint32_t flags
     return flags & DGR_ANTIALIASING ? sqrtf(fmaxf(sharpness(f), kMinCompensation)) : 1.0f;
 }
 
-/// Gradients by the pixel position, the conic (xy counts both entries), t.z and the opacity compensation.
+/// Gradients by the pixel position, cov2D (xy counts both entries), t.z and the opacity compensation.
+/// A pixel at offset d whose alpha has gradient g / alpha adds g Q d to the first and g (Q d)(Q d)^T / 2 to the second,
+/// Q being the inverse of cov2D: the power is -d^T Q d / 2, and dQ = -Q dcov Q.
 struct FootprintGradient {
-    float pixel_x, pixel_y, conic_xx, conic_xy, conic_yy, depth, compensation;
+    float pixel_x, pixel_y, xx, xy, yy, depth, compensation;
 };
 
 /// Adds to the gradients by the mean and by Sigma (off-diagonal entries: of one of the two).
@@ -169,13 +171,7 @@ __device__ __forceinline__ void footprint_backward(const Camera& c, const Footpr
     const float ndc_x = g.pixel_x * 0.5f * c.width * f.inverse_w, ndc_y = g.pixel_y * 0.5f * c.height * f.inverse_w;
     mean = mean + ndc_x * (c.clip_x - f.ndc_x * c.clip_w) + ndc_y * (c.clip_y - f.ndc_y * c.clip_w);
 
-    // Conic Q = cov^-1: G_cov = -Q G_Q Q, with G_Q = [[xx, xy / 2], [xy / 2, yy]].
-    const float half = 0.5f * g.conic_xy;
-    const float left_xx = f.conic_xx * g.conic_xx + f.conic_xy * half, left_xy = f.conic_xx * half + f.conic_xy * g.conic_yy;
-    const float left_yx = f.conic_xy * g.conic_xx + f.conic_yy * half, left_yy = f.conic_xy * half + f.conic_yy * g.conic_yy;
-    float xx = -(left_xx * f.conic_xx + left_xy * f.conic_xy);
-    float yy = -(left_yx * f.conic_xy + left_yy * f.conic_yy);
-    float xy = -2.0f * (left_xx * f.conic_xy + left_xy * f.conic_yy);
+    float xx = g.xx, xy = g.xy, yy = g.yy;
     if (flags & DGR_ANTIALIASING) {
         const float r = sharpness(f);
         if (r > kMinCompensation) {  // compensation = sqrt(r), r = det(sharp) / det
