@@ -36,6 +36,8 @@ def _over(name: str, truth: str) -> Callable[[Record], float]:
 COLUMNS: Final[dict[str, Column]] = {
     "kind": Column("kind named right / ceiling", _over("kind_share", "kind_ceiling"), "high"),
     "color": Column("colour named right / ceiling", _over("color_share", "color_ceiling"), "high"),
+    "clip": Column("CLIP score, mean of the views", _get("clip_mean"), "high"),
+    "clip_worst": Column("CLIP score, worst view", _get("clip_worst"), "high"),
     "haze": Column("haze / truth", _over("haze", "haze_truth"), "low"),
     "edge": Column("edge width / truth", _over("edge_px", "edge_px_truth"), "low"),
     "outside": Column("alpha outside the main component", _get("outside"), "low"),
