@@ -327,6 +327,7 @@ def _from_text(config: ExperimentConfig, generator: torch.Generator) -> Gaussian
         generator=generator,
         device=choose_device(config.device),
         offline=config.prior.offline,
+        grid_size=start.text_grid,
     )
     corners = initialize_files.to_world(shape.vertices, "blender")
     mesh = initialize_files.Mesh(corners, shape.faces, shape.rgb[shape.faces])
