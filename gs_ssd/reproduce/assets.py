@@ -19,6 +19,7 @@ from jaxtyping import UInt8
 from gs_ssd.errors import UserError
 from gs_ssd.evaluate import judge, sheet, summary
 from gs_ssd.evaluate.benchmark import Cost, Job, read_ledger, run_process
+from gs_ssd.evaluate.clip_score import ClipScore
 from gs_ssd.evaluate.intervals import frechet_distance
 from gs_ssd.evaluate.measure import (
     COARSE,
@@ -53,6 +54,7 @@ class Workshop:
     turntable: Turntable
     judge: Judge | None = None
     size: int = 512
+    clip: ClipScore | None = None
 
     def train(self, job: Job, folder: Path) -> Cost:
         """`gs-ssd train` in a process; continues a run that was interrupted."""
@@ -78,6 +80,9 @@ class Workshop:
             opinion = self.judge(small)
             kept["features"] = opinion.features.detach().cpu().numpy()
             numbers |= recognised(opinion, job.entry) | {"named": opinion.kinds}
+        if self.clip is not None:
+            scores = self.clip(pictures.rgb, job.entry.prompt)
+            numbers |= {"clip": self.clip.name, "clip_mean": float(scores.mean()), "clip_worst": float(scores.min())}
         with atomic_path(folder / "views.npz") as temporary:
             np.savez_compressed(temporary, **kept)
         sheet.contact_sheet([[sheet.Strip("", spread(to_bytes(coarse.rgb), SHOWN))]], folder / "strip.png")

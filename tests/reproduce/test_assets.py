@@ -48,7 +48,7 @@ def train(job, folder) -> Cost:
     ply.write_ply(folder / "point_cloud.ply", splats.from_gaussians(ball(job.seed)).to_frame("inria"))
     lines = [json.dumps({"seconds_per_step": s, "num_splats": 3001, "unet_images": 8}) for s in (0.1, 0.2, 0.3)]
     (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
-    return Cost(3.0, 200.0)
+    return Cost(3.0, 2.5, 200.0)
 
 
 def test_an_asset_is_measured_against_the_true_object(tmp_path):
