@@ -47,6 +47,8 @@ class OutputConfig:
     log_every: int = 1
     """Steps between lines of metrics.jsonl."""
     tensorboard: bool = False
+    wandb: str | None = None
+    """A Weights & Biases project to log to; needs the wandb package."""
     turntable_frames: int = 120
     """A ring; 0: no video."""
     turntable_size: int = 512
@@ -318,7 +320,7 @@ def _finished(merged: omegaconf.DictConfig) -> ExperimentConfig:
     config: ExperimentConfig = _build(ExperimentConfig, values, "")
     if config.num_steps < 1:
         raise UserError(f"num_steps is {config.num_steps}; at least one step is needed")
-    for name in ("preview_every", "checkpoint_every", "turntable_frames"):
+    for name in ("preview_every", "checkpoint_every", "turntable_frames", "test_views", "process_frames"):
         if getattr(config.output, name) < 0:
             raise UserError(f"output.{name} is {getattr(config.output, name)}; write 0 for never")
     if config.output.log_every < 1 or config.output.keep_checkpoints < 1:

@@ -1,8 +1,9 @@
-"""Floor 5: what a run shows while it runs: metrics.jsonl, the progress bar, contact sheets, TensorBoard."""
+"""Floor 5: what a run shows while it runs: metrics.jsonl, the progress bar, contact sheets."""
 
 import json
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,7 +17,8 @@ from tqdm import tqdm
 
 from gs_ssd.errors import UserError
 from gs_ssd.files import atomic_path
-from gs_ssd.render.renderer import render
+from gs_ssd.logs import Board
+from gs_ssd.render.renderer import disparity, render
 from gs_ssd.scene import camera
 from gs_ssd.scene.gaussians import Gaussians
 
@@ -27,7 +29,7 @@ class Recorder:
     Resuming drops the lines of steps that will be run again, so that each step stands there once.
     """
 
-    def __init__(self, folder: Path, first_step: int, num_steps: int, *, tensorboard: bool = False) -> None:
+    def __init__(self, folder: Path, first_step: int, num_steps: int, boards: Sequence[Board] = ()) -> None:
         self.path = folder / "metrics.jsonl"
         self._keep_until(first_step)
         try:
@@ -43,7 +45,7 @@ class Recorder:
             ncols=110 if quiet else None,
             bar_format="{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]",
         )
-        self.board = _tensorboard(folder) if tensorboard else None
+        self.boards = boards
 
     def _keep_until(self, first_step: int) -> None:
         if not self.path.exists():
@@ -61,10 +63,17 @@ class Recorder:
             self.file.flush()
         except OSError as error:
             raise UserError(f"cannot write {self.path}: {error.strerror}; free some room, then --resume") from error
-        if self.board is not None:
-            for key, value in row.items():
-                if isinstance(value, int | float) and key != "step":
-                    self.board.add_scalar(key, value, row["step"])
+        if self.boards:
+            numbers = {key: value for key, value in row.items() if isinstance(value, int | float) and key != "step"}
+            if isinstance(row.get("t"), list):
+                numbers["t"] = sum(row["t"]) / len(row["t"])
+            for board in self.boards:
+                board.numbers(numbers, row["step"])
+
+    def show(self, name: str, picture: UInt8[np.ndarray, "h w 3"], step: int) -> None:
+        """Send a picture to the boards."""
+        for board in self.boards:
+            board.picture(name, picture, step)
 
     def advance(self, num_splats: int, grad_norm: float, seconds: float) -> None:
         """Move the bar by one step."""
@@ -83,8 +92,8 @@ class Recorder:
     ) -> None:
         self.bar.close()
         self.file.close()
-        if self.board is not None:
-            self.board.close()
+        for board in self.boards:
+            board.close()
 
 
 def _step_of(line: str) -> int | None:
@@ -102,20 +111,18 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _tensorboard(folder: Path) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise UserError("output.tensorboard needs the tensorboard package: pip install tensorboard") from error
-    return SummaryWriter(str(folder / "tensorboard"))
-
-
 @torch.no_grad()
-def pictures(gaussians: Gaussians, cameras: camera.Cameras, *, background: float = 1.0) -> UInt8[np.ndarray, "v h w 3"]:
-    """Renderings as 8-bit sRGB arrays on a plain grey `background`."""
+def pictures(
+    gaussians: Gaussians, cameras: camera.Cameras, *, background: float = 1.0, depth: bool = False
+) -> UInt8[np.ndarray, "v h w 3"]:
+    """Renderings as 8-bit sRGB arrays on a plain grey `background`; with `depth` the disparity stands beside each."""
     cameras = cameras.to(gaussians.device)
     colors = torch.full((len(cameras), 3), background, device=gaussians.device)
-    return to_uint8(render(gaussians.detach(), cameras, colors).rgb)
+    output = render(gaussians.detach(), cameras, colors)
+    if not depth:
+        return to_uint8(output.rgb)
+    near = disparity(output.depth, output.alpha, cameras.tan_half_fov).expand_as(output.rgb)
+    return to_uint8(torch.cat([output.rgb, near], dim=-1))
 
 
 def to_uint8(rgb: Float[Tensor, "v 3 h w"]) -> UInt8[np.ndarray, "v h w 3"]:
@@ -123,8 +130,9 @@ def to_uint8(rgb: Float[Tensor, "v 3 h w"]) -> UInt8[np.ndarray, "v h w 3"]:
     return (rgb.detach().float().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
-def write_sheet(path: Path, rows: list[UInt8[np.ndarray, "v h w 3"]]) -> None:
-    """A contact sheet: one row of pictures a list entry, all of one size."""
+def write_sheet(path: Path, rows: list[UInt8[np.ndarray, "v h w 3"]]) -> UInt8[np.ndarray, "height width 3"]:
+    """A contact sheet: one row of pictures a list entry, all of one size. Returns it."""
     sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in rows], axis=0)
     with atomic_path(path) as temporary:
         Image.fromarray(sheet).save(temporary)
+    return sheet

@@ -1,6 +1,7 @@
 """Floor 6: the loop. `Trainer.step` is the method on one screen; the rest saves, shows and ends well."""
 
 import logging
+import math
 import signal
 import threading
 import time
@@ -14,19 +15,21 @@ import torch
 
 from gs_ssd import checkpoint as checkpoints
 from gs_ssd import config as configs
-from gs_ssd import results
+from gs_ssd import logs, results
 from gs_ssd.checkpoint import Checkpoint
 from gs_ssd.config import ExperimentConfig
 from gs_ssd.densify import choice, surgery
 from gs_ssd.errors import UserError
+from gs_ssd.film import Film
 from gs_ssd.guidance.distill import Distillation, DistillationResult
+from gs_ssd.guidance.estimators import Estimator
 from gs_ssd.maths import anneal
 from gs_ssd.prior import DiffusionPrior
 from gs_ssd.prior import load as load_prior
 from gs_ssd.record import Recorder, pictures, write_sheet
 from gs_ssd.render import augment, regularizers
-from gs_ssd.render.renderer import disparity, render
-from gs_ssd.scene import camera, initialize, initialize_files, optimizers, viewpoints
+from gs_ssd.render.renderer import disparity, render, shrink
+from gs_ssd.scene import initialize, initialize_files, optimizers, viewpoints
 from gs_ssd.scene.gaussians import PARAMETERS, Gaussians
 
 log = logging.getLogger(__name__)
@@ -74,6 +77,7 @@ class Trainer:
         folder: where results go; it must not hold another run, unless this one resumes it.
         resume: continue from the folder's newest checkpoint.
         prior: one that is loaded already (library use); by default the config's.
+        estimator: a function of your own in place of `guidance.estimator` (see docs/library.md).
         anyway: try a prompt that the prior does not know.
 
     Raises:
@@ -83,25 +87,34 @@ class Trainer:
     def __init__(
         self,
         config: ExperimentConfig,
-        folder: Path,
+        folder: Path | str,
         *,
         resume: bool = False,
         prior: DiffusionPrior | None = None,
+        estimator: Estimator | None = None,
         anyway: bool = False,
     ) -> None:
-        self.folder = folder
+        self.folder = Path(folder)
         self.device = choose_device(config.device)
         self.prior = load_prior(config.prior, self.device) if prior is None else prior
         self.config = config
         self.viewpoints = viewpoints.resolve(config.viewpoints, self.prior.metadata, self.prior.image_size)
         self.distillation = Distillation(
-            config.guidance, self.prior, config.prompt, num_steps=config.num_steps, anyway=anyway
+            config.guidance,
+            self.prior,
+            config.prompt,
+            num_steps=config.num_steps,
+            anyway=anyway,
+            estimator=estimator,
         )
+        if prior is None:
+            self.prior.release_text_encoder()  # every prompt is embedded by now
         self.policy = choice.create(config.densify)
         self.next_step = 0
+        self.glimpse: logs.Glimpse | None = None
         self.bad_steps = self.bad_steps_in_a_row = 0
         if resume:
-            self._restore(checkpoints.load(checkpoints.latest(folder / "checkpoints")))
+            self._restore(checkpoints.load(checkpoints.latest(self.folder / "checkpoints")))
         else:
             gaussians = initial_gaussians(config, generator_at(config.seed, SETUP_STREAM)).to(self.device)
             gaussians.requires_grad_()
@@ -126,14 +139,12 @@ class Trainer:
         scales = augment.noisy_scales(patient.gaussians.scales, config.augment, generator)
         output = render(patient.gaussians, cameras, background, scales=scales)
 
-        guided = self.distillation.step(
-            output.rgb,
-            azimuth,
-            polar,
-            step,
-            generator,
-            depth=disparity(output.depth, output.alpha, cameras.tan_half_fov),
-        )
+        near = disparity(output.depth, output.alpha, cameras.tan_half_fov)
+        rgb, depth = (shrink(picture, self.prior.image_size) for picture in (output.rgb, near))
+        guided = self.distillation.step(rgb, azimuth, polar, step, generator, depth=depth)
+        if self._preview_is_due(step + 1):
+            seen = (picture.detach() for picture in (output.rgb, near, output.alpha))
+            self.glimpse = logs.Glimpse(*seen, guided.preview(), guided.gradient)
         terms = regularizers.backward(
             guided.loss, output, patient.gaussians, cameras.tan_half_fov, config.regularize, progress
         )
@@ -187,7 +198,11 @@ class Trainer:
         config, last = self.config, min(until or self.config.num_steps, self.config.num_steps)
         configs.save(config, self.folder / "config.yaml")
         output = config.output
-        recorder = Recorder(self.folder, self.next_step, config.num_steps, tensorboard=output.tensorboard)
+        boards = logs.open_boards(
+            self.folder, self.next_step, configs.to_mapping(config), tensorboard=output.tensorboard, wandb=output.wandb
+        )
+        film = Film(self.folder, self.stage, output.process_frames, output.turntable_size, config.num_steps)
+        recorder = Recorder(self.folder, self.next_step, config.num_steps, boards)
         with recorder, _signals() as received:
             while self.next_step < last:
                 started = time.perf_counter()
@@ -200,8 +215,9 @@ class Trainer:
                 if received:
                     self.save()
                     raise Interrupted(received[0], self.next_step)
-                if output.preview_every and self.next_step % output.preview_every == 0:
-                    self.preview()
+                film.shoot(self.next_step, self.gaussians)
+                if self._preview_is_due(self.next_step):
+                    self.preview(recorder)
                 if output.checkpoint_every and self.next_step % output.checkpoint_every == 0:
                     self.save()
         if self.next_step < config.num_steps:
@@ -210,7 +226,7 @@ class Trainer:
         if self.bad_steps:
             log.warning("%d of %d steps had a gradient that was not finite and were skipped", self.bad_steps, last)
         self.save()
-        return self.write_results()
+        return [*self.write_results(), *film.develop()]
 
     def save(self) -> Path:
         """Write a checkpoint of the steps completed so far."""
@@ -238,27 +254,49 @@ class Trainer:
         for key, (old, new) in configs.differences(before, self.config).items():
             log.warning("resuming with %s=%s (it was %s): not the numbers of one uninterrupted run", key, new, old)
 
-    def preview(self) -> Path:
-        """A contact sheet of eight views as the splat is now."""
+    def _preview_is_due(self, completed: int) -> bool:
+        every = self.config.output.preview_every
+        return every > 0 and completed % every == 0
+
+    @property
+    def stage(self) -> results.Stage:
+        """Where the showing cameras stand: the config's, else the middle of the first step's ranges."""
         polar, radius, fov = viewpoints.centre(self.viewpoints)
-        views = pictures(self.gaussians, camera.ring(8, polar, radius, fov, 128))
-        path = self.folder / "previews" / f"step_{self.next_step:06d}.png"
-        write_sheet(path, [views[:4], views[4:]])
+        output = self.config.output
+        return results.Stage(
+            tuple(math.radians(angle) for angle in output.polar_deg) if output.polar_deg else (polar,),
+            radius if output.radius is None else output.radius,
+            fov if output.fov_y_deg is None else math.radians(output.fov_y_deg),
+        )
+
+    def preview(self, recorder: Recorder | None = None) -> Path:
+        """A contact sheet of eight views as the splat is now, and what the last step saw, if it was kept."""
+        folder = self.folder / "previews"
+        views = pictures(self.gaussians, self.stage.ring(8, 128))
+        path = folder / f"step_{self.next_step:06d}.png"
+        sheets = {path: ("views", [views[:4], views[4:]])}
+        if self.glimpse is not None:
+            seen = logs.collage(self.glimpse)
+            sheets[folder / f"guidance_{self.next_step:06d}.png"] = ("guidance", [seen[None]])
+            self.glimpse = None
+        for file, (name, rows) in sheets.items():
+            sheet = write_sheet(file, rows)
+            if recorder is not None:
+                recorder.show(name, sheet, self.next_step)
         return path
 
     def write_results(self) -> list[Path]:
-        """The splat, the page, the video and the contact sheet."""
-        polar, radius, fov = viewpoints.centre(self.viewpoints)
+        """The splat, the page, the video, the contact sheet and the test views."""
         output = self.config.output
         return results.write_all(
             self.folder,
             self.gaussians.detach(),
+            self.stage,
             title=self.config.prompt,
-            polar_rad=polar,
-            radius=radius,
-            fov_y_rad=fov,
             frames=output.turntable_frames,
             size=output.turntable_size,
+            depth=output.depth,
+            test_views=output.test_views,
         )
 
 
@@ -297,6 +335,7 @@ def _from_text(config: ExperimentConfig, generator: torch.Generator) -> Gaussian
         generator=generator,
         device=choose_device(config.device),
         offline=config.prior.offline,
+        grid_size=start.text_grid,
     )
     corners = initialize_files.to_world(shape.vertices, "blender")
     mesh = initialize_files.Mesh(corners, shape.faces, shape.rgb[shape.faces])

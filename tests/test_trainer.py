@@ -64,7 +64,8 @@ def test_a_red_disc_becomes_red_and_a_run_leaves_what_it_promises(tmp_path):
     names = {path.name for path in written}
     assert names == {"point_cloud.ply", "turntable.mp4", "turntable.webp", "index.html", "views.png"}
     assert all(path.stat().st_size > 500 for path in written)
-    assert len(list((tmp_path / "previews").glob("*.png"))) == 2
+    previews = {path.name for path in (tmp_path / "previews").glob("*.png")}
+    assert previews == {f"{kind}_{step:06d}.png" for kind in ("step", "guidance") for step in (20, 40)}
     metrics = rows(tmp_path)
     assert [row["step"] for row in metrics] == list(range(40))
     assert {"num_splats", "grad_norm", "t", "alpha_mean", "seconds_per_step"} <= set(metrics[0])

@@ -98,7 +98,8 @@ def choose_folder(out: Path | None, prompt: str, *, overwrite: bool) -> Path:
         if holds_run(out):
             if not overwrite:
                 raise UserError(f"{out} holds a run already; continue it with --resume, or replace it with --overwrite")
-            for pattern in ("checkpoints/step_*.pt", "previews/step_*.png", "metrics.jsonl"):
+            traces = ("checkpoints/step_*.pt", "previews/*.png", "process/*.png", "metrics.jsonl", "wandb_id.txt")
+            for pattern in (*traces, "tensorboard/events.*"):
                 for old in out.glob(pattern):
                     old.unlink()
         return out

@@ -5,6 +5,7 @@ import dataclasses
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional
 
 from gs_ssd.maths import harmonics
 from gs_ssd.native import native
@@ -73,6 +74,18 @@ def render(
         backend=backend,
     )
     return RenderOutput(views.rgb, views.alpha, views.depth, views.radii, screen_means)
+
+
+def shrink(images: Float[Tensor, "v c height width"], size: int) -> Float[Tensor, "v c h w"]:
+    """Average square blocks down to `size` pixels a side; any other ratio is left to the prior's own resizing.
+
+    Rendering finer than the prior sees spares the splats the rasterizer's low-pass of 0.3 pixels squared, which at the
+    prior's size would hide how small they are.
+    """
+    factor = images.shape[-1] // size
+    if factor < 2 or images.shape[-2:] != (factor * size, factor * size):
+        return images
+    return functional.avg_pool2d(images, factor)
 
 
 def disparity(

@@ -7,7 +7,7 @@ import torch
 
 from gs_ssd.render import augment
 from gs_ssd.render.augment import AugmentConfig
-from gs_ssd.render.renderer import disparity, render
+from gs_ssd.render.renderer import disparity, render, shrink
 from gs_ssd.scene import camera
 from gs_ssd.scene.gaussians import Gaussians
 
@@ -94,3 +94,10 @@ def test_disparity_is_one_where_it_is_near_and_zero_where_nothing_is():
     assert values[1].item() == pytest.approx((1 / 3 - 1 / 4) / (1 / 2 - 1 / 4), rel=1e-4)
     empty = disparity(torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2), torch.tensor([[0.5, 0.5]]))
     assert (empty == 0).all()
+
+
+def test_shrinking_averages_blocks_and_leaves_other_ratios_alone():
+    image = torch.arange(16.0).view(1, 1, 4, 4)
+    assert shrink(image, 2).flatten().tolist() == [2.5, 4.5, 10.5, 12.5]
+    assert shrink(image, 4) is image
+    assert shrink(image, 3) is image
