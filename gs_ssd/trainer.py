@@ -22,6 +22,7 @@ from gs_ssd.densify import choice, surgery
 from gs_ssd.errors import UserError
 from gs_ssd.film import Film
 from gs_ssd.guidance.distill import Distillation, DistillationResult
+from gs_ssd.guidance.estimators import Estimator
 from gs_ssd.maths import anneal
 from gs_ssd.prior import DiffusionPrior
 from gs_ssd.prior import load as load_prior
@@ -76,6 +77,7 @@ class Trainer:
         folder: where results go; it must not hold another run, unless this one resumes it.
         resume: continue from the folder's newest checkpoint.
         prior: one that is loaded already (library use); by default the config's.
+        estimator: a function of your own in place of `guidance.estimator` (see docs/library.md).
         anyway: try a prompt that the prior does not know.
 
     Raises:
@@ -85,19 +87,25 @@ class Trainer:
     def __init__(
         self,
         config: ExperimentConfig,
-        folder: Path,
+        folder: Path | str,
         *,
         resume: bool = False,
         prior: DiffusionPrior | None = None,
+        estimator: Estimator | None = None,
         anyway: bool = False,
     ) -> None:
-        self.folder = folder
+        self.folder = Path(folder)
         self.device = choose_device(config.device)
         self.prior = load_prior(config.prior, self.device) if prior is None else prior
         self.config = config
         self.viewpoints = viewpoints.resolve(config.viewpoints, self.prior.metadata, self.prior.image_size)
         self.distillation = Distillation(
-            config.guidance, self.prior, config.prompt, num_steps=config.num_steps, anyway=anyway
+            config.guidance,
+            self.prior,
+            config.prompt,
+            num_steps=config.num_steps,
+            anyway=anyway,
+            estimator=estimator,
         )
         if prior is None:
             self.prior.release_text_encoder()  # every prompt is embedded by now
@@ -106,7 +114,7 @@ class Trainer:
         self.glimpse: logs.Glimpse | None = None
         self.bad_steps = self.bad_steps_in_a_row = 0
         if resume:
-            self._restore(checkpoints.load(checkpoints.latest(folder / "checkpoints")))
+            self._restore(checkpoints.load(checkpoints.latest(self.folder / "checkpoints")))
         else:
             gaussians = initial_gaussians(config, generator_at(config.seed, SETUP_STREAM)).to(self.device)
             gaussians.requires_grad_()
@@ -327,6 +335,7 @@ def _from_text(config: ExperimentConfig, generator: torch.Generator) -> Gaussian
         generator=generator,
         device=choose_device(config.device),
         offline=config.prior.offline,
+        grid_size=start.text_grid,
     )
     corners = initialize_files.to_world(shape.vertices, "blender")
     mesh = initialize_files.Mesh(corners, shape.faces, shape.rgb[shape.faces])

@@ -1,5 +1,6 @@
 """Shared by all tests: fixed seeds, and no silent skipping of browser tests where a browser is promised."""
 
+import importlib.util
 import itertools
 import os
 from collections.abc import Generator
@@ -31,30 +32,15 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, None, None]:
 
 @pytest.fixture(scope="session")
 def tiny_stable_diffusion(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A StableDiffusionPipeline folder of the right classes with small random weights: 16 pixels, 8x8 latents."""
-    import diffusers
-    from transformers import CLIPTextModel
-
-    torch.manual_seed(0)
-    tokenizer = _letters()
-    unet = diffusers.UNet2DConditionModel(
-        sample_size=8, block_out_channels=(8, 16), layers_per_block=1, cross_attention_dim=16, attention_head_dim=4,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        norm_num_groups=4,
-    )  # fmt: skip
-    vae = diffusers.AutoencoderKL(
-        block_out_channels=(8, 8), down_block_types=("DownEncoderBlock2D",) * 2, norm_num_groups=4, sample_size=16,
-        up_block_types=("UpDecoderBlock2D",) * 2, latent_channels=4,
-    )  # fmt: skip
-    scheduler = diffusers.DDIMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1, clip_sample=False
-    )
-    pipe = diffusers.StableDiffusionPipeline(
-        vae=vae, text_encoder=CLIPTextModel(_text_config(tokenizer)), tokenizer=tokenizer, unet=unet,
-        scheduler=scheduler, safety_checker=None, feature_extractor=None, requires_safety_checker=False,
-    )  # fmt: skip
+    """A StableDiffusionPipeline folder of the right classes with small random weights: 32 pixels, 16x16 latents."""
+    builder = Path(__file__).parent / "prior" / "tiny_diffusion.py"  # by path: tests are no package
+    spec = importlib.util.spec_from_file_location("tiny_diffusion", builder)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
     folder = tmp_path_factory.mktemp("models") / "stable_diffusion"
-    pipe.save_pretrained(folder)
+    module.pipeline(folder.parent / "scratch").save_pretrained(folder)
     return folder
 
 

@@ -69,12 +69,14 @@ def load(config: PriorConfig, device: torch.device | str) -> DiffusionPrior:
     path = _locate(config, half=dtype != torch.float32)  # before the import of diffusers, which takes seconds
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # read when it is imported: it warns of what is not used
     try:
+        from gs_ssd.prior.pipelines import open_pipeline, read_metadata
         from gs_ssd.prior.stable_diffusion import StableDiffusionPrior
     except ImportError as error:
         raise UserError(
             f"prior.model={config.model} needs diffusers and transformers ({error}): pip install diffusers transformers"
         ) from error
-    return StableDiffusionPrior(config, path, device, dtype)
+    pipe = open_pipeline(path, config, half=dtype != torch.float32)
+    return StableDiffusionPrior(pipe, config, device, dtype, read_metadata(path))
 
 
 def choose_dtype(name: str | None, device: torch.device) -> torch.dtype:

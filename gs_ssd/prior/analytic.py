@@ -93,7 +93,7 @@ class AnalyticPrior:
         generator: torch.Generator | None = None,  # noqa: ARG002 -- the encoder is a plain linear map
     ) -> Float[Tensor, "b 3 h w"]:
         """Average pooling of 2 rgb - 1."""
-        return adaptive_avg_pool2d(2 * rgb.to(self.dtype) - 1, self.means.shape[-2:])
+        return adaptive_avg_pool2d(2 * rgb.to(self.dtype) - 1, (self.means.shape[-2], self.means.shape[-1]))
 
     @torch.no_grad()
     def decode(self, latents: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 H W"]:

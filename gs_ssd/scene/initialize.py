@@ -40,6 +40,8 @@ class InitializeConfig:
     """Hub id or folder of a diffusers ShapEPipeline."""
     text_steps: int = 64
     text_guidance: float = 15.0
+    text_grid: int = 128
+    """Cells a side of Shap-E's marching cubes."""
     num_points: int = 100_000
     """Of a built-in shape, a mesh or a text. A point file keeps its own number, unless it has more, or `spread` is
     positive."""
@@ -105,8 +107,8 @@ def check(config: InitializeConfig) -> None:
         raise UserError(f"initialize.opacity is {config.opacity:g}; it must lie between 0 and 1, both excluded")
     if config.radius <= 0 or min(config.box) <= 0 or (config.scale is not None and config.scale <= 0):
         raise UserError("initialize.radius, initialize.box and initialize.scale must be positive")
-    if config.spread < 0 or config.text_steps < 1:
-        raise UserError("initialize.spread must not be negative, and initialize.text_steps must be at least 1")
+    if config.spread < 0 or config.text_steps < 1 or config.text_grid < 4:
+        raise UserError("initialize.spread must be at least 0, initialize.text_steps 1 and initialize.text_grid 4")
     if not 0 <= config.sh_degree <= harmonics.MAX_DEGREE:
         raise UserError(f"initialize.sh_degree is {config.sh_degree}; it must be 0..{harmonics.MAX_DEGREE}")
 

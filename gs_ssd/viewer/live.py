@@ -94,7 +94,7 @@ class LiveView:
             self._due = now + self.interval_s
             return
         self._text.content = self._describe(step, len(gaussians), metrics, now)
-        self._progress.value = 100.0 * (step + 1) / max(self.num_steps, 1)
+        self._progress.value = min(100.0, 100.0 * (step + 1) / max(self.num_steps, 1))
         self._offer_checkpoints()
         if self._is_live():
             self._show(from_gaussians(gaussians))
@@ -202,7 +202,7 @@ class LiveView:
             rows.append(f"gradient norm {float(metrics['grad_norm']):.3g}")
         began, first = self._started or (now, step)
         if step > first:
-            left = (now - began) / (step - first) * (self.num_steps - step - 1)
+            left = (now - began) / (step - first) * max(self.num_steps - step - 1, 0)
             rows.append(f"{int(left // 60)} min {int(left % 60):02d} s left")
         return "  \n".join(rows)
 

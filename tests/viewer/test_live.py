@@ -41,7 +41,7 @@ def live():
     views = []
 
     def start(**options):
-        views.append(LiveView(prompt="a red *mug*", num_steps=100, port=free_port(), **options))
+        views.append(LiveView(prompt="a red *mug*", num_steps=100_000, port=free_port(), **options))
         return views[-1]
 
     yield start

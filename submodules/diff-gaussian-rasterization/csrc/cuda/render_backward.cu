@@ -9,7 +9,7 @@
 namespace dgr {
 namespace {
 
-// A row: with g = dL/d(raw alpha) * raw alpha and w = d log2(raw alpha) / d offset, the sums over pixels of
+// A row: with g = dL/d(raw alpha) * raw alpha and w = -1/2 d log2(raw alpha) / d offset, the sums over pixels of
 // g, g w_x, g w_y, g w_x^2, g w_x w_y, g w_y^2, weight * dL/drgb (3), weight * dL/ddepth.
 // These are the gradients by position and covariance up to a factor. The moments of the offset itself would do as well,
 // but for a needle the conic then cancels all but a thousandth of them, and of float32's digits with it.
@@ -89,7 +89,8 @@ struct Walk {
         const float by_alpha = transmittance * value - behind * inverse;
         behind += weight * value;
         const float g = raw > kMaxAlpha && !pass_clamped ? 0.0f : by_alpha * raw;
-        const float along_x = fmaf(2.0f * s.xx, dx, s.xy * dy), along_y = fmaf(2.0f * s.yy, dy, s.xy * dx);
+        const float along_x = s.scale_u * (s.scale_u * (dx - s.slope_x * dy));
+        const float along_y = s.scale_v * (s.scale_v * dy) - s.slope_x * along_x;
         row[0] = g;
         row[1] = g * along_x;
         row[2] = g * along_y;
