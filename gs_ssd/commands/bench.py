@@ -5,6 +5,7 @@ from pathlib import Path
 
 from gs_ssd.errors import UserError
 from gs_ssd.evaluate.benchmark import Job, Variant, plan, read_ledger, run_jobs
+from gs_ssd.evaluate.clip_score import ClipScore
 from gs_ssd.evaluate.suite import load_suite, suite_names
 from gs_ssd.reproduce.assets import Workshop, find_judge
 
@@ -29,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", metavar="N", help="default: the suite's")
     parser.add_argument("--estimators", nargs="+", metavar="NAME", help="NAME or NAME@MARK:key=value,key=value")
     parser.add_argument("--limit", type=int, metavar="K", help="the first K prompts only")
+    parser.add_argument("--clip", metavar="MODEL", help="also score by this CLIP model (for prompts without a judge)")
     parser.add_argument("--report", action="store_true", help="train nothing, write the tables again")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings of every training (after --)")
 
@@ -47,7 +49,9 @@ def run(args: argparse.Namespace) -> int:
     variants = [Variant.parse(text) for text in args.estimators or suite.estimators]
     jobs = plan(suite, variants, seeds=args.seeds, limit=args.limit, common=args.overrides)
     out = args.out or Path("out/bench") / suite.name
-    workshop = Workshop(args.config, out, suite.turntable, find_judge())
+    workshop = Workshop(
+        args.config, out, suite.turntable, find_judge(), clip=ClipScore(args.clip) if args.clip else None
+    )
     if not args.report:
         for _ in run_jobs(jobs, out, workshop.train, workshop.measure, workers=args.workers):
             pass
@@ -70,4 +74,8 @@ def _costs(jobs: list[Job], out: Path) -> str:
         if folder is not None:
             parts = breakdown(folder)
             lines.append(f"- {label}: " + ", ".join(f"{name} {seconds:.4f}" for name, seconds in parts.items()))
-    return "\n## Seconds a step, by part (last steps of one asset)\n\n" + "\n".join(lines) + "\n" if lines else ""
+    return (
+        "\n## Seconds a step, by part (last steps of one asset, one thread)\n\n" + "\n".join(lines) + "\n"
+        if lines
+        else ""
+    )

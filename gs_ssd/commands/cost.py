@@ -1,4 +1,7 @@
-"""Where a training step's time goes, measured on a run that is there: its own config, its own last splats."""
+"""Where a training step's time goes, measured on a run that is there: its own config, its own last splats.
+
+On a CPU with one thread, in seconds of processor time, so that other processes do not disturb; else wall time.
+"""
 
 import collections
 import time
@@ -8,6 +11,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import torch
+
 from gs_ssd import config as configs
 from gs_ssd import trainer as trainers
 from gs_ssd.render import regularizers
@@ -16,28 +21,43 @@ from gs_ssd.render import regularizers
 def breakdown(folder: Path, steps: int = 8) -> dict[str, float]:
     """Seconds a step by part over the last steps of the finished run in `folder`, from its newest checkpoint."""
     config = configs.load(folder / "config.yaml")
-    trainer = trainers.Trainer(config, folder, resume=True)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _measure(trainers.Trainer(config, folder, resume=True), steps)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _measure(trainer: trainers.Trainer, steps: int) -> dict[str, float]:
+    config = trainer.config
+    clock = time.process_time if trainer.device.type == "cpu" else _synchronized
     spent: dict[str, float] = collections.defaultdict(float)
     first = max(config.num_steps - steps - 1, 0)
     trainer.step(first)
-    with _watched(trainer, spent):
-        started = time.perf_counter()
+    with _watched(trainer, spent, clock):
+        started = clock()
         for step in range(first + 1, first + 1 + steps):
             trainer.step(step)
-        whole = time.perf_counter() - started
+        whole = clock() - started
     parts = {name: seconds / steps for name, seconds in spent.items()}
     return parts | {"other": whole / steps - sum(parts.values()), "step": whole / steps}
 
 
+def _synchronized() -> float:
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
 @contextmanager
-def _watched(trainer: trainers.Trainer, spent: dict[str, float]) -> Iterator[None]:
+def _watched(trainer: trainers.Trainer, spent: dict[str, float], clock: Callable[[], float]) -> Iterator[None]:
     def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            started = time.perf_counter()
+            started = clock()
             try:
                 return function(*args, **kwargs)
             finally:
-                spent[name] += time.perf_counter() - started
+                spent[name] += clock() - started
 
         return call
 

@@ -67,9 +67,10 @@ class Job:
 
 
 class Cost(NamedTuple):
-    """What one training took; `peak_mb` is the process's largest resident memory."""
+    """What one training took: wall time, processor time, and the process's largest resident memory."""
 
     seconds: float
+    cpu_seconds: float
     peak_mb: float
 
 
@@ -186,7 +187,7 @@ def run_process(command: Sequence[str], log: Path) -> Cost:
     if process.returncode:
         tail = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
         raise TrainingError(f"exit code {process.returncode}: {' | '.join(tail)}")
-    return Cost(time.monotonic() - started, usage.ru_maxrss / 1024)
+    return Cost(time.monotonic() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
 def _record(
@@ -207,7 +208,7 @@ def _record(
     except TrainingError as failure:
         return record | {"failed": str(failure)}
     numbers = measure(job, out / "runs" / job.key)
-    return record | {"seconds": round(cost.seconds, 2), "peak_mb": round(cost.peak_mb, 1)} | numbers
+    return record | {name: round(value, 1) for name, value in cost._asdict().items()} | numbers
 
 
 def _append(path: Path, record: dict[str, Any]) -> None:

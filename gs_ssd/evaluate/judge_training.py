@@ -28,7 +28,7 @@ _TRAINING_SEED, _HELD_OUT_SEED = 7_000_001, 7_900_001
 
 @dataclasses.dataclass(frozen=True)
 class JudgeTraining:
-    pictures: int = 16_000
+    pictures: int = 11_000
     held_out: int = 2_800
     epochs: int = 12
     batch: int = 64
@@ -60,9 +60,12 @@ def make_cutouts(count: int, seed: int, *, batch: int = 8) -> Cutouts:
 
 
 def compose(cutouts: Cutouts, index: Tensor, generator: torch.Generator, *, augment: bool) -> Tensor:
-    """Pictures before random backgrounds (plain, or a slope between two colours); `augment` also varies brightness,
-    contrast and noise. `[B,3,S,S]` in 0..1."""
-    rgb, alpha = cutouts.rgb[index].float() / 255, cutouts.alpha[index].float() / 255
+    """Pictures before random backgrounds (plain, or a slope between two colours); `augment` also mirrors and
+    shifts the objects and varies brightness, contrast and noise. `[B,3,S,S]` in 0..1."""
+    cut = torch.cat([cutouts.rgb[index], cutouts.alpha[index]], 1).float() / 255
+    if augment:
+        cut = _moved(cut, generator)
+    rgb, alpha = cut[:, :3], cut[:, 3:]
     count = len(index)
 
     def draw(*shape: int) -> Tensor:
@@ -79,6 +82,16 @@ def compose(cutouts: Cutouts, index: Tensor, generator: torch.Generator, *, augm
         picture = (picture - 0.5) * (0.85 + 0.3 * draw(1, 1, 1)) + 0.5 + 0.12 * (draw(1, 1, 1) - 0.5)
         picture = picture + 0.04 * draw(1, 1, 1) * torch.randn(picture.shape, generator=generator)
     return picture.clamp(0, 1)
+
+
+def _moved(cut: Tensor, generator: torch.Generator, reach: int = 6) -> Tensor:
+    """The batch cut in quarters, each mirrored or not and shifted by up to `reach` pixels over the black surround."""
+    parts = []
+    for part in cut.chunk(4):
+        flip, y, x = torch.randint(2 * reach + 1, (3,), generator=generator).tolist()
+        padded = nn.functional.pad(part, (reach,) * 4)[..., y : y + SIZE, x : x + SIZE]
+        parts.append(padded.flip(-1) if flip % 2 else padded)
+    return torch.cat(parts)
 
 
 def train_judge(

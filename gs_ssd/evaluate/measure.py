@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gs_ssd.evaluate import statistics
+from gs_ssd.evaluate.judge import Opinion
 from gs_ssd.evaluate.suite import Entry, Turntable
 from gs_ssd.render.renderer import render
 from gs_ssd.scene.camera import Cameras
@@ -48,19 +49,11 @@ class Pictures:
         return Pictures(self.rgb[list(views)], self.alpha[list(views)])
 
 
-class Opinion(NamedTuple):
-    """What a judge sees in V pictures."""
-
-    kinds: list[str]
-    colors: list[str]
-    features: Float[Tensor, "v d"]
-
-
 @runtime_checkable
 class Judge(Protocol):
     """Names kind and colour; was trained on other pictures than the prior, and never on a splat."""
 
-    def __call__(self, rgb: Float[Tensor, "v 3 s s"]) -> Opinion:
+    def __call__(self, rgb: Tensor) -> Opinion:
         """Its opinion of pictures in 0..1, [V,3,64,64]."""
         ...
 

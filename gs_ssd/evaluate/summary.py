@@ -36,6 +36,8 @@ def _over(name: str, truth: str) -> Callable[[Record], float]:
 COLUMNS: Final[dict[str, Column]] = {
     "kind": Column("kind named right / ceiling", _over("kind_share", "kind_ceiling"), "high"),
     "color": Column("colour named right / ceiling", _over("color_share", "color_ceiling"), "high"),
+    "clip": Column("CLIP score, mean of the views", _get("clip_mean"), "high"),
+    "clip_worst": Column("CLIP score, worst view", _get("clip_worst"), "high"),
     "haze": Column("haze / truth", _over("haze", "haze_truth"), "low"),
     "edge": Column("edge width / truth", _over("edge_px", "edge_px_truth"), "low"),
     "outside": Column("alpha outside the main component", _get("outside"), "low"),
@@ -44,6 +46,7 @@ COLUMNS: Final[dict[str, Column]] = {
     "detail": Column("detail / truth", _over("detail", "detail_truth"), "high"),
     "fronts": Column("views like a front - truth", lambda r: _get("fronts")(r) - _get("fronts_truth")(r), "low"),
     "seconds": Column("seconds an asset", _get("seconds"), "low"),
+    "cpu": Column("processor seconds an asset", _get("cpu_seconds"), "low"),
     "unet": Column("UNet images an asset", _get("unet_images"), "low"),
     "memory": Column("peak memory, MB", _get("peak_mb"), "low"),
 }

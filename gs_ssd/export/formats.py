@@ -123,4 +123,4 @@ def _noted_frame(path: Path) -> Frame | None:
     except (OSError, ValueError, AttributeError):
         frame = None
         log.warning("%s: unreadable, ignored", note)
-    return frame if frame in FROM_WORLD else None
+    return next((known for known in FROM_WORLD if known == frame), None)

@@ -19,7 +19,7 @@ Frame = Literal["world", "gltf", "inria", "blender"]
 FloatArray = NDArray[np.floating]
 
 #: Rows say where each frame's x, y and z come from, in world coordinates: p_frame = R @ p_world.
-FROM_WORLD: dict[str, FloatArray] = {
+FROM_WORLD: dict[Frame, FloatArray] = {
     "world": np.eye(3),
     "gltf": np.array([[-1.0, 0, 0], [0, 0, 1], [0, 1, 0]]),
     "inria": np.array([[-1.0, 0, 0], [0, 0, -1], [0, -1, 0]]),

@@ -40,7 +40,7 @@ def find_splat_transform() -> list[str]:
         raise UserError(f"{found} does not run ({error}); install it again: {INSTALL}") from error
     text = (done.stdout + done.stderr).strip()
     match = re.search(r"(\d+)\.(\d+)\.\d+", text)
-    version = (int(match[1]), int(match[2])) if match else (0, 0)
+    version: tuple[int, int] = (int(match[1]), int(match[2])) if match else (0, 0)
     if not OLDEST <= version <= NEWEST:
         raise UserError(f"splat-transform {text or 'of unknown version'}; 2.7 to 3.x are known to work: {INSTALL}")
     return command

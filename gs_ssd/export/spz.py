@@ -11,7 +11,6 @@ import os
 import struct
 import zlib
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -30,11 +29,16 @@ COLOR_SCALE = 0.15
 MAX_RATIO = 200  #: a stream that unpacks to more than so many times its size is no splat
 
 
-def write_spz(path: str | os.PathLike[str], splats: Splats, *, version: Literal[2, 3] = 3) -> None:
+def write_spz(path: str | os.PathLike[str], splats: Splats, *, version: int = 3) -> None:
     """Write in the frame `splats` is in, as one gzip stream that is the same for the same splats.
 
     Coarse by design: positions to 1/4096 unit, sizes to 3 %, rotations to 0.2 degrees (version 2: up to 11).
+
+    Raises:
+        UserError: another version than 2 or 3.
     """
+    if version not in (2, 3):
+        raise UserError(f"cannot write {path}: SPZ version {version}; 2 and 3 are written")
     _warn_of_clipping(path, splats)
     bits = FRACTIONAL_BITS
     reach = float(np.abs(splats.means).max(initial=0.0))

@@ -20,7 +20,7 @@ TARGETS: dict[str, Target] = {
     "three": Target(
         ".spz",
         "gltf",
-        'with Spark: scene.add(new SplatMesh({{ url: "{file}" }})); upright as it is. '
+        'with Spark: scene.add(new SparkRenderer({{ renderer }}), new SplatMesh({{ url: "{file}" }})), upright as is; '
         "three 0.187 and later read --for gltf with their own GLTFLoader",
     ),
     "babylon": Target(".glb", "gltf", 'await BABYLON.ImportMeshAsync("{file}", scene); upright in either handedness'),

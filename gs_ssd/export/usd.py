@@ -1,5 +1,6 @@
 """OpenUSD: one `ParticleField3DGaussianSplat` prim (OpenUSD 26.03 and later), y up. Needs the extra `usd`."""
 
+import importlib
 import os
 from pathlib import Path
 
@@ -17,7 +18,8 @@ def write_usd(path: str | os.PathLike[str], splats: Splats, *, name: str = "spla
         UserError: usd-core is missing or older than 26.3.
     """
     try:
-        from pxr import Gf, Usd, UsdGeom, UsdVol, Vt
+        modules = (importlib.import_module(f"pxr.{module}") for module in ("Gf", "Usd", "UsdGeom", "UsdVol", "Vt"))
+        Gf, Usd, UsdGeom, UsdVol, Vt = modules
     except ImportError as error:
         raise UserError("USD files need usd-core: pip install 'gs-ssd[usd]'") from error
     if not hasattr(UsdVol, "ParticleField3DGaussianSplat"):

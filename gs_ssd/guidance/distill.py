@@ -20,6 +20,7 @@ from gs_ssd.guidance.estimators import ESTIMATORS, SETTINGS, Estimator, Setting,
 from gs_ssd.guidance.perp_neg import combine
 from gs_ssd.guidance.prompts import PromptConfig, ViewBatch, ViewPrompts
 from gs_ssd.guidance.trajectory import Noised, TrajectoryConfig
+from gs_ssd.guidance.vsd import Critic, VsdConfig
 from gs_ssd.maths import anneal
 from gs_ssd.maths.diffusion import NUM_TIMESTEPS, WEIGHTINGS, x0_from_eps
 from gs_ssd.prior.base import DiffusionPrior
@@ -62,6 +63,7 @@ class DistillConfig:
     normalize: str = "none"
     """none | unit: scale each view's E to a root mean square of `unit_rms` before w(t): the prior's scale is moot."""
     unit_rms: float = 0.1
+    vsd: VsdConfig = field(default_factory=VsdConfig)
     max_norm: float | None = None
     """Shrink the batch's gradient to at most this norm."""
 
@@ -129,9 +131,8 @@ class Distillation:
         self.M = _first(config.M, recipe.get("M"), 80 if config.prompts.perp_neg else 200)
         self.t_schedule = _first(config.t_schedule, recipe.get("t_schedule"), LUCID_T_SCHEDULE)
         _check_schedule(self.t_schedule)
-        if config.estimator == "vsd":
-            raise UserError("guidance.estimator=vsd needs a trainable copy of the prior, which this one does not offer")
         self.prompts = ViewPrompts(prior, prompt, config.prompts, anyway=anyway)
+        self.critic = Critic(prior, config.vsd) if self.estimator is ESTIMATORS["vsd"] else None
 
     def step(
         self,
@@ -169,6 +170,10 @@ class Distillation:
         t = t.to(latents.device)
         x = torch.nan_to_num(latents.detach())
         noised = self._noise(call, x, t, host_t, views, step, generator)
+        if self.critic is not None:
+            noised = Noised(noised.x_t, self.critic.predict(noised.x_t, t, views.main))
+            self.critic.learn(x, views.main, generator)
+            call.images += len(x) * (1 + self.config.vsd.steps)
         predictions = self._predict(call, noised.x_t, t, views)
         direction = self.estimator(**predictions, eps_ref=noised.eps_ref, t=t, M=self.M, cfg_scale=self.cfg_scale)
         raw = self._weigh(direction, t)
@@ -190,12 +195,16 @@ class Distillation:
 
     def state_dict(self) -> dict[str, Any]:
         """What changes from step to step and must survive a resume (nothing, unless a critic is trained)."""
-        return {}
+        return {} if self.critic is None else self.critic.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` gave."""
-        if state:
-            raise UserError(f"the checkpoint's guidance state {sorted(state)} fits another estimator")
+        if bool(state) != (self.critic is not None):
+            raise UserError(
+                "the checkpoint was made with another guidance.estimator (vsd trains a critic, others do not)"
+            )
+        if self.critic is not None:
+            self.critic.load_state_dict(state)
 
     def draw_timesteps(self, views: int, step: int, generator: torch.Generator) -> Int[Tensor, " v"]:
         """Uniform integers in [low, high) of this step's range; one a view, or one for all."""

@@ -42,7 +42,7 @@ def view_weights(azimuth_rad: float, law: ViewWeights = ViewWeights()) -> tuple[
         r = 2 - turned
         front = law.strength
         side = 0.0 if r > 0.8 else law.strength / 2 * math.exp(-law.side_decay * r)
-    return tuple(0.0 if abs(w) <= NEGLIGIBLE else w for w in (front, side))
+    return (0.0 if abs(front) <= NEGLIGIBLE else front), (0.0 if abs(side) <= NEGLIGIBLE else side)
 
 
 def combine(

@@ -8,10 +8,12 @@ import torch
 
 from gs_ssd.errors import UserError
 from gs_ssd.prior.base import DiffusionPrior
+from gs_ssd.prior.sources import locate
 
 BUNDLED = Path(__file__).parent / "bundled"
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
-__all__ = ["BUNDLED", "DiffusionPrior", "PriorConfig", "load"]
+__all__ = ["BUNDLED", "DiffusionPrior", "PriorConfig", "choose_dtype", "load"]
 
 
 @dataclass(frozen=True)
@@ -58,17 +60,37 @@ def load(config: PriorConfig, device: torch.device | str) -> DiffusionPrior:
     Raises:
         UserError: unknown or missing model, unreadable or truncated weights, no network; the message says the mend.
     """
+    device = torch.device(device)
     if config.model == "analytic":
         from gs_ssd.prior.analytic import AnalyticPrior
 
         return AnalyticPrior.discs(device)
-    if config.model == "bundled" and not (BUNDLED / "model_index.json").is_file():
-        raise UserError(f"prior.model: the bundled prior is missing from {BUNDLED}; reinstall, or name another model")
+    dtype = choose_dtype(config.dtype, device)
+    path = _locate(config, half=dtype != torch.float32)  # before the import of diffusers, which takes seconds
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # read when it is imported: it warns of what is not used
     try:
+        from gs_ssd.prior.pipelines import open_pipeline, read_metadata
         from gs_ssd.prior.stable_diffusion import StableDiffusionPrior
     except ImportError as error:
         raise UserError(
             f"prior.model={config.model} needs diffusers and transformers ({error}): pip install diffusers transformers"
         ) from error
-    return StableDiffusionPrior(config, device)
+    pipe = open_pipeline(path, config, half=dtype != torch.float32)
+    return StableDiffusionPrior(pipe, config, device, dtype, read_metadata(path))
+
+
+def choose_dtype(name: str | None, device: torch.device) -> torch.dtype:
+    """The dtype of a config's word; without one, half precision on a GPU and single on a CPU."""
+    if name is None:
+        return torch.float16 if device.type == "cuda" else torch.float32
+    if name not in DTYPES:
+        raise UserError(f"prior.dtype={name!r} is unknown; choose one of {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def _locate(config: PriorConfig, *, half: bool) -> Path:
+    if config.model != "bundled":
+        return locate(config.model, revision=config.revision, offline=config.offline, half=half)
+    if not (BUNDLED / "model_index.json").is_file():
+        raise UserError(f"prior.model: the bundled prior is missing from {BUNDLED}; reinstall, or name another model")
+    return BUNDLED

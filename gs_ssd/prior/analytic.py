@@ -93,12 +93,16 @@ class AnalyticPrior:
         generator: torch.Generator | None = None,  # noqa: ARG002 -- the encoder is a plain linear map
     ) -> Float[Tensor, "b 3 h w"]:
         """Average pooling of 2 rgb - 1."""
-        return adaptive_avg_pool2d(2 * rgb.to(self.dtype) - 1, self.means.shape[-2:])
+        return adaptive_avg_pool2d(2 * rgb.to(self.dtype) - 1, (self.means.shape[-2], self.means.shape[-1]))
 
     @torch.no_grad()
     def decode(self, latents: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 H W"]:
         """Nearest-neighbour enlargement of the latents."""
         return interpolate((latents.float() + 1) / 2, size=(self.image_size, self.image_size)).clamp(0, 1)
+
+    def trainable_copy(self, rank: int) -> "MovingMixture":  # noqa: ARG002 -- small enough without a low-rank form
+        """The same mixture with means that can move."""
+        return MovingMixture(self)
 
     @torch.no_grad()
     def predict_noise(
@@ -109,10 +113,30 @@ class AnalyticPrior:
         depth: Tensor | None = None,  # noqa: ARG002 -- pictures are all it knows
     ) -> Float[Tensor, "b c h w"]:
         """The exact eps(x_t, t, y); its reductions over pixels keep the dtype of the means (use float64 in proofs)."""
+        return self.exact_noise(self.means, x_t, t, embeddings)
+
+    def exact_noise(self, means: Tensor, x_t: Tensor, t: Tensor, embeddings: Tensor) -> Tensor:
+        """The formula at the top, for components at `means`, with gradient."""
         x = x_t.to(self.dtype)
         alpha, sigma = alpha_sigma(self.alphas_cumprod[t], x)
-        offset = x[:, None] - alpha[:, None] * self.means
+        offset = x[:, None] - alpha[:, None] * means
         variance = alpha.reshape(-1, 1) ** 2 * self.variances + sigma.reshape(-1, 1) ** 2
         log_density = -0.5 * (offset.square().sum(dim=(2, 3, 4)) / variance + x[0].numel() * variance.log())
         posterior = torch.softmax(log_density + embeddings[:, 0].to(x).log(), dim=1)
         return (sigma * torch.einsum("bk,bkchw->bchw", posterior / variance, offset)).to(x_t.dtype)
+
+
+class MovingMixture:
+    """A copy of the mixture whose means are trained."""
+
+    def __init__(self, prior: AnalyticPrior) -> None:
+        self.prior = prior
+        self.means = torch.nn.Parameter(prior.means.detach().clone())
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """The means."""
+        return [self.means]
+
+    def predict(self, x_t: Tensor, t: Tensor, embeddings: Tensor) -> Tensor:
+        """Exact for the means as they are."""
+        return self.prior.exact_noise(self.means, x_t, t, embeddings)

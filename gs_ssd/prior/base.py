@@ -15,17 +15,35 @@ from torch import Tensor
 class DiffusionPrior(Protocol):
     """A frozen text-conditioned latent diffusion model."""
 
-    image_size: int
-    """Pixels a side; `encode` resizes what comes in another size."""
-    alphas_cumprod: Float[Tensor, " T"]
-    """abar of the 1000 timesteps, float32, on `device`."""
-    device: torch.device
-    dtype: torch.dtype
-    """Of the noise prediction; latents above the door are float32 (or float64)."""
-    uses_depth: bool
-    """Whether `predict_noise` wants the rendered depth (a depth ControlNet is loaded)."""
-    metadata: dict[str, Any]
-    """What the model says of itself (`gs_ssd.json`): kinds, colors, views, recipe, ... Empty for Stable Diffusion."""
+    @property
+    def image_size(self) -> int:
+        """Pixels a side; `encode` resizes what comes in another size."""
+        ...
+
+    @property
+    def alphas_cumprod(self) -> Float[Tensor, " T"]:
+        """abar of the 1000 timesteps, on `device`."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where everything lives."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the noise prediction; latents above the door are float32 (or float64)."""
+        ...
+
+    @property
+    def uses_depth(self) -> bool:
+        """Whether `predict_noise` wants the rendered depth (a depth ControlNet is loaded)."""
+        ...
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What the model says of itself (`gs_ssd.json`): kinds, colors, views, recipe. Empty for Stable Diffusion."""
+        ...
 
     def embed(self, prompts: list[str]) -> Float[Tensor, "p l d"]:
         """Text embeddings of the prompts; may be mixed linearly."""
@@ -57,4 +75,28 @@ class DiffusionPrior(Protocol):
         depth: Float[Tensor, "b 1 H W"] | None = None,
     ) -> Float[Tensor, "b c h w"]:
         """eps(x_t, t, y), without gradient, in the dtype of `x_t`. `depth`: 0 far .. 1 near, only if `uses_depth`."""
+        ...
+
+
+@runtime_checkable
+class TrainableCopy(Protocol):
+    """A copy of a prior's noise prediction that can learn while the prior itself stays as it is (VSD's critic)."""
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """What is trained, in a fixed order."""
+        ...
+
+    def predict(
+        self, x_t: Float[Tensor, "b c h w"], t: Int[Tensor, " b"], embeddings: Float[Tensor, "b l d"]
+    ) -> Float[Tensor, "b c h w"]:
+        """As `predict_noise`, with gradient towards the parameters."""
+        ...
+
+
+@runtime_checkable
+class TrainablePrior(DiffusionPrior, Protocol):
+    """A prior that offers such a copy."""
+
+    def trainable_copy(self, rank: int) -> TrainableCopy:
+        """A copy that starts out equal to the prior; `rank` bounds its size where it is a LoRA."""
         ...

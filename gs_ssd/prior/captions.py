@@ -10,16 +10,16 @@ from gs_ssd import world
 
 # Degrees and words; +x (azimuth 90) is the object's own right.
 AZIMUTH_WORDS: Final = [
-    (0, "front view"),
-    (45, "front right view"),
-    (90, "right side view"),
-    (135, "back right view"),
-    (180, "back view"),
-    (225, "back left view"),
-    (270, "left side view"),
-    (315, "front left view"),
+    (0.0, "front view"),
+    (45.0, "front right view"),
+    (90.0, "right side view"),
+    (135.0, "back right view"),
+    (180.0, "back view"),
+    (225.0, "back left view"),
+    (270.0, "left side view"),
+    (315.0, "front left view"),
 ]
-ELEVATION_WORDS: Final = [(-15, "from below"), (10, "at eye level"), (40, "from above"), (80, "from overhead")]
+ELEVATION_WORDS: Final = [(-15.0, "from below"), (10.0, "at eye level"), (40.0, "from above"), (80.0, "from overhead")]
 TEMPLATE: Final = "{prompt}, {azimuth}, {elevation}"
 CLOSEUP: Final = "closeup of {prompt}"
 
@@ -81,7 +81,7 @@ def view_mix(prompt: str, azimuth_deg: float, elevation_deg: float) -> Mix:
     """`prompt` seen from exact angles: bilinear in azimuth and elevation between the neighbouring view words."""
     pairs = [
         (TEMPLATE.format(prompt=prompt, azimuth=azimuth, elevation=elevation), w * v)
-        for azimuth, w in neighbours(azimuth_deg, AZIMUTH_WORDS, 360)
+        for azimuth, w in neighbours(azimuth_deg, AZIMUTH_WORDS, 360.0)
         for elevation, v in neighbours(elevation_deg, ELEVATION_WORDS)
     ]
     return Mix(*zip(*pairs, strict=True))
@@ -100,7 +100,7 @@ def caption(
     if style < _NEAREST:
         azimuth, elevation = (
             max(found, key=lambda pair: pair[1])[0]
-            for found in (neighbours(azimuth_deg, AZIMUTH_WORDS, 360), neighbours(elevation_deg, ELEVATION_WORDS))
+            for found in (neighbours(azimuth_deg, AZIMUTH_WORDS, 360.0), neighbours(elevation_deg, ELEVATION_WORDS))
         )
         text = TEMPLATE.format(prompt=prompt, azimuth=azimuth, elevation=elevation)
         return Mix((text if rng.random() < 0.5 else f"{prompt}, {azimuth}",), (1.0,))

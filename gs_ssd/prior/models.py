@@ -165,4 +165,6 @@ def save_pipeline(
         if path.parent.name == "text_encoder":  # transformers 5 drops the prefix that version 4 expects; both read it
             tensors = {"text_model." + name.removeprefix("text_model."): x for name, x in tensors.items()}
         safetensors.torch.save_file(tensors, path, metadata={"format": "pt"})
+    for path in folder.rglob("*.safetensors"):
+        path.chmod(0o644)
     (folder / "gs_ssd.json").write_text(json.dumps(metadata, indent=1) + "\n")

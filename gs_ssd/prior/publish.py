@@ -145,8 +145,8 @@ The autoencoder's encoder is a constant matrix (principal components of 4x4 patc
 {decoder_steps} steps.
 
 ## Training
-{run.step:,} steps of {config.batch} pictures ({run.step * config.batch:,} in all), {run.seconds / 60:.0f} minutes
-of training steps on {platform.machine()}, {where}, PyTorch {torch.__version__}.
+{run.step:,} steps, {config.presentations(run.step):,} pictures in all, {run.seconds / 60:.0f} minutes of training steps
+on {platform.machine()}, {where}, PyTorch {torch.__version__}.
 `loss` is weighted by min-SNR-5, `mse` is the plain squared error of the predicted noise.
 
 | step | minutes | loss | mse |

@@ -1,64 +1,44 @@
-"""Floor 1: Stable Diffusion 1.x and 2.x behind `base.DiffusionPrior`: the only file that imports diffusers.
+"""Floor 1: Stable Diffusion 1.x and 2.x behind `base.DiffusionPrior`.
 
 The bundled prior is a folder in the same format and comes through the same code. Noise prediction is epsilon above
 this door; a v-prediction model is converted here, once. Everything is frozen; only `encode` carries a gradient.
 """
 
-import contextlib
-import json
-import logging
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import (
-    AutoencoderKL,
-    AutoencoderTiny,
-    ControlNetModel,
-    DDIMScheduler,
-    StableDiffusionPipeline,
-    UNet2DConditionModel,
-)
-from diffusers.utils import logging as diffusers_logging
+from diffusers import AutoencoderTiny, ControlNetModel
 from jaxtyping import Float, Int
-from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn.functional import interpolate
-from transformers import CLIPTextModel, CLIPTokenizer
-from transformers.utils import logging as transformers_logging
 
 from gs_ssd.errors import UserError
 from gs_ssd.maths.diffusion import eps_from_v
-from gs_ssd.prior import BUNDLED, PriorConfig
-from gs_ssd.prior.sources import locate, weight_variant
-
-log = logging.getLogger(__name__)
-
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+from gs_ssd.prior import PriorConfig, choose_dtype
+from gs_ssd.prior.pipelines import door
 
 
 class StableDiffusionPrior:
-    """A frozen StableDiffusionPipeline as a `DiffusionPrior`. Built by `gs_ssd.prior.load`.
+    """A StableDiffusionPipeline as a `DiffusionPrior`; the pipeline's own modules are frozen, moved and used.
+
+    Args:
+        pipe: a StableDiffusionPipeline of one's own, or what `open_pipeline` read (`gs_ssd.prior.load` does both).
+        metadata: see `base.DiffusionPrior`.
 
     Raises:
-        UserError: see `load`.
+        UserError: an image size or prediction type that does not fit; see `load` for files.
     """
 
-    def __init__(self, config: PriorConfig, device: torch.device | str) -> None:
-        self.config = config
-        self.device = torch.device(device)
-        self.dtype = _dtype(config.dtype, self.device)
-        half = self.dtype != torch.float32
-        path = (
-            BUNDLED
-            if config.model == "bundled"
-            else locate(config.model, revision=config.revision, offline=config.offline, half=half)
-        )
-        with _quiet():
-            pipe = _load_single_file(path, config) if path.is_file() else _load_folder(path, half)
-            _load_additions(pipe, config)
-        self.metadata = _read_metadata(path)
+    def __init__(
+        self,
+        pipe: Any,
+        config: PriorConfig,
+        device: torch.device,
+        dtype: torch.dtype,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        self.config, self.device, self.dtype = config, device, dtype
+        self.metadata = metadata or {}
         self.prediction = config.prediction or pipe.scheduler.config.prediction_type
         if self.prediction not in ("epsilon", "v_prediction"):
             raise UserError(f"prior.model={config.model}: prediction type {self.prediction!r} is not supported; "
@@ -77,7 +57,7 @@ class StableDiffusionPrior:
         if config.compile:
             self.unet.compile()
 
-    def _place(self, module: torch.nn.Module) -> Any:
+    def _place(self, module: Any) -> Any:
         module = _freeze(module, self.device, self.dtype)
         if self.config.attention_slicing and hasattr(module, "set_attention_slice"):
             module.set_attention_slice("auto")
@@ -85,11 +65,12 @@ class StableDiffusionPrior:
             module = module.to(memory_format=torch.channels_last)
         return module
 
-    def _place_vae(self, vae: torch.nn.Module) -> Any:
+    def _place_vae(self, vae: Any) -> Any:
         if self.config.tiny_vae:
-            with _door(f"prior.tiny_vae={self.config.tiny_vae}"):
-                vae = AutoencoderTiny.from_pretrained(self.config.tiny_vae, local_files_only=self.config.offline)
-        dtype = self.dtype if self.config.vae_dtype is None else _dtype(self.config.vae_dtype, self.device)
+            with door(f"prior.tiny_vae={self.config.tiny_vae}"):
+                kind: Any = AutoencoderTiny
+                vae = kind.from_pretrained(self.config.tiny_vae, local_files_only=self.config.offline)
+        dtype = self.dtype if self.config.vae_dtype is None else choose_dtype(self.config.vae_dtype, self.device)
         vae = _freeze(self._place(vae), self.device, dtype)
         if self.config.sliced_vae:
             vae.enable_slicing()
@@ -100,7 +81,7 @@ class StableDiffusionPrior:
     def _load_controlnet(self) -> Any:
         if not self.config.controlnet:
             return None
-        with _door(f"prior.controlnet={self.config.controlnet}"):
+        with door(f"prior.controlnet={self.config.controlnet}"):
             return self._place(
                 ControlNetModel.from_pretrained(self.config.controlnet, local_files_only=self.config.offline)
             )
@@ -178,113 +159,58 @@ class StableDiffusionPrior:
                 x, t, text, hint.to(self.dtype), conditioning_scale=self.config.control_scale, return_dict=False
             )
             residuals = {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
-        output = self.unet(x, t, encoder_hidden_states=text, return_dict=False, **residuals)[0].to(x_t.dtype)
+        return self.as_noise(x_t, t, self.unet(x, t, encoder_hidden_states=text, return_dict=False, **residuals)[0])
+
+    def as_noise(self, x_t: Tensor, t: Tensor, output: Tensor) -> Tensor:
+        """The UNet's output as epsilon, in the dtype of `x_t`: the one place where v is converted."""
+        output = output.to(x_t.dtype)
         return eps_from_v(x_t, output, self.alphas_cumprod[t]) if self.prediction == "v_prediction" else output
 
+    def trainable_copy(self, rank: int) -> "LoraCopy":
+        """A LoRA on the attention of this very UNet, switched on only inside the copy's own predictions."""
+        return LoraCopy(self, rank)
 
-def _dtype(name: str | None, device: torch.device) -> torch.dtype:
-    if name is None:
-        return torch.float16 if device.type == "cuda" else torch.float32
-    if name not in DTYPES:
-        raise UserError(f"prior.dtype={name!r} is unknown; choose one of {', '.join(DTYPES)}")
-    return DTYPES[name]
+
+class LoraCopy:
+    """A LoRA of the UNet that learns while the weights under it stay frozen (`base.TrainableCopy`)."""
+
+    NAME = "critic"
+
+    def __init__(self, prior: StableDiffusionPrior, rank: int) -> None:
+        try:
+            from peft import LoraConfig
+        except ImportError as error:
+            raise UserError("guidance.estimator=vsd trains a LoRA and needs peft: pip install peft") from error
+        self.prior, self.unet = prior, prior.unet
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # peft draws from the global generator; the other half of each pair starts at zero
+            targets = ["to_q", "to_k", "to_v", "to_out.0"]
+            self.unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=targets), adapter_name=self.NAME)
+        self.trained = [parameter for name, parameter in self.unet.named_parameters() if f".{self.NAME}." in name]
+        for parameter in self.trained:
+            parameter.data = parameter.data.float()
+        self._switch_off()
+
+    def _switch_off(self) -> None:
+        self.unet.disable_adapters()
+        for parameter in self.trained:
+            parameter.requires_grad_(True)  # peft freezes what it disables, and a backward pass is still to come
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """Both halves of every low-rank pair, float32."""
+        return self.trained
+
+    def predict(self, x_t: Tensor, t: Tensor, embeddings: Tensor) -> Tensor:
+        """The noise prediction with the LoRA on."""
+        dtype = self.prior.dtype
+        self.unet.enable_adapters()
+        try:
+            output = self.unet(x_t.to(dtype), t, encoder_hidden_states=embeddings.to(dtype), return_dict=False)[0]
+        finally:
+            self._switch_off()
+        return self.prior.as_noise(x_t, t, output)
 
 
 def _freeze(module: Any, device: torch.device, dtype: torch.dtype) -> Any:
     # torch's own `to`: that of diffusers warns about float32 modules that these models do not have.
     return torch.nn.Module.to(module.requires_grad_(False).eval(), device=device, dtype=dtype)
-
-
-@contextlib.contextmanager
-def _door(what: str) -> Iterator[None]:
-    """Turn what the libraries raise on bad, absent or truncated files into one `UserError` that names them."""
-    try:
-        yield
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(
-            f"{what} cannot be read ({type(error).__name__}: {reason[:300]}); is a file missing, truncated or of "
-            "another kind of model? Fetch it again"
-        ) from error
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bars and no advice from the libraries while they load a second's worth of files."""
-    before = [(library, library.get_verbosity()) for library in (diffusers_logging, transformers_logging)]
-    for library, _ in before:
-        library.set_verbosity_error()
-        library.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for library, verbosity in before:
-            library.set_verbosity(verbosity)
-            library.enable_progress_bar()
-
-
-def _read_metadata(path: Path) -> dict[str, Any]:
-    card = path / "gs_ssd.json"
-    if not card.is_file():
-        return {}
-    with _door(str(card)):
-        return json.loads(card.read_text(encoding="utf-8"))
-
-
-def _load_folder(folder: Path, half: bool) -> StableDiffusionPipeline:
-    """Component by component, so that nothing unused (safety checker, feature extractor) is asked for."""
-    parts: dict[str, Any] = {}
-    for name, kind in (("unet", UNet2DConditionModel), ("vae", AutoencoderKL), ("text_encoder", CLIPTextModel)):
-        with _door(f"{folder / name}"):
-            variant = weight_variant(folder / name, half)
-            parts[name], info = kind.from_pretrained(
-                str(folder / name), variant=variant, output_loading_info=True, local_files_only=True
-            )
-            missing = [key for key in info["missing_keys"] if "position_ids" not in key]
-            if missing:
-                raise ValueError(f"{len(missing)} tensors are missing, e.g. {missing[0]}")
-    with _door(f"{folder / 'tokenizer'}"):
-        tokenizer = CLIPTokenizer.from_pretrained(str(folder / "tokenizer"), local_files_only=True)
-    with _door(f"{folder / 'scheduler'}"):
-        scheduler = DDIMScheduler.from_config(DDIMScheduler.load_config(str(folder / "scheduler")))
-    return _pipeline(scheduler=scheduler, tokenizer=tokenizer, **parts)
-
-
-def _load_single_file(file: Path, config: PriorConfig) -> StableDiffusionPipeline:
-    """One .safetensors file in the original layout; the configs come from `prior.base` (or diffusers' own guess)."""
-    if file.suffix != ".safetensors":
-        raise UserError(f"prior.model: {file} is not a .safetensors file (pickled ones can run code; convert it)")
-    base = None if config.base is None else str(locate(config.base, offline=config.offline))
-    with _door(f"prior.model={file} (configs from prior.base={config.base})"):
-        pipe = StableDiffusionPipeline.from_single_file(
-            str(file), config=base, local_files_only=config.offline or base is not None, safety_checker=None
-        )
-    scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
-    return _pipeline(
-        scheduler=scheduler, tokenizer=pipe.tokenizer, unet=pipe.unet, vae=pipe.vae, text_encoder=pipe.text_encoder
-    )
-
-
-def _pipeline(**parts: Any) -> StableDiffusionPipeline:
-    return StableDiffusionPipeline(**parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
-
-
-def _load_additions(pipe: StableDiffusionPipeline, config: PriorConfig) -> None:
-    """Learned tokens, then LoRA files, fused into the weights: a step costs the same with and without them."""
-    for entry in config.textual_inversion:
-        file, _, token = entry.partition("=")
-        with _door(f"prior.textual_inversion={file}"):
-            pipe.load_textual_inversion(_addition(file), token=token or None, local_files_only=config.offline)
-    for file in config.lora:
-        with _door(f"prior.lora={file}"):
-            pipe.load_lora_weights(_addition(file), local_files_only=config.offline)
-            pipe.fuse_lora(lora_scale=config.lora_scale)
-            pipe.unload_lora_weights()
-
-
-def _addition(name: str) -> str:
-    """A local path, or a hub id (owner/name) as it is."""
-    path = Path(name).expanduser()
-    if not path.exists() and (name.count("/") != 1 or path.suffix):
-        raise FileNotFoundError("no such file")
-    return str(path) if path.exists() else name

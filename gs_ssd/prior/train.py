@@ -31,9 +31,11 @@ class TrainConfig:
     captions: CaptionLaw = dataclasses.field(default_factory=CaptionLaw)
     shards: int = 11
     shard_size: int = 4480
-    steps: int = 4800
+    steps: int = 7300
     text_steps: int = 1100  # afterwards the text encoder is its own average, frozen, and its outputs are remembered
     batch: int = 64
+    late_batch: int = 32  # from step `late_from`: more, noisier updates suit a budget of few pictures
+    late_from: int = 1475
     learning_rate: float = 1e-3
     warmup: int = 100
     weight_decay: float = 0.01
@@ -42,6 +44,11 @@ class TrainConfig:
     ema: float = 0.999
     seed: int = 0
     bfloat16: bool = True
+
+    def presentations(self, step: int) -> int:
+        """Pictures seen after `step` steps."""
+        early = min(step, self.late_from)
+        return early * self.batch + (step - early) * self.late_batch
 
 
 PRESETS: dict[str, TrainConfig] = {
@@ -52,6 +59,7 @@ PRESETS: dict[str, TrainConfig] = {
         steps=12_000,
         text_steps=6000,
         batch=512,
+        late_batch=512,
     ),
     "smoke": TrainConfig(
         model=ModelConfig(unet_channels=(32, 32, 32), text_width=32, text_layers=1),
@@ -61,6 +69,8 @@ PRESETS: dict[str, TrainConfig] = {
         bfloat16=False,
         text_steps=2,
         batch=4,
+        late_batch=2,
+        late_from=3,
     ),
 }
 
@@ -151,7 +161,7 @@ class PriorTrainer:
             if self.step % 50 == 0:
                 self._log(tally, report)
                 tally = []
-            if time.monotonic() - saved > 240:
+            if time.monotonic() - saved > 120:
                 self._save()
                 saved = time.monotonic()
         self._save()
@@ -164,11 +174,12 @@ class PriorTrainer:
         if self.step >= config.text_steps and not self.embed.frozen:
             self._freeze_text()
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + self.step)
-        batch = pictures[torch.randint(len(pictures), (config.batch,), generator=generator)]
+        size = config.batch if self.step < config.late_from else config.late_batch
+        batch = pictures[torch.randint(len(pictures), (size,), generator=generator)]
         z = batch.rgb.float().to(self.device, memory_format=torch.channels_last)
         noise = torch.randn(z.shape, generator=generator).to(self.device)
-        t = torch.randint(1000, (config.batch,), generator=generator)
-        late = torch.rand(config.batch, generator=generator) < config.late_share
+        t = torch.randint(1000, (size,), generator=generator)
+        late = torch.rand(size, generator=generator) < config.late_share
         t = torch.where(late, 400 + t * 600 // 1000, t).to(self.device)
         mixes = describe(batch, config.captions, random.Random(config.seed * 1_000_003 + self.step))
 
@@ -216,7 +227,7 @@ class PriorTrainer:
 
     def _log(self, tally: list[tuple[float, float]], report: Callable[[str], None]) -> None:
         loss, mse = (sum(column) / len(tally) for column in zip(*tally, strict=True))
-        rate = self.step * self.config.batch / max(self.seconds, 1e-9)
+        rate = self.config.presentations(self.step) / max(self.seconds, 1e-9)
         row = {"step": self.step, "loss": loss, "mse": mse, "seconds": self.seconds, "images_per_second": rate}
         with (self.folder / "log.jsonl").open("a") as log:
             log.write(json.dumps(row) + "\n")

@@ -33,6 +33,8 @@ class RegularizeConfig:
     """On alpha (1 - alpha): late in the run it turns haze into edges; a ratio near 1 halves the haze, far above 1 the
     object inflates."""
     scale: Knots = OFF
+    flat: Knots = OFF
+    """On the logarithm of each Gaussian's smallest scale: discs along the surface have sharper outlines than balls."""
     opacity: Knots = OFF
 
 
@@ -61,8 +63,10 @@ def image_terms(output: RenderOutput, tan_half_fov: Float[Tensor, "v 2"], active
 
 
 def parameter_terms(gaussians: Gaussians, active: Sequence[str]) -> dict[str, tuple[Tensor, Tensor]]:
-    """The active terms that look at one raw tensor, with that tensor: mean scale, mean opacity."""
+    """The active terms that look at one raw tensor, with that tensor."""
     terms = {}
+    if "flat" in active:
+        terms["flat"] = (gaussians.log_scales.amin(dim=-1).mean(), gaussians.log_scales)
     if "scale" in active:
         terms["scale"] = (gaussians.scales.mean(), gaussians.log_scales)
     if "opacity" in active:

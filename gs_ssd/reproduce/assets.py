@@ -17,15 +17,15 @@ import torch
 from jaxtyping import UInt8
 
 from gs_ssd.errors import UserError
-from gs_ssd.evaluate import sheet, summary
+from gs_ssd.evaluate import judge, sheet, summary
 from gs_ssd.evaluate.benchmark import Cost, Job, read_ledger, run_process
+from gs_ssd.evaluate.clip_score import ClipScore
 from gs_ssd.evaluate.intervals import frechet_distance
 from gs_ssd.evaluate.measure import (
     COARSE,
     CRISP_VIEWS,
     JUDGED,
     Judge,
-    Pictures,
     Truth,
     numbers_beside_truth,
     own_numbers,
@@ -41,8 +41,8 @@ log = logging.getLogger(__name__)
 
 QUIET = ("output.turntable_frames=0", "output.preview_every=0")
 """What a measured asset need not leave behind."""
-SHOWN = (0, 3, 5, 8, 11, 13)
-"""Views of the turntable that the page shows."""
+SHOWN = 6
+"""Views of the turntable that the page shows of an asset."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +54,7 @@ class Workshop:
     turntable: Turntable
     judge: Judge | None = None
     size: int = 512
+    clip: ClipScore | None = None
 
     def train(self, job: Job, folder: Path) -> Cost:
         """`gs-ssd train` in a process; continues a run that was interrupted."""
@@ -77,11 +78,14 @@ class Workshop:
             numbers |= truth_numbers | numbers_beside_truth(coarse, truth)
         if self.judge is not None:
             opinion = self.judge(small)
-            kept["features"] = opinion.features.numpy()
+            kept["features"] = opinion.features.detach().cpu().numpy()
             numbers |= recognised(opinion, job.entry) | {"named": opinion.kinds}
+        if self.clip is not None:
+            scores = self.clip(pictures.rgb, job.entry.prompt)
+            numbers |= {"clip": self.clip.name, "clip_mean": float(scores.mean()), "clip_worst": float(scores.min())}
         with atomic_path(folder / "views.npz") as temporary:
             np.savez_compressed(temporary, **kept)
-        sheet.contact_sheet([[sheet.Strip("", to_bytes(coarse.rgb)[list(SHOWN)])]], folder / "strip.png")
+        sheet.contact_sheet([[sheet.Strip("", spread(to_bytes(coarse.rgb), SHOWN))]], folder / "strip.png")
         return numbers
 
     @functools.cache  # noqa: B019 -- one workshop lives as long as its benchmark
@@ -95,13 +99,13 @@ class Workshop:
         kept = {"rgb": to_bytes(small)}
         if self.judge is not None:
             opinion = self.judge(small)
-            kept["features"] = opinion.features.numpy()
+            kept["features"] = opinion.features.detach().cpu().numpy()
             ceiling = recognised(opinion, entry)
             numbers |= {f"{name.removesuffix('_share')}_ceiling": value for name, value in ceiling.items()}
         folder = self.out / "truth" / entry.slug
         with atomic_path(folder / "views.npz") as temporary:
             np.savez_compressed(temporary, **kept)
-        sheet.contact_sheet([[sheet.Strip("", to_bytes(coarse.rgb)[list(SHOWN)])]], folder / "strip.png")
+        sheet.contact_sheet([[sheet.Strip("", spread(to_bytes(coarse.rgb), SHOWN))]], folder / "strip.png")
         return truth, numbers
 
     def write_summary(self, jobs: Sequence[Job], title: str, extra: str = "") -> Path:
@@ -151,10 +155,10 @@ class Workshop:
             if job.entry.prompt not in rows:
                 rows[job.entry.prompt] = []
                 if truth.exists():
-                    rows[job.entry.prompt].append(sheet.Strip(job.entry.prompt, np.load(truth)["rgb"][[0, 5, 11]]))
+                    rows[job.entry.prompt].append(sheet.Strip(job.entry.prompt, spread(np.load(truth)["rgb"], 3)))
             first = "" if rows[job.entry.prompt] else f"{job.entry.prompt}: "
             caption = f"{first}{job.variant.label}, seed {job.seed}"
-            rows[job.entry.prompt].append(sheet.Strip(caption, np.load(asset)["rgb"][[0, 5, 8, 11]]))
+            rows[job.entry.prompt].append(sheet.Strip(caption, spread(np.load(asset)["rgb"], 4)))
         return list(rows.values())
 
     def _page_rows(
@@ -177,11 +181,9 @@ class Workshop:
 def find_judge() -> Judge | None:
     """The bundled judge, or None (with a warning) where it is not installed."""
     try:
-        from gs_ssd.evaluate import judge
-
         return judge.load()
-    except (ImportError, UserError) as error:
-        log.warning("no judge: kind and colour are not measured (%s)", error)
+    except UserError as error:
+        log.warning("kind and colour are not measured: %s", error)
         return None
 
 
@@ -220,9 +222,10 @@ def to_bytes(rgb: torch.Tensor) -> UInt8[np.ndarray, "v h w 3"]:
     return (rgb.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
-def pictures_of(folder: Path, turntable: Turntable, size: int) -> Pictures:
-    """A finished run seen by the turntable."""
-    return photograph(load_gaussians(folder / "point_cloud.ply"), turntable, size)
+def spread(pictures: UInt8[np.ndarray, "v h w 3"], count: int) -> UInt8[np.ndarray, "n h w 3"]:
+    """At most `count` of the pictures, evenly spread, the first among them."""
+    count = min(count, len(pictures))
+    return pictures[[i * len(pictures) // count for i in range(count)]]
 
 
 def _features(folder: Path) -> np.ndarray:

@@ -118,10 +118,8 @@ def claims(records: Sequence[dict[str, Any]]) -> tuple[Claim, ...]:
 
 def _settle(records: Sequence[dict[str, Any]], text: str, ours: str, theirs: str, column: str, sign: int) -> Claim:
     name = column.strip("|")
-    pair = [summary.matrix(records, variant, name) for variant in (ours, theirs)]
-    if column != name:
-        pair = [np.abs(cell) for cell in pair]
-    interval = paired(*pair)
+    first, second = (summary.matrix(records, variant, name) for variant in (ours, theirs))
+    interval = paired(first, second) if column == name else paired(np.abs(first), np.abs(second))
     title = summary.COLUMNS[name].title
     if math.isnan(interval.mean):
         return Claim(text, None, f"{ours} and {theirs} were not both measured")

@@ -138,6 +138,18 @@ def relative_density(mixture: Mixture, points: Tensor, *, conditional: bool = Tr
     return _density(mixture, points, 1.0, conditional) / _density(mixture, peak, 1.0, conditional).max()
 
 
+def transient_mode(mixture: Mixture, schedule: str, t: int = 350) -> tuple[float, int]:
+    """P_t(x_t;y) at alpha times the trap over that at alpha times a mode, and the first t with a single mode.
+
+    Two equal Gaussians at distance L are one mode iff sigma^2 / alpha^2 >= L^2 / 4 - v.
+    """
+    abar = SCHEDULES[schedule]()
+    points = torch.tensor([mixture.trap, mixture.left], dtype=torch.float64) * abar[t].sqrt()
+    at_trap, at_mode = _density(mixture, points, float(abar[t]), True)
+    reach = sum((a - b) ** 2 for a, b in zip(mixture.left, mixture.right, strict=True)) / 4 - mixture.variances[1]
+    return float(at_trap / at_mode), int((((1 - abar) / abar) >= reach).nonzero()[0])
+
+
 def rule_starts(mixture: Mixture, ring: int) -> Tensor:
     """theta_0, the trapping point (a hair off, to break the symmetry), and `ring` points on a unit circle around it."""
     angles = torch.arange(ring, dtype=torch.float64) * (2 * math.pi / max(ring, 1)) + 0.13
@@ -234,6 +246,8 @@ def _claims(
     ):
         rel = {term: relative_density(mixture, path[-1]) for term, path in paths.items()}
         modes = torch.tensor([mixture.left, mixture.right], dtype=torch.float64)
+        schedule = "linear" if mixture is OWN else "scaled_linear"
+        ratio, single_from = transient_mode(mixture, schedule)
         trap_distance = (paths["seek"][-1] - torch.tensor(mixture.trap, dtype=torch.float64)).norm(dim=1)
         passing = torch.cdist(paths["csd"][:, :2], modes.expand(len(paths["csd"]), 2, 2)).amin(dim=(0, 2))
         moved = (paths["csd"][-1, 1] - paths["csd"][0, 1]).norm()
@@ -244,6 +258,11 @@ def _claims(
                 bool((trap_distance < 0.25).all()),
                 f"distance from the trap: median {trap_distance.median():.3f}, largest {trap_distance.max():.3f};"
                 f" relative P(x;y) there {rel['seek'].median():.2f}",
+            ),
+            Claim(
+                f"{place}: at t = 350 a transient mode between the induced ones is the densest",
+                ratio > 1,
+                f"{ratio:.2f} times as dense as where the modes lie; the two are one mode from t = {single_from} on",
             ),
             Claim(
                 f"{place}: mode-disengaging leaves the trap, passes a mode, ends in low density",

@@ -218,10 +218,9 @@ def _puccetti(x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]) -> float:
 
 
 def _average(rows: list[Moments]) -> Moments:
-    return Moments(
-        *(sum(getattr(m, f.name) for m in rows) / len(rows) if f.name != "t" else rows[0].t
-          for f in dataclasses.fields(Moments))
-    )  # fmt: skip
+    """Means over renderings at one t."""
+    names = [field.name for field in dataclasses.fields(Moments) if field.name != "t"]
+    return Moments(t=rows[0].t, **{name: sum(getattr(m, name) for m in rows) / len(rows) for name in names})
 
 
 def _renderings(

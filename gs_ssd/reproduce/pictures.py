@@ -5,13 +5,14 @@ disengaging term alone, with t drawn from one band only, to see what it contribu
 """
 
 import dataclasses
+import functools
 import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from gs_ssd.evaluate.statistics import high_frequency_energy
@@ -43,7 +44,7 @@ class Outcome:
     method: str
     space: str
     saturation: float
-    """Mean HSV saturation of the picture."""
+    """Mean HSV saturation where the true object stands."""
     clipped: float
     """Share of channel values at 0 or 1 (within 1/255)."""
     detail: float
@@ -66,7 +67,7 @@ BANDS = tuple(
 )
 SIZES: dict[SizeName, dict[str, Any]] = {
     "tiny": {"prompts": ("a red mushroom",), "copies": 1, "steps": 12, "spaces": ("latent",)},
-    "small": {"prompts": ("a red mushroom", "a yellow duck"), "copies": 1, "steps": 200, "spaces": ("latent",)},
+    "small": {"prompts": ("a red mushroom", "a yellow duck"), "copies": 1, "steps": 150, "spaces": ("latent",)},
     "full": {
         "prompts": ("a red mushroom", "a yellow duck", "a red chair", "a blue mug"),
         "copies": 4,
@@ -135,8 +136,9 @@ def run(context: Context) -> Report:
         views = ViewPrompts(prior, prompt, PromptConfig())
         batch = views.at([0.0], [math.radians(75)])
         embeddings = torch.stack([batch.main[0], views.null])
-        truth, _ = true_views(kind, color, 1, prior.image_size)
-        truths.append(measure(prior, truth, embeddings[0], "true rendering", "pixels", context.seed))
+        truth, alpha = true_views(kind, color, 1, prior.image_size)
+        look = functools.partial(measure, prior, positive=embeddings[0], inside=alpha[0, 0] > 0.5, seed=context.seed)
+        truths.append(look(truth, label="true rendering", space="pixels"))
         rows.append((prompt, *dataclasses.astuple(truths[-1])))
         for space in size["spaces"]:
             made = optimize(
@@ -144,7 +146,7 @@ def run(context: Context) -> Report:
             )
             sheets[space].append(torch.cat([truth, made[:, 0]]))
             for method, pictures in zip(methods, made, strict=True):
-                outcome = measure(prior, pictures, embeddings[0], method.label, space, context.seed)
+                outcome = look(pictures, label=method.label, space=space)
                 outcomes.setdefault(method.label, []).append(outcome)
                 rows.append((prompt, *dataclasses.astuple(outcome)))
     fields = [field.name for field in dataclasses.fields(Outcome)]
@@ -162,10 +164,17 @@ def run(context: Context) -> Report:
 
 
 def measure(
-    prior: DiffusionPrior, pictures: Float[Tensor, "b 3 H W"], positive: Tensor, label: str, space: str, seed: int
+    prior: DiffusionPrior,
+    pictures: Float[Tensor, "b 3 H W"],
+    *,
+    positive: Float[Tensor, "l d"],
+    inside: Bool[Tensor, "H W"],
+    label: str,
+    space: str,
+    seed: int,
 ) -> Outcome:
-    """The numbers of some pictures of one prompt."""
-    high, low = pictures.amax(dim=1), pictures.amin(dim=1)
+    """The numbers of some pictures of one prompt; `inside` is the true object's silhouette."""
+    high, low = pictures.amax(dim=1)[:, inside], pictures.amin(dim=1)[:, inside]
     latents = prior.encode(pictures.to(prior.device)).detach().float()
     generator = torch.Generator().manual_seed(seed + 1)
     noise = torch.randn((16, *latents.shape[1:]), generator=generator).to(latents)

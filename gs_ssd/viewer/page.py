@@ -52,21 +52,22 @@ def write_page(
         "turn": turn,
         "caption": f"{subtitle} · {caption}" if subtitle else caption,
     }
-    text = _fill(
+    text = fill_template(
+        "template.html",
         title=html.escape(title),
-        css=_resource("viewer.css"),
+        css=read_resource("viewer.css"),
         scene=json.dumps(scene).replace("<", "\\u003c"),
         data=base64.b64encode(packed.data).decode("ascii"),
-        js="\n".join(_resource(name) for name in SCRIPTS),
+        js="\n".join(read_resource(name) for name in SCRIPTS),
     ).encode("utf-8")
     with atomic_path(path) as temporary:
         temporary.write_bytes(text)
     return len(text)
 
 
-def _fill(**parts: str) -> str:
+def fill_template(template: str, **parts: str) -> str:
     """Put the parts in place. The template is split first, so that a `{{name}}` inside a part stays what it is."""
-    pieces = _resource("template.html").split("{{")
+    pieces = read_resource(template).split("{{")
     filled = [pieces[0]]
     for piece in pieces[1:]:
         name, _, rest = piece.partition("}}")
@@ -75,5 +76,6 @@ def _fill(**parts: str) -> str:
 
 
 @functools.cache
-def _resource(name: str) -> str:
+def read_resource(name: str) -> str:
+    """A text file that lies beside this module."""
     return (resources.files("gs_ssd.viewer") / name).read_text(encoding="utf-8").rstrip("\n")

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from gs_ssd.world.colors import Rgb
 
 Form = Literal["ellipsoid", "box", "gable", "sail", "pyramid", "frustum", "torus"]
-Point = tuple[float, float, float]
+Number = int | float
+Point = tuple[Number, Number, Number]
 Matrix = NDArray[np.float64]
 
 
@@ -28,7 +29,7 @@ class Part:
     frame: Matrix  # [3, 3]
     center: Matrix  # [3]
     color: Rgb
-    params: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    params: Point = (0.0, 0.0, 0.0)
 
     def half_extent(self) -> Matrix:
         """Half sizes of the axis-aligned box around the part, `[3]`."""
@@ -58,11 +59,11 @@ class Sculptor:
         self.parts: list[Part] = []
         self._random = None if seed is None else random.Random(seed)
 
-    def vary(self, mean: float, spread: float = 0.1) -> float:
+    def vary(self, mean: Number, spread: float = 0.1) -> Number:
         """A length within `mean * (1 +- spread)`."""
         return mean if self._random is None else mean * (1 + self._random.uniform(-spread, spread))
 
-    def ellipsoid(self, center: Point, radii: Point | float, color: Rgb, turn: Point = (0, 0, 0)) -> None:
+    def ellipsoid(self, center: Point, radii: Point | Number, color: Rgb, turn: Point = (0, 0, 0)) -> None:
         self._solid("ellipsoid", center, radii, color, turn)
 
     def box(self, center: Point, half: Point, color: Rgb, turn: Point = (0, 0, 0)) -> None:
@@ -83,7 +84,7 @@ class Sculptor:
         self,
         start: Point,
         end: Point,
-        radii: tuple[float, float],
+        radii: tuple[Number, Number],
         color: Rgb,
         *,
         hollow: bool = False,
@@ -103,13 +104,13 @@ class Sculptor:
         frame = np.stack([u, flat * np.cross(w, u), along], axis=1)
         self.parts.append(Part("frustum", frame, (a + b) / 2, color, (*radii, float(hollow))))
 
-    def torus(self, center: Point, major: float | Point, minor: float, color: Rgb, turn: Point = (0, 0, 0)) -> None:
+    def torus(self, center: Point, major: Number | Point, minor: float, color: Rgb, turn: Point = (0, 0, 0)) -> None:
         """A ring in the x-y plane before `turn`; `minor` is relative to `major` (a scale per axis when a triple)."""
         scale = (major, major, major) if isinstance(major, (int, float)) else major
         frame = rotation(turn) * np.asarray(scale, float)
         self.parts.append(Part("torus", frame, np.asarray(center, float), color, (minor, 0.0, 0.0)))
 
-    def _solid(self, form: Form, center: Point, half: Point | float, color: Rgb, turn: Point) -> None:
+    def _solid(self, form: Form, center: Point, half: Point | Number, color: Rgb, turn: Point) -> None:
         size = (half, half, half) if isinstance(half, (int, float)) else half
         frame = rotation(turn) * np.asarray(size, float)
         self.parts.append(Part(form, frame, np.asarray(center, float), color))

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 # Half-spaces n.p <= h that bound each convex solid within [-1,1]^3.
-_HALF_SPACES: dict[str, list[tuple[tuple[float, float, float], float]]] = {
+HalfSpace = tuple[tuple[int, int, int], int]
+_HALF_SPACES: dict[str, list[HalfSpace]] = {
     "box": [((1, 0, 0), 1), ((-1, 0, 0), 1), ((0, 1, 0), 1), ((0, -1, 0), 1), ((0, 0, 1), 1), ((0, 0, -1), 1)],
     "gable": [((0, 0, -1), 1), ((0, 1, 0), 1), ((0, -1, 0), 1), ((2, 0, 1), 1), ((-2, 0, 1), 1)],
     "sail": [((0, 0, -1), 1), ((-1, 0, 0), 1), ((0, 1, 0), 1), ((0, -1, 0), 1), ((1, 0, 1), 0)],
@@ -34,7 +35,7 @@ def normal_at(form: str, p: Tensor, params: Tensor) -> Tensor:
     return _NORMALS[form](p, params)
 
 
-def _hit_convex(half_spaces: list[tuple[tuple[float, float, float], float]], o: Tensor, d: Tensor) -> Tensor:
+def _hit_convex(half_spaces: list[HalfSpace], o: Tensor, d: Tensor) -> Tensor:
     enter, leave = torch.zeros_like(d[:, 0]), torch.full_like(d[:, 0], torch.inf)
     outside = torch.zeros_like(d[:, 0], dtype=torch.bool)
     for normal, height in half_spaces:
@@ -46,7 +47,7 @@ def _hit_convex(half_spaces: list[tuple[tuple[float, float, float], float]], o: 
     return torch.where((enter < leave) & (enter > 0) & ~outside, enter, torch.inf)
 
 
-def _dot(normal: tuple[float, float, float], v: Tensor) -> Tensor:
+def _dot(normal: tuple[int, int, int], v: Tensor) -> Tensor:
     return sum((n * v[:, i] for i, n in enumerate(normal) if n), start=torch.zeros_like(v[:, 0]))
 
 

@@ -70,13 +70,13 @@ def draw_views(count: int, law: CameraLaw, generator: torch.Generator) -> Views:
     def uniform(low: float, high: float) -> Tensor:
         return low + (high - low) * torch.rand(count, generator=generator, device=generator.device)
 
-    azimuth = uniform(-180, 180)
-    high = uniform(0, 1) < law.high_share
+    azimuth = uniform(-180.0, 180.0)
+    high = uniform(0.0, 1.0) < law.high_share
     elevation = torch.where(high, uniform(*law.high_elevation_deg), uniform(*law.elevation_deg))
-    closeup = uniform(0, 1) < law.closeup_share
+    closeup = uniform(0.0, 1.0) < law.closeup_share
     fov = torch.where(closeup, uniform(*law.closeup_fov_y_deg), uniform(*law.fov_y_deg))
     jitter = torch.where(closeup, law.closeup_look_at_jitter, law.look_at_jitter)
-    target = jitter[:, None] * torch.stack([uniform(-1, 1), uniform(-1, 1), uniform(-1, 1)], 1)
+    target = jitter[:, None] * torch.stack([uniform(-1.0, 1.0), uniform(-1.0, 1.0), uniform(-1.0, 1.0)], 1)
     eye = _eye(azimuth, elevation, uniform(*law.radius))
     return Views(look_at(eye + target, target), _tan_half(fov), azimuth, elevation, closeup)
 

@@ -35,7 +35,7 @@ class FakeTrainer:
             raise TrainingError("exit code 2: no splats are left")
         folder.mkdir(parents=True)
         (folder / "asset").write_text(job.entry.prompt)
-        return Cost(1.5, 100.0)
+        return Cost(1.5, 1.0, 100.0)
 
     def measure(self, job, folder):
         assert (folder / "asset").read_text() == job.entry.prompt
@@ -105,7 +105,7 @@ def test_two_workers_train_at_the_same_time(tmp_path):
 
     def train(job: Job, folder) -> Cost:
         both.wait()
-        return Cost(0.0, 0.0)
+        return Cost(0.0, 0.0, 0.0)
 
     assert len(list(run_jobs(plan(SUITE, [SSD], limit=2), tmp_path, train, lambda *_: {}, workers=2))) == 4
 
@@ -114,6 +114,7 @@ def test_a_process_reports_its_memory_and_its_last_words(tmp_path):
     log = tmp_path / "deep" / "train.log"
     cost = run_process([sys.executable, "-c", "x = bytearray(60_000_000); print(len(x))"], log)
     assert cost.peak_mb > 57
+    assert 0 < cost.cpu_seconds < 60
     assert log.read_text().strip() == "60000000"
     with pytest.raises(TrainingError, match="exit code 2: a mistake"):
         run_process([sys.executable, "-c", "import sys; print('a mistake'); sys.exit(2)"], log.with_name("bad.log"))

@@ -200,6 +200,6 @@ def test_splat_transform_missing_old_or_failing(tmp_path, monkeypatch, script, w
 def test_usd_says_what_is_missing(tmp_path, monkeypatch):
     import sys
 
-    monkeypatch.setitem(sys.modules, "pxr", None)
+    monkeypatch.setitem(sys.modules, "pxr.Gf", None)
     with pytest.raises(UserError, match="pip install"):
         write_splats(tmp_path / "a.usda", axes_object())

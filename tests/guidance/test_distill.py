@@ -16,7 +16,7 @@ from gs_ssd.prior import DiffusionPrior
 
 ANGLES = [0.9, -1.2, 2.0, 3.1], [1.3, 1.5, 1.6, 1.2]  # no view straight from the front
 ONE_T = ((0.0, 0.3, 0.3),)
-RUNNABLE = [name for name in ESTIMATORS if name != "vsd"]
+RUNNABLE = list(ESTIMATORS)
 
 
 def _step(prior, rgb, seed=0, step=0, angles=ANGLES, depth=None, **config):

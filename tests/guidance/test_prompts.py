@@ -61,30 +61,6 @@ def test_a_priors_own_words_mix_bilinearly(spelled):
     assert torch.equal(prompts.negative, prompts.null)  # no default negative for a prior with its own words
 
 
-def test_mixing_agrees_with_the_priors_training_mix(spelled):
-    """The bundled prior is trained with these very mixes."""
-    captions = pytest.importorskip("gs_ssd.prior.captions")
-    views = {
-        "azimuth_words": [list(pair) for pair in captions.AZIMUTH_WORDS],
-        "elevation_words": [list(pair) for pair in captions.ELEVATION_WORDS],
-        "template": captions.TEMPLATE,
-    }
-    spelled.embed = lambda texts: torch.stack([torch.eye(64)[[_index(spelled, text)]] for text in texts])
-    spelled.metadata = {"views": views}
-    prompts = ViewPrompts(spelled, "a red mug", PromptConfig())
-    for azimuth, elevation in ((0, 0), (100, 30), (-170, 85), (340, -30), (44.9, 10), (45, 40)):
-        got = prompts.at([math.radians(azimuth)], [math.radians(90 - elevation)]).main[0]
-        mix = captions.view_mix("a red mug", azimuth, elevation)
-        want = sum(w * spelled.embed([text])[0] for text, w in zip(*mix, strict=True))
-        torch.testing.assert_close(got, want, atol=1e-5, rtol=0)
-
-
-def _index(prior, text):
-    if text not in prior.seen:
-        prior.seen.append(text)
-    return prior.seen.index(text)
-
-
 def test_perp_neg_names_front_and_this_side(spelled):
     spelled.metadata = {"views": VIEWS}
     config = PromptConfig(perp_neg=True)

@@ -27,13 +27,13 @@ def weights(mix: Mix) -> dict[str, float]:
 @pytest.mark.parametrize(("degrees", "words"), AZIMUTH_WORDS)
 def test_at_a_word_only_that_word(degrees, words):
     for turn in (-360, 0, 360):
-        assert neighbours(degrees + turn, AZIMUTH_WORDS, 360) == [(words, 1.0)]
+        assert neighbours(degrees + turn, AZIMUTH_WORDS, 360.0) == [(words, 1.0)]
 
 
 @pytest.mark.parametrize("azimuth", [-179.0, -30.0, 12.5, 44.0, 350.0])
 @pytest.mark.parametrize("elevation", [-40.0, -3.0, 25.0, 79.0, 89.0])
 def test_mixes_are_convex_and_reproduce_the_angle(azimuth, elevation):
-    found = neighbours(azimuth, AZIMUTH_WORDS, 360)
+    found = neighbours(azimuth, AZIMUTH_WORDS, 360.0)
     assert sum(w for _, w in found) == pytest.approx(1)
     assert all(w > 0 for _, w in found)
     angle = {words: degrees for degrees, words in AZIMUTH_WORDS}
@@ -64,7 +64,7 @@ def test_captions_have_the_shares_of_their_law():
     assert share(lambda t: t == "") == pytest.approx(law.dropout, abs=0.03)
     assert share(lambda t: t.startswith(("a photo", "a 3d", "a DSLR"))) == pytest.approx(0.88 * law.prefix, abs=0.03)
     assert sum(len(mix.texts) == 4 for mix in mixes) / len(mixes) == pytest.approx(0.88 * 0.7, abs=0.03)
-    closeups = [caption("mug", "red", 0, 0, True, CaptionLaw(dropout=0), rng).texts[0] for _ in range(20)]
+    closeups = [caption("mug", "red", 0.0, 0.0, True, CaptionLaw(dropout=0), rng).texts[0] for _ in range(20)]
     assert all(text.startswith("closeup of a") for text in closeups)
 
 
@@ -125,7 +125,7 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path):
 
     config = PRESETS["smoke"]
     whole = PriorTrainer(tmp_path / "whole", config)
-    assert whole.fit(minutes=5, report=lambda _: None)
+    assert whole.fit(minutes=5.0, report=lambda _: None)
     (tmp_path / "parts").mkdir()
     (tmp_path / "parts" / "pictures").symlink_to(tmp_path / "whole" / "pictures")
     half = PriorTrainer(tmp_path / "parts", config)
@@ -136,6 +136,6 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path):
     half._save()
     again = PriorTrainer(tmp_path / "parts", config)
     assert again.step == 3
-    assert again.fit(minutes=5, report=lambda _: None)
+    assert again.fit(minutes=5.0, report=lambda _: None)
     for name, x in whole.average.items():
         torch.testing.assert_close(again.average[name], x, atol=1e-6, rtol=0, msg=name)

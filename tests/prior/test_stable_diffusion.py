@@ -310,3 +310,21 @@ def test_half_precision_files_are_taken_where_they_are(folder, tmp_path):
         file.rename(file.with_name(name.replace(".safetensors", ".fp16.safetensors")))
     assert sources.weight_variant(tmp_path / "m" / "unet", half=False) == "fp16"  # the only ones
     load(PriorConfig(model=str(tmp_path / "m")), "cpu")
+
+
+def test_the_lora_critic_of_vsd(folder):
+    """Starts equal to the prior, learns, and leaves the prior's own prediction untouched to the last bit."""
+    pytest.importorskip("peft")
+    prior = load(PriorConfig(model=str(folder)), "cpu")
+    x, text = _noise(prior)
+    before = prior.predict_noise(x, T, text)
+    distillation = Distillation(DistillConfig(estimator="vsd"), prior, "a red mug", num_steps=10)
+    critic = distillation.critic
+    torch.testing.assert_close(critic.predict(x, T, text), before, atol=1e-5, rtol=1e-5)
+    rgb = torch.rand(2, 3, 32, 32, requires_grad=True)
+    for step in range(2):
+        distillation.step(rgb, [0.1, 2.0], [1.5, 1.5], step, torch.Generator().manual_seed(step)).loss.backward()
+    assert (critic.predict(x, T, text) - before).abs().max() > 1e-4
+    torch.testing.assert_close(prior.predict_noise(x, T, text), before, atol=0, rtol=0)
+    assert len(critic.copy.parameters()) > 0
+    assert rgb.grad.isfinite().all()

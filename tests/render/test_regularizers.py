@@ -34,7 +34,7 @@ def gradients(splat: Gaussians, config: RegularizeConfig, factor: float = 1.0) -
     return {name: tensor.grad.clone() for name, tensor in splat.parameters().items() if tensor.numel()}
 
 
-ALL_ON = dict.fromkeys(("tv_rgb", "tv_disparity", "binarize", "scale", "opacity"), ((0.0, 0.5),))
+ALL_ON = dict.fromkeys(("tv_rgb", "tv_disparity", "binarize", "scale", "flat", "opacity"), ((0.0, 0.5),))
 
 
 def test_without_terms_it_is_the_plain_backward(splat):
@@ -55,7 +55,8 @@ def test_absolute_weights_are_one_summed_loss(splat):
     output = render(splat, VIEWS, torch.ones(2, 3))
     loss = (output.rgb * torch.linspace(1, 0, 24).expand(2, 3, 24, 24)).sum()
     terms = regularizers.image_terms(output, VIEWS.tan_half_fov, list(ALL_ON))
-    loss = loss + 0.5 * sum(terms.values()) + 0.5 * (splat.scales.mean() + splat.opacities.mean())
+    flat = splat.log_scales.amin(dim=-1).mean()
+    loss = loss + 0.5 * (sum(terms.values()) + splat.scales.mean() + flat + splat.opacities.mean())
     loss.backward()
     for name, gradient in found.items():
         torch.testing.assert_close(gradient, getattr(splat, name).grad, atol=1e-6, rtol=1e-4)

@@ -1,5 +1,6 @@
 """Headless Chromium on its software WebGL2, for tests that look at a page."""
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -88,11 +89,14 @@ def until() -> "Callable[[Page, str], None]":
 
 
 @pytest.fixture
-def picture() -> "Callable[[Page], np.ndarray]":
-    """The canvas alone, as uint8 [H,W,3]."""
+def picture(request: pytest.FixtureRequest) -> "Callable[[Page], np.ndarray]":
+    """The canvas alone, as uint8 [H,W,3]; kept under the test's name in the folder GS_SSD_PICTURES, if that is set."""
 
     def take(page: "Page") -> np.ndarray:
         page.add_style_tag(content="header, nav { visibility: hidden }")
-        return np.asarray(Image.open(BytesIO(page.screenshot())).convert("RGB"))
+        image = Image.open(BytesIO(page.screenshot())).convert("RGB")
+        if "GS_SSD_PICTURES" in os.environ:
+            image.save(Path(os.environ["GS_SSD_PICTURES"]) / f"{request.node.name}.png")
+        return np.asarray(image)
 
     return take

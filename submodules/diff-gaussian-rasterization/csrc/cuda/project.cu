@@ -63,7 +63,7 @@ __device__ void project_instance(const dgr_problem& p, int64_t i, int columns, i
     const Camera camera = load_camera(p, v);
     const Vec3 mean = load3(p.means + 3 * n), t = to_view(camera, mean);
     if (!(t.z > kNear)) return;
-    const Footprint f = footprint(camera, mean, t, covariance(p, n));
+    const Footprint f = footprint(camera, mean, t, load_shape(p, n));
     if (!f.drawable()) return;
     const float middle = 0.5f * (f.xx + f.yy);
     const float r = ceilf(3.0f * sqrtf(middle + sqrtf(fmaxf(0.1f, middle * middle - f.det))));
@@ -79,8 +79,17 @@ __device__ void project_instance(const dgr_problem& p, int64_t i, int columns, i
     if (!seen) return;
     radius = fminf(r, 1e9f);
     const Vec3 color = seen_color(p, v, n, mean);
-    splat = {f.pixel_x, f.pixel_y, -0.5f * kLog2e * f.conic_xx, -kLog2e * f.conic_xy, -0.5f * kLog2e * f.conic_yy,
-             log2f(fmaxf(opacity, 1e-30f)), t.z, color.x, color.y, color.z, {0.0f, 0.0f}};
+    splat.x = f.pixel_x;
+    splat.y = f.pixel_y;
+    splat.scale_u = sqrtf(0.5f * kLog2e * (f.yy / f.det));
+    splat.slope_x = f.xy / f.yy;
+    splat.scale_v = sqrtf(0.5f * kLog2e / f.yy);
+    splat.slope_y = f.xy / f.xx;
+    splat.log2_opacity = log2f(fmaxf(opacity, 1e-30f));
+    splat.depth = t.z;
+    splat.red = color.x;
+    splat.green = color.y;
+    splat.blue = color.z;
 }
 
 __global__ void __launch_bounds__(kBlock) project_kernel(dgr_problem p, Geometry g, int32_t* radii, int columns, int rows) {

@@ -17,19 +17,21 @@ struct Sums {
 
 /// Adds one view's row; returns the gradient by the mean in NDC units.
 template <int kDegree, int kShFloats>
-__device__ __forceinline__ float2 add_view(const dgr_problem& p, int v, int64_t n, const Symmetric& sigma, const float* row,
+__device__ __forceinline__ float2 add_view(const dgr_problem& p, int v, int64_t n, const Shape& shape, const float* row,
                                            Sums<kShFloats>& sums) {
     const Camera camera = load_camera(p, v);
     const Vec3 mean = load3(p.means + 3 * n);
-    const Footprint f = footprint(camera, mean, to_view(camera, mean), sigma);
+    const Footprint f = footprint(camera, mean, to_view(camera, mean), shape);
     const float compensated = compensation(f, p.flags), opacity = p.opacities[n];
     const float by_opacity = row[0] / (opacity * compensated);
     FootprintGradient g;
-    g.pixel_x = f.conic_xx * row[1] + f.conic_xy * row[2];
-    g.pixel_y = f.conic_xy * row[1] + f.conic_yy * row[2];
-    g.conic_xx = -0.5f * row[3];
-    g.conic_xy = -row[4];
-    g.conic_yy = -0.5f * row[5];
+    // The rows hold w = log2(e) / 2 Q d instead of Q d.
+    constexpr float kOne = 2.0f / kLog2e, kTwo = kOne * kOne;
+    g.pixel_x = kOne * row[1];
+    g.pixel_y = kOne * row[2];
+    g.xx = 0.5f * kTwo * row[3];
+    g.xy = kTwo * row[4];
+    g.yy = 0.5f * kTwo * row[5];
     g.depth = p.flags & DGR_DETACH_DEPTH ? 0.0f : row[9];
     g.compensation = by_opacity * opacity;
     sums.opacity += by_opacity * compensated;
@@ -50,12 +52,12 @@ __global__ void __launch_bounds__(kBlock)
     constexpr int kShFloats = kDegree >= 0 ? 3 * (kDegree + 1) * (kDegree + 1) : 1;
     const int64_t n = global_thread();
     if (n >= p.gaussians) return;
-    const Symmetric sigma = covariance(p, n);
+    const Shape shape = load_shape(p, n);
     Sums<kShFloats> sums;
     for (int v = 0; v < p.views; ++v) {
         const int64_t i = static_cast<int64_t>(v) * p.gaussians + n;
         float2 screen{0.0f, 0.0f};
-        if (counts[i] > 0) screen = add_view<kDegree>(p, v, n, sigma, rows + i * kRowFloats, sums);
+        if (counts[i] > 0) screen = add_view<kDegree>(p, v, n, shape, rows + i * kRowFloats, sums);
         if (grads.screen_means != nullptr) {
             grads.screen_means[2 * i] = screen.x;
             grads.screen_means[2 * i + 1] = screen.y;

@@ -43,8 +43,8 @@ __device__ __forceinline__ Camera load_camera(const dgr_problem& p, int v) {
 }
 
 __device__ __forceinline__ Vec3 to_view(const Camera& c, Vec3 mean) {
-    return {dot(c.view_x, mean) + c.translation.x, dot(c.view_y, mean) + c.translation.y,
-            dot(c.view_z, mean) + c.translation.z};
+    return {dot(c.view_x, mean, c.translation.x), dot(c.view_y, mean, c.translation.y),
+            dot(c.view_z, mean, c.translation.z)};
 }
 
 /// R, column by column, of the quaternion (w, x, y, z), which need not be a unit.
@@ -74,18 +74,28 @@ __device__ __forceinline__ Quaternion load_quaternion(const dgr_problem& p, int6
     return q;
 }
 
-/// Sigma = sum_k (s_k r_k) (s_k r_k)^T over the columns of R.
-__device__ __forceinline__ Symmetric covariance(const dgr_problem& p, int64_t n) {
+/// Sigma, and where it comes from scales its three axes s_k r_k: Sigma = sum_k axis_k axis_k^T.
+struct Shape {
+    Symmetric sigma;
+    Vec3 axes[3];
+    bool has_axes;
+};
+
+__device__ __forceinline__ Shape load_shape(const dgr_problem& p, int64_t n) {
+    Shape shape{};
+    Symmetric& sigma = shape.sigma;
     if (p.cov3d != nullptr) {
         const float* c = p.cov3d + 6 * n;
-        return {c[0], c[1], c[2], c[3], c[4], c[5]};
+        sigma = {c[0], c[1], c[2], c[3], c[4], c[5]};
+        return shape;
     }
     const Quaternion q = load_quaternion(p, n);
     const Rotation r = rotation_of(q.w, q.x, q.y, q.z);
-    Symmetric sigma{};
+    shape.has_axes = true;
 #pragma unroll
     for (int k = 0; k < 3; ++k) {
         const Vec3 a = (p.scale_modifier * p.scales[3 * n + k]) * r.columns[k];
+        shape.axes[k] = a;
         sigma.xx += a.x * a.x;
         sigma.xy += a.x * a.y;
         sigma.xz += a.x * a.z;
@@ -93,7 +103,7 @@ __device__ __forceinline__ Symmetric covariance(const dgr_problem& p, int64_t n)
         sigma.yz += a.y * a.z;
         sigma.zz += a.z * a.z;
     }
-    return sigma;
+    return shape;
 }
 
 /// a b - c d without cancellation (Kahan; the error is below 1.5 ulp).
@@ -111,55 +121,73 @@ struct Footprint {
     bool clamped_x, clamped_y;
     Vec3 row_x, row_y;             // of M = J W: cov2D = M Sigma M^T
     Vec3 sigma_row_x, sigma_row_y; // Sigma M^T
-    float sharp_xx, sharp_yy;      // before the low-pass filter
-    float xx, xy, yy, det;         // after it
-    float conic_xx, conic_xy, conic_yy;
+    float sharp_xx, sharp_yy, sharp_det;  // before the low-pass filter
+    float xx, xy, yy, det;                // after it
 
     __device__ bool drawable() const { return xx > 0.0f && det > 0.0f && pixel_x == pixel_x && pixel_y == pixel_y; }
 };
 
-__device__ __forceinline__ Footprint footprint(const Camera& c, Vec3 mean, Vec3 t, const Symmetric& sigma) {
+__device__ __forceinline__ Footprint footprint(const Camera& c, Vec3 mean, Vec3 t, const Shape& shape) {
     Footprint f;
     f.t = t;
-    f.inverse_w = 1.0f / (dot(c.clip_w, mean) + c.clip_offset.z);
-    f.ndc_x = (dot(c.clip_x, mean) + c.clip_offset.x) * f.inverse_w;
-    f.ndc_y = (dot(c.clip_y, mean) + c.clip_offset.y) * f.inverse_w;
-    f.pixel_x = ((f.ndc_x + 1.0f) * c.width - 1.0f) * 0.5f;
-    f.pixel_y = ((f.ndc_y + 1.0f) * c.height - 1.0f) * 0.5f;
-    const float inverse_z = 1.0f / t.z, slope_x = t.x * inverse_z, slope_y = t.y * inverse_z;
+    const float w = dot(c.clip_w, mean, c.clip_offset.z);
+    f.inverse_w = 1.0f / w;
+    f.ndc_x = dot(c.clip_x, mean, c.clip_offset.x) / w;
+    f.ndc_y = dot(c.clip_y, mean, c.clip_offset.y) / w;
+    // ((ndc + 1) * size - 1) / 2 with one rounding: an error of the position weighs most in a needle.
+    f.pixel_x = fmaf(f.ndc_x, 0.5f * c.width, 0.5f * (c.width - 1.0f));
+    f.pixel_y = fmaf(f.ndc_y, 0.5f * c.height, 0.5f * (c.height - 1.0f));
+    const float inverse_z = 1.0f / t.z, slope_x = t.x / t.z, slope_y = t.y / t.z;
     f.slope_x = clampf(slope_x, -c.limit_x, c.limit_x);
     f.slope_y = clampf(slope_y, -c.limit_y, c.limit_y);
     f.clamped_x = f.slope_x != slope_x;
     f.clamped_y = f.slope_y != slope_y;
     f.row_x = (c.focal_x * inverse_z) * (c.view_x - f.slope_x * c.view_z);
     f.row_y = (c.focal_y * inverse_z) * (c.view_y - f.slope_y * c.view_z);
-    f.sigma_row_x = sigma * f.row_x;
-    f.sigma_row_y = sigma * f.row_y;
-    f.sharp_xx = dot(f.row_x, f.sigma_row_x);
-    f.sharp_yy = dot(f.row_y, f.sigma_row_y);
+    f.sigma_row_x = shape.sigma * f.row_x;
+    f.sigma_row_y = shape.sigma * f.row_y;
+    if (shape.has_axes) {
+        // The axes on the screen are the columns of a 2x3 matrix, and the determinant of that matrix times its transpose is
+        // the sum of its squared minors (Cauchy and Binet): no cancellation, however thin the splat.
+        float x[3], y[3];
+        f.sharp_xx = f.xy = f.sharp_yy = 0.0f;
+#pragma unroll
+        for (int k = 0; k < 3; ++k) {
+            x[k] = dot(f.row_x, shape.axes[k]);
+            y[k] = dot(f.row_y, shape.axes[k]);
+            f.sharp_xx += x[k] * x[k];
+            f.xy += x[k] * y[k];
+            f.sharp_yy += y[k] * y[k];
+        }
+        const float minors[3] = {difference_of_products(x[0], y[1], x[1], y[0]), difference_of_products(x[0], y[2], x[2], y[0]),
+                                 difference_of_products(x[1], y[2], x[2], y[1])};
+        f.sharp_det = minors[0] * minors[0] + minors[1] * minors[1] + minors[2] * minors[2];
+    } else {
+        f.sharp_xx = dot(f.row_x, f.sigma_row_x);
+        f.xy = dot(f.row_x, f.sigma_row_y);
+        f.sharp_yy = dot(f.row_y, f.sigma_row_y);
+        f.sharp_det = difference_of_products(f.sharp_xx, f.sharp_yy, f.xy, f.xy);
+    }
     f.xx = f.sharp_xx + kLowPass;
-    f.xy = dot(f.row_x, f.sigma_row_y);
     f.yy = f.sharp_yy + kLowPass;
-    f.det = difference_of_products(f.xx, f.yy, f.xy, f.xy);
-    const float inverse_det = 1.0f / f.det;
-    f.conic_xx = f.yy * inverse_det;
-    f.conic_xy = -f.xy * inverse_det;
-    f.conic_yy = f.xx * inverse_det;
+    f.det = f.sharp_det + kLowPass * (f.sharp_xx + f.sharp_yy) + kLowPass * kLowPass;
     return f;
 }
 
 /// det(cov2D) / det(cov2D + 0.3 I): what the low-pass filter leaves of a splat's peak, squared.
 __device__ __forceinline__ float sharpness(const Footprint& f) {
-    return difference_of_products(f.sharp_xx, f.sharp_yy, f.xy, f.xy) / f.det;
+    return f.sharp_det / f.det;
 }
 
 __device__ __forceinline__ float compensation(const Footprint& f, uint32_t flags) {
     return flags & DGR_ANTIALIASING ? sqrtf(fmaxf(sharpness(f), kMinCompensation)) : 1.0f;
 }
 
-/// Gradients by the pixel position, the conic (xy counts both entries), t.z and the opacity compensation.
+/// Gradients by the pixel position, cov2D (xy counts both entries), t.z and the opacity compensation.
+/// A pixel at offset d whose alpha has gradient g / alpha adds g Q d to the first and g (Q d)(Q d)^T / 2 to the second,
+/// Q being the inverse of cov2D: the power is -d^T Q d / 2, and dQ = -Q dcov Q.
 struct FootprintGradient {
-    float pixel_x, pixel_y, conic_xx, conic_xy, conic_yy, depth, compensation;
+    float pixel_x, pixel_y, xx, xy, yy, depth, compensation;
 };
 
 /// Adds to the gradients by the mean and by Sigma (off-diagonal entries: of one of the two).
@@ -169,13 +197,7 @@ __device__ __forceinline__ void footprint_backward(const Camera& c, const Footpr
     const float ndc_x = g.pixel_x * 0.5f * c.width * f.inverse_w, ndc_y = g.pixel_y * 0.5f * c.height * f.inverse_w;
     mean = mean + ndc_x * (c.clip_x - f.ndc_x * c.clip_w) + ndc_y * (c.clip_y - f.ndc_y * c.clip_w);
 
-    // Conic Q = cov^-1: G_cov = -Q G_Q Q, with G_Q = [[xx, xy / 2], [xy / 2, yy]].
-    const float half = 0.5f * g.conic_xy;
-    const float left_xx = f.conic_xx * g.conic_xx + f.conic_xy * half, left_xy = f.conic_xx * half + f.conic_xy * g.conic_yy;
-    const float left_yx = f.conic_xy * g.conic_xx + f.conic_yy * half, left_yy = f.conic_xy * half + f.conic_yy * g.conic_yy;
-    float xx = -(left_xx * f.conic_xx + left_xy * f.conic_xy);
-    float yy = -(left_yx * f.conic_xy + left_yy * f.conic_yy);
-    float xy = -2.0f * (left_xx * f.conic_xy + left_xy * f.conic_yy);
+    float xx = g.xx, xy = g.xy, yy = g.yy;
     if (flags & DGR_ANTIALIASING) {
         const float r = sharpness(f);
         if (r > kMinCompensation) {  // compensation = sqrt(r), r = det(sharp) / det

@@ -9,8 +9,10 @@
 namespace dgr {
 namespace {
 
-// A row: with g = dL/d(raw alpha) * raw alpha, the sums over pixels of
-// g, g dx, g dy, g dx^2, g dx dy, g dy^2, weight * dL/drgb (3), weight * dL/ddepth.
+// A row: with g = dL/d(raw alpha) * raw alpha and w = -1/2 d log2(raw alpha) / d offset, the sums over pixels of
+// g, g w_x, g w_y, g w_x^2, g w_x w_y, g w_y^2, weight * dL/drgb (3), weight * dL/ddepth.
+// These are the gradients by position and covariance up to a factor. The moments of the offset itself would do as well,
+// but for a needle the conic then cancels all but a thousandth of them, and of float32's digits with it.
 constexpr int kSums = 10;
 
 /// Adds `values` over the warp; lane l returns the total number `RowSlot(l).slot`.
@@ -87,12 +89,14 @@ struct Walk {
         const float by_alpha = transmittance * value - behind * inverse;
         behind += weight * value;
         const float g = raw > kMaxAlpha && !pass_clamped ? 0.0f : by_alpha * raw;
+        const float along_x = s.scale_u * (s.scale_u * (dx - s.slope_x * dy));
+        const float along_y = s.scale_v * (s.scale_v * dy) - s.slope_x * along_x;
         row[0] = g;
-        row[1] = g * dx;
-        row[2] = g * dy;
-        row[3] = row[1] * dx;
-        row[4] = row[1] * dy;
-        row[5] = row[2] * dy;
+        row[1] = g * along_x;
+        row[2] = g * along_y;
+        row[3] = row[1] * along_x;
+        row[4] = row[1] * along_y;
+        row[5] = row[2] * along_y;
         row[6] = weight * red;
         row[7] = weight * green;
         row[8] = weight * blue;

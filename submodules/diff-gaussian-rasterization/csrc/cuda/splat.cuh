@@ -16,14 +16,17 @@ constexpr float kMinLog2Alpha = -7.994353436858858f;  // log2(1 / 255)
 // the pixel itself decides. It costs 0.1 % of area.
 constexpr float kLog2Slack = 0.01f;
 
-/// One (view, Gaussian). log2(alpha before the clamp) at offset d is xx dx^2 + xy dx dy + yy dy^2 + log2_opacity.
+/// One (view, Gaussian). At the offset (dx, dy) from its centre, log2(alpha before the clamp) = log2_opacity - u^2 - v^2 with
+/// u = scale_u (dx - slope_x dy), v = scale_v dy: the Cholesky factor of the conic. Written out, xx dx^2 + xy dx dy + yy dy^2
+/// loses the digits of a needle: there three large terms add up to a small one.
 struct alignas(16) Splat {
-    float x, y;          // pixels
-    float xx, xy, yy;    // the conic, times -log2(e) (/ 2 on the diagonal)
+    float x, y;  // pixels
+    float scale_u, slope_x, scale_v;
     float log2_opacity;
-    float depth;         // view-space z
+    float depth;  // view-space z
     float red, green, blue;
-    float unused[2];     // 48 bytes: three 16-byte loads
+    float slope_y;  // along a vertical line alpha is largest at dy = slope_y dx; along a horizontal one at dx = slope_x dy
+    float unused;   // 48 bytes: three 16-byte loads
 };
 static_assert(sizeof(Splat) == 48, "three 16-byte loads");
 
@@ -47,16 +50,17 @@ struct TileRect {
     uint16_t x0, y0, x1, y1;
 };
 
-/// The part of a splat that decides where it reaches. Two kernels count and then write the same tiles, so every
-/// operation here rounds in a fixed way: explicit intrinsics, which the compiler may not fuse differently twice.
-struct Reach {
-    float x, y, xx, xy, yy, log2_opacity;
-    float slope_x, slope_y;  // along a vertical edge the maximum is at dy = slope_y dx; along a horizontal one dx = slope_x dy
+/// log2(alpha) before the clamp. Fixed rounding, here and in what builds on it: two kernels count and then write the same
+/// tiles, and the backward pass must agree with the forward pass on who is above 1/255, so the compiler may not fuse these
+/// operations differently twice.
+__device__ __forceinline__ float log2_alpha(float dx, float dy, float scale_u, float slope_x, float scale_v, float log2_opacity) {
+    const float u = __fmul_rn(scale_u, __fmaf_rn(-slope_x, dy, dx)), v = __fmul_rn(scale_v, dy);
+    return __fmaf_rn(-u, u, __fmaf_rn(-v, v, log2_opacity));
+}
 
-    __device__ __forceinline__ float log2_alpha(float dx, float dy) const {
-        const float across = __fmaf_rn(xx, dx, __fmul_rn(xy, dy));
-        return __fmaf_rn(dx, across, __fmaf_rn(__fmul_rn(yy, dy), dy, log2_opacity));
-    }
+/// The part of a splat that decides where it reaches.
+struct Reach {
+    float x, y, scale_u, slope_x, scale_v, log2_opacity, slope_y;
 
     /// Whether alpha can reach 1/255 at a pixel of [x0, x1] x [y0, y1] (pixel centres, both ends included). The
     /// largest alpha over a rectangle is at the centre if that is inside, else on an edge that faces the centre.
@@ -64,8 +68,10 @@ struct Reach {
         const float left = __fsub_rn(x0, x), right = __fsub_rn(x1, x);
         const float top = __fsub_rn(y0, y), bottom = __fsub_rn(y1, y);
         const float dx = clampf(0.0f, left, right), dy = clampf(0.0f, top, bottom);
-        const float along_vertical = log2_alpha(dx, clampf(__fmul_rn(slope_y, dx), top, bottom));
-        const float along_horizontal = log2_alpha(clampf(__fmul_rn(slope_x, dy), left, right), dy);
+        const float vertical_dy = clampf(__fmul_rn(slope_y, dx), top, bottom);
+        const float horizontal_dx = clampf(__fmul_rn(slope_x, dy), left, right);
+        const float along_vertical = log2_alpha(dx, vertical_dy, scale_u, slope_x, scale_v, log2_opacity);
+        const float along_horizontal = log2_alpha(horizontal_dx, dy, scale_u, slope_x, scale_v, log2_opacity);
         return fmaxf(along_vertical, along_horizontal) >= kMinLog2Alpha - kLog2Slack;
     }
 
@@ -76,8 +82,7 @@ struct Reach {
 };
 
 __device__ __forceinline__ Reach reach_of(const Splat& s) {
-    return {s.x, s.y, s.xx, s.xy, s.yy, s.log2_opacity, __fdiv_rn(-s.xy, __fmul_rn(2.0f, s.xx)),
-            __fdiv_rn(-s.xy, __fmul_rn(2.0f, s.yy))};
+    return {s.x, s.y, s.scale_u, s.slope_x, s.scale_v, s.log2_opacity, s.slope_y};
 }
 
 /// One lane's splat while a warp goes through the tiles of its 32 splats.

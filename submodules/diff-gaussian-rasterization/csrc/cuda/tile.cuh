@@ -46,10 +46,9 @@ __device__ __forceinline__ unsigned candidates(const Batch& batch, int first, in
     return __ballot_sync(kAllLanes, slot < count && (batch.patches[slot] >> warp & 1) != 0);
 }
 
-/// Alpha before the clamp at a pixel. Fixed rounding: both passes must agree on who is above 1/255.
+/// Alpha before the clamp at a pixel.
 __device__ __forceinline__ float raw_alpha(const Splat& s, float dx, float dy) {
-    const float across = __fmaf_rn(s.xx, dx, __fmul_rn(s.xy, dy));
-    return exp2_fast(__fmaf_rn(dx, across, __fmaf_rn(__fmul_rn(s.yy, dy), dy, s.log2_opacity)));
+    return exp2_fast(log2_alpha(dx, dy, s.scale_u, s.slope_x, s.scale_v, s.log2_opacity));
 }
 
 }  // namespace dgr

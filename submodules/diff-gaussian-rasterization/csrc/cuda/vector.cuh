@@ -12,7 +12,9 @@ struct Vec3 {
 __device__ __forceinline__ Vec3 operator+(Vec3 a, Vec3 b) { return {a.x + b.x, a.y + b.y, a.z + b.z}; }
 __device__ __forceinline__ Vec3 operator-(Vec3 a, Vec3 b) { return {a.x - b.x, a.y - b.y, a.z - b.z}; }
 __device__ __forceinline__ Vec3 operator*(float s, Vec3 a) { return {s * a.x, s * a.y, s * a.z}; }
-__device__ __forceinline__ float dot(Vec3 a, Vec3 b) { return a.x * b.x + a.y * b.y + a.z * b.z; }
+__device__ __forceinline__ float dot(Vec3 a, Vec3 b, float plus = 0.0f) {
+    return fmaf(a.x, b.x, fmaf(a.y, b.y, fmaf(a.z, b.z, plus)));
+}
 __device__ __forceinline__ Vec3 load3(const float* p) { return {p[0], p[1], p[2]}; }
 __device__ __forceinline__ void store3(float* p, Vec3 a) {
     p[0] = a.x;
@@ -26,8 +28,7 @@ struct Symmetric {
 };
 
 __device__ __forceinline__ Vec3 operator*(const Symmetric& m, Vec3 a) {
-    return {m.xx * a.x + m.xy * a.y + m.xz * a.z, m.xy * a.x + m.yy * a.y + m.yz * a.z,
-            m.xz * a.x + m.yz * a.y + m.zz * a.z};
+    return {dot({m.xx, m.xy, m.xz}, a), dot({m.xy, m.yy, m.yz}, a), dot({m.xz, m.yz, m.zz}, a)};
 }
 
 }  // namespace dgr
