@@ -200,8 +200,8 @@ law, other lights, paints and backgrounds; mirrored, shifted, brightened. No blu
 among them, and it never takes part in an optimization.
 
 *Held out*: {held_out["pictures"]:,} pictures of further seeds. *Ceiling*: the mean shapes on white,
-{ceiling_["views"]} views (azimuth steps of 22.5 degrees, elevations 0, 15, 30 in turn), each in four of the colours. `both` counts a
-view only if both names are right.
+{ceiling_["views"]} views (azimuth steps of 22.5 degrees, elevations 0, 15, 30 in turn), each kind in four of the
+colours. `both` counts a view only if both names are right.
 
 | kind | held out: kind | held out: colour | ceiling: kind | ceiling: colour | ceiling: both |
 |---|---|---|---|---|---|
