@@ -1,6 +1,7 @@
 """The CUDA kernels, run on the CPU by csrc/emulation: every test of the CPU backend over again, the checks of a GPU, and
 three orders of the threads. Says that the kernels' logic is right; says nothing about a real GPU's speed or compiler."""
 
+import ctypes
 import sys
 from pathlib import Path
 
@@ -63,3 +64,23 @@ def test_order_of_threads(mode, monkeypatch):
             assert torch.equal(getattr(have, name), getattr(want, name)), name
         for name, grad in want_grads.items():
             assert relative(have_grads[name], grad) < 2e-6, name
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"views": 0}, {"gaussians": -1}, {"width": 0}, {"height": 40_000}, {"means": None}, {"opacities": None},
+        {"colors": None}, {"sh": 64}, {"quats": None}, {"cov3d": 64}, {"colors": None, "sh": 64, "sh_bases": 3, "sh_degree": 1},
+        {"colors": None, "sh": 64, "sh_bases": 25, "sh_degree": 4}, {"views": 2**20, "gaussians": 2**12},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_bad_problems_are_refused(emulated_library, change):
+    """Before anything is read: the pointers here lead nowhere."""
+    pointers = dict.fromkeys(("means", "quats", "scales", "opacities", "colors"), 64)
+    problem = native.Problem(**({"views": 1, "gaussians": 5, "width": 8, "height": 8} | pointers | change))
+    pairs = ctypes.c_int64()
+    assert emulated_library.dgr_geometry_bytes(ctypes.byref(problem)) == 0
+    status = emulated_library.dgr_project(ctypes.byref(problem), 64, 64, ctypes.byref(pairs), None)
+    assert status == 1
+    assert b"not valid" in emulated_library.dgr_message(status)

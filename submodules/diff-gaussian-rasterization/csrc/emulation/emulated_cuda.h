@@ -4,8 +4,9 @@
 // warp (shuffles, votes) or its block (__syncthreads), then the next one runs. What a GPU leaves undefined stops the
 // program with a sentence: a full-mask warp operation that not all lanes reach, lanes that meet in different operations,
 // a barrier that not all threads reach. Shared memory is filled with 0xff bytes (NaN) before each block. The order in
-// which fibers get their turn is chosen by DGR_EMULATION_ORDER=forward|backward|shuffled; a kernel that lacks a barrier
-// gives different results under them.
+// which fibers get their turn is chosen by DGR_EMULATION_ORDER: forward (the default; the first warp runs until it waits for
+// the block, then the second), backward (the last warp first) or shuffled (all threads in turn, in random order). A kernel
+// that lacks a barrier gives wrong or different results under them.
 //
 // This is for tests: it says whether the logic is right, nothing about speed.
 #pragma once
@@ -183,7 +184,17 @@ void launch(void (*kernel)(Parameters...), int64_t blocks, int threads, cudaStre
     emulation::run_grid(blocks, threads, [&] { kernel(arguments...); });
 }
 
-inline float exp2_fast(float x) { return std::exp2(x); }
+/// As inexact as the hardware's may be: off by -2 to 2 ulp, the same for the same x.
+inline float exp2_fast(float x) {
+    const float exact = std::exp2(x);
+    uint32_t bits = __float_as_uint(exact);
+    if (exact < 1e-30f) return exact;
+    bits += __float_as_uint(x) * 2654435761u % 5u - 2u;
+    float result;
+    std::memcpy(&result, &bits, 4);
+    return result;
+}
+
 inline float reciprocal(float x) { return 1.0f / x; }
 
 inline void sort_pairs(void*, size_t, const uint32_t* keys, uint32_t* sorted_keys, const uint32_t* values,

@@ -160,7 +160,7 @@ def check_large_splats(device: str) -> None:
     """More than 16 tiles a splat: the tiles are gone through by whole warps; needles make most of them untouched."""
     compare(random_scene(47, count=70, width=150, height=130, scales=(0.3, 2.0), opacities=(0.02, 0.3)), device)
     needles = random_scene(48, count=70, width=150, height=130, opacities=(0.02, 0.9))
-    thin = torch.tensor([1.5, 0.02, 0.02], dtype=torch.float64).float().double().expand_as(needles.scales)
+    thin = torch.tensor([1.5, 0.04, 0.04], dtype=torch.float64).float().double().expand_as(needles.scales)
     compare(replace(needles, scales=thin.clone()), device)
 
 
