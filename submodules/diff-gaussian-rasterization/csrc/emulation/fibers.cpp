@@ -53,8 +53,8 @@ struct Context {
     void* stack_pointer = nullptr;
 
     void prepare(char* stack, void (*entry)()) {
-        // As if `entry` had been called from nowhere: the (empty) return address 8 bytes off a multiple of 16, as the ABI
-        // wants it on entry, and below it what dgr_switch_stack pops.
+        // As if `entry` had been called from nowhere: the (empty) return address 8 bytes off a multiple of 16, as the
+        // ABI wants it on entry, and below it what dgr_switch_stack pops.
         void** top = reinterpret_cast<void**>(stack + kStackBytes - 24);
         *top = nullptr;
         *--top = reinterpret_cast<void*>(entry);
@@ -94,9 +94,9 @@ struct Warp {
 struct Block {
     Fiber fibers[kMaxThreads];
     Warp warps[kMaxThreads / kWarpLanes];
-    int order[kMaxThreads];     // whose turn comes when
-    int place[kMaxThreads];     // where each thread stands in it
-    bool by_warps = true;       // a warp goes on as long as one of its threads can
+    int order[kMaxThreads];  // whose turn comes when
+    int place[kMaxThreads];  // where each thread stands in it
+    bool by_warps = true;    // a warp goes on as long as one of its threads can
     int threads = 0, running = 0, finished = 0, arrived = 0, sum = 0, result = 0;
     const std::function<void()>* kernel = nullptr;
     Context scheduler;
