@@ -90,7 +90,7 @@ def environment(setting: Setting) -> Section:
             "multiprocessors": properties.multi_processor_count,
             "memory_gib": round(properties.total_memory / 2**30, 1),
             "driver": output_of("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"),
-            "nvcc": output_of("nvcc", "--version").splitlines()[-1],
+            "nvcc": " ".join(output_of("nvcc", "--version").splitlines()[-1:]),
         }
     commit = output_of("git", "-C", str(ROOT), "rev-parse", "--short", "HEAD")
     data["commit"] = commit
@@ -287,10 +287,12 @@ def kernels(setting: Setting) -> Section:
         for _ in range(repetitions):
             step(Stopwatch("cuda"))
         torch.cuda.synchronize()
-    events = sorted(profile.key_averages(), key=lambda event: -event.device_time_total)
+    events = list(profile.key_averages())
+    clock = "device_time_total" if events and hasattr(events[0], "device_time_total") else "cuda_time_total"
+    events.sort(key=lambda event: -getattr(event, clock))
     rows = [
         {"kernel": event.key[:90].replace("|", " "), "calls": event.count // repetitions,
-         "us": event.device_time_total / repetitions}
+         "us": getattr(event, clock) / repetitions}
         for event in events[:20]
     ]  # fmt: skip
     section.data["rows"] = rows
@@ -316,8 +318,6 @@ def sanitizers(setting: Setting) -> Section:
             tool,
             "--tool",
             kind,
-            "--kernel-name",
-            "regex:dgr",
             "--error-exitcode",
             "9",
             sys.executable,

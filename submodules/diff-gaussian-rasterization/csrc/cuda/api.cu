@@ -149,6 +149,7 @@ int dgr_render(const dgr_problem* problem, void* geometry, int64_t pairs, void* 
     if (!valid(problem) || binning == nullptr || images == nullptr || pairs < 0 || pairs > INT32_MAX)
         return DGR_INVALID;
     if (images->rgb == nullptr || images->depth == nullptr || images->transmittance == nullptr) return DGR_INVALID;
+    if (pairs > 0 && geometry == nullptr) return DGR_INVALID;
     const DeviceOf device(binning);
     if (device.status() != DGR_OK) return device.status();
     const Geometry g(*problem, geometry);

@@ -26,7 +26,7 @@ struct alignas(16) Splat {
     float log2_opacity;
     float depth;  // view-space z
     float red, green, blue;
-    float slope_y;  // alpha is largest at dy = slope_y dx along a vertical line, at dx = slope_x dy along a horizontal one
+    float slope_y;  // alpha's peak is at dy = slope_y dx on a vertical line, at dx = slope_x dy on a horizontal one
     float unused;   // 48 bytes: three 16-byte loads
 };
 static_assert(sizeof(Splat) == 48, "three 16-byte loads");
