@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
 from torch.utils.flop_counter import FlopCounterMode
 
 from gs_ssd.guidance import trajectory
@@ -57,20 +57,23 @@ def multiply_adds(call: Callable[[], Any]) -> float:
 
 
 def count_parts(image_size: int) -> dict[str, float]:
-    """Multiply-adds (1e12) of one UNet image and of one view's encoding, forward and backward, on the meta device."""
+    """Multiply-adds (1e12) of one UNet image and of one view's encoding (SD's VAE, and TAESD), on the meta device."""
     with torch.device("meta"):
         unet, vae = (kind(**config).requires_grad_(False) for kind, config in PARTS.values())
         x, text = torch.empty(1, 4, image_size // 8, image_size // 8), torch.empty(1, 77, 1024)
-        picture = torch.empty(1, 3, image_size, image_size, requires_grad=True)
         t = torch.zeros(1, dtype=torch.long)
-        forward = multiply_adds(lambda: vae.encode(picture).latent_dist.mean)
-        both = multiply_adds(lambda: vae.encode(picture).latent_dist.mean.sum().backward())
         with torch.no_grad():
-            return {
-                "unet": multiply_adds(lambda: unet(x, t, text)),
-                "encode": forward,
-                "encode_backward": both - forward,
-            }
+            parts = {"unet": multiply_adds(lambda: unet(x, t, text))}
+        parts |= _count_encoder(lambda picture: vae.encode(picture).latent_dist.mean, image_size, "encode")
+        tiny: Any = AutoencoderTiny().requires_grad_(False)
+        return parts | _count_encoder(lambda picture: tiny.encode(picture).latents, image_size, "tiny_encode")
+
+
+def _count_encoder(encode: Callable[[torch.Tensor], torch.Tensor], image_size: int, name: str) -> dict[str, float]:
+    picture = torch.empty(1, 3, image_size, image_size, requires_grad=True)
+    forward = multiply_adds(lambda: encode(picture))
+    both = multiply_adds(lambda: encode(picture).sum().backward())
+    return {name: forward, f"{name}_backward": both - forward}
 
 
 def unet_images(estimator: str, perp_neg: bool, interval: int = 50) -> float:
@@ -147,6 +150,7 @@ def main() -> None:
     args = parser.parse_args()
     parts = count_parts(args.image_size)
     encoding = VIEWS * (parts["encode"] + parts["encode_backward"])
+    tiny = VIEWS * (parts["tiny_encode"] + parts["tiny_encode_backward"])
     print("multiply-adds (1e12) at", args.image_size, "px:", {name: round(value, 4) for name, value in parts.items()})
     rows, prior = [], build(args) if args.time else None
     for perp_neg in (False, True):
@@ -154,6 +158,7 @@ def main() -> None:
             images = unet_images(name, perp_neg)
             row: dict[str, Any] = {"estimator": name, "perp_neg": perp_neg, "unet_images": round(images, 1)}
             row["tera_multiply_adds"] = round(images * parts["unet"] + encoding, 3)
+            row["with_tiny_vae"] = round(images * parts["unet"] + tiny, 3)
             if prior is not None:
                 seconds, ran = timed_step(prior, name, perp_neg, args.device == "cpu")
                 counted = ran * parts["unet"] + encoding

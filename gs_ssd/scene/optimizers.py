@@ -6,7 +6,7 @@ import math
 import torch
 
 from gs_ssd.errors import UserError
-from gs_ssd.maths import anneal
+from gs_ssd.maths import anneal, harmonics
 from gs_ssd.scene.gaussians import PARAMETERS, Gaussians
 
 Law = tuple[float, float]
@@ -33,6 +33,8 @@ class OptimizerConfig:
     """Bounds of every scale (linear, world units) as knots [share of the run, bound]; empty: unbounded."""
     reach: float | None = None
     """Means stay within this distance of the origin; `None`: anywhere."""
+    clamp_colors: bool = False
+    """Keep the view-independent part of the colours within 0..1, beyond which a picture shows no difference."""
 
 
 def build(gaussians: Gaussians, config: OptimizerConfig) -> torch.optim.Adam:
@@ -60,7 +62,7 @@ def set_learning_rates(optimizer: torch.optim.Adam, config: OptimizerConfig, pro
 
 @torch.no_grad()
 def project(gaussians: Gaussians, config: OptimizerConfig, progress: float) -> None:
-    """Bring scales and means back within the bounds of this moment, after the optimizer's step."""
+    """Bring scales, means and colours back within the bounds of this moment, after the optimizer's step."""
     if config.scale_floor or config.scale_ceiling:
         low = anneal.piecewise(progress, config.scale_floor) if config.scale_floor else 0.0
         high = anneal.piecewise(progress, config.scale_ceiling) if config.scale_ceiling else math.inf
@@ -72,3 +74,5 @@ def project(gaussians: Gaussians, config: OptimizerConfig, progress: float) -> N
     if config.reach is not None:
         distance = gaussians.means.norm(dim=-1, keepdim=True)
         gaussians.means *= (config.reach / distance.clamp_min(1e-12)).clamp_max(1.0)
+    if config.clamp_colors:
+        gaussians.sh_dc.clamp_(-0.5 / harmonics.C0, 0.5 / harmonics.C0)

@@ -59,6 +59,16 @@ def test_projection_bounds_scales_and_means_and_leaves_the_rest(gaussians):
     assert all((gaussians.means.detach() == point).all(dim=-1).any() for point in inside)
 
 
+def test_colours_are_kept_displayable_if_told(gaussians):
+    with torch.no_grad():
+        gaussians.sh_dc[0], gaussians.sh_dc[1] = 9.0, -9.0
+    optimizers.project(gaussians, OptimizerConfig(), 0.0)
+    assert gaussians.sh_dc.max() == 9.0
+    optimizers.project(gaussians, OptimizerConfig(clamp_colors=True), 0.0)
+    colors = gaussians.sh_dc.detach() * 0.28209479 + 0.5
+    assert (colors.min().item(), colors.max().item()) == pytest.approx((0.0, 1.0), abs=1e-6)
+
+
 def test_a_floor_above_the_ceiling_is_refused(gaussians):
     with pytest.raises(UserError, match="scale_floor"):
         optimizers.project(gaussians, OptimizerConfig(scale_floor=((0.0, 1.0),), scale_ceiling=((0.0, 0.5),)), 0.0)
