@@ -1,5 +1,7 @@
 """How well pictures match their sentence, by a CLIP model: for prompts that no judge knows."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -28,7 +30,7 @@ class ClipScore:
             from transformers import AutoTokenizer, CLIPModel
 
             self.net = CLIPModel.from_pretrained(model).eval().requires_grad_(False).to(device)
-            self.tokenizer = AutoTokenizer.from_pretrained(model)
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(model)
         except (ImportError, OSError, ValueError) as error:
             raise UserError(f"--clip {model} cannot be loaded: {str(error).splitlines()[0]}") from error
         self.name, self.size = model, self.net.config.vision_config.image_size

@@ -24,7 +24,7 @@ class JudgeConfig:
 
     kinds: tuple[str, ...]
     colors: tuple[str, ...]
-    widths: tuple[int, ...] = (32, 64, 128, 192)
+    widths: tuple[int, ...] = (24, 48, 96, 128)
 
 
 class Opinion(NamedTuple):

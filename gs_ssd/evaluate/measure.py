@@ -25,6 +25,8 @@ COARSE = 128
 """Pixels a side at which silhouettes, floaters and colours are compared."""
 JUDGED = 64
 """Pixels a side at which the judge and the nearest-view test look."""
+FACED = 0.007
+"""Mean squared difference of front and back above which an object has a face; shading alone makes up to .0064."""
 WHITE = 1.0
 
 
@@ -137,14 +139,17 @@ def own_numbers(crisp: Pictures, coarse: Pictures) -> dict[str, float]:
 
 
 def numbers_beside_truth(coarse: Pictures, truth: Truth) -> dict[str, float]:
-    """What needs the true object: its silhouette, and which of its views ours resemble."""
-    nearest, _ = statistics.nearest_views(coarse.shrunk(JUDGED).rgb, truth.around)
-    expected, _ = statistics.nearest_views(truth.coarse.shrunk(JUDGED).rgb, truth.around)
-    return {
-        "iou": statistics.silhouette_iou(coarse.alpha, truth.coarse.alpha),
-        "fronts": float(statistics.front_count([22.5 * i for i in nearest.tolist()])),
-        "fronts_truth": float(statistics.front_count([22.5 * i for i in expected.tolist()])),
-    }
+    """What needs the true object: its silhouette, and how many of our views resemble its front.
+
+    Objects whose back looks like their front have no front to count.
+    """
+    numbers = {"iou": statistics.silhouette_iou(coarse.alpha, truth.coarse.alpha)}
+    front, back = truth.around[0, 0], truth.around[0, 8]
+    if (front - back).square().mean() > FACED:
+        for name, pictures in (("fronts", coarse), ("fronts_truth", truth.coarse)):
+            nearest, _ = statistics.nearest_views(pictures.shrunk(JUDGED).rgb, truth.around)
+            numbers[name] = float(statistics.front_count([22.5 * i for i in nearest.tolist()]))
+    return numbers
 
 
 def recognised(opinion: Opinion, entry: Entry) -> dict[str, float]:

@@ -4,6 +4,7 @@ import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ class DecoderConfig:
     seed: int = 0
 
 
-def build_autoencoder(model: ModelConfig, basis: PatchBasis) -> nn.Module:
+def build_autoencoder(model: ModelConfig, basis: PatchBasis) -> Any:
     """An AutoencoderKL whose encoder is exact and whose decoder is not trained."""
     vae = build_vae(model)
     write_encoder(vae, basis)
@@ -79,12 +80,12 @@ def fit_decoder(
     return step >= config.steps
 
 
-def _save(path: Path, vae: nn.Module, adam: torch.optim.Optimizer, step: int) -> None:
+def _save(path: Path, vae: Any, adam: torch.optim.Optimizer, step: int) -> None:
     with atomic_path(path) as temporary:
         torch.save({"decoder": vae.decoder.state_dict(), "adam": adam.state_dict(), "step": step}, temporary)
 
 
-def load_state(path: Path) -> dict:
+def load_state(path: Path) -> dict[str, Any]:
     return torch.load(path, weights_only=True, map_location="cpu") if path.exists() else {"step": 0}
 
 

@@ -6,8 +6,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from gs_ssd.prior.captions import every_word
 
 _CLIP_SPLIT = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
@@ -33,7 +31,7 @@ class ModelConfig:
         return self.image_size // 4
 
 
-def build_unet(config: ModelConfig) -> nn.Module:
+def build_unet(config: ModelConfig) -> Any:
     from diffusers import UNet2DConditionModel
 
     down = ["CrossAttnDownBlock2D" if attend else "DownBlock2D" for attend in config.unet_attention]
@@ -52,7 +50,7 @@ def build_unet(config: ModelConfig) -> nn.Module:
     )
 
 
-def build_vae(config: ModelConfig) -> nn.Module:
+def build_vae(config: ModelConfig) -> Any:
     """The autoencoder of `patch_pca.write_encoder`."""
     from diffusers import AutoencoderKL
 
@@ -107,7 +105,7 @@ def write_tokenizer_files(folder: Path, config: ModelConfig) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(settings | roles, indent=1))
 
 
-def build_text_encoder(config: ModelConfig, vocabulary: int) -> nn.Module:
+def build_text_encoder(config: ModelConfig, vocabulary: int) -> Any:
     from transformers import CLIPTextConfig, CLIPTextModel
 
     return CLIPTextModel(
@@ -144,9 +142,9 @@ def build_scheduler() -> Any:
 def save_pipeline(
     folder: Path,
     config: ModelConfig,
-    unet: nn.Module,
-    text_encoder: nn.Module,
-    vae: nn.Module,
+    unet: Any,
+    text_encoder: Any,
+    vae: Any,
     metadata: dict[str, Any],
 ) -> None:
     """Write a fp16 StableDiffusionPipeline directory with `gs_ssd.json` beside its parts."""
@@ -154,7 +152,8 @@ def save_pipeline(
     from diffusers import StableDiffusionPipeline
 
     tokenizer = build_tokenizer(config)
-    pipe = StableDiffusionPipeline(
+    build: Any = StableDiffusionPipeline
+    pipe = build(
         vae, text_encoder, tokenizer, unet, build_scheduler(), None, None, requires_safety_checker=False
     )
     pipe.save_pretrained(folder, safe_serialization=True)

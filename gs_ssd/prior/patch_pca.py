@@ -5,6 +5,7 @@ diffusion model can start to train at once. Only the decoder is learned.
 """
 
 import dataclasses
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -47,7 +48,7 @@ def fit_basis(pixels: Tensor, channels: int) -> PatchBasis:
 
 
 @torch.no_grad()
-def write_encoder(vae: nn.Module, basis: PatchBasis) -> None:
+def write_encoder(vae: Any, basis: PatchBasis) -> None:
     """Set the encoder of a diffusers `AutoencoderKL` (three levels, one layer each, no attention, one norm group).
 
     Every residual branch is zero. Two strided convolutions gather 2x2 and then 4x4 pixels; the second also projects,
@@ -86,8 +87,9 @@ def write_encoder(vae: nn.Module, basis: PatchBasis) -> None:
     _write_taps(vae.post_quant_conv, {(i, i, 0, 0): 1.0 for i in range(channels)})
 
 
-def _write_taps(conv: nn.Module, taps: dict[tuple[int, int, int, int], float]) -> None:
+def _write_taps(conv: nn.Conv2d, taps: dict[tuple[int, int, int, int], float]) -> None:
     nn.init.zeros_(conv.weight)
-    nn.init.zeros_(conv.bias)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
     for index, value in taps.items():
         conv.weight[index] = value

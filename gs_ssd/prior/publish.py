@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gs_ssd import world
 from gs_ssd.prior.captions import AZIMUTH_WORDS, CLOSEUP, ELEVATION_WORDS, SYNONYMS, TEMPLATE, Mix, view_mix
@@ -48,7 +48,7 @@ def metadata(config: ModelConfig, law: world.CameraLaw) -> dict[str, Any]:
 
 @torch.no_grad()
 def sample(
-    unet: nn.Module,
+    unet: Any,
     embed: Embedder,
     mixes: Sequence[Mix],
     config: ModelConfig,
@@ -73,7 +73,7 @@ def sample(
 
 @torch.no_grad()
 def sample_sheet(
-    run: PriorTrainer, vae: nn.Module, path: Path, kinds: Sequence[str] | None = None, seed: int = 0
+    run: PriorTrainer, vae: Any, path: Path, kinds: Sequence[str] | None = None, seed: int = 0
 ) -> None:
     """A PNG with eight azimuths of every kind, each in its own colour, all from mixed view words."""
     import imageio.v3 as imageio

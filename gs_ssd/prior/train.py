@@ -78,7 +78,7 @@ PRESETS: dict[str, TrainConfig] = {
 class Embedder:
     """Mixed caption embeddings `[B,L,D]`; remembers them once the text encoder is frozen."""
 
-    def __init__(self, text_encoder: nn.Module, tokenizer: Any, length: int, device: torch.device) -> None:
+    def __init__(self, text_encoder: Any, tokenizer: Any, length: int, device: torch.device) -> None:
         self.text_encoder, self.tokenizer, self.length, self.device = text_encoder, tokenizer, length, device
         self.frozen = False
         self._tokens: dict[str, list[int]] = {}
@@ -218,7 +218,7 @@ class PriorTrainer:
         self.text_encoder.requires_grad_(False)
         self.embed.frozen = True
 
-    def averaged(self) -> tuple[nn.Module, nn.Module]:
+    def averaged(self) -> tuple[Any, Any]:
         """UNet and text encoder with their averaged weights, as fresh float32 modules."""
         unet = build_unet(self.config.model)
         text_encoder = build_text_encoder(self.config.model, len(self.embed.tokenizer))
@@ -272,7 +272,7 @@ def to_pixels(rgb: Tensor) -> Tensor:
     return rgb.float() / 127.5 - 1
 
 
-def _use_plain_attention(unet: nn.Module, text_encoder: nn.Module, device: torch.device) -> None:
+def _use_plain_attention(unet: Any, text_encoder: Any, device: torch.device) -> None:
     """On CPUs the fused kernel's backward is the slowest thing in the nets; two matrix products are far faster."""
     if device.type == "cpu":
         from diffusers.models.attention_processor import AttnProcessor

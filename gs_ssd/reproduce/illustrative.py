@@ -13,63 +13,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gs_ssd.guidance.estimators import ESTIMATORS, variance_reduced
-from gs_ssd.maths.diffusion import WEIGHTINGS, add_noise, linear_schedule, scaled_linear_schedule
-from gs_ssd.prior.analytic import AnalyticPrior
+from gs_ssd.reproduce.mixture import (
+    OWN,
+    RECALLED,
+    SCHEDULES,
+    Descent,
+    Mixture,
+    density,
+    descend,
+    relative_density,
+    rule_starts,
+    transient_mode,
+)
 from gs_ssd.reproduce.report import Claim, Context, Report, SizeName, new_figure, save_figure, write_table
 
 TITLE = "Illustrative example: where SSD finds the mode, and where it does not (Fig. 3)"
-SCHEDULES = {"linear": linear_schedule, "scaled_linear": scaled_linear_schedule}
 TERMS = ("seek", "csd", "ssd")
 LABELS = {"seek": "mode-seeking", "csd": "mode-disengaging", "ssd": "SSD", "ssd_unmatched": "SSD, no norm match"}
 COLORS = {"seek": "tab:blue", "csd": "tab:red", "ssd": "tab:green", "ssd_unmatched": "tab:green"}
 
 
-@dataclasses.dataclass(frozen=True)
-class Mixture:
-    """P(x) = w_0 N(singular) + the two conditional components; P(x;y) = the latter alone, half each."""
-
-    singular: tuple[float, float]
-    left: tuple[float, float]
-    right: tuple[float, float]
-    variances: tuple[float, float]  # of the singular, of each conditional component
-    weight: float  # of the singular component
-    start: tuple[float, float]
-
-    @property
-    def trap(self) -> tuple[float, float]:
-        """Between the conditional modes: where mode-seeking ends, P_t(x_t;y) having one mode at large t."""
-        return ((self.left[0] + self.right[0]) / 2, (self.left[1] + self.right[1]) / 2)
-
-    def prior(self, schedule: str) -> AnalyticPrior:
-        means = torch.tensor([self.singular, self.left, self.right], dtype=torch.float64).reshape(3, 2, 1, 1)
-        single, pair = self.variances
-        half = (1 - self.weight) / 2
-        return AnalyticPrior(
-            means,
-            torch.tensor([single, pair, pair], dtype=torch.float64),
-            ["singular", "left", "right"],
-            torch.tensor([self.weight, half, half], dtype=torch.float64),
-            alphas_cumprod=SCHEDULES[schedule](),
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class Descent:
-    """How theta = x is optimized: Adam on the gradient averaged over `draws` of (t, eps)."""
-
-    weighting: str = "uniform"
-    schedule: str = "linear"
-    M: int = 200
-    lr: float = 0.012
-    steps: int = 600
-    draws: int = 128
-    t_range: tuple[int, int] = (20, 980)
-    t_end: int = 980  # the upper bound of t falls linearly to this over the first 80 % of the steps
-
-
-OWN = Mixture((0.0, -0.1), (-0.75, 0.0), (0.75, 0.0), (0.2, 0.1), 0.3, (-0.3, -1.0))
-RECALLED = Mixture((0.0, 0.0), (1.0, 1.0), (2.0, 1.0), (0.1, 0.05), 0.2, (0.0, 0.0))
 SIZES: dict[SizeName, dict[str, Any]] = {
     "tiny": {
         "draws": 48,
@@ -95,69 +58,6 @@ SIZES: dict[SizeName, dict[str, Any]] = {
 SIZES["full"] = SIZES["small"] | {"draws": 512, "map_starts": 12, "map_draws": 128}
 
 
-def descend(mixture: Mixture, starts: Tensor, how: list[Descent], term: str, seed: int = 0) -> Tensor:
-    """Paths [R, steps+1, S, 2] of theta from `starts` [S, 2] under R descents that differ in M only."""
-    first = how[0]
-    prior = mixture.prior(first.schedule)
-    conditional, unconditional = prior.embed(["left right", ""])
-    generator = torch.Generator().manual_seed(seed)
-    theta = starts.to(torch.float64).repeat(len(how), 1, 1).requires_grad_()
-    shape = (*theta.shape[:2], first.draws)
-    optimizer = torch.optim.Adam([theta], lr=first.lr)
-    path = [theta.detach().clone()]
-    for step in range(first.steps):
-        optimizer.param_groups[0]["lr"] = first.lr * (1 - 0.9 * step / first.steps)
-        low, high = first.t_range
-        high = round(high + (first.t_end - high) * min(1.0, step / (0.8 * first.steps)))
-        t = torch.randint(low, high + 1, shape[1:], generator=generator).expand(shape).reshape(-1)
-        eps = torch.randn((*shape[1:], 2), generator=generator, dtype=torch.float64).expand(*shape, 2)
-        eps = eps.reshape(-1, 2, 1, 1)
-        x = theta.detach()[:, :, None].expand(*shape, 2).reshape(-1, 2, 1, 1)
-        abar = prior.alphas_cumprod[t]
-        x_t = add_noise(x, eps, abar)
-        eps_pos = prior.predict_noise(x_t, t, conditional.expand(len(t), 1, 3))
-        h = eps_pos - prior.predict_noise(x_t, t, unconditional.expand(len(t), 1, 3))
-        direction = torch.cat(
-            [
-                _direction(term, M=descent.M, **dict(zip(("eps_pos", "h", "eps_ref", "t"), part, strict=True)))
-                for descent, part in zip(
-                    how, zip(*(v.chunk(len(how)) for v in (eps_pos, h, eps, t)), strict=True), strict=True
-                )
-            ]
-        )
-        weight = WEIGHTINGS[first.weighting](abar)
-        theta.grad = (weight[:, None] * direction[:, :, 0, 0]).reshape(*shape, 2).mean(dim=2)
-        optimizer.step()
-        path.append(theta.detach().clone())
-    return torch.stack(path, dim=1)
-
-
-def relative_density(mixture: Mixture, points: Tensor, *, conditional: bool = True) -> Tensor:
-    """P(x;y) or P(x) at `points` [..., 2], divided by its value at the conditional modes' best."""
-    peak = torch.tensor([mixture.left, mixture.right], dtype=torch.float64)
-    return _density(mixture, points, 1.0, conditional) / _density(mixture, peak, 1.0, conditional).max()
-
-
-def transient_mode(mixture: Mixture, schedule: str, t: int = 350) -> tuple[float, int]:
-    """P_t(x_t;y) at alpha times the trap over that at alpha times a mode, and the first t with a single mode.
-
-    Two equal Gaussians at distance L are one mode iff sigma^2 / alpha^2 >= L^2 / 4 - v.
-    """
-    abar = SCHEDULES[schedule]()
-    points = torch.tensor([mixture.trap, mixture.left], dtype=torch.float64) * abar[t].sqrt()
-    at_trap, at_mode = _density(mixture, points, float(abar[t]), True)
-    reach = sum((a - b) ** 2 for a, b in zip(mixture.left, mixture.right, strict=True)) / 4 - mixture.variances[1]
-    return float(at_trap / at_mode), int((((1 - abar) / abar) >= reach).nonzero()[0])
-
-
-def rule_starts(mixture: Mixture, ring: int) -> Tensor:
-    """theta_0, the trapping point (a hair off, to break the symmetry), and `ring` points on a unit circle around it."""
-    angles = torch.arange(ring, dtype=torch.float64) * (2 * math.pi / max(ring, 1)) + 0.13
-    trap = torch.tensor(mixture.trap, dtype=torch.float64)
-    circle = trap + torch.stack([angles.cos(), angles.sin()], dim=1)
-    return torch.cat([torch.tensor([mixture.start], dtype=torch.float64), trap[None] + 0.01, circle])
-
-
 def map_of_claims(sizes: dict[str, Any]) -> list[tuple[str, str, float, int, float]]:
     """Rows (schedule, weighting, singular mode's y, M, share of starts that SSD brings to rel P(x;y) > 0.5)."""
     rows = []
@@ -165,13 +65,10 @@ def map_of_claims(sizes: dict[str, Any]) -> list[tuple[str, str, float, int, flo
         SCHEDULES, ("uniform", "sigma", "sigma2"), sizes["map_offsets"]
     ):
         mixture = dataclasses.replace(OWN, singular=(0.0, offset))
-        how = [
-            Descent(
-                weighting, schedule, M, steps=sizes["map_steps"], lr=7.5 / sizes["map_steps"], draws=sizes["map_draws"]
-            )
-            for M in sizes["map_M"]
-        ]
-        ends = descend(mixture, rule_starts(mixture, sizes["map_starts"]), how, "ssd")[:, -1]
+        steps = sizes["map_steps"]
+        how = Descent(weighting, schedule, steps=steps, lr=7.5 / steps, draws=sizes["map_draws"])
+        starts = rule_starts(mixture, sizes["map_starts"])
+        ends = descend(mixture, starts, how, "ssd", sizes["map_M"])[:, -1]
         shares = (relative_density(mixture, ends) > 0.5).double().mean(dim=1)
         rows += [(schedule, weighting, offset, M, float(s)) for M, s in zip(sizes["map_M"], shares, strict=True)]
     return rows
@@ -183,10 +80,10 @@ def run(context: Context) -> Report:
     base = Descent(draws=sizes["draws"], steps=sizes["steps"], lr=7.2 / sizes["steps"], M=300)
     recalled = dataclasses.replace(base, weighting="sigma2", schedule="scaled_linear", M=200)
     annealed = dataclasses.replace(recalled, t_end=100)
-    own = {term: descend(OWN, rule_starts(OWN, sizes["ring"]), [base], term)[0] for term in TERMS}
-    literal = {term: descend(RECALLED, rule_starts(RECALLED, sizes["ring"]), [recalled], term)[0] for term in TERMS}
+    own = {term: descend(OWN, rule_starts(OWN, sizes["ring"]), base, term)[0] for term in TERMS}
+    literal = {term: descend(RECALLED, rule_starts(RECALLED, sizes["ring"]), recalled, term)[0] for term in TERMS}
     terms = ("seek", "csd", "ssd_unmatched")
-    mended = {term: descend(RECALLED, rule_starts(RECALLED, sizes["ring"]), [annealed], term)[0] for term in terms}
+    mended = {term: descend(RECALLED, rule_starts(RECALLED, sizes["ring"]), annealed, term)[0] for term in terms}
     rows = map_of_claims(sizes)
     settings = (("own", OWN, own), ("recalled", RECALLED, literal), ("recalled, mended", RECALLED, mended))
     _write_ends(folder / "ends.csv", settings)
@@ -218,21 +115,6 @@ def run(context: Context) -> Report:
         " 300 or so, more where w grows with t, and then no M is enough once the singular mode lies far off the axis of"
         " the pair. It is a regression test of the algorithm, not evidence about pictures.",
     )
-
-
-def _direction(term: str, *, eps_pos: Tensor, h: Tensor, eps_ref: Tensor, t: Tensor, M: int) -> Tensor:
-    if term == "ssd_unmatched":
-        return torch.where((t > M).reshape(-1, 1, 1, 1), h, variance_reduced(eps_pos, eps_ref))
-    return ESTIMATORS[term](eps_pos=eps_pos, h=h, eps_ref=eps_ref, t=t, M=M)
-
-
-def _density(mixture: Mixture, points: Tensor, abar: float, conditional: bool) -> Tensor:
-    """P_t at `points` [..., 2], up to 1 / 2 pi."""
-    prior = mixture.prior("linear")
-    weights = prior.embed(["left right" if conditional else ""])[0, 0]
-    variance = abar * prior.variances + 1 - abar
-    gap = (points[..., None, :] - math.sqrt(abar) * prior.means[:, :, 0, 0]).square().sum(dim=-1)
-    return (weights / variance * (-0.5 * gap / variance).exp()).sum(dim=-1)
 
 
 def _claims(
@@ -326,7 +208,7 @@ def _draw_paths(path: Path, settings: tuple[tuple[str, Mixture, dict[str, Tensor
             axis.set_title(f"{name}: {title}", fontsize=9)
         shrunk = math.sqrt(abar)
         row[2].contourf(
-            grid[..., 0], grid[..., 1], _density(mixture, grid * shrunk, abar, True), levels=12, cmap="Greys"
+            grid[..., 0], grid[..., 1], density(mixture, grid * shrunk, abar, True), levels=12, cmap="Greys"
         )
         x, y = paths["seek"][:, 0].T
         row[2].plot(x, y, color=COLORS["seek"], lw=1.4)

@@ -54,9 +54,9 @@ class Moments:
 SIZES: dict[SizeName, dict[str, Any]] = {
     "tiny": {"prompts": ("a red mushroom",), "views": 1, "noises": 24, "ts": (100, 500, 900)},
     "small": {
-        "prompts": ("a red mushroom", "a yellow duck", "a red chair"),
+        "prompts": ("a red mushroom", "a yellow duck"),
         "views": 2,
-        "noises": 96,
+        "noises": 72,
         "ts": (20, 60, 100, 200, 300, 400, 500, 600, 700, 800, 900, 980),
     },
     "full": {

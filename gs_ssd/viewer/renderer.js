@@ -34,25 +34,36 @@ mat3 rotation(uint first, uint rest) {
               2.0 * (x * z + w * y), 2.0 * (y * z - w * x), 1.0 - 2.0 * (x * x + y * y));
 }
 
-vec3 coefficient(uint splat, int n) {  // n-th after the constant one, three signed bytes
-  float channel[3];
-  for (int c = 0; c < 3; c++) {
-    int byte = 3 * n + c;
-    uvec4 words = texel(harmonics, splat * uint(shTexels) + uint(byte >> 4));
-    channel[c] = float(int(words[(byte >> 2) & 3] << (24 - 8 * (byte & 3))) >> 24) / 127.0;
+uint bytes[12];  // this splat's harmonics, 48 signed bytes
+
+void fetchHarmonics(uint splat) {
+  for (int i = 0; i < shTexels; i++) {
+    uvec4 words = texel(harmonics, splat * uint(shTexels) + uint(i));
+    bytes[4 * i] = words.x;
+    bytes[4 * i + 1] = words.y;
+    bytes[4 * i + 2] = words.z;
+    bytes[4 * i + 3] = words.w;
   }
-  return vec3(channel[0], channel[1], channel[2]);
 }
 
-vec3 viewDependent(uint i, vec3 d) {
+float signedByte(int n) {
+  return float(int(bytes[n >> 2] << (24 - 8 * (n & 3))) >> 24) / 127.0;
+}
+
+vec3 coefficient(int n) {  // n-th after the constant one
+  return vec3(signedByte(3 * n), signedByte(3 * n + 1), signedByte(3 * n + 2));
+}
+
+vec3 viewDependent(uint splat, vec3 d) {
+  fetchHarmonics(splat);
   float x = d.x, y = d.y, z = d.z, xx = x * x, yy = y * y, zz = z * z;
-  vec3 sum = shRange.x * 0.48860251 * (-y * coefficient(i, 0) + z * coefficient(i, 1) - x * coefficient(i, 2));
-  if (shDegree > 1) sum += shRange.y * (1.09254843 * (x * y * coefficient(i, 3) - y * z * coefficient(i, 4)
-    - x * z * coefficient(i, 6) + 0.5 * (xx - yy) * coefficient(i, 7)) + 0.31539157 * (2.0 * zz - xx - yy) * coefficient(i, 5));
-  if (shDegree > 2) sum += shRange.z * (-0.59004359 * (y * (3.0 * xx - yy) * coefficient(i, 8) + x * (xx - 3.0 * yy) * coefficient(i, 14))
-    + 2.89061144 * (x * y * z * coefficient(i, 9) + 0.5 * z * (xx - yy) * coefficient(i, 13))
-    - 0.45704580 * (4.0 * zz - xx - yy) * (y * coefficient(i, 10) + x * coefficient(i, 12))
-    + 0.37317633 * z * (2.0 * zz - 3.0 * xx - 3.0 * yy) * coefficient(i, 11));
+  vec3 sum = shRange.x * 0.48860251 * (-y * coefficient(0) + z * coefficient(1) - x * coefficient(2));
+  if (shDegree > 1) sum += shRange.y * (1.09254843 * (x * y * coefficient(3) - y * z * coefficient(4)
+    - x * z * coefficient(6) + 0.5 * (xx - yy) * coefficient(7)) + 0.31539157 * (2.0 * zz - xx - yy) * coefficient(5));
+  if (shDegree > 2) sum += shRange.z * (-0.59004359 * (y * (3.0 * xx - yy) * coefficient(8) + x * (xx - 3.0 * yy) * coefficient(14))
+    + 2.89061144 * (x * y * z * coefficient(9) + 0.5 * z * (xx - yy) * coefficient(13))
+    - 0.45704580 * (4.0 * zz - xx - yy) * (y * coefficient(10) + x * coefficient(12))
+    + 0.37317633 * z * (2.0 * zz - 3.0 * xx - 3.0 * yy) * coefficient(11));
   return sum;
 }
 

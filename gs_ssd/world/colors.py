@@ -33,6 +33,12 @@ GLOW: Final[Rgb] = (1.00, 0.90, 0.45)
 CHERRY: Final[Rgb] = (0.85, 0.06, 0.10)
 
 
+def tint(color: Rgb, scale: float, lift: float = 0.0) -> Rgb:
+    """A darker or paler version of a colour."""
+    red, green, blue = color
+    return (scale * red + lift, scale * green + lift, scale * blue + lift)
+
+
 def colors() -> list[str]:
     """Names of the colours that every kind comes in."""
     return list(COLORS)

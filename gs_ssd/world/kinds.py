@@ -22,6 +22,7 @@ from gs_ssd.world.colors import (
     STEEL,
     WOOD,
     Rgb,
+    tint,
 )
 from gs_ssd.world.sculptor import Part, Sculptor
 
@@ -251,7 +252,7 @@ def teapot(s: Sculptor, c: Rgb) -> None:
 def fish(s: Sculptor, c: Rgb) -> None:
     length = s.vary(0.9, 0.06)
     s.ellipsoid((0, 0.15, 0), (0.34, length, s.vary(0.56, 0.07)), c)
-    fin = tuple(0.72 * x for x in c)
+    fin = tint(c, 0.72)
     s.sail((0, -0.92, 0.24), (0.38, 0.1, 0.36), fin, (0, 0, 90))
     s.sail((0, -0.92, -0.24), (0.38, 0.1, 0.36), fin, (180, 0, 90))
     s.sail((0, 0.05, 0.62), (0.42, 0.09, 0.26), fin, (0, 0, 90))
@@ -358,7 +359,7 @@ def apple(s: Sculptor, c: Rgb) -> None:
 @_kind
 def bear(s: Sculptor, c: Rgb) -> None:
     head = s.vary(0.44, 0.06)
-    pale = tuple(0.45 * x + 0.5 for x in c)
+    pale = tint(c, 0.45, 0.5)
     dark = INK if c != COLORS["black"] else SNOW
     s.ellipsoid((0, 0, -0.3), (0.5, 0.44, s.vary(0.54, 0.06)), c)
     s.ellipsoid((0, 0.28, -0.32), (0.32, 0.22, 0.36), pale)

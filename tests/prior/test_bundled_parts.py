@@ -64,7 +64,7 @@ def test_captions_have_the_shares_of_their_law():
     assert share(lambda t: t == "") == pytest.approx(law.dropout, abs=0.03)
     assert share(lambda t: t.startswith(("a photo", "a 3d", "a DSLR"))) == pytest.approx(0.88 * law.prefix, abs=0.03)
     assert sum(len(mix.texts) == 4 for mix in mixes) / len(mixes) == pytest.approx(0.88 * 0.7, abs=0.03)
-    closeups = [caption("mug", "red", 0.0, 0.0, True, CaptionLaw(dropout=0), rng).texts[0] for _ in range(20)]
+    closeups = [caption("mug", "red", 0.0, 0.0, True, CaptionLaw(dropout=0.0), rng).texts[0] for _ in range(20)]
     assert all(text.startswith("closeup of a") for text in closeups)
 
 

@@ -9,7 +9,7 @@ import torch
 from gs_ssd.errors import UserError
 from gs_ssd.evaluate.benchmark import Cost, Variant, plan, run_jobs
 from gs_ssd.evaluate.judge import Opinion
-from gs_ssd.evaluate.measure import Truth
+from gs_ssd.evaluate.measure import Pictures, Truth, numbers_beside_truth
 from gs_ssd.evaluate.suite import Entry, Suite, Turntable
 from gs_ssd.export import ply, splats
 from gs_ssd.reproduce.assets import Workshop, load_gaussians
@@ -57,6 +57,7 @@ def test_an_asset_is_measured_against_the_true_object(tmp_path):
     records = list(run_jobs(jobs, tmp_path, train, workshop.measure, say=lambda _: None))
     for record in records:
         assert record["iou"] > 0.9
+        assert "fronts" not in record  # a ball has no face
         assert 0 < record["outside"] < 0.02
         assert record["outside_truth"] == 0
         assert record["kind_share"] == record["kind_ceiling"] == 1
@@ -82,6 +83,16 @@ def test_a_splat_is_read_back_in_the_world_s_axes(tmp_path):
     torch.testing.assert_close(back.sh_dc, gaussians.sh_dc, atol=1e-5, rtol=0)
     with pytest.raises(UserError):
         load_gaussians(tmp_path / "missing.ply")
+
+
+def test_a_duck_has_three_front_views_and_a_two_faced_one_has_more():
+    truth = Truth(Entry("a yellow duck", "duck", "yellow"), Turntable(), size=64)
+    honest = numbers_beside_truth(truth.coarse, truth)
+    assert honest == {"iou": 1.0, "fronts": 3.0, "fronts_truth": 3.0}
+    order = [0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7]  # the back is the front again, at its own elevation
+    views = torch.stack([truth.around[v, a] for v, a in enumerate(order)])
+    janus = Pictures(views.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3), truth.coarse.alpha)
+    assert numbers_beside_truth(janus, truth)["fronts"] > 3
 
 
 def test_the_world_shows_no_truth_for_a_free_prompt():

@@ -3,16 +3,8 @@ import dataclasses
 import pytest
 import torch
 
-from gs_ssd.reproduce.illustrative import (
-    OWN,
-    RECALLED,
-    Descent,
-    descend,
-    relative_density,
-    rule_starts,
-    run,
-    transient_mode,
-)
+from gs_ssd.reproduce.illustrative import run
+from gs_ssd.reproduce.mixture import OWN, RECALLED, Descent, descend, relative_density, rule_starts, transient_mode
 from gs_ssd.reproduce.report import Context, Report
 
 
@@ -41,11 +33,11 @@ def test_in_the_recalled_setting_the_literal_algorithm_escapes_and_the_mended_on
 def test_runs_that_differ_in_the_threshold_do_not_mix():
     """A batch of descents gives what each gives alone: M = 0 is CSD to the last digit."""
     starts = rule_starts(OWN, 1)
-    how = [Descent(M=M, steps=20, draws=16) for M in (0, 300)]
-    together = descend(OWN, starts, how, "ssd")
-    for descent, path in zip(how, together, strict=True):
-        torch.testing.assert_close(descend(OWN, starts, [descent], "ssd")[0], path)
-    torch.testing.assert_close(descend(OWN, starts, how[:1], "csd")[0], together[0])
+    how = Descent(steps=20, draws=16)
+    together = descend(OWN, starts, how, "ssd", (0, 300))
+    for M, path in zip((0, 300), together, strict=True):
+        torch.testing.assert_close(descend(OWN, starts, dataclasses.replace(how, M=M), "ssd")[0], path)
+    torch.testing.assert_close(descend(OWN, starts, how, "csd")[0], together[0])
     assert (together[0] - together[1]).abs().max() > 0.01
 
 

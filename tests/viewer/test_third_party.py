@@ -89,6 +89,20 @@ asset.on("error", (message) => { window.__failed = message; });
 app.assets.add(asset); app.assets.load(asset);
 </script>"""
 
+BABYLON = """<!doctype html><body style="margin:0;background:#000"><canvas id="c" width="512" height="512"></canvas>
+<script src="/nm/babylonjs/babylon.js"></script><script src="/nm/babylonjs-loaders/babylonjs.loaders.min.js"></script>
+<script type="module">
+const engine = new BABYLON.Engine(document.getElementById("c"), false), scene = new BABYLON.Scene(engine);
+scene.useRightHandedSystem = %s;
+scene.clearColor = new BABYLON.Color4(0, 0, 0, 1);
+const camera = new BABYLON.FreeCamera("c", new BABYLON.Vector3(...%s), scene);
+camera.setTarget(BABYLON.Vector3.Zero());
+camera.fov = Math.PI * 40 / 180;
+await BABYLON.ImportMeshAsync("/%s", scene);
+const start = performance.now();
+engine.runRenderLoop(() => { scene.render(); if (performance.now() > start + 3000) window.__ready = true; });
+</script>"""
+
 
 @pytest.fixture(scope="module")
 def modules() -> Path:
@@ -168,6 +182,18 @@ def test_playcanvas(site, modules, open_page, picture, name, monkeypatch):
     write_splats(folder / name, axes_object() if name != "a.sog" else axes_object().with_sh_degree(0))
     (folder / "t.html").write_text(PLAYCANVAS % (EYE, name, name))
     assert_upright(picture(open_page(f"{url}/t.html")), harmonics=name != "a.sog")
+
+
+@pytest.mark.parametrize(("right_handed", "name"), [(False, "a.glb"), (True, "a.glb"), (False, "a.ply")])
+def test_babylon(site, modules, open_page, picture, right_handed, name):
+    if not (modules / "babylonjs").is_dir():
+        pytest.skip(f"babylonjs is not in {modules}")
+    folder, url = site
+    write_splats(folder / name, axes_object())
+    # Left-handed, it shows glTF as (-x, y, z) and a PLY, whose y it flips, as (x, y, -z) of ours.
+    eye = EYE if right_handed else [-EYE[0], EYE[1], EYE[2]] if name == "a.glb" else [EYE[0], EYE[1], -EYE[2]]
+    (folder / "t.html").write_text(BABYLON % (json.dumps(right_handed), eye, name))
+    assert_upright(picture(open_page(f"{url}/t.html")))
 
 
 @pytest.mark.parametrize("name", ["a.ply", "a.sog"])

@@ -64,6 +64,21 @@ DGR_INLINE bool any(i8 mask) {
     return ((x[0] | x[1]) | (x[2] | x[3])) != 0;
 #endif
 }
+// Bit i: lane i of the mask.
+DGR_INLINE uint32_t lane_bits(i8 mask) {
+#ifdef __AVX__
+    return static_cast<uint32_t>(__builtin_ia32_movmskps256((f8)mask));
+#else
+    uint32_t found = 0;
+    for (int i = 0; i < 8; ++i) found |= static_cast<uint32_t>(mask[i] & 1) << i;
+    return found;
+#endif
+}
+DGR_INLINE uint32_t lane_bits(i16 mask) {
+    i8 halves[2];
+    __builtin_memcpy(halves, &mask, sizeof mask);
+    return lane_bits(halves[0]) | lane_bits(halves[1]) << 8;
+}
 DGR_INLINE f16 minimum(f16 x, f16 y) { return pick(x < y, x, y); }
 DGR_INLINE bool any(i16 mask) {
     i8 halves[2];

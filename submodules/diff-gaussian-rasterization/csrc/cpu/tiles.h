@@ -85,11 +85,11 @@ static void render_tile(const dgr_problem& p, const Geometry& geometry, const Bi
                 const int block = 64 * w + __builtin_ctzll(left);
                 Canvas& c = canvas[block];
                 blend(brush, r, block_x(block), block_y(block), c, [&](vi finished, vf before) {
-                    for (int i = 0; i < LANES; ++i) {
-                        if (!finished[i]) continue;
-                        stopped[block * LANES + i] = before[i];
+                    float* last = stopped + block * LANES;
+                    store(last, load<vf>(last) + keep(finished, before));
+                    for (uint32_t who = lane_bits(finished); who; who &= who - 1) {
                         finish_at[finished_count] = static_cast<uint32_t>(entry);
-                        finish_who[finished_count++] = static_cast<uint16_t>(block * LANES + i);
+                        finish_who[finished_count++] = static_cast<uint16_t>(block * LANES + __builtin_ctz(who));
                     }
                     if (!any(~finished & (before > 0.0f))) alive.word[w] &= ~(1ull << (block % 64));
                 });

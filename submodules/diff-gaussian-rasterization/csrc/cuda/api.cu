@@ -110,10 +110,12 @@ const char* dgr_message(int status) {
     }
 }
 
-size_t dgr_geometry_bytes(const dgr_problem* problem) { return valid(problem) ? Geometry(*problem, nullptr).bytes : 0; }
+size_t dgr_geometry_bytes(const dgr_problem* problem) {
+    return valid(problem) ? Geometry(*problem, nullptr).bytes + geometry_temporary_bytes(*problem) : 0;
+}
 
 size_t dgr_binning_bytes(const dgr_problem* problem, int64_t pairs) {
-    return valid(problem) && pairs >= 0 ? Binning(*problem, pairs, nullptr).bytes : 0;
+    return valid(problem) && pairs >= 0 ? Binning(*problem, pairs, nullptr).bytes + binning_temporary_bytes(pairs) : 0;
 }
 
 size_t dgr_scratch_bytes(const dgr_problem* problem, int64_t) {

@@ -8,8 +8,14 @@
 
 namespace dgr {
 
-size_t sort_bytes(int64_t n) { return sort_pairs_bytes(n); }
-size_t sum_bytes(int64_t n) { return exclusive_sum_bytes(n); }
+size_t geometry_temporary_bytes(const dgr_problem& p) {
+    const int64_t n = instances(p);
+    if (n == 0) return 0;
+    const size_t sort = sort_pairs_bytes(n), sum = exclusive_sum_bytes(n);
+    return sort > sum ? sort : sum;
+}
+
+size_t binning_temporary_bytes(int64_t pairs) { return pairs == 0 ? 0 : sort_pairs_bytes(pairs); }
 
 namespace {
 
@@ -56,9 +62,10 @@ int bits_of(int64_t largest) {
 
 void launch_depth_order(const dgr_problem& p, const Geometry& g, cudaStream_t stream) {
     const int64_t n = instances(p);
-    sort_pairs(g.temporary, g.temporary_bytes, g.depths, g.sorted_depths, g.numbers, g.order, n, 32, stream);
+    const size_t bytes = geometry_temporary_bytes(p);
+    sort_pairs(g.temporary, bytes, g.depths, g.sorted_depths, g.numbers, g.order, n, 32, stream);
     launch(gather_counts_kernel, blocks_for(n), kBlock, stream, g, n);
-    exclusive_sum(g.temporary, g.temporary_bytes, g.sorted_counts, g.offsets, n, stream);
+    exclusive_sum(g.temporary, bytes, g.sorted_counts, g.offsets, n, stream);
 }
 
 void launch_binning(const dgr_problem& p, const Geometry& g, const Binning& b, int64_t pairs, cudaStream_t stream) {
@@ -67,7 +74,7 @@ void launch_binning(const dgr_problem& p, const Geometry& g, const Binning& b, i
     if (pairs == 0) return;
     launch(write_pairs_kernel, blocks_for(instances(p)), kBlock, stream, g, b, instances(p), p.gaussians, tiling.columns,
            tiling.per_view);
-    sort_pairs(b.temporary, b.temporary_bytes, b.keys, b.sorted_keys, b.instances, b.sorted_instances, pairs,
+    sort_pairs(b.temporary, binning_temporary_bytes(pairs), b.keys, b.sorted_keys, b.instances, b.sorted_instances, pairs,
                bits_of(tiling.all - 1), stream);
     launch(find_ranges_kernel, blocks_for(pairs), kBlock, stream, b, pairs);
 }

@@ -45,9 +45,10 @@ struct Tiling {
 
 inline int64_t instances(const dgr_problem& p) { return static_cast<int64_t>(p.views) * p.gaussians; }
 
-// Bytes that the sort and the prefix sum want for n items (binning.cu).
-size_t sort_bytes(int64_t n);
-size_t sum_bytes(int64_t n);
+// Bytes that the sorts and prefix sums of dgr_project and dgr_render want at the end of their workspaces (binning.cu). They
+// are asked for apart from the layout because CUB has to ask the driver.
+size_t geometry_temporary_bytes(const dgr_problem& p);
+size_t binning_temporary_bytes(int64_t pairs);
 
 /// Filled by dgr_project. An "instance" is one (view, Gaussian), numbered v * N + n.
 struct Geometry {
@@ -58,8 +59,8 @@ struct Geometry {
     uint32_t *depths, *sorted_depths;  // [VN] bits of t.z; hidden instances come last
     uint32_t *numbers, *order;         // [VN] 0, 1, 2, ... and the instances front to back
     uint32_t *sorted_counts, *offsets; // [VN] along `order`: tiles, and their exclusive prefix sum
-    char* temporary;
-    size_t temporary_bytes, bytes;
+    char* temporary;                   // up to the end
+    size_t bytes;                      // without it
 
     Geometry(const dgr_problem& p, const void* base) {
         const int64_t n = instances(p);
@@ -74,8 +75,7 @@ struct Geometry {
         order = arena.take<uint32_t>(n);
         sorted_counts = arena.take<uint32_t>(n);
         offsets = arena.take<uint32_t>(n);
-        temporary_bytes = n == 0 ? 0 : (sort_bytes(n) > sum_bytes(n) ? sort_bytes(n) : sum_bytes(n));
-        temporary = arena.take<char>(static_cast<int64_t>(temporary_bytes));
+        temporary = arena.take<char>(0);
         bytes = arena.used();
     }
 };
@@ -86,8 +86,8 @@ struct Binning {
     uint32_t* last;      // [V,H,W] one past the last contributing pair, counted from the tile's first
     uint32_t *keys, *sorted_keys;            // [pairs] v * tiles + tile
     uint32_t *instances, *sorted_instances;  // [pairs]
-    char* temporary;
-    size_t temporary_bytes, bytes;
+    char* temporary;                         // up to the end
+    size_t bytes;                            // without it
 
     Binning(const dgr_problem& p, int64_t pairs, const void* base) {
         Arena arena(base);
@@ -97,8 +97,7 @@ struct Binning {
         sorted_keys = arena.take<uint32_t>(pairs);
         instances = arena.take<uint32_t>(pairs);
         sorted_instances = arena.take<uint32_t>(pairs);
-        temporary_bytes = pairs == 0 ? 0 : sort_bytes(pairs);
-        temporary = arena.take<char>(static_cast<int64_t>(temporary_bytes));
+        temporary = arena.take<char>(0);
         bytes = arena.used();
     }
 };

@@ -1,0 +1,235 @@
+"""Measures the CPU backend: python benchmarks/benchmark.py [--scenes 10000@256 ...] [--gsplat] [--threads] [--memory] [--views]
+
+Prints CPU milliseconds (process time, one thread, median) of forward + backward through the Python API on the benchmark scenes:
+means normal with sigma 0.5, scales log-uniform 0.005-0.03, opacity uniform 0.1-0.9, camera at 3.5, 49 degrees, square image,
+seed 0. The figure that counts is the last column: time per contributing pair of pixel and splat, over the floor. The floor is the
+time of the two blending bodies per pixel, measured beside each scene in the same process: one tile that stays in the
+first-level cache, every lane at work, no lists, no masks, no sums over lanes (csrc/cpu/floor.h).
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import math
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from diff_gaussian_rasterization import native, render_views
+
+SCENES = ("10000@256", "10000@512", "100000@256", "100000@512")
+SPLATS = ("means", "quats_wxyz", "scales", "opacities", "colors", "sh")
+
+
+def make_scene(count: int, sh_degree: int | None, views: int = 1) -> dict[str, Tensor]:
+    """Arguments of render_views but for the size; `views` cameras on a circle."""
+    rng = torch.Generator().manual_seed(0)
+    scene = {
+        "means": 0.5 * torch.randn(count, 3, generator=rng),
+        "quats_wxyz": torch.nn.functional.normalize(torch.randn(count, 4, generator=rng), dim=-1),
+        "scales": 0.005 * 6 ** torch.rand(count, 3, generator=rng),
+        "opacities": 0.1 + 0.8 * torch.rand(count, generator=rng),
+    }
+    if sh_degree is None:
+        scene["colors"] = torch.rand(count, 3, generator=rng)
+    else:
+        scene["sh"] = 0.3 * torch.randn(count, (sh_degree + 1) ** 2, 3, generator=rng)
+    for value in scene.values():
+        value.requires_grad_()
+    w2c = torch.eye(4).repeat(views, 1, 1)
+    w2c[:, 2, 3] = 3.5
+    for v in range(views):
+        angle = 2 * math.pi * v / views
+        w2c[v, 0, 0] = w2c[v, 2, 2] = math.cos(angle)
+        w2c[v, 0, 2], w2c[v, 2, 0] = math.sin(angle), -math.sin(angle)
+    scene["w2c"] = w2c
+    scene["tan_half_fov"] = torch.full((views, 2), math.tan(math.radians(49 / 2)))
+    scene["background"] = torch.zeros(views, 3)
+    return scene
+
+
+def step(scene: dict[str, Tensor], size: int, sh_degree: int | None, mode: str, grads: list[Tensor]) -> float:
+    """One forward and backward pass; returns the seconds of CPU that the forward pass took."""
+    for name in SPLATS:
+        if name in scene:
+            scene[name].grad = None
+    start = time.process_time()
+    out = render_views(**scene, sh_degree=sh_degree or 0, width=size, height=size, mode=mode)
+    forward = time.process_time() - start
+    torch.autograd.backward([out.rgb, out.alpha], grads)
+    return forward
+
+
+def image_grads(views: int, size: int) -> list[Tensor]:
+    return [torch.rand(views, channels, size, size) for channels in (3, 1)]
+
+
+def timed(run: Callable[[], object], clock: Callable[[], float], seconds: float) -> float:
+    """Median over repetitions of about that many seconds, at least 5, after one to warm up."""
+    run()
+    times: list[float] = []
+    while len(times) < 5 or (sum(times) < seconds and len(times) < 200):
+        start = clock()
+        run()
+        times.append(clock() - start)
+    return statistics.median(times)
+
+
+def floor_ns() -> tuple[float, float]:
+    """Nanoseconds per pixel of the forward and the backward blending body: the best of a few."""
+    lib, forward, backward = native.library("cpu"), ctypes.c_double(), ctypes.c_double()
+    best = (math.inf, math.inf)
+    for _ in range(5):
+        lib.dgr_cpu_floor(10, ctypes.byref(forward), ctypes.byref(backward))
+        best = (min(best[0], forward.value), min(best[1], backward.value))
+    return best
+
+
+def contributing_pairs(scene: dict[str, Tensor], size: int) -> int:
+    from gsplat_torch import pairs, project
+
+    with torch.no_grad():
+        means2d, depths, conics = project(scene, size)
+        return len(pairs(means2d, conics, scene["opacities"], depths, size, size)[0])
+
+
+def table(names: list[str], seconds: float) -> None:
+    torch.set_num_threads(1)
+    print(f"{native.library('cpu').dgr_backend_name().decode()}, load {os.getloadavg()[0]:.1f}")
+    print("| scene | mode | colours | pairs, M | forward, ms | forward + backward, ms | ns / pair | floor, ns | ratio |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for name in names:
+        count, size = (int(part) for part in name.split("@"))
+        pairs = contributing_pairs(make_scene(count, None), size)
+        grads = image_grads(1, size)
+        for mode in ("tight", "tiles16"):
+            for sh_degree in (None, 3):
+                scene = make_scene(count, sh_degree)
+                forwards: list[float] = []
+                before = floor_ns()
+                total = timed(
+                    lambda s=scene, d=sh_degree, m=mode: forwards.append(step(s, size, d, m, grads)),
+                    time.process_time,
+                    seconds,
+                )
+                floor = sum(min(pair) for pair in zip(before, floor_ns(), strict=True))
+                per_pair = 1e9 * total / pairs
+                print(
+                    f"| {name} | {mode} | {'given' if sh_degree is None else 'SH 3'} | {pairs / 1e6:.3f} "
+                    f"| {1e3 * statistics.median(forwards):.2f} | {1e3 * total:.2f} | {per_pair:.2f} | {floor:.2f} "
+                    f"| {per_pair / floor:.2f} |",
+                    flush=True,
+                )
+
+
+def gsplat(names: list[str]) -> None:
+    """The same CPU time of gsplat's torch path, and how many times ours it is, in one run."""
+    from gsplat_torch import render
+
+    torch.set_num_threads(1)
+    print("| scene | ours, ms | gsplat's torch path, ms | ratio |\n|---|---|---|---|")
+    for name in names:
+        count, size = (int(part) for part in name.split("@"))
+        scene, grads = make_scene(count, None), image_grads(1, size)
+
+        def peer(scene=scene, size=size, grads=grads) -> None:
+            image, alpha = render(scene, size)
+            torch.autograd.backward([image, alpha], [grads[0][0], grads[1][0, 0]])
+
+        ours = timed(lambda s=scene, n=size, g=grads: step(s, n, None, "tight", g), time.process_time, 1)
+        theirs = timed(peer, time.process_time, 0)
+        print(f"| {name} | {1e3 * ours:.2f} | {1e3 * theirs:.0f} | {theirs / ours:.0f} |", flush=True)
+
+
+def threads(names: list[str]) -> None:
+    """Wall time with one and with two threads; only an idle machine gives a figure worth quoting."""
+    print(f"load {os.getloadavg()[0]:.1f}\n| scene | 1 thread, ms | 2 threads, ms | speed-up | CPU time, 2 over 1 |")
+    print("|---|---|---|---|---|")
+    for name in names:
+        count, size = (int(part) for part in name.split("@"))
+        scene, grads = make_scene(count, None), image_grads(1, size)
+        wall, cpu = {}, {}
+        for number in (1, 2):
+            torch.set_num_threads(number)
+            for clock, results in ((time.perf_counter, wall), (time.process_time, cpu)):
+                results[number] = timed(lambda s=scene, n=size, g=grads: step(s, n, None, "tight", g), clock, 1)
+        print(
+            f"| {name} | {1e3 * wall[1]:.2f} | {1e3 * wall[2]:.2f} | {wall[1] / wall[2]:.2f} | {cpu[2] / cpu[1]:.2f} |",
+            flush=True,
+        )
+
+
+def views(names: list[str]) -> None:
+    """Four views in one call against four calls."""
+    torch.set_num_threads(1)
+    print("| scene | colours | 4 calls, ms | 1 call, ms | saved |\n|---|---|---|---|---|")
+    for name in names:
+        count, size = (int(part) for part in name.split("@"))
+        for sh_degree in (None, 3):
+            scene, grads = make_scene(count, sh_degree, 4), image_grads(4, size)
+            cameras = ("w2c", "tan_half_fov", "background")
+            singles = [scene | {key: scene[key][v : v + 1] for key in cameras} for v in range(4)]
+            parts = [[grad[v : v + 1] for grad in grads] for v in range(4)]
+
+            def one_by_one(singles=singles, parts=parts, size=size, sh_degree=sh_degree) -> None:
+                for single, part in zip(singles, parts, strict=True):
+                    step(single, size, sh_degree, "tight", part)
+
+            four = timed(one_by_one, time.process_time, 1)
+            together = timed(
+                lambda s=scene, n=size, d=sh_degree, g=grads: step(s, n, d, "tight", g), time.process_time, 1
+            )
+            label = "given" if sh_degree is None else "SH 3"
+            print(f"| {name} | {label} | {1e3 * four:.1f} | {1e3 * together:.1f} | {1 - together / four:.0%} |", flush=True)
+
+
+def memory(names: list[str]) -> None:
+    """Peak resident memory of a step, over that of the imports, inputs and image gradients; one process a scene."""
+    print("| scene | MB |\n|---|---|")
+    for name in names:
+        command = [sys.executable, __file__, "--peak", name]
+        print(f"| {name} | {subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()} |")
+
+
+def peak(name: str) -> None:
+    count, size = (int(part) for part in name.split("@"))
+    torch.set_num_threads(1)
+    tiny = make_scene(10, None)
+    step(tiny, 16, None, "tight", image_grads(1, 16))
+    scene, grads = make_scene(count, None), image_grads(1, size)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(3):
+        step(scene, size, None, "tight", grads)
+    print(f"{(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024:.0f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scenes", nargs="+", default=list(SCENES), metavar="COUNT@SIZE")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of measuring for each line of the table")
+    for section in ("gsplat", "threads", "memory", "views"):
+        parser.add_argument(f"--{section}", action="store_true", help=f"only the part on {section}")
+    parser.add_argument("--peak", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.peak:
+        peak(arguments.peak)
+        return
+    sections = {"gsplat": gsplat, "threads": threads, "memory": memory, "views": views}
+    chosen = [name for name in sections if getattr(arguments, name)]
+    if not chosen:
+        table(arguments.scenes, arguments.seconds)
+    for name in chosen or sections:
+        print(f"\n{(sections[name].__doc__ or '').splitlines()[0]}")
+        sections[name](arguments.scenes)
+
+
+if __name__ == "__main__":
+    main()
