@@ -1,0 +1,41 @@
+// The two device-wide algorithms, from CUB. SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "platform.cuh"
+
+#ifndef DGR_EMULATED
+#include <cub/device/device_radix_sort.cuh>
+#include <cub/device/device_scan.cuh>
+
+namespace dgr {
+
+/// Stable, by the lowest `bits` bits of the keys. n < 2^31 everywhere here: CUB is faster with 32-bit offsets.
+inline void sort_pairs(void* temporary, size_t bytes, const uint32_t* keys, uint32_t* sorted_keys,
+                       const uint32_t* values, uint32_t* sorted_values, int64_t n, int bits, cudaStream_t stream) {
+    cub::DeviceRadixSort::SortPairs(temporary, bytes, keys, sorted_keys, values, sorted_values, static_cast<int>(n), 0,
+                                    bits, stream);
+}
+
+inline size_t sort_pairs_bytes(int64_t n) {
+    size_t bytes = 0;
+    const uint32_t* in = nullptr;
+    uint32_t* out = nullptr;
+    cub::DeviceRadixSort::SortPairs(nullptr, bytes, in, out, in, out, static_cast<int>(n), 0, 32);
+    return bytes;
+}
+
+inline void exclusive_sum(void* temporary, size_t bytes, const uint32_t* values, uint32_t* sums, int64_t n,
+                          cudaStream_t stream) {
+    cub::DeviceScan::ExclusiveSum(temporary, bytes, values, sums, static_cast<int>(n), stream);
+}
+
+inline size_t exclusive_sum_bytes(int64_t n) {
+    size_t bytes = 0;
+    const uint32_t* in = nullptr;
+    uint32_t* out = nullptr;
+    cub::DeviceScan::ExclusiveSum(nullptr, bytes, in, out, static_cast<int>(n));
+    return bytes;
+}
+
+}  // namespace dgr
+#endif

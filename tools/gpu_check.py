@@ -1,0 +1,382 @@
+"""Everything that only a GPU can say, in one command of under ten minutes: builds the CUDA code, tests it against the
+reference, and measures it.
+
+python tools/gpu_check.py                  build, check, benchmark; writes out/gpu_check/report.md and report.json
+python tools/gpu_check.py --sanitizers     also compute-sanitizer's memcheck and racecheck on a small scene
+python tools/gpu_check.py --gsplat         also gsplat's CUDA kernels beside ours, where gsplat is installed
+python tools/gpu_check.py --rehearse       the same steps, tiny, on the CPU through the host emulation (no GPU needed)
+
+Needs CUDA (driver and nvcc), torch and numpy; nothing is installed and nothing outside the output folder is written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import json
+import math
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+ROOT = Path(__file__).resolve().parent.parent
+RASTERIZER = ROOT / "submodules" / "diff-gaussian-rasterization"
+SIZES = tuple((n, size, views) for n in (100_000, 1_000_000) for size in (512, 1024) for views in (1, 4))
+REHEARSED_SIZES = ((300, 48, 1), (300, 48, 2))
+FOV_DEG = 49.0
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What every section gets."""
+
+    device: str
+    out: Path
+    rehearse: bool
+    sanitizers: bool
+    gsplat: bool
+
+
+@dataclass
+class Section:
+    """What a section found. `failed` counts what went wrong; `data` goes to the JSON, `markdown` to the report."""
+
+    title: str
+    markdown: str = ""
+    failed: int = 0
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+def module_from(path: Path) -> ModuleType:
+    """Imports a file that belongs to no package."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def output_of(*command: str) -> str:
+    """A command's output in one piece; a short remark where it is missing or fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"({error})"
+    return (done.stdout or done.stderr).strip()
+
+
+def environment(setting: Setting) -> Section:
+    """The machine and the versions."""
+    data = {"python": platform.python_version(), "torch": torch.__version__, "machine": platform.processor()}
+    if setting.device == "cuda":
+        properties = torch.cuda.get_device_properties(0)
+        data |= {
+            "gpu": properties.name,
+            "multiprocessors": properties.multi_processor_count,
+            "memory_gib": round(properties.total_memory / 2**30, 1),
+            "driver": output_of("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"),
+            "nvcc": " ".join(output_of("nvcc", "--version").splitlines()[-1:]),
+        }
+    commit = output_of("git", "-C", str(ROOT), "rev-parse", "--short", "HEAD")
+    data["commit"] = commit
+    return Section("Machine", "\n".join(f"- {name}: {value}" for name, value in data.items()), data=data)
+
+
+def build(setting: Setting) -> Section:
+    """Compiles the backend into a copy of the package under the output folder and makes that copy importable."""
+    start = time.perf_counter()
+    package = setting.out / "package" / "diff_gaussian_rasterization"
+    shutil.rmtree(package.parent, ignore_errors=True)
+    shutil.copytree(RASTERIZER / "src" / package.name, package, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    if setting.rehearse:
+        sys.path.insert(0, str(RASTERIZER / "tests"))
+        library = importlib.import_module("emulated").build_backend(package)
+        library.rename(package / "libdgr_cpu.so")
+        architecture = "host emulation"
+    else:
+        compiler = module_from(RASTERIZER / "csrc" / "cuda" / "compile.py")
+        architecture = "{}{}".format(*torch.cuda.get_device_capability())
+        compiler.compile_library(compiler.find_nvcc(), (architecture,), package / "libdgr_cuda.so", jobs=6)
+    for folder in (package.parent, RASTERIZER / "tests", RASTERIZER / "tests" / "cuda"):
+        sys.path.insert(0, str(folder))
+    backend = importlib.import_module("diff_gaussian_rasterization.native").library(setting.device)
+    data = {"architecture": architecture, "seconds": round(time.perf_counter() - start, 1)}
+    name = backend.dgr_backend_name().decode()
+    return Section("Build", f"Backend {name!r} for {architecture} in {data['seconds']} s.", data=data)
+
+
+def check(setting: Setting) -> Section:
+    """Every check of tests/cuda against the float64 reference."""
+    section = Section("Checks against the float64 reference")
+    rows = ["| check | result | s |", "|---|---|---|"]
+    for function in importlib.import_module("checks").ALL_CHECKS:
+        start = time.perf_counter()
+        try:
+            function(setting.device)
+            result = "passed"
+        except Exception as error:
+            traceback.print_exc()
+            section.failed += 1
+            result = f"FAILED: {type(error).__name__}: {error}"
+        name = function.__name__.removeprefix("check_").replace("_", " ")
+        section.data[name] = result
+        rows.append(f"| {name} | {result} | {time.perf_counter() - start:.1f} |")
+    section.markdown = "\n".join(rows)
+    return section
+
+
+def benchmark_scene(count: int, views: int, device: str) -> dict[str, Tensor]:
+    """Splats in a ball: means N(0, 0.5^2), scales log-uniform 0.005..0.03, opacities 0.1..0.9, from distance 3.5."""
+    look_from = importlib.import_module("scenes").look_from
+    rng = torch.Generator().manual_seed(0)
+    low, high = math.log(0.005), math.log(0.03)
+    angles = [2 * math.pi * v / views for v in range(views)]
+    directions = [torch.tensor([math.sin(a), math.cos(a), 0.3], dtype=torch.float64) for a in angles]
+    scene = {
+        "means": 0.5 * torch.randn(count, 3, generator=rng),
+        "quats_wxyz": torch.nn.functional.normalize(torch.randn(count, 4, generator=rng), dim=-1),
+        "scales": (low + (high - low) * torch.rand(count, 3, generator=rng)).exp(),
+        "opacities": 0.1 + 0.8 * torch.rand(count, generator=rng),
+        "colors": torch.rand(count, 3, generator=rng),
+        "w2c": torch.stack([look_from(direction, 3.5).float() for direction in directions]),
+        "tan_half_fov": torch.full((views, 2), math.tan(math.radians(FOV_DEG / 2))),
+        "background": torch.ones(views, 3),
+    }
+    return {name: value.to(device) for name, value in scene.items()}
+
+
+class Stopwatch:
+    """Milliseconds between marks, by CUDA events or, on a CPU, by the clock."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.marks: list[Any] = []
+
+    def mark(self) -> None:
+        if self.device == "cuda":
+            event = torch.cuda.Event(enable_timing=True)
+            event.record()
+            self.marks.append(event)
+        else:
+            self.marks.append(time.perf_counter())
+
+    def laps(self) -> list[float]:
+        pairs = list(zip(self.marks[:-1], self.marks[1:], strict=True))
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+            return [first.elapsed_time(second) for first, second in pairs]
+        return [1e3 * (second - first) for first, second in pairs]
+
+
+def measure(step: Callable[[Stopwatch], None], device: str, repetitions: int) -> list[float]:
+    """Medians of the laps of `step`, after three warm-up runs."""
+    laps = []
+    for k in range(repetitions + 3):
+        watch = Stopwatch(device)
+        step(watch)
+        if k >= 3:
+            laps.append(watch.laps())
+    return [statistics.median(lap) for lap in zip(*laps, strict=True)]
+
+
+def our_step(scene: dict[str, Tensor], size: int) -> Callable[[Stopwatch], None]:
+    """Forward and backward of render_views with gradients for everything."""
+    render_views = importlib.import_module("diff_gaussian_rasterization").render_views
+    leaves = {name: scene[name].requires_grad_() for name in ("means", "quats_wxyz", "scales", "opacities", "colors")}
+    arguments = scene | leaves
+
+    def step(watch: Stopwatch) -> None:
+        for leaf in leaves.values():
+            leaf.grad = None
+        watch.mark()
+        out = render_views(**arguments, width=size, height=size)
+        loss = out.rgb.sum() + out.depth.sum() + out.alpha.sum()
+        watch.mark()
+        loss.backward()
+        watch.mark()
+
+    return step
+
+
+def gsplat_step(scene: dict[str, Tensor], size: int) -> Callable[[Stopwatch], None]:
+    """The same with gsplat's CUDA kernels."""
+    rasterization = importlib.import_module("gsplat").rasterization
+    names = ("means", "quats_wxyz", "scales", "opacities", "colors")
+    leaves = [scene[name].detach().requires_grad_() for name in names]
+    focal = size / 2 / scene["tan_half_fov"][:, 0]
+    intrinsics = torch.zeros(len(focal), 3, 3, device=focal.device)
+    intrinsics[:, 0, 0] = intrinsics[:, 1, 1] = focal
+    intrinsics[:, 0, 2] = intrinsics[:, 1, 2] = size / 2
+    intrinsics[:, 2, 2] = 1
+
+    def step(watch: Stopwatch) -> None:
+        for leaf in leaves:
+            leaf.grad = None
+        watch.mark()
+        image, alpha, _ = rasterization(
+            *leaves, scene["w2c"], intrinsics, size, size, near_plane=0.2, packed=False,
+            render_mode="RGB+D", backgrounds=torch.cat([scene["background"], 0 * scene["background"][:, :1]], dim=-1),
+        )  # fmt: skip
+        loss = image.sum() + alpha.sum()
+        watch.mark()
+        loss.backward()
+        watch.mark()
+
+    return step
+
+
+def benchmark(setting: Setting) -> Section:
+    """Forward and backward, 100k and 1M splats, 512 and 1024 pixels, one and four views."""
+    section = Section("Forward and backward (ms, median; RGB, alpha, depth; all gradients)")
+    rows: list[dict[str, Any]] = []
+    for count, size, views in REHEARSED_SIZES if setting.rehearse else SIZES:
+        scene = benchmark_scene(count, views, setting.device)
+        if setting.device == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+            before = torch.cuda.memory_allocated()
+        forward, backward = measure(our_step(scene, size), setting.device, 2 if setting.rehearse else 20)
+        row = {"splats": count, "pixels": size, "views": views}
+        row |= {"forward": forward, "backward": backward, "together": forward + backward}
+        if setting.device == "cuda":
+            row["peak MiB"] = (torch.cuda.max_memory_allocated() - before) / 2**20
+        if setting.gsplat:
+            row["gsplat together"] = sum(measure(gsplat_step(scene, size), setting.device, 20))
+            row["gsplat / ours"] = row["gsplat together"] / row["together"]
+        rows.append(row)
+        print(row, flush=True)
+    section.data["rows"] = rows
+    section.markdown = table(rows)
+    return section
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """A markdown table."""
+    lines = ["| " + " | ".join(rows[0]) + " |", "|" + "---|" * len(rows[0])]
+    for row in rows:
+        cells = (f"{value:.3f}" if isinstance(value, float) else f"{value:,}" for value in row.values())
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def kernels(setting: Setting) -> Section:
+    """Where the time goes: the profiler's total per kernel at 100k splats, 512 pixels, four views."""
+    section = Section("Kernels (microseconds per step at 100k splats, 512 pixels, 4 views)")
+    if setting.device != "cuda":
+        section.markdown = "Left out: no GPU."
+        return section
+    step = our_step(benchmark_scene(100_000, 4, "cuda"), 512)
+    step(Stopwatch("cuda"))
+    repetitions = 5
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        for _ in range(repetitions):
+            step(Stopwatch("cuda"))
+        torch.cuda.synchronize()
+    events = list(profile.key_averages())
+    clock = "device_time_total" if events and hasattr(events[0], "device_time_total") else "cuda_time_total"
+    events.sort(key=lambda event: -getattr(event, clock))
+    rows = [
+        {"kernel": event.key[:90].replace("|", " "), "calls": event.count // repetitions,
+         "us": getattr(event, clock) / repetitions}
+        for event in events[:20]
+    ]  # fmt: skip
+    section.data["rows"] = rows
+    section.markdown = table(rows) if rows else "The profiler saw no kernel."
+    return section
+
+
+def sanitizers(setting: Setting) -> Section:
+    """compute-sanitizer's memcheck and racecheck over two checks, in a process of their own."""
+    section = Section("compute-sanitizer")
+    tool = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
+    if not setting.sanitizers or not Path(tool).exists():
+        section.markdown = "Not run (--sanitizers was not given, or compute-sanitizer is not installed)."
+        return section
+    paths = [str(setting.out / "package"), str(RASTERIZER / "tests"), str(RASTERIZER / "tests" / "cuda")]
+    code = (
+        f"import sys; sys.path[:0] = {paths!r}; import checks; "
+        "checks.check_long_lists('cuda'); checks.check_large_splats('cuda')"
+    )
+    rows = []
+    for kind in ("memcheck", "racecheck"):
+        command = [
+            tool,
+            "--tool",
+            kind,
+            "--error-exitcode",
+            "9",
+            sys.executable,
+            "-c",
+            code,
+        ]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
+            last = (done.stdout.strip().splitlines() or [done.stderr.strip()[-200:]])[-1]
+            section.failed += done.returncode != 0
+            rows.append({"tool": kind, "exit": str(done.returncode), "last line": last})
+        except subprocess.TimeoutExpired:
+            section.failed += 1
+            rows.append({"tool": kind, "exit": "timeout", "last line": "over 150 s"})
+    section.data["rows"] = rows
+    section.markdown = "\n".join(f"- {row['tool']}: exit {row['exit']}: {row['last line']}" for row in rows)
+    return section
+
+
+# In the order of the report. A part for the diffusion step goes in as one more function.
+SECTIONS: tuple[Callable[[Setting], Section], ...] = (environment, build, check, benchmark, kernels, sanitizers)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=ROOT / "out" / "gpu_check", help="folder of the report")
+    parser.add_argument("--sanitizers", action="store_true", help="run compute-sanitizer too")
+    parser.add_argument("--gsplat", action="store_true", help="measure gsplat's CUDA kernels too")
+    parser.add_argument("--rehearse", action="store_true", help="on the CPU, through the host emulation, tiny sizes")
+    arguments = parser.parse_args()
+    if not arguments.rehearse and not torch.cuda.is_available():
+        print(
+            "no CUDA device: torch.cuda.is_available() is false; --rehearse runs the same steps on the CPU",
+            file=sys.stderr,
+        )
+        return 2
+    setting = Setting(
+        "cpu" if arguments.rehearse else "cuda", arguments.out.resolve(), arguments.rehearse, arguments.sanitizers,
+        arguments.gsplat,
+    )  # fmt: skip
+    setting.out.mkdir(parents=True, exist_ok=True)
+    sections = []
+    for make in SECTIONS:
+        start = time.perf_counter()
+        try:
+            section = make(setting)
+        except Exception as error:
+            traceback.print_exc()
+            section = Section(make.__name__, f"FAILED: {type(error).__name__}: {error}", failed=1)
+        section.data["section_seconds"] = round(time.perf_counter() - start, 1)
+        sections.append(section)
+        print(f"\n## {section.title}\n\n{section.markdown}", flush=True)
+        report = "# GPU check\n" + "".join(f"\n## {part.title}\n\n{part.markdown}\n" for part in sections)
+        (setting.out / "report.md").write_text(report)
+        (setting.out / "report.json").write_text(json.dumps([asdict(part) for part in sections], indent=1))
+    failed = sum(section.failed for section in sections)
+    print(f"\n{setting.out / 'report.md'}: {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
