@@ -1,10 +1,12 @@
-"""Measures the CPU backend: python benchmarks/benchmark.py [--scenes 10000@256 ...] [--gsplat] [--threads] [--memory] [--views]
+"""Measures the CPU backend: python benchmarks/benchmark.py [--scenes 10000@256 ...] [--gsplat] [--threads] [--memory]
+[--views]
 
-Prints CPU milliseconds (process time, one thread, median) of forward + backward through the Python API on the benchmark scenes:
-means normal with sigma 0.5, scales log-uniform 0.005-0.03, opacity uniform 0.1-0.9, camera at 3.5, 49 degrees, square image,
-seed 0. The floor is the time of the two blending bodies per pixel lane, measured beside each scene in the same process: one
-tile that stays in the first-level cache, no lists, no masks, no sums over lanes (csrc/cpu/floor.h). A contributing pair costs
-more than one lane, since vectors cover pixels beside the splat: the last column is the time over that of the lanes evaluated.
+Prints CPU milliseconds (process time, one thread, median) of forward + backward through the Python API on the
+benchmark scenes: means normal with sigma 0.5, scales log-uniform 0.005-0.03, opacity uniform 0.1-0.9, camera at 3.5,
+49 degrees, square image, seed 0. The floor is the time of the two blending bodies per pixel lane, measured beside each
+scene in the same process: one tile that stays in the first-level cache, no lists, no masks, no sums over lanes
+(csrc/cpu/floor.h). A contributing pair costs more than one lane, since vectors cover pixels beside the splat: the last
+column is the time over that of the lanes evaluated.
 """
 
 from __future__ import annotations
@@ -21,11 +23,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor
-
 from diff_gaussian_rasterization import native, render_views
 from diff_gaussian_rasterization.problem import Options, Splats
 from diff_gaussian_rasterization.views import pinhole_cameras
+from torch import Tensor
 
 SCENES = ("10000@256", "10000@512", "100000@256", "100000@512")
 SPLATS = ("means", "quats_wxyz", "scales", "opacities", "colors", "sh")
@@ -118,6 +119,15 @@ def evaluated_lanes(scene: dict[str, Tensor], size: int) -> int:
     return lib.dgr_cpu_lanes(ctypes.byref(problem), result.pairs, result.binning.data_ptr())
 
 
+def measure(
+    scene: dict[str, Tensor], size: int, sh_degree: int | None, mode: str, grads: list[Tensor], seconds: float
+) -> tuple[float, float]:
+    """CPU seconds of the forward pass, and of both."""
+    forwards: list[float] = []
+    total = timed(lambda: forwards.append(step(scene, size, sh_degree, mode, grads)), time.process_time, seconds)
+    return statistics.median(forwards), total
+
+
 def table(names: list[str], seconds: float) -> None:
     torch.set_num_threads(1)
     print(f"{native.library('cpu').dgr_backend_name().decode()}, load {os.getloadavg()[0]:.1f}")
@@ -134,18 +144,13 @@ def table(names: list[str], seconds: float) -> None:
         for mode in ("tight", "tiles16"):
             for sh_degree in (None, 3):
                 scene = make_scene(count, sh_degree)
-                forwards: list[float] = []
                 before = floor_ns()
-                total = timed(
-                    lambda s=scene, d=sh_degree, m=mode: forwards.append(step(s, size, d, m, grads)),
-                    time.process_time,
-                    seconds,
-                )
+                forward, total = measure(scene, size, sh_degree, mode, grads, seconds)
                 floor = sum(min(pair) for pair in zip(before, floor_ns(), strict=True))
                 per_pair = 1e9 * total / pairs
                 print(
                     f"| {name} | {mode} | {'given' if sh_degree is None else 'SH 3'} | {pairs / 1e6:.3f} "
-                    f"| {1e3 * statistics.median(forwards):.2f} | {1e3 * total:.2f} | {per_pair:.2f} | {floor:.2f} "
+                    f"| {1e3 * forward:.2f} | {1e3 * total:.2f} | {per_pair:.2f} | {floor:.2f} "
                     f"| {lanes:.2f} | {per_pair / (floor * lanes):.2f} |",
                     flush=True,
                 )

@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
-
 from diff_gaussian_rasterization import RenderedViews, render_views
+from torch import Tensor
 
 SPLAT_NAMES = ("means", "quats_wxyz", "scales", "opacities", "colors", "sh", "screen_means")
 

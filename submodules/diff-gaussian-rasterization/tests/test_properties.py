@@ -1,11 +1,10 @@
 """Properties over random sizes, scenes and cameras."""
 
 import torch
+from diff_gaussian_rasterization import render_views
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scenes import random_scene, relative, render_with_gradients
-
-from diff_gaussian_rasterization import render_views
 
 SEEDS = st.integers(0, 2**31 - 1)
 MODES = st.sampled_from(["tight", "tiles16"])

@@ -30,7 +30,7 @@ class _Rasterize(torch.autograd.Function):
 
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any, cameras: Cameras, options: Options, screen_means: Tensor | None, *fields: Tensor | None
+        ctx: Any, cameras: Cameras, options: Options, _screen_means: Tensor | None, *fields: Tensor | None
     ) -> tuple[Tensor, ...]:
         splats = Splats(**dict(zip(native.SPLAT_FIELDS, fields, strict=True)))  # type: ignore[arg-type]
         result = native.forward(splats, cameras, options)
