@@ -1,9 +1,12 @@
 """A sentence becomes a splat: `python train.py --config configs/quickstart.yaml --prompt "a red mushroom"`.
 
-Thin on purpose: the command line lives in `gs_ssd/commands/train.py`, the loop in `gs_ssd/trainer.py`.
+Thin on purpose: this is `gs-ssd train`, whose arguments lie in `gs_ssd/commands/train.py` and whose loop in
+`gs_ssd/trainer.py`.
 """
 
-from gs_ssd.commands.train import main
+import sys
+
+from gs_ssd.cli import main
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main(["train", *sys.argv[1:]]))

@@ -36,10 +36,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 done, 2 a mistake that the user can mend (printed in one sentence), 130 interrupted.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    name = next((argument for argument in arguments if argument in COMMANDS), None)
     try:
-        args = _parser(name).parse_args(arguments)
-        return importlib.import_module(COMMANDS[args.command].module).run(args)
+        if arguments and arguments[0] in COMMANDS:
+            return _call(COMMANDS[arguments[0]], f"gs-ssd {arguments[0]}", arguments[1:])
+        _overview().parse_args(arguments)  # prints help or what is wrong, and exits
+        return 2
     except UserError as error:
         print(f"gs-ssd: {error}", file=sys.stderr)
         return 2
@@ -48,17 +49,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser(name: str | None) -> argparse.ArgumentParser:
-    """The whole parser, with the arguments of the one subcommand that is called (the others are not imported)."""
+def _call(command: Command, prog: str, arguments: Sequence[str]) -> int:
+    """Parse for one subcommand and run it; the modules of the others are not imported."""
+    module = importlib.import_module(command.module)
+    parser = argparse.ArgumentParser(
+        prog=prog, description=command.summary, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    module.add_arguments(parser)
+    # Intermixed: options may stand between the key=value words of `train`.
+    return module.run(parser.parse_intermixed_args(arguments))
+
+
+def _overview() -> argparse.ArgumentParser:
+    """Names every subcommand, for `gs-ssd --help` and for words that are none."""
     parser = argparse.ArgumentParser(prog="gs-ssd", description="A sentence becomes a 3D Gaussian splat.")
     parser.add_argument("--version", action="version", version=f"gs-ssd {gs_ssd.__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for key, command in COMMANDS.items():
-        subparser = subparsers.add_parser(
-            key, help=command.summary, description=command.summary, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
-        if key == name:
-            importlib.import_module(command.module).add_arguments(subparser)
+    for name, command in COMMANDS.items():
+        subparsers.add_parser(name, help=command.summary)
     return parser
 
 

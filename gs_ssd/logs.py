@@ -140,6 +140,7 @@ def heat_map(values: Float[Tensor, "v h w"]) -> Float[Tensor, "v 3 h w"]:
 
 def _fit(picture: Float[Tensor, "v c h w"], size: int) -> Float[Tensor, "v 3 size size"]:
     """Three channels of size x size pixels; small maps keep their pixels visible."""
-    coarse = picture.shape[-1] < size
-    mode = {"mode": "nearest"} if coarse else {"mode": "bilinear", "antialias": True}
-    return F.interpolate(picture.expand(-1, 3, -1, -1).clamp(0, 1), (size, size), **mode)
+    picture = picture.expand(-1, 3, -1, -1).clamp(0, 1)
+    if picture.shape[-1] < size:
+        return F.interpolate(picture, (size, size), mode="nearest")
+    return F.interpolate(picture, (size, size), mode="bilinear", antialias=True)

@@ -143,8 +143,8 @@ class Trainer:
         rgb, depth = (shrink(picture, self.prior.image_size) for picture in (output.rgb, near))
         guided = self.distillation.step(rgb, azimuth, polar, step, generator, depth=depth)
         if self._preview_is_due(step + 1):
-            seen = (picture.detach() for picture in (output.rgb, near, output.alpha))
-            self.glimpse = logs.Glimpse(*seen, guided.preview(), guided.gradient)
+            seen, alpha = output.rgb.detach(), output.alpha.detach()
+            self.glimpse = logs.Glimpse(seen, near.detach(), alpha, guided.preview(), guided.gradient)
         terms = regularizers.backward(
             guided.loss, output, patient.gaussians, cameras.tan_half_fov, config.regularize, progress
         )

@@ -4,7 +4,6 @@ import argparse
 import dataclasses
 import logging
 import re
-import sys
 from pathlib import Path
 
 from gs_ssd import config as configs
@@ -34,7 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.description = DESCRIPTION
     parser.epilog = EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings by dotted name, e.g. seed=1")
     parser.add_argument("--config", metavar="FILE", help="a YAML file of settings (ours or LucidDreamer's)")
     parser.add_argument("--prompt", metavar="TEXT", help="what to make; the same as prompt=TEXT")
@@ -51,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: anything that the user can mend (exit code 2).
     """
-    # argparse eats key=value words that follow an option's value only in part; what is no override is a mistake.
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     config = _compose(args)
     if args.dry_run:
         print(configs.to_yaml(config), end="")
@@ -115,16 +113,3 @@ def choose_folder(out: Path | None, prompt: str, *, overwrite: bool) -> Path:
 def holds_run(folder: Path) -> bool:
     """Whether a run has left its traces there."""
     return (folder / "config.yaml").exists() or (folder / "checkpoints").exists()
-
-
-def main(argv: list[str] | None = None) -> int:
-    """`python train.py`: parse, run, and print a mistake as one message with exit code 2."""
-    parser = argparse.ArgumentParser(prog="train.py")
-    add_arguments(parser)
-    args = parser.parse_intermixed_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
-    try:
-        return run(args)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from gs_ssd.errors import UserError
 from gs_ssd.guidance import trajectory
@@ -60,6 +61,9 @@ class DistillConfig:
     """Probability of encoding the depth map instead of the colours."""
     sample_posterior: bool = False
     """Encode with a sample of the VAE's posterior instead of its mean."""
+    views_per_pass: int | None = None
+    """Encode this many views at a time, and predict at most twice as many images at a time, to save memory; the
+    encoder then runs forward twice. None: all at once."""
     normalize: str = "none"
     """none | unit: scale each view's E to a root mean square of `unit_rms` before w(t): the prior's scale is moot."""
     unit_rms: float = 0.1
@@ -126,6 +130,8 @@ class Distillation:
         self.trajectory = config.trajectory or own.trajectory
         _pick("trajectory", self.trajectory, {"noise": 0, "ism": 0, "sdi": 0})
         _pick("normalize", config.normalize, {"none": 0, "unit": 0})
+        if config.views_per_pass is not None and config.views_per_pass < 1:
+            raise UserError(f"guidance.views_per_pass={config.views_per_pass} must be at least 1, or null for all")
         self.cfg_scale = own.cfg_scale if config.cfg_scale is None else config.cfg_scale
         recipe = prior.metadata.get("recipe", {})
         self.M = _first(config.M, recipe.get("M"), 80 if config.prompts.perp_neg else 200)
@@ -155,16 +161,33 @@ class Distillation:
             rgb, depth = rgb.flip(-1), None if depth is None else depth.flip(-1)
             azimuth_rad = [-azimuth for azimuth in azimuth_rad]
         picture = depth.expand(-1, 3, -1, -1) if as_depth and depth is not None else rgb
-        latents = self.prior.encode(picture, generator if self.config.sample_posterior else None)
+        latents = self._encode(picture, generator)
         with torch.no_grad():
             views = self.prompts.at(azimuth_rad, polar_rad)
             control = depth.detach() if self.prior.uses_depth and depth is not None else None
             return self._distill(latents, views, control, step, generator)
 
+    def _encode(self, pictures: Tensor, generator: torch.Generator) -> Tensor:
+        """Latents with their gradient; in passes that keep nothing but their pictures, where the config says so."""
+        size, sample = self.config.views_per_pass, self.config.sample_posterior
+        if size is None or size >= len(pictures):
+            return self.prior.encode(pictures, generator if sample else None)
+
+        parts = []
+        for some in pictures.split(size):
+            # A stream of its own: the pass runs again on the way back and must draw the same.
+            seed = int(torch.randint(2**62, (), generator=generator, device=generator.device)) if sample else None
+            parts.append(checkpoint(self._encode_pass, some, seed, use_reentrant=False))
+        return torch.cat(parts)
+
+    def _encode_pass(self, pictures: Tensor, seed: int | None) -> Tensor:
+        return self.prior.encode(pictures, None if seed is None else torch.Generator().manual_seed(seed))
+
     def _distill(
         self, latents: Tensor, views: ViewBatch, depth: Tensor | None, step: int, generator: torch.Generator
     ) -> DistillationResult:
-        call = _Predictor(self.prior, depth)
+        most = None if self.config.views_per_pass is None else 2 * self.config.views_per_pass
+        call = _Predictor(self.prior, depth, most)
         t = self.draw_timesteps(latents.shape[0], step, generator)
         host_t = int(t[0]) if self.trajectory != "noise" else 0
         t = t.to(latents.device)
@@ -281,17 +304,20 @@ class Distillation:
 
 
 class _Predictor:
-    """The prior's noise prediction, with a count of what it cost."""
+    """The prior's noise prediction, at most `most` images at a time, with a count of what it cost."""
 
-    def __init__(self, prior: DiffusionPrior, depth: Tensor | None) -> None:
-        self.prior, self.depth, self.images = prior, depth, 0
+    def __init__(self, prior: DiffusionPrior, depth: Tensor | None, most: int | None) -> None:
+        self.prior, self.depth, self.most, self.images = prior, depth, most, 0
 
     def __call__(self, x_t: Tensor, t: Tensor, index: list[int], embeddings: Tensor) -> Tensor:
         """Predict for the views `index` (with repetitions), one embedding each."""
         self.images += len(index)
-        where = torch.tensor(index, device=x_t.device)
-        control = {} if self.depth is None else {"depth": self.depth[where]}
-        return self.prior.predict_noise(x_t[where], t[where], embeddings, **control)
+        batches = torch.tensor(index, device=x_t.device).split(self.most or len(index))
+        parts = []
+        for where, some in zip(batches, embeddings.split(self.most or len(index)), strict=True):
+            control = {} if self.depth is None else {"depth": self.depth[where]}
+            parts.append(self.prior.predict_noise(x_t[where], t[where], some, **control))
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def alone(self, embeddings: Tensor) -> trajectory.Predict:
         """One prompt, for an inversion."""

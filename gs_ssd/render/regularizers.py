@@ -93,7 +93,7 @@ def backward(
     weights = {name: anneal.piecewise(progress, getattr(config, name)) for name in _TERMS}
     active = [name for name, weight in weights.items() if weight != 0.0]
     pixels = (output.rgb, output.alpha, output.depth)
-    total = _gradients(guidance_loss, pixels, retain_graph=True)
+    total = _gradients(guidance_loss, pixels, retain_graph=False)  # the encoder's memory is free from here on
     reference = _norm(total)
     values: dict[str, Tensor] = {}
     # The terms' small graphs end at the pictures' leaves; the rasterizer's own graph must survive until the last line.

@@ -10,16 +10,20 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gs_ssd.commands import train
+from gs_ssd import cli
 
 ROOT = Path(__file__).parents[2]
 SMOKE = str(ROOT / "configs" / "smoke.yaml")
 FAST = ["num_steps=2", "output.turntable_frames=0", "output.preview_every=0"]
 
 
+def run(arguments: list[str]) -> int:
+    return cli.main(["train", *arguments])
+
+
 def test_a_dry_run_prints_the_resolved_settings_and_writes_nothing(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert train.main(["--config", SMOKE, "seed=5", "--dry-run", "--prompt", "a blue disc", "guidance.M=9"]) == 0
+    assert run(["--config", SMOKE, "seed=5", "--prompt", "a blue disc", "guidance.M=9", "--dry-run"]) == 0
     printed = yaml.safe_load(capsys.readouterr().out)
     assert (printed["seed"], printed["prompt"], printed["guidance"]["M"]) == (5, "a blue disc", 9)
     assert list(tmp_path.iterdir()) == []
@@ -27,7 +31,7 @@ def test_a_dry_run_prints_the_resolved_settings_and_writes_nothing(tmp_path, cap
 
 def test_help_says_how_to_begin(capsys):
     with pytest.raises(SystemExit) as stop:
-        train.main(["--help"])
+        run(["--help"])
     assert stop.value.code == 0
     text = capsys.readouterr().out
     assert all(word in text for word in ("--resume", "point_cloud.ply", "guidance.estimator", "quickstart.yaml"))
@@ -35,19 +39,19 @@ def test_help_says_how_to_begin(capsys):
 
 def test_a_run_a_refusal_to_overwrite_and_an_overwrite(tmp_path, capsys):
     out = tmp_path / "run"
-    assert train.main(["--config", SMOKE, "--out", str(out), *FAST]) == 0
+    assert run(["--config", SMOKE, "--out", str(out), *FAST]) == 0
     before = (out / "point_cloud.ply").read_bytes()
-    assert train.main(["--config", SMOKE, "--out", str(out), *FAST, "seed=1"]) == 2
+    assert run(["--config", SMOKE, "--out", str(out), *FAST, "seed=1"]) == 2
     assert "--resume" in capsys.readouterr().err
     assert (out / "point_cloud.ply").read_bytes() == before
-    assert train.main(["--config", SMOKE, "--out", str(out), *FAST, "seed=1", "--overwrite"]) == 0
+    assert run(["--config", SMOKE, "--out", str(out), *FAST, "seed=1", "--overwrite"]) == 0
     assert (out / "point_cloud.ply").read_bytes() != before
 
 
 def test_without_out_each_run_gets_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for _ in range(2):
-        assert train.main(["--config", SMOKE, *FAST]) == 0
+        assert run(["--config", SMOKE, *FAST]) == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a-red-disc", "a-red-disc-2"]
 
 
@@ -67,7 +71,7 @@ def test_without_out_each_run_gets_a_folder_of_its_own(tmp_path, monkeypatch):
 )
 def test_bad_input_is_one_message_and_exit_code_2(tmp_path, capsys, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
-    assert train.main(arguments) == 2
+    assert run(arguments) == 2
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
@@ -76,11 +80,11 @@ def test_bad_input_is_one_message_and_exit_code_2(tmp_path, capsys, monkeypatch,
 
 def test_a_damaged_checkpoint_is_named_and_results_stay(tmp_path, capsys):
     out = tmp_path / "run"
-    assert train.main(["--config", SMOKE, "--out", str(out), *FAST]) == 0
+    assert run(["--config", SMOKE, "--out", str(out), *FAST]) == 0
     newest = out / "checkpoints" / "step_000002.pt"
     newest.write_bytes(newest.read_bytes()[:100])
     before = (out / "point_cloud.ply").read_bytes()
-    assert train.main(["--resume", "--out", str(out)]) == 2
+    assert run(["--resume", "--out", str(out)]) == 2
     assert "step_000002.pt is damaged" in capsys.readouterr().err
     assert (out / "point_cloud.ply").read_bytes() == before
 
@@ -88,7 +92,7 @@ def test_a_damaged_checkpoint_is_named_and_results_stay(tmp_path, capsys):
 def test_an_output_folder_that_cannot_be_written_is_named(tmp_path, capsys):
     blocked = tmp_path / "file"
     blocked.write_text("in the way")
-    assert train.main(["--config", SMOKE, "--out", str(blocked / "run"), *FAST]) == 2
+    assert run(["--config", SMOKE, "--out", str(blocked / "run"), *FAST]) == 2
     assert "cannot write" in capsys.readouterr().err
     assert blocked.read_text() == "in the way"
 

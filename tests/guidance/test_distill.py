@@ -274,3 +274,45 @@ def test_bad_values_are_named(prior, config, key):
 
 def test_the_fixture_is_a_prior(prior):
     assert isinstance(prior, DiffusionPrior)
+
+
+@pytest.mark.parametrize("size", [1, 3, 9])
+@pytest.mark.parametrize("perp_neg", [False, True])
+def test_passes_of_few_views_change_the_memory_and_nothing_else(prior, rgb, size, perp_neg):
+    config = {"prompts": PromptConfig(negative="blurry", perp_neg=perp_neg), "M": 300}
+    whole = _step(prior, rgb, **config)
+    expected = _grads(whole, rgb)
+    encode, predict, most = prior.encode, prior.predict_noise, {"encoded": 0, "predicted": 0}
+
+    def encoding(some, generator=None):
+        most["encoded"] = max(most["encoded"], len(some))
+        return encode(some, generator)
+
+    def predicting(x_t, *rest, **control):
+        most["predicted"] = max(most["predicted"], len(x_t))
+        return predict(x_t, *rest, **control)
+
+    prior.encode, prior.predict_noise = encoding, predicting
+    parts = _step(prior, rgb, views_per_pass=size, **config)
+    torch.testing.assert_close(parts.gradient, whole.gradient, rtol=1e-12, atol=0)
+    torch.testing.assert_close(_grads(parts, rgb), expected, rtol=1e-12, atol=1e-15)
+    assert parts.unet_images == whole.unet_images
+    assert most["encoded"] == min(size, 4)
+    assert most["predicted"] <= 2 * size
+
+
+def test_a_sampled_posterior_is_the_same_on_the_way_back(prior, rgb):
+    """Each pass draws from a stream of its own, for its second run too."""
+    drawn = []
+    encode = prior.encode
+
+    def sampling(some, generator=None):
+        drawn.append(torch.rand(1, generator=generator).item())
+        return encode(some)
+
+    prior.encode = sampling
+    result = _step(prior, rgb, views_per_pass=1, sample_posterior=True)
+    result.loss.backward()
+    assert len(drawn) == 8
+    assert sorted(drawn[:4]) == sorted(drawn[4:])
+    assert len(set(drawn)) == 4
