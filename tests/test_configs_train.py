@@ -8,7 +8,7 @@ import torch
 
 from gs_ssd import config as configs
 from gs_ssd import prior as priors
-from gs_ssd import trainer as trainers
+from gs_ssd import start
 from gs_ssd.densify import surgery
 from gs_ssd.prior.shap_e import Shape
 from gs_ssd.scene.gaussians import PARAMETERS
@@ -123,7 +123,7 @@ def test_a_text_starts_upright_and_faces_the_front(small, tmp_path, monkeypatch)
     )
     config = small(CONFIGS / "cat_armor.yaml", "initialize.keep_colors=true", "initialize.num_points=4000",
                    "initialize.spread=0", "initialize.radius=0.5")  # fmt: skip
-    splat = trainers.initial_gaussians(config, torch.Generator().manual_seed(0))
+    splat = start.first_gaussians(config, torch.Generator().manual_seed(0), torch.device("cpu"))
     assert asked["text"] == "a cat"
     assert len(splat) == 4000
     assert splat.means.norm(dim=-1).max().item() == pytest.approx(0.5, rel=0.05)
