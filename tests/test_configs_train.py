@@ -77,9 +77,10 @@ class Scaled:
         return self.factor * self.prior.predict_noise(*arguments, **options)
 
 
-@pytest.mark.parametrize(
-    "path", [CONFIGS / "presets" / "object.yaml", CONFIGS / "presets" / "creature.yaml"], ids=lambda p: p.stem
-)
+PRESETS = [pytest.param(CONFIGS / "presets" / f"{name}.yaml", id=name) for name in ("object", "creature")]
+
+
+@pytest.mark.parametrize("path", PRESETS)
 def test_the_number_of_splats_does_not_hang_on_the_scale_of_the_priors_answer(path, small, tmp_path):
     """SSD is homogeneous in the prior's answer; the preset must be too, from 0.1 to 10."""
     config = small(path, "num_steps=24", "densify.adaptive.every=4", "densify.adaptive.stop=24", "initialize.shape=ball",
