@@ -90,7 +90,7 @@ def environment(setting: Setting) -> Section:
             "multiprocessors": properties.multi_processor_count,
             "memory_gib": round(properties.total_memory / 2**30, 1),
             "driver": output_of("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"),
-            "nvcc": output_of("nvcc", "--version").splitlines()[-1],
+            "nvcc": " ".join(output_of("nvcc", "--version").splitlines()[-1:]),
         }
     commit = output_of("git", "-C", str(ROOT), "rev-parse", "--short", "HEAD")
     data["commit"] = commit
@@ -141,7 +141,7 @@ def check(setting: Setting) -> Section:
 
 
 def benchmark_scene(count: int, views: int, device: str) -> dict[str, Tensor]:
-    """Splats in a ball: means N(0, 0.5^2), scales log-uniform 0.005..0.03, opacities 0.1..0.9, seen from distance 3.5."""
+    """Splats in a ball: means N(0, 0.5^2), scales log-uniform 0.005..0.03, opacities 0.1..0.9, from distance 3.5."""
     look_from = importlib.import_module("scenes").look_from
     rng = torch.Generator().manual_seed(0)
     low, high = math.log(0.005), math.log(0.03)
@@ -287,10 +287,12 @@ def kernels(setting: Setting) -> Section:
         for _ in range(repetitions):
             step(Stopwatch("cuda"))
         torch.cuda.synchronize()
-    events = sorted(profile.key_averages(), key=lambda event: -event.device_time_total)
+    events = list(profile.key_averages())
+    clock = "device_time_total" if events and hasattr(events[0], "device_time_total") else "cuda_time_total"
+    events.sort(key=lambda event: -getattr(event, clock))
     rows = [
         {"kernel": event.key[:90].replace("|", " "), "calls": event.count // repetitions,
-         "us": event.device_time_total / repetitions}
+         "us": getattr(event, clock) / repetitions}
         for event in events[:20]
     ]  # fmt: skip
     section.data["rows"] = rows
@@ -306,10 +308,22 @@ def sanitizers(setting: Setting) -> Section:
         section.markdown = "Not run (--sanitizers was not given, or compute-sanitizer is not installed)."
         return section
     paths = [str(setting.out / "package"), str(RASTERIZER / "tests"), str(RASTERIZER / "tests" / "cuda")]
-    code = f"import sys; sys.path[:0] = {paths!r}; import checks; checks.check_long_lists('cuda'); checks.check_large_splats('cuda')"
+    code = (
+        f"import sys; sys.path[:0] = {paths!r}; import checks; "
+        "checks.check_long_lists('cuda'); checks.check_large_splats('cuda')"
+    )
     rows = []
     for kind in ("memcheck", "racecheck"):
-        command = [tool, "--tool", kind, "--kernel-name", "regex:dgr", "--error-exitcode", "9", sys.executable, "-c", code]
+        command = [
+            tool,
+            "--tool",
+            kind,
+            "--error-exitcode",
+            "9",
+            sys.executable,
+            "-c",
+            code,
+        ]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
             last = (done.stdout.strip().splitlines() or [done.stderr.strip()[-200:]])[-1]
@@ -323,7 +337,7 @@ def sanitizers(setting: Setting) -> Section:
     return section
 
 
-# In the order of the report; a part for the diffusion step goes in as one more function. `build` comes before what imports it.
+# In the order of the report. A part for the diffusion step goes in as one more function.
 SECTIONS: tuple[Callable[[Setting], Section], ...] = (environment, build, check, benchmark, kernels, sanitizers)
 
 
@@ -335,7 +349,10 @@ def main() -> int:
     parser.add_argument("--rehearse", action="store_true", help="on the CPU, through the host emulation, tiny sizes")
     arguments = parser.parse_args()
     if not arguments.rehearse and not torch.cuda.is_available():
-        print("no CUDA device: torch.cuda.is_available() is false; --rehearse runs the same steps on the CPU", file=sys.stderr)
+        print(
+            "no CUDA device: torch.cuda.is_available() is false; --rehearse runs the same steps on the CPU",
+            file=sys.stderr,
+        )
         return 2
     setting = Setting(
         "cpu" if arguments.rehearse else "cuda", arguments.out.resolve(), arguments.rehearse, arguments.sanitizers,

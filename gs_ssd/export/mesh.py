@@ -31,7 +31,7 @@ class MeshOptions:
 
     voxels: int = 192
     triangles: int | None = None
-    views_per_ring: int = 16
+    views_per_ring: int = 12
     polar_deg: tuple[float, ...] = (30.0, 60.0, 90.0, 120.0, 150.0)
     size: int = 400
     least_alpha: float = 0.6  #: a ray that passes more light than this leaves is not a surface
@@ -109,10 +109,10 @@ def _fuse(o3d: Any, splats: Splats, options: MeshOptions) -> Any:
             continue
         extrinsic = core.Tensor(cameras.w2c[view].double().numpy())
         depth_image, color_image = o3d.t.geometry.Image(depth), o3d.t.geometry.Image(rgb)
-        blocks = grid.compute_unique_block_coordinates(depth_image, intrinsic, extrinsic, 1.0, 100.0, 6.0)
-        grid.integrate(blocks, depth_image, color_image, intrinsic, intrinsic, extrinsic, 1.0, 100.0, 6.0)
+        blocks = grid.compute_unique_block_coordinates(depth_image, intrinsic, extrinsic, 1.0, 100.0, 10.0)
+        grid.integrate(blocks, depth_image, color_image, intrinsic, intrinsic, extrinsic, 1.0, 100.0, 10.0)
         seen = True
-    return grid.extract_triangle_mesh(weight_threshold=2.0).to_legacy() if seen else o3d.geometry.TriangleMesh()
+    return grid.extract_triangle_mesh(weight_threshold=1.0).to_legacy() if seen else o3d.geometry.TriangleMesh()
 
 
 def _cameras(options: MeshOptions) -> Cameras:

@@ -156,23 +156,24 @@ def check_prompt(prior: DiffusionPrior, prompt: str, *, anyway: bool = False) ->
     kinds: list[str] = list(prior.metadata.get("kinds", []))
     if not kinds:
         return
-    text = f" {' '.join(re.findall(r'[a-z0-9]+', prompt.lower()))} "
-    known = [kind for kind in kinds if re.search(rf" {re.escape(kind.lower())}(e?s)? ", text)]
-    words = text.split()
+    synonyms: dict[str, list[str]] = prior.metadata.get("synonyms", {})
+    names = [*kinds, *(other for kind in kinds for other in synonyms.get(kind, []))]
+    words = re.findall(r"[a-z0-9]+", prompt.lower())
+    known = [name for name in names if re.search(rf" {re.escape(name.lower())}(e?s)? ", f" {' '.join(words)} ")]
     if not known:
-        near = [m for word in words for m in difflib.get_close_matches(word, kinds, n=3, cutoff=0.6)]
-        hint = f"did you mean {', '.join(dict.fromkeys(near))}? It" if near else "It"
+        near = dict.fromkeys(m for word in words for m in difflib.get_close_matches(word, names, n=3, cutoff=0.6))
+        hint = f"did you mean {', '.join(near)}? It" if near else "it"
         message = f"the prior knows no object in {prompt!r}; {hint} can draw: {', '.join(sorted(kinds))}"
         if not anyway:
             raise UserError(f"{message} (--anyway tries it nevertheless)")
         log.warning("%s", message)
         return
-    listed = [*kinds, *prior.metadata.get("colors", []), *prior.metadata.get("words", [])]
-    vocabulary = set(" ".join(listed).lower().split()) | {f"{kind}{end}" for kind in known for end in ("s", "es")}
+    listed = [*names, *prior.metadata.get("colors", []), *(other for others in synonyms.values() for other in others)]
+    vocabulary = set(" ".join(listed).lower().split()) | {f"{name}{end}" for name in known for end in ("s", "es")}
     strange = [word for word in words if word not in vocabulary and not PLAIN_WORDS.fullmatch(word)]
     if strange:
-        log.warning("the prior has never seen %s; expect %s to be ignored", ", ".join(map(repr, strange)),
-                    "it" if len(strange) == 1 else "them")  # fmt: skip
+        them = "it" if len(strange) == 1 else "them"
+        log.warning("the prior has never seen %s; expect %s to be ignored", ", ".join(map(repr, strange)), them)
 
 
 def _warn_if_cut(prior: DiffusionPrior, text: str) -> None:

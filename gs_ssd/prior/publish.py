@@ -16,6 +16,8 @@ from gs_ssd.prior.decoder import build_autoencoder, load_state
 from gs_ssd.prior.models import ModelConfig, build_scheduler, save_pipeline
 from gs_ssd.prior.train import Embedder, PriorTrainer
 
+SHEET_AZIMUTHS = (0.0, 45.0, 90.0, 180.0)
+
 
 def metadata(config: ModelConfig, law: world.CameraLaw) -> dict[str, Any]:
     """What a user of the model must know; the contract is in docs/architecture.md."""
@@ -72,24 +74,20 @@ def sample(
 
 
 @torch.no_grad()
-def sample_sheet(
-    run: PriorTrainer, vae: Any, path: Path, kinds: Sequence[str] | None = None, seed: int = 0
-) -> None:
-    """A PNG with eight azimuths of every kind, each in its own colour, all from mixed view words."""
+def sample_sheet(run: PriorTrainer, vae: Any, path: Path, kinds: Sequence[str] | None = None, seed: int = 0) -> None:
+    """A PNG with every kind, in one of the colours, from `SHEET_AZIMUTHS`; four kinds a row."""
     import imageio.v3 as imageio
 
     unet, text_encoder = run.averaged()
     embed = Embedder(text_encoder, run.embed.tokenizer, run.config.model.text_length, torch.device("cpu"))
-    rows = []
+    strips = []
     for index, kind in enumerate(kinds or world.kinds()):
         prompt = f"a {world.colors()[index % len(world.colors())]} {kind}"
-        mixes = [view_mix(prompt, azimuth, 15.0) for azimuth in range(0, 360, 45)]
-        latents = sample(unet, embed, mixes, run.config.model, seed)
-        pixels = vae.decode(latents).sample.clamp(-1, 1) * 0.5 + 0.5
-        rows.append(torch.cat(list(pixels), dim=2))
-    half = (len(rows) + 1) // 2
-    rows += [torch.ones_like(rows[0])] * (2 * half - len(rows))
-    sheet = torch.cat([torch.cat(rows[:half], 1), torch.cat(rows[half:], 1)], 2)
+        mixes = [view_mix(prompt, azimuth, 15.0) for azimuth in SHEET_AZIMUTHS]
+        pixels = vae.decode(sample(unet, embed, mixes, run.config.model, seed)).sample.clamp(-1, 1) * 0.5 + 0.5
+        strips.append(torch.cat(list(pixels), dim=2))
+    strips += [torch.ones_like(strips[0])] * (-len(strips) % 4)
+    sheet = torch.cat([torch.cat(strips[i : i + 4], 2) for i in range(0, len(strips), 4)], 1)
     path.parent.mkdir(parents=True, exist_ok=True)
     imageio.imwrite(path, (sheet * 255).round().byte().permute(1, 2, 0).numpy())
 
@@ -129,7 +127,7 @@ from the view that the prompt names, in the plain style below. **It cannot draw*
 adjectives, scenes, two objects. Colour words paint an object's main part.
 Licence: that of the project; no other model or picture went into it.
 
-![samples: eight azimuths of every kind](samples.png)
+![samples: every kind from four sides](samples.png)
 
 ## Data
 {config.shards * config.shard_size:,} pictures that the project's own ray tracer (`gs_ssd/world`) made: every kind

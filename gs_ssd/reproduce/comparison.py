@@ -86,7 +86,7 @@ def run(context: Context) -> Report:
         f"Suite `{suite.name}`, {len({r['prompt'] for r in records})} prompts x {len(budget.seeds)} seeds,"
         f" {len(budget.variants)} variants, `{CONFIG}` {' '.join(overrides)}. One recipe for all: learning rates, t"
         " range and budget are those of the default, which was tuned for SSD; no estimator had a tuning of its own."
-        " [All numbers](summary.md), [one JSON line an asset](results.jsonl)."
+        " All numbers are in `comparison/summary.md`, one JSON line an asset in `comparison/results.jsonl`."
         + (f" Failed: {', '.join(failed)}." if failed else ""),
         claims(records),
         (("sheet.png", "First the true object, then each variant (four views of the turntable)."),),

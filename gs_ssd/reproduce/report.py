@@ -20,6 +20,15 @@ if TYPE_CHECKING:
 
 SizeName = Literal["tiny", "small", "full"]
 
+MISSING = """\
+- The NeRF experiments and the user study. To run the estimators in threestudio, a guidance module there would compute
+  `eps_pos` and `eps_uncond` as its Stable Diffusion guidance does, call `gs_ssd.guidance.estimators.ssd` in place of
+  its `noise_pred - noise`, and leave its weighting, camera and loss code alone; mind that its Perp-Neg branch counts
+  the guidance scale differently.
+- Whether Perp-Neg cures a second face: that needs a prior that has the fault. The bundled prior has learnt every view
+  of its objects equally often, so the count of fronts can only show that Perp-Neg does no harm there.
+- A tuning of its own for every estimator: all of them share the default's learning rates, t range and budget."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Context:
@@ -129,6 +138,7 @@ def write_page(out: Path, names: Sequence[str]) -> None:
             continue
         record = json.loads(path.read_text(encoding="utf-8"))
         parts += [f"## {record['title']}", _section(record, f"{name}/")]
+    parts += ["## What is not here", MISSING]
     with atomic_path(out / "README.md") as temporary:
         temporary.write_text("\n\n".join(part.strip() for part in parts) + "\n", encoding="utf-8")
 

@@ -102,7 +102,7 @@ def test_mix_weights_are_a_partition():
         assert min(row) >= 0
 
 
-VOCABULARY = {"kinds": ["mug", "mushroom", "palm tree"], "colors": ["red", "blue"], "words": ["cup"]}
+VOCABULARY = {"kinds": ["mug", "mushroom", "palm tree"], "colors": ["red", "blue"], "synonyms": {"mug": ["tea cup"]}}
 
 
 def test_empty_prompts_are_refused(prior):
@@ -119,7 +119,7 @@ def test_unknown_kinds_are_refused_with_the_nearest(prior, caplog):
     assert "mushroom" in caplog.text
 
 
-@pytest.mark.parametrize("prompt", ["a red mug", "two Mugs, of blue", "a palm tree", "a photo of a mushroom, red"])
+@pytest.mark.parametrize("prompt", ["a red mug", "two Mugs, of blue", "a palm tree", "a photo of a mushroom, red", "a blue tea cup"])
 def test_known_prompts_pass(prior, caplog, prompt):
     prior.metadata = VOCABULARY
     with caplog.at_level(logging.WARNING):

@@ -328,3 +328,27 @@ def test_the_lora_critic_of_vsd(folder):
     torch.testing.assert_close(prior.predict_noise(x, T, text), before, atol=0, rtol=0)
     assert len(critic.copy.parameters()) > 0
     assert rgb.grad.isfinite().all()
+
+
+def test_a_single_file_is_the_same_model(prior, tiny, folder, tmp_path):
+    """The original checkpoints' layout, with the configs of `prior.base`, offline."""
+    tiny.single_file(tiny.pipeline(tmp_path), tmp_path / "model.safetensors")
+    config = PriorConfig(model=str(tmp_path / "model.safetensors"), base=str(folder), offline=True)
+    single = load(config, "cpu")
+    x, text = _noise(prior)
+    torch.testing.assert_close(single.embed(["a red mug", ""]), text)
+    torch.testing.assert_close(single.predict_noise(x, T, text), prior.predict_noise(x, T, text))
+    picture = torch.rand(1, 3, 32, 32)
+    torch.testing.assert_close(single.encode(picture), prior.encode(picture))
+    torch.testing.assert_close(single.decode(x), prior.decode(x))
+
+
+def test_a_truncated_single_file_is_named(tiny, folder, tmp_path):
+    tiny.single_file(tiny.pipeline(tmp_path), tmp_path / "model.safetensors")
+    content = (tmp_path / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match=r"model\.safetensors"):
+        load(PriorConfig(model=str(tmp_path / "model.safetensors"), base=str(folder), offline=True), "cpu")
+    (tmp_path / "model.ckpt").write_bytes(b"pickle")
+    with pytest.raises(UserError, match="safetensors"):
+        load(PriorConfig(model=str(tmp_path / "model.ckpt"), offline=True), "cpu")

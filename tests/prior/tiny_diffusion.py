@@ -1,10 +1,12 @@
 """Random models of Stable Diffusion's very classes, a few hundred kilobytes big, saved as pipeline folders."""
 
 import json
+import re
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 WORDS = ["a", "red", "mug", "front", "view", "side", "back", ","]
@@ -57,3 +59,51 @@ def pipeline(folder: Path, *, sd2: bool = False, prediction: str = "epsilon", se
         vae=vae, text_encoder=text, tokenizer=words, unet=unet, scheduler=scheduler,
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
+
+
+RESNET = {"norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1", "norm2": "out_layers.0",
+          "conv2": "out_layers.3", "conv_shortcut": "skip_connection"}  # fmt: skip
+UNET = [
+    (r"time_embedding\.linear_1", "time_embed.0"), (r"time_embedding\.linear_2", "time_embed.2"),
+    (r"^conv_in", "input_blocks.0.0"), (r"^conv_norm_out", "out.0"), (r"^conv_out", "out.2"),
+    (r"down_blocks\.0\.resnets\.0", "input_blocks.1.0"), (r"down_blocks\.0\.attentions\.0", "input_blocks.1.1"),
+    (r"down_blocks\.0\.downsamplers\.0\.conv", "input_blocks.2.0.op"),
+    (r"down_blocks\.1\.resnets\.0", "input_blocks.3.0"),
+    (r"mid_block\.resnets\.0", "middle_block.0"), (r"mid_block\.attentions\.0", "middle_block.1"),
+    (r"mid_block\.resnets\.1", "middle_block.2"), (r"up_blocks\.0\.resnets\.(\d)", r"output_blocks.\1.0"),
+    (r"up_blocks\.0\.upsamplers\.0", "output_blocks.1.1"), (r"up_blocks\.1\.resnets\.0", "output_blocks.2.0"),
+    (r"up_blocks\.1\.resnets\.1", "output_blocks.3.0"), (r"up_blocks\.1\.attentions\.0", "output_blocks.2.1"),
+    (r"up_blocks\.1\.attentions\.1", "output_blocks.3.1"),
+]  # fmt: skip
+VAE = [
+    (r"conv_norm_out", "norm_out"), (r"mid_block\.resnets\.0", "mid.block_1"),
+    (r"mid_block\.resnets\.1", "mid.block_2"),
+    (r"mid_block\.attentions\.0", "mid.attn_1"), (r"attn_1\.group_norm", "attn_1.norm"), (r"attn_1\.to_q", "attn_1.q"),
+    (r"attn_1\.to_k", "attn_1.k"), (r"attn_1\.to_v", "attn_1.v"), (r"attn_1\.to_out\.0", "attn_1.proj_out"),
+    (r"down_blocks\.(\d)\.resnets", r"down.\1.block"), (r"down_blocks\.(\d)\.downsamplers\.0", r"down.\1.downsample"),
+    (r"up_blocks\.0\.", "up.1."), (r"up_blocks\.1\.", "up.0."), (r"(up\.\d)\.resnets", r"\1.block"),
+    (r"(up\.\d)\.upsamplers\.0", r"\1.upsample"), (r"conv_shortcut", "nin_shortcut"),
+]  # fmt: skip
+
+
+def single_file(pipe: StableDiffusionPipeline, path: Path) -> None:
+    """Write the pipeline in the layout of the original SD 1 checkpoints, as one .safetensors file."""
+    tensors = {}
+    for name, tensor in pipe.unet.state_dict().items():
+        key = name
+        for pattern, replacement in UNET:
+            key = re.sub(pattern, replacement, key)
+        if ".resnets." in name:
+            head, part, kind = key.rsplit(".", 2)
+            key = f"{head}.{RESNET[part]}.{kind}"
+        tensors[f"model.diffusion_model.{key}"] = tensor
+    for name, tensor in pipe.vae.state_dict().items():
+        key = name
+        for pattern, replacement in VAE:
+            key = re.sub(pattern, replacement, key)
+        is_projection = re.search(r"attn_1\.(q|k|v|proj_out)\.weight", key) is not None
+        tensors[f"first_stage_model.{key}"] = tensor[:, :, None, None] if is_projection else tensor
+    for name, tensor in pipe.text_encoder.state_dict().items():
+        key = name if name.startswith("text_model.") else f"text_model.{name}"
+        tensors[f"cond_stage_model.transformer.{key}"] = tensor
+    save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, str(path))

@@ -1,6 +1,7 @@
-"""The CUDA kernels, run on the CPU by csrc/emulation: every test of the CPU backend over again, the checks of a GPU, and
-three orders of the threads. Says that the kernels' logic is right; says nothing about a real GPU's speed or compiler."""
+"""The CUDA kernels, run on the CPU by csrc/emulation: every test of the CPU backend over again, the checks of a GPU,
+and three orders of the threads. Says that the kernels' logic is right; nothing about a real GPU's speed or compiler."""
 
+import ctypes
 import sys
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from test_dropin import scene  # noqa: F401 - a fixture of the tests taken over
 from diff_gaussian_rasterization import native
 
 sys.path.append(str(Path(__file__).parent / "cuda"))
-from checks import ALL_CHECKS  # noqa: E402
+from checks import ALL_CHECKS
 
 ORDERS = ("forward", "backward", "shuffled")
 
@@ -51,15 +52,36 @@ def test_check(check):
 
 @pytest.mark.parametrize("mode", ["tight", "tiles16"])
 def test_order_of_threads(mode, monkeypatch):
-    """A kernel that lacks a barrier, or reads what nobody wrote, gives other images when its threads take other turns."""
-    scene = random_scene(60, count=700, width=50, height=40, views=2, scales=(0.05, 0.4), sh_degree=1)
+    """A kernel that lacks a barrier, or reads what nobody wrote, gives other images when threads take other turns."""
+    crowd = random_scene(60, count=700, width=50, height=40, views=2, scales=(0.05, 0.4), sh_degree=1)
     results = []
     for order in ORDERS:
         monkeypatch.setenv("DGR_EMULATION_ORDER", order)
-        results.append(render_with_gradients(scene, "cpu", torch.float32, mode=mode))
+        results.append(render_with_gradients(crowd, "cpu", torch.float32, mode=mode))
     (want, want_grads), *others = results
     for have, have_grads in others:
         for name in want._fields:
             assert torch.equal(getattr(have, name), getattr(want, name)), name
         for name, grad in want_grads.items():
             assert relative(have_grads[name], grad) < 2e-6, name
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"views": 0}, {"gaussians": -1}, {"width": 0}, {"height": 40_000}, {"means": None}, {"opacities": None},
+        {"colors": None}, {"sh": 64}, {"quats": None}, {"cov3d": 64},
+        {"colors": None, "sh": 64, "sh_bases": 3, "sh_degree": 1},
+        {"colors": None, "sh": 64, "sh_bases": 25, "sh_degree": 4}, {"views": 2**20, "gaussians": 2**12},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_bad_problems_are_refused(emulated_library, change):
+    """Before anything is read: the pointers here lead nowhere."""
+    pointers = dict.fromkeys(("means", "quats", "scales", "opacities", "colors"), 64)
+    problem = native.Problem(**({"views": 1, "gaussians": 5, "width": 8, "height": 8} | pointers | change))
+    pairs = ctypes.c_int64()
+    assert emulated_library.dgr_geometry_bytes(ctypes.byref(problem)) == 0
+    status = emulated_library.dgr_project(ctypes.byref(problem), 64, 64, ctypes.byref(pairs), None)
+    assert status == 1
+    assert b"not valid" in emulated_library.dgr_message(status)

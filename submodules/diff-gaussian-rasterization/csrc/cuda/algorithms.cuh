@@ -10,10 +10,10 @@
 namespace dgr {
 
 /// Stable, by the lowest `bits` bits of the keys. n < 2^31 everywhere here: CUB is faster with 32-bit offsets.
-inline void sort_pairs(void* temporary, size_t bytes, const uint32_t* keys, uint32_t* sorted_keys, const uint32_t* values,
-                       uint32_t* sorted_values, int64_t n, int bits, cudaStream_t stream) {
-    cub::DeviceRadixSort::SortPairs(temporary, bytes, keys, sorted_keys, values, sorted_values, static_cast<int>(n), 0, bits,
-                                    stream);
+inline void sort_pairs(void* temporary, size_t bytes, const uint32_t* keys, uint32_t* sorted_keys,
+                       const uint32_t* values, uint32_t* sorted_values, int64_t n, int bits, cudaStream_t stream) {
+    cub::DeviceRadixSort::SortPairs(temporary, bytes, keys, sorted_keys, values, sorted_values, static_cast<int>(n), 0,
+                                    bits, stream);
 }
 
 inline size_t sort_pairs_bytes(int64_t n) {

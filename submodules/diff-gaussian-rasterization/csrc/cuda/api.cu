@@ -10,7 +10,8 @@ thread_local char device_message[256] = "";
 
 int status_of(cudaError_t error) {
     if (error == cudaSuccess) return DGR_OK;
-    std::snprintf(device_message, sizeof device_message, "CUDA: %s (%s)", cudaGetErrorString(error), cudaGetErrorName(error));
+    std::snprintf(device_message, sizeof device_message, "CUDA: %s (%s)", cudaGetErrorString(error),
+                  cudaGetErrorName(error));
     return error == cudaErrorMemoryAllocation ? DGR_OUT_OF_MEMORY : DGR_DEVICE_ERROR;
 }
 
@@ -51,18 +52,20 @@ bool valid(const dgr_problem* p) {
     if (p->gaussians == 0) return true;
     if (p->means == nullptr || p->opacities == nullptr) return false;
     if ((p->colors == nullptr) == (p->sh == nullptr)) return false;
-    if ((p->quats == nullptr) != (p->scales == nullptr) || (p->cov3d == nullptr) == (p->scales == nullptr)) return false;
+    if ((p->quats == nullptr) != (p->scales == nullptr) || (p->cov3d == nullptr) == (p->scales == nullptr))
+        return false;
     if (p->sh == nullptr) return true;
     return p->sh_degree >= 0 && p->sh_degree <= 3 && p->sh_bases >= (p->sh_degree + 1) * (p->sh_degree + 1);
 }
 
 cudaStream_t as_stream(void* stream) { return static_cast<cudaStream_t>(stream); }
 
-/// Page-locked memory of this thread, without which a copy to the host would make the queue wait. It is never freed: when
-/// the thread ends, the driver may be gone.
+/// Page-locked memory of this thread, without which a copy to the host would make the queue wait. It is never freed:
+/// when the thread ends, the driver may be gone.
 int pinned_totals(Totals*& totals) {
     thread_local void* memory = nullptr;
-    const int status = memory == nullptr ? status_of(cudaHostAlloc(&memory, sizeof(Totals), cudaHostAllocPortable)) : DGR_OK;
+    const int status =
+        memory == nullptr ? status_of(cudaHostAlloc(&memory, sizeof(Totals), cudaHostAllocPortable)) : DGR_OK;
     totals = static_cast<Totals*>(memory);
     return status;
 }
@@ -96,7 +99,8 @@ const char* dgr_message(int status) {
     switch (status) {
         case DGR_OK: return "no error";
         case DGR_INVALID: return "a size or a combination of inputs is not valid";
-        case DGR_TOO_MANY_PAIRS: return "more than 2^31 - 1 pairs of a splat and a tile: use fewer or smaller splats, or fewer views";
+        case DGR_TOO_MANY_PAIRS:
+            return "more than 2^31 - 1 pairs of a splat and a tile: use fewer or smaller splats, or fewer views";
         case DGR_OUT_OF_MEMORY: return "out of device memory";
         case DGR_DEVICE_ERROR: return device_message;
         case DGR_NONFINITE_MEANS: return "means contains NaN or infinity";
@@ -142,8 +146,10 @@ int dgr_project(const dgr_problem* problem, void* geometry, int32_t* radii, int6
 
 int dgr_render(const dgr_problem* problem, void* geometry, int64_t pairs, void* binning, const dgr_images* images,
                void* stream) {
-    if (!valid(problem) || binning == nullptr || images == nullptr || pairs < 0 || pairs > INT32_MAX) return DGR_INVALID;
+    if (!valid(problem) || binning == nullptr || images == nullptr || pairs < 0 || pairs > INT32_MAX)
+        return DGR_INVALID;
     if (images->rgb == nullptr || images->depth == nullptr || images->transmittance == nullptr) return DGR_INVALID;
+    if (pairs > 0 && geometry == nullptr) return DGR_INVALID;
     const DeviceOf device(binning);
     if (device.status() != DGR_OK) return device.status();
     const Geometry g(*problem, geometry);

@@ -1,8 +1,8 @@
 // From instances to the list of each tile: sorted by depth once, then by tile. SPDX-License-Identifier: Apache-2.0
 //
-// The depth sort runs over the instances (32-bit keys), the tile sort over the pairs with only as many key bits as there
-// are tiles. Both are stable, so a tile's list is ordered by (depth, index); one 64-bit sort over the pairs, the usual
-// way, moves about three times the bytes.
+// The depth sort runs over the instances (32-bit keys), the tile sort over the pairs with only as many key bits as
+// there are tiles. Both are stable, so a tile's list is ordered by (depth, index); one 64-bit sort over the pairs, the
+// usual way, moves about three times the bytes.
 #include "algorithms.cuh"
 #include "stages.h"
 
@@ -72,10 +72,10 @@ void launch_binning(const dgr_problem& p, const Geometry& g, const Binning& b, i
     const Tiling tiling(p);
     cudaMemsetAsync(b.ranges, 0, static_cast<size_t>(tiling.all) * sizeof(uint2), stream);
     if (pairs == 0) return;
-    launch(write_pairs_kernel, blocks_for(instances(p)), kBlock, stream, g, b, instances(p), p.gaussians, tiling.columns,
-           tiling.per_view);
-    sort_pairs(b.temporary, binning_temporary_bytes(pairs), b.keys, b.sorted_keys, b.instances, b.sorted_instances, pairs,
-               bits_of(tiling.all - 1), stream);
+    launch(write_pairs_kernel, blocks_for(instances(p)), kBlock, stream, g, b, instances(p), p.gaussians,
+           tiling.columns, tiling.per_view);
+    sort_pairs(b.temporary, binning_temporary_bytes(pairs), b.keys, b.sorted_keys, b.instances, b.sorted_instances,
+               pairs, bits_of(tiling.all - 1), stream);
     launch(find_ranges_kernel, blocks_for(pairs), kBlock, stream, b, pairs);
 }
 

@@ -33,11 +33,13 @@ def find_nvcc() -> Path:
     for candidate in (os.environ.get("CUDACXX"), shutil.which("nvcc"), "/usr/local/cuda/bin/nvcc"):
         if candidate and Path(candidate).exists():
             return Path(candidate)
-    raise FileNotFoundError("no nvcc in CUDACXX, on the PATH or in /usr/local/cuda/bin; --pypi installs one from the index")
+    raise FileNotFoundError(
+        "no nvcc in CUDACXX, on the PATH or in /usr/local/cuda/bin; --pypi installs one from the index"
+    )
 
 
 def install_nvcc(folder: Path) -> Path:
-    """Installs the index's compiler into `folder` (about 130 MB to download) unless it is there, and returns its nvcc."""
+    """Installs the index's compiler into `folder` (about 130 MB to download) unless it is there; returns its nvcc."""
     found = next(folder.glob("nvidia/*/bin/nvcc"), None)
     if found is None:
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder)]
@@ -47,7 +49,7 @@ def install_nvcc(folder: Path) -> Path:
 
 
 def compile_library(nvcc: Path, architectures: tuple[str, ...], output: Path, jobs: int = 1) -> None:
-    """Every .cu file of this folder for every architecture into one shared library; CalledProcessError with nvcc's text."""
+    """Every .cu file of this folder for every architecture into one library; CalledProcessError where nvcc fails."""
     flags = ["-std=c++17", "-O3", "-Xcompiler=-fPIC,-fvisibility=hidden,-Wall"]
     codes = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in architectures]
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
@@ -64,7 +66,9 @@ def compile_library(nvcc: Path, architectures: tuple[str, ...], output: Path, jo
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--architectures", nargs="+", default=ARCHITECTURES, help="compute capabilities without the dot")
+    parser.add_argument(
+        "--architectures", nargs="+", default=ARCHITECTURES, help="compute capabilities without the dot"
+    )
     parser.add_argument("--output", type=Path, help="keep the library under this name")
     parser.add_argument("--pypi", type=Path, metavar="FOLDER", help="use the index's compiler, installed into FOLDER")
     parser.add_argument("--jobs", type=int, default=1, help="files compiled at a time")

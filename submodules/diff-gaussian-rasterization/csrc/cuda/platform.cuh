@@ -31,7 +31,7 @@ __device__ __forceinline__ float exp2_fast(float x) {
     return y;
 }
 
-/// 1 / x to 1 ulp for x in [2^-126, 2^126): the hardware's estimate and one Newton step, without the branch for the rest.
+/// 1 / x to 1 ulp for normal x whose inverse is normal: the hardware's estimate and one Newton step.
 __device__ __forceinline__ float reciprocal(float x) {
     float y;
     asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));

@@ -50,7 +50,8 @@ __device__ TileRect level_set_tiles(const Camera& c, const Footprint& f, float o
     const float enlarged = fmaxf(reach, 0.0f) + 2.0f * kLog2Slack / kLog2e;
     const PixelSpan x(f.pixel_x, sqrtf(enlarged * f.xx), c.width), y(f.pixel_y, sqrtf(enlarged * f.yy), c.height);
     if (!seen || x.empty() || y.empty()) return {0, 0, 0, 0};
-    return {static_cast<uint16_t>(static_cast<int>(x.first) / kTile), static_cast<uint16_t>(static_cast<int>(y.first) / kTile),
+    return {static_cast<uint16_t>(static_cast<int>(x.first) / kTile),
+            static_cast<uint16_t>(static_cast<int>(y.first) / kTile),
             static_cast<uint16_t>(static_cast<int>(x.last) / kTile + 1),
             static_cast<uint16_t>(static_cast<int>(y.last) / kTile + 1)};
 }
@@ -92,7 +93,8 @@ __device__ void project_instance(const dgr_problem& p, int64_t i, int columns, i
     splat.blue = color.z;
 }
 
-__global__ void __launch_bounds__(kBlock) project_kernel(dgr_problem p, Geometry g, int32_t* radii, int columns, int rows) {
+__global__ void __launch_bounds__(kBlock)
+    project_kernel(dgr_problem p, Geometry g, int32_t* radii, int columns, int rows) {
     const int64_t i = global_thread();
     const bool valid = i < static_cast<int64_t>(p.views) * p.gaussians;
     Splat splat{};

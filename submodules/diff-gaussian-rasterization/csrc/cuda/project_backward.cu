@@ -1,4 +1,4 @@
-// From the rows of the pixels to the parameters: one thread per Gaussian, over all views. SPDX-License-Identifier: Apache-2.0
+// From the rows of the pixels to the parameters: a thread per Gaussian. SPDX-License-Identifier: Apache-2.0
 #include "color.cuh"
 #include "projection.cuh"
 #include "stages.h"
@@ -67,8 +67,8 @@ __global__ void __launch_bounds__(kBlock)
     if (grads.opacities != nullptr) grads.opacities[n] = sums.opacity;
     if (grads.colors != nullptr) store3(grads.colors + 3 * n, sums.color);
     if (grads.cov3d != nullptr) {
-        const float full[6] = {sums.sigma.xx,        2.0f * sums.sigma.xy, 2.0f * sums.sigma.xz,
-                               sums.sigma.yy,        2.0f * sums.sigma.yz, sums.sigma.zz};
+        const float full[6] = {sums.sigma.xx, 2.0f * sums.sigma.xy, 2.0f * sums.sigma.xz,
+                               sums.sigma.yy, 2.0f * sums.sigma.yz, sums.sigma.zz};
         for (int k = 0; k < 6; ++k) grads.cov3d[6 * n + k] = full[k];
     }
     if (p.scales != nullptr && (grads.scales != nullptr || grads.quats != nullptr)) {
@@ -89,7 +89,7 @@ __global__ void __launch_bounds__(kBlock)
 
 void launch_projection_backward(const dgr_problem& p, const Geometry& g, const Scratch& s, const dgr_grads& grads,
                                 cudaStream_t stream) {
-    const auto kernel = p.sh == nullptr      ? project_backward_kernel<-1>
+    const auto kernel = p.sh == nullptr    ? project_backward_kernel<-1>
                         : p.sh_degree == 0 ? project_backward_kernel<0>
                         : p.sh_degree == 1 ? project_backward_kernel<1>
                         : p.sh_degree == 2 ? project_backward_kernel<2>

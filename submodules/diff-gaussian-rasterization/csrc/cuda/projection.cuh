@@ -1,8 +1,8 @@
 // One Gaussian seen by one camera, forward and backward; the formulas are listed in dgr.h.
 // SPDX-License-Identifier: Apache-2.0
 //
-// Sources: EWA splatting (Zwicker et al. 2001); 3D Gaussian Splatting (Kerbl et al. 2023), appendix A. The gradients are
-// derived by hand from the forward formulas in matrix form.
+// Sources: EWA splatting (Zwicker et al. 2001); 3D Gaussian Splatting (Kerbl et al. 2023), appendix A. The gradients
+// are derived by hand from the forward formulas in matrix form.
 #pragma once
 
 #include "vector.cuh"
@@ -114,13 +114,13 @@ __device__ __forceinline__ float difference_of_products(float a, float b, float 
 
 /// A Gaussian on the screen, with what the backward pass wants of the way there.
 struct Footprint {
-    Vec3 t;                        // view space
+    Vec3 t;  // view space
     float ndc_x, ndc_y, inverse_w;
     float pixel_x, pixel_y;
-    float slope_x, slope_y;        // t.x / t.z, t.y / t.z, clamped
+    float slope_x, slope_y;  // t.x / t.z, t.y / t.z, clamped
     bool clamped_x, clamped_y;
-    Vec3 row_x, row_y;             // of M = J W: cov2D = M Sigma M^T
-    Vec3 sigma_row_x, sigma_row_y; // Sigma M^T
+    Vec3 row_x, row_y;                    // of M = J W: cov2D = M Sigma M^T
+    Vec3 sigma_row_x, sigma_row_y;        // Sigma M^T
     float sharp_xx, sharp_yy, sharp_det;  // before the low-pass filter
     float xx, xy, yy, det;                // after it
 
@@ -147,8 +147,8 @@ __device__ __forceinline__ Footprint footprint(const Camera& c, Vec3 mean, Vec3 
     f.sigma_row_x = shape.sigma * f.row_x;
     f.sigma_row_y = shape.sigma * f.row_y;
     if (shape.has_axes) {
-        // The axes on the screen are the columns of a 2x3 matrix, and the determinant of that matrix times its transpose is
-        // the sum of its squared minors (Cauchy and Binet): no cancellation, however thin the splat.
+        // The axes on the screen are the columns of a 2x3 matrix, and the determinant of that matrix times its
+        // transpose is the sum of its squared minors (Cauchy and Binet): no cancellation, however thin the splat.
         float x[3], y[3];
         f.sharp_xx = f.xy = f.sharp_yy = 0.0f;
 #pragma unroll
@@ -159,7 +159,8 @@ __device__ __forceinline__ Footprint footprint(const Camera& c, Vec3 mean, Vec3 
             f.xy += x[k] * y[k];
             f.sharp_yy += y[k] * y[k];
         }
-        const float minors[3] = {difference_of_products(x[0], y[1], x[1], y[0]), difference_of_products(x[0], y[2], x[2], y[0]),
+        const float minors[3] = {difference_of_products(x[0], y[1], x[1], y[0]),
+                                 difference_of_products(x[0], y[2], x[2], y[0]),
                                  difference_of_products(x[1], y[2], x[2], y[1])};
         f.sharp_det = minors[0] * minors[0] + minors[1] * minors[1] + minors[2] * minors[2];
     } else {
@@ -175,9 +176,7 @@ __device__ __forceinline__ Footprint footprint(const Camera& c, Vec3 mean, Vec3 
 }
 
 /// det(cov2D) / det(cov2D + 0.3 I): what the low-pass filter leaves of a splat's peak, squared.
-__device__ __forceinline__ float sharpness(const Footprint& f) {
-    return f.sharp_det / f.det;
-}
+__device__ __forceinline__ float sharpness(const Footprint& f) { return f.sharp_det / f.det; }
 
 __device__ __forceinline__ float compensation(const Footprint& f, uint32_t flags) {
     return flags & DGR_ANTIALIASING ? sqrtf(fmaxf(sharpness(f), kMinCompensation)) : 1.0f;
@@ -223,14 +222,15 @@ __device__ __forceinline__ void footprint_backward(const Camera& c, const Footpr
     const float inverse_z = 1.0f / f.t.z;
     const float slope_x = f.clamped_x ? 0.0f : -c.focal_x * inverse_z * dot(row_x, c.view_z);
     const float slope_y = f.clamped_y ? 0.0f : -c.focal_y * inverse_z * dot(row_y, c.view_z);
-    const Vec3 t{slope_x * inverse_z, slope_y * inverse_z,
-                 g.depth - inverse_z * (dot(row_x, f.row_x) + dot(row_y, f.row_y) + slope_x * f.slope_x + slope_y * f.slope_y)};
+    const Vec3 t{
+        slope_x * inverse_z, slope_y * inverse_z,
+        g.depth - inverse_z * (dot(row_x, f.row_x) + dot(row_y, f.row_y) + slope_x * f.slope_x + slope_y * f.slope_y)};
     mean = mean + t.x * c.view_x + t.y * c.view_y + t.z * c.view_z;
 }
 
-/// From the gradient by Sigma (off-diagonal entries: of one of the two) to those by scales [3] and the raw quaternion [4].
-__device__ __forceinline__ void covariance_backward(const dgr_problem& p, int64_t n, const Symmetric& sigma, float* scales,
-                                                    float* quat) {
+/// From the gradient by Sigma (off-diagonal entries: of one of the two) to those by scales [3] and raw quaternion [4].
+__device__ __forceinline__ void covariance_backward(const dgr_problem& p, int64_t n, const Symmetric& sigma,
+                                                    float* scales, float* quat) {
     const Quaternion q = load_quaternion(p, n);
     const Rotation r = rotation_of(q.w, q.x, q.y, q.z);
     Vec3 by_column[3];  // gradient by the columns of R

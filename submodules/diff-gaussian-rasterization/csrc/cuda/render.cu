@@ -57,7 +57,8 @@ __global__ void __launch_bounds__(kBlock)
 
 }  // namespace
 
-void launch_render(const dgr_problem& p, const Geometry& g, const Binning& b, const dgr_images& images, cudaStream_t stream) {
+void launch_render(const dgr_problem& p, const Geometry& g, const Binning& b, const dgr_images& images,
+                   cudaStream_t stream) {
     const Tiling tiling(p);
     launch(render_kernel, tiling.all, kBlock, stream, p, g.splats, b, images, tiling.columns, tiling.per_view);
 }

@@ -57,11 +57,12 @@ struct RowSlot {
 
 /// What a pixel carries while it walks back to front.
 struct Walk {
-    float transmittance;                // in front of the splats behind
-    float behind;                       // sum over those of weight * value, with the background and dL/dT
-    float red, green, blue, depth;      // incoming gradients
+    float transmittance;            // in front of the splats behind
+    float behind;                   // sum over those of weight * value, with the background and dL/dT
+    float red, green, blue, depth;  // incoming gradients
 
-    __device__ Walk(const dgr_problem& p, const Pixel& pixel, const float* final_transmittance, const dgr_image_grads& g) {
+    __device__ Walk(const dgr_problem& p, const Pixel& pixel, const float* final_transmittance,
+                    const dgr_image_grads& g) {
         transmittance = 1.0f;
         behind = red = green = blue = depth = 0.0f;
         if (!pixel.inside) return;
@@ -81,7 +82,8 @@ struct Walk {
     }
 
     /// One contributing splat; writes the pixel's share of its row.
-    __device__ __forceinline__ void step(const Splat& s, float dx, float dy, float raw, bool pass_clamped, float (&row)[kSums]) {
+    __device__ __forceinline__ void step(const Splat& s, float dx, float dy, float raw, bool pass_clamped,
+                                         float (&row)[kSums]) {
         const float alpha = fminf(kMaxAlpha, raw), inverse = reciprocal(1.0f - alpha);
         transmittance *= inverse;
         const float weight = alpha * transmittance;
@@ -149,12 +151,14 @@ __global__ void __launch_bounds__(kBlock)
                 const int j = first + __ffs(mask) - 1;
                 const Splat s = load_splat(batch.splats, j);
                 const float dx = x - s.x, dy = y - s.y, raw = raw_alpha(s, dx, dy);
-                const bool contributes = end - 1 - static_cast<uint32_t>(j) < last && fminf(kMaxAlpha, raw) >= kMinAlpha;
+                const bool contributes =
+                    end - 1 - static_cast<uint32_t>(j) < last && fminf(kMaxAlpha, raw) >= kMinAlpha;
                 if (!__any_sync(kAllLanes, contributes)) continue;
                 float row[kSums] = {};
                 if (contributes) walk.step(s, dx, dy, raw, pass_clamped, row);
                 const float total = spread_sums<kSums, kWarp / 2>(row, lane);
-                if (mine.used) atomicAdd(rows + static_cast<int64_t>(batch.instances[j]) * kRowFloats + mine.slot, total);
+                if (mine.used)
+                    atomicAdd(rows + static_cast<int64_t>(batch.instances[j]) * kRowFloats + mine.slot, total);
             }
         }
     }

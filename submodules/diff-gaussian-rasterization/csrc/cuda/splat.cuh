@@ -1,4 +1,4 @@
-// What the tile kernels know of a splat, and which rectangles of pixels it can reach. SPDX-License-Identifier: Apache-2.0
+// What tile kernels know of a splat, and which pixels it can reach. SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include "platform.cuh"
@@ -16,16 +16,17 @@ constexpr float kMinLog2Alpha = -7.994353436858858f;  // log2(1 / 255)
 // the pixel itself decides. It costs 0.1 % of area.
 constexpr float kLog2Slack = 0.01f;
 
-/// One (view, Gaussian). At the offset (dx, dy) from its centre, log2(alpha before the clamp) = log2_opacity - u^2 - v^2 with
-/// u = scale_u (dx - slope_x dy), v = scale_v dy: the Cholesky factor of the conic. Written out, xx dx^2 + xy dx dy + yy dy^2
-/// loses the digits of a needle: there three large terms add up to a small one.
+/// One (view, Gaussian). At the offset (dx, dy) from its centre log2(alpha before the clamp) is
+///     log2_opacity - u^2 - v^2,    u = scale_u (dx - slope_x dy),    v = scale_v dy,
+/// the Cholesky factor of the conic. The conic written out, xx dx^2 + xy dx dy + yy dy^2, loses the digits of a needle:
+/// there three large terms add up to a small one.
 struct alignas(16) Splat {
     float x, y;  // pixels
     float scale_u, slope_x, scale_v;
     float log2_opacity;
     float depth;  // view-space z
     float red, green, blue;
-    float slope_y;  // along a vertical line alpha is largest at dy = slope_y dx; along a horizontal one at dx = slope_x dy
+    float slope_y;  // alpha's peak is at dy = slope_y dx on a vertical line, at dx = slope_x dy on a horizontal one
     float unused;   // 48 bytes: three 16-byte loads
 };
 static_assert(sizeof(Splat) == 48, "three 16-byte loads");
@@ -50,10 +51,11 @@ struct TileRect {
     uint16_t x0, y0, x1, y1;
 };
 
-/// log2(alpha) before the clamp. Fixed rounding, here and in what builds on it: two kernels count and then write the same
-/// tiles, and the backward pass must agree with the forward pass on who is above 1/255, so the compiler may not fuse these
-/// operations differently twice.
-__device__ __forceinline__ float log2_alpha(float dx, float dy, float scale_u, float slope_x, float scale_v, float log2_opacity) {
+/// log2(alpha) before the clamp. Fixed rounding, here and in what builds on it: two kernels count and then write the
+/// same tiles, and the backward pass must agree with the forward pass on who is above 1/255, so the compiler may not
+/// fuse these operations differently twice.
+__device__ __forceinline__ float log2_alpha(float dx, float dy, float scale_u, float slope_x, float scale_v,
+                                            float log2_opacity) {
     const float u = __fmul_rn(scale_u, __fmaf_rn(-slope_x, dy, dx)), v = __fmul_rn(scale_v, dy);
     return __fmaf_rn(-u, u, __fmaf_rn(-v, v, log2_opacity));
 }
@@ -92,8 +94,8 @@ struct TileJob {
     uint32_t tag, out;  // what the visitor needs of the splat's owner
 };
 
-/// Calls visit(job, tile_x, tile_y, k) for the k-th touched tile of each lane's job; returns the lane's number of tiles.
-/// Few tiles: the lane goes through them alone. Many: the warp does, 32 tiles at a time. All lanes take part.
+/// Calls visit(job, tile_x, tile_y, k) for the k-th touched tile of each lane's job; returns the lane's number of
+/// tiles. Few tiles: the lane goes through them alone. Many: the warp does, 32 tiles at a time. All lanes take part.
 template <typename Visit>
 __device__ uint32_t for_each_tile(const TileJob& mine, Visit visit) {
     constexpr int kAlone = 16;

@@ -15,7 +15,8 @@ void launch_depth_order(const dgr_problem& p, const Geometry& g, cudaStream_t st
 void launch_binning(const dgr_problem& p, const Geometry& g, const Binning& b, int64_t pairs, cudaStream_t stream);
 
 /// render.cu
-void launch_render(const dgr_problem& p, const Geometry& g, const Binning& b, const dgr_images& images, cudaStream_t stream);
+void launch_render(const dgr_problem& p, const Geometry& g, const Binning& b, const dgr_images& images,
+                   cudaStream_t stream);
 /// render_backward.cu: fills `rows`.
 void launch_render_backward(const dgr_problem& p, const Geometry& g, const Binning& b, const Scratch& s,
                             const float* transmittance, const dgr_image_grads& image_grads, cudaStream_t stream);

@@ -32,7 +32,8 @@ struct Batch {
     uint8_t patches[kBlock];  // bit w: the splat may reach the patch of warp w
 };
 
-__device__ __forceinline__ void load_into(Batch& batch, int slot, const Splat* splats, uint32_t instance, const Pixel& pixel) {
+__device__ __forceinline__ void load_into(Batch& batch, int slot, const Splat* splats, uint32_t instance,
+                                          const Pixel& pixel) {
     const Splat splat = load_splat(splats, instance);
     batch.splats[slot] = splat;
     batch.instances[slot] = instance;

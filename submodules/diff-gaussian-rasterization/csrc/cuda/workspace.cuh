@@ -39,28 +39,30 @@ struct Tiling {
     int64_t all;
 
     explicit Tiling(const dgr_problem& p)
-        : columns((p.width + kTile - 1) / kTile), rows((p.height + kTile - 1) / kTile), per_view(columns * rows),
+        : columns((p.width + kTile - 1) / kTile),
+          rows((p.height + kTile - 1) / kTile),
+          per_view(columns * rows),
           all(static_cast<int64_t>(per_view) * p.views) {}
 };
 
 inline int64_t instances(const dgr_problem& p) { return static_cast<int64_t>(p.views) * p.gaussians; }
 
-// Bytes that the sorts and prefix sums of dgr_project and dgr_render want at the end of their workspaces (binning.cu). They
-// are asked for apart from the layout because CUB has to ask the driver.
+// Bytes that the sorts and prefix sums of dgr_project and dgr_render want at the end of their workspaces (binning.cu).
+// They are asked for apart from the layout because CUB has to ask the driver.
 size_t geometry_temporary_bytes(const dgr_problem& p);
 size_t binning_temporary_bytes(int64_t pairs);
 
 /// Filled by dgr_project. An "instance" is one (view, Gaussian), numbered v * N + n.
 struct Geometry {
     Totals* totals;
-    Splat* splats;          // [VN]
-    TileRect* rects;        // [VN]
-    uint32_t* counts;       // [VN] touched tiles
-    uint32_t *depths, *sorted_depths;  // [VN] bits of t.z; hidden instances come last
-    uint32_t *numbers, *order;         // [VN] 0, 1, 2, ... and the instances front to back
-    uint32_t *sorted_counts, *offsets; // [VN] along `order`: tiles, and their exclusive prefix sum
-    char* temporary;                   // up to the end
-    size_t bytes;                      // without it
+    Splat* splats;                      // [VN]
+    TileRect* rects;                    // [VN]
+    uint32_t* counts;                   // [VN] touched tiles
+    uint32_t *depths, *sorted_depths;   // [VN] bits of t.z; hidden instances come last
+    uint32_t *numbers, *order;          // [VN] 0, 1, 2, ... and the instances front to back
+    uint32_t *sorted_counts, *offsets;  // [VN] along `order`: tiles, and their exclusive prefix sum
+    char* temporary;                    // up to the end
+    size_t bytes;                       // without it
 
     Geometry(const dgr_problem& p, const void* base) {
         const int64_t n = instances(p);
@@ -82,9 +84,9 @@ struct Geometry {
 
 /// Filled by dgr_render. A "pair" is one (instance, tile).
 struct Binning {
-    uint2* ranges;       // [V * tiles] first pair, one past the last
-    uint32_t* last;      // [V,H,W] one past the last contributing pair, counted from the tile's first
-    uint32_t *keys, *sorted_keys;            // [pairs] v * tiles + tile
+    uint2* ranges;                 // [V * tiles] first pair, one past the last
+    uint32_t* last;                // [V,H,W] one past the last contributing pair, counted from the tile's first
+    uint32_t *keys, *sorted_keys;  // [pairs] v * tiles + tile
     uint32_t *instances, *sorted_instances;  // [pairs]
     char* temporary;                         // up to the end
     size_t bytes;                            // without it

@@ -2,10 +2,11 @@
 //
 // Blocks run one after another. The threads of a block are fibers on one host thread: each runs until it waits for its
 // warp (shuffles, votes) or its block (__syncthreads), then the next one runs. What a GPU leaves undefined stops the
-// program with a sentence: a full-mask warp operation that not all lanes reach, lanes that meet in different operations,
-// a barrier that not all threads reach. Shared memory is filled with 0xff bytes (NaN) before each block. The order in
-// which fibers get their turn is chosen by DGR_EMULATION_ORDER=forward|backward|shuffled; a kernel that lacks a barrier
-// gives different results under them.
+// program with a sentence: a full-mask warp operation that not all lanes reach, lanes that meet in different
+// operations, a barrier that not all threads reach. Shared memory is filled with 0xff bytes (NaN) before each block.
+// The order in which fibers get their turn is chosen by DGR_EMULATION_ORDER: forward (the default; the first warp runs
+// until it waits for the block, then the second), backward (the last warp first) or shuffled (all threads in turn, in
+// random order). A kernel that lacks a barrier gives wrong or different results under them.
 //
 // This is for tests: it says whether the logic is right, nothing about speed.
 #pragma once
@@ -183,7 +184,17 @@ void launch(void (*kernel)(Parameters...), int64_t blocks, int threads, cudaStre
     emulation::run_grid(blocks, threads, [&] { kernel(arguments...); });
 }
 
-inline float exp2_fast(float x) { return std::exp2(x); }
+/// As inexact as the hardware's may be: off by -2 to 2 ulp, the same for the same x.
+inline float exp2_fast(float x) {
+    const float exact = std::exp2(x);
+    uint32_t bits = __float_as_uint(exact);
+    if (exact < 1e-30f) return exact;
+    bits += __float_as_uint(x) * 2654435761u % 5u - 2u;
+    float result;
+    std::memcpy(&result, &bits, 4);
+    return result;
+}
+
 inline float reciprocal(float x) { return 1.0f / x; }
 
 inline void sort_pairs(void*, size_t, const uint32_t* keys, uint32_t* sorted_keys, const uint32_t* values,
@@ -191,7 +202,8 @@ inline void sort_pairs(void*, size_t, const uint32_t* keys, uint32_t* sorted_key
     const uint32_t mask = bits == 32 ? 0xffffffffu : (1u << bits) - 1u;
     std::vector<int64_t> order(n);
     for (int64_t i = 0; i < n; ++i) order[i] = i;
-    std::stable_sort(order.begin(), order.end(), [=](int64_t a, int64_t b) { return (keys[a] & mask) < (keys[b] & mask); });
+    std::stable_sort(order.begin(), order.end(),
+                     [=](int64_t a, int64_t b) { return (keys[a] & mask) < (keys[b] & mask); });
     for (int64_t i = 0; i < n; ++i) {
         sorted_keys[i] = keys[order[i]];
         sorted_values[i] = values[order[i]];

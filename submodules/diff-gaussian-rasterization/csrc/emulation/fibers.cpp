@@ -53,8 +53,8 @@ struct Context {
     void* stack_pointer = nullptr;
 
     void prepare(char* stack, void (*entry)()) {
-        // As if `entry` had been called from nowhere: the (empty) return address 8 bytes off a multiple of 16, as the ABI
-        // wants it on entry, and below it what dgr_switch_stack pops.
+        // As if `entry` had been called from nowhere: the (empty) return address 8 bytes off a multiple of 16, as the
+        // ABI wants it on entry, and below it what dgr_switch_stack pops.
         void** top = reinterpret_cast<void**>(stack + kStackBytes - 24);
         *top = nullptr;
         *--top = reinterpret_cast<void*>(entry);
@@ -94,8 +94,9 @@ struct Warp {
 struct Block {
     Fiber fibers[kMaxThreads];
     Warp warps[kMaxThreads / kWarpLanes];
-    int order[kMaxThreads];     // whose turn comes when
-    int place[kMaxThreads];     // where each thread stands in it
+    int order[kMaxThreads];  // whose turn comes when
+    int place[kMaxThreads];  // where each thread stands in it
+    bool by_warps = true;    // a warp goes on as long as one of its threads can
     int threads = 0, running = 0, finished = 0, arrived = 0, sum = 0, result = 0;
     const std::function<void()>* kernel = nullptr;
     Context scheduler;
@@ -106,22 +107,34 @@ struct Block {
 Block* block = nullptr;
 std::mutex one_grid_at_a_time;
 
-/// Gives the turn to the next thread that can run; returns when the caller's turn comes again.
-void yield() {
-    Fiber& mine = block->fibers[block->running];
-    const int start = block->place[block->running];
+/// The thread whose turn comes after the running one's, or -1 where none can run.
+int next_thread() {
+    const int first = block->running / kWarpLanes * kWarpLanes;
+    for (int k = 1; block->by_warps && k <= kWarpLanes; ++k) {
+        const int next = first + (block->running + k) % kWarpLanes;
+        if (next < block->threads && block->fibers[next].state == State::ready) return next;
+    }
     for (int k = 1; k <= block->threads; ++k) {
-        const int next = block->order[(start + k) % block->threads];
-        Fiber& other = block->fibers[next];
-        if (other.state != State::ready) continue;
-        if (&other == &mine) return;
+        const int next = block->order[(block->place[block->running] + k) % block->threads];
+        if (block->fibers[next].state == State::ready) return next;
+    }
+    return -1;
+}
+
+/// Gives the turn away; returns when it comes back.
+void yield() {
+    Context& mine = block->fibers[block->running].context;
+    const int next = next_thread();
+    if (next == block->running) return;
+    if (next >= 0) {
         block->running = next;
         thread_index.x = static_cast<unsigned>(next);
-        mine.context.switch_to(other.context);
-        return;
+        mine.switch_to(block->fibers[next].context);
+    } else if (block->finished == block->threads) {
+        mine.switch_to(block->scheduler);
+    } else {
+        stop("deadlock: some threads wait at a barrier or warp operation that others do not reach");
     }
-    if (block->finished == block->threads) return mine.context.switch_to(block->scheduler);
-    stop("deadlock: some threads wait at a barrier or warp operation that others do not reach");
 }
 
 void fiber_main() {
@@ -132,11 +145,12 @@ void fiber_main() {
     stop("a finished thread was resumed");
 }
 
-/// Where the turns begin and how they go on: by DGR_EMULATION_ORDER.
+/// Whose turn comes when: by DGR_EMULATION_ORDER.
 void choose_order(int64_t number) {
     const char* wish = std::getenv("DGR_EMULATION_ORDER");
     const bool backward = wish != nullptr && std::strcmp(wish, "backward") == 0;
     const bool shuffled = wish != nullptr && std::strcmp(wish, "shuffled") == 0;
+    block->by_warps = !shuffled;
     uint64_t random = 0x9e3779b97f4a7c15ull * static_cast<uint64_t>(number + 1);
     for (int i = 0; i < block->threads; ++i) block->order[i] = backward ? block->threads - 1 - i : i;
     for (int i = block->threads - 1; shuffled && i > 0; --i) {

@@ -44,7 +44,9 @@ def cameras_of(scene: Scene) -> Cameras:
     return pinhole_cameras(scene.w2c, scene.tan_half_fov, scene.background)
 
 
-def run(splats: Splats, cameras: Cameras, options: Options, image_grads: dict[str, Tensor], device: str, native_: bool) -> Result:
+def run(
+    splats: Splats, cameras: Cameras, options: Options, image_grads: dict[str, Tensor], device: str, native_: bool
+) -> Result:
     """Forward and backward with the native backend (float32) or the reference (float64) on `device`."""
     dtype = torch.float32 if native_ else torch.float64
     leaves = {
@@ -71,7 +73,9 @@ def uncertain_pixels(splats: Splats, cameras: Cameras, options: Options) -> Tens
     threshold (1/255, 0.99), a transmittance within 1e-4 of the early stop, two splats within 1e-6 of the same depth."""
     assert splats.quats_wxyz is not None
     cov3d = reference.covariances(splats.quats_wxyz, splats.scales, options.scale_modifier, options.normalize_quats)
-    rows, columns = (torch.arange(size, dtype=torch.float64, device=splats.means.device) for size in (options.height, options.width))
+    rows, columns = (
+        torch.arange(size, dtype=torch.float64, device=splats.means.device) for size in (options.height, options.width)
+    )
     result = []
     for v in range(cameras.view.shape[0]):
         seen, _ = reference.project(splats, cov3d, cameras, v, options, None)
@@ -95,11 +99,15 @@ def compare(scene: Scene, device: str, only: tuple[str, ...] = IMAGES, **changes
     """Images and gradients of the native backend against the reference; returns the errors by name."""
     options, splats, cameras = options_of(scene, **changes), splats_of(scene), cameras_of(scene)
     certain = ~uncertain_pixels(splats, cameras, options)
-    assert (~certain).sum() <= max(UNCERTAIN[0], UNCERTAIN[1] * certain.numel()), "too many pixels at a threshold: choose another scene"
+    assert (~certain).sum() <= max(UNCERTAIN[0], UNCERTAIN[1] * certain.numel()), (
+        "too many pixels at a threshold: choose another scene"
+    )
     rng = torch.Generator().manual_seed(1)
     planes = certain.shape
     image_grads = {
-        name: torch.randn(planes[0], 3, *planes[1:], generator=rng) if name == "rgb" else torch.randn(planes, generator=rng)
+        name: torch.randn(planes[0], 3, *planes[1:], generator=rng)
+        if name == "rgb"
+        else torch.randn(planes, generator=rng)
         for name in only
     }
     image_grads = {name: grad * (certain[:, None] if name == "rgb" else certain) for name, grad in image_grads.items()}
@@ -113,7 +121,9 @@ def compare(scene: Scene, device: str, only: tuple[str, ...] = IMAGES, **changes
         scale = max(1.0, float(getattr(want.images, name).abs().max())) if name == "depth" else 1.0
         errors[name] = float(difference.max()) / scale if difference.numel() else 0.0
     for name, grad in want.grads.items():
-        errors[f"d {name}"] = relative(have.grads[name], grad) if float(grad.norm()) > 0 else float(have.grads[name].norm())
+        errors[f"d {name}"] = (
+            relative(have.grads[name], grad) if float(grad.norm()) > 0 else float(have.grads[name].norm())
+        )
     for name, error in errors.items():
         assert error <= TOLERANCE, f"{name}: {error:.2e} > {TOLERANCE:.0e}"
     return errors
@@ -160,7 +170,7 @@ def check_large_splats(device: str) -> None:
     """More than 16 tiles a splat: the tiles are gone through by whole warps; needles make most of them untouched."""
     compare(random_scene(47, count=70, width=150, height=130, scales=(0.3, 2.0), opacities=(0.02, 0.3)), device)
     needles = random_scene(48, count=70, width=150, height=130, opacities=(0.02, 0.9))
-    thin = torch.tensor([1.5, 0.02, 0.02], dtype=torch.float64).float().double().expand_as(needles.scales)
+    thin = torch.tensor([1.5, 0.04, 0.04], dtype=torch.float64).float().double().expand_as(needles.scales)
     compare(replace(needles, scales=thin.clone()), device)
 
 
@@ -174,7 +184,10 @@ def check_covariances_given(device: str) -> None:
     splats, cameras, options = splats_of(scene, cov3d), cameras_of(scene), options_of(scene)
     rng = torch.Generator().manual_seed(2)
     image_grads = {"rgb": torch.randn(1, 3, scene.height, scene.width, generator=rng)}
-    have, want = run(splats, cameras, options, image_grads, device, True), run(splats, cameras, options, image_grads, "cpu", False)
+    have, want = (
+        run(splats, cameras, options, image_grads, device, True),
+        run(splats, cameras, options, image_grads, "cpu", False),
+    )
     for name, grad in want.grads.items():
         assert relative(have.grads[name], grad) <= TOLERANCE, name
 
@@ -187,7 +200,10 @@ def check_equal_depths_keep_their_order(device: str) -> None:
     splats, cameras, options = splats_of(same), cameras_of(same), options_of(same)
     rng = torch.Generator().manual_seed(3)
     image_grads = {"rgb": torch.randn(1, 3, 24, 24, generator=rng)}
-    have, want = run(splats, cameras, options, image_grads, device, True), run(splats, cameras, options, image_grads, "cpu", False)
+    have, want = (
+        run(splats, cameras, options, image_grads, device, True),
+        run(splats, cameras, options, image_grads, "cpu", False),
+    )
     assert (have.images.rgb - want.images.rgb).abs().max() < 1e-4
     assert relative(have.grads["colors"], want.grads["colors"]) < 1e-3
 
@@ -226,10 +242,10 @@ def check_bad_numbers_are_named(device: str) -> None:
         bad = replace(scene, **{field: value})
         try:
             run(splats_of(bad), cameras_of(bad), options_of(bad), {}, device, True)
+            message = "no error"
         except ValueError as error:
-            assert field in str(error), (field, str(error))
-        else:
-            raise AssertionError(f"NaN in {field} went unnoticed")
+            message = str(error)
+        assert field in message, (field, message)
 
 
 def check_mark_visible(device: str) -> None:
