@@ -46,6 +46,7 @@ VAE = {
     "sample_size": 512,
 }
 
+TINY: Any = AutoencoderTiny
 PARTS: dict[str, tuple[Any, dict[str, Any]]] = {"unet": (UNet2DConditionModel, UNET), "vae": (AutoencoderKL, VAE)}
 
 
@@ -65,7 +66,7 @@ def count_parts(image_size: int) -> dict[str, float]:
         with torch.no_grad():
             parts = {"unet": multiply_adds(lambda: unet(x, t, text))}
         parts |= _count_encoder(lambda picture: vae.encode(picture).latent_dist.mean, image_size, "encode")
-        tiny: Any = AutoencoderTiny().requires_grad_(False)
+        tiny = TINY().requires_grad_(False)
         return parts | _count_encoder(lambda picture: tiny.encode(picture).latents, image_size, "tiny_encode")
 
 
