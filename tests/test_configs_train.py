@@ -83,9 +83,12 @@ PRESETS = [pytest.param(CONFIGS / "presets" / f"{name}.yaml", id=name) for name 
 @pytest.mark.parametrize("path", PRESETS)
 def test_the_number_of_splats_does_not_hang_on_the_scale_of_the_priors_answer(path, small, tmp_path):
     """SSD is homogeneous in the prior's answer; the preset must be too, from 0.1 to 10."""
-    config = small(path, "num_steps=24", "densify.adaptive.every=4", "densify.adaptive.stop=24", "initialize.shape=ball",
-                   "initialize.num_points=300", "densify.adaptive.reset_every=8", "densify.adaptive.quantile=0.8",
-                   "output.preview_every=0")  # fmt: skip
+    options = (
+        "num_steps=24", "initialize.shape=ball", "initialize.num_points=300", "output.preview_every=0",
+        "densify.adaptive.every=4", "densify.adaptive.stop=24", "densify.adaptive.reset_every=8",
+        "densify.adaptive.quantile=0.8",
+    )  # fmt: skip
+    config = small(path, *options)
     prior = priors.load(config.prior, "cpu")
     counts = {}
     for factor in (0.1, 1.0, 10.0):
