@@ -1,6 +1,6 @@
 """How well pictures match their sentence, by a CLIP model: for prompts that no judge knows."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +29,7 @@ class ClipScore:
         try:
             from transformers import AutoTokenizer, CLIPModel
 
-            self.net: Any = CLIPModel.from_pretrained(model).eval().requires_grad_(False)
+            self.net = cast(Any, CLIPModel.from_pretrained(model)).eval().requires_grad_(False)
             self.tokenizer: Any = AutoTokenizer.from_pretrained(model)
         except (ImportError, OSError, ValueError) as error:
             raise UserError(f"--clip {model} cannot be loaded: {str(error).splitlines()[0]}") from error
