@@ -31,6 +31,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.chmod(temporary, 0o644)
         os.replace(temporary, target)
     except OSError as error:
-        raise UserError(f"cannot write {target}: {error.strerror or error}; free some room or choose another folder") from error
+        raise UserError(
+            f"cannot write {target}: {error.strerror or error}; free some room or choose another folder"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,1 +1,96 @@
-"""Floor 1: 2D diffusion priors. They know nothing of 3D and nothing of estimators."""
+"""Floor 1: 2D diffusion models. `load` is the only door; see `base.DiffusionPrior` for what comes out."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from gs_ssd.errors import UserError
+from gs_ssd.prior.base import DiffusionPrior
+from gs_ssd.prior.sources import locate
+
+BUNDLED = Path(__file__).parent / "bundled"
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+__all__ = ["BUNDLED", "DiffusionPrior", "PriorConfig", "choose_dtype", "load"]
+
+
+@dataclass(frozen=True)
+class PriorConfig:
+    """Which 2D model guides, and how it runs."""
+
+    model: str = "bundled"
+    """A short name (bundled, sd21-base, sd15, analytic), a hub id, a pipeline folder, or one .safetensors file."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub id."""
+    base: str | None = None
+    """For a single file: pipeline folder or hub id with the matching configs (needed for SD 2.x)."""
+    prediction: str | None = None
+    """"epsilon" or "v_prediction", where the model's own scheduler config is wrong or absent."""
+    dtype: str | None = None
+    """float32 | float16 | bfloat16; by default float16 on a GPU and float32 on a CPU."""
+    vae_dtype: str | None = None
+    """The VAE's own, where it must differ (float32 cures a VAE that overflows in half precision)."""
+    image_size: int | None = None
+    """Pixels a side that the VAE sees; by default the model's. Smaller saves memory and time."""
+    tiny_vae: str | None = None
+    """Folder or hub id of an AutoencoderTiny that replaces the VAE (e.g. madebyollin/taesd)."""
+    lora: tuple[str, ...] = ()
+    """LoRA files (diffusers/peft or kohya layout)."""
+    lora_scale: float = 1.0
+    textual_inversion: tuple[str, ...] = ()
+    """Learned tokens, each "file" or "file=token"."""
+    controlnet: str | None = None
+    """Folder or hub id of a depth ControlNet, driven by the rendered depth."""
+    control_scale: float = 1.0
+    sliced_vae: bool = False
+    """Encode and decode one view at a time: less memory, a little slower."""
+    attention_slicing: bool = False
+    channels_last: bool = True
+    compile: bool = False
+    """torch.compile the noise prediction (a minute of warming up)."""
+    offline: bool = False
+    """Never ask the network; HF_HUB_OFFLINE=1 does the same."""
+
+
+def load(config: PriorConfig, device: torch.device | str) -> DiffusionPrior:
+    """The prior that `config.model` names, on `device`.
+
+    Raises:
+        UserError: unknown or missing model, unreadable or truncated weights, no network; the message says the mend.
+    """
+    device = torch.device(device)
+    if config.model == "analytic":
+        from gs_ssd.prior.analytic import AnalyticPrior
+
+        return AnalyticPrior.discs(device)
+    dtype = choose_dtype(config.dtype, device)
+    path = _locate(config, half=dtype != torch.float32)  # before the import of diffusers, which takes seconds
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # read when it is imported: it warns of what is not used
+    try:
+        from gs_ssd.prior.pipelines import open_pipeline, read_metadata
+        from gs_ssd.prior.stable_diffusion import StableDiffusionPrior
+    except ImportError as error:
+        raise UserError(
+            f"prior.model={config.model} needs diffusers and transformers ({error}): pip install diffusers transformers"
+        ) from error
+    pipe = open_pipeline(path, config, half=dtype != torch.float32)
+    return StableDiffusionPrior(pipe, config, device, dtype, read_metadata(path))
+
+
+def choose_dtype(name: str | None, device: torch.device) -> torch.dtype:
+    """The dtype of a config's word; without one, half precision on a GPU and single on a CPU."""
+    if name is None:
+        return torch.float16 if device.type == "cuda" else torch.float32
+    if name not in DTYPES:
+        raise UserError(f"prior.dtype={name!r} is unknown; choose one of {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def _locate(config: PriorConfig, *, half: bool) -> Path:
+    if config.model != "bundled":
+        return locate(config.model, revision=config.revision, offline=config.offline, half=half)
+    if not (BUNDLED / "model_index.json").is_file():
+        raise UserError(f"prior.model: the bundled prior is missing from {BUNDLED}; reinstall, or name another model")
+    return BUNDLED

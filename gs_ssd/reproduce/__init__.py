@@ -1,1 +1,14 @@
-"""Floor 4: the paper's experiments, one module a figure."""
+"""The paper's experiments, one module a figure; `gs-ssd reproduce NAME` runs one.
+
+Each module offers `run(context) -> Report` and writes its pictures and tables into the context's folder.
+"""
+
+from typing import Final
+
+EXPERIMENTS: Final[dict[str, str]] = {
+    "illustrative": "2D mixture with exact scores: who finds a mode (Fig. 3)",
+    "numerical": "norms, correlation, projection ratio and variances over t (Figs. 5, 19-22)",
+    "pictures": "2D generation with SDS, CSD and SSD, and h by bands of t (Figs. 4, 10, 17)",
+    "comparison": "3D assets by estimator (Figs. 6, 7, 9, 14-16, 18)",
+    "speed": "what DDIM inversion costs (section 5.1)",
+}

@@ -1,0 +1,81 @@
+# GS-SSD: `make demo` makes a splat, `make test` passes the tests. Both set everything up by themselves.
+#
+#   PYTHON=python3.12            the interpreter for the virtual environment (3.11 or newer)
+#   TORCH_INDEX=https://download.pytorch.org/whl/cpu
+#                                take PyTorch from this index: its CPU build spares the gigabytes of CUDA libraries
+#   VENV=.venv                   where the environment goes
+PYTHON ?= python3
+VENV ?= .venv
+TORCH_INDEX ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+NATIVE := $(shell find submodules -type f \( -name '*.py' -o -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' -o -name '*.toml' -o -name CMakeLists.txt \) -not -path '*/build/*' -not -path '*/tests/*')
+
+.PHONY: help setup demo test test-all lint bench reproduce benchmark browser clean
+
+help:
+	@echo 'make demo        set up, optimize "a red mushroom", say where to look'
+	@echo 'make test        set up, run the default tests'
+	@echo 'make test-all    the slow tests too'
+	@echo 'make lint        ruff, types, import floors'
+	@echo 'make bench       the rasterizer against its peers and its arithmetic floor'
+	@echo 'make reproduce   the paper'"'"'s experiments, at a size for two cores'
+	@echo 'make benchmark   the asset benchmark, at a size for two cores'
+
+setup: $(VENV)/.runtime
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; call make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --upgrade 'pip>=25.1'
+
+$(VENV)/.torch: constraints.txt | $(BIN)/python
+	@echo 'installing PyTorch ...'
+	$(PIP) install -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	@touch $@
+
+$(VENV)/.native: $(NATIVE) | $(VENV)/.torch
+	@echo 'building our two native packages ...'
+	$(PIP) install --no-deps --force-reinstall ./submodules/diff-gaussian-rasterization ./submodules/simple-knn
+	@touch $@
+
+$(VENV)/.runtime: pyproject.toml constraints.txt $(VENV)/.native | $(VENV)/.torch
+	@echo 'installing gs-ssd ...'
+	$(PIP) install -c constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.test: pyproject.toml constraints.txt $(VENV)/.runtime
+	$(PIP) install -c constraints.txt --group test --group readers
+	@touch $@
+
+$(VENV)/.lint: pyproject.toml $(VENV)/.test
+	$(PIP) install -c constraints.txt --group lint
+	@touch $@
+
+demo: $(VENV)/.runtime
+	$(BIN)/python train.py --config configs/quickstart.yaml
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest
+
+test-all: $(VENV)/.test
+	$(BIN)/python -m pytest -m 'not cuda'
+
+lint: $(VENV)/.lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/pyrefly check
+
+bench: $(VENV)/.test
+	$(BIN)/python submodules/diff-gaussian-rasterization/benchmarks/bench.py
+
+reproduce: $(VENV)/.test
+	$(BIN)/gs-ssd reproduce all
+
+benchmark: $(VENV)/.test
+	$(BIN)/gs-ssd bench --suite quick
+
+clean:
+	rm -rf $(VENV) build dist

@@ -1,0 +1,225 @@
+"""Floor 7: `gs-ssd check-model`: whether a diffusion model is fit for score distillation, before a long run.
+
+It asks the model about its own samples, so it needs no pictures: a model that was loaded wrongly (another prediction
+type, a shifted timestep, a VAE that overflows in half precision, an untrained part) cannot agree with itself.
+"""
+
+import argparse
+import json
+import platform
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import gs_ssd
+from gs_ssd.files import atomic_path
+from gs_ssd.guidance.distill import Distillation, DistillConfig
+from gs_ssd.maths.diffusion import add_noise, ddim_step, v_from_eps
+from gs_ssd.prior import DiffusionPrior, PriorConfig, load
+
+TIMESTEPS = (20, 100, 300, 500, 700, 900)
+TELLING = (100, 300, 500)  # where the two readings of a prediction differ most
+MAX_ERROR = {300: 0.6, 500: 0.35, 700: 0.2, 900: 0.1}
+"""Mean squared error of the noise prediction; answering 0 scores 1. Wide bounds: they catch a wrongly read model."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question to the model."""
+
+    name: str
+    passed: bool
+    found: str
+    wanted: str
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which model, how it is to run, and where the report goes."""
+    parser.add_argument("--model", default="bundled", help="short name, hub id, folder or .safetensors file")
+    parser.add_argument("--base", help="configs for a single file")
+    parser.add_argument("--prediction", choices=("epsilon", "v_prediction"), help="overrule the model's own config")
+    parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), help="default: float16 on a GPU")
+    parser.add_argument("--vae-dtype", choices=("float32", "float16", "bfloat16"))
+    parser.add_argument("--image-size", type=int)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--prompt", default="a red mug")
+    parser.add_argument("--offline", action="store_true", help="ask the cache only")
+    parser.add_argument("--out", type=Path, default=Path("check-model.json"), help="the report, to keep or to send")
+    parser.epilog = "Exit code 0: every check passed. 2: at least one failed; the report says which."
+
+
+def run(args: argparse.Namespace) -> int:
+    """Load, ask, print a line a check and write the report.
+
+    Raises:
+        UserError: the model cannot be loaded, or the report not written.
+    """
+    config = PriorConfig(
+        model=args.model,
+        base=args.base,
+        prediction=args.prediction,
+        dtype=args.dtype,
+        vae_dtype=args.vae_dtype,
+        image_size=args.image_size,
+        offline=args.offline,
+    )
+    started = time.perf_counter()
+    prior = load(config, args.device)
+    measured: dict[str, Any] = {"seconds_to_load": round(time.perf_counter() - started, 2)}
+    checks = []
+    for check in examine(prior, args.prompt, measured):
+        checks.append(check)
+        print(f"{'ok  ' if check.passed else 'FAIL'} {check.name}: {check.found} (wanted: {check.wanted})", flush=True)
+    measured["peak_memory_mib"] = _peak_memory(prior.device)
+    print(f"     peak memory: {measured['peak_memory_mib']} MiB")
+    passed = all(check.passed for check in checks)
+    report = {
+        "passed": passed,
+        "model": asdict(config),
+        "checks": [asdict(check) for check in checks],
+        "measured": measured,
+        "environment": _environment(prior.device),
+    }
+    with atomic_path(args.out) as temporary:
+        temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    print(f"{'passed' if passed else 'FAILED'}; report in {args.out}")
+    return 0 if passed else 2
+
+
+def examine(prior: DiffusionPrior, prompt: str, measured: dict[str, Any]) -> Iterator[Check]:
+    """All checks in turn, cheapest first; raw numbers are left in `measured`."""
+    text, null = prior.embed([prompt, ""])
+    yield _embeddings(text, null)
+    yield from _round_trip(prior, measured)
+    sample = _sample(prior, text, null)
+    latents = prior.encode(prior.decode(sample))
+    errors, other = _errors(prior, latents, text)
+    measured["noise_error"] = errors
+    found = ", ".join(f"t={t}: {errors[t]:.3f}" for t in TIMESTEPS)
+    wanted = ", ".join(f"t={t}: < {limit}" for t, limit in MAX_ERROR.items())
+    yield Check("noise prediction error", all(errors[t] < limit for t, limit in MAX_ERROR.items()), found, wanted)
+    measured["noise_error_if_read_as_the_other_type"] = other
+    ratio = sum(errors[t] for t in TELLING) / sum(other[t] for t in TELLING)
+    yield Check("prediction type", ratio < 0.8, f"{ratio:.2f} x the error of the other reading", "< 0.8 (eps or v)")
+    yield _offset(prior, latents, text, measured)
+    yield from _steps(prior, prompt, measured)
+
+
+def _embeddings(text: Tensor, null: Tensor) -> Check:
+    difference = ((text - null).norm() / null.norm()).item()
+    return Check("text encoder", 0.01 < difference < 100, f"prompt and null differ by {difference:.3f}", "0.01 to 100")
+
+
+def _picture(size: int) -> Tensor:
+    """A disc with a soft shadow on a gradient: smooth areas, one edge, saturated and grey colours."""
+    line = torch.linspace(-1, 1, size)
+    y, x = torch.meshgrid(line, line, indexing="ij")
+    inside = torch.sigmoid((0.5 - torch.hypot(x, y)) * size / 4)
+    background = torch.stack([0.7 + 0.2 * y, 0.7 + 0.1 * x, 0.75 - 0.1 * y])
+    disc = torch.stack([0.8 - 0.2 * x, 0.2 + 0.1 * y, 0.2 + 0 * x])
+    return (inside * disc + (1 - inside) * background)[None]
+
+
+def _round_trip(prior: DiffusionPrior, measured: dict[str, Any]) -> Iterator[Check]:
+    picture = _picture(prior.image_size).to(prior.device).requires_grad_()
+    latents = prior.encode(picture)
+    error = (prior.decode(latents.detach()) - picture.detach()).square().mean()
+    measured["vae_psnr_db"] = round(-10 * error.log10().item(), 2)
+    yield Check("VAE round trip", measured["vae_psnr_db"] > 18, f"{measured['vae_psnr_db']} dB", "> 18 dB")
+    latents.square().sum().backward()
+    finite = picture.grad is not None and bool(picture.grad.isfinite().all()) and bool(latents.isfinite().all())
+    yield Check("VAE gradient", finite, "finite" if finite else "not finite: set vae_dtype to float32", "finite")
+    measured["latent_std"] = round(latents.std().item(), 3)
+    yield Check("latent scale", 0.2 < measured["latent_std"] < 5, str(measured["latent_std"]), "0.2 to 5")
+
+
+@torch.no_grad()
+def _sample(prior: DiffusionPrior, text: Tensor, null: Tensor, steps: int = 25, cfg_scale: float = 5.0) -> Tensor:
+    """Two DDIM samples with guidance: pictures of the model's own kind."""
+    shape = prior.encode(torch.zeros(1, 3, prior.image_size, prior.image_size, device=prior.device)).shape[1:]
+    x = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0)).to(prior.device)
+    embeddings = torch.stack([text, text, null, null])
+    ts = torch.linspace(980, 0, steps + 1).long().tolist()
+    for u, v in pairwise(ts):
+        t = torch.full((4,), u, device=prior.device)
+        positive, negative = prior.predict_noise(torch.cat([x, x]), t, embeddings).chunk(2)
+        x = ddim_step(x, negative + cfg_scale * (positive - negative), prior.alphas_cumprod[u], prior.alphas_cumprod[v])
+    return x
+
+
+def _predict(prior: DiffusionPrior, latents: Tensor, text: Tensor, t: int, label: int) -> tuple[Tensor, Tensor, Tensor]:
+    eps = torch.randn(latents.shape, generator=torch.Generator().manual_seed(t)).to(latents)
+    x_t = add_noise(latents, eps, prior.alphas_cumprod[t])
+    labels = torch.full((len(latents),), label, device=prior.device)
+    return eps, x_t, prior.predict_noise(x_t, labels, text.expand(len(latents), -1, -1))
+
+
+def _errors(prior: DiffusionPrior, latents: Tensor, text: Tensor) -> tuple[dict[int, float], dict[int, float]]:
+    """Mean squared error a timestep, as the model is read and as it would be were it read as the other type."""
+    errors, other = {}, {}
+    for t in TIMESTEPS:
+        eps, x_t, predicted = _predict(prior, latents, text, t, t)
+        errors[t] = (predicted - eps).square().mean().item()
+        # What the network itself put out, read the other way: for an epsilon model its eps taken for a v, and so on.
+        abar = prior.alphas_cumprod[t]
+        if getattr(prior, "prediction", "epsilon") == "v_prediction":
+            reread = v_from_eps(x_t, predicted, abar)
+        else:
+            reread = abar.sqrt() * predicted + (1 - abar).sqrt() * x_t
+        other[t] = (reread - eps).square().mean().item()
+    return errors, other
+
+
+def _offset(prior: DiffusionPrior, latents: Tensor, text: Tensor, measured: dict[str, Any]) -> Check:
+    """The error must be least where label and noise level agree (an offset of a few timesteps cannot be seen)."""
+    errors: dict[int, float] = {}
+    for offset in (-150, -75, 0, 75, 150):
+        found = [_predict(prior, latents, text, t, t + offset) for t in (250, 400, 550)]
+        errors[offset] = sum((predicted - eps).square().mean().item() for eps, _, predicted in found) / len(found)
+    measured["noise_error_by_timestep_offset"] = errors
+    best = min(errors, key=lambda offset: errors[offset])
+    return Check("timestep offset", best == 0, f"least error at {best:+d}", "+0")
+
+
+def _steps(prior: DiffusionPrior, prompt: str, measured: dict[str, Any]) -> Iterator[Check]:
+    distillation = Distillation(DistillConfig(), prior, prompt, num_steps=3, anyway=True)
+    rgb = _picture(prior.image_size).to(prior.device).expand(2, -1, -1, -1).clone().requires_grad_()
+    depth = torch.zeros(2, 1, prior.image_size, prior.image_size, device=prior.device)
+    seconds, bad = [], 0
+    for step in range(3):
+        started = time.perf_counter()
+        result = distillation.step(rgb, [0.3, 2.5], [1.4, 1.4], step, torch.Generator().manual_seed(step), depth=depth)
+        result.loss.backward()
+        bad += int(result.bad_latents + result.bad_predictions)
+        seconds.append(time.perf_counter() - started)
+    measured["seconds_per_step_2_views"] = round(min(seconds), 4)
+    measured["gradient_norm"] = float(result.grad_norm)
+    finite = bad == 0 and rgb.grad is not None and bool(rgb.grad.isfinite().all()) and measured["gradient_norm"] > 0
+    found = f"||g|| = {measured['gradient_norm']:.3g}, {min(seconds):.3f} s a step, {bad} numbers not finite"
+    yield Check("three SSD steps", finite, found, "a finite gradient that is not zero")
+
+
+def _peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 2**20)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10))
+
+
+def _environment(device: torch.device) -> dict[str, str]:
+    found = {"gs-ssd": gs_ssd.__version__, "python": platform.python_version(), "system": platform.platform()}
+    for name in ("torch", "diffusers", "transformers"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "absent"
+    found["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    return found

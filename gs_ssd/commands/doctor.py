@@ -1,0 +1,147 @@
+"""`gs-ssd doctor`: what is installed, which backend will run and why, and what is missing."""
+
+import argparse
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import gs_ssd
+from gs_ssd.errors import UserError
+from gs_ssd.native import native
+
+_REQUIRED = ("numpy", "diffusers", "transformers", "safetensors", "omegaconf", "plyfile", "pillow", "imageio-ffmpeg")
+_OPTIONAL = {
+    "open3d": ("mesh", "meshes and mesh start shapes"),
+    "trimesh": ("mesh", "mesh files (.glb)"),
+    "viser": ("viewer", "the live view, train.py --viewer"),
+    "usd-core": ("usd", "OpenUSD files"),
+    "peft": ("lora", "LoRA files"),
+    "tensorboard": ("logging", "TensorBoard logs"),
+}
+_MODULES = {"pillow": "PIL", "imageio-ffmpeg": "imageio_ffmpeg", "usd-core": "pxr"}
+
+
+class Finding(NamedTuple):
+    """One line of the report: `state` is "ok", "note" (optional thing absent) or "bad" (training cannot run)."""
+
+    state: str
+    name: str
+    text: str
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The doctor takes no options."""
+    parser.epilog = "Exit code 0: training can run on this machine. 2: something it needs is missing."
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the report; 0 if training can run here, else 2."""
+    del args
+    marks = {"ok": "ok  ", "note": "--  ", "bad": "BAD "}
+    bad = 0
+    for title, section in _SECTIONS.items():
+        print(f"{title}")
+        for finding in section():
+            bad += finding.state == "bad"
+            print(f"  {marks[finding.state]}{finding.name:<28}{finding.text}")
+    print("Training can run here." if not bad else f"Training cannot run: {bad} thing(s) above must be mended.")
+    return 2 if bad else 0
+
+
+def _machine() -> Iterator[Finding]:
+    yield Finding("ok", "gs-ssd", f"{gs_ssd.__version__} at {Path(gs_ssd.__file__).parent}")
+    yield Finding(
+        "ok" if sys.version_info >= (3, 11) else "bad", "python", f"{platform.python_version()} (3.11 or newer)"
+    )
+    yield Finding("ok", "machine", f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors")
+    if importlib.util.find_spec("torch") is None:
+        yield Finding("bad", "torch", "not installed; `make setup`, or pip install torch")
+        return
+    torch = importlib.import_module("torch")
+    built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
+    yield Finding("ok", "torch", f"{torch.__version__}, {built}, {torch.get_num_threads()} threads")
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            properties = torch.cuda.get_device_properties(index)
+            memory = properties.total_memory / 2**30
+            yield Finding(
+                "ok", f"cuda:{index}", f"{properties.name}, {memory:.0f} GiB, sm_{properties.major}{properties.minor}"
+            )
+    else:
+        yield Finding("note", "GPU", "none that torch can use; everything runs on the CPU")
+    yield Finding(*_nvcc())
+
+
+def _nvcc() -> tuple[str, str, str]:
+    path = shutil.which("nvcc")
+    if path is None:
+        return "note", "nvcc", "not on the PATH; the rasterizer is built without its CUDA backend"
+    try:
+        text = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=20, check=True).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        return "note", "nvcc", f"{path} does not run: {error}"
+    release = next((line.strip() for line in text.splitlines() if "release" in line), "version unknown")
+    return "ok", "nvcc", release
+
+
+def _packages() -> Iterator[Finding]:
+    for name in ("diff_gaussian_rasterization", "simple_knn"):
+        try:
+            module = native(name)
+        except UserError as error:
+            yield Finding("bad", name, str(error))
+            continue
+        backends = getattr(module, "available_backends", None)
+        which = f", backends: {', '.join(backends())}" if backends else ""
+        yield Finding("ok", name, f"{_version(name.replace('_', '-'))}{which}")
+    for name in _REQUIRED:
+        present = importlib.util.find_spec(_MODULES.get(name, name)) is not None
+        yield Finding("ok" if present else "bad", name, _version(name) if present else f"missing; pip install {name}")
+
+
+def _extras() -> Iterator[Finding]:
+    for name, (extra, purpose) in _OPTIONAL.items():
+        if importlib.util.find_spec(_MODULES.get(name, name)) is None:
+            yield Finding("note", name, f"absent ({purpose}); pip install 'gs-ssd[{extra}]'")
+        else:
+            yield Finding("ok", name, f"{_version(name)} ({purpose})")
+    for program, purpose in (("node", ".sog and .compressed.ply files"), ("chromium", "browser tests")):
+        path = shutil.which(program)
+        yield Finding("ok" if path else "note", program, f"{path or 'absent'} ({purpose})")
+
+
+def _models() -> Iterator[Finding]:
+    bundled = Path(gs_ssd.__file__).parent / "prior" / "bundled"
+    if (bundled / "model_index.json").is_file():
+        size = sum(file.stat().st_size for file in bundled.rglob("*") if file.is_file()) / 2**20
+        yield Finding("ok", "bundled prior", f"{size:.1f} MiB at {bundled}")
+    else:
+        yield Finding("bad", "bundled prior", f"no weights at {bundled}; reinstall, or run tools/train_prior.py")
+    yield Finding(
+        "note",
+        "Stable Diffusion",
+        "code tested with small random models only, never yet run with real weights: gs-ssd check-model",
+    )
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "version unknown"
+
+
+_SECTIONS: dict[str, Callable[[], Iterator[Finding]]] = {
+    "Machine": _machine,
+    "Packages": _packages,
+    "Models": _models,
+    "Extras": _extras,
+}

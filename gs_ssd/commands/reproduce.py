@@ -1,0 +1,55 @@
+"""`gs-ssd reproduce`: rerun the paper's experiments and build the page that shows them."""
+
+import argparse
+import importlib
+import time
+from pathlib import Path
+
+from gs_ssd.reproduce import EXPERIMENTS
+from gs_ssd.reproduce.report import Claim, Context, finished_size, write_page, write_report
+
+_EPILOG = """\
+experiments:
+{experiments}
+
+Each writes pictures, tables and a verdict to OUT/NAME; OUT/README.md shows all that are there.
+An experiment that was finished at the same size is not run again, unless --again is given.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = _EPILOG.format(experiments="\n".join(f"  {k:14}{v}" for k, v in EXPERIMENTS.items()))
+    parser.add_argument("name", choices=[*EXPERIMENTS, "all"], metavar="NAME", help="an experiment, or all")
+    parser.add_argument("--size", choices=("tiny", "small", "full"), default="small", help="seconds, minutes, hours")
+    parser.add_argument("--out", type=Path, default=Path("docs/reproduction"), metavar="DIR")
+    parser.add_argument(
+        "--prior", default="bundled", help="bundled (default), or a Stable Diffusion model's path or name"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=1, help="processes at once, where an experiment trains assets")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--again", action="store_true", help="run what is already there")
+
+
+def run(args: argparse.Namespace) -> int:
+    names = list(EXPERIMENTS) if args.name == "all" else [args.name]
+    for name in names:
+        folder = args.out / name
+        if finished_size(folder) == args.size and not args.again:
+            print(f"{name}: already there at size {args.size} (--again runs it anew)")
+            continue
+        print(f"{name}: {EXPERIMENTS[name]}", flush=True)
+        started = time.monotonic()
+        context = Context(args.size, folder, args.prior, args.seed, args.workers, args.device)
+        report = importlib.import_module(f"gs_ssd.reproduce.{name}").run(context)
+        write_report(report, folder, name, args.size, started)
+        write_page(args.out, list(EXPERIMENTS))
+        for claim in report.claims:
+            print(f"  {_verdict(claim)}: {claim.text} ({claim.evidence})")
+    write_page(args.out, list(EXPERIMENTS))
+    print(f"wrote {args.out / 'README.md'}")
+    return 0
+
+
+def _verdict(claim: Claim) -> str:
+    return {True: "holds", False: "DOES NOT HOLD", None: "cannot be told"}[claim.holds]

@@ -1,0 +1,115 @@
+"""`gs-ssd train`: a sentence becomes a splat."""
+
+import argparse
+import dataclasses
+import logging
+import re
+from pathlib import Path
+
+from gs_ssd import config as configs
+from gs_ssd.config import ExperimentConfig
+from gs_ssd.errors import UserError
+
+DESCRIPTION = "Distill a sentence into a 3D Gaussian splat."
+EPILOG = """\
+examples
+  train.py --config configs/quickstart.yaml
+  train.py --config configs/quickstart.yaml --prompt "a blue mug" seed=1
+  train.py --config configs/quickstart.yaml num_steps=1000 guidance.estimator=csd
+  train.py --resume --out out/a-blue-mug          continue a run that was stopped
+  train.py --config configs/quickstart.yaml --dry-run | less        all keys and their values
+
+A key=value wins over the YAML file, which wins over the defaults. Ctrl-C saves a checkpoint and stops.
+
+a run's folder
+  point_cloud.ply   the splat, in the layout of 3D Gaussian Splatting      index.html      a viewer, one file, offline
+  turntable.mp4     one turn (and .webp)                                   views.png       eight views
+  config.yaml       all settings of this run                               metrics.jsonl   one line a step
+  previews/         contact sheets while it ran                            checkpoints/    the newest states
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    parser.description = DESCRIPTION
+    parser.epilog = EPILOG
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings by dotted name, e.g. seed=1")
+    parser.add_argument("--config", metavar="FILE", help="a YAML file of settings (ours or LucidDreamer's)")
+    parser.add_argument("--prompt", metavar="TEXT", help="what to make; the same as prompt=TEXT")
+    parser.add_argument("--out", metavar="DIR", type=Path, help="the run's folder (default: out/<the prompt>)")
+    parser.add_argument("--resume", action="store_true", help="continue the run in --out from its newest checkpoint")
+    parser.add_argument("--overwrite", action="store_true", help="start afresh in a folder that holds a run already")
+    parser.add_argument("--anyway", action="store_true", help="try a prompt that the bundled prior has no kind for")
+    parser.add_argument("--dry-run", action="store_true", help="print the resolved settings as YAML and stop")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train; returns the exit code: 0, or 130 / 143 after Ctrl-C / SIGTERM.
+
+    Raises:
+        UserError: anything that the user can mend (exit code 2).
+    """
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    config = _compose(args)
+    if args.dry_run:
+        print(configs.to_yaml(config), end="")
+        return 0
+    folder = args.out if args.resume else choose_folder(args.out, config.prompt, overwrite=args.overwrite)
+    from gs_ssd.trainer import Interrupted, Trainer
+
+    trainer = Trainer(config, folder, resume=args.resume, anyway=args.anyway)
+    try:
+        written = trainer.fit()
+    except Interrupted as stop:
+        print(f"\n{stop}; a checkpoint is saved. Continue with: gs-ssd train --resume --out {folder}")
+        return 128 + stop.signal_number
+    print("\n".join(f"{path.name:<16} {path}" for path in written))
+    return 0
+
+
+def _compose(args: argparse.Namespace) -> ExperimentConfig:
+    source = args.config
+    if args.resume:
+        if args.out is None:
+            raise UserError("--resume needs --out DIR, the folder of the run to continue")
+        saved = args.out / "config.yaml"
+        if not saved.is_file():
+            raise UserError(f"nothing to resume: {saved} is not there; start without --resume")
+        source = source or saved
+    config = configs.load(source, args.overrides)
+    return config if args.prompt is None else dataclasses.replace(config, prompt=args.prompt)
+
+
+def slug(prompt: str) -> str:
+    """A folder name for a prompt: `a-red-mushroom`."""
+    words = re.findall(r"[a-z0-9]+", prompt.lower())
+    return "-".join(words)[:60].strip("-") or "run"
+
+
+def choose_folder(out: Path | None, prompt: str, *, overwrite: bool) -> Path:
+    """The run's folder: the named one, if it holds no run; else the first free out/<prompt>, -2, -3, ...
+
+    Raises:
+        UserError: the named folder holds a run and `overwrite` is off.
+    """
+    if out is not None:
+        if holds_run(out):
+            if not overwrite:
+                raise UserError(f"{out} holds a run already; continue it with --resume, or replace it with --overwrite")
+            traces = ("checkpoints/step_*.pt", "previews/*.png", "process/*.png", "metrics.jsonl", "wandb_id.txt")
+            for pattern in (*traces, "tensorboard/events.*"):
+                for old in out.glob(pattern):
+                    old.unlink()
+        return out
+    base = Path("out") / slug(prompt)
+    if overwrite:
+        return choose_folder(base, prompt, overwrite=True)
+    number = 1
+    while holds_run(folder := base if number == 1 else base.with_name(f"{base.name}-{number}")):
+        number += 1
+    return folder
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether a run has left its traces there."""
+    return (folder / "config.yaml").exists() or (folder / "checkpoints").exists()

@@ -1,0 +1,70 @@
+"""`gs-ssd view`: splats in the browser, one or several side by side."""
+
+import argparse
+import tempfile
+import webbrowser
+from pathlib import Path
+
+from gs_ssd.export.clean import Cleaning, clean
+from gs_ssd.export.formats import read_splats, suffix_of
+from gs_ssd.viewer.page import write_page
+from gs_ssd.viewer.runs import source_of
+from gs_ssd.viewer.server import HOST, open_server, write_side_by_side
+
+EPILOG = """\
+examples
+  gs-ssd view out/a-red-mushroom
+  gs-ssd view out/ssd out/sds other.spz      side by side: turning one turns all
+  gs-ssd view scan.ply --up +z
+
+Served on 127.0.0.1 alone until Ctrl-C. A run's index.html also opens by itself, without a server.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    parser.epilog = EPILOG
+    parser.add_argument("sources", nargs="+", type=Path, help="runs' folders, .ply .splat .spz .glb, or pages of ours")
+    parser.add_argument("--port", type=int, default=0, help="default: a free one")
+    parser.add_argument("--no-browser", action="store_true", help="print the address, open nothing")
+    parser.add_argument("--up", metavar="AXIS", choices=[s + a for a in "xyz" for s in ("+", "-")], help="e.g. +z")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until interrupted.
+
+    Raises:
+        UserError: a source that cannot be read, or a port that is taken.
+    """
+    with tempfile.TemporaryDirectory(prefix="gs-ssd-view-") as name:
+        folder = Path(name)
+        address = prepare(args.sources, folder, up=args.up)
+        with open_server(folder, args.port) as server:
+            url = f"http://{HOST}:{server.server_port}/{address}"
+            print(f"{url}  (Ctrl-C ends it)", flush=True)
+            if not args.no_browser:
+                webbrowser.open(url)
+            try:
+                server.serve_forever()
+            except KeyboardInterrupt:
+                print()
+    return 0
+
+
+def prepare(sources: list[Path], folder: Path, *, up: str | None = None) -> str:
+    """Write the pages into `folder`; returns the name of the one to open."""
+    pages = []
+    for index, source in enumerate(sources):
+        name = f"{index}.html"
+        if suffix_of(source) in (".html", ".htm") and source.is_file():
+            (folder / name).write_bytes(source.read_bytes())
+            title = source.stem
+        else:
+            file, title = source_of(source) if str(source) != "axes" else (source, "axes")
+            splats, _ = clean(read_splats(file, up=up), Cleaning())
+            write_page(folder / name, splats, title=title, turn=index == 0)
+        pages.append((name, title))
+    if len(pages) == 1:
+        return pages[0][0]
+    write_side_by_side(folder / "index.html", pages)
+    return "index.html"

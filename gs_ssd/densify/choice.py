@@ -1,0 +1,26 @@
+"""Floor 2: one config word picks the densification policy."""
+
+import dataclasses
+from typing import Literal
+
+from gs_ssd.densify.adaptive import AdaptiveConfig, AdaptivePolicy
+from gs_ssd.densify.mcmc import McmcConfig, McmcPolicy
+from gs_ssd.densify.policy import Policy
+
+
+@dataclasses.dataclass(frozen=True)
+class DensifyConfig:
+    """`policy` picks; the section of its name configures it."""
+
+    policy: Literal["adaptive", "mcmc", "none"] = "adaptive"
+    adaptive: AdaptiveConfig = dataclasses.field(default_factory=AdaptiveConfig)
+    mcmc: McmcConfig = dataclasses.field(default_factory=McmcConfig)
+
+
+def create(config: DensifyConfig) -> Policy:
+    """The policy that the config names."""
+    if config.policy == "adaptive":
+        return AdaptivePolicy(config.adaptive)
+    if config.policy == "mcmc":
+        return McmcPolicy(config.mcmc)
+    return Policy()

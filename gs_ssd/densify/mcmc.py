@@ -1,0 +1,82 @@
+"""Floor 2: 3DGS-MCMC: a fixed budget, dead Gaussians move to living ones, and noise keeps everything exploring."""
+
+import dataclasses
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gs_ssd.densify import surgery
+from gs_ssd.densify.policy import Policy
+from gs_ssd.densify.surgery import Moment, Patient
+from gs_ssd.maths import rotation
+
+
+@dataclasses.dataclass(frozen=True)
+class McmcConfig:
+    """Kheradmand et al. 2024, arXiv 2404.09591. Nothing here depends on the scale of the gradient."""
+
+    budget: int = 100_000
+    """Never exceeded; a start below it grows by `growth` at each relocation until it is reached."""
+    growth: float = 0.05
+    every: int = 100
+    start_share: float = 0.0
+    stop_share: float = 0.8
+    """Relocation and noise happen in this part of the run."""
+    dead_opacity: float = 0.005
+    noise: float = 5e5
+    """Times the means' learning rate, the covariance and a sigmoid that is 1 for opacities near 0 (paper: 5e5)."""
+    gate: float = 100.0
+    """Steepness of that sigmoid, which falls at an opacity of 0.005."""
+
+
+class McmcPolicy(Policy):
+    """Relocation instead of clone, split, prune and reset; no statistics at all."""
+
+    def __init__(self, config: McmcConfig) -> None:
+        self.config = config
+
+    def refine(self, patient: Patient, moment: Moment) -> dict[str, int]:
+        """Relocate and grow every `every` steps; jitter the means at every step."""
+        share, generator = (moment.step + 1) / moment.num_steps, moment.generator
+        if not self.config.start_share <= share <= self.config.stop_share:
+            return {}
+        done: dict[str, int] = {}
+        if (moment.step + 1) % self.config.every == 0:
+            done["relocated"] = self._relocate(patient, generator)
+            done["added"] = self._add(patient, generator)
+        if self.config.noise:
+            self._jitter(patient, generator)
+        return done
+
+    def _draw(self, weight: Float[Tensor, " n"], count: int, generator: torch.Generator) -> Tensor:
+        drawn = torch.multinomial(weight.to(generator.device), count, replacement=True, generator=generator)
+        return drawn.to(weight.device)
+
+    def _relocate(self, patient: Patient, generator: torch.Generator) -> int:
+        opacities = patient.gaussians.opacities.detach()
+        is_dead = opacities <= self.config.dead_opacity
+        dead = is_dead.nonzero().squeeze(-1)
+        if len(dead) in (0, len(patient)):
+            return 0
+        surgery.relocate(patient, dead, self._draw(torch.where(is_dead, 0.0, opacities), len(dead), generator))
+        return len(dead)
+
+    def _add(self, patient: Patient, generator: torch.Generator) -> int:
+        before = len(patient)
+        count = min(self.config.budget, int((1 + self.config.growth) * before)) - before
+        if count <= 0:
+            return 0
+        source = self._draw(patient.gaussians.opacities.detach(), count, generator)
+        surgery.append(patient, source)
+        surgery.relocate(patient, torch.arange(before, before + count, device=source.device), source)
+        return count
+
+    @torch.no_grad()
+    def _jitter(self, patient: Patient, generator: torch.Generator) -> None:
+        gaussians = patient.gaussians
+        rate = next(group["lr"] for group in patient.optimizer.param_groups if group["name"] == "means")
+        noise = torch.randn(gaussians.means.shape, generator=generator, device=generator.device).to(gaussians.means)
+        gate = torch.sigmoid(-self.config.gate * (gaussians.opacities - 0.005))
+        spread = rotation.covariance(gaussians.scales, gaussians.quats_wxyz) @ noise.unsqueeze(-1)
+        gaussians.means += spread.squeeze(-1) * (gate * self.config.noise * rate).unsqueeze(-1)

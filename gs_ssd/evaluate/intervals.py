@@ -1,0 +1,60 @@
+"""Honest spreads: bootstrap intervals over prompts, paired differences, and a Frechet distance of two clouds."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+class Interval(NamedTuple):
+    """A mean and the central 95 % of its bootstrap distribution."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3g} [{self.low:.3g}, {self.high:.3g}]"
+
+
+def bootstrap(values: ArrayLike, draws: int = 10_000, seed: int = 0, coverage: float = 0.95) -> Interval:
+    """Mean over prompts and its percentile interval, prompts drawn with replacement.
+
+    Args:
+        values: [P] one number a prompt, or [P, S] with seeds, which are averaged within their prompt first (seeds of
+            one prompt are no independent prompts). Nan is left out; nothing left gives nan.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    array = array.reshape(len(array), -1)
+    known = ~np.isnan(array)
+    array = np.where(known, array, 0).sum(axis=1)[known.any(axis=1)] / known.sum(axis=1)[known.any(axis=1)]
+    if not len(array):
+        return Interval(float("nan"), float("nan"), float("nan"))
+    means = array[np.random.default_rng(seed).integers(len(array), size=(draws, len(array)))].mean(axis=1)
+    low, high = np.quantile(means, [(1 - coverage) / 2, (1 + coverage) / 2])
+    return Interval(float(array.mean()), float(low), float(high))
+
+
+def paired(ours: ArrayLike, theirs: ArrayLike, draws: int = 10_000, seed: int = 0) -> Interval:
+    """Interval of ours - theirs over the same prompts (and seeds), so that hard prompts cancel."""
+    return bootstrap(np.asarray(ours, np.float64) - np.asarray(theirs, np.float64), draws, seed)
+
+
+def frechet_distance(a: ArrayLike, b: ArrayLike) -> float:
+    """Frechet distance of the Gaussians fitted to two clouds of features [N, D], [M, D] (the formula of the FID).
+
+    |mu_a - mu_b|^2 + tr(S_a + S_b - 2 (S_a^1/2 S_b S_a^1/2)^1/2). Biased upwards for few samples, so compare only
+    distances that were taken from equally many.
+    """
+    first, second = (np.asarray(x, dtype=np.float64) for x in (a, b))
+    gap = first.mean(axis=0) - second.mean(axis=0)
+    cov_a, cov_b = (np.atleast_2d(np.cov(x, rowvar=False)) for x in (first, second))
+    root = _root(cov_a)
+    cross = np.sqrt(np.linalg.eigvalsh(root @ cov_b @ root).clip(0)).sum()
+    return float(max(gap @ gap + np.trace(cov_a) + np.trace(cov_b) - 2 * cross, 0.0))
+
+
+def _root(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Square root of a symmetric positive semi-definite matrix."""
+    values, vectors = np.linalg.eigh(matrix)
+    return (vectors * np.sqrt(values.clip(0))) @ vectors.T

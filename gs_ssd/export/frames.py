@@ -1,0 +1,135 @@
+"""The four coordinate frames a splat may be in, and the rotations between them.
+
+| frame   | up | front | who expects it                                            |
+|---------|----|-------|-----------------------------------------------------------|
+| world   | +z | +y    | this project                                              |
+| gltf    | +y | +z    | glTF, USD, SPZ as its text says (RUB)                     |
+| inria   | -y | -z    | 3DGS PLY, .splat, SOG ("RDF": x right, y down, z forward) |
+| blender | +z | -y    | Blender and other z-up editors                            |
+
+All are right-handed, so every change is a proper rotation and nothing is ever mirrored.
+"""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Frame = Literal["world", "gltf", "inria", "blender"]
+FloatArray = NDArray[np.floating]
+
+#: Rows say where each frame's x, y and z come from, in world coordinates: p_frame = R @ p_world.
+FROM_WORLD: dict[Frame, FloatArray] = {
+    "world": np.eye(3),
+    "gltf": np.array([[-1.0, 0, 0], [0, 0, 1], [0, 1, 0]]),
+    "inria": np.array([[-1.0, 0, 0], [0, 0, -1], [0, -1, 0]]),
+    "blender": np.array([[-1.0, 0, 0], [0, -1, 0], [0, 0, 1]]),
+}
+
+
+def frame_rotation(source: Frame, target: Frame) -> FloatArray:
+    """The rotation [3,3] with `p_target = R @ p_source`."""
+    return FROM_WORLD[target] @ FROM_WORLD[source].T
+
+
+def up_rotation(up: str, frame: Frame) -> FloatArray:
+    """The shortest rotation [3,3] that turns the signed axis `up` ("+x" ... "-z") into the up axis of `frame`.
+
+    Half a turn, where `up` is the very opposite, goes about x (the field's usual flip), or about y when x is up.
+    """
+    start = np.zeros(3)
+    start["xyz".index(up[-1])] = -1.0 if up.startswith("-") else 1.0
+    end = FROM_WORLD[frame] @ np.array([0.0, 0.0, 1.0])
+    cosine = float(start @ end)
+    if cosine < -0.5:
+        return np.diag([1.0, -1.0, -1.0]) if up[-1] != "x" else np.diag([-1.0, 1.0, -1.0])
+    axis = np.cross(start, end)
+    cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
+    return np.eye(3) + cross + cross @ cross / (1.0 + cosine)  # Rodrigues, written with sin and cos of the angle
+
+
+def quaternion_from_rotation(rotation: FloatArray) -> FloatArray:
+    """The unit quaternion (w, x, y, z), w >= 0, of a rotation [3,3]; safe at half turns.
+
+    The largest eigenvector of Bar-Itzhack's 4x4 matrix (J. Guidance 23(6), 2000) never divides by a small number.
+    """
+    r = np.asarray(rotation, dtype=np.float64)
+    trace = np.trace(r)
+    skew = np.array([r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1]])
+    k = np.empty((4, 4))
+    k[0, 0], k[0, 1:], k[1:, 0] = trace, skew, skew
+    k[1:, 1:] = r + r.T - trace * np.eye(3)
+    wxyz = np.linalg.eigh(k)[1][:, -1]
+    return wxyz if wxyz[0] >= 0 else -wxyz
+
+
+def multiply_quaternions(left_wxyz: FloatArray, right_wxyz: FloatArray) -> FloatArray:
+    """Hamilton product of quaternions [..., 4]: rotate by `right_wxyz` first, then by `left_wxyz`."""
+    a, b, c, d = np.moveaxis(np.asarray(left_wxyz), -1, 0)
+    w, x, y, z = np.moveaxis(np.asarray(right_wxyz), -1, 0)
+    return np.stack(
+        [
+            a * w - b * x - c * y - d * z,
+            a * x + b * w + c * z - d * y,
+            a * y - b * z + c * w + d * x,
+            a * z + b * y - c * x + d * w,
+        ],
+        axis=-1,
+    )
+
+
+def rotations_from_quaternions(quats_wxyz: FloatArray) -> FloatArray:
+    """Rotation matrices [N,3,3] of quaternions [N,4], which need not be unit but must not be zero."""
+    q = quats_wxyz / np.linalg.norm(quats_wxyz, axis=-1, keepdims=True)
+    w, x, y, z = np.moveaxis(q, -1, 0)
+    rows = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ]
+    return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
+
+
+def sh_basis(directions: FloatArray, degree: int) -> FloatArray:
+    """Real spherical harmonics [N, (degree+1)^2] at unit `directions` [N,3], in the signs of 3DGS.
+
+    Order m = -l..l with the Condon-Shortley phase (so -y, z, -x for l = 1), as glTF and SPZ have them too.
+    """
+    x, y, z = np.moveaxis(np.asarray(directions, dtype=np.float64), -1, 0)
+    xx, yy, zz = x * x, y * y, z * z
+    root = np.sqrt
+    basis = [np.full_like(x, 0.5 * root(1 / np.pi))]
+    if degree >= 1:
+        c = root(3 / (4 * np.pi))
+        basis += [-c * y, c * z, -c * x]
+    if degree >= 2:
+        c = 0.5 * root(15 / np.pi)
+        basis += [c * x * y, -c * y * z, c / root(12) * (2 * zz - xx - yy), -c * x * z, c / 2 * (xx - yy)]
+    if degree >= 3:
+        a, b, c = 0.25 * root(35 / (2 * np.pi)), 0.5 * root(105 / np.pi), 0.25 * root(21 / (2 * np.pi))
+        basis += [
+            -a * y * (3 * xx - yy),
+            b * x * y * z,
+            -c * y * (4 * zz - xx - yy),
+            0.25 * root(7 / np.pi) * z * (2 * zz - 3 * xx - 3 * yy),
+            -c * x * (4 * zz - xx - yy),
+            b / 2 * z * (xx - yy),
+            -a * x * (xx - 3 * yy),
+        ]
+    return np.stack(basis, axis=-1)
+
+
+def sh_rotation(rotation: FloatArray, degree: int) -> FloatArray:
+    """The matrix D [K,K] that turns coefficients with the object: `c' = D @ c`, for K = (degree+1)^2.
+
+    A turned function is f'(d) = f(R^T d). Within a band both sides are linear in the coefficients, so D follows from
+    the basis at enough directions: Y(d) D = Y(R^T d). It is exact up to rounding, since bands do not mix.
+    """
+    directions = np.random.default_rng(0).normal(size=(64, 3))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    here, there = sh_basis(directions, degree), sh_basis(directions @ rotation, degree)
+    matrix = np.zeros((here.shape[1], here.shape[1]))
+    for band in range(degree + 1):
+        columns = slice(band * band, (band + 1) ** 2)
+        matrix[columns, columns] = np.linalg.lstsq(here[:, columns], there[:, columns], rcond=None)[0]
+    return matrix

@@ -1,0 +1,178 @@
+"""A surface of a splat, for engines without splats: TSDF fusion of rendered depth. Needs the extra `mesh`.
+
+A preview, not a model: soft, thin and translucent parts come out lumpy or not at all, and what no camera sees is
+open. Good for collision shapes, thumbnails, a stand-in in an editor.
+"""
+
+import dataclasses
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+
+from gs_ssd.errors import UserError
+from gs_ssd.export.clean import framing
+from gs_ssd.export.glb import srgb_to_linear
+from gs_ssd.export.splats import Splats
+from gs_ssd.files import atomic_path
+from gs_ssd.native import native
+from gs_ssd.scene.camera import Cameras
+
+SUFFIXES = (".glb", ".obj", ".ply")
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshOptions:
+    """`voxels`: along the object's framing ball; `triangles`: simplify to so many; the rest concerns the pictures."""
+
+    voxels: int = 192
+    triangles: int | None = None
+    views_per_ring: int = 12
+    polar_deg: tuple[float, ...] = (30.0, 60.0, 90.0, 120.0, 150.0)
+    size: int = 400
+    least_alpha: float = 0.6  #: a ray that passes more light than this leaves is not a surface
+    greatest_spread: float = 6.0  #: voxels; a ray whose depth is spread wider than this hits no surface
+    least_share: float = 0.02  #: parts with less of the area than this are dropped
+
+
+def write_mesh(path: str | os.PathLike[str], splats: Splats, options: MeshOptions | None = None) -> int:
+    """Write a mesh with vertex colours, y up, in the splats' own units; returns how many triangles it has.
+
+    Raises:
+        UserError: another suffix, a missing library, or no surface to be found.
+    """
+    path, options = Path(path), options or MeshOptions()
+    if path.suffix.lower() not in SUFFIXES:
+        raise UserError(f"{path}: a mesh is written as {', '.join(SUFFIXES)}")
+    if not 16 <= options.voxels <= 1024:
+        raise UserError(f"--voxels {options.voxels}: choose 16 to 1024")
+    o3d, trimesh = _libraries()
+    splats = splats.to_frame("world")
+    center, radius = framing(splats)
+    unit = dataclasses.replace(
+        splats, means=(splats.means - center) / radius, log_scales=splats.log_scales - math.log(radius)
+    )
+    mesh = _tidy(_fuse(o3d, unit, options), options)
+    vertices = np.asarray(mesh.vertices) * radius + center
+    faces, colors = np.asarray(mesh.triangles), np.asarray(mesh.vertex_colors)
+    if len(faces) == 0:
+        raise UserError(f"cannot write {path}: no surface found; the splat is too faint or too small for a mesh")
+    if path.suffix.lower() == ".glb":  # glTF wants linear light, the others take colours as they are
+        colors = srgb_to_linear(colors)
+    surface = trimesh.Trimesh(
+        vertices=np.stack([-vertices[:, 0], vertices[:, 2], vertices[:, 1]], axis=1),
+        faces=faces,
+        vertex_colors=np.rint(colors.clip(0, 1) * 255).astype(np.uint8),
+        process=False,
+    )
+    with atomic_path(path) as temporary:
+        surface.export(str(temporary), file_type=path.suffix.lower()[1:])
+    return len(faces)
+
+
+def _libraries() -> tuple[Any, Any]:
+    try:
+        import open3d
+        import trimesh
+    except ImportError as error:
+        raise UserError(f"a mesh needs open3d and trimesh: pip install 'gs-ssd[mesh]' ({error})") from error
+    except OSError as error:
+        raise UserError(f"open3d does not start ({error}); it wants libusb: apt install libusb-1.0-0") from error
+    return open3d, trimesh
+
+
+def _fuse(o3d: Any, splats: Splats, options: MeshOptions) -> Any:
+    """A triangle mesh (open3d, legacy) of splats that fill the unit ball."""
+    voxel = 2.0 / options.voxels
+    core, device = o3d.core, o3d.core.Device("CPU:0")
+    grid = o3d.t.geometry.VoxelBlockGrid(
+        ("tsdf", "weight", "color"),
+        (core.float32, core.float32, core.float32),
+        ((1), (1), (3)),
+        voxel,
+        16,
+        4000,
+        device,
+    )
+    cameras = _cameras(options)
+    focal = 0.5 * options.size / float(cameras.tan_half_fov[0, 1])
+    middle = 0.5 * options.size - 0.5
+    intrinsic = core.Tensor(np.array([[focal, 0, middle], [0, focal, middle], [0, 0, 1.0]]))
+    seen = False
+    for view in range(len(cameras)):
+        rgb, depth = _look(splats, cameras[view : view + 1], options, voxel)
+        if not depth.any():  # open3d takes an empty picture for a mistake
+            continue
+        extrinsic = core.Tensor(cameras.w2c[view].double().numpy())
+        depth_image, color_image = o3d.t.geometry.Image(depth), o3d.t.geometry.Image(rgb)
+        blocks = grid.compute_unique_block_coordinates(depth_image, intrinsic, extrinsic, 1.0, 100.0, 10.0)
+        grid.integrate(blocks, depth_image, color_image, intrinsic, intrinsic, extrinsic, 1.0, 100.0, 10.0)
+        seen = True
+    return grid.extract_triangle_mesh(weight_threshold=1.0).to_legacy() if seen else o3d.geometry.TriangleMesh()
+
+
+def _cameras(options: MeshOptions) -> Cameras:
+    rings = len(options.polar_deg)
+    azimuth = torch.linspace(0, 2 * math.pi, options.views_per_ring + 1)[:-1].repeat(rings)
+    polar = torch.tensor(options.polar_deg).deg2rad().repeat_interleave(options.views_per_ring)
+    fov = math.radians(36.0)
+    radius = torch.full_like(azimuth, 1.1 / math.sin(fov / 2))
+    return Cameras.orbit(azimuth, polar, radius, torch.full_like(azimuth, fov), options.size, options.size)
+
+
+def _look(
+    splats: Splats, camera: Cameras, options: MeshOptions, voxel: float
+) -> tuple[Float32[np.ndarray, "h w 3"], Float32[np.ndarray, "h w 1"]]:
+    """Colour, and z-depth where there is a surface (0 elsewhere).
+
+    Depth is the mean along the ray; it stands for a surface only where the ray is mostly stopped and its depths
+    agree. Their second moment is rendered as if it were a colour.
+    """
+    from gs_ssd.maths import harmonics
+
+    rasterizer = native("diff_gaussian_rasterization")
+    means, quats, scales, opacities = (
+        torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+        for array in (splats.means, splats.unit_quats_wxyz, splats.scales, splats.opacities)
+    )
+    z = means @ camera.w2c[0, 2, :3] + camera.w2c[0, 2, 3]
+    offset = float(camera.radius[0])  # moments about the middle of the object keep their digits
+    moments = torch.stack([z - offset, (z - offset) ** 2, torch.ones_like(z)], dim=1)
+    shared = {
+        "w2c": camera.w2c,
+        "tan_half_fov": camera.tan_half_fov,
+        "width": camera.width,
+        "height": camera.height,
+        "background": torch.zeros(1, 3),
+    }
+    with torch.no_grad():
+        sh = torch.from_numpy(splats.sh)
+        look = (
+            {"sh": sh, "sh_degree": splats.sh_degree} if splats.sh_degree else {"colors": harmonics.dc_to_rgb(sh[:, 0])}
+        )
+        rgb = rasterizer.render_views(means, quats, scales, opacities, **look, **shared).rgb[0]
+        first, second, alpha = rasterizer.render_views(means, quats, scales, opacities, colors=moments, **shared).rgb[0]
+    weight = alpha.clamp_min(1e-6)
+    mean = first / weight
+    spread = (second / weight - mean**2).clamp_min(0).sqrt()
+    solid = (alpha >= options.least_alpha) & (spread <= options.greatest_spread * voxel)
+    depth = torch.where(solid, mean + offset, torch.zeros_like(mean))
+    color = (rgb / weight).clamp(0, 1).permute(1, 2, 0).contiguous()
+    return color.numpy(), depth[..., None].contiguous().numpy()
+
+
+def _tidy(mesh: Any, options: MeshOptions) -> Any:
+    """Drop crumbs, smooth the voxels' steps, simplify."""
+    if len(mesh.triangles) == 0:
+        return mesh
+    labels, _, areas = (np.asarray(part) for part in mesh.cluster_connected_triangles())
+    mesh.remove_triangles_by_mask(areas[labels] < options.least_share * areas.sum())
+    mesh.remove_unreferenced_vertices()
+    mesh = mesh.filter_smooth_taubin(number_of_iterations=5)
+    if options.triangles is not None and len(mesh.triangles) > options.triangles:
+        mesh = mesh.simplify_quadric_decimation(max(int(options.triangles), 4))
+    return mesh

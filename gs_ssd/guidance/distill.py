@@ -1,0 +1,364 @@
+"""Floor 3: one step of score distillation: pictures in, a loss whose gradient is w(t) E on the latents.
+
+    z = encode(rgb) -> t -> x_t, eps_ref -> ONE noise prediction for all prompts -> h -> E -> w(t) E
+
+The estimator is a pure function of `estimators.py`; which predictions are made is read off its signature.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from gs_ssd.errors import UserError
+from gs_ssd.guidance import trajectory
+from gs_ssd.guidance.estimators import ESTIMATORS, SETTINGS, Estimator, Setting, guided
+from gs_ssd.guidance.perp_neg import combine
+from gs_ssd.guidance.prompts import PromptConfig, ViewBatch, ViewPrompts
+from gs_ssd.guidance.trajectory import Noised, TrajectoryConfig
+from gs_ssd.guidance.vsd import Critic, VsdConfig
+from gs_ssd.maths import anneal
+from gs_ssd.maths.diffusion import NUM_TIMESTEPS, WEIGHTINGS, x0_from_eps
+from gs_ssd.prior.base import DiffusionPrior
+
+T = TypeVar("T")
+
+TSchedule = tuple[tuple[float, float, float], ...]
+LUCID_T_SCHEDULE: TSchedule = ((0.0, 0.02, 0.98), (0.3, 0.02, 0.5))
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """How the 2D prior's opinion of a picture becomes a gradient. `None` means: the estimator's or the prior's own."""
+
+    estimator: str = "ssd"
+    """A name in `estimators.ESTIMATORS`."""
+    M: int | None = None
+    """SSD seeks modes at t <= M (of 1000). None: the prior's measured M, else 80 with Perp-Neg and 200 without."""
+    cfg_scale: float | None = None
+    """g of eps_g = eps_uncond + g h. SSD and CSD use none."""
+    weighting: str | None = None
+    """w(t), a name in `diffusion.WEIGHTINGS`."""
+    scale: float = 1.0
+    """A common factor on w(t) (LucidDreamer's lambda_guidance, 0.1 there)."""
+    t_schedule: TSchedule | None = None
+    """Knots (share of the run, lowest t, highest t), t as a share of 1000, straight lines between. None: the prior's
+    measured one, else LucidDreamer's: .02 to .98, whose upper end falls to .5 over the first 30 % of the run."""
+    t_per_view: bool = True
+    """One t a view; False: one for the batch, as LucidDreamer (and always with DDIM inversion)."""
+    trajectory: str | None = None
+    """noise | ism | sdi: how x_t and its reference noise arise."""
+    trajectories: TrajectoryConfig = field(default_factory=TrajectoryConfig)
+    prompts: PromptConfig = field(default_factory=PromptConfig)
+    flip: float = 0.0
+    """Probability of mirroring the batch, left for right (the azimuth changes sign with it)."""
+    depth_as_latents: float = 0.0
+    """Probability of encoding the depth map instead of the colours."""
+    sample_posterior: bool = False
+    """Encode with a sample of the VAE's posterior instead of its mean."""
+    views_per_pass: int | None = None
+    """Encode this many views at a time, and predict at most twice as many images at a time, to save memory; the
+    encoder then runs forward twice. None: all at once."""
+    normalize: str = "none"
+    """none | unit: scale each view's E to a root mean square of `unit_rms` before w(t): the prior's scale is moot."""
+    unit_rms: float = 0.1
+    vsd: VsdConfig = field(default_factory=VsdConfig)
+    max_norm: float | None = None
+    """Shrink the batch's gradient to at most this norm."""
+
+
+@dataclass(frozen=True)
+class DistillationResult:
+    """One step's outcome. Tensors stay on the device; reading one is the only host sync."""
+
+    loss: Float[Tensor, ""]
+    """0.5 ||w E||^2 in value, with gradient exactly w(t) E on each view's latents (a sum over views, no 1/V)."""
+    gradient: Float[Tensor, "v c h w"]
+    """w(t) E, after normalisation and clipping."""
+    t: Int[Tensor, " v"]
+    unet_images: int
+    """Latent images that the noise prediction evaluated, inversion included."""
+    bad_latents: Int[Tensor, ""]
+    """Non-finite numbers that the encoder made (above 0: the VAE overflows; set prior.vae_dtype=float32)."""
+    bad_predictions: Int[Tensor, ""]
+    """Non-finite numbers in the raw gradient; they were replaced by 0."""
+    preview: Callable[[], Float[Tensor, "v 3 H W"]]
+    """Decodes the guided x0 prediction: what the prior would like to see."""
+
+    @property
+    def grad_norms(self) -> Float[Tensor, " v"]:
+        return self.gradient.flatten(1).norm(dim=1)
+
+    @property
+    def grad_norm(self) -> Float[Tensor, ""]:
+        return self.gradient.norm()
+
+
+class Distillation:
+    """Everything that stays the same over a run: prior, embeddings, estimator and laws.
+
+    Args:
+        prompt: the sentence.
+        num_steps: the run's length, on which the annealing laws depend.
+        anyway: go on with a prompt that the prior does not know.
+        estimator: a function of your own in place of `config.estimator`; see `estimators.py` for its arguments.
+
+    Raises:
+        UserError: a bad prompt or config value; the message names the key.
+    """
+
+    def __init__(
+        self,
+        config: DistillConfig,
+        prior: DiffusionPrior,
+        prompt: str,
+        *,
+        num_steps: int,
+        anyway: bool = False,
+        estimator: Estimator | None = None,
+    ) -> None:
+        self.config, self.prior, self.num_steps = config, prior, num_steps
+        own = SETTINGS.get(config.estimator, Setting()) if estimator is None else Setting()
+        self.estimator = estimator or _pick("estimator", config.estimator, ESTIMATORS)
+        self.needs = set(inspect.signature(self.estimator).parameters)
+        self.weighting = _pick("weighting", config.weighting or own.weighting, WEIGHTINGS)
+        self.trajectory = config.trajectory or own.trajectory
+        _pick("trajectory", self.trajectory, {"noise": 0, "ism": 0, "sdi": 0})
+        _pick("normalize", config.normalize, {"none": 0, "unit": 0})
+        if config.views_per_pass is not None and config.views_per_pass < 1:
+            raise UserError(f"guidance.views_per_pass={config.views_per_pass} must be at least 1, or null for all")
+        self.cfg_scale = own.cfg_scale if config.cfg_scale is None else config.cfg_scale
+        recipe = prior.metadata.get("recipe", {})
+        self.M = _first(config.M, recipe.get("M"), 80 if config.prompts.perp_neg else 200)
+        self.t_schedule = _first(config.t_schedule, recipe.get("t_schedule"), LUCID_T_SCHEDULE)
+        _check_schedule(self.t_schedule)
+        self.prompts = ViewPrompts(prior, prompt, config.prompts, anyway=anyway)
+        self.critic = Critic(prior, config.vsd) if self.estimator is ESTIMATORS["vsd"] else None
+
+    def step(
+        self,
+        rgb: Float[Tensor, "v 3 H W"],
+        azimuth_rad: Sequence[float],
+        polar_rad: Sequence[float],
+        step: int,
+        generator: torch.Generator,
+        depth: Float[Tensor, "v 1 H W"] | None = None,
+    ) -> DistillationResult:
+        """One loss for V rendered views (0..1). `depth` is 0 far .. 1 near, where depth is used at all.
+
+        Keep the generator on the CPU: some of its numbers are needed on the host, where a GPU's cost a sync.
+        """
+        mirrored = bool(self.config.flip) and self._coin(self.config.flip, generator)
+        as_depth = bool(self.config.depth_as_latents) and self._coin(self.config.depth_as_latents, generator)
+        if (as_depth or self.prior.uses_depth) and depth is None:
+            raise ValueError("depth is None, but depth_as_latents or a depth ControlNet asks for it")
+        if mirrored:
+            rgb, depth = rgb.flip(-1), None if depth is None else depth.flip(-1)
+            azimuth_rad = [-azimuth for azimuth in azimuth_rad]
+        picture = depth.expand(-1, 3, -1, -1) if as_depth and depth is not None else rgb
+        latents = self._encode(picture, generator)
+        with torch.no_grad():
+            views = self.prompts.at(azimuth_rad, polar_rad)
+            control = depth.detach() if self.prior.uses_depth and depth is not None else None
+            return self._distill(latents, views, control, step, generator)
+
+    def _encode(self, pictures: Tensor, generator: torch.Generator) -> Tensor:
+        """Latents with their gradient; in passes that keep nothing but their pictures, where the config says so."""
+        size, sample = self.config.views_per_pass, self.config.sample_posterior
+        if size is None or size >= len(pictures):
+            return self.prior.encode(pictures, generator if sample else None)
+
+        parts = []
+        for some in pictures.split(size):
+            # A stream of its own: the pass runs again on the way back and must draw the same.
+            seed = int(torch.randint(2**62, (), generator=generator, device=generator.device)) if sample else None
+            parts.append(checkpoint(self._encode_pass, some, seed, use_reentrant=False))
+        return torch.cat(parts)
+
+    def _encode_pass(self, pictures: Tensor, seed: int | None) -> Tensor:
+        return self.prior.encode(pictures, None if seed is None else torch.Generator().manual_seed(seed))
+
+    def _distill(
+        self, latents: Tensor, views: ViewBatch, depth: Tensor | None, step: int, generator: torch.Generator
+    ) -> DistillationResult:
+        most = None if self.config.views_per_pass is None else 2 * self.config.views_per_pass
+        call = _Predictor(self.prior, depth, most)
+        t = self.draw_timesteps(latents.shape[0], step, generator)
+        host_t = int(t[0]) if self.trajectory != "noise" else 0
+        t = t.to(latents.device)
+        x = torch.nan_to_num(latents.detach())
+        noised = self._noise(call, x, t, host_t, views, step, generator)
+        if self.critic is not None:
+            noised = Noised(noised.x_t, self.critic.predict(noised.x_t, t, views.main))
+            self.critic.learn(x, views.main, generator)
+            call.images += len(x) * (1 + self.config.vsd.steps)
+        predictions = self._predict(call, noised.x_t, t, views)
+        direction = self.estimator(**predictions, eps_ref=noised.eps_ref, t=t, M=self.M, cfg_scale=self.cfg_scale)
+        raw = self._weigh(direction, t)
+        gradient = self._clip(torch.nan_to_num(raw, nan=0.0, posinf=0.0, neginf=0.0))
+        with torch.enable_grad():
+            # The detached-target loss 0.5 ||z - stopgrad(z - g)||^2, arranged so that no digit of g is lost in z - g.
+            loss = 0.5 * gradient.square().sum() + (gradient * (latents - latents.detach())).sum()
+        eps = guided(predictions["eps_uncond"], predictions["h"], 7.5) if "h" in predictions else predictions["eps_pos"]
+        abar = self.prior.alphas_cumprod[t]
+        return DistillationResult(
+            loss=loss,
+            gradient=gradient,
+            t=t,
+            unet_images=call.images,
+            bad_latents=(~latents.isfinite()).sum(),
+            bad_predictions=(~raw.isfinite()).sum(),
+            preview=lambda: self.prior.decode(x0_from_eps(noised.x_t, eps, abar)),
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """What changes from step to step and must survive a resume (nothing, unless a critic is trained)."""
+        return {} if self.critic is None else self.critic.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        if bool(state) != (self.critic is not None):
+            raise UserError(
+                "the checkpoint was made with another guidance.estimator (vsd trains a critic, others do not)"
+            )
+        if self.critic is not None:
+            self.critic.load_state_dict(state)
+
+    def draw_timesteps(self, views: int, step: int, generator: torch.Generator) -> Int[Tensor, " v"]:
+        """Uniform integers in [low, high) of this step's range; one a view, or one for all."""
+        low, high = t_range(self.t_schedule, anneal.progress(step, self.num_steps))
+        count = views if self.config.t_per_view and self.trajectory == "noise" else 1
+        u = torch.rand(count, generator=generator, device=generator.device)
+        t = (NUM_TIMESTEPS * (low + u * (high - low))).long().clamp(0, NUM_TIMESTEPS - 1)
+        return t.expand(views)
+
+    def _noise(
+        self,
+        call: "_Predictor",
+        x: Tensor,
+        t: Tensor,
+        host_t: int,
+        views: ViewBatch,
+        step: int,
+        generator: torch.Generator,
+    ) -> Noised:
+        options, abar = self.config.trajectories, self.prior.alphas_cumprod
+        null, negative = (e.expand_as(views.main) for e in (self.prompts.null, self.prompts.negative))
+        if self.trajectory == "noise":
+            return trajectory.plain(x, abar[t], options.offset_noise, generator)
+        if self.trajectory == "ism":
+            path = trajectory.ism_path(
+                host_t, trajectory.ism_interval(options, anneal.progress(step, self.num_steps)), options
+            )
+            reverse = options.ism_reverse_scale
+            predict = call.guided(null, negative, reverse) if reverse > 1 else call.alone(null)
+            return trajectory.ism(x, path, predict, abar, options.offset_noise, generator)
+        path = trajectory.sdi_path(host_t, options.sdi_steps)
+        predict = call.guided(negative, views.main, options.sdi_cfg_scale)
+        return trajectory.sdi(x, path, predict, abar, options.sdi_eta, generator)
+
+    def _predict(self, call: "_Predictor", x_t: Tensor, t: Tensor, views: ViewBatch) -> dict[str, Tensor]:
+        """Every prediction that the estimator asks for, in one call; zero-weight complements are left out."""
+        beside_null = "eps_neg" in self.needs
+        roles = {"eps_pos": views.main}
+        if self.needs & {"h", "eps_uncond"}:
+            slot = self.prompts.null if beside_null else self.prompts.negative
+            roles["eps_uncond"] = slot.expand_as(views.main)
+        if beside_null:
+            roles["eps_neg"] = self.prompts.negative.expand_as(views.main)
+        live = views.live if "h" in self.needs else []
+        count = x_t.shape[0]
+        index = [*range(count)] * len(roles) + [v for _, v in live]
+        complements = [views.negatives[k, v][None] for k, v in live]
+        out = call(x_t, t, index, torch.cat([*roles.values(), *complements]))
+        parts = dict(zip(roles, out[: count * len(roles)].split(count), strict=True))
+        if "h" in self.needs:
+            parts["h"] = parts["eps_pos"] - parts["eps_uncond"]
+            if live:
+                deltas = torch.zeros((len(views.weights), *x_t.shape), dtype=x_t.dtype, device=x_t.device)
+                for (k, v), eps in zip(live, out[count * len(roles) :], strict=True):
+                    deltas[k, v] = eps - parts["eps_uncond"][v]
+                parts["h"] = combine(parts["h"], deltas, torch.tensor(views.weights))
+        return parts
+
+    def _weigh(self, direction: Tensor, t: Tensor) -> Tensor:
+        if self.config.normalize == "unit":
+            rms = direction.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
+            direction = direction * (self.config.unit_rms / rms.clamp_min(1e-20))
+        weight = self.config.scale * self.weighting(self.prior.alphas_cumprod[t])
+        return weight.reshape(-1, 1, 1, 1).to(direction) * direction
+
+    def _clip(self, gradient: Tensor) -> Tensor:
+        if self.config.max_norm is None:
+            return gradient
+        return gradient * (self.config.max_norm / gradient.norm().clamp_min(1e-20)).clamp_max(1.0)
+
+    @staticmethod
+    def _coin(probability: float, generator: torch.Generator) -> bool:
+        return bool(torch.rand((), generator=generator, device=generator.device) < probability)
+
+
+class _Predictor:
+    """The prior's noise prediction, at most `most` images at a time, with a count of what it cost."""
+
+    def __init__(self, prior: DiffusionPrior, depth: Tensor | None, most: int | None) -> None:
+        self.prior, self.depth, self.most, self.images = prior, depth, most, 0
+
+    def __call__(self, x_t: Tensor, t: Tensor, index: list[int], embeddings: Tensor) -> Tensor:
+        """Predict for the views `index` (with repetitions), one embedding each."""
+        self.images += len(index)
+        batches = torch.tensor(index, device=x_t.device).split(self.most or len(index))
+        parts = []
+        for where, some in zip(batches, embeddings.split(self.most or len(index)), strict=True):
+            control = {} if self.depth is None else {"depth": self.depth[where]}
+            parts.append(self.prior.predict_noise(x_t[where], t[where], some, **control))
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def alone(self, embeddings: Tensor) -> trajectory.Predict:
+        """One prompt, for an inversion."""
+        views = [*range(len(embeddings))]
+
+        def predict(x: Tensor, u: int) -> Tensor:
+            return self(x, torch.full((len(x),), u, device=x.device), views, embeddings)
+
+        return predict
+
+    def guided(self, first: Tensor, second: Tensor, scale: float) -> trajectory.Predict:
+        """first + scale (second - first), both in one call, for an inversion."""
+        views = [*range(len(first))] * 2
+        embeddings = torch.cat([first, second])
+
+        def predict(x: Tensor, u: int) -> Tensor:
+            a, b = self(x, torch.full((len(x),), u, device=x.device), views, embeddings).chunk(2)
+            return guided(a, b - a, scale)
+
+        return predict
+
+
+def t_range(schedule: Sequence[Sequence[float]], progress: float) -> tuple[float, float]:
+    """(lowest, highest) t as shares of 1000, at this share of the run."""
+    low, high = (anneal.piecewise(progress, [(knot[0], knot[end]) for knot in schedule]) for end in (1, 2))
+    return low, high
+
+
+def _check_schedule(schedule: Sequence[Sequence[float]]) -> None:
+    at = [knot[0] for knot in schedule]
+    if not schedule or at != sorted(at) or any(not 0 <= low <= high <= 1 for _, low, high in schedule):
+        raise UserError(
+            f"guidance.t_schedule={schedule!r} needs knots [share of run, low, high] in order, 0 <= low <= high <= 1"
+        )
+
+
+def _pick(key: str, name: str, table: dict[str, T]) -> T:
+    if name not in table:
+        raise UserError(f"guidance.{key}={name!r} is unknown; choose one of {', '.join(table)}")
+    return table[name]
+
+
+def _first(*values: Any) -> Any:
+    return next(value for value in values if value is not None)

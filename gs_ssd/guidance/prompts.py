@@ -1,0 +1,187 @@
+"""Floor 2: prompts that know where the camera stands: azimuth and elevation -> embedding and Perp-Neg weights.
+
+Two ways to mix, the model decides:
+
+- Stable Diffusion: LucidDreamer's "<prompt>, front view / side view / back view", with the embeddings of front and
+  side mixed linearly over |azimuth| < 90 degrees, of side and back beyond.
+- A prior whose `metadata["views"]` lists azimuth and elevation words mixes the two neighbouring words linearly in the
+  angle, as it was trained to read them.
+
+All embeddings are computed once; after that the text encoder may be released.
+"""
+
+import difflib
+import logging
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gs_ssd.errors import UserError
+from gs_ssd.guidance.perp_neg import ViewWeights, view_weights
+from gs_ssd.prior.base import DiffusionPrior
+
+log = logging.getLogger(__name__)
+
+LUCID_NEGATIVE = (
+    "unrealistic, blurry, low quality, out of focus, ugly, low contrast, dull, dark, low-resolution, oversaturation"
+)
+LUCID_VIEWS = {
+    "azimuth_words": [[0, "front view"], [90, "side view"], [180, "back view"], [270, "side view"]],
+    "elevation_words": [[0, ""]],
+    "template": "{prompt}, {azimuth}",
+}
+PLAIN_WORDS = re.compile(
+    r"an?|the|of|and|with|on|in|its|photo|picture|image|3d|render|rendering|dslr|highly|detailed"
+    r"|view|front|back|side|left|right|top|overhead|bottom"
+)
+
+
+@dataclass(frozen=True)
+class PromptConfig:
+    """The negative prompt and how far the views' prompts push one another away."""
+
+    negative: str | None = None
+    """In the unconditional slot. Default: LucidDreamer's for Stable Diffusion, none for a prior with its own words."""
+    perp_neg: bool = False
+    """Perpendicular negatives of the other views (against several faces); for creatures."""
+    perp_neg_weights: ViewWeights = field(default_factory=ViewWeights)
+    view_dependent: bool = True
+    """False: the same prompt from everywhere."""
+
+
+@dataclass(frozen=True)
+class ViewBatch:
+    """The prompts of V cameras."""
+
+    main: Float[Tensor, "v l d"]
+    negatives: Float[Tensor, "k v l d"]
+    """The complementary view prompts: front, then side. K = 2 with Perp-Neg, else 0."""
+    weights: tuple[tuple[float, ...], ...]
+    """K x V weights <= 0, on the host: zeros are not evaluated."""
+
+    @property
+    def live(self) -> list[tuple[int, int]]:
+        """(k, v) of the complements whose weight is not zero."""
+        return [(k, v) for k, row in enumerate(self.weights) for v, weight in enumerate(row) if weight]
+
+
+class ViewPrompts:
+    """The embeddings of one prompt from everywhere, with the negative and the null prompt's.
+
+    Raises:
+        UserError: see `check_prompt`.
+    """
+
+    def __init__(self, prior: DiffusionPrior, prompt: str, config: PromptConfig, *, anyway: bool = False) -> None:
+        check_prompt(prior, prompt, anyway=anyway)
+        self.config = config
+        views = prior.metadata.get("views", LUCID_VIEWS) if config.view_dependent else PLAIN_VIEWS
+        self.azimuths, azimuth_words = _sorted_words(views["azimuth_words"], period=360.0)
+        self.elevations, elevation_words = _sorted_words(views["elevation_words"])
+        texts = [[fill(views["template"], prompt, a, e) for a in azimuth_words] for e in elevation_words]
+        for text in dict.fromkeys(text for row in texts for text in row):
+            _warn_if_cut(prior, text)
+        negative = config.negative
+        if negative is None:
+            negative = "" if "views" in prior.metadata else LUCID_NEGATIVE
+        flat = [text for row in texts for text in row]
+        table = prior.embed([*flat, negative, ""])
+        self.null, self.negative = table[-1], table[-2]
+        self.table = table[:-2].unflatten(0, (len(self.elevations), len(self.azimuths)))
+
+    def at(self, azimuth_rad: Sequence[float], polar_rad: Sequence[float]) -> ViewBatch:
+        """The prompts of cameras at these angles (host numbers; azimuth 0 is the front, polar angle from +z)."""
+        elevation = [90 - math.degrees(polar) for polar in polar_rad]
+        main = self._mix([math.degrees(azimuth) for azimuth in azimuth_rad], elevation)
+        if not self.config.perp_neg:
+            return ViewBatch(main, main.new_zeros((0, *main.shape)), ())
+        side = [math.copysign(90.0, math.remainder(azimuth, 2 * math.pi)) for azimuth in azimuth_rad]
+        negatives = torch.stack([self._mix([0.0] * len(side), elevation), self._mix(side, elevation)])
+        law = self.config.perp_neg_weights
+        pairs = [view_weights(azimuth, law) for azimuth in azimuth_rad]
+        return ViewBatch(main, negatives, tuple(zip(*pairs, strict=True)))
+
+    def _mix(self, azimuth_deg: list[float], elevation_deg: list[float]) -> Float[Tensor, "v l d"]:
+        across = mix_weights(azimuth_deg, self.azimuths, period=360.0)
+        upwards = mix_weights(elevation_deg, self.elevations)
+        weights = torch.tensor(upwards)[:, :, None] * torch.tensor(across)[:, None, :]
+        return torch.einsum("vea,eald->vld", weights.to(self.table), self.table)
+
+
+PLAIN_VIEWS: dict[str, Any] = {"azimuth_words": [[0, ""]], "elevation_words": [[0, ""]], "template": "{prompt}"}
+
+
+def fill(template: str, prompt: str, azimuth: str, elevation: str) -> str:
+    """The view's sentence; an empty word leaves no stray comma behind."""
+    text = template.format(prompt=prompt.strip().rstrip(".,"), azimuth=azimuth, elevation=elevation)
+    return re.sub(r"(\s*,)+\s*(?=,|$)", "", text).strip()
+
+
+def mix_weights(angles: list[float], knots: list[float], period: float | None = None) -> list[list[float]]:
+    """Linear interpolation as a row of weights a angle: the two neighbouring knots share 1, the others have 0.
+
+    `knots` ascend. With a period the last knot neighbours the first, else angles beyond the ends take the end's word.
+    """
+    if len(knots) == 1:
+        return [[1.0] for _ in angles]
+    rows = []
+    ends = knots if period is None else [*knots, knots[0] + period]
+    for angle in angles:
+        row = [0.0] * len(knots)
+        turned = angle if period is None else knots[0] + (angle - knots[0]) % period
+        inside = min(max(turned, ends[0]), ends[-1])
+        low = max(i for i in range(len(ends) - 1) if ends[i] <= inside)
+        share = (inside - ends[low]) / (ends[low + 1] - ends[low])
+        row[low] += 1 - share
+        row[(low + 1) % len(knots)] += share
+        rows.append(row)
+    return rows
+
+
+def check_prompt(prior: DiffusionPrior, prompt: str, *, anyway: bool = False) -> None:
+    """Refuse what cannot work, warn of what the prior has never seen.
+
+    Raises:
+        UserError: an empty prompt; or a prior with a vocabulary and no kind of object that it knows in the prompt
+            (`anyway` turns that into a warning).
+    """
+    if not prompt.strip():
+        raise UserError('the prompt is empty; give one, e.g. --prompt "a red mushroom"')
+    kinds: list[str] = list(prior.metadata.get("kinds", []))
+    if not kinds:
+        return
+    synonyms: dict[str, list[str]] = prior.metadata.get("synonyms", {})
+    names = [*kinds, *(other for kind in kinds for other in synonyms.get(kind, []))]
+    words = re.findall(r"[a-z0-9]+", prompt.lower())
+    known = [name for name in names if re.search(rf" {re.escape(name.lower())}(e?s)? ", f" {' '.join(words)} ")]
+    if not known:
+        near = dict.fromkeys(m for word in words for m in difflib.get_close_matches(word, names, n=3, cutoff=0.6))
+        hint = f"did you mean {', '.join(near)}? It" if near else "it"
+        message = f"the prior knows no object in {prompt!r}; {hint} can draw: {', '.join(sorted(kinds))}"
+        if not anyway:
+            raise UserError(f"{message} (--anyway tries it nevertheless)")
+        log.warning("%s", message)
+        return
+    listed = [*names, *prior.metadata.get("colors", []), *(other for others in synonyms.values() for other in others)]
+    vocabulary = set(" ".join(listed).lower().split()) | {f"{name}{end}" for name in known for end in ("s", "es")}
+    strange = [word for word in words if word not in vocabulary and not PLAIN_WORDS.fullmatch(word)]
+    if strange:
+        them = "it" if len(strange) == 1 else "them"
+        log.warning("the prior has never seen %s; expect %s to be ignored", ", ".join(map(repr, strange)), them)
+
+
+def _warn_if_cut(prior: DiffusionPrior, text: str) -> None:
+    lost = prior.overflow(text)
+    if lost:
+        log.warning("the prompt is too long for the text encoder; in %r the end %r is cut off", text, lost)
+
+
+def _sorted_words(pairs: list[list[Any]], period: float | None = None) -> tuple[list[float], list[str]]:
+    ordered = sorted((float(angle) % period if period else float(angle), str(words)) for angle, words in pairs)
+    return [angle for angle, _ in ordered], [words for _, words in ordered]

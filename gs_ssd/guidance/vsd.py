@@ -1,0 +1,67 @@
+"""Floor 2: the trained half of Variational Score Distillation (ProlificDreamer, arXiv 2305.16213).
+
+VSD subtracts, in place of the noise, the prediction of a copy of the prior that keeps learning what the renderings
+look like: E = eps_g - eps_critic, with the critic trained in step on || eps_critic(x_t, t, y) - eps ||^2. The copy is
+a LoRA on the prior's own weights. The authors also tell it the camera pose; here it hears the view-dependent prompt.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gs_ssd.errors import UserError
+from gs_ssd.maths.diffusion import NUM_TIMESTEPS, add_noise, normal
+from gs_ssd.prior.base import DiffusionPrior, TrainablePrior
+
+
+@dataclass(frozen=True)
+class VsdConfig:
+    """The critic. Each training step of it costs one more UNet image a view, forward and backward."""
+
+    rank: int = 4
+    learning_rate: float = 1e-3
+    steps: int = 1
+    """Training steps of the critic for each step of the splat."""
+
+
+class Critic:
+    """A trainable copy of the prior with its own Adam; its state belongs into checkpoints."""
+
+    def __init__(self, prior: DiffusionPrior, config: VsdConfig) -> None:
+        if not isinstance(prior, TrainablePrior):
+            raise UserError("guidance.estimator=vsd trains a copy of the prior, which this prior does not offer")
+        self.config, self.copy = config, prior.trainable_copy(config.rank)
+        self.abar = prior.alphas_cumprod
+        self.optimizer = torch.optim.AdamW(self.copy.parameters(), lr=config.learning_rate, weight_decay=0.0)
+
+    @torch.no_grad()
+    def predict(self, x_t: Float[Tensor, "b c h w"], t: Tensor, text: Tensor) -> Float[Tensor, "b c h w"]:
+        """The reference noise of VSD."""
+        return self.copy.predict(x_t, t, text)
+
+    def learn(self, x: Float[Tensor, "b c h w"], text: Tensor, generator: torch.Generator) -> None:
+        """Move towards the noise prediction of a model of these renderings, at fresh timesteps and noise."""
+        for _ in range(self.config.steps):
+            t = torch.randint(NUM_TIMESTEPS, (len(x),), generator=generator, device=generator.device).to(x.device)
+            eps = normal(tuple(x.shape), generator, x)
+            with torch.enable_grad():
+                predicted = self.copy.predict(add_noise(x, eps, self.abar[t]), t, text)
+                loss = (predicted - eps).square().mean()
+                self.optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+            self.optimizer.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights and Adam's moments."""
+        weights = [parameter.detach().clone() for parameter in self.copy.parameters()]
+        return {"weights": weights, "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        with torch.no_grad():
+            for parameter, saved in zip(self.copy.parameters(), state["weights"], strict=True):
+                parameter.copy_(saved)
+        self.optimizer.load_state_dict(state["optimizer"])

@@ -1,0 +1,102 @@
+"""Floor 1: what the pipeline asks of a 2D diffusion model, and nothing more.
+
+Behind this door a model may be a mixture of Gaussians or Stable Diffusion; above it everything is noise prediction
+(epsilon) on latents. A prior knows nothing of 3D, of estimators or of view-dependent prompts.
+"""
+
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@runtime_checkable
+class DiffusionPrior(Protocol):
+    """A frozen text-conditioned latent diffusion model."""
+
+    @property
+    def image_size(self) -> int:
+        """Pixels a side; `encode` resizes what comes in another size."""
+        ...
+
+    @property
+    def alphas_cumprod(self) -> Float[Tensor, " T"]:
+        """abar of the 1000 timesteps, on `device`."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where everything lives."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the noise prediction; latents above the door are float32 (or float64)."""
+        ...
+
+    @property
+    def uses_depth(self) -> bool:
+        """Whether `predict_noise` wants the rendered depth (a depth ControlNet is loaded)."""
+        ...
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What the model says of itself (`gs_ssd.json`): kinds, colors, views, recipe. Empty for Stable Diffusion."""
+        ...
+
+    def embed(self, prompts: list[str]) -> Float[Tensor, "p l d"]:
+        """Text embeddings of the prompts; may be mixed linearly."""
+        ...
+
+    def overflow(self, prompt: str) -> str:
+        """The end of the prompt that the text encoder cannot read; empty where all of it fits."""
+        ...
+
+    def release_text_encoder(self) -> None:
+        """Free what only `embed` and `overflow` need."""
+        ...
+
+    def encode(
+        self, rgb: Float[Tensor, "b 3 H W"], generator: torch.Generator | None = None
+    ) -> Float[Tensor, "b c h w"]:
+        """Latents of pictures in 0..1, with gradient; the posterior's mean, or a sample where a generator is given."""
+        ...
+
+    def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
+        """Pictures in 0..1, without gradient."""
+        ...
+
+    def predict_noise(
+        self,
+        x_t: Float[Tensor, "b c h w"],
+        t: Int[Tensor, " b"],
+        embeddings: Float[Tensor, "b l d"],
+        depth: Float[Tensor, "b 1 H W"] | None = None,
+    ) -> Float[Tensor, "b c h w"]:
+        """eps(x_t, t, y), without gradient, in the dtype of `x_t`. `depth`: 0 far .. 1 near, only if `uses_depth`."""
+        ...
+
+
+@runtime_checkable
+class TrainableCopy(Protocol):
+    """A copy of a prior's noise prediction that can learn while the prior itself stays as it is (VSD's critic)."""
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """What is trained, in a fixed order."""
+        ...
+
+    def predict(
+        self, x_t: Float[Tensor, "b c h w"], t: Int[Tensor, " b"], embeddings: Float[Tensor, "b l d"]
+    ) -> Float[Tensor, "b c h w"]:
+        """As `predict_noise`, with gradient towards the parameters."""
+        ...
+
+
+@runtime_checkable
+class TrainablePrior(DiffusionPrior, Protocol):
+    """A prior that offers such a copy."""
+
+    def trainable_copy(self, rank: int) -> TrainableCopy:
+        """A copy that starts out equal to the prior; `rank` bounds its size where it is a LoRA."""
+        ...

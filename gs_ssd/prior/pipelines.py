@@ -1,0 +1,132 @@
+"""Floor 1: a diffusers StableDiffusionPipeline out of a folder or a single file, with learned tokens and LoRA files.
+
+Whatever is missing, truncated or of another kind becomes one `UserError` that names it (`door`).
+"""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers.utils import logging as diffusers_logging
+from safetensors import SafetensorError
+from transformers import CLIPTextModel, CLIPTokenizer
+from transformers.utils import logging as transformers_logging
+
+from gs_ssd.errors import UserError
+from gs_ssd.prior import PriorConfig
+from gs_ssd.prior.sources import locate, weight_variant
+
+# diffusers loads its classes lazily, which type checkers cannot follow.
+PARTS: dict[str, Any] = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
+PIPELINE: Any = StableDiffusionPipeline
+SCHEDULER: Any = DDIMScheduler
+
+
+@contextlib.contextmanager
+def door(what: str) -> Iterator[None]:
+    """Turn what the libraries raise on bad, absent or truncated files into one `UserError` that names them."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"{what} cannot be read ({type(error).__name__}: {reason[:300]}); is a file missing, truncated or of "
+            "another kind of model? Fetch it again"
+        ) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars and no advice from the libraries while they load a second's worth of files."""
+    before = [(library, library.get_verbosity()) for library in (diffusers_logging, transformers_logging)]
+    for library, _ in before:
+        library.set_verbosity_error()
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library, verbosity in before:
+            library.set_verbosity(verbosity)
+            library.enable_progress_bar()
+
+
+def open_pipeline(path: Path, config: PriorConfig, *, half: bool) -> Any:
+    """The pipeline in a folder or single file, with the config's learned tokens and LoRA files.
+
+    Raises:
+        UserError: a file is missing, truncated or of another kind.
+    """
+    with _quiet():
+        pipe = _load_single_file(path, config) if path.is_file() else _load_folder(path, half)
+        _load_additions(pipe, config)
+    return pipe
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    card = path / "gs_ssd.json"
+    if not card.is_file():
+        return {}
+    with door(str(card)):
+        return json.loads(card.read_text(encoding="utf-8"))
+
+
+def _load_folder(folder: Path, half: bool) -> Any:
+    """Component by component, so that nothing unused (safety checker, feature extractor) is asked for."""
+    parts: dict[str, Any] = {}
+    for name, kind in PARTS.items():
+        with door(f"{folder / name}"):
+            variant = weight_variant(folder / name, half)
+            parts[name], info = kind.from_pretrained(
+                str(folder / name), variant=variant, output_loading_info=True, local_files_only=True
+            )
+            missing = [key for key in info["missing_keys"] if "position_ids" not in key]
+            if missing:
+                raise ValueError(f"{len(missing)} tensors are missing, e.g. {missing[0]}")
+    with door(f"{folder / 'tokenizer'}"):
+        tokenizer = CLIPTokenizer.from_pretrained(str(folder / "tokenizer"), local_files_only=True)
+    with door(f"{folder / 'scheduler'}"):
+        scheduler = SCHEDULER.from_config(SCHEDULER.load_config(str(folder / "scheduler")))
+    return _pipeline(scheduler=scheduler, tokenizer=tokenizer, **parts)
+
+
+def _load_single_file(file: Path, config: PriorConfig) -> Any:
+    """One .safetensors file in the original layout; the configs come from `prior.base` (or diffusers' own guess)."""
+    if file.suffix != ".safetensors":
+        raise UserError(f"prior.model: {file} is not a .safetensors file (pickled ones can run code; convert it)")
+    base = None if config.base is None else str(locate(config.base, offline=config.offline))
+    with door(f"prior.model={file} (configs from prior.base={config.base})"):
+        pipe = PIPELINE.from_single_file(
+            str(file), config=base, local_files_only=config.offline or base is not None, safety_checker=None
+        )
+    scheduler = SCHEDULER.from_config(pipe.scheduler.config)
+    return _pipeline(
+        scheduler=scheduler, tokenizer=pipe.tokenizer, unet=pipe.unet, vae=pipe.vae, text_encoder=pipe.text_encoder
+    )
+
+
+def _pipeline(**parts: Any) -> Any:
+    return PIPELINE(**parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+
+
+def _load_additions(pipe: Any, config: PriorConfig) -> None:
+    """Learned tokens, then LoRA files, fused into the weights: a step costs the same with and without them."""
+    for entry in config.textual_inversion:
+        file, _, token = entry.partition("=")
+        with door(f"prior.textual_inversion={file}"):
+            pipe.load_textual_inversion(_addition(file), token=token or None, local_files_only=config.offline)
+    for file in config.lora:
+        with door(f"prior.lora={file}"):
+            pipe.load_lora_weights(_addition(file), local_files_only=config.offline)
+            pipe.fuse_lora(lora_scale=config.lora_scale)
+            pipe.unload_lora_weights()
+
+
+def _addition(name: str) -> str:
+    """A local path, or a hub id (owner/name) as it is."""
+    path = Path(name).expanduser()
+    if not path.exists() and (name.count("/") != 1 or path.suffix):
+        raise FileNotFoundError("no such file")
+    return str(path) if path.exists() else name

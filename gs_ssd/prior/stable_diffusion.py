@@ -1,0 +1,216 @@
+"""Floor 1: Stable Diffusion 1.x and 2.x behind `base.DiffusionPrior`.
+
+The bundled prior is a folder in the same format and comes through the same code. Noise prediction is epsilon above
+this door; a v-prediction model is converted here, once. Everything is frozen; only `encode` carries a gradient.
+"""
+
+from typing import Any
+
+import torch
+from diffusers import AutoencoderTiny, ControlNetModel
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from gs_ssd.errors import UserError
+from gs_ssd.maths.diffusion import eps_from_v
+from gs_ssd.prior import PriorConfig, choose_dtype
+from gs_ssd.prior.pipelines import door
+
+
+class StableDiffusionPrior:
+    """A StableDiffusionPipeline as a `DiffusionPrior`; the pipeline's own modules are frozen, moved and used.
+
+    Args:
+        pipe: a StableDiffusionPipeline of one's own, or what `open_pipeline` read (`gs_ssd.prior.load` does both).
+        metadata: see `base.DiffusionPrior`.
+
+    Raises:
+        UserError: an image size or prediction type that does not fit; see `load` for files.
+    """
+
+    def __init__(
+        self,
+        pipe: Any,
+        config: PriorConfig,
+        device: torch.device,
+        dtype: torch.dtype,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        self.config, self.device, self.dtype = config, device, dtype
+        self.metadata = metadata or {}
+        self.prediction = config.prediction or pipe.scheduler.config.prediction_type
+        if self.prediction not in ("epsilon", "v_prediction"):
+            raise UserError(f"prior.model={config.model}: prediction type {self.prediction!r} is not supported; "
+                            "set prior.prediction to epsilon or v_prediction")  # fmt: skip
+        self.alphas_cumprod = pipe.scheduler.alphas_cumprod.float().to(self.device)
+        self.tokenizer = pipe.tokenizer
+        self._convert_prompt = pipe.maybe_convert_prompt
+        self.text_encoder = _freeze(pipe.text_encoder, self.device, self.dtype)
+        self.unet = self._place(pipe.unet)
+        self.vae = self._place_vae(pipe.vae)
+        self.controlnet = self._load_controlnet()
+        self.uses_depth = self.controlnet is not None
+        self.image_size = config.image_size or pipe.unet.config.sample_size * self.vae_factor
+        if self.image_size % self.vae_factor:
+            raise UserError(f"prior.image_size={self.image_size} must be a multiple of {self.vae_factor}")
+        if config.compile:
+            self.unet.compile()
+
+    def _place(self, module: Any) -> Any:
+        module = _freeze(module, self.device, self.dtype)
+        if self.config.attention_slicing and hasattr(module, "set_attention_slice"):
+            module.set_attention_slice("auto")
+        if self.config.channels_last and self.device.type == "cuda":
+            module = module.to(memory_format=torch.channels_last)
+        return module
+
+    def _place_vae(self, vae: Any) -> Any:
+        if self.config.tiny_vae:
+            with door(f"prior.tiny_vae={self.config.tiny_vae}"):
+                kind: Any = AutoencoderTiny
+                vae = kind.from_pretrained(self.config.tiny_vae, local_files_only=self.config.offline)
+        dtype = self.dtype if self.config.vae_dtype is None else choose_dtype(self.config.vae_dtype, self.device)
+        vae = _freeze(self._place(vae), self.device, dtype)
+        if self.config.sliced_vae:
+            vae.enable_slicing()
+        channels = vae.config.get("block_out_channels") or vae.config.encoder_block_out_channels
+        self.vae_factor = 2 ** (len(channels) - 1)
+        return vae
+
+    def _load_controlnet(self) -> Any:
+        if not self.config.controlnet:
+            return None
+        with door(f"prior.controlnet={self.config.controlnet}"):
+            return self._place(
+                ControlNetModel.from_pretrained(self.config.controlnet, local_files_only=self.config.offline)
+            )
+
+    @torch.no_grad()
+    def embed(self, prompts: list[str]) -> Float[Tensor, "p l d"]:
+        """Last hidden states of the text encoder, in float32 (so that mixing views loses nothing)."""
+        if self.text_encoder is None:
+            raise RuntimeError("the text encoder was released; embed every prompt before release_text_encoder()")
+        ids = self.tokenizer(
+            [self._convert_prompt(prompt, self.tokenizer) for prompt in prompts],
+            padding="max_length", truncation=True, max_length=self.max_tokens, return_tensors="pt",
+        ).input_ids  # fmt: skip
+        return self.text_encoder(ids.to(self.device))[0].float()
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens of a prompt that the text encoder reads, the two marks at the ends included."""
+        return self.text_encoder.config.max_position_embeddings
+
+    def overflow(self, prompt: str) -> str:
+        """The end of the prompt that the text encoder cannot read; empty where all of it fits."""
+        ids = self.tokenizer(
+            self._convert_prompt(prompt, self.tokenizer), add_special_tokens=False, verbose=False
+        ).input_ids
+        return self.tokenizer.decode(ids[self.max_tokens - 2 :]).strip()
+
+    def release_text_encoder(self) -> None:
+        """Free the text encoder's memory once all prompts are embedded."""
+        self.text_encoder = None
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def encode(
+        self, rgb: Float[Tensor, "b 3 H W"], generator: torch.Generator | None = None
+    ) -> Float[Tensor, "b c h w"]:
+        """Latents x scaling factor, float32, with gradient; pictures of another size are resized with antialiasing."""
+        if rgb.shape[-2:] != (self.image_size, self.image_size):
+            rgb = interpolate(rgb, (self.image_size, self.image_size), mode="bilinear", antialias=True)
+        pictures = (2 * rgb - 1).to(self.vae.dtype)
+        if self.vae.device.type == "cuda" and self.config.channels_last:
+            pictures = pictures.contiguous(memory_format=torch.channels_last)
+        encoded = self.vae.encode(pictures)
+        if self.config.tiny_vae:
+            latents = encoded.latents
+        else:
+            posterior = encoded.latent_dist
+            latents = posterior.mean if generator is None else posterior.sample(generator)
+        return latents.float() * self.vae.config.scaling_factor
+
+    @torch.no_grad()
+    def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
+        """Pictures in 0..1, float32."""
+        pictures = self.vae.decode((latents / self.vae.config.scaling_factor).to(self.vae.dtype)).sample
+        return ((pictures.float() + 1) / 2).clamp(0, 1)
+
+    @torch.no_grad()
+    def predict_noise(
+        self,
+        x_t: Float[Tensor, "b c h w"],
+        t: Int[Tensor, " b"],
+        embeddings: Float[Tensor, "b l d"],
+        depth: Float[Tensor, "b 1 H W"] | None = None,
+    ) -> Float[Tensor, "b c h w"]:
+        """One UNet call for the whole batch. `depth` (0 far .. 1 near) drives a depth ControlNet."""
+        x, text = x_t.to(self.dtype), embeddings.to(self.dtype)
+        if self.config.channels_last and self.device.type == "cuda":
+            x = x.contiguous(memory_format=torch.channels_last)
+        residuals = {}
+        if self.controlnet is not None:
+            if depth is None:
+                raise UserError("prior.controlnet is set, but no depth was passed to the noise prediction")
+            hint = interpolate(depth, (self.image_size, self.image_size), mode="bilinear").expand(-1, 3, -1, -1)
+            down, mid = self.controlnet(
+                x, t, text, hint.to(self.dtype), conditioning_scale=self.config.control_scale, return_dict=False
+            )
+            residuals = {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
+        return self.as_noise(x_t, t, self.unet(x, t, encoder_hidden_states=text, return_dict=False, **residuals)[0])
+
+    def as_noise(self, x_t: Tensor, t: Tensor, output: Tensor) -> Tensor:
+        """The UNet's output as epsilon, in the dtype of `x_t`: the one place where v is converted."""
+        output = output.to(x_t.dtype)
+        return eps_from_v(x_t, output, self.alphas_cumprod[t]) if self.prediction == "v_prediction" else output
+
+    def trainable_copy(self, rank: int) -> "LoraCopy":
+        """A LoRA on the attention of this very UNet, switched on only inside the copy's own predictions."""
+        return LoraCopy(self, rank)
+
+
+class LoraCopy:
+    """A LoRA of the UNet that learns while the weights under it stay frozen (`base.TrainableCopy`)."""
+
+    NAME = "critic"
+
+    def __init__(self, prior: StableDiffusionPrior, rank: int) -> None:
+        try:
+            from peft import LoraConfig
+        except ImportError as error:
+            raise UserError("guidance.estimator=vsd trains a LoRA and needs peft: pip install peft") from error
+        self.prior, self.unet = prior, prior.unet
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # peft draws from the global generator; the other half of each pair starts at zero
+            targets = ["to_q", "to_k", "to_v", "to_out.0"]
+            self.unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=targets), adapter_name=self.NAME)
+        self.trained = [parameter for name, parameter in self.unet.named_parameters() if f".{self.NAME}." in name]
+        for parameter in self.trained:
+            parameter.data = parameter.data.float()
+        self._switch_off()
+
+    def _switch_off(self) -> None:
+        self.unet.disable_adapters()
+        for parameter in self.trained:
+            parameter.requires_grad_(True)  # peft freezes what it disables, and a backward pass is still to come
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """Both halves of every low-rank pair, float32."""
+        return self.trained
+
+    def predict(self, x_t: Tensor, t: Tensor, embeddings: Tensor) -> Tensor:
+        """The noise prediction with the LoRA on."""
+        dtype = self.prior.dtype
+        self.unet.enable_adapters()
+        try:
+            output = self.unet(x_t.to(dtype), t, encoder_hidden_states=embeddings.to(dtype), return_dict=False)[0]
+        finally:
+            self._switch_off()
+        return self.prior.as_noise(x_t, t, output)
+
+
+def _freeze(module: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    # torch's own `to`: that of diffusers warns about float32 modules that these models do not have.
+    return torch.nn.Module.to(module.requires_grad_(False).eval(), device=device, dtype=dtype)

@@ -1,0 +1,138 @@
+"""Floor 5: what a run shows while it runs: metrics.jsonl, the progress bar, contact sheets."""
+
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from gs_ssd.errors import UserError
+from gs_ssd.files import atomic_path
+from gs_ssd.logs import Board
+from gs_ssd.render.renderer import disparity, render
+from gs_ssd.scene import camera
+from gs_ssd.scene.gaussians import Gaussians
+
+
+class Recorder:
+    """Appends one JSON object a line to `metrics.jsonl` and keeps a progress bar; a context manager.
+
+    Resuming drops the lines of steps that will be run again, so that each step stands there once.
+    """
+
+    def __init__(self, folder: Path, first_step: int, num_steps: int, boards: Sequence[Board] = ()) -> None:
+        self.path = folder / "metrics.jsonl"
+        self._keep_until(first_step)
+        try:
+            self.file = self.path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"cannot write {self.path}: {error.strerror}; choose another --out") from error
+        quiet = not sys.stderr.isatty()
+        self.bar = tqdm(
+            total=num_steps,
+            initial=first_step,
+            unit="step",
+            mininterval=30.0 if quiet else 0.1,
+            ncols=110 if quiet else None,
+            bar_format="{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]",
+        )
+        self.boards = boards
+
+    def _keep_until(self, first_step: int) -> None:
+        if not self.path.exists():
+            return
+        lines = self.path.read_text(encoding="utf-8").splitlines()
+        lines = [line for line in lines if (step := _step_of(line)) is not None and step < first_step]
+        with atomic_path(self.path) as temporary:
+            temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+    def log(self, metrics: dict[str, Any]) -> None:
+        """Write one step's numbers; what is not finite is written as null, which JSON can say."""
+        row = {key: _plain(value) for key, value in metrics.items()}
+        try:
+            self.file.write(json.dumps(row) + "\n")
+            self.file.flush()
+        except OSError as error:
+            raise UserError(f"cannot write {self.path}: {error.strerror}; free some room, then --resume") from error
+        if self.boards:
+            numbers = {key: value for key, value in row.items() if isinstance(value, int | float) and key != "step"}
+            if isinstance(row.get("t"), list):
+                numbers["t"] = sum(row["t"]) / len(row["t"])
+            for board in self.boards:
+                board.numbers(numbers, row["step"])
+
+    def show(self, name: str, picture: UInt8[np.ndarray, "h w 3"], step: int) -> None:
+        """Send a picture to the boards."""
+        for board in self.boards:
+            board.picture(name, picture, step)
+
+    def advance(self, num_splats: int, grad_norm: float, seconds: float) -> None:
+        """Move the bar by one step."""
+        self.bar.set_postfix_str(f"{num_splats} splats, |g| {grad_norm:.3g}, {seconds:.2f} s/step", refresh=False)
+        self.bar.update()
+
+    def say(self, text: str) -> None:
+        """Print a line without tearing the bar."""
+        tqdm.write(text, file=sys.stderr)
+
+    def __enter__(self) -> "Recorder":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.close()
+        self.file.close()
+        for board in self.boards:
+            board.close()
+
+
+def _step_of(line: str) -> int | None:
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return None  # a line that a killed process left half written
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        value = value.item() if value.numel() == 1 else value.tolist()
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return value
+
+
+@torch.no_grad()
+def pictures(
+    gaussians: Gaussians, cameras: camera.Cameras, *, background: float = 1.0, depth: bool = False
+) -> UInt8[np.ndarray, "v h w 3"]:
+    """Renderings as 8-bit sRGB arrays on a plain grey `background`; with `depth` the disparity stands beside each."""
+    cameras = cameras.to(gaussians.device)
+    colors = torch.full((len(cameras), 3), background, device=gaussians.device)
+    output = render(gaussians.detach(), cameras, colors)
+    if not depth:
+        return to_uint8(output.rgb)
+    near = disparity(output.depth, output.alpha, cameras.tan_half_fov).expand_as(output.rgb)
+    return to_uint8(torch.cat([output.rgb, near], dim=-1))
+
+
+def to_uint8(rgb: Float[Tensor, "v 3 h w"]) -> UInt8[np.ndarray, "v h w 3"]:
+    """Pictures in 0..1 as 8-bit arrays."""
+    return (rgb.detach().float().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
+def write_sheet(path: Path, rows: list[UInt8[np.ndarray, "v h w 3"]]) -> UInt8[np.ndarray, "height width 3"]:
+    """A contact sheet: one row of pictures a list entry, all of one size. Returns it."""
+    sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in rows], axis=0)
+    with atomic_path(path) as temporary:
+        Image.fromarray(sheet).save(temporary)
+    return sheet

@@ -1,0 +1,153 @@
+"""What an experiment leaves: pictures, tables, a verdict; and the page that shows all of them.
+
+Every experiment writes into its own folder, `result.json` last, so that an interrupted run is seen as not done and
+the page can be rebuilt from whatever folders there are.
+"""
+
+import csv
+import dataclasses
+import json
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from gs_ssd.errors import UserError
+from gs_ssd.files import atomic_path
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SizeName = Literal["tiny", "small", "full"]
+
+MISSING = """\
+- The NeRF experiments and the user study. To run the estimators in threestudio, a guidance module there would compute
+  `eps_pos` and `eps_uncond` as its Stable Diffusion guidance does, call `gs_ssd.guidance.estimators.ssd` in place of
+  its `noise_pred - noise`, and leave its weighting, camera and loss code alone; mind that its Perp-Neg branch counts
+  the guidance scale differently.
+- Whether Perp-Neg cures a second face: that needs a prior that has the fault. The bundled prior has learnt every view
+  of its objects equally often, so the count of fronts can only show that Perp-Neg does no harm there.
+- A tuning of its own for every estimator: all of them share the default's learning rates, t range and budget."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """What an experiment is run with."""
+
+    size: SizeName
+    folder: Path
+    prior: str = "bundled"
+    """`bundled`, a diffusers directory or a model's name; exact mixtures need none."""
+    seed: int = 0
+    workers: int = 1
+    device: str = "cpu"
+
+
+class Claim(NamedTuple):
+    """A sentence of the paper (or of ours), and what the numbers of this run say to it.
+
+    `holds` is None where this run cannot tell.
+    """
+
+    text: str
+    holds: bool | None
+    evidence: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """One experiment's outcome; `figures` are (file name, caption), in reading order."""
+
+    title: str
+    setting: str
+    claims: tuple[Claim, ...]
+    figures: tuple[tuple[str, str], ...]
+    remarks: str = ""
+
+    def holds(self, beginning: str) -> bool | None:
+        """The verdict on the one claim that begins so.
+
+        Raises:
+            KeyError: no such claim.
+        """
+        for claim in self.claims:
+            if claim.text.startswith(beginning):
+                return claim.holds
+        raise KeyError(beginning)
+
+
+def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """A CSV file; floats with six significant digits."""
+    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows([f"{x:.6g}" if isinstance(x, float) else x for x in row] for row in rows)
+
+
+def new_figure(rows: int, columns: int, width: float = 3.2, height: float = 3.0) -> tuple["Figure", Any]:
+    """A matplotlib figure without a window and its axes, `[rows, columns]`.
+
+    Raises:
+        UserError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise UserError("the figures need matplotlib; pip install 'gs-ssd[plots]'") from error
+    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def save_figure(figure: "Figure", path: Path, dpi: int = 100) -> None:
+    """A PNG without a date in it, so that equal pictures are equal files."""
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=dpi, metadata={"Software": None})
+
+
+def write_report(report: Report, folder: Path, name: str, size: str, started: float) -> None:
+    """`README.md` and `result.json` of one experiment. `started` is its `time.monotonic()` at the start."""
+    record = {"name": name, "size": size, "seconds": round(time.monotonic() - started, 1)} | dataclasses.asdict(report)
+    with atomic_path(folder / "README.md") as temporary:
+        temporary.write_text(f"# {report.title}\n\n{_section(record, '')}", encoding="utf-8")
+    with atomic_path(folder / "result.json") as temporary:
+        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def finished_size(folder: Path) -> str | None:
+    """The size at which this folder's experiment was run to its end, None where it was not."""
+    try:
+        return str(json.loads((folder / "result.json").read_text(encoding="utf-8"))["size"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def write_page(out: Path, names: Sequence[str]) -> None:
+    """The one page, `README.md` in `out`, from the folders of the named experiments that are done."""
+    parts = [
+        "# The paper's experiments, rerun",
+        "Stable Score Distillation (Tang et al., arXiv 2312.09305) on priors that anyone can run: exact scores where"
+        " they exist, else the bundled diffusion model. Every verdict below is computed from the numbers of the run"
+        " that is named with it; `tiny` and `small` runs prove the plumbing, claims rest on the size that is stated.",
+    ]
+    for name in names:
+        path = out / name / "result.json"
+        if finished_size(out / name) is None:
+            parts += [f"## {name}", f"Not run yet: `gs-ssd reproduce {name}`."]
+            continue
+        record = json.loads(path.read_text(encoding="utf-8"))
+        parts += [f"## {record['title']}", _section(record, f"{name}/")]
+    parts += ["## What is not here", MISSING]
+    with atomic_path(out / "README.md") as temporary:
+        temporary.write_text("\n\n".join(part.strip() for part in parts) + "\n", encoding="utf-8")
+
+
+def _section(record: dict[str, Any], prefix: str) -> str:
+    word = {True: "holds", False: "**does not hold**", None: "cannot be told"}
+    claims = [f"| {text} | {word[holds]} | {evidence} |" for text, holds, evidence in record["claims"]]
+    figures = [f"![{caption}]({prefix}{file})\n\n*{caption}*" for file, caption in record["figures"]]
+    command = f"`gs-ssd reproduce {record['name']} --size {record['size']}` ({record['seconds']:.0f} s)"
+    table = "\n".join(["| claim | verdict | numbers |", "|---|---|---|", *claims])
+    parts = [record["setting"], table, *figures, record["remarks"], f"Reproduce: {command}"]
+    return "\n\n".join(part for part in parts if part) + "\n"

@@ -1,0 +1,82 @@
+"""Floor 5: what a finished run leaves: the splat, a video, a page that opens anywhere, a contact sheet."""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from gs_ssd.export import ply, splats, turntable
+from gs_ssd.record import pictures, write_sheet
+from gs_ssd.scene import camera
+from gs_ssd.scene.gaussians import Gaussians
+from gs_ssd.viewer import page
+
+PLY, VIDEO, ANIMATION, PAGE, SHEET = "point_cloud.ply", "turntable.mp4", "turntable.webp", "index.html", "views.png"
+TEST_VIEWS = "test_views"
+ANIMATION_FRAMES, ANIMATION_SIZE = 48, 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """Where the showing cameras stand: on rings at these polar angles, one after the other."""
+
+    polar_rad: tuple[float, ...]
+    radius: float
+    fov_y_rad: float
+
+    def ring(self, num_views: int, size: int, level: int = 0) -> camera.Cameras:
+        """`num_views` square cameras around the origin, the first at the front."""
+        return camera.ring(num_views, self.polar_rad[level], self.radius, self.fov_y_rad, size)
+
+
+def write_all(
+    folder: Path,
+    gaussians: Gaussians,
+    stage: Stage,
+    *,
+    title: str,
+    frames: int,
+    size: int,
+    depth: bool,
+    test_views: int,
+) -> list[Path]:
+    """Write every result into `folder`; each file appears whole or not at all. Returns their paths.
+
+    Args:
+        frames: a ring in the video; 0: no video.
+        depth: the disparity beside the colours in video and test views.
+        test_views: single pictures a ring.
+    """
+    asset = splats.from_gaussians(gaussians)
+    ply.write_ply(folder / PLY, asset.to_frame("inria"))
+    page.write_page(folder / PAGE, asset, title=title)
+    sheet = pictures(gaussians, stage.ring(8, ANIMATION_SIZE))
+    write_sheet(folder / SHEET, [sheet[:4], sheet[4:]])
+    names = [PLY, PAGE, SHEET]
+    levels = range(len(stage.polar_rad))
+    if frames:
+        rings = (stage.ring(frames, size, level) for level in levels)
+        turntable.write_mp4(
+            folder / VIDEO, (frame for ring in rings for frame in _frames(gaussians, ring, depth=depth))
+        )
+        orbit = stage.ring(min(frames, ANIMATION_FRAMES), min(size, ANIMATION_SIZE))
+        turntable.write_animation(folder / ANIMATION, _frames(gaussians, orbit))
+        names += [VIDEO, ANIMATION]
+    if test_views:
+        for level in levels:
+            views = _frames(gaussians, stage.ring(test_views, size, level), depth=depth)
+            for i, view in enumerate(views):
+                polar, azimuth = math.degrees(stage.polar_rad[level]), 360 * i / test_views
+                write_sheet(folder / TEST_VIEWS / f"polar_{polar:03.0f}_azimuth_{azimuth:03.0f}.png", [view[None]])
+        names.append(TEST_VIEWS)
+    return [folder / name for name in names]
+
+
+def _frames(
+    gaussians: Gaussians, orbit: camera.Cameras, *, depth: bool = False, batch: int = 8
+) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+    for start in range(0, len(orbit), batch):
+        yield from pictures(gaussians, orbit[start : start + batch], depth=depth)

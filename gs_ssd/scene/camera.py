@@ -1,0 +1,103 @@
+"""Floor 1: a batch of pinhole cameras. World z up, cameras OpenCV (x right, y down, z forward), angles in radians."""
+
+import dataclasses
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gs_ssd.maths import rotation
+
+
+def orbit_position(
+    azimuth_rad: Float[Tensor, " v"], polar_rad: Float[Tensor, " v"], radius: Float[Tensor, " v"]
+) -> Float[Tensor, "v 3"]:
+    """Points r (sin(polar) sin(azimuth), sin(polar) cos(azimuth), cos(polar)): azimuth 0 is +y, 90 degrees is +x."""
+    return radius.unsqueeze(-1) * torch.stack(
+        [polar_rad.sin() * azimuth_rad.sin(), polar_rad.sin() * azimuth_rad.cos(), polar_rad.cos()], dim=-1
+    )
+
+
+def wrap_angle(angle_rad: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+    """The same angle in (-pi, pi]."""
+    return math.pi - torch.remainder(math.pi - angle_rad, 2 * math.pi)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cameras:
+    """V cameras of one image size.
+
+    `azimuth_rad` (-pi, pi], `polar_rad` [0, pi] (from +z) and `radius` say where each camera stands on its orbit;
+    they choose the prompt. `w2c` is what is rendered: it may carry a jitter that the three do not.
+    """
+
+    w2c: Float[Tensor, "v 4 4"]
+    tan_half_fov: Float[Tensor, "v 2"]
+    width: int
+    height: int
+    azimuth_rad: Float[Tensor, " v"]
+    polar_rad: Float[Tensor, " v"]
+    radius: Float[Tensor, " v"]
+
+    @staticmethod
+    def orbit(
+        azimuth_rad: Float[Tensor, " v"],
+        polar_rad: Float[Tensor, " v"],
+        radius: Float[Tensor, " v"],
+        fov_y_rad: Float[Tensor, " v"],
+        width: int,
+        height: int,
+        *,
+        eye_offset: Float[Tensor, "v 3"] | None = None,
+        target: Float[Tensor, "v 3"] | None = None,
+        up: Float[Tensor, "v 3"] | None = None,
+    ) -> "Cameras":
+        """Cameras on orbits around the origin, looking at `target` (the origin) with `up` (+z) upwards.
+
+        `eye_offset` is added to the positions. Pixels are square: the horizontal field of view follows the aspect.
+        """
+        eye = orbit_position(azimuth_rad, polar_rad, radius)
+        if eye_offset is not None:
+            eye = eye + eye_offset
+        target = torch.zeros_like(eye) if target is None else target
+        up = torch.tensor([0.0, 0.0, 1.0]).to(eye).expand_as(eye) if up is None else up
+        tan_y = (fov_y_rad / 2).tan()
+        return Cameras(
+            w2c=rotation.look_at(eye, target, up),
+            tan_half_fov=torch.stack([tan_y * (width / height), tan_y], dim=-1),
+            width=width,
+            height=height,
+            azimuth_rad=wrap_angle(azimuth_rad),
+            polar_rad=polar_rad,
+            radius=radius,
+        )
+
+    def __len__(self) -> int:
+        return self.w2c.shape[0]
+
+    def __getitem__(self, index: slice | Tensor) -> "Cameras":
+        """The cameras of a slice or mask, still a batch."""
+        chosen = {name: getattr(self, name)[index] for name in _TENSORS}
+        return dataclasses.replace(self, **chosen)
+
+    def to(self, device: torch.device | str) -> "Cameras":
+        """The same cameras on another device."""
+        return dataclasses.replace(self, **{name: getattr(self, name).to(device) for name in _TENSORS})
+
+    @property
+    def positions(self) -> Float[Tensor, "v 3"]:
+        """Where the cameras stand, jitter included."""
+        return -(self.w2c[:, :3, :3].transpose(1, 2) @ self.w2c[:, :3, 3:]).squeeze(-1)
+
+
+_TENSORS = ("w2c", "tan_half_fov", "azimuth_rad", "polar_rad", "radius")
+
+
+def ring(
+    num_views: int, polar_rad: float, radius: float, fov_y_rad: float, size: int, *, device: torch.device | str = "cpu"
+) -> Cameras:
+    """`num_views` square cameras at equal azimuths, the first at the front: turntables, contact sheets, judges."""
+    ones = torch.ones(num_views, device=device)
+    azimuth = torch.arange(num_views, device=device) * (2 * math.pi / num_views)
+    return Cameras.orbit(azimuth, ones * polar_rad, ones * radius, ones * fov_y_rad, size, size)

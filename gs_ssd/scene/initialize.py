@@ -1,0 +1,166 @@
+"""Floor 1: the first Gaussians: a ball, a box, a shell, or the points of a file.
+
+What needs a room above this floor is brought in by the trainer: an earlier splat (`shape: splat`, the exporters'
+reader) and the shape of a sentence (`shape: text`, Shap-E). Nothing is cached, so nothing stale can be read back.
+"""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gs_ssd.errors import UserError
+from gs_ssd.maths import harmonics
+from gs_ssd.native import native
+from gs_ssd.scene import initialize_files
+from gs_ssd.scene.gaussians import Gaussians
+from gs_ssd.scene.initialize_files import Frame
+
+MIN_SQUARED_DISTANCE = 1e-7
+
+
+@dataclasses.dataclass(frozen=True)
+class InitializeConfig:
+    """How training starts."""
+
+    shape: Literal["ball", "sphere", "box", "shell", "points", "mesh", "splat", "text"] = "sphere"
+    """ball: uniform in volume. sphere: LucidDreamer's, uniform in radius, polar angle and azimuth (dense at the
+    centre and along z). shell: on the surface. points, mesh, splat: of `file`. text: Shap-E's idea of `text`."""
+    file: str | None = None
+    """points: .ply (or what open3d reads); mesh: what open3d reads; splat: a 3DGS .ply."""
+    frame: Frame | None = None
+    """Axes of a file of points or a mesh; `None`: glTF's own for .glb and .gltf, else the world's (z up, front +y)."""
+    text: str | None = None
+    """A plain noun for the shape, which need not be the prompt ("a man head"); `None`: the prompt."""
+    text_model: str = "openai/shap-e"
+    """Hub id or folder of a diffusers ShapEPipeline."""
+    text_steps: int = 64
+    text_guidance: float = 15.0
+    text_grid: int = 128
+    """Cells a side of Shap-E's marching cubes."""
+    num_points: int = 100_000
+    """Of a built-in shape, a mesh or a text. A point file keeps its own number, unless it has more, or `spread` is
+    positive."""
+    spread: float = 0.0
+    """Every point of a file or text is moved within a ball of this radius (LucidDreamer: 0.05), and a file with
+    fewer points than `num_points` is repeated until it has them."""
+    radius: float = 0.5
+    """Of the ball, sphere and shell; what comes from a file or text is centred and scaled to reach this far."""
+    box: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """Full extents in x, y and z."""
+    keep_colors: bool = False
+    """Take the colours of the file or text instead of `color`."""
+    color: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    opacity: float = 0.1
+    scale: float | None = None
+    """Standard deviation of every Gaussian; `None`: the root mean squared distance to its three neighbours."""
+    sh_degree: int = 0
+
+
+def create(config: InitializeConfig, generator: torch.Generator) -> Gaussians:
+    """Fresh Gaussians on the CPU, drawn from `generator` (which must live there too).
+
+    Raises:
+        UserError: an impossible number, or a file that is missing, truncated or holds no points.
+    """
+    check(config)
+    if config.shape in ("splat", "text"):
+        raise ValueError(f"initialize.shape={config.shape} is made by gs_ssd.trainer.initial_gaussians, not here")
+    path = Path(config.file or "")
+    if config.shape == "points":
+        return from_cloud(*initialize_files.read_points(path, config.frame), config, generator)
+    if config.shape == "mesh":
+        mesh = initialize_files.read_mesh(path, config.frame)
+        return from_cloud(*initialize_files.sample_surface(mesh, config.num_points, generator), config, generator)
+    return from_points(sample_points(config, generator), None, config)
+
+
+def from_cloud(
+    points: Float[Tensor, "n 3"],
+    rgb: Float[Tensor, "n 3"] | None,
+    config: InitializeConfig,
+    generator: torch.Generator,
+) -> Gaussians:
+    """Gaussians at somebody else's points (world axes): brought to number, to size, and to grey unless told."""
+    wanted = config.num_points if len(points) > config.num_points or config.spread > 0 else len(points)
+    points = normalise(points, config.radius)
+    if len(points) != wanted:
+        repeats = -(-wanted // len(points))
+        order = torch.cat([torch.randperm(len(points), generator=generator) for _ in range(repeats)])[:wanted]
+        points, rgb = points[order], None if rgb is None else rgb[order]
+    if config.spread > 0:
+        points = points + config.spread * uniform_ball(torch.rand(len(points), 3, generator=generator))
+    return from_points(points, rgb if config.keep_colors else None, config)
+
+
+def check(config: InitializeConfig) -> None:
+    """Refuse numbers that cannot start a training."""
+    if config.shape in ("points", "mesh", "splat") and not config.file:
+        raise UserError(f"initialize.shape is '{config.shape}' but initialize.file is empty; name a file there")
+    if config.num_points < 4:
+        raise UserError(f"initialize.num_points is {config.num_points}; at least 4 are needed")
+    if not 0 < config.opacity < 1:
+        raise UserError(f"initialize.opacity is {config.opacity:g}; it must lie between 0 and 1, both excluded")
+    if config.radius <= 0 or min(config.box) <= 0 or (config.scale is not None and config.scale <= 0):
+        raise UserError("initialize.radius, initialize.box and initialize.scale must be positive")
+    if config.spread < 0 or config.text_steps < 1 or config.text_grid < 4:
+        raise UserError("initialize.spread must be at least 0, initialize.text_steps 1 and initialize.text_grid 4")
+    if not 0 <= config.sh_degree <= harmonics.MAX_DEGREE:
+        raise UserError(f"initialize.sh_degree is {config.sh_degree}; it must be 0..{harmonics.MAX_DEGREE}")
+
+
+def sample_points(config: InitializeConfig, generator: torch.Generator) -> Float[Tensor, "n 3"]:
+    """Points of one of the built-in shapes, centred at the origin."""
+    uniform = torch.rand(config.num_points, 3, generator=generator)
+    if config.shape == "box":
+        return (uniform - 0.5) * torch.tensor(config.box)
+    if config.shape == "sphere":
+        radius, polar, azimuth = uniform[:, 2], math.pi * uniform[:, 1], 2 * math.pi * uniform[:, 0]
+        return config.radius * _spherical(radius, polar, azimuth)
+    if config.shape == "shell":
+        uniform[:, 2] = 1.0
+    return config.radius * uniform_ball(uniform)
+
+
+def uniform_ball(uniform: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
+    """Points spread evenly over the volume of the unit ball, from uniforms in 0..1; a third of 1 is on its surface."""
+    return _spherical(uniform[:, 2] ** (1 / 3), torch.acos(1 - 2 * uniform[:, 1]), 2 * math.pi * uniform[:, 0])
+
+
+def _spherical(radius: Tensor, polar: Tensor, azimuth: Tensor) -> Float[Tensor, "n 3"]:
+    ring = radius * polar.sin()
+    return torch.stack([ring * azimuth.sin(), ring * azimuth.cos(), radius * polar.cos()], dim=-1)
+
+
+def normalise(points: Float[Tensor, "n 3"], radius: float) -> Float[Tensor, "n 3"]:
+    """Move the middle of the bounding box to the origin and scale so that the farthest point lies at `radius`."""
+    centred = points - (points.amin(dim=0) + points.amax(dim=0)) / 2
+    reach = centred.norm(dim=-1).max()
+    return centred * (radius / reach) if reach > 0 else centred
+
+
+def from_points(points: Float[Tensor, "n 3"], rgb: Float[Tensor, "n 3"] | None, config: InitializeConfig) -> Gaussians:
+    """Isotropic, unrotated Gaussians at `points`, coloured `rgb` (0..1) or `config.color`."""
+    num = len(points)
+    rgb = torch.tensor(config.color).expand(num, 3) if rgb is None else rgb
+    if config.scale is None:
+        log_scale = 0.5 * mean_squared_distance(points).clamp_min(MIN_SQUARED_DISTANCE).log()
+    else:
+        log_scale = torch.full((num,), math.log(config.scale))
+    return Gaussians(
+        means=points.clone(),
+        log_scales=log_scale.unsqueeze(-1).repeat(1, 3),
+        quats_wxyz=torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(num, 1),
+        logit_opacities=torch.full((num,), math.log(config.opacity / (1 - config.opacity))),
+        sh_dc=harmonics.rgb_to_dc(rgb).unsqueeze(1).clone(),
+        sh_rest=torch.zeros(num, harmonics.num_bases(config.sh_degree) - 1, 3),
+    )
+
+
+def mean_squared_distance(points: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
+    """Mean squared distance to the three nearest neighbours (the quantity of `distCUDA2`)."""
+    return native("simple_knn").mean_squared_distance(points.contiguous(), k=min(3, len(points) - 1))

@@ -1,0 +1,184 @@
+"""Floor 1: where the training cameras stand, as pure functions of (config, step, generator).
+
+The defaults are LucidDreamer's recipe: telephoto views that come closer and spread around the object as training
+goes on. A prior whose metadata names the cameras of its own training pictures overrides whatever is left `None`.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gs_ssd.errors import UserError
+from gs_ssd.scene.camera import Cameras
+
+Range = tuple[float, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class WideningConfig:
+    """Every `every` steps (0: never) each range is multiplied by its factor and clipped to its limits."""
+
+    every: int = 500
+    radius_factor: float = 0.95
+    radius_limits: Range = (3.5, 5.0)
+    """Lowest values of the lower and of the upper end."""
+    fov_factors: Range = (0.75, 1.1)
+    fov_limits_deg: Range = (9.167, 34.377)
+    angle_factor: float = 1.5
+    polar_limits_deg: Range | None = None
+    """`None`: the starting range, so that the polar angle never widens (as in all of LucidDreamer's configs)."""
+    azimuth_limits_deg: Range = (-180.0, 180.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class ViewpointConfig:
+    """Cameras of a step. Degrees here and in logs, radians in code; polar angles from +z (90 is level)."""
+
+    num_views: int = 4
+    image_size: int | None = None
+    """Pixels of the square renderings; `None`: the prior's."""
+    radius: Range | None = None
+    fov_y_deg: Range | None = None
+    polar_deg: Range | None = None
+    """`None`: the prior's own cameras where its metadata names them, else LucidDreamer's object recipe."""
+    azimuth_deg: Range = (-180.0, 180.0)
+    angle_gamma: float = 1.0
+    """1 is uniform; above 1 the angles concentrate at the middle of their ranges (1.5 for faces)."""
+    azimuths: Literal["stratified", "independent"] = "stratified"
+    """Stratified: the azimuth range is cut into one slice a view, so no step looks at one side alone."""
+    fov: Literal["shared", "per_view"] = "per_view"
+    """LucidDreamer draws one field of view for a pool of ten cameras: `shared` draws one a step."""
+    jitter_position: float = 0.05
+    """Full width of the uniform noise on the position, world units."""
+    jitter_target: float = 0.05
+    """Standard deviation of the point looked at, world units."""
+    jitter_up: float = 0.01
+    widening: WideningConfig = dataclasses.field(default_factory=WideningConfig)
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranges:
+    """The ranges that hold at one step; angles in radians."""
+
+    radius: Range
+    fov_rad: Range
+    polar_rad: Range
+    azimuth_rad: Range
+
+
+RECIPE_CAMERA: dict[str, Range] = {"radius": (5.2, 5.5), "fov_y_deg": (18.335, 34.377), "polar_deg": (45.0, 105.0)}
+
+
+def resolve(config: ViewpointConfig, metadata: Mapping[str, Any], image_size: int) -> ViewpointConfig:
+    """Fill what is `None` from the prior's metadata (`camera`) or the recipe; refuse ranges that make no sense.
+
+    A prior that names its cameras was trained on them alone, so its ranges do not widen.
+    """
+    camera = dict(metadata.get("camera") or {})
+    known = {key: (float(camera[key][0]), float(camera[key][1])) for key in ("radius", "fov_y_deg") if key in camera}
+    if "elevation_deg" in camera:
+        low, high = camera["elevation_deg"]
+        known["polar_deg"] = (90.0 - high, 90.0 - low)
+    filled = RECIPE_CAMERA | known
+    resolved = dataclasses.replace(
+        config,
+        image_size=config.image_size or image_size,
+        radius=config.radius or filled["radius"],
+        fov_y_deg=config.fov_y_deg or filled["fov_y_deg"],
+        polar_deg=config.polar_deg or filled["polar_deg"],
+        widening=dataclasses.replace(config.widening, every=0) if known else config.widening,
+    )
+    _check(resolved)
+    return resolved
+
+
+def _check(config: ViewpointConfig) -> None:
+    for key in (*RECIPE_CAMERA, "azimuth_deg"):
+        low, high = getattr(config, key)
+        if low > high:
+            raise UserError(f"viewpoints.{key} is [{low:g}, {high:g}]; put the smaller number first")
+    if config.num_views < 1:
+        raise UserError(f"viewpoints.num_views is {config.num_views}; at least one view a step is needed")
+    if not 16 <= (config.image_size or 0) <= 4096:
+        raise UserError(f"viewpoints.image_size is {config.image_size}; choose 16..4096 pixels")
+    ranges = ranges_at(config, 0)
+    if ranges.radius[0] <= 0.2 or ranges.fov_rad[0] <= 0 or ranges.fov_rad[1] >= math.radians(170):
+        raise UserError("viewpoints.radius must be above 0.2 and viewpoints.fov_y_deg within (0, 170)")
+
+
+def ranges_at(config: ViewpointConfig, step: int) -> Ranges:
+    """The ranges of a step, counted from 0, of a resolved config (recipe: widened at iterations 500, 1000, ...)."""
+    law = config.widening
+    times = (step + 1) // law.every if law.every > 0 else 0
+    radius, fov, polar = config.radius, config.fov_y_deg, config.polar_deg
+    if radius is None or fov is None or polar is None:
+        raise ValueError("the config has open ranges; viewpoints.resolve() fills them")
+    azimuth = config.azimuth_deg
+    if times:
+        shrink = law.radius_factor**times
+        # A limit never moves a range outwards: a config may start closer than the recipe's limits.
+        near, far = law.radius_limits
+        radius = (max(min(radius[0], near), radius[0] * shrink), max(min(radius[1], far), radius[1] * shrink))
+        fov = (
+            max(min(law.fov_limits_deg[0], fov[0]), fov[0] * law.fov_factors[0] ** times),
+            min(max(law.fov_limits_deg[1], fov[1]), fov[1] * law.fov_factors[1] ** times),
+        )
+        grow = law.angle_factor**times
+        low, high = law.polar_limits_deg or polar
+        polar = (max(low, polar[0] / grow), min(high, polar[1] * grow))
+        azimuth = (
+            max(law.azimuth_limits_deg[0], azimuth[0] * grow),
+            min(law.azimuth_limits_deg[1], azimuth[1] * grow),
+        )
+    return Ranges(radius, _radians(fov), _radians(polar), _radians(azimuth))
+
+
+def _radians(range_deg: Range) -> Range:
+    return math.radians(range_deg[0]), math.radians(range_deg[1])
+
+
+def angle_quantile(uniform: Float[Tensor, "*batch"], low: float, high: float, gamma: float) -> Float[Tensor, "*batch"]:
+    """The recipe's angle law as a quantile function: mid + sign * u^gamma * half, for uniforms in 0..1."""
+    centred = 2 * uniform - 1
+    return (low + high) / 2 + centred.sign() * centred.abs() ** gamma * (high - low) / 2
+
+
+def sample(config: ViewpointConfig, step: int, generator: torch.Generator) -> Cameras:
+    """The cameras of one step, on the generator's device; the config must be resolved."""
+    ranges = ranges_at(config, step)
+    views, device = config.num_views, generator.device
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=generator, device=device)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, device=device)
+
+    azimuth_share = uniform(views)
+    if config.azimuths == "stratified":
+        azimuth_share = (torch.arange(views, device=device) + azimuth_share) / views
+    fov_share = uniform(1).expand(views) if config.fov == "shared" else uniform(views)
+    up = torch.tensor([0.0, 0.0, 1.0], device=device) + config.jitter_up * normal(views, 3)
+    size = config.image_size or 0
+    return Cameras.orbit(
+        angle_quantile(azimuth_share, *ranges.azimuth_rad, config.angle_gamma),
+        angle_quantile(uniform(views), *ranges.polar_rad, config.angle_gamma),
+        angle_quantile(uniform(views), *ranges.radius, 1.0),
+        angle_quantile(fov_share, *ranges.fov_rad, 1.0),
+        size,
+        size,
+        eye_offset=config.jitter_position * (uniform(views, 3) - 0.5),
+        target=config.jitter_target * normal(views, 3),
+        up=up,
+    )
+
+
+def centre(config: ViewpointConfig) -> tuple[float, float, float]:
+    """(polar_rad, radius, fov_y_rad) in the middle of the first step's ranges: for previews and turntables."""
+    ranges = ranges_at(config, 0)
+    return sum(ranges.polar_rad) / 2, sum(ranges.radius) / 2, sum(ranges.fov_rad) / 2

@@ -1,0 +1,366 @@
+"""Floor 6: the loop. `Trainer.step` is the method on one screen; the rest saves, shows and ends well."""
+
+import logging
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from gs_ssd import checkpoint as checkpoints
+from gs_ssd import config as configs
+from gs_ssd import logs, results
+from gs_ssd.checkpoint import Checkpoint
+from gs_ssd.config import ExperimentConfig
+from gs_ssd.densify import choice, surgery
+from gs_ssd.errors import UserError
+from gs_ssd.film import Film
+from gs_ssd.guidance.distill import Distillation, DistillationResult
+from gs_ssd.guidance.estimators import Estimator
+from gs_ssd.maths import anneal
+from gs_ssd.prior import DiffusionPrior
+from gs_ssd.prior import load as load_prior
+from gs_ssd.record import Recorder, pictures, write_sheet
+from gs_ssd.render import augment, regularizers
+from gs_ssd.render.renderer import disparity, render, shrink
+from gs_ssd.scene import initialize, initialize_files, optimizers, viewpoints
+from gs_ssd.scene.gaussians import PARAMETERS, Gaussians
+
+log = logging.getLogger(__name__)
+
+SETUP_STREAM = -1
+"""Stands for the step in the generator of everything that is drawn before the first one."""
+
+
+class Interrupted(Exception):  # noqa: N818 -- no error: the run did as it was asked
+    """The run was asked to stop (Ctrl-C, SIGTERM) and has saved itself; `signal_number` says by what."""
+
+    def __init__(self, signal_number: int, step: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(signal_number).name} after step {step}")
+        self.signal_number = signal_number
+        self.step = step
+
+
+def generator_at(seed: int, step: int) -> torch.Generator:
+    """The random numbers of one step. On the CPU whatever the device: the same run anywhere draws the same numbers."""
+    mixed = (seed * 0x9E3779B97F4A7C15 + (step + 2) * 0xBF58476D1CE4E5B9) & 0x7FFF_FFFF_FFFF_FFFF
+    return torch.Generator().manual_seed(mixed)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that the config names.
+
+    Raises:
+        UserError: it is not there, or no device at all.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device={name} is not there ({str(error).splitlines()[0]}); use device=cpu or auto") from error
+    return device
+
+
+class Trainer:
+    """Distills a prompt into Gaussians, in a folder of its own.
+
+    Args:
+        config: the experiment.
+        folder: where results go; it must not hold another run, unless this one resumes it.
+        resume: continue from the folder's newest checkpoint.
+        prior: one that is loaded already (library use); by default the config's.
+        estimator: a function of your own in place of `guidance.estimator` (see docs/library.md).
+        anyway: try a prompt that the prior does not know.
+
+    Raises:
+        UserError: a config that a component refuses, an unknown prompt, a device or file that is not there.
+    """
+
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        folder: Path | str,
+        *,
+        resume: bool = False,
+        prior: DiffusionPrior | None = None,
+        estimator: Estimator | None = None,
+        anyway: bool = False,
+    ) -> None:
+        self.folder = Path(folder)
+        self.device = choose_device(config.device)
+        self.prior = load_prior(config.prior, self.device) if prior is None else prior
+        self.config = config
+        self.viewpoints = viewpoints.resolve(config.viewpoints, self.prior.metadata, self.prior.image_size)
+        self.distillation = Distillation(
+            config.guidance,
+            self.prior,
+            config.prompt,
+            num_steps=config.num_steps,
+            anyway=anyway,
+            estimator=estimator,
+        )
+        if prior is None:
+            self.prior.release_text_encoder()  # every prompt is embedded by now
+        self.policy = choice.create(config.densify)
+        self.next_step = 0
+        self.glimpse: logs.Glimpse | None = None
+        self.bad_steps = self.bad_steps_in_a_row = 0
+        if resume:
+            self._restore(checkpoints.load(checkpoints.latest(self.folder / "checkpoints")))
+        else:
+            gaussians = initial_gaussians(config, generator_at(config.seed, SETUP_STREAM)).to(self.device)
+            gaussians.requires_grad_()
+            self.patient = surgery.Patient(gaussians, optimizers.build(gaussians, config.optimizer))
+        self.policy.begin(self.patient)
+
+    @property
+    def gaussians(self) -> Gaussians:
+        """The splat as it is now."""
+        return self.patient.gaussians
+
+    def step(self, step: int) -> dict[str, Any]:
+        """One iteration: look, distill, regularize, move, operate. Returns what is worth logging."""
+        config, patient, generator = self.config, self.patient, generator_at(self.config.seed, step)
+        progress = anneal.progress(step, config.num_steps)
+        optimizers.set_learning_rates(patient.optimizer, config.optimizer, progress)
+
+        cameras = viewpoints.sample(self.viewpoints, step, generator)
+        azimuth, polar = cameras.azimuth_rad.tolist(), cameras.polar_rad.tolist()
+        cameras = cameras.to(self.device)
+        background = augment.backgrounds(config.augment, len(cameras), generator).to(self.device)
+        scales = augment.noisy_scales(patient.gaussians.scales, config.augment, generator)
+        output = render(patient.gaussians, cameras, background, scales=scales)
+
+        near = disparity(output.depth, output.alpha, cameras.tan_half_fov)
+        rgb, depth = (shrink(picture, self.prior.image_size) for picture in (output.rgb, near))
+        guided = self.distillation.step(rgb, azimuth, polar, step, generator, depth=depth)
+        if self._preview_is_due(step + 1):
+            seen, alpha = output.rgb.detach(), output.alpha.detach()
+            self.glimpse = logs.Glimpse(seen, near.detach(), alpha, guided.preview(), guided.gradient)
+        terms = regularizers.backward(
+            guided.loss, output, patient.gaussians, cameras.tan_half_fov, config.regularize, progress
+        )
+        done: dict[str, int] = {}
+        if self._is_sound(guided, step):
+            patient.optimizer.step()
+            optimizers.project(patient.gaussians, config.optimizer, progress)
+            self.policy.observe(patient, output.screen_gradient, output.radii > 0)
+            done = self.policy.refine(patient, surgery.Moment(step, config.num_steps, generator))
+        patient.optimizer.zero_grad(set_to_none=True)
+        if len(patient) == 0:
+            raise UserError(
+                f"no splats are left after step {step + 1}: all were pruned; lower densify.adaptive.prune_opacity or "
+                "regularize.opacity (the last checkpoint is intact)"
+            )
+        return {
+            "step": step,
+            "num_splats": len(patient),
+            "grad_norm": guided.grad_norm,
+            "t": guided.t,
+            "alpha_mean": output.alpha.detach().mean(),
+            "bad_steps": self.bad_steps,
+            **terms,
+            **done,
+        }
+
+    def _is_sound(self, guided: DistillationResult, step: int) -> bool:
+        """Skip and count a step with NaN or infinity; give up after too many in a row, with the checkpoint intact."""
+        gradients = [tensor.grad for tensor in self.gaussians.parameters().values() if tensor.grad is not None]
+        sound = [gradient.isfinite().all() for gradient in gradients]
+        if bool(torch.stack([*sound, guided.bad_latents == 0, guided.bad_predictions == 0]).all()):
+            self.bad_steps_in_a_row = 0
+            return True
+        self.bad_steps += 1
+        self.bad_steps_in_a_row += 1
+        if self.bad_steps_in_a_row >= max(self.config.max_bad_steps, 1):
+            raise UserError(
+                f"the gradient was not finite in {self.bad_steps_in_a_row} steps in a row (now {step + 1}); with half "
+                "precision try prior.vae_dtype=float32, else smaller learning rates (the last checkpoint is intact)"
+            )
+        log.warning("step %d: the gradient is not finite; skipped (%d so far)", step + 1, self.bad_steps)
+        return False
+
+    def fit(self, *, until: int | None = None) -> list[Path]:
+        """Train to the end (or until `until` steps are complete), then write the results; returns their paths.
+
+        Raises:
+            Interrupted: Ctrl-C or SIGTERM came; a checkpoint has been written.
+            UserError: the disk is full, the gradient is not finite, no splats are left.
+        """
+        config, last = self.config, min(until or self.config.num_steps, self.config.num_steps)
+        configs.save(config, self.folder / "config.yaml")
+        output = config.output
+        boards = logs.open_boards(
+            self.folder, self.next_step, configs.to_mapping(config), tensorboard=output.tensorboard, wandb=output.wandb
+        )
+        film = Film(self.folder, self.stage, output.process_frames, output.turntable_size, config.num_steps)
+        recorder = Recorder(self.folder, self.next_step, config.num_steps, boards)
+        with recorder, _signals() as received:
+            while self.next_step < last:
+                started = time.perf_counter()
+                metrics = self.step(self.next_step)
+                self.next_step += 1
+                seconds = time.perf_counter() - started
+                if self.next_step % output.log_every == 0 or self.next_step == last:
+                    recorder.log({**metrics, "seconds_per_step": seconds})
+                recorder.advance(len(self.patient), float(metrics["grad_norm"]), seconds)
+                if received:
+                    self.save()
+                    raise Interrupted(received[0], self.next_step)
+                film.shoot(self.next_step, self.gaussians)
+                if self._preview_is_due(self.next_step):
+                    self.preview(recorder)
+                if output.checkpoint_every and self.next_step % output.checkpoint_every == 0:
+                    self.save()
+        if self.next_step < config.num_steps:
+            self.save()
+            return []
+        if self.bad_steps:
+            log.warning("%d of %d steps had a gradient that was not finite and were skipped", self.bad_steps, last)
+        self.save()
+        return [*self.write_results(), *film.develop()]
+
+    def save(self) -> Path:
+        """Write a checkpoint of the steps completed so far."""
+        state = checkpoints.capture(
+            self.next_step,
+            configs.to_mapping(self.config),
+            self.gaussians,
+            self.patient.optimizer,
+            self.patient.statistics,
+            {"bad_steps": self.bad_steps, "guidance": self.distillation.state_dict()},
+        )
+        return checkpoints.save(state, self.folder / "checkpoints", keep=self.config.output.keep_checkpoints)
+
+    def _restore(self, state: Checkpoint) -> None:
+        gaussians = Gaussians(**{name: state.parameters[name] for name in PARAMETERS}).to(self.device)
+        gaussians.requires_grad_()
+        optimizer = optimizers.build(gaussians, self.config.optimizer)
+        checkpoints.restore_optimizer(state, gaussians, optimizer)
+        statistics = {name: value.to(self.device) for name, value in state.statistics.items()}
+        self.patient = surgery.Patient(gaussians, optimizer, statistics)
+        self.next_step = state.step
+        self.bad_steps = state.extra["bad_steps"]
+        self.distillation.load_state_dict(state.extra["guidance"])
+        before = configs.from_mapping(state.config, "the checkpoint")
+        for key, (old, new) in configs.differences(before, self.config).items():
+            log.warning("resuming with %s=%s (it was %s): not the numbers of one uninterrupted run", key, new, old)
+
+    def _preview_is_due(self, completed: int) -> bool:
+        every = self.config.output.preview_every
+        return every > 0 and completed % every == 0
+
+    @property
+    def stage(self) -> results.Stage:
+        """Where the showing cameras stand: the config's, else the middle of the first step's ranges."""
+        polar, radius, fov = viewpoints.centre(self.viewpoints)
+        output = self.config.output
+        return results.Stage(
+            tuple(math.radians(angle) for angle in output.polar_deg) if output.polar_deg else (polar,),
+            radius if output.radius is None else output.radius,
+            fov if output.fov_y_deg is None else math.radians(output.fov_y_deg),
+        )
+
+    def preview(self, recorder: Recorder | None = None) -> Path:
+        """A contact sheet of eight views as the splat is now, and what the last step saw, if it was kept."""
+        folder = self.folder / "previews"
+        views = pictures(self.gaussians, self.stage.ring(8, 128))
+        path = folder / f"step_{self.next_step:06d}.png"
+        sheets = {path: ("views", [views[:4], views[4:]])}
+        if self.glimpse is not None:
+            seen = logs.collage(self.glimpse)
+            sheets[folder / f"guidance_{self.next_step:06d}.png"] = ("guidance", [seen[None]])
+            self.glimpse = None
+        for file, (name, rows) in sheets.items():
+            sheet = write_sheet(file, rows)
+            if recorder is not None:
+                recorder.show(name, sheet, self.next_step)
+        return path
+
+    def write_results(self) -> list[Path]:
+        """The splat, the page, the video, the contact sheet and the test views."""
+        output = self.config.output
+        return results.write_all(
+            self.folder,
+            self.gaussians.detach(),
+            self.stage,
+            title=self.config.prompt,
+            frames=output.turntable_frames,
+            size=output.turntable_size,
+            depth=output.depth,
+            test_views=output.test_views,
+        )
+
+
+def initial_gaussians(config: ExperimentConfig, generator: torch.Generator) -> Gaussians:
+    """The first Gaussians, on the CPU: of a built-in shape, a file, Shap-E, or an earlier splat as it is."""
+    start = config.initialize
+    initialize.check(start)
+    if start.shape == "text":
+        return _from_text(config, generator)
+    if start.shape != "splat":
+        return initialize.create(start, generator)
+    from gs_ssd.export import ply
+
+    asset = ply.read_ply(Path(start.file or "")).to_frame("world")
+    sh = torch.from_numpy(asset.sh)
+    return Gaussians(
+        means=torch.from_numpy(asset.means),
+        log_scales=torch.from_numpy(asset.log_scales),
+        quats_wxyz=torch.from_numpy(asset.quats_wxyz),
+        logit_opacities=torch.from_numpy(asset.logit_opacities),
+        sh_dc=sh[:, :1].contiguous(),
+        sh_rest=sh[:, 1:].contiguous(),
+    )
+
+
+def _from_text(config: ExperimentConfig, generator: torch.Generator) -> Gaussians:
+    """Points on the surface that Shap-E imagines for the initial text (or the prompt)."""
+    from gs_ssd.prior import shap_e
+
+    start = config.initialize
+    shape = shap_e.imagine(
+        config.prompt if start.text is None else start.text,
+        model=start.text_model,
+        steps=start.text_steps,
+        guidance=start.text_guidance,
+        generator=generator,
+        device=choose_device(config.device),
+        offline=config.prior.offline,
+        grid_size=start.text_grid,
+    )
+    corners = initialize_files.to_world(shape.vertices, "blender")
+    mesh = initialize_files.Mesh(corners, shape.faces, shape.rgb[shape.faces])
+    return initialize.from_cloud(*initialize_files.sample_surface(mesh, start.num_points, generator), start, generator)
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collect Ctrl-C and SIGTERM in a list instead of dying; a second one acts at once. Main thread only."""
+    received: list[int] = []
+    watched = (signal.SIGINT, signal.SIGTERM)
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+    before = {number: signal.getsignal(number) for number in watched}
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        for watched_number in watched:
+            signal.signal(watched_number, before[watched_number])
+
+    for number in watched:
+        signal.signal(number, note)
+    try:
+        yield received
+    finally:
+        for number in watched:
+            signal.signal(number, before[number])

@@ -1,0 +1,101 @@
+"""Finding one's way in a run's folder: the splat, the prompt, the settings, the last numbers."""
+
+import dataclasses
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gs_ssd.errors import UserError
+
+log = logging.getLogger(__name__)
+
+PLY = "point_cloud.ply"
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A finished run; `settings` is its config.yaml, `metrics` the last line of metrics.jsonl (both may be empty)."""
+
+    folder: Path
+    settings: dict[str, Any]
+    metrics: dict[str, Any]
+
+    @property
+    def ply(self) -> Path:
+        return self.folder / PLY
+
+    @property
+    def title(self) -> str:
+        """The prompt, or the folder's name."""
+        prompt = self.settings.get("prompt")
+        return prompt if isinstance(prompt, str) and prompt.strip() else self.folder.resolve().name
+
+    def setting(self, dotted: str) -> Any:
+        """A setting by dotted name, or None."""
+        value: Any = self.settings
+        for key in dotted.split("."):
+            value = value.get(key) if isinstance(value, dict) else None
+        return value
+
+
+def open_run(folder: Path) -> Run:
+    """Read what is in the folder.
+
+    Raises:
+        UserError: it is no folder, or holds no splat (yet).
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such run or file")
+    if not (folder / PLY).is_file():
+        begun = "; the run is not finished: gs-ssd train --resume --out it" if (folder / "config.yaml").exists() else ""
+        raise UserError(f"{folder} holds no {PLY}{begun}")
+    return Run(folder, _yaml(folder / "config.yaml"), _last_line(folder / "metrics.jsonl"))
+
+
+def find_runs(paths: list[Path]) -> list[Run]:
+    """The runs named, and those anywhere below the folders named, in order and each once.
+
+    Raises:
+        UserError: a path that is no folder, or nothing found at all.
+    """
+    found: dict[Path, Run] = {}
+    for path in paths:
+        if not path.is_dir():
+            raise UserError(f"{path}: no such folder")
+        for ply in sorted(path.rglob(PLY)):
+            found.setdefault(ply.parent.resolve(), open_run(ply.parent))
+    if not found:
+        raise UserError(f"no finished run in {', '.join(map(str, paths))}")
+    return list(found.values())
+
+
+def source_of(path: Path) -> tuple[Path, str]:
+    """The splat file and a title, for a run's folder or a file."""
+    if path.is_dir() or not path.exists():
+        run = open_run(path)
+        return run.ply, run.title
+    if path.name == PLY and (path.parent / "config.yaml").is_file():
+        return path, Run(path.parent, _yaml(path.parent / "config.yaml"), {}).title
+    return path, path.name.split(".")[0] or path.name
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        log.warning("%s: not readable (%s)", path, type(error).__name__)
+        value = {}
+    return value if isinstance(value, dict) else {}
+
+
+def _last_line(path: Path) -> dict[str, Any]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        value = json.loads(lines[-1]) if lines else {}
+    except (OSError, ValueError):
+        log.warning("%s: not readable", path)
+        value = {}
+    return value if isinstance(value, dict) else {}

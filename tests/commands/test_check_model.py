@@ -1,0 +1,78 @@
+"""check-model passes a model that is exact and fails the ways in which real ones are loaded wrongly."""
+
+import argparse
+import json
+
+import pytest
+import torch
+
+from gs_ssd import cli
+from gs_ssd.commands import check_model
+from gs_ssd.prior.analytic import AnalyticPrior
+
+
+def _failures(prior):
+    return {check.name for check in check_model.examine(prior, "a red ball", {}) if not check.passed}
+
+
+def test_an_exact_model_passes():
+    assert _failures(AnalyticPrior.discs()) == set()
+
+
+class _Wrong(AnalyticPrior):
+    """An exact model read wrongly."""
+
+    fault = ""
+
+    def predict_noise(self, x_t, t, embeddings, depth=None):
+        if self.fault == "shifted":
+            t = (t + 100).clamp(max=999)
+        eps = super().predict_noise(x_t, t, embeddings)
+        if self.fault == "v as eps":
+            alpha = self.alphas_cumprod[t].sqrt().reshape(-1, 1, 1, 1)
+            return (eps - (1 - alpha**2).sqrt() * x_t) / alpha
+        return torch.randn_like(eps) if self.fault == "untrained" else eps
+
+    def encode(self, rgb, generator=None):
+        latents = super().encode(rgb, generator)
+        return latents * torch.inf if self.fault == "vae overflows" else latents
+
+
+@pytest.mark.parametrize(
+    ("fault", "caught"),
+    [
+        ("shifted", "timestep offset"),
+        ("v as eps", "prediction type"),
+        ("untrained", "noise prediction error"),
+        ("vae overflows", "VAE gradient"),
+    ],
+)
+def test_faults_are_named(fault, caught):
+    prior = _Wrong.discs()
+    prior.fault = fault
+    assert caught in _failures(prior)
+
+
+def test_the_report_can_be_sent(tmp_path, capsys):
+    out = tmp_path / "report.json"
+    assert cli.main(["check-model", "--model", "analytic", "--device", "cpu", "--out", str(out)]) == 0
+    report = json.loads(out.read_text())
+    assert report["passed"] is True
+    assert report["measured"]["peak_memory_mib"] > 0
+    assert {"torch", "device", "gs-ssd"} <= set(report["environment"])
+    assert "report in" in capsys.readouterr().out
+
+
+def test_a_random_model_fails_with_exit_code_2(tmp_path, monkeypatch):
+    prior = _Wrong.discs()
+    prior.fault = "untrained"
+    monkeypatch.setattr(check_model, "load", lambda *_: prior)
+    parser = argparse.ArgumentParser()
+    check_model.add_arguments(parser)
+    assert check_model.run(parser.parse_args(["--out", str(tmp_path / "r.json")])) == 2
+    assert json.loads((tmp_path / "r.json").read_text())["passed"] is False
+
+
+def test_a_missing_model_is_a_message(capsys):
+    assert cli.main(["check-model", "--model", "./absent", "--device", "cpu"]) == 2
+    assert "./absent" in capsys.readouterr().err

@@ -1,0 +1,158 @@
+"""`gs-ssd export`, `view` and `gallery` from the command line: what they write, say and refuse."""
+
+import http.client
+import re
+import threading
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gs_ssd.cli import main
+from gs_ssd.export.axes_object import axes_object
+from gs_ssd.export.formats import read_splats, write_splats
+from gs_ssd.export.targets import TARGETS
+from gs_ssd.viewer.server import HOST, open_server
+
+
+@pytest.fixture
+def run_folder(tmp_path):
+    """What a finished run leaves."""
+    folder = tmp_path / "out" / "a-red-mug"
+    folder.mkdir(parents=True)
+    write_splats(folder / "point_cloud.ply", axes_object())
+    (folder / "config.yaml").write_text("prompt: a red <mug>\nseed: 3\nguidance:\n  estimator: ssd\n")
+    (folder / "metrics.jsonl").write_text('{"step": 0}\n{"step": 9, "num_splats": 18, "seconds_per_step": 0.51234}\n')
+    Image.fromarray(np.full((64, 128, 3), 90, np.uint8)).save(folder / "views.png")
+    (folder / "index.html").write_text("<p>page")
+    return folder
+
+
+@pytest.mark.parametrize("target", [name for name in TARGETS if name != "usd"])
+def test_every_target(run_folder, capsys, target):
+    assert main(["export", str(run_folder), "--for", target]) == 0
+    path = run_folder / f"a-red-mug.{target}{TARGETS[target].suffix}"
+    assert path.is_file()
+    first, hint = capsys.readouterr().out.splitlines()
+    assert "18 splats" in first
+    assert "{" not in hint.replace("{ renderer }", "").replace("{ url", "")
+    if path.suffix == ".ply":
+        back = read_splats(path)
+        assert back.frame == TARGETS[target].frame
+        assert back.sh_degree == (3 if TARGETS[target].pad_sh3 else 1)
+
+
+def test_usd_target(run_folder, capsys):
+    pytest.importorskip("pxr", reason="usd-core is not installed")
+    assert main(["export", str(run_folder), "--for", "usd", "--for", "web"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 4
+
+
+def test_options_and_counts(run_folder, tmp_path, capsys):
+    words = [
+        "--drop-invisible",
+        "--drop-floaters",
+        "--max-splats",
+        "12",
+        "--recenter",
+        "--height",
+        "0.5",
+        "--axes",
+        "zup",
+    ]
+    assert main(["export", str(run_folder), "-o", str(tmp_path / "x.ply"), "--pad-sh3", *words]) == 0
+    out = capsys.readouterr().out
+    assert "12 of 18 splats kept; removed: 0 invisible, 0 floaters, 6 above the limit" in out
+    assert "degree 3, axes zup" in out
+    back = read_splats(tmp_path / "x.ply").to_frame("gltf")
+    assert np.ptp(back.means[:, 1]) < 0.55
+    assert main(["export", str(tmp_path / "x.ply"), "-o", str(tmp_path / "y.spz"), "--sh-degree", "0"]) == 0
+    assert read_splats(tmp_path / "y.spz").sh_degree == 0
+
+
+def test_html_and_the_word_axes(tmp_path, capsys):
+    assert main(["export", "axes", "-o", str(tmp_path / "a.html"), "--title", "hello"]) == 0
+    assert "<title>hello</title>" in (tmp_path / "a.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nowhere", "--for", "web"], "no such run or file"),
+        (["axes", "-o", "a.stl"], "unknown format"),
+        (["axes", "-o", "a.ply", "--up", "north"], "signed axis"),
+        (["axes", "-o", "/proc/none/a.ply"], "cannot write"),
+        (["axes", "-o", "a.ply", "--max-splats", "0"], "positive"),
+        (["axes", "--for", "web", "--mesh"], "--mesh needs -o"),
+    ],
+)
+def test_mistakes_exit_2_in_a_sentence(words, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", *words]) == 2
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unfinished_run(tmp_path, capsys):
+    (tmp_path / "config.yaml").write_text("prompt: x")
+    assert main(["export", str(tmp_path), "--for", "web"]) == 2
+    assert "not finished" in capsys.readouterr().err
+
+
+def test_gallery(run_folder, tmp_path, capsys):
+    assert main(["gallery", str(tmp_path / "out")]) == 0
+    text = (tmp_path / "out" / "gallery.html").read_text()
+    assert "a red &lt;mug&gt;" in text
+    assert 'href="a-red-mug/index.html"' in text
+    assert "turntable.mp4" not in text  # it is not there
+    assert "<dt>estimator</dt><dd>ssd</dd>" in text
+    assert "<dt>s/step</dt><dd>0.512</dd>" in text
+    assert "data:image/webp;base64," in text
+    assert not re.search(r"https?://|\{\{", text)
+    assert main(["gallery", str(tmp_path / "nothing")]) == 2
+    (tmp_path / "empty").mkdir()
+    assert main(["gallery", str(tmp_path / "empty")]) == 2
+
+
+def test_gallery_survives_broken_runs(run_folder, tmp_path):
+    (run_folder / "config.yaml").write_text("{{{:")
+    (run_folder / "metrics.jsonl").write_text("[1, 2\n")
+    (run_folder / "views.png").write_bytes(b"no picture")
+    assert main(["gallery", str(run_folder), "-o", str(tmp_path / "g.html")]) == 0
+    assert "a-red-mug" in (tmp_path / "g.html").read_text()
+
+
+@pytest.fixture
+def served(tmp_path):
+    """Start a server of tmp_path/site; gives (folder, port)."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    (tmp_path / "secret.txt").write_text("secret")
+    with open_server(folder) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield folder, server.server_port
+        server.shutdown()
+
+
+def get(port: int, path: str, host: str = HOST) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection(HOST, port, timeout=5)
+    connection.request("GET", path, headers={"Host": host})
+    answer = connection.getresponse()
+    return answer.status, answer.read()
+
+
+def test_server_serves_its_folder_to_this_machine_only(served):
+    folder, port = served
+    (folder / "a.html").write_text("hello")
+    assert get(port, "/a.html") == (200, b"hello")
+    assert get(port, "/a.html", f"localhost:{port}")[0] == 200
+    assert get(port, "/a.html", "evil.example")[0] == 403
+    assert get(port, "/../secret.txt")[0] == 404
+    assert get(port, "/%2e%2e/secret.txt")[0] == 404
+
+
+def test_port_taken(tmp_path, capsys):
+    with open_server(tmp_path) as server:
+        assert main(["view", "axes", "--no-browser", "--port", str(server.server_port)]) == 2
+    assert "--port" in capsys.readouterr().err
+    assert main(["view", "axes", "--no-browser", "--port", "99999"]) == 2

@@ -1,0 +1,114 @@
+"""The command line: dry runs, folders, exit codes, and bad input that leaves earlier results alone."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from gs_ssd import cli
+
+ROOT = Path(__file__).parents[2]
+SMOKE = str(ROOT / "configs" / "smoke.yaml")
+FAST = ["num_steps=2", "output.turntable_frames=0", "output.preview_every=0"]
+
+
+def run(arguments: list[str]) -> int:
+    return cli.main(["train", *arguments])
+
+
+def test_a_dry_run_prints_the_resolved_settings_and_writes_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(["--config", SMOKE, "seed=5", "--prompt", "a blue disc", "guidance.M=9", "--dry-run"]) == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert (printed["seed"], printed["prompt"], printed["guidance"]["M"]) == (5, "a blue disc", 9)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_says_how_to_begin(capsys):
+    with pytest.raises(SystemExit) as stop:
+        run(["--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert all(word in text for word in ("--resume", "point_cloud.ply", "guidance.estimator", "quickstart.yaml"))
+
+
+def test_a_run_a_refusal_to_overwrite_and_an_overwrite(tmp_path, capsys):
+    out = tmp_path / "run"
+    assert run(["--config", SMOKE, "--out", str(out), *FAST]) == 0
+    before = (out / "point_cloud.ply").read_bytes()
+    assert run(["--config", SMOKE, "--out", str(out), *FAST, "seed=1"]) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert (out / "point_cloud.ply").read_bytes() == before
+    assert run(["--config", SMOKE, "--out", str(out), *FAST, "seed=1", "--overwrite"]) == 0
+    assert (out / "point_cloud.ply").read_bytes() != before
+
+
+def test_without_out_each_run_gets_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert run(["--config", SMOKE, *FAST]) == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a-red-disc", "a-red-disc-2"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config", "nowhere.yaml"], "no config file"),
+        (["--config", SMOKE, "sed=1"], "did you mean seed?"),
+        (["--config", SMOKE, "--prompt", "  "], "prompt is empty"),
+        (["--config", SMOKE, "device=cuda:99"], "device=cuda:99"),
+        (["--config", SMOKE, "prior.model=/no/such/model"], "prior.model"),
+        (["--config", SMOKE, "guidance.estimator=sdss"], "guidance.estimator"),
+        (["--config", SMOKE, "initialize.shape=points", "initialize.file=no.ply"], "no.ply"),
+        (["--resume"], "--resume needs --out"),
+        (["--resume", "--out", "never"], "nothing to resume"),
+    ],
+)
+def test_bad_input_is_one_message_and_exit_code_2(tmp_path, capsys, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert run(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert not list(tmp_path.rglob("*.ply"))
+
+
+def test_a_damaged_checkpoint_is_named_and_results_stay(tmp_path, capsys):
+    out = tmp_path / "run"
+    assert run(["--config", SMOKE, "--out", str(out), *FAST]) == 0
+    newest = out / "checkpoints" / "step_000002.pt"
+    newest.write_bytes(newest.read_bytes()[:100])
+    before = (out / "point_cloud.ply").read_bytes()
+    assert run(["--resume", "--out", str(out)]) == 2
+    assert "step_000002.pt is damaged" in capsys.readouterr().err
+    assert (out / "point_cloud.ply").read_bytes() == before
+
+
+def test_an_output_folder_that_cannot_be_written_is_named(tmp_path, capsys):
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    assert run(["--config", SMOKE, "--out", str(blocked / "run"), *FAST]) == 2
+    assert "cannot write" in capsys.readouterr().err
+    assert blocked.read_text() == "in the way"
+
+
+def test_sigterm_ends_the_process_with_143_and_a_sentence(tmp_path):
+    out = tmp_path / "run"
+    command = [sys.executable, str(ROOT / "train.py"), "--config", SMOKE, "--out", str(out), "num_steps=100000"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    metrics = out / "metrics.jsonl"
+    for _ in range(600):
+        if metrics.exists() and metrics.stat().st_size > 0:
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert f"--resume --out {out}" in printed
+    assert list((out / "checkpoints").glob("step_*.pt"))

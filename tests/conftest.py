@@ -1,0 +1,111 @@
+"""Shared by all tests: fixed seeds, and no silent skipping of browser tests where a browser is promised."""
+
+import importlib.util
+import itertools
+import os
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import settings
+
+settings.register_profile("default", deadline=None, print_blob=True)
+settings.load_profile("default")
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, None, None]:
+    """With GS_SSD_REQUIRE_BROWSER set, a browser test that skips has failed."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.skipped and item.get_closest_marker("browser") and os.environ.get("GS_SSD_REQUIRE_BROWSER"):
+        report.outcome = "failed"
+        report.longrepr = f"browser test skipped although GS_SSD_REQUIRE_BROWSER is set: {report.longrepr}"
+
+
+@pytest.fixture(scope="session")
+def tiny_stable_diffusion(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A StableDiffusionPipeline folder of the right classes with small random weights: 32 pixels, 16x16 latents."""
+    builder = Path(__file__).parent / "prior" / "tiny_diffusion.py"  # by path: tests are no package
+    spec = importlib.util.spec_from_file_location("tiny_diffusion", builder)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    folder = tmp_path_factory.mktemp("models") / "stable_diffusion"
+    module.pipeline(folder.parent / "scratch").save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_shap_e(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ShapEPipeline folder with small random weights, whose every shape is the cube from -1 to 1."""
+    import diffusers
+    from diffusers.pipelines.shap_e import ShapERenderer
+    from transformers import CLIPTextModelWithProjection
+
+    torch.manual_seed(0)
+    tokenizer = _letters()
+    prior = diffusers.PriorTransformer(
+        num_attention_heads=2, attention_head_dim=16, embedding_dim=16, num_embeddings=32, embedding_proj_dim=16,
+        time_embed_dim=64, num_layers=1, clip_embed_dim=32, additional_embeddings=0, time_embed_act_fn="gelu",
+        norm_in_type="layer", encoder_hid_proj_type=None, added_emb_type=None,
+    )  # fmt: skip
+    renderer = ShapERenderer(param_shapes=((8, 93), (8, 8), (8, 8), (8, 8)), d_latent=16, d_hidden=8, n_output=12)
+    last = renderer.mlp.mlp[-1]
+    with torch.no_grad():
+        last.weight[0], last.bias[0] = 0.0, 1.0  # the signed distance: inside everywhere
+    # The table of marching cubes is part of the weights. Three crossed edges a cell make a rough but closed-in surface.
+    for case, edges in enumerate(_crossed_edges()):
+        if edges:
+            renderer.mesh_decoder.cases[case, 0] = torch.tensor(edges[:3])
+            renderer.mesh_decoder.masks[case, 0] = True
+    scheduler = diffusers.HeunDiscreteScheduler(
+        beta_schedule="exp", num_train_timesteps=1024, prediction_type="sample", use_karras_sigmas=True
+    )
+    pipe = diffusers.ShapEPipeline(
+        prior=prior, text_encoder=CLIPTextModelWithProjection(_text_config(tokenizer)), tokenizer=tokenizer,
+        scheduler=scheduler, shap_e_renderer=renderer,
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("models") / "shap_e"
+    pipe.save_pretrained(folder)
+    return folder
+
+
+def _letters() -> Any:
+    """A CLIP tokenizer that spells."""
+    from transformers import CLIPTokenizer
+
+    letters = [*"abcdefghijklmnopqrstuvwxyz0123456789,.'-<>_"]
+    words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    return CLIPTokenizer(vocab={word: i for i, word in enumerate(words)}, merges=[], model_max_length=77)
+
+
+def _text_config(tokenizer: Any) -> Any:
+    from transformers import CLIPTextConfig
+
+    end = tokenizer.eos_token_id
+    return CLIPTextConfig(
+        vocab_size=len(tokenizer), hidden_size=16, projection_dim=16, intermediate_size=16, num_attention_heads=2,
+        num_hidden_layers=1, bos_token_id=tokenizer.bos_token_id, eos_token_id=end, pad_token_id=end,
+    )  # fmt: skip
+
+
+def _crossed_edges() -> list[list[int]]:
+    """For each of the 256 corner masks (bit x + 2 y + 4 z), the edges with one end inside: 4 along x, 4 y, 4 z."""
+    edges = []
+    for axis in (1, 2, 4):
+        others = [step for step in (1, 2, 4) if step != axis]
+        edges += [
+            (near, near + axis)
+            for far, low in itertools.product((0, others[1]), (0, others[0]))
+            for near in [far + low]
+        ]
+    return [[i for i, (a, b) in enumerate(edges) if (case >> a & 1) != (case >> b & 1)] for case in range(256)]

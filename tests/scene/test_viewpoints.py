@@ -1,0 +1,112 @@
+"""Where the cameras stand: LucidDreamer's widening table, the angle law, strata, the prior's own ranges."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from gs_ssd.errors import UserError
+from gs_ssd.scene import viewpoints
+from gs_ssd.scene.viewpoints import ViewpointConfig
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+FACE = viewpoints.resolve(ViewpointConfig(azimuth_deg=(-80.0, 80.0)), {}, 512)
+
+
+@pytest.mark.parametrize(
+    ("iteration", "fov", "radius", "azimuth"),
+    [  # the recipe's table
+        (1, (0.32, 0.60), (5.20, 5.50), 80),
+        (499, (0.32, 0.60), (5.20, 5.50), 80),
+        (500, (0.24, 0.60), (4.94, 5.225), 120),
+        (1000, (0.18, 0.60), (4.693, 5.0), 180),
+        (1500, (0.16, 0.60), (4.458, 5.0), 180),
+        (2000, (0.16, 0.60), (4.235, 5.0), 180),
+        (3500, (0.16, 0.60), (3.631, 5.0), 180),
+        (4000, (0.16, 0.60), (3.5, 5.0), 180),
+        (5000, (0.16, 0.60), (3.5, 5.0), 180),
+    ],
+)
+def test_widening_follows_the_recipes_table(iteration, fov, radius, azimuth):
+    ranges = viewpoints.ranges_at(FACE, iteration - 1)
+    assert ranges.fov_rad == pytest.approx(fov, abs=1e-3)
+    assert ranges.radius == pytest.approx(radius, abs=1e-3)
+    assert ranges.azimuth_rad == pytest.approx((-math.radians(azimuth), math.radians(azimuth)))
+    assert ranges.polar_rad == pytest.approx((math.radians(45), math.radians(105)))
+
+
+def test_cameras_stay_in_their_ranges_look_at_the_object_and_repeat_with_the_generator():
+    for step in (0, 700, 4500):
+        cameras = viewpoints.sample(FACE, step, seeded(step))
+        again = viewpoints.sample(FACE, step, seeded(step))
+        assert torch.equal(cameras.w2c, again.w2c)
+        ranges = viewpoints.ranges_at(FACE, step)
+        for values, (low, high) in ((cameras.radius, ranges.radius), (cameras.polar_rad, ranges.polar_rad)):
+            assert ((values >= low) & (values <= high)).all()
+        origin = cameras.w2c[:, :3, 3]
+        assert (origin[:, 2] > 3).all()
+        assert (origin[:, :2].norm(dim=-1) < 0.5).all()  # off the axis by the jitter alone
+
+
+def test_without_jitter_a_camera_stands_where_its_angles_say():
+    plain = dataclasses.replace(FACE, jitter_position=0.0, jitter_target=0.0, jitter_up=0.0)
+    cameras = viewpoints.sample(plain, 0, seeded(3))
+    expected = torch.stack(
+        [
+            cameras.radius * cameras.polar_rad.sin() * cameras.azimuth_rad.sin(),
+            cameras.radius * cameras.polar_rad.sin() * cameras.azimuth_rad.cos(),
+            cameras.radius * cameras.polar_rad.cos(),
+        ],
+        dim=-1,
+    )
+    torch.testing.assert_close(cameras.positions, expected)
+    torch.testing.assert_close(cameras.w2c[:, :2, 3], torch.zeros(4, 2), atol=1e-6, rtol=0)
+
+
+def test_stratified_azimuths_fall_one_into_each_slice():
+    config = viewpoints.resolve(ViewpointConfig(num_views=8), {}, 64)
+    for seed in range(20):
+        azimuth = viewpoints.sample(config, 0, seeded(seed)).azimuth_rad
+        slices = ((azimuth + math.pi) / (2 * math.pi) * 8).floor()
+        assert slices.sort().values.tolist() == list(range(8))
+
+
+def test_the_angle_law_is_the_recipes():
+    generator = seeded(1)
+    u = torch.rand(200_000, generator=generator)
+    values = viewpoints.angle_quantile(u, -1.0, 3.0, 1.5)
+    sign = torch.rand(200_000, generator=generator).sub(0.5).sign()
+    recipe = 1.0 + sign * torch.rand(200_000, generator=generator) ** 1.5 * 2.0
+    shares = torch.linspace(0.01, 0.99, 50)
+    torch.testing.assert_close(values.quantile(shares), recipe.quantile(shares), atol=0.03, rtol=0)
+
+
+def test_a_shared_field_of_view_is_one_a_step():
+    shared = dataclasses.replace(FACE, fov="shared")
+    tan = viewpoints.sample(shared, 0, seeded(0)).tan_half_fov
+    assert (tan == tan[0, 0]).all()
+    assert viewpoints.sample(FACE, 0, seeded(0)).tan_half_fov[:, 0].unique().numel() == 4
+
+
+def test_a_priors_own_cameras_fill_what_is_open_and_do_not_widen():
+    metadata = {"camera": {"radius": [3.0, 3.9], "fov_y_deg": [38, 44], "elevation_deg": [-15, 60]}}
+    config = viewpoints.resolve(ViewpointConfig(radius=(3.2, 3.3)), metadata, 64)
+    assert config.radius == (3.2, 3.3)
+    assert config.polar_deg == (30.0, 105.0)
+    assert config.fov_y_deg == (38.0, 44.0)
+    assert config.image_size == 64
+    assert viewpoints.ranges_at(config, 4999) == viewpoints.ranges_at(config, 0)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"radius": (5.0, 4.0)}, {"num_views": 0}, {"image_size": 4}, {"fov_y_deg": (30.0, 175.0)}, {"radius": (0.1, 1.0)}],
+)
+def test_ranges_without_sense_are_refused_by_name(bad):
+    with pytest.raises(UserError, match=f"viewpoints.{next(iter(bad))}"):
+        viewpoints.resolve(ViewpointConfig(**bad), {}, 64)

@@ -1,0 +1,64 @@
+"""Checkpoints: whole or not at all, the last n kept, and damage is named."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from gs_ssd import checkpoint
+from gs_ssd.checkpoint import Checkpoint
+from gs_ssd.errors import UserError
+from gs_ssd.scene.gaussians import PARAMETERS
+
+
+def example(step: int) -> Checkpoint:
+    tensors = {name: torch.full((3,), float(step)) for name in PARAMETERS}
+    return Checkpoint(step, {"seed": 1}, tensors, {"means": {"step": torch.tensor(2.0)}}, {}, {"bad_steps": 0})
+
+
+def test_the_newest_are_kept_and_come_back_equal(tmp_path):
+    for step in (5, 10, 100, 1000):
+        checkpoint.save(example(step), tmp_path, keep=2)
+    assert [path.name for path in checkpoint.listing(tmp_path)] == ["step_000100.pt", "step_001000.pt"]
+    loaded = checkpoint.load(checkpoint.latest(tmp_path))
+    assert loaded.step == 1000
+    assert loaded.config == {"seed": 1}
+    assert torch.equal(loaded.parameters["means"], torch.full((3,), 1000.0))
+
+
+def test_a_disk_that_fills_up_leaves_the_earlier_one_alone(tmp_path, monkeypatch):
+    checkpoint.save(example(1), tmp_path, keep=1)
+
+    def full(content: object, path: Path) -> None:
+        Path(path).write_bytes(b"half")
+        raise RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(UserError, match="disk full"):
+        checkpoint.save(example(2), tmp_path, keep=1)
+    monkeypatch.undo()
+    assert [path.name for path in tmp_path.iterdir()] == ["step_000001.pt"]
+    assert checkpoint.load(checkpoint.latest(tmp_path)).step == 1
+
+
+@pytest.mark.parametrize("damage", ["truncated", "garbage", "other version", "lacks a tensor", "missing"])
+def test_damage_is_named(tmp_path, damage):
+    path = checkpoint.save(example(7), tmp_path, keep=1)
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:500])
+    elif damage == "garbage":
+        path.write_text("nothing of the kind")
+    elif damage == "missing":
+        path.unlink()
+    else:
+        content = torch.load(path)
+        content["version"] = 99 if damage == "other version" else content["version"]
+        content["parameters"].pop("means")
+        torch.save(content, path)
+    with pytest.raises(UserError, match=r"step_000007\.pt"):
+        checkpoint.load(path)
+
+
+def test_nothing_to_resume_is_said(tmp_path):
+    with pytest.raises(UserError, match="without --resume"):
+        checkpoint.latest(tmp_path / "checkpoints")

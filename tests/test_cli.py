@@ -1,0 +1,57 @@
+"""The `gs-ssd` command: exit codes, lazy imports, strangers under our native packages' names."""
+
+import argparse
+import subprocess
+import sys
+
+import pytest
+
+from gs_ssd import cli, native
+from gs_ssd.errors import UserError
+
+
+def test_help_names_every_subcommand(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in cli.COMMANDS)
+
+
+def test_an_unknown_subcommand_exits_2():
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["paint"])
+    assert stop.value.code == 2
+
+
+def test_a_user_error_is_one_sentence_and_exit_code_2(monkeypatch, capsys):
+    class Broken:
+        @staticmethod
+        def add_arguments(parser: argparse.ArgumentParser) -> None: ...
+
+        @staticmethod
+        def run(args: argparse.Namespace) -> int:
+            raise UserError("the key colour is unknown; did you mean color?")
+
+    monkeypatch.setitem(sys.modules, "gs_ssd.commands.doctor", Broken)
+    assert cli.main(["doctor"]) == 2
+    assert capsys.readouterr().err == "gs-ssd: the key colour is unknown; did you mean color?\n"
+
+
+def test_importing_the_package_is_cheap():
+    code = "import sys, gs_ssd, gs_ssd.cli; sys.exit(any(m in sys.modules for m in ('torch', 'diffusers', 'numpy')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_stranger_under_our_name_is_recognised(tmp_path, monkeypatch):
+    (tmp_path / "simple_knn.py").write_text("class KNN: ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "simple_knn", raising=False)
+    with pytest.raises(UserError, match=r"not ours.*pip uninstall simple-knn.*submodules/simple-knn"):
+        native.native("simple_knn")
+
+
+def test_a_missing_native_package_says_how_to_build_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "simple_knn", None)
+    with pytest.raises(UserError, match=r"pip install \./submodules/simple-knn"):
+        native.native("simple_knn")

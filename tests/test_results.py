@@ -1,0 +1,82 @@
+"""Rings, test views, the disparity beside the colours, and the video of the making."""
+
+import math
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gs_ssd import results
+from gs_ssd.film import Film
+from gs_ssd.record import pictures
+from gs_ssd.results import Stage
+from gs_ssd.scene import initialize
+from gs_ssd.scene.initialize import InitializeConfig
+
+STAGE = Stage((math.radians(90), math.radians(60)), 3.5, 0.55)
+
+
+@pytest.fixture(scope="module")
+def splat():
+    """A red ball with its front half (+y) blue."""
+    config = InitializeConfig(shape="ball", num_points=400, radius=0.4, scale=0.06, opacity=0.9, color=(1.0, 0.0, 0.0))
+    gaussians = initialize.create(config, torch.Generator().manual_seed(0))
+    gaussians.sh_dc[gaussians.means[:, 1] > 0] = (torch.tensor([0.0, 0.0, 1.0]) - 0.5) / 0.28209479
+    return gaussians
+
+
+def test_two_rings_one_after_the_other_with_the_disparity_beside(tmp_path, splat):
+    written = results.write_all(tmp_path, splat, STAGE, title="a ball", frames=6, size=64, depth=True, test_views=2)
+    assert all(path.exists() for path in written)
+    assert iio.imread(tmp_path / "turntable.mp4").shape == (12, 64, 128, 3)
+    names = sorted(path.name for path in (tmp_path / "test_views").iterdir())
+    assert names == [f"polar_{p}_azimuth_{a}.png" for p in ("060", "090") for a in ("000", "180")]
+    front, back = (np.asarray(Image.open(tmp_path / "test_views" / name)) for name in names[2:])
+    assert front.shape == (64, 128, 3)
+    assert front[32, 32].argmax() == 2  # azimuth 0 looks at the blue half
+    assert back[32, 32].argmax() == 0
+    assert front[32, 96].min() > 200  # near
+    assert front[2, 66].max() == 0  # nothing
+
+
+def test_the_first_ring_is_level_and_the_second_looks_down():
+    level, high = (STAGE.ring(1, 8, i).positions[0] for i in (0, 1))
+    torch.testing.assert_close(level, torch.tensor([0.0, 3.5, 0.0]), atol=1e-5, rtol=0)
+    assert high[2].item() == pytest.approx(1.75, abs=1e-5)
+
+
+@pytest.mark.parametrize(("frames", "steps"), [(5, 23), (5, 5), (9, 4)])
+def test_the_film_spreads_its_frames_over_the_run(tmp_path, splat, frames, steps):
+    film = Film(tmp_path, STAGE, frames, 16, steps)
+    for completed in range(1, steps + 1):
+        film.shoot(completed, splat)
+    assert max(film.due) == steps
+    assert len(list((tmp_path / "process").iterdir())) == min(frames, steps)
+    (video,) = film.develop()
+    assert len(iio.imread(video)) == min(frames, steps)
+    assert not (tmp_path / "process").exists()
+
+
+def test_the_camera_of_the_film_walks_around(tmp_path, splat):
+    film = Film(tmp_path, STAGE, 4, 32, 4)
+    for completed in (1, 2, 3, 4):
+        film.shoot(completed, splat)
+    first, third = (np.asarray(Image.open(tmp_path / "process" / f"{i:06d}.png"))[16, 16] for i in (0, 2))
+    assert (first.argmax(), third.argmax()) == (2, 0)
+
+
+def test_an_interrupted_film_goes_on_and_none_is_no_film(tmp_path, splat):
+    Film(tmp_path, STAGE, 2, 16, 2).shoot(1, splat)
+    film = Film(tmp_path, STAGE, 2, 16, 2)
+    film.shoot(2, splat)
+    (video,) = film.develop()
+    assert len(iio.imread(video)) == 2
+    nothing = Film(tmp_path / "other", STAGE, 0, 16, 2)
+    nothing.shoot(1, splat)
+    assert nothing.develop() == []
+
+
+def test_pictures_with_disparity_are_twice_as_wide(splat):
+    assert pictures(splat, STAGE.ring(2, 16), depth=True).shape == (2, 16, 32, 3)

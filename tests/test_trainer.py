@@ -1,0 +1,190 @@
+"""The loop on the analytic prior: it learns, it resumes to the same bits, it stops well, it refuses by name."""
+
+import dataclasses
+import json
+import os
+import signal
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gs_ssd import checkpoint
+from gs_ssd import config as configs
+from gs_ssd.config import ExperimentConfig
+from gs_ssd.errors import UserError
+from gs_ssd.export import ply
+from gs_ssd.scene.gaussians import PARAMETERS
+from gs_ssd.trainer import Interrupted, Trainer, choose_device, generator_at
+
+SMOKE = Path(__file__).parents[1] / "configs" / "smoke.yaml"
+
+
+def smoke(*overrides: str) -> ExperimentConfig:
+    small = ["output.turntable_frames=0", "output.preview_every=0", "output.checkpoint_every=2", *overrides]
+    return configs.load(SMOKE, small)
+
+
+def rows(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def same_bits(one: Trainer, other: Trainer) -> None:
+    for name in PARAMETERS:
+        a, b = getattr(one.gaussians, name), getattr(other.gaussians, name)
+        assert torch.equal(a, b), name
+        state_a, state_b = one.patient.optimizer.state[a], other.patient.optimizer.state[b]
+        assert all(torch.equal(state_a[key], state_b[key]) for key in state_a), name
+    assert all(torch.equal(value, other.patient.statistics[key]) for key, value in one.patient.statistics.items())
+
+
+@pytest.mark.parametrize("policy", ["adaptive", "mcmc"])
+def test_two_steps_resumed_to_four_equal_four_uninterrupted_bit_for_bit(tmp_path, policy):
+    options = [f"densify.policy={policy}", "densify.adaptive.every=1", "densify.adaptive.start=1", "num_steps=4"]
+    options += ["densify.mcmc.every=1", "densify.mcmc.budget=330", "densify.mcmc.noise=1e3", "densify.adaptive.stop=9"]
+    config = smoke(*options)
+    whole = Trainer(config, tmp_path / "whole")
+    whole.fit()
+    Trainer(config, tmp_path / "parts").fit(until=2)
+    resumed = Trainer(config, tmp_path / "parts", resume=True)
+    assert resumed.next_step == 2
+    resumed.fit()
+    assert len(whole.patient) != 300  # the population changed on the way
+    same_bits(whole, resumed)
+    untimed = [[{**row, "seconds_per_step": 0} for row in rows(tmp_path / name)] for name in ("whole", "parts")]
+    assert untimed[0] == untimed[1]
+    assert (tmp_path / "whole/point_cloud.ply").read_bytes() == (tmp_path / "parts/point_cloud.ply").read_bytes()
+
+
+def test_a_red_disc_becomes_red_and_a_run_leaves_what_it_promises(tmp_path):
+    trainer = Trainer(smoke("output.turntable_frames=4", "output.preview_every=20"), tmp_path)
+    written = trainer.fit()
+    names = {path.name for path in written}
+    assert names == {"point_cloud.ply", "turntable.mp4", "turntable.webp", "index.html", "views.png"}
+    assert all(path.stat().st_size > 500 for path in written)
+    previews = {path.name for path in (tmp_path / "previews").glob("*.png")}
+    assert previews == {f"{kind}_{step:06d}.png" for kind in ("step", "guidance") for step in (20, 40)}
+    metrics = rows(tmp_path)
+    assert [row["step"] for row in metrics] == list(range(40))
+    assert {"num_splats", "grad_norm", "t", "alpha_mean", "seconds_per_step"} <= set(metrics[0])
+    assert len({row["grad_norm"] for row in metrics[:20]}) == 20
+    asset = ply.read_ply(tmp_path / "point_cloud.ply")
+    assert len(asset) == metrics[-1]["num_splats"]
+    solid = asset.opacities > 0.3
+    red, green, blue = np.average(asset.colors[solid], axis=0)
+    assert red > green + 0.15
+    assert red > blue + 0.15
+    assert configs.load(tmp_path / "config.yaml") == trainer.config
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_the_run_goes_on_to_the_same_bits(tmp_path, number):
+    config = smoke("num_steps=4", "output.checkpoint_every=0")
+    whole = Trainer(config, tmp_path / "whole")
+    whole.fit()
+    stopped = Trainer(config, tmp_path / "parts")
+    step = stopped.step
+
+    def step_and_be_told(index: int) -> dict:
+        if index == 1:
+            os.kill(os.getpid(), number)
+        return step(index)
+
+    stopped.step = step_and_be_told
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Interrupted) as stop:
+        stopped.fit()
+    assert (stop.value.signal_number, stop.value.step) == (number, 2)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+    resumed = Trainer(config, tmp_path / "parts", resume=True)
+    resumed.fit()
+    same_bits(whole, resumed)
+
+
+def test_training_works_in_a_thread_where_signals_cannot_be_caught(tmp_path):
+    trainer = Trainer(smoke("num_steps=1"), tmp_path)
+    thread = threading.Thread(target=trainer.fit)
+    thread.start()
+    thread.join()
+    assert (tmp_path / "point_cloud.ply").is_file()
+
+
+def test_a_step_with_nan_is_skipped_counted_and_in_the_end_refused(tmp_path, caplog):
+    trainer = Trainer(smoke("max_bad_steps=3"), tmp_path)
+    trainer.step(0)
+    before = {name: tensor.detach().clone() for name, tensor in trainer.gaussians.parameters().items()}
+    real = trainer.distillation.step
+
+    def poisoned(*args: object, **named: object):
+        result = real(*args, **named)
+        return dataclasses.replace(result, loss=result.loss * float("nan"))
+
+    trainer.distillation.step = poisoned
+    assert trainer.step(1)["bad_steps"] == 1
+    assert all(torch.equal(before[name], getattr(trainer.gaussians, name)) for name in before)
+    assert "step 2: the gradient is not finite" in caplog.text
+    trainer.distillation.step = real
+    assert trainer.step(2)["bad_steps"] == 1
+    trainer.distillation.step = poisoned
+    with pytest.raises(UserError, match="3 steps in a row"):
+        for step in range(3, 9):
+            trainer.step(step)
+
+
+def test_no_splats_left_ends_the_run_with_the_checkpoint_kept(tmp_path):
+    config = smoke("densify.adaptive.prune_opacity=0.9999", "densify.adaptive.start=3", "densify.adaptive.every=3")
+    with pytest.raises(UserError, match="no splats are left after step 3"):
+        Trainer(config, tmp_path).fit()
+    assert checkpoint.load(checkpoint.latest(tmp_path / "checkpoints")).step == 2
+
+
+def test_the_priors_scale_changes_nothing_but_the_logged_norm(tmp_path):
+    counts, splats = [], []
+    for scale in (0.1, 10.0):
+        config = smoke(f"guidance.scale={scale}", "densify.adaptive.stop=100", "regularize.tv_rgb=[[0, 0.1]]")
+        trainer = Trainer(config, tmp_path)
+        norms = [float(trainer.step(step)["grad_norm"]) for step in range(30)]
+        counts.append(len(trainer.patient))
+        splats.append(norms[0])
+    assert splats[1] == pytest.approx(100 * splats[0], rel=1e-4)
+    assert counts[0] == pytest.approx(counts[1], rel=0.02)
+
+
+def test_an_earlier_splat_starts_a_run_as_it_is(tmp_path):
+    first = Trainer(smoke("num_steps=1"), tmp_path / "first")
+    first.fit()
+    file = tmp_path / "first" / "point_cloud.ply"
+    again = Trainer(smoke("initialize.shape=splat", f"initialize.file={file}"), tmp_path / "again")
+    torch.testing.assert_close(again.gaussians.means, first.gaussians.means, atol=1e-6, rtol=0)
+    torch.testing.assert_close(again.gaussians.log_scales, first.gaussians.log_scales)
+
+
+def test_every_step_has_its_own_numbers_and_always_the_same():
+    draws = {
+        (seed, step): torch.rand(3, generator=generator_at(seed, step)) for seed in (0, 1) for step in range(-1, 5)
+    }
+    assert len({tuple(value.tolist()) for value in draws.values()}) == len(draws)
+    assert torch.equal(torch.rand(3, generator=generator_at(1, 3)), draws[1, 3])
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "toaster"])
+def test_a_device_that_is_not_there_is_named(name):
+    with pytest.raises(UserError, match=f"device={name}"):
+        choose_device(name)
+
+
+def test_resuming_with_other_settings_warns(tmp_path, caplog):
+    Trainer(smoke("num_steps=4"), tmp_path).fit(until=2)
+    Trainer(smoke("num_steps=4", "guidance.M=7"), tmp_path, resume=True)
+    assert "resuming with guidance.M=7 (it was 200)" in caplog.text
+
+
+def test_the_end_of_a_killed_process_is_cut_from_the_metrics(tmp_path):
+    config = smoke("num_steps=4")
+    Trainer(config, tmp_path).fit(until=2)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 2, "num_splats": 1}\n{"step": 3, "num_')
+    Trainer(config, tmp_path, resume=True).fit()
+    assert [row["step"] for row in rows(tmp_path)] == [0, 1, 2, 3]

@@ -1,0 +1,226 @@
+"""Our files in viewers that we did not write, in a real browser: upright, unmirrored, harmonics turned.
+
+The viewers come from the folder of Node packages that GS_SSD_NODE_MODULES names (`npm install three
+@sparkjsdev/spark playcanvas @playcanvas/supersplat-viewer`); without it these tests skip.
+"""
+
+import http.server
+import json
+import math
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gs_ssd.export import splat_transform
+from gs_ssd.export.axes_object import axes_object
+from gs_ssd.export.formats import write_splats
+from gs_ssd.viewer.server import HOST, open_server
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+AZIMUTH, POLAR, DISTANCE = 0.35, 1.3, 4.0
+EYE = [
+    -math.sin(AZIMUTH) * math.sin(POLAR) * DISTANCE,
+    math.cos(POLAR) * DISTANCE,
+    math.cos(AZIMUTH) * math.sin(POLAR) * DISTANCE,
+]
+
+THREE_MAP = """<script type="importmap">{"imports": {
+"three": "/nm/three/build/three.module.js", "three/webgpu": "/nm/three/build/three.webgpu.js",
+"three/tsl": "/nm/three/build/three.tsl.js", "three/addons/": "/nm/three/examples/jsm/",
+"@sparkjsdev/spark": "/nm/@sparkjsdev/spark/dist/spark.module.js"}}</script>"""
+
+SPARK = """<!doctype html><body style="margin:0;background:#000">%s<script type="module">
+import * as THREE from "three";
+import { SparkRenderer, SplatMesh } from "@sparkjsdev/spark";
+const renderer = new THREE.WebGLRenderer({ antialias: false, preserveDrawingBuffer: true });
+renderer.setSize(512, 512); document.body.append(renderer.domElement);
+const scene = new THREE.Scene(), camera = new THREE.PerspectiveCamera(40, 1, 0.1, 100);
+camera.position.set(...%s); camera.lookAt(0, 0, 0);
+scene.add(new SparkRenderer({ renderer }));
+const mesh = new SplatMesh({ url: "/%s" });
+mesh.quaternion.set(...%s);
+scene.add(mesh); await mesh.initialized;
+const start = performance.now();  // it sorts in a worker, and says nothing when it has
+renderer.setAnimationLoop(() => {
+  renderer.render(scene, camera);
+  if (performance.now() > start + 3000) window.__ready = true;
+});
+</script>"""
+
+THREE = """<!doctype html><body style="margin:0;background:#000">%s<script type="module">
+import * as THREE from "three/webgpu";
+import { GLTFLoader } from "three/addons/loaders/GLTFLoader.js";
+import { GLTFGaussianSplatLoaderExtension } from "three/addons/loaders/GLTFGaussianSplatLoaderExtension.js";
+const renderer = new THREE.WebGPURenderer({ forceWebGL: true });
+renderer.setSize(512, 512); document.body.append(renderer.domElement); await renderer.init();
+const scene = new THREE.Scene(), camera = new THREE.PerspectiveCamera(40, 1, 0.1, 100);
+camera.position.set(...%s); camera.lookAt(0, 0, 0);
+const loader = new GLTFLoader();
+loader.register((parser) => new GLTFGaussianSplatLoaderExtension(parser));
+scene.add((await loader.loadAsync("/%s")).scene);
+let frames = 0;
+renderer.setAnimationLoop(() => { renderer.render(scene, camera); if (++frames === 20) window.__ready = true; });
+</script>"""
+
+PLAYCANVAS = """<!doctype html><body style="margin:0;background:#000"><canvas id="c" width="512" height="512"></canvas>
+<script type="module">
+import * as pc from "/nm/playcanvas/build/playcanvas.mjs";
+const app = new pc.Application(document.getElementById("c"), { graphicsDeviceOptions: { antialias: false } });
+app.start();
+const camera = new pc.Entity();
+camera.addComponent("camera", { clearColor: new pc.Color(0, 0, 0), fov: 40, toneMapping: pc.TONEMAP_NONE });
+camera.setPosition(...%s); camera.lookAt(0, 0, 0); app.root.addChild(camera);
+const kind = "%s".endsWith(".glb") ? "container" : "gsplat";
+const asset = new pc.Asset("a", kind, { url: "/%s" });
+asset.ready(() => {
+  let entity;
+  if (kind === "container") entity = asset.resource.instantiateRenderEntity();
+  else { entity = new pc.Entity(); entity.addComponent("gsplat", { asset }); entity.setEulerAngles(180, 0, 0); }
+  app.root.addChild(entity);
+  let frames = 0;
+  app.on("frameend", () => { if (++frames === 30) window.__ready = true; });
+});
+asset.on("error", (message) => { window.__failed = message; });
+app.assets.add(asset); app.assets.load(asset);
+</script>"""
+
+BABYLON = """<!doctype html><body style="margin:0;background:#000"><canvas id="c" width="512" height="512"></canvas>
+<script src="/nm/babylonjs/babylon.js"></script><script src="/nm/babylonjs-loaders/babylonjs.loaders.min.js"></script>
+<script type="module">
+const engine = new BABYLON.Engine(document.getElementById("c"), false), scene = new BABYLON.Scene(engine);
+scene.useRightHandedSystem = %s;
+scene.clearColor = new BABYLON.Color4(0, 0, 0, 1);
+const camera = new BABYLON.FreeCamera("c", new BABYLON.Vector3(...%s), scene);
+camera.setTarget(BABYLON.Vector3.Zero());
+camera.fov = Math.PI * 40 / 180;
+await BABYLON.ImportMeshAsync("/%s", scene);
+const start = performance.now();
+engine.runRenderLoop(() => { scene.render(); if (performance.now() > start + 3000) window.__ready = true; });
+</script>"""
+
+
+@pytest.fixture(scope="module")
+def modules() -> Path:
+    folder = Path(os.environ.get("GS_SSD_NODE_MODULES", "node_modules"))
+    if not (folder / "three").is_dir():
+        pytest.skip(f"no Node packages in {folder} (set GS_SSD_NODE_MODULES)")
+    return folder.resolve()
+
+
+@pytest.fixture
+def site(tmp_path, modules) -> Iterator[tuple[Path, str]]:
+    """A folder, and its address; Node packages lie under /nm."""
+    (tmp_path / "nm").symlink_to(modules)
+    http.server.SimpleHTTPRequestHandler.extensions_map[".mjs"] = "text/javascript"
+    with open_server(tmp_path) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield tmp_path, f"http://{HOST}:{server.server_port}"
+        server.shutdown()
+
+
+def hue(image: np.ndarray, name: str) -> np.ndarray:
+    """Centroid of a colour by its ratios: viewers differ in brightness."""
+    r, g, b = np.moveaxis(image.astype(float), -1, 0)
+    strong = image.max(axis=-1) > 70
+    mask = (
+        strong
+        & {
+            "red": (r > 2 * g) & (r > 2 * b),
+            "green": (g > 2 * r) & (g > 2 * b),
+            "blue": (b > 2 * r) & (b > 1.7 * g),
+            "yellow": (r > 1.8 * b) & (g > 1.6 * b) & (abs(r - g) < 0.35 * r),
+            "cyan": (g > 1.6 * r) & (b > 1.6 * r) & (abs(b - g) < 0.4 * b),
+        }[name]
+    )
+    assert mask.sum() > 20, f"nothing {name} in the picture"
+    rows, columns = np.nonzero(mask)
+    return np.array([columns.mean(), rows.mean()])
+
+
+def assert_upright(image: np.ndarray, *, harmonics: bool = True) -> None:
+    red, green, blue, yellow = (hue(image, name) for name in ("red", "green", "blue", "yellow"))
+    assert red[0] > 300
+    assert abs(red[1] - 256) < 60
+    assert green[1] < 180
+    assert abs(green[0] - 256) < 25
+    assert blue[0] > 256
+    assert blue[1] > 262
+    assert yellow[0] < 200  # the letter stands at the upper left
+    assert yellow[1] < 220
+    if harmonics:
+        cyan = hue(image, "cyan")
+        assert cyan[0] < 220
+        assert cyan[1] > 290
+
+
+@pytest.mark.parametrize(
+    ("name", "turn"), [("a.spz", (0, 0, 0, 1)), ("a.ply", (1, 0, 0, 0)), ("a.splat", (1, 0, 0, 0))]
+)
+def test_spark(site, open_page, picture, name, turn):
+    folder, url = site
+    write_splats(folder / name, axes_object())
+    (folder / "t.html").write_text(SPARK % (THREE_MAP, EYE, name, list(turn)))
+    assert_upright(picture(open_page(f"{url}/t.html")), harmonics=name != "a.splat")
+
+
+def test_three(site, open_page, picture):
+    folder, url = site
+    write_splats(folder / "a.glb", axes_object())
+    (folder / "t.html").write_text(THREE % (THREE_MAP, EYE, "a.glb"))
+    assert_upright(picture(open_page(f"{url}/t.html")))
+
+
+@pytest.mark.parametrize("name", ["a.glb", "a.ply", "a.sog"])
+def test_playcanvas(site, modules, open_page, picture, name, monkeypatch):
+    folder, url = site
+    monkeypatch.setenv(splat_transform.VARIABLE, str(modules / "@playcanvas/splat-transform/bin/cli.mjs"))
+    write_splats(folder / name, axes_object() if name != "a.sog" else axes_object().with_sh_degree(0))
+    (folder / "t.html").write_text(PLAYCANVAS % (EYE, name, name))
+    assert_upright(picture(open_page(f"{url}/t.html")), harmonics=name != "a.sog")
+
+
+@pytest.mark.parametrize(("right_handed", "name"), [(False, "a.glb"), (True, "a.glb"), (False, "a.ply")])
+def test_babylon(site, modules, open_page, picture, right_handed, name):
+    if not (modules / "babylonjs").is_dir():
+        pytest.skip(f"babylonjs is not in {modules}")
+    folder, url = site
+    write_splats(folder / name, axes_object())
+    # Left-handed, it shows glTF as (-x, y, z) and a PLY, whose y it flips, as (x, y, -z) of ours.
+    eye = EYE if right_handed else [-EYE[0], EYE[1], EYE[2]] if name == "a.glb" else [EYE[0], EYE[1], -EYE[2]]
+    (folder / "t.html").write_text(BABYLON % (json.dumps(right_handed), eye, name))
+    assert_upright(picture(open_page(f"{url}/t.html")))
+
+
+@pytest.mark.parametrize("name", ["a.ply", "a.sog"])
+def test_supersplat_viewer(site, modules, open_page, picture, name, monkeypatch):
+    folder, url = site
+    monkeypatch.setenv(splat_transform.VARIABLE, str(modules / "@playcanvas/splat-transform/bin/cli.mjs"))
+    write_splats(folder / name, axes_object() if name != "a.sog" else axes_object().with_sh_degree(0))
+    pose = {"position": [-EYE[0], EYE[1], -EYE[2]], "target": [0, 0, 0], "fov": 40}  # it turns INRIA half about z
+    settings = {
+        "version": 2,
+        "tonemapping": "none",
+        "highPrecisionRendering": False,
+        "background": {"color": [0, 0, 0]},
+        "postEffectSettings": {
+            "sharpness": {"enabled": False, "amount": 0},
+            "bloom": {"enabled": False, "intensity": 0, "blurLevel": 2},
+            "grading": {"enabled": False, "brightness": 1, "contrast": 1, "saturation": 1, "tint": [1, 1, 1]},
+            "vignette": {"enabled": False, "intensity": 0, "inner": 1, "outer": 1, "curvature": 1},
+            "fringing": {"enabled": False, "intensity": 0},
+        },
+        "animTracks": [],
+        "cameras": [{"initial": pose}],
+        "annotations": [],
+        "startMode": "default",
+    }
+    (folder / "settings.json").write_text(json.dumps(settings))
+    address = f"{url}/nm/@playcanvas/supersplat-viewer/public/index.html?webgl&noui&noanim&settings=/settings.json"
+    init = "window.firstFrame = () => setTimeout(() => { window.__ready = true }, 1500)"
+    page = open_page(f"{address}&content=/{name}", init=init)
+    assert_upright(picture(page), harmonics=name != "a.sog")

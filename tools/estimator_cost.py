@@ -1,0 +1,176 @@
+#!/usr/bin/env python
+"""What one step of each estimator costs at the full size of Stable Diffusion 2.1-base (random weights, no download).
+
+python tools/estimator_cost.py                                counts only (seconds, no memory to speak of)
+python tools/estimator_cost.py --time --image-size 128        and times them on the CPU, 4 GB of memory
+python tools/estimator_cost.py --time --device cuda --dtype float16 --image-size 512
+
+Counted are multiply-adds of the UNet and of the VAE encoder, forward and backward, for four views; UNet images are
+averaged over LucidDreamer's schedule of t and over uniform azimuths. ISM is run as LucidDreamer runs it: inversion in
+strides of 200, and all negatives evaluated. The renderer, the same for all, is left out.
+"""
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
+from torch.utils.flop_counter import FlopCounterMode
+
+from gs_ssd.guidance import trajectory
+from gs_ssd.guidance.distill import LUCID_T_SCHEDULE, Distillation, DistillConfig, PromptConfig, t_range
+from gs_ssd.guidance.perp_neg import view_weights
+from gs_ssd.prior import DTYPES, PriorConfig
+from gs_ssd.prior.stable_diffusion import StableDiffusionPrior
+
+VIEWS = 4
+ESTIMATORS = ("ssd", "csd", "sds", "nfsd", "ism", "sdi")
+TIMED_T = (120, 300, 420)  # their inversions cost 2, 3 and 3 evaluations: 2.67, about the schedule's average
+UNET = {
+    "sample_size": 64,
+    "block_out_channels": (320, 640, 1280, 1280),
+    "attention_head_dim": (5, 10, 20, 20),
+    "cross_attention_dim": 1024,
+    "use_linear_projection": True,
+}
+VAE = {
+    "block_out_channels": (128, 256, 512, 512),
+    "layers_per_block": 2,
+    "latent_channels": 4,
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "sample_size": 512,
+}
+
+PARTS: dict[str, tuple[Any, dict[str, Any]]] = {"unet": (UNet2DConditionModel, UNET), "vae": (AutoencoderKL, VAE)}
+
+
+def multiply_adds(call: Callable[[], Any]) -> float:
+    """Of everything that `call` runs, in units of 1e12."""
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return counter.get_total_flops() / 2e12
+
+
+def count_parts(image_size: int) -> dict[str, float]:
+    """Multiply-adds (1e12) of one UNet image and of one view's encoding (SD's VAE, and TAESD), on the meta device."""
+    with torch.device("meta"):
+        unet, vae = (kind(**config).requires_grad_(False) for kind, config in PARTS.values())
+        x, text = torch.empty(1, 4, image_size // 8, image_size // 8), torch.empty(1, 77, 1024)
+        t = torch.zeros(1, dtype=torch.long)
+        with torch.no_grad():
+            parts = {"unet": multiply_adds(lambda: unet(x, t, text))}
+        parts |= _count_encoder(lambda picture: vae.encode(picture).latent_dist.mean, image_size, "encode")
+        tiny: Any = AutoencoderTiny().requires_grad_(False)
+        return parts | _count_encoder(lambda picture: tiny.encode(picture).latents, image_size, "tiny_encode")
+
+
+def _count_encoder(encode: Callable[[torch.Tensor], torch.Tensor], image_size: int, name: str) -> dict[str, float]:
+    picture = torch.empty(1, 3, image_size, image_size, requires_grad=True)
+    forward = multiply_adds(lambda: encode(picture))
+    both = multiply_adds(lambda: encode(picture).sum().backward())
+    return {name: forward, f"{name}_backward": both - forward}
+
+
+def unet_images(estimator: str, perp_neg: bool, interval: int = 50) -> float:
+    """UNet images of a step at four views, averaged over the run's t and over uniform azimuths."""
+    options = trajectory.TrajectoryConfig(ism_interval=interval)
+    azimuths = [math.pi * (2 * i + 1) / 720 for i in range(720)]
+    negatives = sum(sum(w != 0 for w in view_weights(a)) for a in azimuths) / len(azimuths)
+    if estimator == "ism":
+        negatives = 2.0  # LucidDreamer evaluates both, whatever their weight
+    prompts = {"nfsd": 3, "seek": 1}.get(estimator, 2) + (negatives if perp_neg else 0)
+    inversion = []
+    for progress in (i / 100 for i in range(100)):
+        low, high = t_range(LUCID_T_SCHEDULE, progress)
+        for t in range(int(1000 * low), int(1000 * high), 10):
+            if estimator == "ism":
+                inversion.append(len(trajectory.ism_path(t, trajectory.ism_interval(options, progress), options)) - 1)
+            elif estimator == "sdi":
+                inversion.append(2 * (len(trajectory.sdi_path(t, options.sdi_steps)) - 1))
+    return VIEWS * (prompts + (sum(inversion) / len(inversion) if inversion else 0))
+
+
+def build(args: argparse.Namespace) -> StableDiffusionPrior:
+    """The full-size model with random weights, behind the program's own door; its prompts are random embeddings."""
+    dtype, device = DTYPES[args.dtype], torch.device(args.device)
+    torch.manual_seed(0)
+    with device:
+        parts = {name: kind(**config) for name, (kind, config) in PARTS.items()}
+    scheduler = DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
+    pipe = argparse.Namespace(
+        **parts, scheduler=scheduler, tokenizer=None, maybe_convert_prompt=None, text_encoder=torch.nn.Identity()
+    )
+    config = PriorConfig(image_size=args.image_size, compile=args.compile)
+    prior = StableDiffusionPrior(pipe, config, device, dtype)
+    prior.embed = lambda prompts: torch.randn(len(prompts), 77, 1024, device=device)
+    prior.overflow = lambda prompt: ""  # noqa: ARG005 -- the name is the protocol's
+    return prior
+
+
+def timed_step(prior: StableDiffusionPrior, estimator: str, perp_neg: bool, cpu: bool) -> tuple[float, float]:
+    """(seconds, UNet images) a step, over `TIMED_T`; processor seconds on a CPU, as it may be shared."""
+    clock = time.process_time if cpu else time.perf_counter
+    azimuths = [math.radians(a) for a in (-150.0, -60.0, 30.0, 120.0)]
+    rgb = torch.rand(VIEWS, 3, prior.image_size, prior.image_size, device=prior.device, requires_grad=True)
+    seconds, images = 0.0, 0
+    for number, t in enumerate((TIMED_T[0], *TIMED_T)):  # the first one warms up
+        schedule = ((0.0, t / 1000, t / 1000),)
+        config = DistillConfig(estimator=estimator, t_schedule=schedule, prompts=PromptConfig(perp_neg=perp_neg))
+        distillation = Distillation(config, prior, "a mug", num_steps=1)
+        generator = torch.Generator().manual_seed(t)
+        _synchronize(prior.device)
+        started = clock()
+        result = distillation.step(rgb, azimuths, [1.4] * VIEWS, 0, generator)
+        result.loss.backward()
+        _synchronize(prior.device)
+        if number:
+            seconds, images = seconds + clock() - started, images + result.unet_images
+    return seconds / len(TIMED_T), images / len(TIMED_T)
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--image-size", type=int, default=512)
+    parser.add_argument("--time", action="store_true", help="build the model and run steps")
+    parser.add_argument("--estimators", nargs="+", default=list(ESTIMATORS), choices=ESTIMATORS)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32", choices=list(DTYPES))
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--json", help="write the numbers there too")
+    args = parser.parse_args()
+    parts = count_parts(args.image_size)
+    encoding = VIEWS * (parts["encode"] + parts["encode_backward"])
+    tiny = VIEWS * (parts["tiny_encode"] + parts["tiny_encode_backward"])
+    print("multiply-adds (1e12) at", args.image_size, "px:", {name: round(value, 4) for name, value in parts.items()})
+    rows, prior = [], build(args) if args.time else None
+    for perp_neg in (False, True):
+        for name in args.estimators:
+            images = unet_images(name, perp_neg)
+            row: dict[str, Any] = {"estimator": name, "perp_neg": perp_neg, "unet_images": round(images, 1)}
+            row["tera_multiply_adds"] = round(images * parts["unet"] + encoding, 3)
+            row["with_tiny_vae"] = round(images * parts["unet"] + tiny, 3)
+            if prior is not None:
+                seconds, ran = timed_step(prior, name, perp_neg, args.device == "cpu")
+                counted = ran * parts["unet"] + encoding
+                row |= {"timed_images": round(ran, 1), "timed_tera": round(counted, 3), "seconds": round(seconds, 4)}
+                if args.device != "cpu":
+                    row["peak_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
+            rows.append(row)
+            print(row, flush=True)
+    if args.json:
+        with open(args.json, "w", encoding="utf-8") as file:
+            json.dump({"parts": parts, "image_size": args.image_size, "rows": rows}, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+#!/usr/bin/env python
+"""Train the bundled prior or the judge. Works in chunks of minutes: call it again and it goes on where it stopped.
+
+python tools/train_prior.py all --preset cpu --folder runs/prior --minutes 30 --out gs_ssd/prior/bundled
+python tools/train_prior.py judge --folder runs/judge --out gs_ssd/evaluate/judge
+"""
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+
+import torch
+
+from gs_ssd.errors import UserError
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["pictures", "unet", "decoder", "publish", "all", "judge"])
+    parser.add_argument("--folder", type=Path, required=True, help="state of the run: pictures, checkpoints, log")
+    parser.add_argument("--out", type=Path, help="model directory to write (publish, all, judge)")
+    parser.add_argument("--preset", default="cpu", help="cpu | gpu | smoke")
+    parser.add_argument("--steps", type=int, help="steps of the UNet instead of the preset's")
+    parser.add_argument("--minutes", type=float, default=600.0, help="stop after about this long")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (more only pay on an idle machine)")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    args = parse(arguments)
+    torch.set_num_threads(args.threads)
+    try:
+        return run(args)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.what in ("publish", "all", "judge") and args.out is None:
+        raise UserError(f"{args.what} needs --out: the folder to write the model to")
+    if args.what == "judge":
+        from gs_ssd.evaluate.judge_training import JudgeTraining, train_judge
+
+        train_judge(args.out, JudgeTraining(), cache=args.folder)
+        return 0
+
+    from gs_ssd.prior.decoder import DecoderConfig, fit_decoder
+    from gs_ssd.prior.publish import publish
+    from gs_ssd.prior.train import PRESETS, PriorTrainer
+
+    if args.preset not in PRESETS:
+        raise UserError(f"unknown preset {args.preset!r}; there are {', '.join(PRESETS)}")
+    config = PRESETS[args.preset]
+    if args.steps is not None:
+        config = dataclasses.replace(config, steps=args.steps)
+    trainer, decoder, done = PriorTrainer(args.folder, config, args.device), args.folder / "decoder.pt", True
+    if args.what == "pictures":
+        trainer.pictures()
+    if args.what in ("unet", "all"):
+        done = trainer.fit(args.minutes)
+    if args.what in ("decoder", "all") and done:
+        pixels = trainer.pictures(min(2, config.shards)).rgb
+        done = fit_decoder(decoder, config.model, trainer.basis(), pixels, DecoderConfig(), args.minutes, args.device)
+    if args.what in ("publish", "all") and done:
+        publish(trainer, decoder, args.out)
+    print("done" if done else "not finished: call again to go on")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
