@@ -29,8 +29,9 @@ from gs_ssd.prior import load as load_prior
 from gs_ssd.record import Recorder, pictures, write_sheet
 from gs_ssd.render import augment, regularizers
 from gs_ssd.render.renderer import disparity, render, shrink
-from gs_ssd.scene import initialize, initialize_files, optimizers, viewpoints
+from gs_ssd.scene import optimizers, viewpoints
 from gs_ssd.scene.gaussians import PARAMETERS, Gaussians
+from gs_ssd.start import first_gaussians
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +121,7 @@ class Trainer:
         if resume:
             self._restore(checkpoints.load(checkpoints.latest(self.folder / "checkpoints")))
         else:
-            gaussians = initial_gaussians(config, generator_at(config.seed, SETUP_STREAM)).to(self.device)
+            gaussians = first_gaussians(config, generator_at(config.seed, SETUP_STREAM), self.device).to(self.device)
             gaussians.requires_grad_()
             self.patient = surgery.Patient(gaussians, optimizers.build(gaussians, config.optimizer))
         self.policy.begin(self.patient)
@@ -306,48 +307,6 @@ class Trainer:
             depth=output.depth,
             test_views=output.test_views,
         )
-
-
-def initial_gaussians(config: ExperimentConfig, generator: torch.Generator) -> Gaussians:
-    """The first Gaussians, on the CPU: of a built-in shape, a file, Shap-E, or an earlier splat as it is."""
-    start = config.initialize
-    initialize.check(start)
-    if start.shape == "text":
-        return _from_text(config, generator)
-    if start.shape != "splat":
-        return initialize.create(start, generator)
-    from gs_ssd.export import ply
-
-    asset = ply.read_ply(Path(start.file or "")).to_frame("world")
-    sh = torch.from_numpy(asset.sh)
-    return Gaussians(
-        means=torch.from_numpy(asset.means),
-        log_scales=torch.from_numpy(asset.log_scales),
-        quats_wxyz=torch.from_numpy(asset.quats_wxyz),
-        logit_opacities=torch.from_numpy(asset.logit_opacities),
-        sh_dc=sh[:, :1].contiguous(),
-        sh_rest=sh[:, 1:].contiguous(),
-    )
-
-
-def _from_text(config: ExperimentConfig, generator: torch.Generator) -> Gaussians:
-    """Points on the surface that Shap-E imagines for the initial text (or the prompt)."""
-    from gs_ssd.prior import shap_e
-
-    start = config.initialize
-    shape = shap_e.imagine(
-        config.prompt if start.text is None else start.text,
-        model=start.text_model,
-        steps=start.text_steps,
-        guidance=start.text_guidance,
-        generator=generator,
-        device=choose_device(config.device),
-        offline=config.prior.offline,
-        grid_size=start.text_grid,
-    )
-    corners = initialize_files.to_world(shape.vertices, "blender")
-    mesh = initialize_files.Mesh(corners, shape.faces, shape.rgb[shape.faces])
-    return initialize.from_cloud(*initialize_files.sample_surface(mesh, start.num_points, generator), start, generator)
 
 
 @contextmanager

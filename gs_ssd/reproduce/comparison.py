@@ -50,7 +50,7 @@ class Budget:
 
 SIZES: dict[SizeName, Budget] = {
     "tiny": Budget("development", VARIANTS[:2], 1, (0,), ("num_steps=12",)),
-    "small": Budget("development", (*VARIANTS[:6], "ism"), 3, (0,), ("num_steps=250",)),
+    "small": Budget("development", (*VARIANTS[:5], "ism"), 2, (0,), ("num_steps=250",)),
     "full": Budget("full", VARIANTS, None, (0, 1, 2)),
 }
 

@@ -1,9 +1,10 @@
 """An independent oracle: gsplat 1.5.3's torch code (Apache-2.0) in float64, made to run without a GPU.
 
-gsplat gives projection, harmonics and `accumulate`; what it takes from CUDA or from nerfacc is filled in here: which pairs of
-pixel and splat meet (all are tried), and the two sums over the pairs of a pixel. Bridged conventions: near plane 0.2; no
-splat reaches the cap of alpha (0.99 here, 0.999 there), so opacities stay below 0.99; pixel centres at + 0.5 with the principal
-point at half the size are the same thing; gsplat's rectangles are not used, the level set alpha >= 1/255 decides ("tight").
+gsplat gives projection, harmonics and `accumulate`; what it takes from CUDA or from nerfacc is filled in here: which
+pairs of pixel and splat meet (all are tried), and the two sums over the pairs of a pixel. Bridged conventions: near
+plane 0.2; no splat reaches the cap of alpha (0.99 here, 0.999 there), so opacities stay below 0.99; pixel centres at +
+0.5 with the principal point at half the size are the same thing; gsplat's rectangles are not used, the level set alpha
+>= 1/255 decides ("tight").
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ CLOSE, TIE = 1e-5, 1e-6  # relative
 
 
 class Oracle(NamedTuple):
-    """One view; `doubtful` marks pixels where a term lies within 1e-5 (relative) of a threshold or two within 1e-6 in depth, and
-    `flip` bounds what the other decision there could change in any channel of colour and alpha."""
+    """One view; `doubtful` marks pixels where a term lies within 1e-5 (relative) of a threshold or two within 1e-6 in
+    depth, and `flip` bounds what the other decision there could change in any channel of colour and alpha."""
 
     rgb: Tensor  # [3,H,W]
     alpha: Tensor  # [H,W]

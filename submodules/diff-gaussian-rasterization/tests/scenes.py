@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
-
 from diff_gaussian_rasterization import RenderedViews, render_views
+from torch import Tensor
 
 SPLAT_NAMES = ("means", "quats_wxyz", "scales", "opacities", "colors", "sh", "screen_means")
 
@@ -106,12 +105,9 @@ def render_with_gradients(
 ) -> tuple[RenderedViews, dict[str, Tensor]]:
     """Renders and backpropagates; the gradients come by the names of render_views' arguments."""
     inputs = {
-        name: value.to(dtype, copy=True).requires_grad_(name in SPLAT_NAMES)
-        for name, value in scene.tensors().items()
+        name: value.to(dtype, copy=True).requires_grad_(name in SPLAT_NAMES) for name, value in scene.tensors().items()
     }
-    inputs["screen_means"] = torch.zeros(
-        scene.w2c.shape[0], scene.means.shape[0], 2, dtype=dtype, requires_grad=True
-    )
+    inputs["screen_means"] = torch.zeros(scene.w2c.shape[0], scene.means.shape[0], 2, dtype=dtype, requires_grad=True)
     out = render_views(
         **inputs, width=scene.width, height=scene.height, sh_degree=scene.sh_degree, backend=backend, **options
     )

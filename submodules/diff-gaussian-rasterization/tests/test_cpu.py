@@ -4,12 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from scenes import image_gradients, random_scene, relative, render_with_gradients
-
 from diff_gaussian_rasterization import reference, render_views
 from diff_gaussian_rasterization.function import render
 from diff_gaussian_rasterization.problem import Options, Splats
 from diff_gaussian_rasterization.views import pinhole_cameras
+from scenes import image_gradients, random_scene, relative, render_with_gradients
 
 TOLERANCE = 1e-5
 

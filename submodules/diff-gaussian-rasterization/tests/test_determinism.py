@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from scenes import random_scene, relative, render_with_gradients
-
 from diff_gaussian_rasterization import native, render_views
+from scenes import random_scene, relative, render_with_gradients
 
 
 @pytest.mark.parametrize("mode", ["tight", "tiles16"])

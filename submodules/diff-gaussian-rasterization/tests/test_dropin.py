@@ -4,13 +4,12 @@ import math
 
 import pytest
 import torch
-from scenes import random_scene, relative
-
 from diff_gaussian_rasterization import GaussianRasterizationSettings, GaussianRasterizer, render_views
 from diff_gaussian_rasterization.function import render
 from diff_gaussian_rasterization.problem import Options, Splats
 from diff_gaussian_rasterization.reference import covariances
 from diff_gaussian_rasterization.views import pinhole_cameras
+from scenes import random_scene, relative
 
 
 class Camera:
@@ -30,8 +29,8 @@ class Camera:
 
 
 def luciddreamer_render(camera, gaussians, bg_color, scaling_modifier=1.0):
-    """The structure of LucidDreamer's render(): settings without `debug`, again with it on TypeError, three returns, and a
-    depth that is split in two."""
+    """The structure of LucidDreamer's render(): settings without `debug`, again with it on TypeError, three returns,
+    and a depth that is split in two."""
     screenspace_points = torch.zeros_like(gaussians["means"], requires_grad=True) + 0
     screenspace_points.retain_grad()
     arguments = {

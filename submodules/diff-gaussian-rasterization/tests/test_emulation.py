@@ -14,11 +14,10 @@ import test_oracle
 import test_properties
 import test_quirks
 import torch
+from diff_gaussian_rasterization import native
 from emulated import build_backend
 from scenes import random_scene, relative, render_with_gradients
 from test_dropin import scene  # noqa: F401 - a fixture of the tests taken over
-
-from diff_gaussian_rasterization import native
 
 sys.path.append(str(Path(__file__).parent / "cuda"))
 from checks import ALL_CHECKS

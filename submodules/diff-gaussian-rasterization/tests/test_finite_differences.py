@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-from scenes import random_scene
-
 from diff_gaussian_rasterization import render_views
+from scenes import random_scene
 
 NAMES = ("means", "quats_wxyz", "scales", "opacities")
 
@@ -13,8 +12,8 @@ NAMES = ("means", "quats_wxyz", "scales", "opacities")
 @pytest.mark.parametrize("image", ["alpha", "depth"])
 @pytest.mark.parametrize("seed", range(3))
 def test_directional_derivative(seed, image, mode):
-    """Along a random direction in the space of all inputs. The splats are wider than the image: an edge at alpha = 1/255
-    that moves through it is a step that no gradient of pixels can see."""
+    """Along a random direction in the space of all inputs. The splats are wider than the image: an edge at alpha =
+    1/255 that moves through it is a step that no gradient of pixels can see."""
     scene = random_scene(80 + seed, count=6, width=40, height=40, scales=(1.5, 2.5), opacities=(0.3, 0.8), spread=0.4)
     scene = scene.to(torch.float32)
     inputs = scene.tensors()

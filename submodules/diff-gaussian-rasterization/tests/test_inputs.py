@@ -4,9 +4,8 @@ import math
 
 import pytest
 import torch
-from scenes import random_scene
-
 from diff_gaussian_rasterization import GaussianRasterizationSettings, GaussianRasterizer, native, render_views
+from scenes import random_scene
 
 
 def arguments(**changes) -> dict:

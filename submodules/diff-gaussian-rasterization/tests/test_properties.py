@@ -1,11 +1,10 @@
 """Properties over random sizes, scenes and cameras."""
 
 import torch
+from diff_gaussian_rasterization import render_views
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scenes import random_scene, relative, render_with_gradients
-
-from diff_gaussian_rasterization import render_views
 
 SEEDS = st.integers(0, 2**31 - 1)
 MODES = st.sampled_from(["tight", "tiles16"])
@@ -51,7 +50,11 @@ def test_ranges_and_finiteness(scene, mode):
 def test_backends_agree(scene, mode):
     """But for pixels where float32 decides a threshold or an order otherwise."""
     have = render_views(
-        **scene.to(torch.float32).tensors(), width=scene.width, height=scene.height, sh_degree=scene.sh_degree, mode=mode
+        **scene.to(torch.float32).tensors(),
+        width=scene.width,
+        height=scene.height,
+        sh_degree=scene.sh_degree,
+        mode=mode,
     )
     want = render_views(
         **scene.tensors(), width=scene.width, height=scene.height, sh_degree=scene.sh_degree, mode=mode,
@@ -82,9 +85,7 @@ def test_order_of_the_splats_does_not_matter(scene, mode, seed):
     splat_names = {"means", "quats_wxyz", "scales", "opacities", "colors", "sh"}
     permuted = {name: value[shuffle] for name, value in scene.tensors().items() if name in splat_names}
     out, grads = render_with_gradients(scene, "cpu", torch.float32, mode=mode)
-    other, other_grads = render_with_gradients(
-        type(scene)(**(vars(scene) | permuted)), "cpu", torch.float32, mode=mode
-    )
+    other, other_grads = render_with_gradients(type(scene)(**(vars(scene) | permuted)), "cpu", torch.float32, mode=mode)
     z = scene.means.float() @ scene.w2c[:, 2, :3].T.float()
     if all(len(set(column.tolist())) == len(column) for column in z.T):
         assert torch.equal(out.rgb, other.rgb)
@@ -103,9 +104,7 @@ def test_a_larger_canvas_holds_the_smaller_picture(seed, width, height):
         **arguments, width=2 * width, height=2 * height, tan_half_fov=scene.tan_half_fov, backend="reference"
     )
     narrow = {name: value.float() for name, value in arguments.items()}
-    large = render_views(
-        **narrow, width=4 * width, height=4 * height, tan_half_fov=2 * scene.tan_half_fov.float()
-    )
+    large = render_views(**narrow, width=4 * width, height=4 * height, tan_half_fov=2 * scene.tan_half_fov.float())
     middle = large.alpha[..., height : 3 * height, width : 3 * width]
     error = (middle - small.alpha).abs()
     assert (error > 1e-4).double().mean() <= 0.01 + 2 / error.numel()
@@ -125,9 +124,7 @@ def test_turning_the_world_turns_nothing(scene, mode):
     turned_quats = torch.stack([ch * w - sh * z, ch * x - sh * y, ch * y + sh * x, ch * z + sh * w], dim=-1)
     w2c = scene.w2c.clone()
     w2c[:, :3, :3] = w2c[:, :3, :3] @ turn.T
-    turned = type(scene)(
-        **(vars(scene) | {"means": scene.means @ turn.T, "quats_wxyz": turned_quats, "w2c": w2c})
-    )
+    turned = type(scene)(**(vars(scene) | {"means": scene.means @ turn.T, "quats_wxyz": turned_quats, "w2c": w2c}))
     size = {"width": scene.width, "height": scene.height, "mode": mode, "backend": "reference"}
     a, b = (render_views(**one.tensors(), **size) for one in (scene, turned))
     assert relative(a.alpha, b.alpha) < 1e-3 or a.alpha.abs().max() < 1e-6

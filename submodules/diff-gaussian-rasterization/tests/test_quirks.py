@@ -1,15 +1,15 @@
-"""Every quirk of the original rasterizers that this package decided on; the README lists the decisions in this order."""
+"""Every quirk of the original rasterizers that this package decided on; the README lists the decisions in this
+order."""
 
 import math
 
 import pytest
 import torch
-from scenes import Scene, random_scene, relative, render_with_gradients
-
 from diff_gaussian_rasterization import GaussianRasterizationSettings, rasterize_gaussians, render_views
 from diff_gaussian_rasterization.function import render
 from diff_gaussian_rasterization.problem import Options, Splats
 from diff_gaussian_rasterization.views import pinhole_cameras
+from scenes import Scene, random_scene, relative, render_with_gradients
 
 BACKENDS = [("cpu", torch.float32), ("reference", torch.float64)]
 
@@ -59,7 +59,8 @@ def test_scale_modifier_is_in_the_gradient(backend, dtype):
 
 @pytest.mark.parametrize(("backend", "dtype"), BACKENDS)
 def test_quaternions_normalised_or_raw(backend, dtype):
-    """3. render_views normalises (the length changes nothing, the gradient is orthogonal); drop-in calls use q as given."""
+    """3. render_views normalises (the length changes nothing, the gradient is orthogonal); drop-in calls use q as
+    given."""
     scene = random_scene(50, count=40)
     longer = Scene(**{**vars(scene), "quats_wxyz": 3 * scene.quats_wxyz})
     want, want_grads = render_with_gradients(scene, backend, dtype)
@@ -120,7 +121,8 @@ def test_no_epsilons():
 
 @pytest.mark.parametrize(("backend", "dtype"), BACKENDS)
 def test_screen_gradient_is_in_ndc_units(backend, dtype):
-    """6. Moving the centre by one pixel is 2 / W in NDC: so the gradient is the pixel gradient times W / 2 (and H / 2)."""
+    """6. Moving the centre by one pixel is 2 / W in NDC: so the gradient is the pixel gradient times W / 2 (and H /
+    2)."""
     grads = []
     for size in (31, 62):
         inputs = on_axis(dtype, x=0.02, size=size, scale=0.4)
@@ -179,7 +181,8 @@ def test_off_diagonal_of_the_conic(backend, dtype):
 
 @pytest.mark.parametrize(("width", "height"), [(17, 16), (16, 17), (33, 47)])
 def test_depth_gradient_at_sizes_off_the_grid(width, height):
-    """8. Sizes that are not multiples of 16: the depth gradient of the last row and column arrives, and no other is read."""
+    """8. Sizes that are not multiples of 16: the depth gradient of the last row and column arrives, and no other is
+    read."""
     scene = random_scene(51, count=60, width=width, height=height)
     corner = torch.zeros(1, 1, height, width)
     corner[..., -1, -1] = 1.0

@@ -238,4 +238,17 @@ DGR_API void dgr_cpu_floor(int repeats, double* forward, double* backward) {
     }
 }
 
+// For the benchmark, not part of the ABI: pixel lanes that dgr_render evaluated, from the masks that it left.
+DGR_API int64_t dgr_cpu_lanes(const dgr_problem* p, int64_t pairs, void* binning) {
+    const Binning bins(*p, pairs, binning);
+    const int words = TILE * TILE / kernels().lanes / 64;
+    int64_t blocks = 0;
+    for (int64_t t = 0; t < static_cast<int64_t>(p->views) * Grid(*p).tiles(); ++t) {
+        for (int64_t entry = bins.begins[t]; entry < bins.begins[t] + static_cast<int64_t>(bins.drawn[t]); ++entry) {
+            for (int w = 0; w < words; ++w) blocks += __builtin_popcountll(bins.masks[2 * entry + w]);
+        }
+    }
+    return blocks * kernels().lanes;
+}
+
 }  // extern "C"

@@ -181,7 +181,7 @@ DGR_INLINE void blend_backward(const Brush& s, const Record& r, float gate, vf p
     const vf unmasked = falloff(s, px, py, u, v, visible);
     const vf raw = keep(visible, unmasked);
     const vf alpha = minimum(raw, vf{} + MAX_ALPHA);
-    const vf inverse = 1.0f / (1.0f - alpha);
+    const vf inverse = reciprocal(1.0f - alpha);
     t.transmittance *= inverse;
     const vf weight = t.transmittance * alpha;
     const vf value = t.red * r.red + t.green * r.green + (t.blue * r.blue + t.depth * r.z);

@@ -34,6 +34,7 @@ namespace {
 
 extern const Kernels DGR_JOIN(kernels_, DGR_ARCH) = {
     DGR_NAME,
+    DGR_LANES,
     DGR_ARCH::project,
     DGR_ARCH::render_tile,
     DGR_ARCH::backward_tile,

@@ -96,6 +96,7 @@ struct Binning {
 // One instruction set's kernels. Tasks write to disjoint memory.
 struct Kernels {
     const char* name;
+    int lanes;  // pixels in a block
     void (*project)(const dgr_problem&, const Geometry&, int32_t* radii, int64_t chunk);
     void (*render_tile)(const dgr_problem&, const Geometry&, const Binning&, const dgr_images&, int64_t tile);
     void (*backward_tile)(const dgr_problem&, const Geometry&, const Binning&, const float* transmittance,

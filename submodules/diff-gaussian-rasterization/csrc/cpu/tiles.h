@@ -14,38 +14,51 @@ DGR_INLINE bool whole_block(const Tile& tile, int block) {
     return block % ACROSS * BLOCK_W + BLOCK_W <= tile.width && block / ACROSS * BLOCK_H + BLOCK_H <= tile.height;
 }
 
-// One tile's window into an image plane.
-struct Window {
-    float* at;
-    int64_t stride;
-    Window(const float* plane, const dgr_problem& p, const Tile& tile)
-        : at(plane ? const_cast<float*>(plane) + static_cast<int64_t>(tile.y) * p.width + tile.x : nullptr), stride(p.width) {}
+// Copies between an image plane and one field (a vector) of an array of blocks. Row by row of the image: blocks would touch
+// every cache line of it several times, and lines of equal columns fall on each other in the cache.
+template <class Block, class Copy>
+DGR_INLINE void each_segment(const dgr_problem& p, const Tile& tile, Block* blocks, vf Block::* field, int64_t plane, const Copy& copy) {
+    for (int y = 0; y < tile.height; ++y) {
+        const int64_t row = plane * p.width * p.height + static_cast<int64_t>(tile.y + y) * p.width + tile.x;
+        for (int x = 0; x < tile.width; x += BLOCK_W) {
+            Block& block = blocks[y / BLOCK_H * ACROSS + x / BLOCK_W];
+            float* lanes = reinterpret_cast<float*>(&(block.*field)) + y % BLOCK_H * BLOCK_W;
+            const int count = tile.width - x < BLOCK_W ? tile.width - x : BLOCK_W;
+            copy(row + x, lanes, count);
+        }
+    }
+}
 
-    DGR_INLINE void put(const Tile& tile, int block, vf value) const {
-        float lanes[LANES];
-        store(lanes, value);
-        if (whole_block(tile, block)) {
-            float* corner = at + block / ACROSS * BLOCK_H * stride + block % ACROSS * BLOCK_W;
-            for (int h = 0; h < BLOCK_H; ++h) __builtin_memcpy(corner + h * stride, lanes + h * BLOCK_W, 4 * BLOCK_W);
-        } else {
-            each_lane(tile, block, [&](int x, int y, int i) { at[y * stride + x] = lanes[i]; });
-        }
-    }
-    DGR_INLINE vf get(const Tile& tile, int block) const {
-        float lanes[LANES] = {};
-        if (at == nullptr) return vf{};
-        if (whole_block(tile, block)) {
-            const float* corner = at + block / ACROSS * BLOCK_H * stride + block % ACROSS * BLOCK_W;
-            for (int h = 0; h < BLOCK_H; ++h) __builtin_memcpy(lanes + h * BLOCK_W, corner + h * stride, 4 * BLOCK_W);
-        } else {
-            each_lane(tile, block, [&](int x, int y, int i) { lanes[i] = at[y * stride + x]; });
-        }
-        return load<vf>(lanes);
-    }
-};
+template <class Block>
+DGR_INLINE void put_plane(const dgr_problem& p, const Tile& tile, Block* blocks, vf Block::* field, float* image, int64_t plane) {
+    each_segment(p, tile, blocks, field, plane, [image](int64_t at, const float* lanes, int count) {
+        if (count == BLOCK_W) __builtin_memcpy(image + at, lanes, 4 * BLOCK_W);
+        else for (int i = 0; i < count; ++i) image[at + i] = lanes[i];
+    });
+}
+
+template <class Block>
+DGR_INLINE void get_plane(const dgr_problem& p, const Tile& tile, Block* blocks, vf Block::* field, const float* image, int64_t plane) {
+    if (image == nullptr) return;
+    each_segment(p, tile, blocks, field, plane, [image](int64_t at, float* lanes, int count) {
+        if (count == BLOCK_W) __builtin_memcpy(lanes, image + at, 4 * BLOCK_W);
+        else for (int i = 0; i < count; ++i) lanes[i] = image[at + i];
+    });
+}
 
 DGR_INLINE bool in_image(const Tile& tile, int block) {
     return block % ACROSS * BLOCK_W < tile.width && block / ACROSS * BLOCK_H < tile.height;
+}
+
+// Masks of the next entries, ahead of their use: a chain of dependent steps each, but many run side by side. Returns the end.
+DGR_INLINE int64_t mask_batch(const Tile& tile, const Record* records, const uint64_t* entries, int64_t begin, uint64_t* masks) {
+    const int64_t end = begin + 32 < tile.count ? begin + 32 : tile.count;
+    for (int64_t entry = begin; entry < end; ++entry) {
+        if (entry + 8 < tile.count) __builtin_prefetch(records + static_cast<uint32_t>(entries[entry + 8]));
+        const Mask mask = touched_blocks(records[static_cast<uint32_t>(entries[entry])], tile);
+        for (int w = 0; w < WORDS; ++w) masks[2 * entry + w] = mask.word[w];
+    }
+    return end;
 }
 
 static void render_tile(const dgr_problem& p, const Geometry& geometry, const Binning& bins, const dgr_images& images,
@@ -62,24 +75,24 @@ static void render_tile(const dgr_problem& p, const Geometry& geometry, const Bi
         canvas[b] = Canvas{};
         if (!in_image(tile, b)) continue;
         alive.word[b / 64] |= 1ull << (b % 64);
-        each_lane(tile, b, [&](int, int, int i) { canvas[b].transmittance[i] = 1.0f; });
+        if (whole_block(tile, b)) canvas[b].transmittance = vf{} + 1.0f;
+        else each_lane(tile, b, [&](int, int, int i) { canvas[b].transmittance[i] = 1.0f; });
     }
 
     uint32_t* finish_at = bins.finish_at + index * TILE * TILE;
     uint16_t* finish_who = bins.finish_who + index * TILE * TILE;
     uint32_t finished_count = 0;
-    int64_t entry = 0;
+    int64_t entry = 0, masked = 0;
     for (; entry < tile.count; ++entry) {
         uint64_t remaining = 0;
         for (int w = 0; w < WORDS; ++w) remaining |= alive.word[w];
         if (remaining == 0) break;
-        if (entry + 4 < tile.count) __builtin_prefetch(records + static_cast<uint32_t>(entries[entry + 4]));
+        if (entry == masked) masked = mask_batch(tile, records, entries, entry, bins.masks + tile.begin * 2);
         const Record& r = records[static_cast<uint32_t>(entries[entry])];
         const Brush brush(r, tile);
-        Mask mask = touched_blocks(r, tile);
         uint64_t* kept = bins.masks + (tile.begin + entry) * 2;
         for (int w = 0; w < WORDS; ++w) {
-            uint64_t left = mask.word[w] & alive.word[w];
+            uint64_t left = kept[w] & alive.word[w];
             kept[w] = left;
             for (; left; left &= left - 1) {
                 const int block = 64 * w + __builtin_ctzll(left);
@@ -99,23 +112,22 @@ static void render_tile(const dgr_problem& p, const Geometry& geometry, const Bi
     bins.drawn[index] = static_cast<uint32_t>(entry);
     bins.finished[index] = finished_count;
 
-    const int64_t plane = static_cast<int64_t>(p.width) * p.height;
     const float* background = p.background + 3 * tile.view;
-    const Window red(images.rgb + 3 * tile.view * plane, p, tile), green(images.rgb + (3 * tile.view + 1) * plane, p, tile),
-        blue(images.rgb + (3 * tile.view + 2) * plane, p, tile), depth(images.depth + tile.view * plane, p, tile),
-        left(images.transmittance + tile.view * plane, p, tile),
-        alpha(images.alpha ? images.alpha + tile.view * plane : nullptr, p, tile);
     for (int b = 0; b < BLOCKS; ++b) {
-        if (!in_image(tile, b)) continue;
-        const Canvas& c = canvas[b];
-        const vf t = c.transmittance + load<vf>(stopped + b * LANES);
-        red.put(tile, b, c.red + t * background[0]);
-        green.put(tile, b, c.green + t * background[1]);
-        blue.put(tile, b, c.blue + t * background[2]);
-        depth.put(tile, b, c.depth);
-        left.put(tile, b, t);
-        if (alpha.at) alpha.put(tile, b, 1.0f - t);
+        Canvas& c = canvas[b];
+        c.transmittance += load<vf>(stopped + b * LANES);
+        c.red += c.transmittance * background[0];
+        c.green += c.transmittance * background[1];
+        c.blue += c.transmittance * background[2];
     }
+    put_plane(p, tile, canvas, &Canvas::red, images.rgb, 3 * tile.view);
+    put_plane(p, tile, canvas, &Canvas::green, images.rgb, 3 * tile.view + 1);
+    put_plane(p, tile, canvas, &Canvas::blue, images.rgb, 3 * tile.view + 2);
+    put_plane(p, tile, canvas, &Canvas::depth, images.depth, tile.view);
+    put_plane(p, tile, canvas, &Canvas::transmittance, images.transmittance, tile.view);
+    if (images.alpha == nullptr) return;
+    for (Canvas& c : canvas) c.transmittance = 1.0f - c.transmittance;
+    put_plane(p, tile, canvas, &Canvas::transmittance, images.alpha, tile.view);
 }
 
 // Gradient row of an entry of this tile.
@@ -127,27 +139,23 @@ DGR_INLINE float* row_of(const Record& r, const Tile& tile, float* rows) {
 // Incoming gradients, final transmittance, and what lies behind the last splat.
 DGR_INLINE void load_trace(const dgr_problem& p, const Tile& tile, const float* transmittance, const dgr_image_grads& grads,
                            Trace* trace) {
-    const int64_t plane = static_cast<int64_t>(p.width) * p.height, v = tile.view;
-    const float* rgb = grads.rgb;
-    const Window red(rgb ? rgb + 3 * v * plane : nullptr, p, tile), green(rgb ? rgb + (3 * v + 1) * plane : nullptr, p, tile),
-        blue(rgb ? rgb + (3 * v + 2) * plane : nullptr, p, tile),
-        depth(grads.depth ? grads.depth + v * plane : nullptr, p, tile),
-        alpha(grads.alpha ? grads.alpha + v * plane : nullptr, p, tile),
-        left(grads.transmittance ? grads.transmittance + v * plane : nullptr, p, tile),
-        final_left(transmittance + v * plane, p, tile);
+    // Until they are combined, `transmittance` and `suffix` hold the incoming gradients of transmittance and alpha.
+    const int v = tile.view;
+    for (int b = 0; b < BLOCKS; ++b) trace[b] = Trace{};
+    get_plane(p, tile, trace, &Trace::red, grads.rgb, 3 * v);
+    get_plane(p, tile, trace, &Trace::green, grads.rgb, 3 * v + 1);
+    get_plane(p, tile, trace, &Trace::blue, grads.rgb, 3 * v + 2);
+    get_plane(p, tile, trace, &Trace::depth, grads.depth, v);
+    get_plane(p, tile, trace, &Trace::transmittance, grads.transmittance, v);
+    get_plane(p, tile, trace, &Trace::suffix, grads.alpha, v);
     const float* background = p.background + 3 * v;
     for (int b = 0; b < BLOCKS; ++b) {
-        if (!in_image(tile, b)) {
-            trace[b] = Trace{};
-            continue;
-        }
         Trace& t = trace[b];
-        t.red = red.get(tile, b), t.green = green.get(tile, b), t.blue = blue.get(tile, b), t.depth = depth.get(tile, b);
-        t.transmittance = final_left.get(tile, b);
-        const vf behind = left.get(tile, b) - alpha.get(tile, b) +
-                          (t.red * background[0] + t.green * background[1] + t.blue * background[2]);
-        t.suffix = t.transmittance * behind;
+        t.suffix = t.transmittance - t.suffix + (t.red * background[0] + t.green * background[1] + t.blue * background[2]);
+        t.transmittance = vf{};
     }
+    get_plane(p, tile, trace, &Trace::transmittance, transmittance, v);
+    for (int b = 0; b < BLOCKS; ++b) trace[b].suffix *= trace[b].transmittance;
 }
 
 DGR_INLINE void store_row(float* row, const Moments& moments) {

@@ -1,9 +1,9 @@
 """The API of the CUDA package of this name, so that code written for it runs unchanged.
 
-Accepts the calls of LucidDreamer's fork (no `debug`), of graphdeco's main branch and of its antialiasing branch, and returns
-(color, radii, depth) as LucidDreamer's fork does: depth[0] is sum alpha T z (not normalised), depth[1] the final
-TRANSMITTANCE (1 where empty). As in the fork, splats are clipped to 16-pixel tiles, quaternions are used as given, and the
-depth image sends no gradient to z. What differs from it is listed in the README.
+Accepts the calls of LucidDreamer's fork (no `debug`), of graphdeco's main branch and of its antialiasing branch, and
+returns (color, radii, depth) as LucidDreamer's fork does: depth[0] is sum alpha T z (not normalised), depth[1] the
+final TRANSMITTANCE (1 where empty). As in the fork, splats are clipped to 16-pixel tiles, quaternions are used as
+given, and the depth image sends no gradient to z. What differs from it is listed in the README.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class _Rasterize(torch.autograd.Function):
 
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any, cameras: Cameras, options: Options, screen_means: Tensor | None, *fields: Tensor | None
+        ctx: Any, cameras: Cameras, options: Options, _screen_means: Tensor | None, *fields: Tensor | None
     ) -> tuple[Tensor, ...]:
         splats = Splats(**dict(zip(native.SPLAT_FIELDS, fields, strict=True)))  # type: ignore[arg-type]
         result = native.forward(splats, cameras, options)
@@ -76,9 +76,7 @@ def render(
     if choose_backend(backend, splats.means) == "reference":
         rgb, depth, transmittance, radii = reference.render(splats, cameras, options, screen_means)
         return Rendering(rgb, 1 - transmittance, depth, transmittance, radii)
-    cameras = replace(
-        cameras, **{name: getattr(cameras, name).detach().contiguous() for name in native.CAMERA_FIELDS}
-    )
+    cameras = replace(cameras, **{name: getattr(cameras, name).detach().contiguous() for name in native.CAMERA_FIELDS})
     fields = (getattr(splats, name) for name in native.SPLAT_FIELDS)
     contiguous = (None if field is None else field.contiguous() for field in fields)
     return Rendering(*_Rasterize.apply(cameras, options, screen_means, *contiguous))

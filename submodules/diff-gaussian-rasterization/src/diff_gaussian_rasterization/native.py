@@ -109,7 +109,7 @@ class Forward(NamedTuple):
 
 def forward(splats: Splats, cameras: Cameras, options: Options) -> Forward:
     """Renders V views; ValueError names an input with NaN or infinity in it. All tensors contiguous, one device."""
-    lib, problem, stream = _call(splats, cameras, options)
+    lib, problem, stream = library(splats.means.device.type), describe(splats, cameras, options), _stream(splats.means)
     count, views = splats.means.shape[0], cameras.view.shape[0]
     height, width, device = options.height, options.width, splats.means.device
     geometry = torch.empty(lib.dgr_geometry_bytes(byref(problem)), dtype=torch.uint8, device=device)
@@ -133,7 +133,7 @@ def backward(
     wanted: set[str],
 ) -> dict[str, Tensor]:
     """Gradients of the `wanted` splat fields and of "screen_means" [V,N,2], from those of the images."""
-    lib, problem, stream = _call(splats, cameras, options)
+    lib, problem, stream = library(splats.means.device.type), describe(splats, cameras, options), _stream(splats.means)
     device = splats.means.device
     given = {name: grad.contiguous() for name, grad in image_grads.items() if grad is not None}
     grads = {name: torch.empty_like(getattr(splats, name)) for name in SPLAT_FIELDS if name in wanted}
@@ -166,8 +166,8 @@ def _stream(tensor: Tensor) -> int | None:
     return torch.cuda.current_stream(tensor.device).cuda_stream if tensor.is_cuda else None
 
 
-def _call(splats: Splats, cameras: Cameras, options: Options) -> tuple[ctypes.CDLL, Problem, int | None]:
-    lib = library(splats.means.device.type)
+def describe(splats: Splats, cameras: Cameras, options: Options) -> Problem:
+    """The struct; it points into the tensors, which must outlive it."""
     flags = (
         TILES16 * options.tiles16
         | NORMALIZE_QUATS * options.normalize_quats
@@ -177,7 +177,7 @@ def _call(splats: Splats, cameras: Cameras, options: Options) -> tuple[ctypes.CD
     )
     pointers = {name: getattr(splats, name) for name in SPLAT_FIELDS}
     pointers |= {name: getattr(cameras, name) for name in CAMERA_FIELDS}
-    problem = Problem(
+    return Problem(
         views=cameras.view.shape[0],
         gaussians=splats.means.shape[0],
         width=options.width,
@@ -189,7 +189,6 @@ def _call(splats: Splats, cameras: Cameras, options: Options) -> tuple[ctypes.CD
         scale_modifier=options.scale_modifier,
         **{name: tensor.data_ptr() for name, tensor in pointers.items() if tensor is not None},
     )
-    return lib, problem, _stream(splats.means)
 
 
 def _check(lib: ctypes.CDLL, status: int) -> None:

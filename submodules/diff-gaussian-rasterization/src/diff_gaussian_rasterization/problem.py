@@ -83,8 +83,11 @@ def check_size(width: object, height: object) -> None:
 
 
 def check_splats(splats: Splats, options: Options, names: dict[str, str] | None = None) -> None:
-    """Shapes, dtypes, devices and exclusive choices of the splats. `names` maps our names to those of the caller's API."""
-    said = {field: field for field in ("means", "opacities", "quats_wxyz", "scales", "cov3d", "colors", "sh")} | (names or {})
+    """Shapes, dtypes, devices and exclusive choices of the splats. `names` maps our names to those of the caller's
+    API."""
+    said = {field: field for field in ("means", "opacities", "quats_wxyz", "scales", "cov3d", "colors", "sh")} | (
+        names or {}
+    )
     means = check_tensor(said["means"], splats.means, ("N", 3))
     count = means.shape[0]
     check_tensor(said["opacities"], splats.opacities, (count,), means)
@@ -95,7 +98,8 @@ def check_splats(splats: Splats, options: Options, names: dict[str, str] | None 
     if (splats.scales is None) == (splats.cov3d is None):
         raise ValueError(f"give exactly one of ({said['scales']}, {said['quats_wxyz']}) and {said['cov3d']}")
     shapes: dict[str, tuple[int | str, ...]] = {
-        "quats_wxyz": (count, 4), "scales": (count, 3), "cov3d": (count, 6), "colors": (count, 3), "sh": (count, "K", 3),
+        "quats_wxyz": (count, 4), "scales": (count, 3), "cov3d": (count, 6), "colors": (count, 3), "sh": (count, "K",
+        3),
     }  # fmt: skip
     for field, shape in shapes.items():
         if getattr(splats, field) is not None:

@@ -107,7 +107,8 @@ def screen_covariances(
 
 
 def clip_tiles(pixel: Tensor, radius: Tensor, width: int, height: int) -> Tensor:
-    """[M,2] centres, [M] radii -> [M,4]: the 16-pixel tiles that the circle's box touches, by the originals' formula."""
+    """[M,2] centres, [M] radii -> [M,4]: the 16-pixel tiles that the circle's box touches, by the originals'
+    formula."""
     grid = torch.tensor([-(-width // TILE), -(-height // TILE)], dtype=pixel.dtype, device=pixel.device)
     low = torch.trunc((pixel - radius.unsqueeze(-1)) / TILE)
     high = torch.trunc((pixel + radius.unsqueeze(-1) + (TILE - 1)) / TILE)

@@ -11,13 +11,12 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import torch
-from scenes import Scene, random_scene, relative
-from torch import Tensor
-
 from diff_gaussian_rasterization import native, reference
 from diff_gaussian_rasterization.function import Rendering, render
 from diff_gaussian_rasterization.problem import Cameras, Options, Splats
 from diff_gaussian_rasterization.views import pinhole_cameras
+from scenes import Scene, random_scene, relative
+from torch import Tensor
 
 TOLERANCE = 1e-5
 UNCERTAIN = 3, 1e-3  # pixels, or this share of them, at most
