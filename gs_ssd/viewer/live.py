@@ -190,7 +190,7 @@ class LiveView:
         self._server.scene.add_gaussian_splats(
             "/splat",
             centers=splats.means * MAGNIFIED,
-            covariances=half @ half.transpose(0, 2, 1) * MAGNIFIED**2,
+            covariances=(half @ half.transpose(0, 2, 1) * MAGNIFIED**2).clip(-6e4, 6e4),
             rgbs=splats.colors.clip(0, 1),
             opacities=splats.opacities[:, None],
             scale=1 / MAGNIFIED,
