@@ -66,7 +66,7 @@ $(VENV)/.lint: pyproject.toml $(VENV)/.test
 readers: $(VENV)/.readers
 
 demo: $(VENV)/.runtime
-	OMP_NUM_THREADS=$$(nproc) $(BIN)/python train.py --config configs/quickstart.yaml
+	OMP_NUM_THREADS=$$(nproc | awk '{print $$1 < 4 ? $$1 : 4}') $(BIN)/python train.py --config configs/quickstart.yaml
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest
