@@ -21,7 +21,7 @@ class PriorConfig:
     """Which 2D model guides, and how it runs."""
 
     model: str = "bundled"
-    """A short name (bundled, sd21-base, sd15, sdxl, analytic), a hub id, a pipeline folder, or one .safetensors file."""
+    """A short name (bundled, sd21-base, sd15, sdxl, analytic), a hub id, a pipeline folder, one .safetensors file."""
     revision: str | None = None
     """Branch, tag or commit of a hub id."""
     base: str | None = None
