@@ -5,7 +5,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -34,6 +34,10 @@ from gs_ssd.scene.gaussians import PARAMETERS, Gaussians
 from gs_ssd.start import first_gaussians
 
 log = logging.getLogger(__name__)
+
+Watch = Callable[[int, Gaussians, Mapping[str, Any], Sequence[int]], bool]
+"""Told after each step its number, the splat, the metrics and the signals received so far; True ends the run as
+Ctrl-C does."""
 
 SETUP_STREAM = -1
 """Stands for the step in the generator of everything that is drawn before the first one."""
@@ -189,8 +193,10 @@ class Trainer:
         log.warning("step %d: the gradient is not finite; skipped (%d so far)", step + 1, self.bad_steps)
         return False
 
-    def fit(self, *, until: int | None = None) -> list[Path]:
+    def fit(self, *, until: int | None = None, watch: Watch | None = None) -> list[Path]:
         """Train to the end (or until `until` steps are complete), then write the results; returns their paths.
+
+        `watch`, a live view, is called after every step and may end the run.
 
         Raises:
             Interrupted: Ctrl-C or SIGTERM came; a checkpoint has been written.
@@ -213,6 +219,8 @@ class Trainer:
                 if self.next_step % output.log_every == 0 or self.next_step == last:
                     recorder.log({**metrics, "seconds_per_step": seconds})
                 recorder.advance(len(self.patient), float(metrics["grad_norm"]), seconds)
+                if watch is not None and watch(self.next_step - 1, self.gaussians, metrics, received):
+                    received.append(signal.SIGINT)
                 if received:
                     self.save()
                     raise Interrupted(received[0], self.next_step)

@@ -205,6 +205,12 @@ int dgr_backward(const dgr_problem* p, const void* workspace, int64_t pairs, con
     const Geometry geometry(*p, const_cast<void*>(workspace));
     const Binning bins(*p, pairs, const_cast<void*>(binning));
     float* rows = static_cast<float*>(scratch);
+    // Entries that reached no unfinished pixel leave their rows as they are.
+    constexpr int64_t slice = 1 << 15;
+    parallel((pairs + slice - 1) / slice, p->threads, [&](int64_t i) {
+        const int64_t first = i * slice, count = pairs - first < slice ? pairs - first : slice;
+        std::memset(rows + first * ROW, 0, static_cast<size_t>(count) * ROW * sizeof(float));
+    });
     const Kernels& k = kernels();
     parallel(static_cast<int64_t>(p->views) * Grid(*p).tiles(), p->threads, [&](int64_t tile) {
         k.backward_tile(*p, geometry, bins, transmittance, *image_grads, rows, tile);

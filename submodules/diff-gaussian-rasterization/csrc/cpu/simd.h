@@ -175,7 +175,12 @@ DGR_INLINE f8 sums(const f8 (&r)[8]) {
     for (int i = 0; i < 2; ++i) t[i] = pairs_low(s[2 * i], s[2 * i + 1]) + pairs_high(s[2 * i], s[2 * i + 1]);
     return halves_low(t[0], t[1]) + halves_high(t[0], t[1]);
 }
-DGR_INLINE float sum(f8 x) { return ((x[0] + x[1]) + (x[2] + x[3])) + ((x[4] + x[5]) + (x[6] + x[7])); }
+// Lanes 0 and 1 of the result are the sums of the lanes of a and of b.
+DGR_INLINE f8 two_sums(f8 a, f8 b) {
+    f8 s = interleave_low(a, b) + interleave_high(a, b);
+    s = s + halves_high(s, s);
+    return s + pairs_high(s, s);
+}
 
 DGR_INLINE f8 fold(f8 x) { return x; }
 DGR_INLINE f8 fold(f16 x) {

@@ -46,6 +46,35 @@ DGR_INLINE void get_plane(const dgr_problem& p, const Tile& tile, Block* blocks,
     });
 }
 
+// Brings one tile's part of some image planes towards the cache, a row at a time between other work: rows of a tile lie too far
+// apart for the hardware to guess them.
+class Ahead {
+  public:
+    Ahead(const dgr_problem& p, const Tile& tile)
+        : plane_(static_cast<int64_t>(p.width) * p.height), stride_(p.width), at_(static_cast<int64_t>(tile.y) * p.width + tile.x),
+          rows_(tile.height), last_(tile.width - 1) {}
+    void add(const float* image, int64_t first, int count) {
+        if (image == nullptr) return;
+        for (int i = 0; i < count; ++i) bases_[planes_++] = image + (first + i) * plane_ + at_;
+    }
+    DGR_INLINE void step() {
+        if (row_ >= rows_) return;
+        const int64_t offset = stride_ * row_++;
+        for (int i = 0; i < planes_; ++i) {
+            __builtin_prefetch(bases_[i] + offset);
+            __builtin_prefetch(bases_[i] + offset + last_);
+        }
+    }
+    void finish() {
+        while (row_ < rows_) step();
+    }
+
+  private:
+    const float* bases_[7];
+    int64_t plane_, stride_, at_;
+    int planes_ = 0, row_ = 0, rows_, last_;
+};
+
 DGR_INLINE bool in_image(const Tile& tile, int block) {
     return block % ACROSS * BLOCK_W < tile.width && block / ACROSS * BLOCK_H < tile.height;
 }
@@ -82,8 +111,13 @@ static void render_tile(const dgr_problem& p, const Geometry& geometry, const Bi
     uint32_t* finish_at = bins.finish_at + index * TILE * TILE;
     uint16_t* finish_who = bins.finish_who + index * TILE * TILE;
     uint32_t finished_count = 0;
+    Ahead outputs(p, tile);
+    outputs.add(images.rgb, 3 * tile.view, 3);
+    outputs.add(images.depth, tile.view, 1), outputs.add(images.transmittance, tile.view, 1);
+    outputs.add(images.alpha, tile.view, 1);
     int64_t entry = 0, masked = 0;
     for (; entry < tile.count; ++entry) {
+        outputs.step();
         uint64_t remaining = 0;
         for (int w = 0; w < WORDS; ++w) remaining |= alive.word[w];
         if (remaining == 0) break;
@@ -162,7 +196,8 @@ DGR_INLINE void store_row(float* row, const Moments& moments) {
     f8 low[8];
     for (int i = 0; i < 8; ++i) low[i] = fold(moments.m[i]);
     store(row, sums(low));
-    row[8] = sum(fold(moments.m[8])), row[9] = sum(fold(moments.m[9]));
+    const f8 pair = two_sums(fold(moments.m[8]), fold(moments.m[9]));
+    row[8] = pair[0], row[9] = pair[1];
 }
 
 static void backward_tile(const dgr_problem& p, const Geometry& geometry, const Binning& bins, const float* transmittance,
@@ -172,10 +207,6 @@ static void backward_tile(const dgr_problem& p, const Geometry& geometry, const 
     const Record* records = geometry.records + static_cast<int64_t>(tile.view) * p.gaussians;
     const uint64_t* entries = bins.entries + tile.begin;
     const int64_t drawn = bins.drawn[index];
-    for (int64_t entry = drawn; entry < tile.count; ++entry) {
-        __builtin_memset(row_of(records[static_cast<uint32_t>(entries[entry])], tile, rows), 0, ROW * sizeof(float));
-    }
-
     Trace trace[BLOCKS];
     load_trace(p, tile, transmittance, grads, trace);
     // Pixels that finished early wait until the walk passes the entry that finished them.
@@ -191,16 +222,26 @@ static void backward_tile(const dgr_problem& p, const Geometry& geometry, const 
     }
 
     const float gate = p.flags & DGR_CLAMP_PASSES_GRADIENT ? __builtin_inff() : MAX_ALPHA;
+    const bool is_last = index + 1 == static_cast<int64_t>(p.views) * Grid(p).tiles();
+    const Tile next(p, bins, is_last ? index : index + 1);
+    Ahead inputs(p, next);
+    inputs.add(grads.rgb, 3 * next.view, 3);
+    inputs.add(grads.depth, next.view, 1), inputs.add(grads.alpha, next.view, 1);
+    inputs.add(grads.transmittance, next.view, 1), inputs.add(transmittance, next.view, 1);
     for (int64_t entry = drawn - 1; entry >= 0; --entry) {
+        inputs.step();
         while (waiting > 0 && finish_at[waiting - 1] > entry) {
             const int who = finish_who[--waiting];
             trace[who / LANES].transmittance[who % LANES] = waiting_left[who];
             trace[who / LANES].suffix[who % LANES] = waiting_suffix[who];
         }
         if (entry >= 4) __builtin_prefetch(records + static_cast<uint32_t>(entries[entry - 4]));
+        const uint64_t* kept = bins.masks + (tile.begin + entry) * 2;
+        uint64_t touched = 0;
+        for (int w = 0; w < WORDS; ++w) touched |= kept[w];
+        if (touched == 0) continue;  // its row is zero already
         const Record& r = records[static_cast<uint32_t>(entries[entry])];
         const Brush brush(r, tile);
-        const uint64_t* kept = bins.masks + (tile.begin + entry) * 2;
         Moments moments = {};
         for (int w = 0; w < WORDS; ++w) {
             for (uint64_t left = kept[w]; left; left &= left - 1) {
@@ -210,4 +251,5 @@ static void backward_tile(const dgr_problem& p, const Geometry& geometry, const 
         }
         store_row(row_of(r, tile, rows), moments);
     }
+    inputs.finish();
 }
