@@ -12,7 +12,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 NATIVE := $(shell find submodules -type f \( -name '*.py' -o -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' -o -name '*.toml' -o -name CMakeLists.txt \) -not -path '*/build/*' -not -path '*/tests/*')
 
-.PHONY: help setup demo test test-all lint bench reproduce benchmark browser clean
+# One thread a process: the tests are small, and idle OpenMP threads cost more than they bring.
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: help setup demo test test-all readers lint bench reproduce benchmark clean
 
 help:
 	@echo 'make demo        set up, optimize "a red mushroom", say where to look'
@@ -32,12 +35,14 @@ $(BIN)/python:
 
 $(VENV)/.torch: constraints.txt | $(BIN)/python
 	@echo 'installing PyTorch ...'
-	$(PIP) install -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	$(PIP) install -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch numpy
 	@touch $@
 
+# A PyTorch without CUDA could not use a CUDA backend: it is then not built. DGR_CUDA=ON insists, OFF refuses.
 $(VENV)/.native: $(NATIVE) | $(VENV)/.torch
 	@echo 'building our two native packages ...'
-	$(PIP) install --no-deps --force-reinstall ./submodules/diff-gaussian-rasterization ./submodules/simple-knn
+	DGR_CUDA=$${DGR_CUDA:-$$($(BIN)/python -c 'import torch; print("AUTO" if torch.version.cuda else "OFF")')} \
+	  $(PIP) install --no-deps --force-reinstall ./submodules/diff-gaussian-rasterization ./submodules/simple-knn
 	@touch $@
 
 $(VENV)/.runtime: pyproject.toml constraints.txt $(VENV)/.native | $(VENV)/.torch
@@ -46,20 +51,27 @@ $(VENV)/.runtime: pyproject.toml constraints.txt $(VENV)/.native | $(VENV)/.torc
 	@touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt $(VENV)/.runtime
-	$(PIP) install -c constraints.txt --group test --group readers
+	$(PIP) install -c constraints.txt --group test
+	@touch $@
+
+# Readers and viewers of others, half a gigabyte: the tests that need them skip with the reason where they are absent.
+$(VENV)/.readers: pyproject.toml constraints.txt $(VENV)/.test
+	$(PIP) install -c constraints.txt --group readers
 	@touch $@
 
 $(VENV)/.lint: pyproject.toml $(VENV)/.test
 	$(PIP) install -c constraints.txt --group lint
 	@touch $@
 
+readers: $(VENV)/.readers
+
 demo: $(VENV)/.runtime
-	$(BIN)/python train.py --config configs/quickstart.yaml
+	OMP_NUM_THREADS=$$(nproc | awk '{print $$1 < 4 ? $$1 : 4}') $(BIN)/python train.py --config configs/quickstart.yaml
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest
 
-test-all: $(VENV)/.test
+test-all: $(VENV)/.readers
 	$(BIN)/python -m pytest -m 'not cuda'
 
 lint: $(VENV)/.lint
@@ -69,7 +81,7 @@ lint: $(VENV)/.lint
 	$(BIN)/pyrefly check
 
 bench: $(VENV)/.test
-	$(BIN)/python submodules/diff-gaussian-rasterization/benchmarks/bench.py
+	$(BIN)/python submodules/diff-gaussian-rasterization/benchmarks/benchmark.py
 
 reproduce: $(VENV)/.test
 	$(BIN)/gs-ssd reproduce all

@@ -5,7 +5,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -29,10 +29,15 @@ from gs_ssd.prior import load as load_prior
 from gs_ssd.record import Recorder, pictures, write_sheet
 from gs_ssd.render import augment, regularizers
 from gs_ssd.render.renderer import disparity, render, shrink
-from gs_ssd.scene import initialize, initialize_files, optimizers, viewpoints
+from gs_ssd.scene import optimizers, viewpoints
 from gs_ssd.scene.gaussians import PARAMETERS, Gaussians
+from gs_ssd.start import first_gaussians
 
 log = logging.getLogger(__name__)
+
+Watch = Callable[[int, Gaussians, Mapping[str, Any], Sequence[int]], bool]
+"""Told after each step its number, the splat, the metrics and the signals received so far; True ends the run as
+Ctrl-C does."""
 
 SETUP_STREAM = -1
 """Stands for the step in the generator of everything that is drawn before the first one."""
@@ -116,7 +121,7 @@ class Trainer:
         if resume:
             self._restore(checkpoints.load(checkpoints.latest(self.folder / "checkpoints")))
         else:
-            gaussians = initial_gaussians(config, generator_at(config.seed, SETUP_STREAM)).to(self.device)
+            gaussians = first_gaussians(config, generator_at(config.seed, SETUP_STREAM), self.device).to(self.device)
             gaussians.requires_grad_()
             self.patient = surgery.Patient(gaussians, optimizers.build(gaussians, config.optimizer))
         self.policy.begin(self.patient)
@@ -188,8 +193,10 @@ class Trainer:
         log.warning("step %d: the gradient is not finite; skipped (%d so far)", step + 1, self.bad_steps)
         return False
 
-    def fit(self, *, until: int | None = None) -> list[Path]:
+    def fit(self, *, until: int | None = None, watch: Watch | None = None) -> list[Path]:
         """Train to the end (or until `until` steps are complete), then write the results; returns their paths.
+
+        `watch`, a live view, is called after every step and may end the run.
 
         Raises:
             Interrupted: Ctrl-C or SIGTERM came; a checkpoint has been written.
@@ -212,6 +219,8 @@ class Trainer:
                 if self.next_step % output.log_every == 0 or self.next_step == last:
                     recorder.log({**metrics, "seconds_per_step": seconds})
                 recorder.advance(len(self.patient), float(metrics["grad_norm"]), seconds)
+                if watch is not None and watch(self.next_step - 1, self.gaussians, metrics, received):
+                    received.append(signal.SIGINT)
                 if received:
                     self.save()
                     raise Interrupted(received[0], self.next_step)
@@ -298,48 +307,6 @@ class Trainer:
             depth=output.depth,
             test_views=output.test_views,
         )
-
-
-def initial_gaussians(config: ExperimentConfig, generator: torch.Generator) -> Gaussians:
-    """The first Gaussians, on the CPU: of a built-in shape, a file, Shap-E, or an earlier splat as it is."""
-    start = config.initialize
-    initialize.check(start)
-    if start.shape == "text":
-        return _from_text(config, generator)
-    if start.shape != "splat":
-        return initialize.create(start, generator)
-    from gs_ssd.export import ply
-
-    asset = ply.read_ply(Path(start.file or "")).to_frame("world")
-    sh = torch.from_numpy(asset.sh)
-    return Gaussians(
-        means=torch.from_numpy(asset.means),
-        log_scales=torch.from_numpy(asset.log_scales),
-        quats_wxyz=torch.from_numpy(asset.quats_wxyz),
-        logit_opacities=torch.from_numpy(asset.logit_opacities),
-        sh_dc=sh[:, :1].contiguous(),
-        sh_rest=sh[:, 1:].contiguous(),
-    )
-
-
-def _from_text(config: ExperimentConfig, generator: torch.Generator) -> Gaussians:
-    """Points on the surface that Shap-E imagines for the initial text (or the prompt)."""
-    from gs_ssd.prior import shap_e
-
-    start = config.initialize
-    shape = shap_e.imagine(
-        config.prompt if start.text is None else start.text,
-        model=start.text_model,
-        steps=start.text_steps,
-        guidance=start.text_guidance,
-        generator=generator,
-        device=choose_device(config.device),
-        offline=config.prior.offline,
-        grid_size=start.text_grid,
-    )
-    corners = initialize_files.to_world(shape.vertices, "blender")
-    mesh = initialize_files.Mesh(corners, shape.faces, shape.rgb[shape.faces])
-    return initialize.from_cloud(*initialize_files.sample_surface(mesh, start.num_points, generator), start, generator)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import torch
 
 from gs_ssd import config as configs
 from gs_ssd import prior as priors
-from gs_ssd import trainer as trainers
+from gs_ssd import start
 from gs_ssd.densify import surgery
 from gs_ssd.prior.shap_e import Shape
 from gs_ssd.scene.gaussians import PARAMETERS
@@ -77,14 +77,18 @@ class Scaled:
         return self.factor * self.prior.predict_noise(*arguments, **options)
 
 
-@pytest.mark.parametrize(
-    "path", [CONFIGS / "presets" / "object.yaml", CONFIGS / "presets" / "creature.yaml"], ids=lambda p: p.stem
-)
+PRESETS = [pytest.param(CONFIGS / "presets" / f"{name}.yaml", id=name) for name in ("object", "creature")]
+
+
+@pytest.mark.parametrize("path", PRESETS)
 def test_the_number_of_splats_does_not_hang_on_the_scale_of_the_priors_answer(path, small, tmp_path):
     """SSD is homogeneous in the prior's answer; the preset must be too, from 0.1 to 10."""
-    config = small(path, "num_steps=24", "densify.adaptive.every=4", "densify.adaptive.stop=24", "initialize.shape=ball",
-                   "initialize.num_points=300", "densify.adaptive.reset_every=8", "densify.adaptive.quantile=0.8",
-                   "output.preview_every=0")  # fmt: skip
+    options = (
+        "num_steps=24", "initialize.shape=ball", "initialize.num_points=300", "output.preview_every=0",
+        "densify.adaptive.every=4", "densify.adaptive.stop=24", "densify.adaptive.reset_every=8",
+        "densify.adaptive.quantile=0.8",
+    )  # fmt: skip
+    config = small(path, *options)
     prior = priors.load(config.prior, "cpu")
     counts = {}
     for factor in (0.1, 1.0, 10.0):
@@ -123,7 +127,7 @@ def test_a_text_starts_upright_and_faces_the_front(small, tmp_path, monkeypatch)
     )
     config = small(CONFIGS / "cat_armor.yaml", "initialize.keep_colors=true", "initialize.num_points=4000",
                    "initialize.spread=0", "initialize.radius=0.5")  # fmt: skip
-    splat = trainers.initial_gaussians(config, torch.Generator().manual_seed(0))
+    splat = start.first_gaussians(config, torch.Generator().manual_seed(0), torch.device("cpu"))
     assert asked["text"] == "a cat"
     assert len(splat) == 4000
     assert splat.means.norm(dim=-1).max().item() == pytest.approx(0.5, rel=0.05)

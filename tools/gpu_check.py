@@ -246,6 +246,7 @@ def benchmark(setting: Setting) -> Section:
     rows: list[dict[str, Any]] = []
     for count, size, views in REHEARSED_SIZES if setting.rehearse else SIZES:
         scene = benchmark_scene(count, views, setting.device)
+        before = 0
         if setting.device == "cuda":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()

@@ -121,10 +121,11 @@ def write(path: Path, splats: Splats, args: argparse.Namespace, title: str, *, f
         splats = splats.with_sh_degree(3)
     if suffix_of(path) in (".html", ".htm"):
         if args.viewer == "supersplat":
-            splat_transform.convert(splats.to_frame("inria"), path)
+            axes: Frame = "inria"
+            splat_transform.convert(splats.to_frame(axes), path)
         else:
+            axes = "gltf"
             write_page(path, splats, title=title)
-        axes = "gltf"
     else:
         axes = frame or format_of(path).frame
         write_splats(path, splats, frame=frame, title=title, spz_version=args.spz_version)

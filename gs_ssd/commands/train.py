@@ -4,11 +4,17 @@ import argparse
 import dataclasses
 import logging
 import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from gs_ssd import config as configs
 from gs_ssd.config import ExperimentConfig
 from gs_ssd.errors import UserError
+
+if TYPE_CHECKING:
+    from gs_ssd.trainer import Watch
 
 DESCRIPTION = "Distill a sentence into a 3D Gaussian splat."
 EPILOG = """\
@@ -25,7 +31,8 @@ a run's folder
   point_cloud.ply   the splat, in the layout of 3D Gaussian Splatting      index.html      a viewer, one file, offline
   turntable.mp4     one turn (and .webp)                                   views.png       eight views
   config.yaml       all settings of this run                               metrics.jsonl   one line a step
-  previews/         contact sheets while it ran                            checkpoints/    the newest states
+  previews/         contact sheets and what the guidance saw               checkpoints/    the newest states
+  where asked for:  process.mp4 (the making), test_views/, tensorboard/
 """
 
 
@@ -40,6 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="continue the run in --out from its newest checkpoint")
     parser.add_argument("--overwrite", action="store_true", help="start afresh in a folder that holds a run already")
     parser.add_argument("--anyway", action="store_true", help="try a prompt that the bundled prior has no kind for")
+    parser.add_argument("--viewer", action="store_true", help="watch, pause and steer it in the browser (extra viewer)")
+    parser.add_argument("--viewer-host", default="127.0.0.1", metavar="HOST", help="default: this machine alone")
+    parser.add_argument("--viewer-port", type=int, default=8080, metavar="PORT", help="default: 8080")
     parser.add_argument("--dry-run", action="store_true", help="print the resolved settings as YAML and stop")
 
 
@@ -59,12 +69,52 @@ def run(args: argparse.Namespace) -> int:
 
     trainer = Trainer(config, folder, resume=args.resume, anyway=args.anyway)
     try:
-        written = trainer.fit()
+        with _live(args, config, folder) as watch:
+            written = trainer.fit(watch=watch)
     except Interrupted as stop:
         print(f"\n{stop}; a checkpoint is saved. Continue with: gs-ssd train --resume --out {folder}")
         return 128 + stop.signal_number
     print("\n".join(f"{path.name:<16} {path}" for path in written))
     return 0
+
+
+@contextmanager
+def _live(args: argparse.Namespace, config: ExperimentConfig, folder: Path) -> Iterator["Watch | None"]:
+    """What `Trainer.fit` calls after each step: the live view, if it was asked for."""
+    if not args.viewer:
+        yield None
+        return
+    from gs_ssd import checkpoint as checkpoints
+    from gs_ssd.export.ply import write_ply
+    from gs_ssd.export.splats import from_gaussians
+    from gs_ssd.scene.gaussians import PARAMETERS, Gaussians
+    from gs_ssd.viewer.live import LiveView
+
+    def export(gaussians: Gaussians) -> Path:
+        write_ply(folder / "live.ply", from_gaussians(gaussians).to_frame("inria"))
+        return folder / "live.ply"
+
+    def load(path: Path) -> Gaussians:
+        parameters = checkpoints.load(path).parameters
+        return Gaussians(**{name: parameters[name] for name in PARAMETERS})
+
+    with LiveView(
+        prompt=config.prompt,
+        num_steps=config.num_steps,
+        export=export,
+        checkpoints=lambda: checkpoints.listing(folder / "checkpoints"),
+        load=load,
+        host=args.viewer_host,
+        port=args.viewer_port,
+    ) as view:
+        print(f"live view: {view.url}", flush=True)
+
+        def watch(step: int, gaussians: Gaussians, metrics: Mapping[str, Any], received: Sequence[int]) -> bool:
+            view.update(step, gaussians, metrics)
+            view.wait_while_paused(unless=lambda: bool(received))
+            return view.stop_requested
+
+        yield watch
 
 
 def _compose(args: argparse.Namespace) -> ExperimentConfig:

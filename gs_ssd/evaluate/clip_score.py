@@ -1,6 +1,6 @@
 """How well pictures match their sentence, by a CLIP model: for prompts that no judge knows."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -29,10 +29,11 @@ class ClipScore:
         try:
             from transformers import AutoTokenizer, CLIPModel
 
-            self.net = CLIPModel.from_pretrained(model).eval().requires_grad_(False).to(device)
+            self.net = cast(Any, CLIPModel.from_pretrained(model)).eval().requires_grad_(False)
             self.tokenizer: Any = AutoTokenizer.from_pretrained(model)
         except (ImportError, OSError, ValueError) as error:
             raise UserError(f"--clip {model} cannot be loaded: {str(error).splitlines()[0]}") from error
+        self.net.to(device)
         self.name, self.size = model, self.net.config.vision_config.image_size
 
     @torch.no_grad()

@@ -208,7 +208,7 @@ colours. `both` counts a view only if both names are right.
 {_row("**all**", held_out["overall"], ceiling_["overall"])}
 {rows}
 
-Training took {card["training"]["cpu_seconds"]} CPU seconds on one thread. Reproduce:
+Training took about {card["training"]["cpu_seconds"]} CPU seconds on one thread. Reproduce:
 
     python tools/train_prior.py judge --folder runs/judge --out gs_ssd/evaluate/judge
 """

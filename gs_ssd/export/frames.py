@@ -91,32 +91,12 @@ def rotations_from_quaternions(quats_wxyz: FloatArray) -> FloatArray:
 
 
 def sh_basis(directions: FloatArray, degree: int) -> FloatArray:
-    """Real spherical harmonics [N, (degree+1)^2] at unit `directions` [N,3], in the signs of 3DGS.
+    """Real spherical harmonics [N, (degree+1)^2] at unit `directions` [N,3]: `gs_ssd.maths.harmonics` for numpy."""
+    import torch  # only where harmonics are turned: torch takes a second to import
 
-    Order m = -l..l with the Condon-Shortley phase (so -y, z, -x for l = 1), as glTF and SPZ have them too.
-    """
-    x, y, z = np.moveaxis(np.asarray(directions, dtype=np.float64), -1, 0)
-    xx, yy, zz = x * x, y * y, z * z
-    root = np.sqrt
-    basis = [np.full_like(x, 0.5 * root(1 / np.pi))]
-    if degree >= 1:
-        c = root(3 / (4 * np.pi))
-        basis += [-c * y, c * z, -c * x]
-    if degree >= 2:
-        c = 0.5 * root(15 / np.pi)
-        basis += [c * x * y, -c * y * z, c / root(12) * (2 * zz - xx - yy), -c * x * z, c / 2 * (xx - yy)]
-    if degree >= 3:
-        a, b, c = 0.25 * root(35 / (2 * np.pi)), 0.5 * root(105 / np.pi), 0.25 * root(21 / (2 * np.pi))
-        basis += [
-            -a * y * (3 * xx - yy),
-            b * x * y * z,
-            -c * y * (4 * zz - xx - yy),
-            0.25 * root(7 / np.pi) * z * (2 * zz - 3 * xx - 3 * yy),
-            -c * x * (4 * zz - xx - yy),
-            b / 2 * z * (xx - yy),
-            -a * x * (xx - 3 * yy),
-        ]
-    return np.stack(basis, axis=-1)
+    from gs_ssd.maths import harmonics
+
+    return harmonics.basis(torch.from_numpy(np.asarray(directions, dtype=np.float64)), degree).numpy()
 
 
 def sh_rotation(rotation: FloatArray, degree: int) -> FloatArray:
@@ -125,6 +105,8 @@ def sh_rotation(rotation: FloatArray, degree: int) -> FloatArray:
     A turned function is f'(d) = f(R^T d). Within a band both sides are linear in the coefficients, so D follows from
     the basis at enough directions: Y(d) D = Y(R^T d). It is exact up to rounding, since bands do not mix.
     """
+    if degree == 0:
+        return np.eye(1)
     directions = np.random.default_rng(0).normal(size=(64, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     here, there = sh_basis(directions, degree), sh_basis(directions @ rotation, degree)

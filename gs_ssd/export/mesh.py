@@ -109,8 +109,8 @@ def _fuse(o3d: Any, splats: Splats, options: MeshOptions) -> Any:
             continue
         extrinsic = core.Tensor(cameras.w2c[view].double().numpy())
         depth_image, color_image = o3d.t.geometry.Image(depth), o3d.t.geometry.Image(rgb)
-        blocks = grid.compute_unique_block_coordinates(depth_image, intrinsic, extrinsic, 1.0, 100.0, 10.0)
-        grid.integrate(blocks, depth_image, color_image, intrinsic, intrinsic, extrinsic, 1.0, 100.0, 10.0)
+        blocks = grid.compute_unique_block_coordinates(depth_image, intrinsic, extrinsic, 1.0, 100.0, 6.0)
+        grid.integrate(blocks, depth_image, color_image, intrinsic, intrinsic, extrinsic, 1.0, 100.0, 6.0)
         seen = True
     return grid.extract_triangle_mesh(weight_threshold=1.0).to_legacy() if seen else o3d.geometry.TriangleMesh()
 

@@ -55,7 +55,7 @@ def write_spz(path: str | os.PathLike[str], splats: Splats, *, version: int = 3)
         pack(splats.unit_quats_wxyz).tobytes(),
         _pack_harmonics(splats.sh[:, 1:]).tobytes(),
     ]
-    packer = zlib.compressobj(9, zlib.DEFLATED, 31)  # 31: gzip, whose header zlib leaves without a date
+    packer = zlib.compressobj(6, zlib.DEFLATED, 31)  # 31: gzip, whose header zlib leaves without a date
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         for part in parts:
             file.write(packer.compress(part))

@@ -21,7 +21,7 @@ class PriorConfig:
     """Which 2D model guides, and how it runs."""
 
     model: str = "bundled"
-    """A short name (bundled, sd21-base, sd15, analytic), a hub id, a pipeline folder, or one .safetensors file."""
+    """A short name (bundled, sd21-base, sd15, sdxl, analytic), a hub id, a pipeline folder, one .safetensors file."""
     revision: str | None = None
     """Branch, tag or commit of a hub id."""
     base: str | None = None
@@ -71,12 +71,14 @@ def load(config: PriorConfig, device: torch.device | str) -> DiffusionPrior:
     try:
         from gs_ssd.prior.pipelines import open_pipeline, read_metadata
         from gs_ssd.prior.stable_diffusion import StableDiffusionPrior
+        from gs_ssd.prior.stable_diffusion_xl import StableDiffusionXLPrior
     except ImportError as error:
         raise UserError(
             f"prior.model={config.model} needs diffusers and transformers ({error}): pip install diffusers transformers"
         ) from error
     pipe = open_pipeline(path, config, half=dtype != torch.float32)
-    return StableDiffusionPrior(pipe, config, device, dtype, read_metadata(path))
+    kind = StableDiffusionXLPrior if hasattr(pipe, "text_encoder_2") else StableDiffusionPrior
+    return kind(pipe, config, device, dtype, read_metadata(path))
 
 
 def choose_dtype(name: str | None, device: torch.device) -> torch.dtype:

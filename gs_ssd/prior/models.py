@@ -153,9 +153,7 @@ def save_pipeline(
 
     tokenizer = build_tokenizer(config)
     build: Any = StableDiffusionPipeline
-    pipe = build(
-        vae, text_encoder, tokenizer, unet, build_scheduler(), None, None, requires_safety_checker=False
-    )
+    pipe = build(vae, text_encoder, tokenizer, unet, build_scheduler(), None, None, requires_safety_checker=False)
     pipe.save_pretrained(folder, safe_serialization=True)
     write_tokenizer_files(folder / "tokenizer", config)
     (folder / "tokenizer" / "tokenizer.json").unlink(missing_ok=True)

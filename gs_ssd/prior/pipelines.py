@@ -9,10 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
 from diffusers.utils import logging as diffusers_logging
 from safetensors import SafetensorError
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from gs_ssd.errors import UserError
@@ -21,7 +27,9 @@ from gs_ssd.prior.sources import locate, weight_variant
 
 # diffusers loads its classes lazily, which type checkers cannot follow.
 PARTS: dict[str, Any] = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
+XL_PARTS: dict[str, Any] = PARTS | {"text_encoder_2": CLIPTextModelWithProjection}
 PIPELINE: Any = StableDiffusionPipeline
+XL_PIPELINE: Any = StableDiffusionXLPipeline
 SCHEDULER: Any = DDIMScheduler
 
 
@@ -76,7 +84,8 @@ def read_metadata(path: Path) -> dict[str, Any]:
 def _load_folder(folder: Path, half: bool) -> Any:
     """Component by component, so that nothing unused (safety checker, feature extractor) is asked for."""
     parts: dict[str, Any] = {}
-    for name, kind in PARTS.items():
+    xl = (folder / "text_encoder_2").is_dir()
+    for name, kind in (XL_PARTS if xl else PARTS).items():
         with door(f"{folder / name}"):
             variant = weight_variant(folder / name, half)
             parts[name], info = kind.from_pretrained(
@@ -85,26 +94,33 @@ def _load_folder(folder: Path, half: bool) -> Any:
             missing = [key for key in info["missing_keys"] if "position_ids" not in key]
             if missing:
                 raise ValueError(f"{len(missing)} tensors are missing, e.g. {missing[0]}")
-    with door(f"{folder / 'tokenizer'}"):
-        tokenizer = CLIPTokenizer.from_pretrained(str(folder / "tokenizer"), local_files_only=True)
+    for name in ("tokenizer", "tokenizer_2") if xl else ("tokenizer",):
+        with door(f"{folder / name}"):
+            parts[name] = CLIPTokenizer.from_pretrained(str(folder / name), local_files_only=True)
     with door(f"{folder / 'scheduler'}"):
-        scheduler = SCHEDULER.from_config(SCHEDULER.load_config(str(folder / "scheduler")))
-    return _pipeline(scheduler=scheduler, tokenizer=tokenizer, **parts)
+        parts["scheduler"] = SCHEDULER.from_config(SCHEDULER.load_config(str(folder / "scheduler")))
+    if not xl:
+        return _pipeline(**parts)
+    with door(str(folder / "model_index.json")):
+        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    return XL_PIPELINE(**parts, force_zeros_for_empty_prompt=index.get("force_zeros_for_empty_prompt", True))
 
 
 def _load_single_file(file: Path, config: PriorConfig) -> Any:
     """One .safetensors file in the original layout; the configs come from `prior.base` (or diffusers' own guess)."""
     if file.suffix != ".safetensors":
         raise UserError(f"prior.model: {file} is not a .safetensors file (pickled ones can run code; convert it)")
-    base = None if config.base is None else str(locate(config.base, offline=config.offline))
+    base = None if config.base is None else locate(config.base, offline=config.offline)
+    xl = base is not None and (base / "text_encoder_2").is_dir()
     with door(f"prior.model={file} (configs from prior.base={config.base})"):
-        pipe = PIPELINE.from_single_file(
-            str(file), config=base, local_files_only=config.offline or base is not None, safety_checker=None
+        pipe = (XL_PIPELINE if xl else PIPELINE).from_single_file(
+            str(file),
+            config=None if base is None else str(base),
+            local_files_only=config.offline or base is not None,
+            **({} if xl else {"safety_checker": None}),
         )
-    scheduler = SCHEDULER.from_config(pipe.scheduler.config)
-    return _pipeline(
-        scheduler=scheduler, tokenizer=pipe.tokenizer, unet=pipe.unet, vae=pipe.vae, text_encoder=pipe.text_encoder
-    )
+    pipe.scheduler = SCHEDULER.from_config(pipe.scheduler.config)
+    return pipe
 
 
 def _pipeline(**parts: Any) -> Any:
@@ -115,6 +131,8 @@ def _load_additions(pipe: Any, config: PriorConfig) -> None:
     """Learned tokens, then LoRA files, fused into the weights: a step costs the same with and without them."""
     for entry in config.textual_inversion:
         file, _, token = entry.partition("=")
+        if hasattr(pipe, "text_encoder_2"):
+            raise UserError("prior.textual_inversion is not supported for SDXL; use a LoRA")
         with door(f"prior.textual_inversion={file}"):
             pipe.load_textual_inversion(_addition(file), token=token or None, local_files_only=config.offline)
     for file in config.lora:

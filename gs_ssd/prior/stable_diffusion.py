@@ -46,7 +46,7 @@ class StableDiffusionPrior:
         self.alphas_cumprod = pipe.scheduler.alphas_cumprod.float().to(self.device)
         self.tokenizer = pipe.tokenizer
         self._convert_prompt = pipe.maybe_convert_prompt
-        self.text_encoder = _freeze(pipe.text_encoder, self.device, self.dtype)
+        self.text_encoder = freeze(pipe.text_encoder, self.device, self.dtype)
         self.unet = self._place(pipe.unet)
         self.vae = self._place_vae(pipe.vae)
         self.controlnet = self._load_controlnet()
@@ -58,7 +58,7 @@ class StableDiffusionPrior:
             self.unet.compile()
 
     def _place(self, module: Any) -> Any:
-        module = _freeze(module, self.device, self.dtype)
+        module = freeze(module, self.device, self.dtype)
         if self.config.attention_slicing and hasattr(module, "set_attention_slice"):
             module.set_attention_slice("auto")
         if self.config.channels_last and self.device.type == "cuda":
@@ -71,7 +71,7 @@ class StableDiffusionPrior:
                 kind: Any = AutoencoderTiny
                 vae = kind.from_pretrained(self.config.tiny_vae, local_files_only=self.config.offline)
         dtype = self.dtype if self.config.vae_dtype is None else choose_dtype(self.config.vae_dtype, self.device)
-        vae = _freeze(self._place(vae), self.device, dtype)
+        vae = freeze(self._place(vae), self.device, dtype)
         if self.config.sliced_vae:
             vae.enable_slicing()
         channels = vae.config.get("block_out_channels") or vae.config.encoder_block_out_channels
@@ -147,19 +147,28 @@ class StableDiffusionPrior:
         depth: Float[Tensor, "b 1 H W"] | None = None,
     ) -> Float[Tensor, "b c h w"]:
         """One UNet call for the whole batch. `depth` (0 far .. 1 near) drives a depth ControlNet."""
-        x, text = x_t.to(self.dtype), embeddings.to(self.dtype)
+        x, (text, conditions) = x_t.to(self.dtype), self.conditions(embeddings)
         if self.config.channels_last and self.device.type == "cuda":
             x = x.contiguous(memory_format=torch.channels_last)
-        residuals = {}
         if self.controlnet is not None:
             if depth is None:
                 raise UserError("prior.controlnet is set, but no depth was passed to the noise prediction")
             hint = interpolate(depth, (self.image_size, self.image_size), mode="bilinear").expand(-1, 3, -1, -1)
             down, mid = self.controlnet(
-                x, t, text, hint.to(self.dtype), conditioning_scale=self.config.control_scale, return_dict=False
+                x,
+                t,
+                text,
+                hint.to(self.dtype),
+                conditioning_scale=self.config.control_scale,
+                return_dict=False,
+                **conditions,
             )
-            residuals = {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
-        return self.as_noise(x_t, t, self.unet(x, t, encoder_hidden_states=text, return_dict=False, **residuals)[0])
+            conditions |= {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
+        return self.as_noise(x_t, t, self.unet(x, t, encoder_hidden_states=text, return_dict=False, **conditions)[0])
+
+    def conditions(self, embeddings: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        """What the UNet is told: text, and keyword arguments beside it."""
+        return embeddings.to(self.dtype), {}
 
     def as_noise(self, x_t: Tensor, t: Tensor, output: Tensor) -> Tensor:
         """The UNet's output as epsilon, in the dtype of `x_t`: the one place where v is converted."""
@@ -202,15 +211,15 @@ class LoraCopy:
 
     def predict(self, x_t: Tensor, t: Tensor, embeddings: Tensor) -> Tensor:
         """The noise prediction with the LoRA on."""
-        dtype = self.prior.dtype
+        x, (text, conditions) = x_t.to(self.prior.dtype), self.prior.conditions(embeddings)
         self.unet.enable_adapters()
         try:
-            output = self.unet(x_t.to(dtype), t, encoder_hidden_states=embeddings.to(dtype), return_dict=False)[0]
+            output = self.unet(x, t, encoder_hidden_states=text, return_dict=False, **conditions)[0]
         finally:
             self._switch_off()
         return self.prior.as_noise(x_t, t, output)
 
 
-def _freeze(module: Any, device: torch.device, dtype: torch.dtype) -> Any:
-    # torch's own `to`: that of diffusers warns about float32 modules that these models do not have.
+def freeze(module: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    """Move and freeze, with torch's own `to`: that of diffusers warns of float32 modules that are not there."""
     return torch.nn.Module.to(module.requires_grad_(False).eval(), device=device, dtype=dtype)

@@ -23,16 +23,13 @@ VARIANTS = (
     "csd",
     "sds",
     "sds@g7.5:guidance.cfg_scale=7.5",
+    "ssd@M500:guidance.M=500",
+    "ism",
     "seek_minus_eps",
     "sds_reduced",
     "seek_reduced",
-    "ssd@M80:guidance.M=80",
-    "ssd@M200:guidance.M=200",
-    "ssd@M400:guidance.M=400",
-    "ssd@M600:guidance.M=600",
-    "ssd@M1000:guidance.M=1000",
+    *(f"ssd@M{M}:guidance.M={M}" for M in (80, 200, 300, 700, 1000)),
     "nfsd",
-    "ism",
     "ssd@perpneg:guidance.prompts.perp_neg=true",
 )
 
@@ -50,7 +47,7 @@ class Budget:
 
 SIZES: dict[SizeName, Budget] = {
     "tiny": Budget("development", VARIANTS[:2], 1, (0,), ("num_steps=12",)),
-    "small": Budget("development", (*VARIANTS[:6], "ism"), 3, (0,), ("num_steps=250",)),
+    "small": Budget("development", VARIANTS[:7], 2, (0,), ("num_steps=200",)),
     "full": Budget("full", VARIANTS, None, (0, 1, 2)),
 }
 

@@ -36,7 +36,7 @@ class Moments:
     pearson: float
     """tr Cov(eps_pos, eps) / sqrt(tr Cov eps_pos tr Cov eps): at most the next one, and sound for few noises."""
     puccetti: float
-    """tr Cov(X, eps) / tr (Sx^1/2 Se Sx^1/2)^1/2 of the sample; biased upwards for fewer noises than entries."""
+    """tr Cov(X, eps) / tr (Sx^1/2 Se Sx^1/2)^1/2; nan for fewer noises than entries, which always reach about 1."""
     c: float
     """Monte-Carlo c of eq. (7)."""
     r_mean: float
@@ -205,11 +205,11 @@ def _variance(samples: Tensor) -> float:
 def _puccetti(x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]) -> float:
     """Puccetti's linear correlation of two samples: 1 where one is a positive linear map of the other.
 
-    tr (Sx^1/2 Sy Sx^1/2)^1/2 is the nuclear norm of X^T Y's little sister X Y^T / (n - 1), whichever is smaller.
+    tr (Sx^1/2 Sy Sx^1/2)^1/2 is the nuclear norm of Sx^1/2 Sy^1/2.
     """
-    x, y = (z.double() - z.double().mean(dim=0) for z in (x, y))
     if len(x) <= x.shape[1]:
-        return float((x * y).sum() / torch.linalg.matrix_norm(x @ y.T, ord="nuc"))
+        return math.nan
+    x, y = (z.double() - z.double().mean(dim=0) for z in (x, y))
     roots = []
     for z in (x, y):
         values, vectors = torch.linalg.eigh(z.T @ z)
@@ -251,6 +251,8 @@ def _draw(path: Path, results: list[Moments], ts: tuple[int, ...]) -> None:
     for axis, (title, curves, scale) in zip(axes[0], panels, strict=True):
         for name, label in curves.items():
             values = torch.tensor([[getattr(m, name) for m in results if m.t == t] for t in ts])
+            if values.isnan().all():
+                continue
             axis.plot(ts, values.mean(dim=1), label=label, marker=".")
             axis.fill_between(ts, values.amin(dim=1), values.amax(dim=1), alpha=0.2)
         axis.set(xlabel="t", yscale=scale)

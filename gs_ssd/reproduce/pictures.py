@@ -66,6 +66,12 @@ METHODS = (
 BANDS = tuple(
     Method(f"h, t in {low}..{high}", "csd", t_range=(low, high)) for low, high in ((20, 200), (200, 500), (500, 980))
 )
+REMARKS = """\
+CSD and SDS at a large scale are nearly the same picture on the bundled prior, because h is what is left of SDS there:
+blotches, and around the object a colour that opposes it. At the paper's M SSD looks like them; from M = 500 or so the
+blotches are gone, at the price of small parts (beak, dots) and of some colour. SDS at a scale of 7.5 is as clean. h
+alone at small t finds edges and parts but no whole: its object is not more saturated, because it hardly forms. The
+paper speaks of pictures that have their shape already."""
 SIZES: dict[SizeName, dict[str, Any]] = {
     "tiny": {"prompts": ("a red mushroom",), "copies": 1, "steps": 12, "spaces": ("latent",)},
     "small": {"prompts": ("a red mushroom", "a yellow duck"), "copies": 1, "steps": 150, "spaces": ("latent",)},
@@ -161,6 +167,7 @@ def run(context: Context) -> Report:
         f" sigma^2, t uniform in 20..980 unless said, prior `{context.prior}`; same noises for every method.",
         claims(outcomes, truths, prior.metadata.get("recipe", {}).get("M", 200)),
         tuple((f"{space}.png", f"Optimized {space}; one row a prompt, first the true rendering.") for space in sheets),
+        REMARKS if context.prior == "bundled" else "",
     )
 
 
@@ -207,7 +214,8 @@ def claims(outcomes: dict[str, list[Outcome]], truths: list[Outcome], M: int) ->
         return ", ".join(f"{label} {mean(label, name):.4f}" for label in labels)
 
     ssd = f"SSD, M = {min(SEEKING, key=lambda other: abs(other - M))}"
-    little, much = (f"SSD, M = {SEEKING[i]}" for i in (0, -1))
+    series = [f"SSD, M = {threshold}" for threshold in SEEKING]
+    little, much = series[0], series[-1]
     low, high = BANDS[0].label, BANDS[-1].label
     rivals = ("SDS, g = 101", "SDS, g = 7.5", "CSD")
     return (
@@ -235,7 +243,8 @@ def claims(outcomes: dict[str, list[Outcome]], truths: list[Outcome], M: int) ->
         Claim(
             "More seeking (larger M) is smoother and paler",
             mean(much, "mottle") < mean(little, "mottle") and mean(much, "saturation") < mean(little, "saturation"),
-            f"{list_of('mottle', (little, ssd, much))}; saturation {list_of('saturation', (little, ssd, much))}",
+            f"{list_of('mottle', series)}; saturation of the object {list_of('saturation', series)}; chroma around it"
+            f" {list_of('tint', series)}",
         ),
         Claim(
             "SSD's picture is more plausible to the prior than CSD's",

@@ -1,6 +1,6 @@
 """Floor 1: the first Gaussians: a ball, a box, a shell, or the points of a file.
 
-What needs a room above this floor is brought in by the trainer: an earlier splat (`shape: splat`, the exporters'
+What needs a room above this floor is brought in by `gs_ssd.start`: an earlier splat (`shape: splat`, the exporters'
 reader) and the shape of a sentence (`shape: text`, Shap-E). Nothing is cached, so nothing stale can be read back.
 """
 
@@ -31,7 +31,7 @@ class InitializeConfig:
     """ball: uniform in volume. sphere: LucidDreamer's, uniform in radius, polar angle and azimuth (dense at the
     centre and along z). shell: on the surface. points, mesh, splat: of `file`. text: Shap-E's idea of `text`."""
     file: str | None = None
-    """points: .ply (or what open3d reads); mesh: what open3d reads; splat: a 3DGS .ply."""
+    """points: .ply (or what open3d reads); mesh: what open3d reads; splat: .ply, .splat, .spz or .glb."""
     frame: Frame | None = None
     """Axes of a file of points or a mesh; `None`: glTF's own for .glb and .gltf, else the world's (z up, front +y)."""
     text: str | None = None
@@ -50,6 +50,8 @@ class InitializeConfig:
     fewer points than `num_points` is repeated until it has them."""
     radius: float = 0.5
     """Of the ball, sphere and shell; what comes from a file or text is centred and scaled to reach this far."""
+    rescale: bool = False
+    """A splat is taken as it is; true: its body too is centred and scaled to `radius`."""
     box: tuple[float, float, float] = (1.0, 1.0, 1.0)
     """Full extents in x, y and z."""
     keep_colors: bool = False
@@ -69,7 +71,7 @@ def create(config: InitializeConfig, generator: torch.Generator) -> Gaussians:
     """
     check(config)
     if config.shape in ("splat", "text"):
-        raise ValueError(f"initialize.shape={config.shape} is made by gs_ssd.trainer.initial_gaussians, not here")
+        raise ValueError(f"initialize.shape={config.shape} is made by gs_ssd.start, not here")
     path = Path(config.file or "")
     if config.shape == "points":
         return from_cloud(*initialize_files.read_points(path, config.frame), config, generator)

@@ -15,7 +15,7 @@ from gs_ssd.viewer.runs import Run
 
 PICTURES = ("views.png", "turntable.webp")  #: in order of preference
 LINKS = (("index.html", "open"), ("turntable.mp4", "video"), ("point_cloud.ply", "PLY"), ("config.yaml", "config"))
-SETTINGS = (("guidance.estimator", "estimator"), ("num_steps", "steps"), ("seed", "seed"), ("prior.path", "prior"))
+SETTINGS = (("guidance.estimator", "estimator"), ("num_steps", "steps"), ("seed", "seed"), ("prior.model", "prior"))
 METRICS = (("num_splats", "splats"), ("seconds_per_step", "s/step"), ("alpha_mean", "mean alpha"))
 WIDTH = 640  #: pixels of a picture inside the page
 

@@ -101,9 +101,9 @@ class LiveView:
         cost = time.monotonic() - now
         self._due = now + cost + max(self.interval_s, cost / SHARE)
 
-    def wait_while_paused(self) -> None:
-        """Return when training may go on: at once, after Continue, or after Stop."""
-        while self.paused and not self.stop_requested:
+    def wait_while_paused(self, unless: Callable[[], bool] = lambda: False) -> None:
+        """Return when training may go on: at once, after Continue or Stop, or as soon as `unless` says so."""
+        while self.paused and not self.stop_requested and not unless():
             if self._export_wanted:
                 self._run_export()
             time.sleep(PAUSE_POLL_S)
@@ -190,7 +190,7 @@ class LiveView:
         self._server.scene.add_gaussian_splats(
             "/splat",
             centers=splats.means * MAGNIFIED,
-            covariances=half @ half.transpose(0, 2, 1) * MAGNIFIED**2,
+            covariances=(half @ half.transpose(0, 2, 1) * MAGNIFIED**2).clip(-6e4, 6e4),
             rgbs=splats.colors.clip(0, 1),
             opacities=splats.opacities[:, None],
             scale=1 / MAGNIFIED,

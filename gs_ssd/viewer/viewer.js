@@ -1,5 +1,8 @@
 const BACKGROUNDS = [["dark", [0.059, 0.063, 0.071]], ["light", [1, 1, 1]], ["grey", [0.502, 0.502, 0.502]]];
 const TURN_SPEED = 0.35;  // radians a second
+const SHORTCUTS = { " ": "turn", b: "background", r: "reset", 0: "reset", s: "screenshot", "?": "help" };
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+const ZOOMS = { "+": 0.9, "=": 0.9, "-": 1.1, _: 1.1 };
 
 const $ = (id) => document.getElementById(id);
 const canvas = $("view");
@@ -28,94 +31,112 @@ function fittingDistance() {
   return 1.05 / Math.sin(Math.atan(scene.tanHalfY * narrow));
 }
 
-function start() {
-  const bytes = decode($("data"));
-  const renderer = new Renderer(canvas, scene, bytes);
-  const orbit = new Orbit({ azimuth: scene.azimuth, polar: scene.polar, distance: fittingDistance(), target: [0, 0, 0], tanHalfY: scene.tanHalfY });
-  const words = new Float32Array(bytes.buffer, bytes.byteOffset, scene.count * 8);
-  const positions = new Float32Array(scene.count * 3);
-  for (let i = 0; i < scene.count; i++) positions.set(words.subarray(8 * i, 8 * i + 3), 3 * i);
+class Viewer {
+  constructor(bytes) {
+    this.renderer = new Renderer(canvas, scene, bytes);
+    const { azimuth, polar, tanHalfY } = scene;
+    this.orbit = new Orbit({ azimuth, polar, tanHalfY, distance: fittingDistance(), target: [0, 0, 0] });
+    this.dirty = true;  // the picture is not the one that the state asks for
+    this.moving = 0;  // frames until things count as being at rest
+    this.detail = 1;  // share of the window's pixels, less while a slow machine moves
+    this.pace = 16;  // milliseconds a frame, smoothed
+    this.lastTime = 0;
+    this.waiting = [];  // promises of `set`
+    this.setBackground(Math.max(0, BACKGROUNDS.findIndex(([name]) => name === scene.background)));
+    this.setTurning(scene.turn && !matchMedia("(prefers-reduced-motion: reduce)").matches);
+    this.startSorting(bytes);
+    this.frame = this.frame.bind(this);
+    requestAnimationFrame(this.frame);
+  }
 
-  let background = Math.max(0, BACKGROUNDS.findIndex(([name]) => name === scene.background));
-  let color = BACKGROUNDS[background][1];
-  let turning = scene.turn && !matchMedia("(prefers-reduced-motion: reduce)").matches;
-  let dirty = true, spare = new Uint32Array(scene.count), sortedFor = null, lastTime = 0, pace = 16, detail = 1, moving = 0;
-  let settle = [];
+  // One sort is under way at a time; `spare` is the array for the next, null while the sorter has it.
+  startSorting(bytes) {
+    const words = new Float32Array(bytes.buffer, bytes.byteOffset, scene.count * 8);
+    const positions = new Float32Array(scene.count * 3);
+    for (let i = 0; i < scene.count; i++) positions.set(words.subarray(8 * i, 8 * i + 3), 3 * i);
+    this.spare = new Uint32Array(scene.count);
+    this.sortedFor = null;
+    this.sort = startSorter(positions, ({ order, direction }) => {
+      if (direction && !this.renderer.gl.isContextLost()) this.renderer.setOrder(order);
+      [this.spare, this.sortedFor, this.dirty] = [order, direction, true];
+    });
+  }
 
-  // One sort is under way at a time; the next starts when it is back and the direction has changed.
-  const sort = startSorter(positions, ({ order, direction }) => {
-    if (direction && !renderer.gl.isContextLost()) renderer.setOrder(order);
-    [spare, sortedFor, dirty] = [order, direction, true];
-  });
-
-  function requestSort({ direction }) {
-    if (!spare || (sortedFor && renderer.sorted && direction.every((value, i) => Math.abs(value - sortedFor[i]) < 1e-4))) return Boolean(spare);
-    sort(direction, spare);
-    spare = null;
+  // True if the splats are in order for this camera; else the sorter is set to work, unless it is at it.
+  inOrder({ direction }) {
+    if (!this.spare) return false;
+    const same = this.sortedFor && direction.every((value, i) => Math.abs(value - this.sortedFor[i]) < 1e-4);
+    if (same && this.renderer.sorted) return true;
+    this.sort(direction, this.spare);
+    this.spare = null;
     return false;
   }
 
-  function resize() {
-    const scale = Math.min(devicePixelRatio || 1, 2) * detail;
-    const width = Math.max(1, Math.round(canvas.clientWidth * scale)), height = Math.max(1, Math.round(canvas.clientHeight * scale));
-    if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height, dirty] = [width, height, true];
+  resize() {
+    const scale = Math.min(devicePixelRatio || 1, 2) * this.detail;
+    const width = Math.max(1, Math.round(canvas.clientWidth * scale));
+    const height = Math.max(1, Math.round(canvas.clientHeight * scale));
+    if (canvas.width === width && canvas.height === height) return;
+    [canvas.width, canvas.height, this.dirty] = [width, height, true];
   }
 
   // Slow graphics: fewer pixels while things move, all of them as soon as they rest.
-  function adapt(elapsed) {
-    if (moving-- > 0) {
-      pace += 0.1 * (elapsed - pace);
-      if (pace > 40) [detail, pace] = [Math.max(0.5, detail * 0.85), 30];
-      else if (pace < 18) detail = Math.min(1, detail * 1.02);
-    } else detail = 1;
-  }
-
-  function frame(time) {
-    const elapsed = Math.min(time - lastTime, 200);
-    lastTime = time;
-    if (turning) {
-      orbit.turn(TURN_SPEED * Math.min(elapsed, 100) / 1000, 0);
-      moved();
+  adapt(elapsed) {
+    if (this.moving-- <= 0) {
+      this.detail = 1;
+      return;
     }
-    adapt(elapsed);
-    resize();
-    const camera = orbit.camera();
-    const inOrder = requestSort(camera);
-    if (dirty) {
-      dirty = false;
-      renderer.draw(camera, color);
-      window.__ready = renderer.sorted;
-      if (inOrder && renderer.sorted) settle.splice(0).forEach((done) => done());
+    this.pace += 0.1 * (elapsed - this.pace);
+    if (this.pace > 40) [this.detail, this.pace] = [Math.max(0.5, this.detail * 0.85), 30];
+    else if (this.pace < 18) this.detail = Math.min(1, this.detail * 1.02);
+  }
+
+  frame(time) {
+    const elapsed = Math.min(time - this.lastTime, 200);
+    this.lastTime = time;
+    if (this.turning) {
+      this.orbit.turn(TURN_SPEED * Math.min(elapsed, 100) / 1000, 0);
+      this.moved();
     }
-    requestAnimationFrame(frame);
+    this.adapt(elapsed);
+    this.resize();
+    const camera = this.orbit.camera();
+    const inOrder = this.inOrder(camera);
+    if (this.dirty) {
+      this.dirty = false;
+      this.renderer.draw(camera, this.color);
+      window.__ready = this.renderer.sorted;
+      if (inOrder) this.waiting.splice(0).forEach((done) => done());
+    }
+    requestAnimationFrame(this.frame);
   }
 
-  function moved() {
-    [dirty, moving] = [true, 8];
+  moved() {
+    [this.dirty, this.moving] = [true, 8];
   }
 
-  function setTurning(on) {
-    turning = on;
+  setTurning(on) {
+    this.turning = on;
     $("turn").setAttribute("aria-pressed", String(on));
   }
 
-  function setBackground(next) {
-    background = next % BACKGROUNDS.length;
-    const [name, value] = BACKGROUNDS[background];
-    [color, dirty, document.body.className] = [value, true, name];
+  setBackground(index) {
+    this.background = index % BACKGROUNDS.length;
+    const [name, color] = BACKGROUNDS[this.background];
+    [this.color, this.dirty, document.body.className] = [color, true, name];
   }
 
-  function goHome() {
-    orbit.home.distance = fittingDistance();
-    orbit.reset();
-    setTurning(false);
-    moved();
+  goHome() {
+    this.orbit.home.distance = fittingDistance();
+    this.orbit.reset();
+    this.setTurning(false);
+    this.moved();
   }
 
-  function screenshot() {
-    [detail, dirty] = [1, true];
-    resize();
-    renderer.draw(orbit.camera(), color);  // in the same task as toBlob: the buffer is not kept between frames
+  screenshot() {
+    [this.detail, this.dirty] = [1, true];
+    this.resize();
+    this.renderer.draw(this.orbit.camera(), this.color);  // in the same task as toBlob: the buffer does not outlive it
     canvas.toBlob((blob) => {
       const link = document.createElement("a");
       link.href = URL.createObjectURL(blob);
@@ -125,63 +146,91 @@ function start() {
     }, "image/png");
   }
 
-  function toggleHelp() {
+  toggleHelp() {
     const hidden = ($("keys").hidden = !$("keys").hidden);
     $("help").setAttribute("aria-expanded", String(!hidden));
   }
 
-  const actions = { turn: () => setTurning(!turning), background: () => setBackground(background + 1), reset: goHome, screenshot, help: toggleHelp };
-  for (const [id, action] of Object.entries(actions)) $(id).addEventListener("click", action);
-  const shortcuts = { " ": "turn", b: "background", r: "reset", 0: "reset", s: "screenshot", "?": "help" };
+  restore() {
+    this.renderer.build();
+    [this.sortedFor, this.dirty] = [null, true];
+  }
+
+  // The rest is for tests, and for pages that hold several views. Lengths are in the file's own units.
+  get radius() {
+    return scene.radius;
+  }
+
+  state() {
+    const { azimuth, polar, distance, target } = this.orbit;
+    return {
+      azimuth,
+      polar,
+      distance: distance * scene.radius,
+      target: target.map((value, i) => value * scene.radius + scene.center[i]),
+      turning: this.turning,
+      background: BACKGROUNDS[this.background][0],
+    };
+  }
+
+  // Resolves when the new view stands there, sorted.
+  set({ azimuth, polar, distance, target, fovY, backgroundColor }) {
+    this.setTurning(false);
+    if (azimuth !== undefined) this.orbit.azimuth = azimuth;
+    if (polar !== undefined) this.orbit.polar = polar;
+    if (distance !== undefined) this.orbit.distance = distance / scene.radius;
+    if (target !== undefined) this.orbit.target = target.map((value, i) => (value - scene.center[i]) / scene.radius);
+    if (fovY !== undefined) this.orbit.tanHalfY = Math.tan(fovY / 2);
+    if (backgroundColor !== undefined) this.color = backgroundColor;
+    [this.dirty, this.moving] = [true, 0];
+    return new Promise((done) => this.waiting.push(done));
+  }
+}
+
+function attachKeys(viewer, actions) {
   addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.key === "Escape" && !$("keys").hidden) return toggleHelp();
+    if (event.key === "Escape" && !$("keys").hidden) return viewer.toggleHelp();
     if (event.key === " " && event.target instanceof HTMLButtonElement) return;
-    const action = actions[shortcuts[event.key.toLowerCase()]];
-    const arrow = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
-    const zoom = { "+": 0.9, "=": 0.9, "-": 1.1, _: 1.1 }[event.key];
+    const action = actions[SHORTCUTS[event.key.toLowerCase()]];
+    const arrow = ARROWS[event.key], zoom = ZOOMS[event.key];
     if (!action && !arrow && !zoom) return;
     event.preventDefault();
     if (action) return action();
-    setTurning(false);
-    if (zoom) orbit.zoom(zoom);
-    else if (event.shiftKey) orbit.pan(0.04 * arrow[0], 0.04 * arrow[1]);
-    else orbit.turn(0.1 * arrow[0], 0.1 * arrow[1]);
-    moved();
+    viewer.setTurning(false);
+    if (zoom) viewer.orbit.zoom(zoom);
+    else if (event.shiftKey) viewer.orbit.pan(0.04 * arrow[0], 0.04 * arrow[1]);
+    else viewer.orbit.turn(0.1 * arrow[0], 0.1 * arrow[1]);
+    viewer.moved();
   });
-  attachPointer(canvas, orbit, { moved, touched: () => setTurning(false), home: goHome });
-  addEventListener("resize", () => (dirty = true));
+}
+
+function attachContextLoss(viewer) {
   canvas.addEventListener("webglcontextlost", (event) => {
     event.preventDefault();
     $("status").textContent = "The graphics card was taken away; waiting for it…";
   });
   canvas.addEventListener("webglcontextrestored", () => {
-    renderer.build();
-    [sortedFor, dirty] = [null, true];
+    viewer.restore();
     $("status").textContent = scene.caption;
   });
+}
 
-  setBackground(background);
-  setTurning(turning);
-  $("status").textContent = scene.caption;
-  requestAnimationFrame(frame);
-
-  // For tests, and for pages that hold several views. Lengths in the file's own units, colours in 0..1.
-  window.gsViewer = {
-    scene,
-    state: () => ({ azimuth: orbit.azimuth, polar: orbit.polar, distance: orbit.distance * scene.radius, target: orbit.target.map((v, i) => v * scene.radius + scene.center[i]), turning, background: BACKGROUNDS[background][0] }),
-    set({ azimuth, polar, distance, target, fovY, backgroundColor }) {
-      setTurning(false);
-      if (azimuth !== undefined) orbit.azimuth = azimuth;
-      if (polar !== undefined) orbit.polar = polar;
-      if (distance !== undefined) orbit.distance = distance / scene.radius;
-      if (target !== undefined) orbit.target = target.map((value, i) => (value - scene.center[i]) / scene.radius);
-      if (fovY !== undefined) orbit.tanHalfY = Math.tan(fovY / 2);
-      if (backgroundColor !== undefined) color = backgroundColor;
-      [dirty, moving] = [true, 0];
-      return new Promise((done) => settle.push(done));
-    },
+function start() {
+  const viewer = (window.gsViewer = new Viewer(decode($("data"))));
+  const actions = {
+    turn: () => viewer.setTurning(!viewer.turning),
+    background: () => viewer.setBackground(viewer.background + 1),
+    reset: () => viewer.goHome(),
+    screenshot: () => viewer.screenshot(),
+    help: () => viewer.toggleHelp(),
   };
+  for (const [id, action] of Object.entries(actions)) $(id).addEventListener("click", action);
+  attachKeys(viewer, actions);
+  attachPointer(canvas, viewer.orbit, { moved: () => viewer.moved(), touched: () => viewer.setTurning(false), home: actions.reset });
+  attachContextLoss(viewer);
+  addEventListener("resize", () => (viewer.dirty = true));
+  $("status").textContent = scene.caption;
 }
 
 try {

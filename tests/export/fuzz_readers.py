@@ -1,6 +1,6 @@
 """Feed the readers broken files for a while: `python tests/export/fuzz_readers.py --minutes 10 [--format .glb]`.
 
-Only `UserError` may come out, within two seconds of processor time and 2 GB of address space. What fails is kept in
+Only `UserError` may come out, within two seconds of processor time and 4 GB of address space. What fails is kept in
 --keep; make a test of it in test_formats.py or test_ply.py.
 """
 
@@ -107,7 +107,7 @@ def main() -> None:
     logging.disable(logging.WARNING)
     np.seterr(all="ignore")
     honest = seeds()
-    resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
+    resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
     args.keep.mkdir(parents=True, exist_ok=True)
     for suffix in [args.format] if args.format else honest:
         rng, counts, end = random.Random(args.seed), Counter(), time.monotonic() + 60 * args.minutes

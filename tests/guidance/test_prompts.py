@@ -119,7 +119,9 @@ def test_unknown_kinds_are_refused_with_the_nearest(prior, caplog):
     assert "mushroom" in caplog.text
 
 
-@pytest.mark.parametrize("prompt", ["a red mug", "two Mugs, of blue", "a palm tree", "a photo of a mushroom, red", "a blue tea cup"])
+@pytest.mark.parametrize("prompt", [
+    "a red mug", "two Mugs, of blue", "a palm tree", "a photo of a mushroom, red", "a blue tea cup",
+])  # fmt: skip
 def test_known_prompts_pass(prior, caplog, prompt):
     prior.metadata = VOCABULARY
     with caplog.at_level(logging.WARNING):

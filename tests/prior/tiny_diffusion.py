@@ -5,9 +5,15 @@ import re
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
 from safetensors.torch import save_file
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 WORDS = ["a", "red", "mug", "front", "view", "side", "back", ","]
 
@@ -58,6 +64,22 @@ def pipeline(folder: Path, *, sd2: bool = False, prediction: str = "epsilon", se
     return StableDiffusionPipeline(
         vae=vae, text_encoder=text, tokenizer=words, unet=unet, scheduler=scheduler,
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+
+
+def pipeline_xl(folder: Path) -> StableDiffusionXLPipeline:
+    """An SDXL-like pipeline: two text encoders, a pooled embedding and the picture's size as conditions."""
+    small = pipeline(folder)
+    config = {**small.text_encoder.config.to_dict(), "projection_dim": 24}
+    unet = UNet2DConditionModel(
+        sample_size=16, block_out_channels=(16, 32), layers_per_block=1, norm_num_groups=8, cross_attention_dim=64,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=(2, 4), use_linear_projection=True, addition_embed_type="text_time",
+        addition_time_embed_dim=8, projection_class_embeddings_input_dim=6 * 8 + 24,
+    )  # fmt: skip
+    return StableDiffusionXLPipeline(
+        vae=small.vae, text_encoder=small.text_encoder, tokenizer=small.tokenizer, scheduler=small.scheduler, unet=unet,
+        text_encoder_2=CLIPTextModelWithProjection(CLIPTextConfig(**config)), tokenizer_2=small.tokenizer,
     )  # fmt: skip
 
 

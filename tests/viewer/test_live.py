@@ -3,6 +3,7 @@
 import socket
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +12,9 @@ import torch
 
 from gs_ssd.errors import UserError
 from gs_ssd.export.axes_object import axes_object
+from gs_ssd.export.splats import Splats
+
+SMOKE = str(Path(__file__).parents[2] / "configs" / "smoke.yaml")
 
 pytest.importorskip("viser", reason="viser is not installed (pip install 'gs-ssd[viewer]')")
 
@@ -58,6 +62,25 @@ def test_costs_next_to_nothing_with_nobody_looking(live):
     assert (time.perf_counter() - started) / 1000 < 1e-3
 
 
+def test_with_a_client_training_keeps_most_of_its_time(live, monkeypatch):
+    view = live(interval_s=0.05)
+    monkeypatch.setattr(view._server, "get_clients", lambda: {0: None})
+    rng = np.random.default_rng(0)
+    n = 20_000
+    arrays = (rng.normal(size=s) for s in ((n, 3), (n, 3), (n, 4), (n,), (n, 1, 3)))
+    scene = gaussians(Splats(*arrays, frame="world"))
+    shown, inside, started = [], 0.0, time.perf_counter()
+    show = view._show
+    monkeypatch.setattr(view, "_show", lambda splats: (shown.append(len(splats)), show(splats)))
+    while time.perf_counter() - started < 3:
+        before = time.perf_counter()
+        view.update(len(shown), scene, {})
+        inside += time.perf_counter() - before
+        time.sleep(0.005)
+    assert len(shown) >= 3
+    assert inside / (time.perf_counter() - started) < 0.2
+
+
 def test_pause_stop_and_export_from_the_training_thread(live, tmp_path):
     done = []
     view = live(export=lambda scene: done.append(threading.current_thread()) or tmp_path / "a.ply", interval_s=0.0)
@@ -94,6 +117,42 @@ def test_missing_viser_is_a_sentence(live, monkeypatch):
     monkeypatch.setitem(sys.modules, "viser", None)
     with pytest.raises(UserError, match="pip install"):
         live()
+
+
+def test_a_pause_does_not_swallow_ctrl_c(live):
+    view = live()
+    view._toggle()
+    view.wait_while_paused(unless=lambda: True)
+    assert view.paused
+
+
+@pytest.mark.browser
+def test_a_real_training_is_steered_from_the_browser(open_page, until, tmp_path, capsys):
+    """`gs-ssd train --viewer`: the page shows it, a checkpoint appears in the slider, Stop ends and saves it."""
+    from gs_ssd.cli import main
+
+    port, codes = free_port(), []
+    words = ["train", "--config", SMOKE, "--out", str(tmp_path / "run"), "--viewer", "--viewer-port", str(port)]
+    words += ["num_steps=100000", "output.turntable_frames=0", "output.preview_every=0", "output.checkpoint_every=5"]
+    training = threading.Thread(target=lambda: codes.append(main(words)), daemon=True)
+    training.start()
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                break
+        time.sleep(0.1)
+    page = open_page(f"http://127.0.0.1:{port}", (900, 600), ready="document.querySelector('canvas') !== null")
+    until(page, "document.body.innerText.includes('of 100000')")
+    until(page, "document.body.innerText.includes('Checkpoint')")
+    page.get_by_role("button", name="Export").click()
+    until(page, "document.body.innerText.includes('Exported live.ply')")
+    assert (tmp_path / "run" / "live.ply").is_file()
+    page.get_by_role("button", name="Stop and save").click()
+    training.join(30)
+    assert codes == [130]
+    assert list((tmp_path / "run" / "checkpoints").glob("step_*.pt"))
+    assert "a checkpoint is saved" in capsys.readouterr().out
 
 
 @pytest.mark.browser

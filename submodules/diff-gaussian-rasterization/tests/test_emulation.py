@@ -2,8 +2,6 @@
 and three orders of the threads. Says that the kernels' logic is right; nothing about a real GPU's speed or compiler."""
 
 import ctypes
-import sys
-from pathlib import Path
 
 import pytest
 import test_cpu
@@ -14,13 +12,11 @@ import test_oracle
 import test_properties
 import test_quirks
 import torch
+from checks import ALL_CHECKS
 from diff_gaussian_rasterization import native
 from emulated import build_backend
 from scenes import random_scene, relative, render_with_gradients
 from test_dropin import scene  # noqa: F401 - a fixture of the tests taken over
-
-sys.path.append(str(Path(__file__).parent / "cuda"))
-from checks import ALL_CHECKS
 
 ORDERS = ("forward", "backward", "shuffled")
 

@@ -1,0 +1,79 @@
+"""Floor 5: the first Gaussians of a run, whatever they are made of: a shape, a file, a sentence, an earlier splat."""
+
+import dataclasses
+import logging
+import math
+from pathlib import Path
+
+import torch
+
+from gs_ssd.config import ExperimentConfig
+from gs_ssd.errors import UserError
+from gs_ssd.scene import initialize, initialize_files
+from gs_ssd.scene.gaussians import Gaussians
+from gs_ssd.scene.initialize import InitializeConfig
+
+log = logging.getLogger(__name__)
+
+
+def first_gaussians(config: ExperimentConfig, generator: torch.Generator, device: torch.device) -> Gaussians:
+    """Gaussians on the CPU, drawn from `generator` (which must live there too); `device` is where Shap-E may run.
+
+    Raises:
+        UserError: see `initialize.create`, `prior.shap_e.imagine` and `export.formats.read_splats`.
+    """
+    start = config.initialize
+    initialize.check(start)
+    if start.shape == "text":
+        return _from_text(config, generator, device)
+    if start.shape == "splat":
+        return _from_splat(start)
+    return initialize.create(start, generator)
+
+
+def _from_text(config: ExperimentConfig, generator: torch.Generator, device: torch.device) -> Gaussians:
+    """Points on the surface that Shap-E imagines for the initial text (or the prompt)."""
+    from gs_ssd.prior import shap_e
+
+    start = config.initialize
+    shape = shap_e.imagine(
+        config.prompt if start.text is None else start.text,
+        model=start.text_model,
+        steps=start.text_steps,
+        guidance=start.text_guidance,
+        generator=generator,
+        device=device,
+        offline=config.prior.offline,
+        grid_size=start.text_grid,
+    )
+    corners = initialize_files.to_world(shape.vertices, "blender")
+    mesh = initialize_files.Mesh(corners, shape.faces, shape.rgb[shape.faces])
+    return initialize.from_cloud(*initialize_files.sample_surface(mesh, start.num_points, generator), start, generator)
+
+
+def _from_splat(start: InitializeConfig) -> Gaussians:
+    """An earlier splat, upright, as it is or (`rescale`) with its body centred and as large as `radius`."""
+    from gs_ssd.export import clean, formats
+
+    asset = formats.read_splats(Path(start.file or "")).to_frame("world")
+    good = clean.finite(asset)
+    if not good.all():
+        log.warning("%s: %d splats are not finite and were left out", start.file, int((~good).sum()))
+        asset = asset.take(good)
+    if len(asset) == 0:
+        raise UserError(f"initialize.file: {start.file} holds no splats that could start a training")
+    if start.rescale:
+        center, reach = clean.framing(asset)
+        factor = start.radius / reach
+        asset = dataclasses.replace(
+            asset, means=(asset.means - center) * factor, log_scales=asset.log_scales + math.log(factor)
+        )
+    sh = torch.from_numpy(asset.sh)
+    return Gaussians(
+        means=torch.from_numpy(asset.means),
+        log_scales=torch.from_numpy(asset.log_scales),
+        quats_wxyz=torch.from_numpy(asset.quats_wxyz),
+        logit_opacities=torch.from_numpy(asset.logit_opacities),
+        sh_dc=sh[:, :1].contiguous(),
+        sh_rest=sh[:, 1:].contiguous(),
+    )
