@@ -35,7 +35,7 @@ $(BIN)/python:
 
 $(VENV)/.torch: constraints.txt | $(BIN)/python
 	@echo 'installing PyTorch ...'
-	$(PIP) install -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	$(PIP) install -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch numpy
 	@touch $@
 
 # A PyTorch without CUDA could not use a CUDA backend: it is then not built. DGR_CUDA=ON insists, OFF refuses.

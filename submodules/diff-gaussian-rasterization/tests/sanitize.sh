@@ -5,11 +5,12 @@ set -eu
 here=$(cd "$(dirname "$0")/.." && pwd)
 build=${1:-$here/build/sanitize}
 for kind in address,undefined thread; do
-    cmake -S "$here" -B "$build/$kind" -DDGR_TESTS=ON -DDGR_CUDA=OFF -DDGR_SANITIZE="$kind" \
+    at=$build/${kind%%,*}
+    cmake -S "$here" -B "$at" -DDGR_TESTS=ON -DDGR_CUDA=OFF -DDGR_SANITIZE="$kind" \
         -DCMAKE_BUILD_TYPE=RelWithDebInfo > /dev/null
-    cmake --build "$build/$kind" > /dev/null
+    cmake --build "$at" --parallel > /dev/null
     for level in x86-64-v4 x86-64-v3 x86-64-v2; do
         echo "$kind, at most $level:"
-        DGR_CPU=$level TSAN_OPTIONS=halt_on_error=1 "$build/$kind/dgr_native_test"
+        DGR_CPU=$level TSAN_OPTIONS=halt_on_error=1 "$at/dgr_native_test"
     done
 done
