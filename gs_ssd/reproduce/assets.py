@@ -76,7 +76,7 @@ class Workshop:
         truth, truth_numbers = self.truth(job.entry)
         if truth is not None:
             numbers |= truth_numbers | numbers_beside_truth(coarse, truth)
-        if self.judge is not None:
+        if self.judge is not None and truth is not None:
             opinion = self.judge(small)
             kept["features"] = opinion.features.detach().cpu().numpy()
             numbers |= recognised(opinion, job.entry) | {"named": opinion.kinds}
@@ -117,7 +117,7 @@ class Workshop:
         path = self.out / "summary.md"
         with atomic_path(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
-        good = [job for job, record in zip(jobs, records, strict=True) if "failed" not in record]
+        good = [job for job, record in zip(jobs, records, strict=True) if "failed" not in record and self._kept(job)]
         if good:
             sheet.contact_sheet(self._sheet_rows(good), self.out / "sheet.png")
         with atomic_path(self.out / "index.html") as temporary:
@@ -128,7 +128,7 @@ class Workshop:
         """Frechet distance of the judge's features to the true renderings', and the diversity over seeds."""
         lines = []
         for variant in summary.variants(records):
-            mine = [j for j, r in zip(jobs, records, strict=True) if j.variant.label == variant and "failed" not in r]
+            mine = [job for job in jobs if job.variant.label == variant and self._kept(job) and job.entry.kind]
             if not mine or self.judge is None:
                 continue
             asset, truth = (np.concatenate([_features(f) for f in folders]) for folders in self._folders(mine))
@@ -144,6 +144,10 @@ class Workshop:
                 f"- {variant}: Frechet distance to true renderings {frechet_distance(asset, truth):.3g}{diversity}"
             )
         return "\n## Distances of the pictures\n\n" + "\n".join(lines) + "\n" if lines else ""
+
+    def _kept(self, job: Job) -> bool:
+        """Whether the pictures of a measured asset are still there."""
+        return (self.out / "runs" / job.key / "views.npz").exists()
 
     def _folders(self, jobs: Sequence[Job]) -> tuple[list[Path], list[Path]]:
         return [self.out / "runs" / j.key for j in jobs], [self.out / "truth" / j.entry.slug for j in jobs]

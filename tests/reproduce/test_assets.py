@@ -75,6 +75,16 @@ def test_an_asset_is_measured_against_the_true_object(tmp_path):
     np.testing.assert_equal(np.load(tmp_path / "runs/ssd/a-red-ball/seed-0/views.npz")["rgb"].shape, (4, 64, 64, 3))
 
 
+def test_a_free_prompt_is_measured_without_judge_and_truth(tmp_path):
+    workshop = Workshop(tmp_path / "config.yaml", tmp_path, TURNTABLE, judge, size=64)
+    jobs = plan(Suite("free", "", (Entry("a hamburger"),), (0,), turntable=TURNTABLE), [Variant.parse("ssd")])
+    (record,) = run_jobs(jobs, tmp_path, train, workshop.measure, say=lambda _: None)
+    assert not {"kind_share", "iou", "haze_truth"} & set(record)
+    assert 0 < record["haze"] < 1
+    assert "haze" not in workshop.write_summary(jobs, "Free").read_text()
+    assert "a hamburger" in (tmp_path / "index.html").read_text()
+
+
 def test_a_splat_is_read_back_in_the_world_s_axes(tmp_path):
     gaussians = ball(0)
     ply.write_ply(tmp_path / "a.ply", splats.from_gaussians(gaussians).to_frame("inria"))
