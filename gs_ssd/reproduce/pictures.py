@@ -54,7 +54,7 @@ class Outcome:
     """Mean ||eps(x_t,t,y) - eps||^2 per entry at t = 200: how plausible the prior finds it (low is plausible)."""
 
 
-SEEKING = (80, 200, 300, 500, 700)
+SEEKING = (80, 200, 400, 500, 700)
 METHODS = (
     Method("SDS, g = 101", "sds", cfg_scale=101.0),
     Method("SDS, g = 7.5", "sds"),

@@ -76,9 +76,9 @@ def test_comparisons_are_settled_by_paired_intervals():
     records = []
     for i in range(8):
         records += [
-            _record("ssd", f"p{i}", saturation=0.5 + 0.01 * i, outside=0.01, iou=0.8, seconds=10.0),
-            _record("csd", f"p{i}", saturation=0.7 + 0.01 * i, outside=0.01, iou=0.9, seconds=10.0),
-            _record("ism", f"p{i}", seconds=20.0 + i),
+            _record("ssd", f"p{i}", saturation=0.5 + 0.01 * i, outside=0.01, iou=0.8, cpu_seconds=10.0),
+            _record("csd", f"p{i}", saturation=0.7 + 0.01 * i, outside=0.01, iou=0.9, cpu_seconds=10.0),
+            _record("ism", f"p{i}", cpu_seconds=20.0 + i),
         ]
     verdicts = {claim.text: claim.holds for claim in comparison.claims(records)}
     assert verdicts["SSD is less saturated than CSD"] is True
@@ -86,6 +86,8 @@ def test_comparisons_are_settled_by_paired_intervals():
     assert verdicts["SSD has fewer floaters than CSD"] is None
     assert verdicts["SSD is less saturated than SDS"] is None
     assert verdicts["SSD is faster than ISM"] is True
+    few = {claim.text: claim.holds for claim in comparison.claims(records[:12])}
+    assert few["SSD is less saturated than CSD"] is None
     assert comparison.verdict(Interval(0.1, -0.1, 0.3), 1) is None
 
 
