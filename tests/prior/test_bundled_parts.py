@@ -121,21 +121,27 @@ def test_the_written_encoder_is_the_matrix_and_so_is_its_gradient(basis, dtype):
 
 
 def test_a_stopped_run_goes_on_where_it_was(tmp_path):
-    from gs_ssd.prior.train import PRESETS, PriorTrainer
+    """Everything is restored exactly, and the next step sees the same batch and noise.
 
-    config = PRESETS["smoke"]
-    whole = PriorTrainer(tmp_path / "whole", config)
-    assert whole.fit(minutes=5.0, report=lambda _: None)
-    (tmp_path / "parts").mkdir()
-    (tmp_path / "parts" / "pictures").symlink_to(tmp_path / "whole" / "pictures")
-    half = PriorTrainer(tmp_path / "parts", config)
-    pictures = half.pictures()
-    latents = half.basis().encode(pictures.rgb.float() / 127.5 - 1).half()
+    Not asserted: equal weights afterwards. Two identical runs already differ by rounding (kernels choose by memory
+    alignment), and Adam's first steps turn the sign of a vanishing gradient into a whole learning rate.
+    """
+    from gs_ssd.prior.train import PRESETS, PriorTrainer, to_pixels
+
+    run = PriorTrainer(tmp_path, PRESETS["smoke"])
+    pictures = run.pictures()
+    pictures = dataclasses.replace(pictures, rgb=run.basis().encode(to_pixels(pictures.rgb)).half())
     for _ in range(3):
-        half._train_step(dataclasses.replace(pictures, rgb=latents))
-    half._save()
-    again = PriorTrainer(tmp_path / "parts", config)
+        run._train_step(pictures)
+    run._save()
+    again = PriorTrainer(tmp_path, PRESETS["smoke"])
     assert again.step == 3
+    assert again.embed.frozen
+    for mine, theirs in ((run.parts.state_dict(), again.parts.state_dict()), (run.average, again.average)):
+        assert all(torch.equal(theirs[name], x) for name, x in mine.items())
+    before, after = run.adam.state_dict()["state"], again.adam.state_dict()["state"]
+    assert before.keys() == after.keys()
+    assert all(torch.equal(after[i][name], x) for i, moments in before.items() for name, x in moments.items())
+    assert again._train_step(pictures) == pytest.approx(run._train_step(pictures), rel=1e-4)
+    assert again.step == PRESETS["smoke"].steps
     assert again.fit(minutes=5.0, report=lambda _: None)
-    for name, x in whole.average.items():
-        torch.testing.assert_close(again.average[name], x, atol=1e-6, rtol=0, msg=name)
