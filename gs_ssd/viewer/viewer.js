@@ -25,10 +25,10 @@ function decode(element) {
   return bytes;
 }
 
-// Far enough for the unit sphere to fit the narrower side of the window.
+// Far enough for the unit sphere to fill about three quarters of the window's narrower side.
 function fittingDistance() {
   const narrow = Math.min(1, canvas.clientWidth / canvas.clientHeight || 1);
-  return 1.05 / Math.sin(Math.atan(scene.tanHalfY * narrow));
+  return 1.35 / Math.sin(Math.atan(scene.tanHalfY * narrow));
 }
 
 class Viewer {
