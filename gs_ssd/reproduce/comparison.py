@@ -49,7 +49,7 @@ class Budget:
 
 SIZES: dict[SizeName, Budget] = {
     "tiny": Budget("development", VARIANTS[:2], 1, (0,), ("num_steps=12",)),
-    "small": Budget("development", VARIANTS[:5], None, (0,), ("num_steps=200",)),
+    "small": Budget("development", VARIANTS[:2], None, (0,), ("num_steps=200",)),
     "full": Budget("full", VARIANTS, None, (0, 1, 2)),
 }
 
