@@ -87,7 +87,7 @@ reproduce: $(VENV)/.test
 	$(BIN)/gs-ssd reproduce all
 
 benchmark: $(VENV)/.test
-	$(BIN)/gs-ssd bench --suite quick
+	$(BIN)/gs-ssd bench --suite quick --seeds 0 --workers 2
 
 clean:
 	rm -rf $(VENV) build dist

@@ -170,6 +170,7 @@ class Trainer:
             "num_splats": len(patient),
             "grad_norm": guided.grad_norm,
             "t": guided.t,
+            "unet_images": guided.unet_images,
             "alpha_mean": output.alpha.detach().mean(),
             "bad_steps": self.bad_steps,
             **terms,
