@@ -9,6 +9,7 @@ import torch
 
 from gs_ssd.config import ExperimentConfig
 from gs_ssd.errors import UserError
+from gs_ssd.export.splats import to_gaussians
 from gs_ssd.scene import initialize, initialize_files
 from gs_ssd.scene.gaussians import Gaussians
 from gs_ssd.scene.initialize import InitializeConfig
@@ -68,12 +69,4 @@ def _from_splat(start: InitializeConfig) -> Gaussians:
         asset = dataclasses.replace(
             asset, means=(asset.means - center) * factor, log_scales=asset.log_scales + math.log(factor)
         )
-    sh = torch.from_numpy(asset.sh)
-    return Gaussians(
-        means=torch.from_numpy(asset.means),
-        log_scales=torch.from_numpy(asset.log_scales),
-        quats_wxyz=torch.from_numpy(asset.quats_wxyz),
-        logit_opacities=torch.from_numpy(asset.logit_opacities),
-        sh_dc=sh[:, :1].contiguous(),
-        sh_rest=sh[:, 1:].contiguous(),
-    )
+    return to_gaussians(asset)

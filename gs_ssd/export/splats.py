@@ -1,4 +1,4 @@
-"""`Splats`: the plain numpy form in which a splat enters and leaves files. Knows nothing of torch or of any format."""
+"""`Splats`: the plain numpy form in which a splat enters and leaves files. Knows no format; torch at its doors only."""
 
 import dataclasses
 from typing import TYPE_CHECKING
@@ -147,4 +147,22 @@ def from_gaussians(gaussians: "Gaussians") -> Splats:
         logit_opacities=host(gaussians.logit_opacities).reshape(-1),
         sh=np.concatenate([host(gaussians.sh_dc), host(gaussians.sh_rest)], axis=1),
         frame="world",
+    )
+
+
+def to_gaussians(splats: Splats) -> "Gaussians":
+    """The scene's parameters, on the CPU and in the world frame, whatever frame the splats are in."""
+    import torch
+
+    from gs_ssd.scene.gaussians import Gaussians
+
+    splats = splats.to_frame("world")
+    sh = torch.from_numpy(splats.sh)
+    return Gaussians(
+        means=torch.from_numpy(splats.means),
+        log_scales=torch.from_numpy(splats.log_scales),
+        quats_wxyz=torch.from_numpy(splats.quats_wxyz),
+        logit_opacities=torch.from_numpy(splats.logit_opacities),
+        sh_dc=sh[:, :1].contiguous(),
+        sh_rest=sh[:, 1:].contiguous(),
     )

@@ -34,6 +34,7 @@ from gs_ssd.evaluate.measure import (
 )
 from gs_ssd.evaluate.suite import Entry, Turntable
 from gs_ssd.export import ply
+from gs_ssd.export.splats import to_gaussians
 from gs_ssd.files import atomic_path
 from gs_ssd.scene.gaussians import Gaussians
 
@@ -197,16 +198,7 @@ def load_gaussians(path: Path) -> Gaussians:
     Raises:
         UserError: the file is missing or unreadable.
     """
-    splats = ply.read_ply(path).to_frame("world")
-    sh = torch.from_numpy(splats.sh)
-    return Gaussians(
-        means=torch.from_numpy(splats.means),
-        log_scales=torch.from_numpy(splats.log_scales),
-        quats_wxyz=torch.from_numpy(splats.quats_wxyz),
-        logit_opacities=torch.from_numpy(splats.logit_opacities),
-        sh_dc=sh[:, :1].contiguous(),
-        sh_rest=sh[:, 1:].contiguous(),
-    )
+    return to_gaussians(ply.read_ply(path))
 
 
 def training_numbers(metrics: Path) -> dict[str, Any]:
