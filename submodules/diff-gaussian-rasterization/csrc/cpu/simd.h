@@ -97,6 +97,28 @@ DGR_INLINE void store(float* p, F x) {
     __builtin_memcpy(p, &x, sizeof x);
 }
 
+// Stores that leave the caches alone: for results larger than those, which would be read from memory only to be overwritten.
+DGR_INLINE bool streams(const float* at, int64_t count) {
+#ifdef __AVX__
+    return count > (1 << 20) && reinterpret_cast<uintptr_t>(at) % sizeof(f8) == 0;
+#else
+    return at == nullptr && count < 0;
+#endif
+}
+DGR_INLINE void stream(float* p, f8 x) {
+#ifdef __AVX__
+    __builtin_ia32_movntps256(p, x);
+#else
+    store(p, x);
+#endif
+}
+// Before another thread may read what was streamed.
+DGR_INLINE void stream_fence() {
+#ifdef __AVX__
+    __builtin_ia32_sfence();
+#endif
+}
+
 // 1 / x. The estimate of 14 bits and one Newton step are good to the last bit or two; that of 12 bits would not be.
 DGR_INLINE f8 reciprocal(f8 x) { return 1.0f / x; }
 DGR_INLINE f16 reciprocal(f16 x) {
