@@ -55,6 +55,15 @@ DGR_INLINE f8 root(f8 x) {
     return x;
 #endif
 }
+// The square root of x >= 0 or a little more: at most 0.1 % or 1e-3 above it.
+DGR_INLINE f8 root_above(f8 x) {
+#ifdef __AVX__
+    x += 1e-6f;
+    return x * __builtin_ia32_rsqrtps256(x) * 1.0005f;
+#else
+    return root(x);
+#endif
+}
 DGR_INLINE bool any(i8 mask) {
 #ifdef __AVX__
     return __builtin_ia32_movmskps256((f8)mask) != 0;
@@ -85,6 +94,19 @@ DGR_INLINE bool any(i16 mask) {
     __builtin_memcpy(halves, &mask, sizeof mask);
     return any(halves[0] | halves[1]);
 }
+
+// Is a lane of x in (0, end)?
+template <class F>
+DGR_INLINE bool any_within(F x, float end) {
+    return any((x < end) & (x > 0.0f));
+}
+#ifdef __AVX512F__
+template <>
+DGR_INLINE bool any_within(f16 x, float end) {  // compilers take the masks through vectors
+    const uint16_t below = __builtin_ia32_cmpps512_mask(x, f16{} + end, 1 /* < */, static_cast<uint16_t>(-1), 4);
+    return __builtin_ia32_cmpps512_mask(f16{}, x, 1, below, 4) != 0;
+}
+#endif
 
 template <class F>
 DGR_INLINE F load(const float* p) {
