@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -76,7 +75,7 @@ def render(
     if choose_backend(backend, splats.means) == "reference":
         rgb, depth, transmittance, radii = reference.render(splats, cameras, options, screen_means)
         return Rendering(rgb, 1 - transmittance, depth, transmittance, radii)
-    cameras = replace(cameras, **{name: getattr(cameras, name).detach().contiguous() for name in native.CAMERA_FIELDS})
+    cameras = Cameras(*(getattr(cameras, name).detach().contiguous() for name in native.CAMERA_FIELDS))
     fields = (getattr(splats, name) for name in native.SPLAT_FIELDS)
     contiguous = (None if field is None else field.contiguous() for field in fields)
     return Rendering(*_Rasterize.apply(cameras, options, screen_means, *contiguous))

@@ -175,19 +175,19 @@ def describe(splats: Splats, cameras: Cameras, options: Options) -> Problem:
         | CLAMP_PASSES_GRADIENT * options.clamp_passes_gradient
         | ANTIALIASING * options.antialiasing
     )
-    pointers = {name: getattr(splats, name) for name in SPLAT_FIELDS}
-    pointers |= {name: getattr(cameras, name) for name in CAMERA_FIELDS}
+    tensors = [getattr(splats, name) for name in SPLAT_FIELDS] + [getattr(cameras, name) for name in CAMERA_FIELDS]
     return Problem(
-        views=cameras.view.shape[0],
-        gaussians=splats.means.shape[0],
-        width=options.width,
-        height=options.height,
-        sh_bases=0 if splats.sh is None else splats.sh.shape[1],
-        sh_degree=0 if splats.sh is None else options.sh_degree,
-        flags=flags,
-        threads=torch.get_num_threads(),
-        scale_modifier=options.scale_modifier,
-        **{name: tensor.data_ptr() for name, tensor in pointers.items() if tensor is not None},
+        cameras.view.shape[0],
+        splats.means.shape[0],
+        options.width,
+        options.height,
+        0 if splats.sh is None else splats.sh.shape[1],
+        0 if splats.sh is None else options.sh_degree,
+        flags,
+        torch.get_num_threads(),
+        options.scale_modifier,
+        0,
+        *(None if tensor is None else tensor.data_ptr() for tensor in tensors),
     )
 
 
