@@ -73,6 +73,22 @@ def check_finite(name: str, value: Tensor | None) -> None:
         raise ValueError(f"{name} contains NaN or infinity")
 
 
+def check_cameras(cameras: Cameras) -> None:
+    """Raises ValueError that names the field with NaN or infinity, or tan_half_fov where it is not positive."""
+    check_finite("view", cameras.view)
+    check_finite("tan_half_fov", cameras.tan_half_fov)
+    if not bool((cameras.tan_half_fov > 0).all()):
+        raise ValueError("tan_half_fov must be positive")
+    for name in ("proj", "positions", "background"):
+        check_finite(name, getattr(cameras, name))
+
+
+def renamed(error: ValueError, names: dict[str, str]) -> ValueError:
+    """The error in the words of a caller's API: messages begin with the name of a field, and `names` translates it."""
+    first, _, rest = str(error).partition(" ")
+    return ValueError(f"{names.get(first, first)} {rest}")
+
+
 def check_size(width: object, height: object) -> None:
     """Image sizes are positive ints of at most 32768 (the native backends keep pixel coordinates in 16 bits)."""
     for name, value in (("width", width), ("height", height)):
