@@ -20,7 +20,7 @@ export OMP_NUM_THREADS ?= 1
 help:
 	@echo 'make demo        set up, optimize "a red mushroom", say where to look'
 	@echo 'make test        set up, run the default tests'
-	@echo 'make test-all    the slow tests too'
+	@echo 'make test-all    the slow tests too, and why those that skip do'
 	@echo 'make lint        ruff, types, import floors'
 	@echo 'make bench       the rasterizer against its peers and its arithmetic floor'
 	@echo 'make reproduce   the paper'"'"'s experiments, at a size for two cores'
@@ -72,7 +72,7 @@ test: $(VENV)/.test
 	$(BIN)/python -m pytest
 
 test-all: $(VENV)/.readers
-	$(BIN)/python -m pytest -m 'not cuda'
+	$(BIN)/python -m pytest -m 'not cuda' -rs
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

@@ -18,9 +18,12 @@ from .problem import Cameras, Options, Splats
 
 ABI_VERSION = 1
 TILES16, NORMALIZE_QUATS, DETACH_DEPTH, CLAMP_PASSES_GRADIENT, ANTIALIASING = 1, 2, 4, 8, 16
-NONFINITE = {16: "means", 17: "quats_wxyz", 18: "scales", 19: "cov3d", 20: "opacities", 21: "colors", 22: "sh"}
 SPLAT_FIELDS = ("means", "quats_wxyz", "scales", "cov3d", "opacities", "colors", "sh")
 CAMERA_FIELDS = ("view", "proj", "tan_half_fov", "positions", "background")
+NONFINITE = dict(enumerate(SPLAT_FIELDS, 16)) | {
+    23: "view", 24: "tan_half_fov", 26: "proj", 27: "positions", 28: "background",
+}  # fmt: skip
+NONPOSITIVE_TAN_HALF_FOV = 25
 
 
 class Problem(Structure):
@@ -196,4 +199,6 @@ def _check(lib: ctypes.CDLL, status: int) -> None:
         return
     if status in NONFINITE:
         raise ValueError(f"{NONFINITE[status]} contains NaN or infinity")
+    if status == NONPOSITIVE_TAN_HALF_FOV:
+        raise ValueError("tan_half_fov must be positive")
     raise RuntimeError(lib.dgr_message(status).decode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -79,6 +80,27 @@ def check_finite(name: str, value: Tensor | None) -> None:
     """Raises ValueError that names a tensor with NaN or infinity in it."""
     if value is not None and not bool(torch.isfinite(value.detach()).all()):
         raise ValueError(f"{name} contains NaN or infinity")
+
+
+def check_cameras(cameras: Cameras) -> None:
+    """Raises ValueError that names the field with NaN or infinity, or tan_half_fov where it is not positive."""
+    # Python floats: a few numbers a view, which one read-back brings here, against dozens of small torch calls.
+    fields = {name: getattr(cameras, name) for name in ("view", "tan_half_fov", "proj", "positions", "background")}
+    finite = all(map(math.isfinite, torch.cat([value.flatten() for value in fields.values()]).tolist()))
+    if not finite:
+        check_finite("view", cameras.view)
+        check_finite("tan_half_fov", cameras.tan_half_fov)
+    if min(cameras.tan_half_fov.flatten().tolist()) <= 0:  # before its quotients, which are then infinite
+        raise ValueError("tan_half_fov must be positive")
+    if not finite:
+        for name, value in fields.items():
+            check_finite(name, value)
+
+
+def renamed(error: ValueError, names: dict[str, str]) -> ValueError:
+    """The error in the words of a caller's API: messages begin with the name of a field, and `names` translates it."""
+    first, _, rest = str(error).partition(" ")
+    return ValueError(f"{names.get(first, first)} {rest}")
 
 
 def check_size(width: object, height: object) -> None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from .function import render
-from .problem import Cameras, Options, Splats, check_size, check_splats, check_tensor
+from .problem import Cameras, Options, Splats, check_size, check_splats, check_tensor, renamed
 
 MODES = ("tight", "tiles16")
+NAMES = {"view": "w2c", "proj": "w2c", "positions": "w2c"}
 
 
 class RenderedViews(NamedTuple):
@@ -77,26 +77,17 @@ def render_views(
     if screen_means is not None:
         check_tensor("screen_means", screen_means, (views, means.shape[0], 2), means)
     cameras = pinhole_cameras(w2c, tan_half_fov, background)
-    rendering = render(splats, cameras, options, screen_means, backend)
+    try:
+        rendering = render(splats, cameras, options, screen_means, backend)
+    except ValueError as error:
+        raise renamed(error, NAMES) from error
     return RenderedViews(rendering.rgb, rendering.alpha.unsqueeze(1), rendering.depth.unsqueeze(1), rendering.radii)
 
 
 def pinhole_cameras(w2c: Tensor, tan_half_fov: Tensor, background: Tensor) -> Cameras:
-    """Cameras whose principal point is the image centre; ValueError names what is not finite or not positive.
-
-    In Python floats: a few numbers a view, which one read-back brings here, against dozens of small torch calls."""
-    w2c, tan_half_fov, background = (value.detach().contiguous() for value in (w2c, tan_half_fov, background))
-    rows = torch.cat((w2c.flatten(1), tan_half_fov, background), 1).tolist()
-    projs, positions = [], []
-    for row in rows:
-        if not all(map(math.isfinite, row)):
-            parts = {"w2c": row[:16], "tan_half_fov": row[16:18], "background": row[18:]}
-            name = next(name for name, part in parts.items() if not all(map(math.isfinite, part)))
-            raise ValueError(f"{name} contains NaN or infinity")
-        x, y, z = row[:4], row[4:8], row[8:12]
-        tan_x, tan_y = row[16:18]
-        if not (tan_x > 0 and tan_y > 0):
-            raise ValueError("tan_half_fov must be positive")
-        projs.append([[value / tan_x for value in x], [value / tan_y for value in y], z, z])
-        positions.append([-(x[i] * x[3] + y[i] * y[3] + z[i] * z[3]) for i in range(3)])
-    return Cameras(w2c, w2c.new_tensor(projs), tan_half_fov, w2c.new_tensor(positions), background)
+    """Cameras whose principal point is the image centre."""
+    w2c, tan_half_fov, background = (value.detach() for value in (w2c, tan_half_fov, background))
+    proj = torch.stack((w2c[:, 0], w2c[:, 1], w2c[:, 2], w2c[:, 2]), 1)
+    proj[:, :2] /= tan_half_fov.unsqueeze(-1)
+    positions = -(w2c[:, :3, :3].mT @ w2c[:, :3, 3:]).squeeze(-1)
+    return Cameras(w2c, proj, tan_half_fov, positions, background)
