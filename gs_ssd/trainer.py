@@ -137,8 +137,8 @@ class Trainer:
         progress = anneal.progress(step, config.num_steps)
         optimizers.set_learning_rates(patient.optimizer, config.optimizer, progress)
 
-        cameras = viewpoints.sample(self.viewpoints, step, generator)
-        azimuth, polar = cameras.azimuth_rad.tolist(), cameras.polar_rad.tolist()
+        cameras = viewpoints.sample(self.viewpoints, step, generator, progress)
+        azimuth, polar, closeup = cameras.azimuth_rad.tolist(), cameras.polar_rad.tolist(), cameras.closeup.tolist()
         cameras = cameras.to(self.device)
         background = augment.backgrounds(config.augment, len(cameras), generator).to(self.device)
         scales = augment.noisy_scales(patient.gaussians.scales, config.augment, generator)
@@ -146,7 +146,7 @@ class Trainer:
 
         near = disparity(output.depth, output.alpha, cameras.tan_half_fov)
         rgb, depth = (shrink(picture, self.prior.image_size) for picture in (output.rgb, near))
-        guided = self.distillation.step(rgb, azimuth, polar, step, generator, depth=depth)
+        guided = self.distillation.step(rgb, azimuth, polar, step, generator, depth=depth, closeup=closeup)
         if self._preview_is_due(step + 1):
             seen, alpha = output.rgb.detach(), output.alpha.detach()
             self.glimpse = logs.Glimpse(seen, near.detach(), alpha, guided.preview(), guided.gradient)
