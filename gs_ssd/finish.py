@@ -8,6 +8,7 @@ whose edge-on view makes a sharp outline. What the prior drew, and where, stays 
 """
 
 import dataclasses
+import logging
 import math
 
 import torch
@@ -24,6 +25,8 @@ from gs_ssd.scene.camera import Cameras
 from gs_ssd.scene.gaussians import Gaussians
 from gs_ssd.scene.optimizers import OptimizerConfig
 
+log = logging.getLogger(__name__)
+
 SURVEY_VIEWS = 24
 SURVEY_SIZE = 192
 SPLIT_SHRINK = 1.3
@@ -37,7 +40,7 @@ class FinishConfig:
     steps: int = 0
     """0: no finish."""
     num_views: int = 2
-    image_size: int = 384
+    image_size: int = 256
     edge: tuple[float, float] = (0.4, 0.6)
     """Alphas up to the first become 0, from the second on 1, smoothly in between."""
     thickness: float = 0.003
@@ -86,6 +89,7 @@ def check(config: FinishConfig) -> None:
 def harden(gaussians: Gaussians, config: FinishConfig, orbit: Orbit, generator: torch.Generator) -> Gaussians:
     """The same object of as many Gaussians or fewer, with hard outlines; the input is left as it is.
 
+    A splat that is fog all through (no alpha above the edge from anywhere) comes back unchanged, with a warning.
     `generator` lives on the CPU and decides everything that is random.
     """
     model = gaussians.detach()
@@ -102,6 +106,7 @@ def harden(gaussians: Gaussians, config: FinishConfig, orbit: Orbit, generator: 
     )
     fitted = Gaussians(**model.parameters()).requires_grad_()
     patient = Patient(fitted, optimizers.build(fitted, laws))
+    solid = torch.zeros((), device=model.device)
     for step in range(config.steps):
         if step in (0, config.steps // 4, config.steps // 2):
             relocate_hidden(patient, orbit, config.hidden, generator)
@@ -110,6 +115,7 @@ def harden(gaussians: Gaussians, config: FinishConfig, orbit: Orbit, generator: 
         cameras = orbit.sample(config.num_views, config.image_size, generator).to(model.device)
         background = torch.rand(config.num_views, 3, generator=generator).to(model.device)
         rgb, alpha = hardened(model, cameras, background, config.edge)
+        solid += alpha.sum()
         output = render(patient.gaussians, cameras, background)
         ((output.rgb - rgb).abs().mean() + (output.alpha - alpha).abs().mean()).backward()
         patient.optimizer.step()
@@ -117,8 +123,10 @@ def harden(gaussians: Gaussians, config: FinishConfig, orbit: Orbit, generator: 
         optimizers.project(patient.gaussians, laws, progress)
         flatten(patient.gaussians, config.thickness * 8 ** max(0.0, 1 - 2 * progress))
     visible = patient.gaussians.opacities.detach() > config.prune_opacity
-    if visible.any():
-        surgery.keep(patient, visible)
+    if not (solid > 0 and visible.any()):
+        log.warning("no view of the splat is solid anywhere: it was left as it is, without a finish")
+        return model
+    surgery.keep(patient, visible)
     return patient.gaussians.detach()
 
 

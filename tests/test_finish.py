@@ -80,6 +80,15 @@ def test_the_input_stays_and_the_generator_decides_everything():
     assert all(torch.equal(getattr(none, name), before[name]) for name in PARAMETERS)
 
 
+def test_fog_all_through_is_left_alone_with_a_warning(caplog):
+    fog = initialize.create(
+        InitializeConfig(shape="ball", num_points=20, radius=0.5, scale=0.05, opacity=0.1), seeded()
+    )
+    same = finish.harden(fog, dataclasses.replace(QUICK, steps=2, image_size=32), ORBIT, seeded())
+    assert all(torch.equal(getattr(fog, name), getattr(same, name)) for name in PARAMETERS)
+    assert "without a finish" in caplog.text
+
+
 def test_visibilities_add_up_to_what_is_seen_whatever_the_colours():
     model = foggy(300)
     weights = finish.visibility(model, ORBIT, seeded(4))
