@@ -23,6 +23,7 @@ from gs_ssd import lucid_yaml
 from gs_ssd.densify.choice import DensifyConfig
 from gs_ssd.errors import UserError
 from gs_ssd.files import atomic_path
+from gs_ssd.finish import FinishConfig
 from gs_ssd.guidance.distill import DistillConfig
 from gs_ssd.prior import PriorConfig
 from gs_ssd.render.augment import AugmentConfig
@@ -85,6 +86,7 @@ class ExperimentConfig:
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     regularize: RegularizeConfig = dataclasses.field(default_factory=RegularizeConfig)
     densify: DensifyConfig = dataclasses.field(default_factory=DensifyConfig)
+    finish: FinishConfig = dataclasses.field(default_factory=FinishConfig)
     output: OutputConfig = dataclasses.field(default_factory=OutputConfig)
 
 
