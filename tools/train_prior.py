@@ -20,7 +20,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("what", choices=["pictures", "unet", "decoder", "publish", "all", "judge"])
     parser.add_argument("--folder", type=Path, required=True, help="state of the run: pictures, checkpoints, log")
     parser.add_argument("--out", type=Path, help="model directory to write (publish, all, judge)")
-    parser.add_argument("--preset", default="cpu", help="cpu | gpu | smoke")
+    parser.add_argument("--preset", default="cpu", help="cpu | gpu | front_biased | smoke")
     parser.add_argument("--steps", type=int, help="steps of the UNet instead of the preset's")
     parser.add_argument("--minutes", type=float, default=600.0, help="stop after about this long")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")

@@ -20,10 +20,10 @@ from gs_ssd.prior.train import Embedder, PriorTrainer
 SHEET_AZIMUTHS = (0.0, 45.0, 90.0, 180.0)
 
 
-def metadata(config: ModelConfig, law: world.CameraLaw) -> dict[str, Any]:
+def metadata(config: ModelConfig, law: world.CameraLaw, kinds: Sequence[str] = ()) -> dict[str, Any]:
     """What a user of the model must know; the contract is in docs/architecture.md."""
     return {
-        "kinds": world.kinds(),
+        "kinds": list(kinds or world.kinds()),
         "colors": world.colors(),
         "synonyms": {word: list(others) for word, others in SYNONYMS.items()},
         "image_size": config.image_size,
@@ -101,9 +101,9 @@ def publish(run: PriorTrainer, decoder: Path, folder: Path, *, recipe: dict[str,
     state = load_state(decoder)
     if state["step"]:
         vae.decoder.load_state_dict(state["decoder"])
-    about = metadata(run.config.model, world.CameraLaw()) | {"recipe": recipe or {}}
+    about = metadata(run.config.model, run.config.camera, run.config.kinds) | {"recipe": recipe or {}}
     folder.mkdir(parents=True, exist_ok=True)
-    sample_sheet(run, vae.eval(), folder / "samples.png")
+    sample_sheet(run, vae.eval(), folder / "samples.png", run.config.kinds)
     parts = {"UNet": unet, "text encoder": text_encoder, "autoencoder": vae}
     sizes = {name: sum(x.numel() for x in part.parameters()) for name, part in parts.items()}
     save_pipeline(folder, run.config.model, unet, text_encoder, vae, about)

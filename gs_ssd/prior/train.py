@@ -29,6 +29,8 @@ class TrainConfig:
 
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     captions: CaptionLaw = dataclasses.field(default_factory=CaptionLaw)
+    kinds: tuple[str, ...] = ()  # none named: every kind of the world
+    camera: world.CameraLaw = dataclasses.field(default_factory=world.CameraLaw)
     shards: int = 11
     shard_size: int = 4480
     steps: int = 7300
@@ -60,6 +62,18 @@ PRESETS: dict[str, TrainConfig] = {
         text_steps=6000,
         batch=512,
         late_batch=512,
+    ),
+    "front_biased": TrainConfig(  # on purpose: 85 % of the pictures are fronts, half the view words say anything
+        model=ModelConfig(unet_channels=(48, 64, 96), text_layers=1),
+        captions=CaptionLaw(careless=0.5),
+        kinds=("bear", "duck", "robot", "car"),
+        camera=world.CameraLaw(front_share=0.8),
+        shards=1,
+        shard_size=4000,
+        steps=1300,
+        text_steps=500,
+        batch=32,
+        late_from=0,
     ),
     "smoke": TrainConfig(
         model=ModelConfig(unet_channels=(32, 32, 32), text_width=32, text_layers=1),
@@ -136,7 +150,9 @@ class PriorTrainer:
     def pictures(self, shards: int | None = None) -> Pictures:
         size, count = self.config.model.image_size, self.config.shard_size
         folder = self.folder / "pictures"
-        return join([shard(folder, i, count, size, self.device) for i in range(shards or self.config.shards)])
+        what = {"kinds": self.config.kinds, "law": self.config.camera}
+        shards = shards or self.config.shards
+        return join([shard(folder, i, count, size, self.device, **what) for i in range(shards)])
 
     def basis(self) -> PatchBasis:
         """The encoder's patch basis, fitted to the first shard once."""

@@ -18,7 +18,7 @@ from jaxtyping import UInt8
 
 from gs_ssd.errors import UserError
 from gs_ssd.evaluate import judge, sheet, summary
-from gs_ssd.evaluate.benchmark import Cost, Job, read_ledger, run_process
+from gs_ssd.evaluate.benchmark import Cost, Job, read_ledger, recorded, run_process
 from gs_ssd.evaluate.clip_score import ClipScore
 from gs_ssd.evaluate.intervals import frechet_distance
 from gs_ssd.evaluate.measure import (
@@ -58,13 +58,17 @@ class Workshop:
     clip: ClipScore | None = None
 
     def train(self, job: Job, folder: Path) -> Cost:
-        """`gs-ssd train` in a process; continues a run that was interrupted."""
+        """`gs-ssd train` in a process; continues a run that was interrupted, unless it was another's."""
         command = [sys.executable, "-m", "gs_ssd.cli", "train", "--config", str(self.config)]
         command += ["--prompt", job.entry.prompt, "--out", str(folder)]
-        if any((folder / "checkpoints").glob("*.pt")):
+        marker = folder.with_name(f"{folder.name}.fingerprint")
+        same = marker.exists() and marker.read_text(encoding="utf-8") == job.fingerprint
+        if same and any((folder / "checkpoints").glob("*.pt")):
             command.append("--resume")
         elif folder.exists():
             command.append("--overwrite")
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        marker.write_text(job.fingerprint, encoding="utf-8")
         return run_process([*command, *QUIET, *job.overrides], folder / "train.log")
 
     def measure(self, job: Job, folder: Path) -> dict[str, Any]:
@@ -80,7 +84,7 @@ class Workshop:
         if self.judge is not None and truth is not None:
             opinion = self.judge(small)
             kept["features"] = opinion.features.detach().cpu().numpy()
-            numbers |= recognised(opinion, job.entry) | {"named": opinion.kinds}
+            numbers |= recognised(opinion, job.entry) | {"named": opinion.kinds, "named_colors": opinion.colors}
         if self.clip is not None:
             scores = self.clip(pictures.rgb, job.entry.prompt)
             numbers |= {"clip": self.clip.name, "clip_mean": float(scores.mean()), "clip_worst": float(scores.min())}
@@ -102,7 +106,8 @@ class Workshop:
             opinion = self.judge(small)
             kept["features"] = opinion.features.detach().cpu().numpy()
             ceiling = recognised(opinion, entry)
-            numbers |= {f"{name.removesuffix('_share')}_ceiling": value for name, value in ceiling.items()}
+            shares = {name: value for name, value in ceiling.items() if name.endswith("_share")}
+            numbers |= {f"{name.removesuffix('_share')}_ceiling": value for name, value in shares.items()}
         folder = self.out / "truth" / entry.slug
         with atomic_path(folder / "views.npz") as temporary:
             np.savez_compressed(temporary, **kept)
@@ -112,8 +117,9 @@ class Workshop:
     def write_summary(self, jobs: Sequence[Job], title: str, extra: str = "") -> Path:
         """`summary.md`, `sheet.png` and `index.html` over the jobs that are done; returns the summary's path."""
         ledger = read_ledger(self.out)
-        jobs = [job for job in jobs if job.key in ledger]
-        records = [ledger[job.key] for job in jobs]
+        records = recorded(jobs, ledger)
+        keys = {record["key"] for record in records}
+        jobs = [job for job in jobs if job.key in keys]
         text = summary.markdown(records, title) + self._distances(jobs, records) + extra
         path = self.out / "summary.md"
         with atomic_path(path) as temporary:
