@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
 
     from gs_ssd.prior.decoder import DecoderConfig, fit_decoder
-    from gs_ssd.prior.publish import publish
+    from gs_ssd.prior.publish import publish, train_and_publish
     from gs_ssd.prior.train import PRESETS, PriorTrainer
 
     if args.preset not in PRESETS:
@@ -56,15 +56,19 @@ def run(args: argparse.Namespace) -> int:
     config = PRESETS[args.preset]
     if args.steps is not None:
         config = dataclasses.replace(config, steps=args.steps)
+    if args.what == "all":
+        done = train_and_publish(config, args.folder, args.out, minutes=args.minutes, device=args.device)
+        print("done" if done else "not finished: call again to go on")
+        return 0
     trainer, decoder, done = PriorTrainer(args.folder, config, args.device), args.folder / "decoder.pt", True
     if args.what == "pictures":
         trainer.pictures()
-    if args.what in ("unet", "all"):
+    if args.what == "unet":
         done = trainer.fit(args.minutes)
-    if args.what in ("decoder", "all") and done:
-        pixels = trainer.pictures(min(2, config.shards)).rgb
-        done = fit_decoder(decoder, config.model, trainer.basis(), pixels, DecoderConfig(), args.minutes, args.device)
-    if args.what in ("publish", "all") and done:
+    if args.what == "decoder":
+        pixels, how = trainer.pictures(min(2, config.shards)).rgb, DecoderConfig(steps=config.decoder_steps)
+        done = fit_decoder(decoder, config.model, trainer.basis(), pixels, how, args.minutes, args.device)
+    if args.what == "publish":
         publish(trainer, decoder, args.out)
     print("done" if done else "not finished: call again to go on")
     return 0

@@ -1,7 +1,7 @@
 """From a ledger's records to the tables that one reads: what was reached, against what bar, and by how much."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -103,20 +103,23 @@ def kind_table(records: Sequence[Record], variant: str) -> dict[str, Record]:
     return rows
 
 
+def in_words(origin: Mapping[str, str]) -> str:
+    """The weights and the recipe of an origin (see `benchmark.Job.origin`)."""
+    recipe = origin.get("recipe")
+    return origin.get("weights", "") + (f", recipe {recipe}" if recipe else "")
+
+
 def weights_of(records: Sequence[Record]) -> str:
     """The weights and the recipe that all of these records were made with; "" where they were not recorded.
 
     Raises:
         UserError: there are several: their means would be of nothing.
     """
-    found = {tuple(record.get("origin", {}).get(name, "") for name in ("weights", "recipe")) for record in records}
+    found = {in_words(record.get("origin", {})) for record in records}
     if len(found) > 1:
-        names = "; ".join(
-            f"{weights or 'not recorded'}, recipe {recipe or 'none'}" for weights, recipe in sorted(found)
-        )
+        names = "; ".join(sorted(words or "not recorded" for words in found))
         raise UserError(f"these assets were made with different weights ({names}); report them one by one")
-    weights, recipe = found.pop() if found else ("", "")
-    return weights + (f", recipe {recipe}" if recipe else "")
+    return found.pop() if found else ""
 
 
 def markdown(records: Sequence[Record], title: str) -> str:

@@ -44,6 +44,7 @@ class TrainConfig:
     min_snr: float = 5.0
     late_share: float = 0.4  # share of timesteps drawn from 400..999 only, where shape is decided
     ema: float = 0.999
+    decoder_steps: int = 1000
     seed: int = 0
     bfloat16: bool = True
 
@@ -70,16 +71,19 @@ PRESETS: dict[str, TrainConfig] = {
         camera=world.CameraLaw(front_share=0.8),
         shards=1,
         shard_size=4000,
-        steps=1300,
+        steps=1000,
         text_steps=500,
         batch=32,
         late_from=0,
+        ema=0.99,
+        decoder_steps=150,
     ),
     "smoke": TrainConfig(
         model=ModelConfig(unet_channels=(32, 32, 32), text_width=32, text_layers=1),
         shards=1,
         shard_size=28,
         steps=4,
+        decoder_steps=4,
         bfloat16=False,
         text_steps=2,
         batch=4,
@@ -174,7 +178,7 @@ class PriorTrainer:
             began = time.monotonic()
             tally.append(self._train_step(pictures))
             self.seconds += time.monotonic() - began
-            if self.step % 50 == 0:
+            if self.step % 50 == 0 or self.step == self.config.steps:
                 self._log(tally, report)
                 tally = []
             if time.monotonic() - saved > 120:

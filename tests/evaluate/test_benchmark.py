@@ -85,7 +85,7 @@ def test_a_failure_is_recorded_and_tried_again(tmp_path):
 
 def test_other_settings_do_not_pass_for_the_old_ones(tmp_path):
     run(plan(SUITE, [SSD], seeds=[0]), tmp_path, FakeTrainer())
-    with pytest.raises(UserError, match="settings .those were seed=0 guidance"):
+    with pytest.raises(UserError, match=r"settings .those were seed=0 guidance"):
         run(plan(SUITE, [SSD], seeds=[0], common=["num_steps=9"]), tmp_path, FakeTrainer())
 
 
