@@ -84,7 +84,7 @@ bench: $(VENV)/.test
 	$(BIN)/python submodules/diff-gaussian-rasterization/benchmarks/benchmark.py
 
 reproduce: $(VENV)/.test
-	$(BIN)/gs-ssd reproduce all
+	$(BIN)/gs-ssd reproduce all --out out/reproduction --workers 2
 
 benchmark: $(VENV)/.test
 	$(BIN)/gs-ssd bench --suite quick --seeds 0 --workers 2
