@@ -24,6 +24,7 @@ from gs_ssd.film import Film
 from gs_ssd.guidance.distill import Distillation, DistillationResult
 from gs_ssd.guidance.estimators import Estimator
 from gs_ssd.maths import anneal
+from gs_ssd.memory import Gauge
 from gs_ssd.prior import DiffusionPrior
 from gs_ssd.prior import load as load_prior
 from gs_ssd.record import Recorder, pictures, write_sheet
@@ -101,6 +102,7 @@ class Trainer:
     ) -> None:
         self.folder = Path(folder)
         self.device = choose_device(config.device)
+        self.memory = Gauge(self.device)
         self.prior = load_prior(config.prior, self.device) if prior is None else prior
         self.config = config
         self.viewpoints = viewpoints.resolve(config.viewpoints, self.prior.metadata, self.prior.image_size)
@@ -218,7 +220,8 @@ class Trainer:
                 self.next_step += 1
                 seconds = time.perf_counter() - started
                 if self.next_step % output.log_every == 0 or self.next_step == last:
-                    recorder.log({**metrics, "seconds_per_step": seconds})
+                    cost = {"seconds_per_step": seconds, "peak_memory_mib": self.memory.peak_mib}
+                    recorder.log({**metrics, **cost})
                 recorder.advance(len(self.patient), float(metrics["grad_norm"]), seconds)
                 if watch is not None and watch(self.next_step - 1, self.gaussians, metrics, received):
                     received.append(signal.SIGINT)
@@ -230,6 +233,8 @@ class Trainer:
                     self.preview(recorder)
                 if output.checkpoint_every and self.next_step % output.checkpoint_every == 0:
                     self.save()
+        where = "allocated on the GPU" if self.device.type == "cuda" else "of the process, beyond what its imports hold"
+        log.info("peak memory: %d MiB (%s)", self.memory.peak_mib, where)
         if self.next_step < config.num_steps:
             self.save()
             return []

@@ -83,9 +83,11 @@ def render_views(
 def pinhole_cameras(w2c: Tensor, tan_half_fov: Tensor, background: Tensor) -> Cameras:
     """Cameras whose principal point is the image centre; ValueError names what is not finite or not positive."""
     w2c, tan_half_fov, background = w2c.detach(), tan_half_fov.detach(), background.detach()
-    for name, value in (("w2c", w2c), ("tan_half_fov", tan_half_fov), ("background", background)):
-        check_finite(name, value)
-    if not bool((tan_half_fov > 0).all()):
+    tensors = {"w2c": w2c, "tan_half_fov": tan_half_fov, "background": background}
+    sound = [value.isfinite().all() for value in tensors.values()]
+    if not bool(torch.stack([*sound, (tan_half_fov > 0).all()]).all()):  # one read: on a GPU each of them waits
+        for name, value in tensors.items():
+            check_finite(name, value)
         raise ValueError("tan_half_fov must be positive")
     proj = torch.zeros_like(w2c)
     proj[:, :2] = w2c[:, :2] / tan_half_fov.unsqueeze(-1)
