@@ -4,6 +4,7 @@
 python tools/estimator_cost.py                                counts only (seconds, no memory to speak of)
 python tools/estimator_cost.py --time --image-size 128        and times them on the CPU, 5 GB of memory
 python tools/estimator_cost.py --time --device cuda --dtype float16 --image-size 512
+python tools/estimator_cost.py --memory --image-size 128      peak memory of a step beyond the weights, by preset
 
 Counted are multiply-adds of the UNet and of the VAE encoder, forward and backward, for four views; UNet images are
 averaged over LucidDreamer's schedule of t and over uniform azimuths. ISM is run as LucidDreamer runs it: inversion in
@@ -16,25 +17,32 @@ faster than ISM a row is, over how much faster its counted multiply-adds allow (
 import argparse
 import copy
 import dataclasses
+import functools
 import json
 import math
+import multiprocessing
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
 from torch.utils.flop_counter import FlopCounterMode
 
+from gs_ssd import config as configs
 from gs_ssd.guidance import trajectory
 from gs_ssd.guidance.distill import LUCID_T_SCHEDULE, Distillation, DistillConfig, PromptConfig, t_range
 from gs_ssd.guidance.perp_neg import view_weights
+from gs_ssd.memory import Gauge
 from gs_ssd.prior import DTYPES, PriorConfig
 from gs_ssd.prior.stable_diffusion import StableDiffusionPrior, freeze
 
 VIEWS = 4
 ESTIMATORS = ("ssd", "csd", "sds", "nfsd", "ism", "sdi")
 TIMED_T = (120, 300, 420)  # their inversions cost 2, 2 and 3 evaluations: 2.33, below the schedule's average of 2.7
+AZIMUTHS = [math.radians(azimuth) for azimuth in (-150.0, -60.0, 30.0, 120.0)]
+PRESETS = Path(__file__).parents[1] / "configs" / "presets"
 UNET = {
     "sample_size": 64,
     "block_out_channels": (320, 640, 1280, 1280),
@@ -101,21 +109,72 @@ def unet_images(estimator: str, perp_neg: bool, interval: int = 50) -> float:
     return VIEWS * (prompts + (sum(inversion) / len(inversion) if inversion else 0))
 
 
-def build(args: argparse.Namespace) -> StableDiffusionPrior:
-    """The full-size model with random weights, behind the program's own door; its prompts are random embeddings."""
-    dtype, device = DTYPES[args.dtype], torch.device(args.device)
+def random_pipeline(args: argparse.Namespace) -> argparse.Namespace:
+    """The full-size model with random weights, as far as `StableDiffusionPrior` looks at a pipeline."""
     torch.manual_seed(0)
-    with device:
+    with torch.device(args.device):
         parts = {name: kind(**config) for name, (kind, config) in PARTS.items()}
     scheduler = DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
-    pipe = argparse.Namespace(
+    return argparse.Namespace(
         **parts, scheduler=scheduler, tokenizer=None, maybe_convert_prompt=None, text_encoder=torch.nn.Identity()
     )
-    config = PriorConfig(image_size=args.image_size, compile=args.compile)
-    prior = StableDiffusionPrior(pipe, config, device, dtype)
-    prior.embed = lambda prompts: torch.randn(len(prompts), 77, 1024, device=device)
+
+
+def behind_the_door(pipe: argparse.Namespace, config: PriorConfig, args: argparse.Namespace) -> StableDiffusionPrior:
+    """The program's own prior around it; prompts are random embeddings."""
+    config = dataclasses.replace(config, image_size=args.image_size, compile=args.compile)
+    prior = StableDiffusionPrior(pipe, config, torch.device(args.device), DTYPES[args.dtype])
+    generator = torch.Generator().manual_seed(0)
+    prior.embed = lambda prompts: torch.randn(len(prompts), 77, 1024, generator=generator).to(prior.device)
     prior.overflow = lambda prompt: ""  # noqa: ARG005 -- the name is the protocol's
     return prior
+
+
+def memory_of_step(pipe: argparse.Namespace, preset: str, args: argparse.Namespace) -> tuple[int, torch.Tensor]:
+    """(bytes beyond the weights, gradient at the pictures) of one step with a preset's own settings, renderer left out.
+
+    The posterior's mean, as passes of few views draw other samples than one pass of all.
+    """
+    experiment = configs.load(PRESETS / f"{preset}.yaml")
+    prior = behind_the_door(pipe, experiment.prior, args)
+    certain = {"sample_posterior": False, "flip": 0.0, "depth_as_latents": 0.0, "t_schedule": ((0.0, 0.3, 0.3),)}
+    distillation = Distillation(dataclasses.replace(experiment.guidance, **certain), prior, "a mug", num_steps=1)
+    generator = torch.Generator().manual_seed(0)
+    rgb = torch.rand(VIEWS, 3, args.image_size, args.image_size, generator=generator).to(prior.device).requires_grad_()
+    gauge = Gauge(prior.device)
+    weights = torch.cuda.memory_allocated(prior.device) if prior.device.type == "cuda" else 0
+    distillation.step(rgb, AZIMUTHS, [1.4] * VIEWS, 0, generator).loss.backward()
+    assert rgb.grad is not None
+    return gauge.peak - weights, rgb.grad.cpu()
+
+
+def report_memory(args: argparse.Namespace) -> None:
+    """Each preset in a process of its own that shares the weights (one after the other on a GPU)."""
+    pipe = random_pipeline(args)
+    reference: torch.Tensor | None = None
+    for preset in ("object", "low_vram"):
+        measure = functools.partial(memory_of_step, pipe, preset, args)
+        peak, gradient = in_a_fork(measure) if args.device == "cpu" else measure()
+        reference = gradient if reference is None else reference
+        apart = ((gradient - reference).norm() / reference.norm()).item()
+        print(f"{preset}: {peak / 2**20:.0f} MiB beyond the weights; gradient {apart:.1e} apart from the first's")
+
+
+def in_a_fork(measure: Callable[[], tuple[int, torch.Tensor]]) -> tuple[int, torch.Tensor]:
+    """`measure` in a child process, whose peak begins at what the parent holds."""
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+
+    def answer() -> None:
+        peak, gradient = measure()
+        theirs.send((peak, gradient.numpy()))
+
+    child = context.Process(target=answer)
+    child.start()
+    theirs.close()
+    peak, gradient = ours.recv()  # EOFError where the child died, which has said why
+    child.join()
+    return peak, torch.from_numpy(gradient)
 
 
 def with_tiny_vae(prior: StableDiffusionPrior) -> StableDiffusionPrior:
@@ -147,7 +206,6 @@ class Row:
         """One step at `t`; processor seconds on a CPU, as it may be shared."""
         cuda = prior.device.type == "cuda"
         clock = time.perf_counter if cuda else time.process_time
-        azimuths = [math.radians(a) for a in (-150.0, -60.0, 30.0, 120.0)]
         rgb = torch.rand(VIEWS, 3, prior.image_size, prior.image_size, device=prior.device, requires_grad=True)
         config = DistillConfig(
             estimator=self.estimator,
@@ -159,7 +217,7 @@ class Row:
             torch.cuda.reset_peak_memory_stats(prior.device)
             torch.cuda.synchronize(prior.device)
         started = clock()
-        result = distillation.step(rgb, azimuths, [1.4] * VIEWS, 0, torch.Generator().manual_seed(t))
+        result = distillation.step(rgb, AZIMUTHS, [1.4] * VIEWS, 0, torch.Generator().manual_seed(t))
         result.loss.backward()
         if cuda:
             torch.cuda.synchronize(prior.device)
@@ -193,6 +251,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--image-size", type=int, default=512)
     parser.add_argument("--time", action="store_true", help="build the model and run steps")
+    parser.add_argument("--memory", action="store_true", help="measure the presets' peak memory instead")
     parser.add_argument("--estimators", nargs="+", default=list(ESTIMATORS), choices=ESTIMATORS)
     parser.add_argument("--encoders", nargs="+", default=["vae", "tiny"], choices=["vae", "tiny"])
     parser.add_argument("--timesteps", nargs="+", type=int, default=list(TIMED_T), help="one round of steps each")
@@ -201,6 +260,9 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--json", help="write the numbers there too")
     args = parser.parse_args()
+    if args.memory:
+        report_memory(args)
+        return
     parts = count_parts(args.image_size)
     print("multiply-adds (1e12) at", args.image_size, "px:", {name: round(value, 4) for name, value in parts.items()})
     rows = [
@@ -210,7 +272,7 @@ def main() -> None:
         for estimator in args.estimators
     ]
     if args.time:
-        prior = build(args)
+        prior = behind_the_door(random_pipeline(args), PriorConfig(), args)
         priors = {False: prior, True: with_tiny_vae(prior)}
         for row in rows if args.compile else rows[:1]:
             row.run(priors[row.tiny_vae], args.timesteps[0], warm_up=True)
