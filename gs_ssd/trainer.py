@@ -188,12 +188,17 @@ class Trainer:
             return True
         self.bad_steps += 1
         self.bad_steps_in_a_row += 1
+        culprit, mend = "the gradient", "smaller learning rates"
+        if guided.bad_latents > 0:
+            culprit, mend = "what the VAE encoded", "prior.vae_dtype=float32, as half precision overflows"
+        elif guided.bad_predictions > 0:
+            culprit, mend = "the prior's noise prediction", "prior.dtype=bfloat16 or float32"
         if self.bad_steps_in_a_row >= max(self.config.max_bad_steps, 1):
             raise UserError(
-                f"the gradient was not finite in {self.bad_steps_in_a_row} steps in a row (now {step + 1}); with half "
-                "precision try prior.vae_dtype=float32, else smaller learning rates (the last checkpoint is intact)"
+                f"{culprit} was not finite in {self.bad_steps_in_a_row} steps in a row (now {step + 1}); try {mend} "
+                "(the last checkpoint is intact)"
             )
-        log.warning("step %d: the gradient is not finite; skipped (%d so far)", step + 1, self.bad_steps)
+        log.warning("step %d: %s is not finite; skipped (%d so far)", step + 1, culprit, self.bad_steps)
         return False
 
     def fit(self, *, until: int | None = None, watch: Watch | None = None) -> list[Path]:
@@ -222,7 +227,7 @@ class Trainer:
                 if self.next_step % output.log_every == 0 or self.next_step == last:
                     cost = {"seconds_per_step": seconds, "peak_memory_mib": self.memory.peak_mib}
                     recorder.log({**metrics, **cost})
-                recorder.advance(len(self.patient), float(metrics["grad_norm"]), seconds)
+                recorder.advance(len(self.patient), seconds)
                 if watch is not None and watch(self.next_step - 1, self.gaussians, metrics, received):
                     received.append(signal.SIGINT)
                 if received:

@@ -5,6 +5,7 @@ python tools/estimator_cost.py                                counts only (secon
 python tools/estimator_cost.py --time --image-size 128        and times them on the CPU, 5 GB of memory
 python tools/estimator_cost.py --time --device cuda --dtype float16 --image-size 512
 python tools/estimator_cost.py --memory --image-size 128      peak memory of a step beyond the weights, by preset
+python tools/estimator_cost.py --train --device cuda --dtype float16 --image-size 512      whole training steps
 
 Counted are multiply-adds of the UNet and of the VAE encoder, forward and backward, for four views; UNet images are
 averaged over LucidDreamer's schedule of t and over uniform azimuths. ISM is run as LucidDreamer runs it: inversion in
@@ -21,6 +22,7 @@ import functools
 import json
 import math
 import multiprocessing
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -31,12 +33,14 @@ from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, UNet2DCondi
 from torch.utils.flop_counter import FlopCounterMode
 
 from gs_ssd import config as configs
+from gs_ssd.commands import cost
 from gs_ssd.guidance import trajectory
 from gs_ssd.guidance.distill import LUCID_T_SCHEDULE, Distillation, DistillConfig, PromptConfig, t_range
 from gs_ssd.guidance.perp_neg import view_weights
 from gs_ssd.memory import Gauge
 from gs_ssd.prior import DTYPES, PriorConfig
 from gs_ssd.prior.stable_diffusion import StableDiffusionPrior, freeze
+from gs_ssd.trainer import Trainer
 
 VIEWS = 4
 ESTIMATORS = ("ssd", "csd", "sds", "nfsd", "ism", "sdi")
@@ -57,6 +61,19 @@ VAE = {
     "down_block_types": ("DownEncoderBlock2D",) * 4,
     "up_block_types": ("UpDecoderBlock2D",) * 4,
     "sample_size": 512,
+}
+
+TOY = {
+    "unet": {
+        "sample_size": 8,
+        "block_out_channels": (16, 32),
+        "layers_per_block": 1,
+        "norm_num_groups": 8,
+        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+        "cross_attention_dim": 1024,
+    },
+    "vae": VAE | {"block_out_channels": (8,) * 4, "layers_per_block": 1, "norm_num_groups": 4},
 }
 
 TINY: Any = AutoencoderTiny
@@ -113,7 +130,7 @@ def random_pipeline(args: argparse.Namespace) -> argparse.Namespace:
     """The full-size model with random weights, as far as `StableDiffusionPrior` looks at a pipeline."""
     torch.manual_seed(0)
     with torch.device(args.device):
-        parts = {name: kind(**config) for name, (kind, config) in PARTS.items()}
+        parts = {name: kind(**(TOY[name] if args.toy else config)) for name, (kind, config) in PARTS.items()}
     scheduler = DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
     return argparse.Namespace(
         **parts, scheduler=scheduler, tokenizer=None, maybe_convert_prompt=None, text_encoder=torch.nn.Identity()
@@ -247,22 +264,8 @@ def share_of_possible(row: dict[str, Any], ism: dict[str, Any]) -> dict[str, flo
     return {"faster": round(faster, 3), "allowed": round(allowed, 3), "share": round(faster / allowed, 3)}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--image-size", type=int, default=512)
-    parser.add_argument("--time", action="store_true", help="build the model and run steps")
-    parser.add_argument("--memory", action="store_true", help="measure the presets' peak memory instead")
-    parser.add_argument("--estimators", nargs="+", default=list(ESTIMATORS), choices=ESTIMATORS)
-    parser.add_argument("--encoders", nargs="+", default=["vae", "tiny"], choices=["vae", "tiny"])
-    parser.add_argument("--timesteps", nargs="+", type=int, default=list(TIMED_T), help="one round of steps each")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype", default="float32", choices=list(DTYPES))
-    parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--json", help="write the numbers there too")
-    args = parser.parse_args()
-    if args.memory:
-        report_memory(args)
-        return
+def timed_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Every estimator with and without Perp-Neg, counted, and with `--time` timed (a GPU and a compiler warm up)."""
     parts = count_parts(args.image_size)
     print("multiply-adds (1e12) at", args.image_size, "px:", {name: round(value, 4) for name, value in parts.items()})
     rows = [
@@ -274,11 +277,12 @@ def main() -> None:
     if args.time:
         prior = behind_the_door(random_pipeline(args), PriorConfig(), args)
         priors = {False: prior, True: with_tiny_vae(prior)}
-        for row in rows if args.compile else rows[:1]:
+        for row in rows if args.device != "cpu" or args.compile else []:
             row.run(priors[row.tiny_vae], args.timesteps[0], warm_up=True)
         for t in args.timesteps:
             for row in rows:
                 row.run(priors[row.tiny_vae], t)
+                print(f"t = {t}, so far: {row}", flush=True)
     reports = [row.report(parts) for row in rows]
     for report in reports:
         like = ("perp_neg", "tiny_vae")
@@ -286,10 +290,51 @@ def main() -> None:
         ism = next(same, None)
         if args.time and ism is not None and ism is not report:
             report |= share_of_possible(report, ism)
-        print(report)
+    return reports
+
+
+def timed_training(args: argparse.Namespace) -> dict[str, float]:
+    """Seconds of a whole step by part (renderer and all, 81 920 splats, four views, Perp-Neg), what 5000 of them take,
+    and the peak memory, weights included."""
+    options = (f"device={args.device}", "prompt=a mug", "initialize.shape=sphere", "output.preview_every=0")
+    config = configs.load(PRESETS / "creature.yaml", [*options, f"viewpoints.image_size={args.image_size}"])
+    prior = behind_the_door(random_pipeline(args), config.prior, args)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(config, folder, prior=prior)
+        seconds = cost.measure(trainer, args.train)
+    whole = {"minutes": config.num_steps * seconds["step"] / 60, "peak_mib": trainer.memory.peak_mib}
+    return {name: round(value, 4) for name, value in (seconds | whole).items()}
+
+
+def arguments(command: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--image-size", type=int, default=512)
+    parser.add_argument("--time", action="store_true", help="build the model and run steps")
+    parser.add_argument("--memory", action="store_true", help="measure the presets' peak memory instead")
+    parser.add_argument(
+        "--train", type=int, nargs="?", const=20, metavar="STEPS", help="time whole training steps instead"
+    )
+    parser.add_argument("--estimators", nargs="+", default=list(ESTIMATORS), choices=ESTIMATORS)
+    parser.add_argument("--encoders", nargs="+", default=["vae", "tiny"], choices=["vae", "tiny"])
+    parser.add_argument("--timesteps", nargs="+", type=int, default=list(TIMED_T), help="one round of steps each")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32", choices=list(DTYPES))
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--toy", action="store_true", help="a toy architecture, to try this tool")
+    parser.add_argument("--json", help="write the numbers there too")
+    return parser.parse_args(command)
+
+
+def main() -> None:
+    args = arguments()
+    if args.memory:
+        report_memory(args)
+        return
+    rows = [timed_training(args)] if args.train else timed_rows(args)
+    print(*rows, sep="\n")
     if args.json:
         with open(args.json, "w", encoding="utf-8") as file:
-            json.dump({"parts": parts, "image_size": args.image_size, "rows": reports}, file, indent=1)
+            json.dump({"image_size": args.image_size, "rows": rows}, file, indent=1)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from torch._dynamo.testing import CompileCounter
 from gs_ssd.prior import PriorConfig, load
 
 pytest.importorskip("diffusers")
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(autouse=True)
@@ -34,13 +35,12 @@ def test_one_graph_serves_every_number_of_images(folder, monkeypatch):
         torch.nn.Module, "compile", lambda module, **options: compile_module(module, backend=counter, **options)
     )
     plain, compiled = (load(PriorConfig(model=str(folder), compile=on), "cpu") for on in (False, True))
-    for images in (8, 13, 16, 11, 9):
+    for images in (8, 13, 16, 9):
         torch.testing.assert_close(compiled.predict_noise(*_question(plain, images)),
                                    plain.predict_noise(*_question(plain, images)))  # fmt: skip
     assert counter.frame_count <= 2  # the first number of images, then any
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="inductor's C++ is tried on Linux only")
 @pytest.mark.skipif(shutil.which("c++") is None, reason="inductor needs a C++ compiler on the PATH")
 def test_inductor_gives_the_same_numbers(folder):
