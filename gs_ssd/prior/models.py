@@ -93,7 +93,12 @@ def write_tokenizer_files(folder: Path, config: ModelConfig) -> None:
     )
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(
-        vocab_size=10_000, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False
+        vocab_size=10_000,
+        initial_alphabet=alphabet,
+        end_of_word_suffix="</w>",
+        # Numbers ties between merges: without them a hash table's order would, another in every process.
+        special_tokens=[f"{byte}</w>" for byte in reversed(alphabet)],
+        show_progress=False,
     )
     tokenizer.train_from_iterator([" ".join(every_word())] * 10, trainer)
     merges = [tuple(pair) for pair in json.loads(tokenizer.to_str())["model"]["merges"]]
