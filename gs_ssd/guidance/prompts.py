@@ -51,8 +51,6 @@ class PromptConfig:
     perp_neg: bool = False
     """Perpendicular negatives of the other views (against several faces); for creatures."""
     perp_neg_weights: ViewWeights = field(default_factory=ViewWeights)
-    view_strength: float = 1.0
-    """Above 1 the view's embedding is carried on, away from the mean of all azimuths' (1: as it is)."""
     view_dependent: bool = True
     """False: the same prompt from everywhere."""
 
@@ -103,9 +101,6 @@ class ViewPrompts:
         self.null, self.negative = table[-1], table[-2]
         rows = [texts.index(text) for text in flat]
         self.table = table[rows].unflatten(0, (2, len(self.elevations), len(self.azimuths)))
-        if config.view_strength != 1:
-            mean = self.table.mean(dim=2, keepdim=True)
-            self.table = mean + config.view_strength * (self.table - mean)
 
     def at(
         self, azimuth_rad: Sequence[float], polar_rad: Sequence[float], closeup: Sequence[bool] | None = None

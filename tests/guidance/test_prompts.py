@@ -75,14 +75,6 @@ def test_a_view_of_a_part_says_so_where_the_prior_has_words_for_it(spelled):
     assert _shares(spelled, batch.negatives[1, 1]) == {"closeup of a mug, right, level": 1}
 
 
-def test_stronger_view_words_lead_away_from_the_mean_of_all_azimuths(spelled):
-    spelled.metadata = {"views": VIEWS}
-    strong = ViewPrompts(spelled, "a mug", PromptConfig(view_strength=2.0)).at([0.0], [math.pi / 2])
-    assert _shares(spelled, strong.main[0]) == {
-        "a mug, front, level": 1.75, **{f"a mug, {side}, level": -0.25 for side in ("right", "back", "left")}
-    }  # fmt: skip
-
-
 def test_perp_neg_names_front_and_this_side(spelled):
     spelled.metadata = {"views": VIEWS}
     config = PromptConfig(perp_neg=True)
