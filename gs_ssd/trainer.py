@@ -24,6 +24,7 @@ from gs_ssd.film import Film
 from gs_ssd.guidance.distill import Distillation, DistillationResult
 from gs_ssd.guidance.estimators import Estimator
 from gs_ssd.maths import anneal
+from gs_ssd.memory import Gauge
 from gs_ssd.prior import DiffusionPrior
 from gs_ssd.prior import load as load_prior
 from gs_ssd.record import Recorder, pictures, write_sheet
@@ -101,6 +102,7 @@ class Trainer:
     ) -> None:
         self.folder = Path(folder)
         self.device = choose_device(config.device)
+        self.memory = Gauge(self.device)
         self.prior = load_prior(config.prior, self.device) if prior is None else prior
         self.config = config
         finish.check(config.finish)
@@ -188,12 +190,17 @@ class Trainer:
             return True
         self.bad_steps += 1
         self.bad_steps_in_a_row += 1
+        culprit, mend = "the gradient", "smaller learning rates"
+        if guided.bad_latents > 0:
+            culprit, mend = "what the VAE encoded", "prior.vae_dtype=float32, as half precision overflows"
+        elif guided.bad_predictions > 0:
+            culprit, mend = "the prior's noise prediction", "prior.dtype=bfloat16 or float32"
         if self.bad_steps_in_a_row >= max(self.config.max_bad_steps, 1):
             raise UserError(
-                f"the gradient was not finite in {self.bad_steps_in_a_row} steps in a row (now {step + 1}); with half "
-                "precision try prior.vae_dtype=float32, else smaller learning rates (the last checkpoint is intact)"
+                f"{culprit} was not finite in {self.bad_steps_in_a_row} steps in a row (now {step + 1}); try {mend} "
+                "(the last checkpoint is intact)"
             )
-        log.warning("step %d: the gradient is not finite; skipped (%d so far)", step + 1, self.bad_steps)
+        log.warning("step %d: %s is not finite; skipped (%d so far)", step + 1, culprit, self.bad_steps)
         return False
 
     def fit(self, *, until: int | None = None, watch: Watch | None = None) -> list[Path]:
@@ -220,8 +227,9 @@ class Trainer:
                 self.next_step += 1
                 seconds = time.perf_counter() - started
                 if self.next_step % output.log_every == 0 or self.next_step == last:
-                    recorder.log({**metrics, "seconds_per_step": seconds})
-                recorder.advance(len(self.patient), float(metrics["grad_norm"]), seconds)
+                    cost = {"seconds_per_step": seconds, "peak_memory_mib": self.memory.peak_mib}
+                    recorder.log({**metrics, **cost})
+                recorder.advance(len(self.patient), seconds)
                 if watch is not None and watch(self.next_step - 1, self.gaussians, metrics, received):
                     received.append(signal.SIGINT)
                 if received:
@@ -232,6 +240,8 @@ class Trainer:
                     self.preview(recorder)
                 if output.checkpoint_every and self.next_step % output.checkpoint_every == 0:
                     self.save()
+        where = "allocated on the GPU" if self.device.type == "cuda" else "of the process, beyond what its imports hold"
+        log.info("peak memory: %d MiB (%s)", self.memory.peak_mib, where)
         if not self.finished:
             self.save()
         if self.next_step < config.num_steps:

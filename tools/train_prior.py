@@ -20,7 +20,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("what", choices=["pictures", "unet", "decoder", "publish", "all", "judge"])
     parser.add_argument("--folder", type=Path, required=True, help="state of the run: pictures, checkpoints, log")
     parser.add_argument("--out", type=Path, help="model directory to write (publish, all, judge)")
-    parser.add_argument("--preset", default="cpu", help="cpu | gpu | smoke")
+    parser.add_argument("--preset", default="cpu", help="cpu | gpu | front_biased | smoke")
     parser.add_argument("--steps", type=int, help="steps of the UNet instead of the preset's")
     parser.add_argument("--minutes", type=float, default=600.0, help="stop after about this long")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
 
     from gs_ssd.prior.decoder import DecoderConfig, fit_decoder
-    from gs_ssd.prior.publish import publish
+    from gs_ssd.prior.publish import publish, train_and_publish
     from gs_ssd.prior.train import PRESETS, PriorTrainer
 
     if args.preset not in PRESETS:
@@ -56,15 +56,19 @@ def run(args: argparse.Namespace) -> int:
     config = PRESETS[args.preset]
     if args.steps is not None:
         config = dataclasses.replace(config, steps=args.steps)
+    if args.what == "all":
+        done = train_and_publish(config, args.folder, args.out, minutes=args.minutes, device=args.device)
+        print("done" if done else "not finished: call again to go on")
+        return 0
     trainer, decoder, done = PriorTrainer(args.folder, config, args.device), args.folder / "decoder.pt", True
     if args.what == "pictures":
         trainer.pictures()
-    if args.what in ("unet", "all"):
+    if args.what == "unet":
         done = trainer.fit(args.minutes)
-    if args.what in ("decoder", "all") and done:
-        pixels = trainer.pictures(min(2, config.shards)).rgb
-        done = fit_decoder(decoder, config.model, trainer.basis(), pixels, DecoderConfig(), args.minutes, args.device)
-    if args.what in ("publish", "all") and done:
+    if args.what == "decoder":
+        pixels, how = trainer.pictures(min(2, config.shards)).rgb, DecoderConfig(steps=config.decoder_steps)
+        done = fit_decoder(decoder, config.model, trainer.basis(), pixels, how, args.minutes, args.device)
+    if args.what == "publish":
         publish(trainer, decoder, args.out)
     print("done" if done else "not finished: call again to go on")
     return 0

@@ -1,6 +1,7 @@
 """`gs-ssd bench`: train a suite's prompts, measure the assets, write one table and one page."""
 
 import argparse
+import math
 from pathlib import Path
 
 from gs_ssd.errors import UserError
@@ -8,6 +9,7 @@ from gs_ssd.evaluate.benchmark import Job, Variant, plan, read_ledger, run_jobs
 from gs_ssd.evaluate.clip_score import ClipScore
 from gs_ssd.evaluate.suite import load_suite, suite_names
 from gs_ssd.reproduce.assets import Workshop, find_judge
+from gs_ssd.reproduce.origin import metrics_version, origins
 
 EPILOG = """\
 examples
@@ -30,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", metavar="N", help="default: the suite's")
     parser.add_argument("--estimators", nargs="+", metavar="NAME", help="NAME or NAME@MARK:key=value,key=value")
     parser.add_argument("--limit", type=int, metavar="K", help="the first K prompts only")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no training after so long; go on later")
     parser.add_argument("--clip", metavar="MODEL", help="also score by this CLIP model (for prompts without a judge)")
     parser.add_argument("--report", action="store_true", help="train nothing, write the tables again")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings of every training (after --)")
@@ -47,13 +50,21 @@ def run(args: argparse.Namespace) -> int:
     if args.workers < 1:
         raise UserError("--workers must be at least 1")
     variants = [Variant.parse(text) for text in args.estimators or suite.estimators]
-    jobs = plan(suite, variants, seeds=args.seeds, limit=args.limit, common=args.overrides)
+    jobs = plan(
+        suite,
+        variants,
+        seeds=args.seeds,
+        limit=args.limit,
+        common=args.overrides,
+        origin=origins(args.config),
+        metrics=metrics_version(),
+    )
     out = args.out or Path("out/bench") / suite.name
     workshop = Workshop(
         args.config, out, suite.turntable, find_judge(), clip=ClipScore(args.clip) if args.clip else None
     )
     if not args.report:
-        for _ in run_jobs(jobs, out, workshop.train, workshop.measure, workers=args.workers):
+        for _ in run_jobs(jobs, out, workshop.train, workshop.measure, workers=args.workers, minutes=args.minutes):
             pass
     title = f"Suite {suite.name}: {suite.about}"
     path = workshop.write_summary(jobs, title, _costs(jobs, out))

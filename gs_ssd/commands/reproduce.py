@@ -2,18 +2,27 @@
 
 import argparse
 import importlib
+import math
 import time
 from pathlib import Path
 
+from gs_ssd.evaluate.summary import in_words
+from gs_ssd.prior import PriorConfig
 from gs_ssd.reproduce import EXPERIMENTS
-from gs_ssd.reproduce.report import Claim, Context, finished_size, write_page, write_report
+from gs_ssd.reproduce.origin import origin_of_prior
+from gs_ssd.reproduce.report import Claim, Context, is_finished, write_page, write_report
 
 _EPILOG = """\
 experiments:
 {experiments}
 
-Each writes pictures, tables and a verdict to OUT/NAME; OUT/README.md shows all that are there.
-An experiment that was finished at the same size is not run again, unless --again is given.
+Each writes pictures, tables and a verdict to OUT/NAME; OUT/README.md shows all that are there. An experiment that was
+finished at the same size on the same weights is not run again, unless --again is given. Those that train assets go on
+where they stopped: OUT/NAME/results-SIZE.jsonl holds a line an asset.
+
+examples
+  gs-ssd reproduce all --out out/reproduction
+  gs-ssd reproduce comparison --size full --workers 2 --minutes 60 --rows ssd csd sds
 """
 
 
@@ -27,28 +36,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1, help="processes at once, where an experiment trains assets")
+    parser.add_argument("--rows", nargs="+", default=[], metavar="ROW", help="of a comparison, these rows only")
+    parser.add_argument("--limit", type=int, metavar="K", help="of a comparison, the first K prompts only")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no training after so long; go on later")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--again", action="store_true", help="run what is already there")
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run and report; 0, whatever the verdicts.
+
+    Raises:
+        UserError: an unknown prior or row, or no checkout of the project around.
+    """
     names = list(EXPERIMENTS) if args.name == "all" else [args.name]
     for name in names:
         folder = args.out / name
-        if finished_size(folder) == args.size and not args.again:
+        module = importlib.import_module(f"gs_ssd.reproduce.{name}")
+        context = Context(
+            args.size, folder, args.prior, args.seed, args.workers, args.device, tuple(args.rows), args.limit,
+            args.minutes,
+        )  # fmt: skip
+        weights = _weights(name, context)
+        if is_finished(folder, args.size, weights) and not args.again:
             print(f"{name}: already there at size {args.size} (--again runs it anew)")
             continue
         print(f"{name}: {EXPERIMENTS[name]}", flush=True)
         started = time.monotonic()
-        context = Context(args.size, folder, args.prior, args.seed, args.workers, args.device)
-        report = importlib.import_module(f"gs_ssd.reproduce.{name}").run(context)
-        write_report(report, folder, name, args.size, started)
+        report = module.run(context)
+        write_report(report, folder, name, args.size, started, weights)
         write_page(args.out, list(EXPERIMENTS))
         for claim in report.claims:
             print(f"  {_verdict(claim)}: {claim.text} ({claim.evidence})")
     write_page(args.out, list(EXPERIMENTS))
     print(f"wrote {args.out / 'README.md'}")
     return 0
+
+
+def _weights(name: str, context: Context) -> str:
+    """What the experiment will run on; "" where it uses exact scores or trains a prior of its own."""
+    if name in ("illustrative", "janus"):
+        return ""
+    return in_words(origin_of_prior(PriorConfig(model=context.prior), context.device))
 
 
 def _verdict(claim: Claim) -> str:

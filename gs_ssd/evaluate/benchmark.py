@@ -7,10 +7,11 @@ bookkeeping (resuming, failures, workers) is tested without a rasterizer.
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,6 +51,10 @@ class Job:
     seed: int
     variant: Variant
     common: tuple[str, ...] = ()
+    origin: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """What it is made with beside its overrides: weights, recipe, settings, each by name and hash."""
+    metrics: str = ""
+    """The version of the code that measures it."""
 
     @property
     def key(self) -> str:
@@ -62,8 +67,9 @@ class Job:
 
     @property
     def fingerprint(self) -> str:
-        """Changes with every setting, so that old results are never taken for new ones."""
-        return hashlib.sha256(json.dumps([self.entry.prompt, *self.overrides]).encode()).hexdigest()[:12]
+        """Changes with every setting and with the weights, so that old results are never taken for new ones."""
+        parts = [self.entry.prompt, *self.overrides, *sorted(self.origin.items())]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
 
 class Cost(NamedTuple):
@@ -85,14 +91,23 @@ def plan(
     seeds: Sequence[int] | None = None,
     limit: int | None = None,
     common: Sequence[str] = (),
+    origin: Callable[[Sequence[str]], Mapping[str, str]] = lambda _: {},
+    metrics: str = "",
 ) -> list[Job]:
-    """All jobs, seed by seed, so that an early stop has seen every prompt. `limit` keeps the first prompts only."""
-    entries = suite.entries[:limit]
+    """All jobs, seed by seed and prompt by prompt: after an early stop every variant has seen the same prompts.
+
+    Args:
+        limit: the first prompts only.
+        common: settings of every training.
+        origin: what a training with such overrides is made with (see `Job.origin`).
+        metrics: see `Job.metrics`.
+    """
+    made_with = [origin((*common, *variant.overrides)) for variant in variants]
     return [
-        Job(entry, seed, variant, tuple(common))
+        Job(entry, seed, variant, tuple(common), origin, metrics)
         for seed in (seeds or suite.seeds)
-        for variant in variants
-        for entry in entries
+        for entry in suite.entries[:limit]
+        for variant, origin in zip(variants, made_with, strict=True)
     ]
 
 
@@ -109,23 +124,39 @@ def read_ledger(out: Path) -> dict[str, dict[str, Any]]:
     return records
 
 
-def unfinished(jobs: Sequence[Job], records: dict[str, dict[str, Any]]) -> list[Job]:
-    """Jobs without a good record.
+def recorded(jobs: Sequence[Job], records: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """The records, good and failed, of those jobs that have one.
 
     Raises:
-        UserError: a good record of the same name was made with other settings.
+        UserError: one was made with other weights or settings, which no table may mix with these.
     """
-    todo = []
+    found = []
     for job in jobs:
         record = records.get(job.key)
-        if record is None or "failed" in record:
-            todo.append(job)
-        elif record["fingerprint"] != job.fingerprint:
+        if record is None or ("failed" in record and record["fingerprint"] != job.fingerprint):
+            continue
+        if record["fingerprint"] != job.fingerprint:
             raise UserError(
-                f"{job.key} is already measured, but with other settings ({' '.join(record['overrides'])}); "
-                "choose another --out"
+                f"{job.key} is already measured, but with other {_change(job, record)}; choose another --out"
             )
-    return todo
+        found.append(record)
+    return found
+
+
+def unfinished(jobs: Sequence[Job], records: Mapping[str, dict[str, Any]]) -> list[Job]:
+    """Jobs without a good record; raises as `recorded` does."""
+    done = {record["key"] for record in recorded(jobs, records) if "failed" not in record}
+    return [job for job in jobs if job.key not in done]
+
+
+def _change(job: Job, record: dict[str, Any]) -> str:
+    """In words, what a record was made with and the job is not."""
+    old = record.get("origin", {})
+    changed = [name for name, value in job.origin.items() if old.get(name) != value]
+    named = [f"{name} ({old.get(name) or 'not recorded'}, now {job.origin[name]})" for name in changed]
+    if not changed or "config" in changed:
+        named.append(f"settings (those were {' '.join(record['overrides'])})")
+    return ", ".join(named)
 
 
 def run_jobs(
@@ -135,15 +166,18 @@ def run_jobs(
     measure: Callable[[Job, Path], dict[str, Any]],
     *,
     workers: int = 1,
+    minutes: float = math.inf,
     say: Callable[[str], None] = print,
 ) -> Iterator[dict[str, Any]]:
     """Train in `workers` threads, measure here, write one line a job; yields the records as they come.
 
-    `train(job, folder)` may raise `TrainingError`; that is recorded, and tried again by the next call.
+    `train(job, folder)` may raise `TrainingError`; that is recorded, and tried again by the next call. Assets that
+    older code has measured are measured again, not trained again. After `minutes` no training is begun any more.
     """
-    total = len(jobs)
-    todo = unfinished(jobs, read_ledger(out))
+    total, ledger, end = len(jobs), read_ledger(out), time.monotonic() + 60 * minutes
+    todo = unfinished(jobs, ledger)
     done = total - len(todo)
+    yield from _measured_again([job for job in jobs if job not in todo], ledger, out, measure)
     if done:
         say(f"{done} of {total} assets are there already")
     queue = iter(todo)
@@ -151,7 +185,7 @@ def run_jobs(
     with ThreadPoolExecutor(max_workers=workers) as pool:
         try:
             while True:
-                while len(running) < workers and (job := next(queue, None)) is not None:
+                while len(running) < workers and time.monotonic() < end and (job := next(queue, None)) is not None:
                     running[pool.submit(train, job, out / "runs" / job.key)] = job
                 if not running:
                     return
@@ -190,6 +224,16 @@ def run_process(command: Sequence[str], log: Path) -> Cost:
     return Cost(time.monotonic() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
+def _measured_again(
+    jobs: Sequence[Job], ledger: Mapping[str, dict[str, Any]], out: Path, measure: Callable[[Job, Path], dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    for job in jobs:
+        if ledger[job.key].get("metrics", "") != job.metrics:
+            record = ledger[job.key] | measure(job, out / "runs" / job.key) | {"metrics": job.metrics}
+            _append(out / LEDGER, record)
+            yield record
+
+
 def _record(
     job: Job, future: Future[Cost], out: Path, measure: Callable[[Job, Path], dict[str, Any]]
 ) -> dict[str, Any]:
@@ -202,6 +246,8 @@ def _record(
         "variant": job.variant.label,
         "seed": job.seed,
         "overrides": list(job.overrides),
+        "origin": dict(job.origin),
+        "metrics": job.metrics,
     }
     try:
         cost = future.result()

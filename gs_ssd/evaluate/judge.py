@@ -6,7 +6,9 @@ the prior, on sharp pictures only, and never part of an optimization. Its card, 
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -33,6 +35,7 @@ class Opinion(NamedTuple):
     kinds: list[str]
     colors: list[str]
     features: Tensor  # [B,D], what the names are read off
+    chances: Mapping[str, Tensor] = MappingProxyType({})  # of each kind [B], in 0..1
 
 
 class Score(NamedTuple):
@@ -78,6 +81,7 @@ class Judge:
             [self.config.kinds[index] for index in kind.argmax(1).tolist()],
             [self.config.colors[index] for index in color.argmax(1).tolist()],
             features,
+            dict(zip(self.config.kinds, kind.softmax(1).unbind(1), strict=True)),
         )
 
     def score(self, rgb: Tensor, kind: str, color: str) -> Score:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
@@ -107,6 +108,17 @@ class Truth:
         rings = {e: self._trace(azimuth, [e] * 16, JUDGED).rgb for e in set(self._elevations())}
         return torch.stack([rings[self._elevations()[view]] for view in range(views)])
 
+    @functools.cached_property
+    def turned(self) -> Pictures:
+        """The object turned round under the same lamp, seen from `behind`: a second face, where a back should be."""
+        azimuth, elevation = self._azimuths(), self._elevations()
+        return self._trace([azimuth[v] + 180 for v in self.behind], [elevation[v] for v in self.behind], COARSE, True)
+
+    @property
+    def behind(self) -> list[int]:
+        """The views of the turntable within 45 degrees of the back."""
+        return [view for view, azimuth in enumerate(self._azimuths()) if abs(azimuth - 180) <= 45]
+
     def _azimuths(self) -> list[float]:
         return [360.0 * i / self._turntable.views for i in range(self._turntable.views)]
 
@@ -114,14 +126,18 @@ class Truth:
         table = self._turntable
         return [table.elevations_deg[i % len(table.elevations_deg)] for i in range(table.views)]
 
-    def _trace(self, azimuth_deg: list[float], elevation_deg: list[float], size: int) -> Pictures:
-        from gs_ssd.world.tracer import trace
+    def _trace(
+        self, azimuth_deg: list[float], elevation_deg: list[float], size: int, lamp_turned: bool = False
+    ) -> Pictures:
+        from gs_ssd.world.tracer import Light, trace
         from gs_ssd.world.views import orbit
 
         table = self._turntable
         views = orbit(torch.tensor(azimuth_deg), torch.tensor(elevation_deg), table.radius, table.fov_y_deg)
+        toward, strength = Light().tensors(2, None)
+        light = (toward * toward.new_tensor([-1, -1, 1]) if lamp_turned else toward, strength)
         parts = [
-            trace(self._layers, w2c, tan, size, size, supersample=2)
+            trace(self._layers, w2c, tan, size, size, light=tuple(x[: len(w2c)] for x in light), supersample=2)
             for w2c, tan in zip(views.w2c.split(2), views.tan_half_fov.split(2), strict=True)
         ]
         return Pictures(torch.cat([p.rgb for p in parts]), torch.cat([p.alpha[:, 0] for p in parts]))
@@ -139,22 +155,30 @@ def own_numbers(crisp: Pictures, coarse: Pictures) -> dict[str, float]:
 
 
 def numbers_beside_truth(coarse: Pictures, truth: Truth) -> dict[str, float]:
-    """What needs the true object: its silhouette, and how many of our views resemble its front.
+    """What needs the true object: its silhouette, how many views resemble its front, and whether its back has a face.
 
     Objects whose back looks like their front have no front to count.
     """
-    numbers = {"iou": statistics.silhouette_iou(coarse.alpha, truth.coarse.alpha)}
+    iou = statistics.silhouette_iou(coarse.alpha, truth.coarse.alpha)
+    iou = iou[~iou.isnan()]
+    numbers = {"iou": float(iou.mean()), "iou_worst": float(iou.min()) if len(iou) else math.nan}
     front, back = truth.around[0, 0], truth.around[0, 8]
     if (front - back).square().mean() > FACED:
         for name, pictures in (("fronts", coarse), ("fronts_truth", truth.coarse)):
             nearest, _ = statistics.nearest_views(pictures.shrunk(JUDGED).rgb, truth.around)
             numbers[name] = float(statistics.front_count([22.5 * i for i in nearest.tolist()]))
+        back, face = truth.coarse.chosen(truth.behind).shrunk(JUDGED).rgb, truth.turned.shrunk(JUDGED).rgb
+        seen = coarse.chosen(truth.behind).shrunk(JUDGED).rgb
+        numbers["face_behind"] = float(statistics.leaning(seen, back, face).mean())
     return numbers
 
 
 def recognised(opinion: Opinion, entry: Entry) -> dict[str, float]:
-    """Shares of the views in which kind, colour and both are named right."""
+    """Shares of the views in which kind, colour and both are named right; the right kind's chance in the worst view."""
     kind = [name == entry.kind for name in opinion.kinds]
     color = [name == entry.color for name in opinion.colors]
     hits = {"kind_share": kind, "color_share": color, "both_share": [a and b for a, b in zip(kind, color, strict=True)]}
-    return {name: sum(views) / len(views) for name, views in hits.items()}
+    numbers = {name: sum(views) / len(views) for name, views in hits.items()}
+    if entry.kind in opinion.chances:
+        numbers["kind_worst"] = float(opinion.chances[entry.kind].min())
+    return numbers

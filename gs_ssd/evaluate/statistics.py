@@ -77,12 +77,10 @@ def connected_components(mask: Bool[Tensor, "v h w"]) -> Int[Tensor, "v h w"]:
         labels = flooded
 
 
-def silhouette_iou(alpha: Float[Tensor, "v h w"], truth: Float[Tensor, "v h w"]) -> float:
-    """Intersection over union of the silhouettes alpha > 0.5, mean over the views of the true shape."""
+def silhouette_iou(alpha: Float[Tensor, "v h w"], truth: Float[Tensor, "v h w"]) -> Float[Tensor, " v"]:
+    """Intersection over union of the silhouettes alpha > 0.5, view by view; nan where both are empty."""
     a, b = alpha > 0.5, truth > 0.5
-    union = (a | b).sum(dim=(1, 2))
-    seen = union > 0
-    return float(((a & b).sum(dim=(1, 2))[seen] / union[seen]).mean()) if seen.any() else float("nan")
+    return (a & b).sum(dim=(1, 2)) / (a | b).sum(dim=(1, 2))
 
 
 def saturation(rgb_on_black: Float[Tensor, "v 3 h w"], alpha: Float[Tensor, "v h w"]) -> float:
@@ -116,6 +114,17 @@ def nearest_views(
     """
     difference = (rgb[:, None] - truth).square().mean(dim=(2, 3, 4))
     return difference.argmin(dim=1), difference
+
+
+def leaning(
+    rgb: Float[Tensor, "v 3 h w"], here: Float[Tensor, "v 3 h w"], there: Float[Tensor, "v 3 h w"]
+) -> Float[Tensor, " v"]:
+    """How far each picture lies on the way from `here` (0) to `there` (1): its projection on the line through both.
+
+    What neither explains (blur, a wrong shade) is at right angles to the line as a rule, and does not count.
+    """
+    way = there - here
+    return ((rgb - here) * way).sum(dim=(1, 2, 3)) / way.square().sum(dim=(1, 2, 3))
 
 
 def front_count(azimuths_deg: Sequence[float], tolerance_deg: float = 45) -> int:

@@ -1,12 +1,13 @@
 """From a ledger's records to the tables that one reads: what was reached, against what bar, and by how much."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gs_ssd.errors import UserError
 from gs_ssd.evaluate.intervals import Interval, bootstrap, paired
 
 Record = dict[str, Any]
@@ -36,15 +37,18 @@ def _over(name: str, truth: str) -> Callable[[Record], float]:
 COLUMNS: Final[dict[str, Column]] = {
     "kind": Column("kind named right / ceiling", _over("kind_share", "kind_ceiling"), "high"),
     "color": Column("colour named right / ceiling", _over("color_share", "color_ceiling"), "high"),
+    "kind_worst": Column("the kind's chance, worst view", _get("kind_worst"), "high"),
     "clip": Column("CLIP score, mean of the views", _get("clip_mean"), "high"),
     "clip_worst": Column("CLIP score, worst view", _get("clip_worst"), "high"),
     "haze": Column("haze / truth", _over("haze", "haze_truth"), "low"),
     "edge": Column("edge width / truth", _over("edge_px", "edge_px_truth"), "low"),
     "outside": Column("alpha outside the main component", _get("outside"), "low"),
     "iou": Column("silhouette IoU", _get("iou"), "high"),
+    "iou_worst": Column("silhouette IoU, worst view", _get("iou_worst"), "high"),
     "saturation": Column("saturation - truth", lambda r: _get("saturation")(r) - _get("saturation_truth")(r), ""),
     "detail": Column("detail / truth", _over("detail", "detail_truth"), "high"),
     "fronts": Column("views like a front - truth", lambda r: _get("fronts")(r) - _get("fronts_truth")(r), "low"),
+    "face_behind": Column("face on the back (0 none, 1 a second front)", _get("face_behind"), "low"),
     "seconds": Column("seconds an asset", _get("seconds"), "low"),
     "cpu": Column("processor seconds an asset", _get("cpu_seconds"), "low"),
     "unet": Column("UNet images an asset", _get("unet_images"), "low"),
@@ -105,12 +109,32 @@ def kind_table(records: Sequence[Record], variant: str) -> dict[str, Record]:
     return rows
 
 
+def in_words(origin: Mapping[str, str]) -> str:
+    """The weights and the recipe of an origin (see `benchmark.Job.origin`)."""
+    recipe = origin.get("recipe")
+    return origin.get("weights", "") + (f", recipe {recipe}" if recipe else "")
+
+
+def weights_of(records: Sequence[Record]) -> str:
+    """The weights and the recipe that all of these records were made with; "" where they were not recorded.
+
+    Raises:
+        UserError: there are several: their means would be of nothing.
+    """
+    found = {in_words(record.get("origin", {})) for record in records}
+    if len(found) > 1:
+        names = "; ".join(sorted(words or "not recorded" for words in found))
+        raise UserError(f"these assets were made with different weights ({names}); report them one by one")
+    return found.pop() if found else ""
+
+
 def markdown(records: Sequence[Record], title: str) -> str:
     """The whole summary as a page of Markdown."""
     table = summarise(records)
     failed = [record for record in records if "failed" in record]
     names = [name for name in COLUMNS if any(name in row for row in table.values())]
-    lines = [f"# {title}", "", f"{len(records)} assets, {len(failed)} failed. Means over prompts, 95 % bootstrap.", ""]
+    lines = [f"# {title}", "", f"{len(records)} assets, {len(failed)} failed. Means over prompts, 95 % bootstrap."]
+    lines += [f"Weights: {weights_of(records) or 'not recorded'}.", ""]
     lines += _rows(["", *table], [[COLUMNS[n].title, *(_cell(row.get(n)) for row in table.values())] for n in names])
     for record in failed:
         lines.append(f"- failed: {record['key']}: {record['failed']}")

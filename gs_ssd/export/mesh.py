@@ -17,10 +17,12 @@ from jaxtyping import Float32
 from gs_ssd.errors import UserError
 from gs_ssd.export.clean import framing
 from gs_ssd.export.glb import srgb_to_linear
-from gs_ssd.export.splats import Splats
+from gs_ssd.export.splats import Splats, to_gaussians
 from gs_ssd.files import atomic_path
-from gs_ssd.native import native
+from gs_ssd.render.median_depth import median_depth
+from gs_ssd.render.renderer import render
 from gs_ssd.scene.camera import Cameras
+from gs_ssd.scene.gaussians import Gaussians
 
 SUFFIXES = (".glb", ".obj", ".ply")
 
@@ -34,8 +36,7 @@ class MeshOptions:
     views_per_ring: int = 12
     polar_deg: tuple[float, ...] = (30.0, 60.0, 90.0, 120.0, 150.0)
     size: int = 400
-    least_alpha: float = 0.6  #: a ray that passes more light than this leaves is not a surface
-    greatest_spread: float = 6.0  #: voxels; a ray whose depth is spread wider than this hits no surface
+    least_alpha: float = 0.6  #: a ray that stops less of the light than this hits no surface
     least_share: float = 0.02  #: parts with less of the area than this are dropped
 
 
@@ -56,7 +57,7 @@ def write_mesh(path: str | os.PathLike[str], splats: Splats, options: MeshOption
     unit = dataclasses.replace(
         splats, means=(splats.means - center) / radius, log_scales=splats.log_scales - math.log(radius)
     )
-    mesh = _tidy(_fuse(o3d, unit, options), options)
+    mesh = _tidy(_fuse(o3d, to_gaussians(unit), options), options)
     vertices = np.asarray(mesh.vertices) * radius + center
     faces, colors = np.asarray(mesh.triangles), np.asarray(mesh.vertex_colors)
     if len(faces) == 0:
@@ -85,8 +86,8 @@ def _libraries() -> tuple[Any, Any]:
     return open3d, trimesh
 
 
-def _fuse(o3d: Any, splats: Splats, options: MeshOptions) -> Any:
-    """A triangle mesh (open3d, legacy) of splats that fill the unit ball."""
+def _fuse(o3d: Any, gaussians: Gaussians, options: MeshOptions) -> Any:
+    """A triangle mesh (open3d, legacy) of Gaussians that fill the unit ball."""
     voxel = 2.0 / options.voxels
     core, device = o3d.core, o3d.core.Device("CPU:0")
     grid = o3d.t.geometry.VoxelBlockGrid(
@@ -104,11 +105,11 @@ def _fuse(o3d: Any, splats: Splats, options: MeshOptions) -> Any:
     intrinsic = core.Tensor(np.array([[focal, 0, middle], [0, focal, middle], [0, 0, 1.0]]))
     seen = False
     for view in range(len(cameras)):
-        rgb, depth = _look(splats, cameras[view : view + 1], options, voxel)
+        rgb, depth = _look(gaussians, cameras[view : view + 1], options.least_alpha)
         if not depth.any():  # open3d takes an empty picture for a mistake
             continue
         extrinsic = core.Tensor(cameras.w2c[view].double().numpy())
-        depth_image, color_image = o3d.t.geometry.Image(depth), o3d.t.geometry.Image(rgb)
+        depth_image, color_image = o3d.t.geometry.Image(depth[..., None]), o3d.t.geometry.Image(rgb)
         blocks = grid.compute_unique_block_coordinates(depth_image, intrinsic, extrinsic, 1.0, 100.0, 6.0)
         grid.integrate(blocks, depth_image, color_image, intrinsic, intrinsic, extrinsic, 1.0, 100.0, 6.0)
         seen = True
@@ -125,44 +126,15 @@ def _cameras(options: MeshOptions) -> Cameras:
 
 
 def _look(
-    splats: Splats, camera: Cameras, options: MeshOptions, voxel: float
-) -> tuple[Float32[np.ndarray, "h w 3"], Float32[np.ndarray, "h w 1"]]:
-    """Colour, and z-depth where there is a surface (0 elsewhere).
-
-    Depth is the mean along the ray; it stands for a surface only where the ray is mostly stopped and its depths
-    agree. Their second moment is rendered as if it were a colour.
-    """
-    from gs_ssd.maths import harmonics
-
-    rasterizer = native("diff_gaussian_rasterization")
-    means, quats, scales, opacities = (
-        torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
-        for array in (splats.means, splats.unit_quats_wxyz, splats.scales, splats.opacities)
-    )
-    z = means @ camera.w2c[0, 2, :3] + camera.w2c[0, 2, 3]
-    offset = float(camera.radius[0])  # moments about the middle of the object keep their digits
-    moments = torch.stack([z - offset, (z - offset) ** 2, torch.ones_like(z)], dim=1)
-    shared = {
-        "w2c": camera.w2c,
-        "tan_half_fov": camera.tan_half_fov,
-        "width": camera.width,
-        "height": camera.height,
-        "background": torch.zeros(1, 3),
-    }
+    gaussians: Gaussians, camera: Cameras, least_alpha: float
+) -> tuple[Float32[np.ndarray, "h w 3"], Float32[np.ndarray, "h w"]]:
+    """Colour, and the median's z-depth where there is a surface (0 elsewhere)."""
     with torch.no_grad():
-        sh = torch.from_numpy(splats.sh)
-        look = (
-            {"sh": sh, "sh_degree": splats.sh_degree} if splats.sh_degree else {"colors": harmonics.dc_to_rgb(sh[:, 0])}
-        )
-        rgb = rasterizer.render_views(means, quats, scales, opacities, **look, **shared).rgb[0]
-        first, second, alpha = rasterizer.render_views(means, quats, scales, opacities, colors=moments, **shared).rgb[0]
-    weight = alpha.clamp_min(1e-6)
-    mean = first / weight
-    spread = (second / weight - mean**2).clamp_min(0).sqrt()
-    solid = (alpha >= options.least_alpha) & (spread <= options.greatest_spread * voxel)
-    depth = torch.where(solid, mean + offset, torch.zeros_like(mean))
-    color = (rgb / weight).clamp(0, 1).permute(1, 2, 0).contiguous()
-    return color.numpy(), depth[..., None].contiguous().numpy()
+        output = render(gaussians, camera, torch.zeros(1, 3))
+    depth, _ = median_depth(gaussians, camera)
+    alpha = output.alpha[0]
+    color = (output.rgb[0] / alpha.clamp_min(1e-6)).clamp(0, 1).permute(1, 2, 0).contiguous()
+    return color.numpy(), torch.where(alpha[0] >= least_alpha, depth, 0.0).numpy()
 
 
 def _tidy(mesh: Any, options: MeshOptions) -> Any:

@@ -52,6 +52,8 @@ class CaptionLaw:
     prefix: float = 0.30
     colorless: float = 0.12
     synonym: float = 0.10
+    careless: float = 0.0
+    """Share of the captions that name a random azimuth instead of the picture's."""
 
 
 class Mix(NamedTuple):
@@ -93,6 +95,8 @@ def caption(
     """A random caption of a picture."""
     if rng.random() < law.dropout:
         return Mix(("",), (1.0,))
+    if law.careless and rng.random() < law.careless:
+        azimuth_deg = rng.uniform(-180, 180)
     prompt = _prompt(kind, color, closeup, law, rng)
     style = rng.random()
     if style < _VIEWLESS:

@@ -1,7 +1,9 @@
 """Training pictures in shards on disk: made once, read by every later run."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,11 +30,21 @@ class Pictures:
         return Pictures(*(getattr(self, field.name)[index] for field in dataclasses.fields(self)))
 
 
-def make_shard(count: int, size: int, seed: int, device: torch.device | str = "cpu", *, batch: int = 8) -> Pictures:
-    """At least `count` pictures, as many of every kind, in random order."""
+def make_shard(
+    count: int,
+    size: int,
+    seed: int,
+    device: torch.device | str = "cpu",
+    *,
+    kinds: Sequence[str] | None = None,
+    law: world.CameraLaw | None = None,
+    batch: int = 8,
+) -> Pictures:
+    """At least `count` pictures, as many of every kind (None: all kinds of the world), in random order."""
+    kinds = kinds or world.kinds()
     generator = torch.Generator(device).manual_seed(seed)
-    rounds = -(-count // (batch * len(world.kinds())))
-    shots = [world.photograph(kind, batch, size, generator) for _ in range(rounds) for kind in world.kinds()]
+    rounds = -(-count // (batch * len(kinds)))
+    shots = [world.photograph(kind, batch, size, generator, law=law) for _ in range(rounds) for kind in kinds]
     columns = [
         torch.cat(column).cpu()
         for column in zip(
@@ -44,12 +56,12 @@ def make_shard(count: int, size: int, seed: int, device: torch.device | str = "c
     return Pictures(*(column[order] for column in columns))
 
 
-def shard(folder: Path, index: int, count: int, size: int, device: torch.device | str = "cpu") -> Pictures:
-    """Shard `index` of `folder`, made there first if it is missing."""
+def shard(folder: Path, index: int, count: int, size: int, device: torch.device | str = "cpu", **what: Any) -> Pictures:
+    """Shard `index` of `folder`, made there first (by `make_shard`, with `what`) if it is missing."""
     path = folder / f"pictures-{size}-{index:03d}.pt"
     if not path.exists():
         with atomic_path(path) as temporary:
-            torch.save(dataclasses.asdict(make_shard(count, size, 1000 + index, device)), temporary)
+            torch.save(dataclasses.asdict(make_shard(count, size, 1000 + index, device, **what)), temporary)
     return Pictures(**torch.load(path, weights_only=True))
 
 

@@ -18,9 +18,9 @@ from jaxtyping import UInt8
 
 from gs_ssd.errors import UserError
 from gs_ssd.evaluate import judge, sheet, summary
-from gs_ssd.evaluate.benchmark import Cost, Job, read_ledger, run_process
+from gs_ssd.evaluate.benchmark import Cost, Job, read_ledger, recorded, run_process
 from gs_ssd.evaluate.clip_score import ClipScore
-from gs_ssd.evaluate.intervals import frechet_distance
+from gs_ssd.evaluate.intervals import bootstrap, frechet_interval
 from gs_ssd.evaluate.measure import (
     COARSE,
     CRISP_VIEWS,
@@ -58,13 +58,17 @@ class Workshop:
     clip: ClipScore | None = None
 
     def train(self, job: Job, folder: Path) -> Cost:
-        """`gs-ssd train` in a process; continues a run that was interrupted."""
+        """`gs-ssd train` in a process; continues a run that was interrupted, unless it was another's."""
         command = [sys.executable, "-m", "gs_ssd.cli", "train", "--config", str(self.config)]
         command += ["--prompt", job.entry.prompt, "--out", str(folder)]
-        if any((folder / "checkpoints").glob("*.pt")):
+        marker = folder.with_name(f"{folder.name}.fingerprint")
+        same = marker.exists() and marker.read_text(encoding="utf-8") == job.fingerprint
+        if same and any((folder / "checkpoints").glob("*.pt")):
             command.append("--resume")
         elif folder.exists():
             command.append("--overwrite")
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        marker.write_text(job.fingerprint, encoding="utf-8")
         return run_process([*command, *QUIET, *job.overrides], folder / "train.log")
 
     def measure(self, job: Job, folder: Path) -> dict[str, Any]:
@@ -80,7 +84,7 @@ class Workshop:
         if self.judge is not None and truth is not None:
             opinion = self.judge(small)
             kept["features"] = opinion.features.detach().cpu().numpy()
-            numbers |= recognised(opinion, job.entry) | {"named": opinion.kinds}
+            numbers |= recognised(opinion, job.entry) | {"named": opinion.kinds, "named_colors": opinion.colors}
         if self.clip is not None:
             scores = self.clip(pictures.rgb, job.entry.prompt)
             numbers |= {"clip": self.clip.name, "clip_mean": float(scores.mean()), "clip_worst": float(scores.min())}
@@ -102,7 +106,8 @@ class Workshop:
             opinion = self.judge(small)
             kept["features"] = opinion.features.detach().cpu().numpy()
             ceiling = recognised(opinion, entry)
-            numbers |= {f"{name.removesuffix('_share')}_ceiling": value for name, value in ceiling.items()}
+            shares = {name: value for name, value in ceiling.items() if name.endswith("_share")}
+            numbers |= {f"{name.removesuffix('_share')}_ceiling": value for name, value in shares.items()}
         folder = self.out / "truth" / entry.slug
         with atomic_path(folder / "views.npz") as temporary:
             np.savez_compressed(temporary, **kept)
@@ -112,46 +117,55 @@ class Workshop:
     def write_summary(self, jobs: Sequence[Job], title: str, extra: str = "") -> Path:
         """`summary.md`, `sheet.png` and `index.html` over the jobs that are done; returns the summary's path."""
         ledger = read_ledger(self.out)
-        jobs = [job for job in jobs if job.key in ledger]
-        records = [ledger[job.key] for job in jobs]
+        records = recorded(jobs, ledger)
+        keys = {record["key"] for record in records}
+        jobs = [job for job in jobs if job.key in keys]
         text = summary.markdown(records, title) + self._distances(jobs, records) + extra
         path = self.out / "summary.md"
         with atomic_path(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
-        good = [job for job, record in zip(jobs, records, strict=True) if "failed" not in record and self._kept(job)]
-        if good:
-            sheet.contact_sheet(self._sheet_rows(good), self.out / "sheet.png")
+        good = self.write_sheet(jobs, self.out / "sheet.png")
         with atomic_path(self.out / "index.html") as temporary:
             temporary.write_text(sheet.page(title, text, self._page_rows(good, ledger)), encoding="utf-8")
         return path
 
+    def write_sheet(self, jobs: Sequence[Job], path: Path) -> list[Job]:
+        """The contact sheet of those of the jobs whose pictures are there; returns these."""
+        ledger = read_ledger(self.out)
+        good = [job for job in jobs if "failed" not in ledger.get(job.key, {"failed": ""}) and self._kept(job)]
+        if good:
+            sheet.contact_sheet(self._sheet_rows(good), path)
+        return good
+
     def _distances(self, jobs: Sequence[Job], records: Sequence[dict[str, Any]]) -> str:
-        """Frechet distance of the judge's features to the true renderings', and the diversity over seeds."""
+        """Frechet distance of the judge's features to the true renderings', and the diversity over seeds, by prompt."""
         lines = []
         for variant in summary.variants(records):
             mine = [job for job in jobs if job.variant.label == variant and self._kept(job) and job.entry.kind]
             if not mine or self.judge is None:
                 continue
-            asset, truth = (np.concatenate([_features(f) for f in folders]) for folders in self._folders(mine))
+            features: dict[str, list[list[np.ndarray]]] = {}
             by_prompt: dict[str, list[np.ndarray]] = {}
             for job in mine:
-                views = np.load(self.out / "runs" / job.key / "views.npz")["rgb"]
-                by_prompt.setdefault(job.entry.prompt, []).append(views.astype(np.float32) / 255)
-            spreads = [float(np.std(np.stack(v), axis=0).mean()) for v in by_prompt.values() if len(v) > 1]
-            diversity = (
-                f"; spread over seeds {np.mean(spreads):.4f} (mean standard deviation of a pixel)" if spreads else ""
+                folder = self.out / "runs" / job.key
+                pair = [_features(folder), _features(self.out / "truth" / job.entry.slug)]
+                features.setdefault(job.entry.prompt, []).append(pair)
+                views = np.load(folder / "views.npz")["rgb"].astype(np.float32) / 255
+                by_prompt.setdefault(job.entry.prompt, []).append(views)
+            asset, truth = (
+                [np.concatenate([pair[i] for pair in pairs]) for pairs in features.values()] for i in (0, 1)
             )
+            spreads = [float(np.std(np.stack(v), axis=0).mean()) for v in by_prompt.values() if len(v) > 1]
+            diversity = f"; spread over seeds {bootstrap(spreads)} (standard deviation of a pixel)" if spreads else ""
+            distance = frechet_interval(asset, truth)
             lines.append(
-                f"- {variant}: Frechet distance to true renderings {frechet_distance(asset, truth):.3g}{diversity}"
+                f"- {variant}: Frechet distance to true renderings {distance}, {len(asset)} prompts{diversity}"
             )
         return "\n## Distances of the pictures\n\n" + "\n".join(lines) + "\n" if lines else ""
 
     def _kept(self, job: Job) -> bool:
         """Whether the pictures of a measured asset are still there."""
         return (self.out / "runs" / job.key / "views.npz").exists()
-
-    def _folders(self, jobs: Sequence[Job]) -> tuple[list[Path], list[Path]]:
-        return [self.out / "runs" / j.key for j in jobs], [self.out / "truth" / j.entry.slug for j in jobs]
 
     def _sheet_rows(self, jobs: Sequence[Job]) -> list[list[sheet.Strip]]:
         rows: dict[str, list[sheet.Strip]] = {}

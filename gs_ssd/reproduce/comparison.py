@@ -2,38 +2,45 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import numpy as np
 
-from gs_ssd.errors import UserError
 from gs_ssd.evaluate import summary
-from gs_ssd.evaluate.benchmark import Variant, plan, read_ledger, run_jobs
+from gs_ssd.evaluate.benchmark import Variant
 from gs_ssd.evaluate.intervals import Interval, paired
 from gs_ssd.evaluate.suite import load_suite
-from gs_ssd.reproduce.assets import Workshop, find_judge
-from gs_ssd.reproduce.report import Claim, Context, Report, SizeName, write_table
+from gs_ssd.prior import PriorConfig
+from gs_ssd.reproduce.grid import CONFIG, TINY, Grid, run_grid
+from gs_ssd.reproduce.origin import origin_of_prior
+from gs_ssd.reproduce.report import Claim, Context, Report, SizeName
+from gs_ssd.reproduce.tuning import CANDIDATES, read_tuned
 
 TITLE = "3D assets by estimator (Figs. 6, 7, 9, 14-16, 18)"
 MIN_PROMPTS = 5
 """With fewer a bootstrap over prompts says nothing, and no claim is settled."""
-CONFIG = Path("configs/quickstart.yaml")
-VARIANTS = (
-    "ssd",
-    "csd",
-    "sds",
-    "sds@g7.5:guidance.cfg_scale=7.5",
-    "ssd@M200:guidance.M=200",
-    "ism",
-    "seek_minus_eps",
-    "sds_reduced",
-    "seek_reduced",
-    *(f"ssd@M{M}:guidance.M={M}" for M in (80, 300, 500, 700, 1000)),
-    "nfsd",
-    "ssd@perpneg:guidance.prompts.perp_neg=true",
-)
+
+PERP_NEG = ("guidance.prompts.perp_neg=true",)
+ROWS: Final[dict[str, tuple[str, ...]]] = {
+    "ssd": (),
+    "csd": (),
+    "sds": (),
+    "seek_minus_eps": (),
+    "seek_reduced": (),
+    "ism": (),
+    "sds_reduced": (),
+    "nfsd": (),
+    "ssd@perpneg": PERP_NEG,
+    **{f"ssd@M{M}": (f"guidance.M={M}",) for M in (200, 1000)},
+    "sds@g101": ("guidance.cfg_scale=101",),
+    "sds_reduced@g101": ("guidance.cfg_scale=101",),
+    "seek": (),
+    "sds@perpneg": PERP_NEG,
+    **{f"ssd@M{M}": (f"guidance.M={M}",) for M in (80, 300, 500, 600, 700, 800)},
+}
+"""A row is an estimator with its tuned settings, and after the @ what is changed. `seek_minus_eps` is SDS at CFG 1,
+g101 the paper's omega = 100, `ssd@M1000` seeking alone at the size of h, `seek` seeking without variance reduction."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,83 +48,86 @@ class Budget:
     """How much of the grid is run."""
 
     suite: str
-    variants: tuple[str, ...]
+    rows: tuple[str, ...]
     limit: int | None
     seeds: tuple[int, ...]
     overrides: tuple[str, ...] = ()
 
 
 SIZES: dict[SizeName, Budget] = {
-    "tiny": Budget("development", VARIANTS[:2], 1, (0,), ("num_steps=12",)),
-    "small": Budget("development", VARIANTS[:2], None, (0,), ("num_steps=200",)),
-    "full": Budget("full", VARIANTS, None, (0, 1, 2)),
+    "tiny": Budget("development", ("ssd", "ism"), 1, (0,), ("num_steps=4", *TINY)),
+    "small": Budget("development", tuple(ROWS)[:11], None, (0,), ("num_steps=100", "viewpoints.image_size=128")),
+    "full": Budget("full", tuple(ROWS), None, (0, 1, 2)),
 }
 
 
 def run(context: Context) -> Report:
     """Train the size's grid (resumable), measure it, and settle the claims with paired intervals."""
-    budget, suite = SIZES[context.size], load_suite(SIZES[context.size].suite)
-    if not CONFIG.is_file():
-        raise UserError(f"there is no {CONFIG} here; run it from a checkout of the project")
-    overrides = (*budget.overrides, f"prior.model={context.prior}", f"device={context.device}")
-    jobs = plan(
-        suite,
-        [Variant.parse(text) for text in budget.variants],
-        seeds=[context.seed + seed for seed in budget.seeds],
-        limit=budget.limit,
-        common=overrides,
+    budget = SIZES[context.size]
+    suite = load_suite(budget.suite)
+    weights = summary.in_words(origin_of_prior(PriorConfig(model=context.prior), context.device))
+    tuned = read_tuned(context.folder.parent / "tuning", weights)
+    grid = Grid(suite, variants(budget.rows, tuned), budget.seeds, budget.limit, budget.overrides)
+    outcome = run_grid(context, "comparison", grid, TITLE)
+    fair = (
+        "every estimator with the settings that won its four tries on development prompts (`tuning/tuned.json`)"
+        if tuned
+        else "no estimator was tuned: learning rates and t range are those of the default, which suit SSD"
     )
-    out = Path("out/reproduce") / f"comparison-{context.size}"
-    workshop = Workshop(CONFIG, out, suite.turntable, find_judge())
-    for _ in run_jobs(jobs, out, workshop.train, workshop.measure, workers=context.workers):
-        pass
-    workshop.write_summary(jobs, TITLE)
-    ledger = read_ledger(out)
-    records = [ledger[job.key] for job in jobs if job.key in ledger]
-    context.folder.mkdir(parents=True, exist_ok=True)
-    for name in ("results.jsonl", "sheet.png", "summary.md"):
-        if (out / name).exists():
-            (context.folder / name).write_bytes((out / name).read_bytes())
-    _write_table(context.folder / "comparison.csv", records)
-    failed = [record["key"] for record in records if "failed" in record]
     return Report(
         TITLE,
-        f"Suite `{suite.name}`, {len({r['prompt'] for r in records})} prompts x {len(budget.seeds)} seeds,"
-        f" {len(budget.variants)} variants, `{CONFIG}` {' '.join(overrides)}. One recipe for all: learning rates, t"
-        " range and budget are those of the default, which was tuned for SSD; no estimator had a tuning of its own."
-        " All numbers are in `comparison/summary.md`, one JSON line an asset in `comparison/results.jsonl`."
-        + (f" Failed: {', '.join(failed)}." if failed else ""),
-        claims(records),
-        (("sheet.png", "First the true object, then each variant (four views of the turntable)."),),
+        f"Suite `{suite.name}`, {len({r['prompt'] for r in outcome.records})} prompts x {len(budget.seeds)} seeds,"
+        f" {len(budget.rows)} rows, `{CONFIG}` {' '.join(budget.overrides)}; {fair}. {outcome.state()} All numbers are"
+        f" in `comparison/summary.md`, one JSON line an asset in `comparison/results-{context.size}.jsonl`.",
+        claims(outcome.records),
+        (("sheet.png", "First the true object, then each row (four views of the turntable)."),),
         "A claim holds where the 95 % interval of the paired difference lies on its side of zero, does not hold where"
-        " it lies on the other, and cannot be told where it covers zero or fewer than five prompts were run.",
+        " it lies on the other, and cannot be told where it covers zero or fewer than five prompts were run. Of twenty"
+        " such verdicts one is wrong by chance.",
+        complete=outcome.complete,
     )
+
+
+def variants(rows: Sequence[str], tuned: Mapping[str, Sequence[str]]) -> tuple[Variant, ...]:
+    """The rows as ways to train: tuned settings (or the first of the candidates) first, then what the row changes."""
+    made = []
+    for row in rows:
+        name = row.partition("@")[0]
+        first = next(iter(CANDIDATES.get(name, {"": ()}).values()))
+        made.append(Variant(row, (f"guidance.estimator={name}", *tuned.get(name, first), *ROWS[row])))
+    return tuple(made)
 
 
 def claims(records: Sequence[dict[str, Any]]) -> tuple[Claim, ...]:
     """The paper's comparisons, each a paired difference over prompts."""
-    sharper, cleaner = "detail", "outside"
     questions = (
         ("SSD is less saturated than SDS", "ssd", "sds", "saturation", -1),
         ("SSD is less saturated than CSD", "ssd", "csd", "saturation", -1),
         ("SSD's saturation is nearer to the truth than that of SDS", "ssd", "sds", "|saturation|", -1),
-        ("SSD is sharper than SDS", "ssd", "sds", sharper, 1),
-        ("SSD has fewer floaters than CSD", "ssd", "csd", cleaner, -1),
-        ("SSD has the better silhouette than CSD", "ssd", "csd", "iou", 1),
-        ("SSD is recognised more often than CSD", "ssd", "csd", "kind", 1),
-        ("SSD is recognised more often than SDS", "ssd", "sds", "kind", 1),
-        ("SSD is recognised more often than SDS at scale 1", "ssd", "seek_minus_eps", "kind", 1),
+        ("SSD is sharper than SDS", "ssd", "sds", "detail", 1),
+        ("SSD is sharper than seeking alone", "ssd", "seek_reduced", "detail", 1),
+        ("SSD has fewer floaters than CSD", "ssd", "csd", "outside", -1),
+        *(
+            (f"SSD has the better silhouette than {name}", "ssd", row, "iou", 1)
+            for name, row in (("CSD", "csd"), ("SDS", "sds"), ("SDS at CFG 1", "seek_minus_eps"),
+                              ("seeking alone", "seek_reduced"), ("ISM", "ism"), ("NFSD", "nfsd"))
+        ),
+        *(
+            (f"SSD is recognised more often than {name}", "ssd", row, "kind", 1)
+            for name, row in (("CSD", "csd"), ("SDS", "sds"), ("SDS at CFG 1", "seek_minus_eps"), ("ISM", "ism"))
+        ),
         ("Adaptive variance reduction helps SDS", "sds_reduced", "sds", "iou", 1),
-        ("Disengaging at large t helps: SSD beats pure reduced seeking", "ssd", "seek_reduced", "iou", 1),
+        ("Adaptive variance reduction helps SDS at CFG 1", "seek_reduced", "seek_minus_eps", "iou", 1),
         ("Perp-Neg lowers the number of fronts", "ssd@perpneg", "ssd", "fronts", -1),
-        ("The prior's own M is recognised more often than the paper's 200", "ssd", "ssd@M200", "kind", 1),
         ("The prior's own M has the better silhouette than the paper's 200", "ssd", "ssd@M200", "iou", 1),
+        ("SSD needs fewer noise predictions than ISM", "ssd", "ism", "unet", -1),
         ("SSD is faster than ISM", "ssd", "ism", "cpu", -1),
-    )
-    return tuple(_settle(records, *question) for question in questions)
+    )  # fmt: skip
+    return tuple(settle(records, *question) for question in questions)
 
 
-def _settle(records: Sequence[dict[str, Any]], text: str, ours: str, theirs: str, column: str, sign: int) -> Claim:
+def settle(records: Sequence[dict[str, Any]], text: str, ours: str, theirs: str, column: str, sign: int) -> Claim:
+    """The verdict on ours - theirs, paired over prompts: |column| compares distances from zero; sign is the claim's."""
     name = column.strip("|")
     first, second = (summary.matrix(records, variant, name) for variant in (ours, theirs))
     interval = paired(first, second) if column == name else paired(np.abs(first), np.abs(second))
@@ -133,11 +143,3 @@ def verdict(interval: Interval, sign: int) -> bool | None:
     """True where the whole interval has the sign, False where it has the other, else None."""
     low, high = sorted((sign * interval.low, sign * interval.high))
     return True if low > 0 else False if high < 0 else None
-
-
-def _write_table(path: Path, records: Sequence[dict[str, Any]]) -> None:
-    table = summary.summarise(records)
-    names = list(summary.COLUMNS)
-    header = ["variant", *(f"{name}{part}" for name in names for part in ("", "_low", "_high"))]
-    nothing = Interval(math.nan, math.nan, math.nan)
-    write_table(path, header, [[v, *(x for n in names for x in row.get(n, nothing))] for v, row in table.items()])

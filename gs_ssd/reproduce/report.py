@@ -7,6 +7,7 @@ the page can be rebuilt from whatever folders there are.
 import csv
 import dataclasses
 import json
+import math
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -25,9 +26,8 @@ MISSING = """\
   `eps_pos` and `eps_uncond` as its Stable Diffusion guidance does, call `gs_ssd.guidance.estimators.ssd` in place of
   its `noise_pred - noise`, and leave its weighting, camera and loss code alone; mind that its Perp-Neg branch counts
   the guidance scale differently.
-- Whether Perp-Neg cures a second face: that needs a prior that has the fault. The bundled prior has learnt every view
-  of its objects equally often, so the count of fronts can only show that Perp-Neg does no harm there.
-- A tuning of its own for every estimator: all of them share the default's learning rates, t range and budget."""
+- Stable Diffusion itself: the same commands run it (`--prior MODEL --device cuda`), with a CLIP score in the judge's
+  place; nobody has yet."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +41,12 @@ class Context:
     seed: int = 0
     workers: int = 1
     device: str = "cpu"
+    rows: tuple[str, ...] = ()
+    """Where assets are trained: these rows only; none named, all of the size's."""
+    limit: int | None = None
+    """Where assets are trained: the first prompts only, whatever the size says."""
+    minutes: float = math.inf
+    """Where assets are trained: begin none after so long; the next call goes on."""
 
 
 class Claim(NamedTuple):
@@ -63,6 +69,8 @@ class Report:
     claims: tuple[Claim, ...]
     figures: tuple[tuple[str, str], ...]
     remarks: str = ""
+    complete: bool = True
+    """False where some of it was not run yet: the next call goes on."""
 
     def holds(self, beginning: str) -> bool | None:
         """The verdict on the one claim that begins so.
@@ -106,21 +114,39 @@ def save_figure(figure: "Figure", path: Path, dpi: int = 100) -> None:
         figure.savefig(temporary, dpi=dpi, metadata={"Software": None})
 
 
-def write_report(report: Report, folder: Path, name: str, size: str, started: float) -> None:
-    """`README.md` and `result.json` of one experiment. `started` is its `time.monotonic()` at the start."""
-    record = {"name": name, "size": size, "seconds": round(time.monotonic() - started, 1)} | dataclasses.asdict(report)
+def write_report(report: Report, folder: Path, name: str, size: str, started: float, weights: str = "") -> None:
+    """`README.md` and `result.json` of one experiment.
+
+    Args:
+        started: its `time.monotonic()` at the start.
+        weights: what it was run on, in words; "" where nothing was learnt.
+    """
+    record = {"name": name, "size": size, "weights": weights, "seconds": round(time.monotonic() - started, 1)}
+    record |= dataclasses.asdict(report)
+    folder.mkdir(parents=True, exist_ok=True)
     with atomic_path(folder / "README.md") as temporary:
         temporary.write_text(f"# {report.title}\n\n{_section(record, '')}", encoding="utf-8")
     with atomic_path(folder / "result.json") as temporary:
         temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
-def finished_size(folder: Path) -> str | None:
-    """The size at which this folder's experiment was run to its end, None where it was not."""
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """What `write_report` wrote there, None where there is nothing."""
     try:
-        return str(json.loads((folder / "result.json").read_text(encoding="utf-8"))["size"])
-    except (OSError, ValueError, KeyError):
+        record = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        return record if "size" in record else None
+    except (OSError, ValueError):
         return None
+
+
+def is_finished(folder: Path, size: str, weights: str) -> bool:
+    """Whether this folder's experiment was run to its end, at this size and on these weights."""
+    record = read_result(folder)
+    return (
+        record is not None
+        and record.get("complete", True)
+        and (record["size"], record.get("weights")) == (size, weights)
+    )
 
 
 def write_page(out: Path, names: Sequence[str]) -> None:
@@ -132,11 +158,10 @@ def write_page(out: Path, names: Sequence[str]) -> None:
         " that is named with it; `tiny` and `small` runs prove the plumbing, claims rest on the size that is stated.",
     ]
     for name in names:
-        path = out / name / "result.json"
-        if finished_size(out / name) is None:
+        record = read_result(out / name)
+        if record is None:
             parts += [f"## {name}", f"Not run yet: `gs-ssd reproduce {name}`."]
             continue
-        record = json.loads(path.read_text(encoding="utf-8"))
         parts += [f"## {record['title']}", _section(record, f"{name}/")]
     parts += ["## What is not here", MISSING]
     with atomic_path(out / "README.md") as temporary:
@@ -149,5 +174,12 @@ def _section(record: dict[str, Any], prefix: str) -> str:
     figures = [f"![{caption}]({prefix}{file})\n\n*{caption}*" for file, caption in record["figures"]]
     command = f"`gs-ssd reproduce {record['name']} --size {record['size']}` ({record['seconds']:.0f} s)"
     table = "\n".join(["| claim | verdict | numbers |", "|---|---|---|", *claims])
-    parts = [record["setting"], table, *figures, record["remarks"], f"Reproduce: {command}"]
+    made = {"": "", None: "Weights: not recorded."}.get(record.get("weights"), f"Weights: {record.get('weights')}.")
+    parts = [
+        " ".join(filter(None, [record["setting"], made])),
+        table,
+        *figures,
+        record["remarks"],
+        f"Reproduce: {command}",
+    ]
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -12,8 +12,8 @@ from torch import Tensor
 class CameraLaw:
     """Ranges of the cameras, in world units (objects are at most 1.6 across) and degrees.
 
-    Azimuth is uniform over the circle. A share of the cameras look from high up, and a share are close-ups: a narrow
-    field of view on a point away from the middle.
+    Azimuth is uniform over the circle, but for a share of the cameras that keep to the front quarter. A share of the
+    cameras look from high up, and a share are close-ups: a narrow field of view on a point away from the middle.
     """
 
     radius: tuple[float, float] = (3.1, 3.6)
@@ -25,6 +25,7 @@ class CameraLaw:
     closeup_share: float = 0.12
     closeup_fov_y_deg: tuple[float, float] = (22.0, 34.0)
     closeup_look_at_jitter: float = 0.3
+    front_share: float = 0.0
 
     def as_metadata(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -71,6 +72,8 @@ def draw_views(count: int, law: CameraLaw, generator: torch.Generator) -> Views:
         return low + (high - low) * torch.rand(count, generator=generator, device=generator.device)
 
     azimuth = uniform(-180.0, 180.0)
+    if law.front_share:
+        azimuth = torch.where(uniform(0.0, 1.0) < law.front_share, azimuth / 4, azimuth)
     high = uniform(0.0, 1.0) < law.high_share
     elevation = torch.where(high, uniform(*law.high_elevation_deg), uniform(*law.elevation_deg))
     closeup = uniform(0.0, 1.0) < law.closeup_share

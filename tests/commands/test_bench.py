@@ -49,7 +49,7 @@ def test_it_trains_what_is_missing_and_reports(suite, tmp_path, monkeypatch, cap
     assert cli.main([*arguments[:-2], "--", "num_steps=3"]) == 0
     assert [key for key, _ in trained[1:]] == ["ssd/a-blue-disc/seed-0"]
     assert cli.main(arguments) == 2
-    assert "other settings" in capsys.readouterr().err
+    assert "settings (those were seed=0 num_steps=3 " in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import sys
 import threading
@@ -13,6 +14,7 @@ from gs_ssd.evaluate.benchmark import (
     Variant,
     plan,
     read_ledger,
+    recorded,
     run_jobs,
     run_process,
 )
@@ -52,10 +54,10 @@ def test_a_variant_is_an_estimator_with_settings():
         Variant.parse("ssd:M")
 
 
-def test_the_plan_shows_every_prompt_before_the_second_seed():
+def test_the_plan_shows_a_prompt_to_all_variants_and_every_prompt_before_the_second_seed():
     jobs = plan(SUITE, [SSD, CSD], limit=2)
     assert [job.key for job in jobs[:4]] == [
-        "ssd/a-red-cube/seed-0", "ssd/a-blue-cube/seed-0", "csd@wide/a-red-cube/seed-0", "csd@wide/a-blue-cube/seed-0",
+        "ssd/a-red-cube/seed-0", "csd@wide/a-red-cube/seed-0", "ssd/a-blue-cube/seed-0", "csd@wide/a-blue-cube/seed-0",
     ]  # fmt: skip
     assert len(jobs) == 8
     assert len(plan(SUITE, [SSD], seeds=[5])) == 3
@@ -83,8 +85,46 @@ def test_a_failure_is_recorded_and_tried_again(tmp_path):
 
 def test_other_settings_do_not_pass_for_the_old_ones(tmp_path):
     run(plan(SUITE, [SSD], seeds=[0]), tmp_path, FakeTrainer())
-    with pytest.raises(UserError, match="other settings"):
+    with pytest.raises(UserError, match=r"settings .those were seed=0 guidance"):
         run(plan(SUITE, [SSD], seeds=[0], common=["num_steps=9"]), tmp_path, FakeTrainer())
+
+
+def made_with(weights, config="c0"):
+    """Jobs of one seed that are made with such weights and settings."""
+    return plan(SUITE, [SSD], seeds=[0], origin=lambda _: {"weights": weights, "config": config}, metrics="1")
+
+
+def test_other_weights_are_other_jobs_and_the_message_says_which(tmp_path):
+    assert len(run(made_with("bundled aaaa"), tmp_path, FakeTrainer())) == 3
+    assert read_ledger(tmp_path)["ssd/a-red-cube/seed-0"]["origin"]["weights"] == "bundled aaaa"
+    assert run(made_with("bundled aaaa"), tmp_path, FakeTrainer()) == []
+    with pytest.raises(UserError, match=r"other weights \(bundled aaaa, now bundled bbbb\); choose another --out"):
+        run(made_with("bundled bbbb"), tmp_path, FakeTrainer())
+    with pytest.raises(UserError, match="other config"):
+        recorded(made_with("bundled aaaa", "c1"), read_ledger(tmp_path))
+
+
+def test_a_line_from_before_weights_were_recorded_is_not_reused(tmp_path):
+    run(plan(SUITE, [SSD], seeds=[0]), tmp_path, FakeTrainer())
+    with pytest.raises(UserError, match="not recorded, now bundled aaaa"):
+        run(made_with("bundled aaaa"), tmp_path, FakeTrainer())
+
+
+def test_new_metrics_measure_again_and_train_nothing(tmp_path):
+    jobs, trainer = made_with("w"), FakeTrainer()
+    run(jobs, tmp_path, trainer)
+    newer = [dataclasses.replace(job, metrics="2") for job in jobs]
+    records = list(run_jobs(newer, tmp_path, trainer.train, lambda *_: {"iou": 0.5}, say=lambda _: None))
+    assert [(r["iou"], r["seconds"], r["metrics"]) for r in records] == [(0.5, 1.5, "2")] * 3
+    assert len(trainer.trained) == 3
+    assert run(newer, tmp_path, trainer) == []
+
+
+def test_after_its_minutes_no_training_is_begun(tmp_path):
+    jobs, trainer = plan(SUITE, [SSD], seeds=[0]), FakeTrainer()
+    assert run(jobs, tmp_path, trainer, minutes=0.0) == []
+    assert trainer.trained == []
+    assert len(run(jobs, tmp_path, trainer, minutes=1.0)) == 3
 
 
 def test_a_half_written_line_is_run_again(tmp_path):

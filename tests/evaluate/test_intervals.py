@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import linalg
 
-from gs_ssd.evaluate.intervals import bootstrap, frechet_distance, paired
+from gs_ssd.evaluate.intervals import bootstrap, frechet_distance, frechet_interval, paired
 
 
 def test_the_interval_covers_the_true_mean_about_as_often_as_it_says():
@@ -32,6 +32,7 @@ def test_a_paired_difference_is_narrower_than_its_halves():
 def test_missing_values_are_left_out():
     assert bootstrap([[1.0, math.nan], [3.0, 3.0], [math.nan, math.nan]]).mean == 2
     assert math.isnan(bootstrap([math.nan]).mean)
+    assert math.isnan(paired(np.empty((0, 0)), np.empty((0, 0))).mean)
 
 
 def test_frechet_distance_against_the_matrix_square_root():
@@ -41,3 +42,15 @@ def test_frechet_distance_against_the_matrix_square_root():
     expected = ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(cov_a + cov_b - 2 * linalg.sqrtm(cov_a @ cov_b).real)
     assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-6)
     assert frechet_distance(a, a + np.array([2, 0, 0, 0, 0])) == pytest.approx(4, rel=1e-6)
+
+
+def test_the_distance_s_interval_lies_around_it_and_shrinks_with_the_prompts():
+    rng = np.random.default_rng(0)
+    theirs = [rng.normal(size=(16, 4)) for _ in range(30)]
+    ours = [x + rng.normal(scale=0.5, size=4) + 1 for x in theirs]
+    few, many = (frechet_interval(ours[:n], theirs[:n]) for n in (6, 30))
+    assert many.mean == pytest.approx(frechet_distance(np.concatenate(ours), np.concatenate(theirs)))
+    assert many.low < many.mean < many.high
+    assert many.high - many.low < few.high - few.low
+    same = frechet_interval(theirs, theirs)
+    assert same == pytest.approx((0, 0, 0), abs=1e-6)

@@ -12,6 +12,7 @@ from gs_ssd.evaluate.statistics import (
     front_count,
     haze_share,
     high_frequency_energy,
+    leaning,
     nearest_views,
     outside_main_component,
     saturation,
@@ -85,9 +86,10 @@ def test_a_long_spiral_is_one_component():
 
 def test_silhouette_iou_of_two_discs_and_of_nothing():
     small, large = soft_disc(40, 0.1), soft_disc(80, 0.1)
-    assert silhouette_iou(small, large) == pytest.approx(0.25, abs=0.005)
-    assert silhouette_iou(large, large) == 1
-    assert silhouette_iou(torch.zeros(1, SIZE, SIZE), large) == 0
+    assert silhouette_iou(small, large).tolist() == pytest.approx([0.25], abs=0.005)
+    nothing = torch.zeros(1, SIZE, SIZE)
+    assert silhouette_iou(torch.cat([large, nothing]), torch.cat([large, large])).tolist() == [1, 0]
+    assert silhouette_iou(nothing, nothing).isnan().all()
 
 
 def test_saturation_is_that_of_the_colour_whatever_the_opacity():
@@ -122,6 +124,16 @@ def test_nearest_view_finds_the_true_azimuth_and_a_second_face():
     janus[4] = truth[0]
     found, _ = nearest_views(janus, every)
     assert front_count([45.0 * i for i in found.tolist()]) == 2
+
+
+def test_a_picture_between_two_others_leans_by_its_share_whatever_else_it_shows():
+    here, there = torch.rand(2, 3, 16, 16), torch.rand(2, 3, 16, 16)
+    blend = torch.stack([0.75 * here[0] + 0.25 * there[0], there[1]])
+    assert leaning(blend, here, there).tolist() == pytest.approx([0.25, 1.0], abs=1e-5)
+    way = (there - here).flatten(1)
+    noise = torch.rand(2, way.shape[1])
+    noise = noise - (noise * way).sum(1, keepdim=True) / way.square().sum(1, keepdim=True) * way
+    assert leaning(blend + noise.view_as(here), here, there).tolist() == pytest.approx([0.25, 1.0], abs=1e-4)
 
 
 def test_front_is_a_half_open_quarter_on_both_sides():

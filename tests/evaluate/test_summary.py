@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gs_ssd.errors import UserError
 from gs_ssd.evaluate.sheet import Strip, contact_sheet, page
 from gs_ssd.evaluate.summary import differences, kind_table, markdown, matrix, summarise, variants
 
@@ -52,6 +53,15 @@ def test_the_page_names_what_was_missed():
     assert "haze / truth <= 4.0: 2" in text
     assert "alpha outside the main component <= 0.02: 0.03" in text
     assert kind_table(RECORDS, "ssd")["a red car"]["outside"] == pytest.approx(0.01)
+
+
+def test_a_table_names_its_weights_and_refuses_to_mix_them():
+    ours, theirs = ({"origin": {"weights": f"bundled {name}", "recipe": "r"}} for name in ("aaaa", "bbbb"))
+    assert "Weights: bundled aaaa, recipe r." in markdown([RECORDS[0] | ours], "Quick")
+    with pytest.raises(UserError, match="different weights"):
+        markdown([RECORDS[0] | ours, RECORDS[1] | theirs], "Quick")
+    with pytest.raises(UserError, match="not recorded"):
+        markdown([RECORDS[0] | ours, RECORDS[1]], "Quick")
 
 
 def test_a_sheet_holds_its_pictures_and_stays_small(tmp_path):

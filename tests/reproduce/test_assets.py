@@ -98,11 +98,15 @@ def test_a_splat_is_read_back_in_the_world_s_axes(tmp_path):
 def test_a_duck_has_three_front_views_and_a_two_faced_one_has_more():
     truth = Truth(Entry("a yellow duck", "duck", "yellow"), Turntable(), size=64)
     honest = numbers_beside_truth(truth.coarse, truth)
-    assert honest == {"iou": 1.0, "fronts": 3.0, "fronts_truth": 3.0}
+    assert honest == {"iou": 1.0, "iou_worst": 1.0, "fronts": 3.0, "fronts_truth": 3.0, "face_behind": 0.0}
     order = [0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7]  # the back is the front again, at its own elevation
     views = torch.stack([truth.around[v, a] for v, a in enumerate(order)])
     janus = Pictures(views.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3), truth.coarse.alpha)
     assert numbers_beside_truth(janus, truth)["fronts"] > 3
+    assert numbers_beside_truth(janus, truth)["face_behind"] > 0.5  # less than 1: these faces bring their own light
+    turned = truth.coarse.rgb.clone()
+    turned[truth.behind] = truth.turned.rgb
+    assert numbers_beside_truth(Pictures(turned, truth.coarse.alpha), truth)["face_behind"] == pytest.approx(1)
 
 
 def test_the_world_shows_no_truth_for_a_free_prompt():

@@ -12,7 +12,7 @@ from gs_ssd.evaluate.intervals import Interval
 from gs_ssd.prior import BUNDLED
 from gs_ssd.prior.analytic import AnalyticPrior
 from gs_ssd.reproduce import EXPERIMENTS, comparison, numerical, pictures, speed
-from gs_ssd.reproduce.report import Claim, Context, Report, finished_size, write_page, write_report
+from gs_ssd.reproduce.report import Claim, Context, Report, is_finished, write_page, write_report
 
 bundled = pytest.mark.skipif(
     not (BUNDLED / "model_index.json").is_file(), reason="the bundled prior is not in this checkout"
@@ -99,8 +99,20 @@ def test_the_page_shows_what_is_done_and_what_is_not(tmp_path):
     assert "| It works | **does not hold** | 0 of 3 |" in text
     assert "![A figure](speed/a.png)" in text
     assert "Not run yet: `gs-ssd reproduce numerical`" in text
-    assert finished_size(tmp_path / "speed") == "tiny"
-    assert finished_size(tmp_path / "numerical") is None
+    assert "Weights" not in text
+    assert is_finished(tmp_path / "speed", "tiny", "")
+    assert not is_finished(tmp_path / "numerical", "tiny", "")
+
+
+def test_only_the_same_size_on_the_same_weights_run_to_its_end_is_finished(tmp_path):
+    claim, folder = Claim("It works", True, "3 of 3"), tmp_path / "speed"
+    write_report(Report("Title", "Setting.", (claim,), ()), folder, "speed", "small", 0.0, "bundled aaaa")
+    assert is_finished(folder, "small", "bundled aaaa")
+    assert not is_finished(folder, "full", "bundled aaaa")
+    assert not is_finished(folder, "small", "bundled bbbb")
+    assert "Setting. Weights: bundled aaaa." in (folder / "README.md").read_text()
+    write_report(Report("Title", "S", (claim,), (), complete=False), folder, "speed", "small", 0.0, "bundled aaaa")
+    assert not is_finished(folder, "small", "bundled aaaa")
 
 
 def test_the_command_runs_once(tmp_path, capsys):

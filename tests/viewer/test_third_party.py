@@ -1,13 +1,11 @@
 """Our files in viewers that we did not write, in a real browser: upright, unmirrored, harmonics turned.
 
-The viewers come from the folder of Node packages that GS_SSD_NODE_MODULES names (`npm install three
-@sparkjsdev/spark playcanvas @playcanvas/supersplat-viewer`); without it these tests skip.
+`make readers` installs the viewers (tests/node/package.json pins them); without them these tests skip.
 """
 
 import http.server
 import json
 import math
-import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +18,7 @@ from gs_ssd.export.axes_object import axes_object
 from gs_ssd.export.formats import write_splats
 from gs_ssd.viewer.server import HOST, open_server
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow]
+pytestmark = [pytest.mark.browser, pytest.mark.readers, pytest.mark.slow]
 
 AZIMUTH, POLAR, DISTANCE = 0.35, 1.3, 4.0
 EYE = [
@@ -105,11 +103,8 @@ engine.runRenderLoop(() => { scene.render(); if (performance.now() > start + 300
 
 
 @pytest.fixture(scope="module")
-def modules() -> Path:
-    folder = Path(os.environ.get("GS_SSD_NODE_MODULES", "node_modules"))
-    if not (folder / "three").is_dir():
-        pytest.skip(f"no Node packages in {folder} (set GS_SSD_NODE_MODULES)")
-    return folder.resolve()
+def modules(node_package) -> Path:
+    return node_package("three").parent
 
 
 @pytest.fixture
@@ -185,9 +180,7 @@ def test_playcanvas(site, modules, open_page, picture, name, monkeypatch):
 
 
 @pytest.mark.parametrize(("right_handed", "name"), [(False, "a.glb"), (True, "a.glb"), (False, "a.ply")])
-def test_babylon(site, modules, open_page, picture, right_handed, name):
-    if not (modules / "babylonjs").is_dir():
-        pytest.skip(f"babylonjs is not in {modules}")
+def test_babylon(site, open_page, picture, right_handed, name):
     folder, url = site
     write_splats(folder / name, axes_object())
     # Left-handed, it shows glTF as (-x, y, z) and a PLY, whose y it flips, as (x, y, -z) of ours.

@@ -55,6 +55,15 @@ DGR_INLINE f8 root(f8 x) {
     return x;
 #endif
 }
+// The square root of x >= 0 or a little more: at most 0.1 % or 1e-3 above it.
+DGR_INLINE f8 root_above(f8 x) {
+#ifdef __AVX__
+    x += 1e-6f;
+    return x * __builtin_ia32_rsqrtps256(x) * 1.0005f;
+#else
+    return root(x);
+#endif
+}
 DGR_INLINE bool any(i8 mask) {
 #ifdef __AVX__
     return __builtin_ia32_movmskps256((f8)mask) != 0;
@@ -86,6 +95,19 @@ DGR_INLINE bool any(i16 mask) {
     return any(halves[0] | halves[1]);
 }
 
+// Is a lane of x in (0, end)?
+template <class F>
+DGR_INLINE bool any_within(F x, float end) {
+    return any((x < end) & (x > 0.0f));
+}
+#ifdef __AVX512F__
+template <>
+DGR_INLINE bool any_within(f16 x, float end) {  // compilers take the masks through vectors
+    const uint16_t below = __builtin_ia32_cmpps512_mask(x, f16{} + end, 1 /* < */, static_cast<uint16_t>(-1), 4);
+    return __builtin_ia32_cmpps512_mask(f16{}, x, 1, below, 4) != 0;
+}
+#endif
+
 template <class F>
 DGR_INLINE F load(const float* p) {
     F x;
@@ -95,6 +117,28 @@ DGR_INLINE F load(const float* p) {
 template <class F>
 DGR_INLINE void store(float* p, F x) {
     __builtin_memcpy(p, &x, sizeof x);
+}
+
+// Stores that leave the caches alone: for results larger than those, which would be read from memory only to be overwritten.
+DGR_INLINE bool streams(const float* at, int64_t count) {
+#ifdef __AVX__
+    return count > (1 << 20) && reinterpret_cast<uintptr_t>(at) % sizeof(f8) == 0;
+#else
+    return at == nullptr && count < 0;
+#endif
+}
+DGR_INLINE void stream(float* p, f8 x) {
+#ifdef __AVX__
+    __builtin_ia32_movntps256(p, x);
+#else
+    store(p, x);
+#endif
+}
+// Before another thread may read what was streamed.
+DGR_INLINE void stream_fence() {
+#ifdef __AVX__
+    __builtin_ia32_sfence();
+#endif
 }
 
 // 1 / x. The estimate of 14 bits and one Newton step are good to the last bit or two; that of 12 bits would not be.

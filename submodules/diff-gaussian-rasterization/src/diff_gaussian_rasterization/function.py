@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from . import native, reference
-from .problem import Cameras, Options, Splats
+from .problem import Cameras, Options, Splats, check_cameras
 
 BACKENDS = ("cpu", "cuda", "reference")
 
@@ -72,11 +71,14 @@ def choose_backend(name: str | None, means: Tensor) -> str:
 def render(
     splats: Splats, cameras: Cameras, options: Options, screen_means: Tensor | None, backend: str | None
 ) -> Rendering:
-    """Renders checked inputs with the chosen backend."""
-    if choose_backend(backend, splats.means) == "reference":
+    """Renders inputs of checked shapes with the chosen backend; ValueError names the field with NaN or infinity."""
+    backend = choose_backend(backend, splats.means)
+    if backend != "cuda":  # there the kernels look: to look here, the host would have to wait for the device
+        check_cameras(cameras)
+    if backend == "reference":
         rgb, depth, transmittance, radii = reference.render(splats, cameras, options, screen_means)
         return Rendering(rgb, 1 - transmittance, depth, transmittance, radii)
-    cameras = replace(cameras, **{name: getattr(cameras, name).detach().contiguous() for name in native.CAMERA_FIELDS})
+    cameras = Cameras(*(getattr(cameras, name).detach().contiguous() for name in native.CAMERA_FIELDS))
     fields = (getattr(splats, name) for name in native.SPLAT_FIELDS)
     contiguous = (None if field is None else field.contiguous() for field in fields)
     return Rendering(*_Rasterize.apply(cameras, options, screen_means, *contiguous))

@@ -1,0 +1,138 @@
+"""Fair play: every estimator gets the same small tuning on development prompts; what wins is frozen in a file.
+
+The held-out comparison reads that file (`tuned.json`), and refuses it where it was made with other weights.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from gs_ssd.errors import UserError
+from gs_ssd.evaluate import summary
+from gs_ssd.evaluate.benchmark import Variant
+from gs_ssd.evaluate.suite import load_suite
+from gs_ssd.files import atomic_path
+from gs_ssd.reproduce.grid import CONFIG, TINY, Grid, run_grid
+from gs_ssd.reproduce.report import Claim, Context, Report, SizeName
+
+TITLE = "Tuning: the same four tries for every estimator"
+FILE = "tuned.json"
+CRITERION = "mean over prompts of (kind named right / ceiling + colour named right / ceiling + silhouette IoU) / 3"
+
+LUCID_LAW = "guidance.t_schedule=[[0,0.02,0.98],[0.3,0.02,0.5]]"
+FAST, SLOW = (
+    tuple(
+        f"optimizer.{name}=[{factor * first:g},{factor * last:g}]"
+        for name, first, last in (
+            ("means", 0.006, 0.002), ("log_scales", 0.02, 0.01), ("quats_wxyz", 0.02, 0.01),
+            ("logit_opacities", 0.1, 0.1), ("sh_dc", 0.03, 0.01),
+        )
+    )
+    for factor in (2, 0.5)
+)  # fmt: skip
+"""The recipe's learning rates, doubled and halved."""
+
+
+def _scales(*scales: float) -> dict[str, tuple[str, ...]]:
+    return {f"g{scale:g}": (f"guidance.cfg_scale={scale:g}",) for scale in scales}
+
+
+_RATES = {"recipe": (), "lucid t": (LUCID_LAW,), "fast": FAST, "slow": SLOW}
+
+CANDIDATES: Final[dict[str, dict[str, tuple[str, ...]]]] = {
+    "ssd": {"recipe": (), "M300": ("guidance.M=300",), "M500": ("guidance.M=500",), "lucid t": (LUCID_LAW,)},
+    "csd": _RATES,
+    "sds": _scales(26.0, 7.5, 101.0) | {"g7.5, lucid t": ("guidance.cfg_scale=7.5", LUCID_LAW)},
+    "sds_reduced": _scales(26.0, 7.5, 101.0) | {"g7.5, lucid t": ("guidance.cfg_scale=7.5", LUCID_LAW)},
+    "seek_minus_eps": _RATES,
+    "seek_reduced": _RATES,
+    "ism": _scales(7.5, 26.0)
+    | {"g7.5, lucid t": ("guidance.cfg_scale=7.5", LUCID_LAW), "g7.5, slow": ("guidance.cfg_scale=7.5", *SLOW)},
+    "nfsd": _scales(7.5, 26.0)
+    | {"g7.5, lucid t": ("guidance.cfg_scale=7.5", LUCID_LAW), "g7.5, slow": ("guidance.cfg_scale=7.5", *SLOW)},
+}
+"""At most four tries an estimator; the first is what it runs with untuned. On the bundled prior ||eps|| = omega ||h||
+at omega of about 25, which is what the paper's omega = 100 is on Stable Diffusion: g = 26."""
+
+SIZES: dict[SizeName, dict[str, Any]] = {
+    "tiny": {"estimators": 2, "limit": 1, "overrides": ("num_steps=4", *TINY)},
+    "small": {"estimators": None, "limit": 2, "overrides": ("num_steps=100", "viewpoints.image_size=128")},
+    "full": {"estimators": None, "limit": None, "overrides": ("num_steps=300",)},
+}
+
+
+def run(context: Context) -> Report:
+    """All candidates on the development prompts; writes the winners' settings to `tuned.json`."""
+    size = SIZES[context.size]
+    names = list(CANDIDATES)[: size["estimators"]]
+    variants = {
+        (name, label): Variant(
+            f"{name}@{label.replace(', ', '-').replace(' ', '-')}", (f"guidance.estimator={name}", *settings)
+        )
+        for name in names
+        for label, settings in CANDIDATES[name].items()
+    }
+    grid = Grid(load_suite("development"), tuple(variants.values()), limit=size["limit"], overrides=size["overrides"])
+    outcome = run_grid(context, "tuning", grid, TITLE)
+    scores = {key: score(outcome.records, variant.label) for key, variant in variants.items()}
+    tried = [name for name in names if any(r["variant"].partition("@")[0] == name for r in outcome.records)]
+    frozen = {name: choose({label: scores[name, label] for label in CANDIDATES[name]}, name) for name in tried}
+    record = {
+        "size": context.size,
+        "weights": summary.weights_of(outcome.records),
+        "criterion": CRITERION,
+        "complete": outcome.complete,
+        "estimators": frozen,
+    }
+    with atomic_path(context.folder / FILE) as temporary:
+        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    prompts = {record["prompt"] for record in outcome.records}
+    return Report(
+        TITLE,
+        f"{len(prompts)} development prompts, one seed, `{CONFIG}` {' '.join(size['overrides'])}. Chosen by:"
+        f" {CRITERION} (no number that a claim of the paper is about). {outcome.state()}",
+        tuple(_claim(name, won) for name, won in frozen.items()),
+        (),
+        f"`tuning/{FILE}` holds the winners; the comparison reads it.",
+        complete=outcome.complete,
+    )
+
+
+def score(records: list[dict[str, Any]], label: str) -> float:
+    """The criterion for one candidate; a failed or missing asset counts as nothing recognised."""
+    parts = [np.nan_to_num(summary.matrix(records, label, column)) for column in ("kind", "color", "iou")]
+    return float(np.mean(parts)) if records else 0.0
+
+
+def choose(scores: dict[str, float], name: str) -> dict[str, Any]:
+    """The winner of one estimator with its settings and all scores; the earlier candidate wins a draw."""
+    best = max(scores, key=lambda label: scores[label])
+    return {"winner": best, "overrides": list(CANDIDATES[name][best]), "scores": scores}
+
+
+def read_tuned(folder: Path, weights: str) -> dict[str, list[str]]:
+    """Settings by estimator from `folder/tuned.json`, {} where there is none.
+
+    Raises:
+        UserError: it was tuned on other weights, or its tuning was not run to the end.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return {}
+    tuned = json.loads(path.read_text(encoding="utf-8"))
+    if not tuned["complete"]:
+        raise UserError(f"{path} holds an unfinished tuning; run `gs-ssd reproduce tuning` again, it goes on")
+    if tuned["weights"] != weights:
+        raise UserError(
+            f"{path} was tuned on {tuned['weights'] or 'weights that it does not name'}, but these are {weights}; run"
+            " `gs-ssd reproduce tuning` again, or delete it to compare untuned"
+        )
+    return {name: won["overrides"] for name, won in tuned["estimators"].items()}
+
+
+def _claim(name: str, won: dict[str, Any]) -> Claim:
+    first = next(iter(won["scores"]))
+    listed = ", ".join(f"{label} {value:.3f}" for label, value in won["scores"].items())
+    return Claim(f"{name} is best as it is untuned ({first})", won["winner"] == first, f"{listed}: {won['winner']}")

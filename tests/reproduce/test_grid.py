@@ -1,0 +1,162 @@
+"""Experiments that train assets, at their tiny size: trained in this process, or stand-ins where they are many."""
+
+import csv
+import dataclasses
+import json
+
+import pytest
+
+from gs_ssd import cli, config
+from gs_ssd.errors import UserError
+from gs_ssd.evaluate.benchmark import Cost
+from gs_ssd.guidance.distill import LUCID_T_SCHEDULE
+from gs_ssd.guidance.estimators import ESTIMATORS
+from gs_ssd.prior import BUNDLED, PriorConfig
+from gs_ssd.reproduce import comparison, janus, tuning
+from gs_ssd.reproduce.assets import QUIET, Workshop
+from gs_ssd.reproduce.grid import CONFIG
+from gs_ssd.reproduce.origin import origin_of_prior
+from gs_ssd.reproduce.report import Context
+
+pytestmark = pytest.mark.skipif(
+    not (BUNDLED / "model_index.json").is_file(), reason="the bundled prior is not in this checkout"
+)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A checkout to run in: the configs are the project's, `out/` is empty."""
+    (tmp_path / "configs").symlink_to(CONFIG.parent.absolute())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def train_here(self, job, folder) -> Cost:
+    from gs_ssd.trainer import Trainer
+
+    settings = (*QUIET, "output.checkpoint_every=0", *job.overrides, f"prompt={job.entry.prompt}")
+    Trainer(config.load(self.config, settings), folder).fit()
+    return Cost(1.0, 1.0, 100.0)
+
+
+@pytest.fixture
+def numbers(monkeypatch):
+    """Assets are numbers, by the row's label and the prompt; a set of the keys that were trained."""
+    table, trained = {}, []
+
+    def train(self, job, folder):
+        trained.append(job.key)
+        return Cost(1.0, 1.0, 100.0)
+
+    def measure(self, job, folder):
+        spread = 0.01 * (sum(map(ord, job.entry.prompt)) % 7)
+        ceilings = {"kind_ceiling": 1.0, "color_ceiling": 1.0, "fronts_truth": 3.0}
+        return ceilings | {name: value + spread for name, value in table.get(job.variant.label, {}).items()}
+
+    monkeypatch.setattr(Workshop, "train", train)
+    monkeypatch.setattr(Workshop, "measure", measure)
+    return table, trained
+
+
+def test_the_comparison_counts_what_inversion_costs(here, monkeypatch):
+    pytest.importorskip("diff_gaussian_rasterization")
+    monkeypatch.setattr(Workshop, "train", train_here)
+    context = Context("tiny", here / "page" / "comparison")
+    report = comparison.run(context)
+    assert report.complete
+    lines = [json.loads(line) for line in (context.folder / "results-tiny.jsonl").read_text().splitlines()]
+    images = {line["variant"]: line["unet_images"] for line in lines}
+    assert images["ssd"] == 4 * 4 * 2  # steps x views x (prompt, null)
+    assert images["ism"] > 1.5 * images["ssd"]
+    origin = origin_of_prior(PriorConfig())
+    assert all(line["origin"].items() >= origin.items() for line in lines)
+    table = {row["variant"]: row for row in csv.DictReader((context.folder / "comparison.csv").open())}
+    assert 0 < float(table["ssd"]["iou"]) < 1
+    assert f"Weights: {origin['weights']}" in (context.folder / "summary.md").read_text()
+    assert (context.folder / "sheet.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_comparison_goes_on_from_committed_lines_and_drops_those_of_other_weights(here, numbers, monkeypatch):
+    table, trained = numbers
+    table |= {"ssd": {"iou": 0.8, "unet_images": 64.0}, "ism": {"iou": 0.7, "unet_images": 170.0}}
+    context = Context("tiny", here / "page" / "comparison", rows=("ssd",))
+    assert comparison.run(context).complete
+    assert trained == ["ssd/a-blue-mug/seed-0"]
+    (here / "out").rename(here / "lost")
+    comparison.run(Context("tiny", context.folder))
+    assert trained[1:] == ["ism/a-blue-mug/seed-0"]
+    other = {"weights": "bundled ffffffffffff", "recipe": "0"}
+    monkeypatch.setattr("gs_ssd.reproduce.origin.origin_of_prior", lambda *_: other)
+    monkeypatch.setattr("gs_ssd.reproduce.comparison.origin_of_prior", lambda *_: other)
+    comparison.run(Context("tiny", context.folder))
+    assert len(trained) == 4
+    with pytest.raises(UserError, match="no row 'sdss'"):
+        comparison.run(Context("tiny", context.folder, rows=("sdss",)))
+
+
+def test_after_its_minutes_a_grid_is_not_complete(here, numbers):
+    report = comparison.run(Context("tiny", here / "page" / "comparison", minutes=0.0))
+    assert not report.complete
+    assert "0 of 2 assets" in report.setting
+
+
+def test_tuning_freezes_the_best_and_the_comparison_reads_it(here, numbers):
+    table, trained = numbers
+    good, bad = {"kind_share": 0.9, "color_share": 0.9, "iou": 0.8}, {"kind_share": 0.5, "color_share": 0.9, "iou": 0.6}
+    labels = {"ssd": "M300", "csd": "slow"}
+    for name, tries in tuning.CANDIDATES.items():
+        table |= {f"{name}@{label.replace(' ', '-')}": good if labels.get(name) == label else bad for label in tries}
+    report = tuning.run(Context("tiny", here / "page" / "tuning"))
+    assert report.complete
+    assert len(trained) == 8  # four tries each
+    tuned = tuning.read_tuned(
+        here / "page" / "tuning", json.loads((here / "page/tuning/tuned.json").read_text())["weights"]
+    )
+    assert tuned == {"ssd": ["guidance.M=300"], "csd": list(tuning.SLOW)}
+    rows = comparison.variants(("ssd", "csd", "ssd@M200", "sds"), tuned)
+    assert rows[0].overrides == ("guidance.estimator=ssd", "guidance.M=300")
+    assert rows[2].overrides == ("guidance.estimator=ssd", "guidance.M=300", "guidance.M=200")  # the last one counts
+    assert rows[3].overrides == ("guidance.estimator=sds", "guidance.cfg_scale=26")
+    with pytest.raises(UserError, match="was tuned on bundled"):
+        tuning.read_tuned(here / "page" / "tuning", "bundled ffffffffffff")
+
+
+def test_every_estimator_has_the_same_number_of_tries_and_every_setting_exists():
+    assert all(len(set(tries.values())) == len(tries) == 4 for tries in tuning.CANDIDATES.values())
+    rows = comparison.variants(tuple(comparison.ROWS), {})
+    settings = [*tuning.FAST, tuning.LUCID_LAW, *(text for row in rows for text in row.overrides)]
+    found = config.load(CONFIG, list({text.partition("=")[0]: text for text in settings}.values()))
+    assert found.optimizer.means == (0.012, 0.004)
+    assert found.guidance.t_schedule == LUCID_T_SCHEDULE
+    assert found.guidance.prompts.perp_neg
+    assert {row.label.partition("@")[0] for row in rows} <= set(ESTIMATORS)
+
+
+def test_perp_neg_is_judged_by_the_faces_on_the_backs(here, numbers):
+    table, _ = numbers
+    table |= {"ssd": {"face_behind": 0.6, "fronts": 6.0, "iou": 0.7}}
+    table |= {"ssd@perpneg": {"face_behind": 0.2, "fronts": 6.0, "iou": 0.7}}
+    arguments = ["reproduce", "janus", "--size", "small", "--prior", str(BUNDLED), "--out", str(here / "page")]
+    assert cli.main(arguments) == 0
+    result = json.loads((here / "page" / "janus" / "result.json").read_text())
+    verdicts = {text: holds for text, holds, _ in result["claims"]}
+    assert verdicts["Perp-Neg lowers the face on the back (SSD)"] is True
+    assert verdicts["Perp-Neg lowers the number of fronts (SSD)"] is None
+    assert "bundled" in result["setting"]
+
+
+def test_a_prior_with_the_fault_can_be_trained(here, monkeypatch):
+    """The smallest run of the preset: its own kinds, mostly fronts, and a folder that the pipeline opens."""
+    from gs_ssd.prior import load, train
+
+    preset = train.PRESETS["front_biased"]
+    small = dataclasses.replace(train.PRESETS["smoke"], kinds=preset.kinds, camera=preset.camera, shard_size=32)
+    monkeypatch.setitem(train.PRESETS, "front_biased", small)
+    folder = janus.front_biased(here / "out" / "front_biased")
+    prior = load(PriorConfig(model=str(folder)), "cpu")
+    assert prior.metadata["kinds"] == list(preset.kinds)
+    pictures = train.PriorTrainer(here / "out" / "front_biased-training", small).pictures()
+    front = (pictures.azimuth_deg.abs() < 45).float().mean()
+    assert len(pictures) == 32
+    assert front > 0.6
+    assert janus.front_biased(folder) == folder  # not trained again
