@@ -123,7 +123,7 @@ def test_closeups_come_when_their_law_says_and_leave_the_other_views_alone():
     config = with_closeups((0.0, 0.0), (0.5, 0.0), (1.0, 0.5))
     plain = viewpoints.resolve(ViewpointConfig(), NEAR, 64)
     counts = []
-    for step in range(200):
+    for step in range(25):
         assert torch.equal(viewpoints.sample(config, step, seeded(step), 0.4).w2c, _sampled(plain, step).w2c)
         cameras, ordinary = viewpoints.sample(config, step, seeded(step), 0.75), _sampled(plain, step)
         near, fov = cameras.closeup, 2 * cameras.tan_half_fov[:, 1].atan().rad2deg()
@@ -131,7 +131,7 @@ def test_closeups_come_when_their_law_says_and_leave_the_other_views_alone():
         assert ((fov >= 37.99) & (fov <= 42.01))[~near].all()
         assert torch.equal(cameras.w2c[~near], ordinary.w2c[~near])
         counts.append(int(near.sum()))
-    assert sum(counts) / 800 == pytest.approx(0.25, abs=0.001)  # a whole number of the four: no rounding to draw
+    assert counts == [1] * 25  # a quarter of four views
     assert not any(_sampled(plain, step).closeup.any() for step in range(5))
 
 
