@@ -1,10 +1,10 @@
 """Mitsuba 3's ray traced Gaussians beside ours, on the CPU: python benchmarks/mitsuba_ratio.py [--scenes 10000@256 ...]
 
-CPU milliseconds (process time, one thread, median) of forward + backward on the scenes of benchmark.py, both sides in one
-run. Mitsuba's side is its `ellipsoids` shape with its `volprim_rf_basic` integrator (llvm_ad_rgb, one sample a pixel,
-the ray through its centre): a compiled, differentiable renderer of the same splats with another kernel (the peak along the
-ray instead of the projected Gaussian; at most 64 splats a ray). Building its BVH and compiling its kernels is not counted.
-The last column, the mean difference of the two images, says that both draw the same thing.
+CPU milliseconds (process time, one thread, median) of forward + backward on the scenes of benchmark.py, both sides in
+one run. Mitsuba's side is its `ellipsoids` shape with its `volprim_rf_basic` integrator (llvm_ad_rgb, one sample a
+pixel, the ray through its centre): a compiled, differentiable renderer of the same splats with another kernel (the peak
+along the ray instead of the projected Gaussian; no low-pass filter; at most 64 splats a ray). Building its BVH and
+compiling its kernels is not counted. The last column is the mean difference of the two images.
 
 Needs `pip install mitsuba` and an LLVM of version 16 or newer (Debian: apt install libllvm19), which Mitsuba finds
 itself or through DRJIT_LIBLLVM_PATH=/usr/lib/x86_64-linux-gnu/libLLVM.so.19.1.
@@ -37,8 +37,8 @@ def load_mitsuba() -> tuple[Any, Any]:
         mitsuba.set_variant("llvm_ad_rgb")
     except ImportError as error:
         raise SystemExit(
-            f"Mitsuba found no LLVM ({error}): install version 16 or newer (Debian: apt install libllvm19) and, where it "
-            "still is not found, name the library in DRJIT_LIBLLVM_PATH"
+            f"Mitsuba found no LLVM ({error}): install version 16 or newer (Debian: apt install libllvm19) and, where "
+            "it still is not found, name the library in DRJIT_LIBLLVM_PATH"
         ) from error
     drjit.set_thread_count(1)
     return mitsuba, drjit
