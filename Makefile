@@ -93,6 +93,7 @@ lint: $(VENV)/.lint
 
 bench: $(VENV)/.test
 	$(BIN)/python submodules/diff-gaussian-rasterization/benchmarks/benchmark.py
+	$(BIN)/python submodules/diff-gaussian-rasterization/benchmarks/mitsuba_ratio.py || true
 
 reproduce: $(VENV)/.test
 	$(BIN)/gs-ssd reproduce all --out out/reproduction --workers 2
