@@ -273,6 +273,7 @@ def timed_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
         for encoder in args.encoders
         for perp_neg in (False, True)
         for estimator in args.estimators
+        if ("yes" if perp_neg else "no") in args.perp_neg
     ]
     if args.time:
         prior = behind_the_door(random_pipeline(args), PriorConfig(), args)
@@ -316,6 +317,7 @@ def arguments(command: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--estimators", nargs="+", default=list(ESTIMATORS), choices=ESTIMATORS)
     parser.add_argument("--encoders", nargs="+", default=["vae", "tiny"], choices=["vae", "tiny"])
+    parser.add_argument("--perp-neg", nargs="+", default=["no", "yes"], choices=["no", "yes"])
     parser.add_argument("--timesteps", nargs="+", type=int, default=list(TIMED_T), help="one round of steps each")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32", choices=list(DTYPES))
