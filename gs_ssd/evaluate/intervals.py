@@ -67,6 +67,8 @@ def frechet_interval(
         ours: [N_p, D] features of each prompt P; theirs: the same prompts in the same order.
     """
     distance = frechet_distance(np.concatenate(ours), np.concatenate(theirs))
+    if len(ours) == 1:
+        return Interval(distance, distance, distance)
     rng = np.random.default_rng(seed)
     picks = rng.integers(len(ours), size=(draws, len(ours)))
     drawn = np.array(

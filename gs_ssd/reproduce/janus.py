@@ -41,14 +41,14 @@ def run(context: Context) -> Report:
     prompts = len({record["prompt"] for record in outcome.records})
     return Report(
         TITLE,
-        f"{prompts} prompts x {len(size['seeds'])} seeds, `{CONFIG}` {' '.join(size['overrides'])}, prior of the preset"
+        f"{prompts} prompts, {len({record['seed'] for record in outcome.records})} seeds, `{CONFIG}` {' '.join(size['overrides'])}, prior of the preset"
         f" `front_biased` ({_weights(outcome.records)}): 85 % of its pictures are fronts, half of its captions name any"
         f" view. {outcome.state()}",
         claims(outcome.records),
         (("sheet.png", "First the true object, then each row (four views of the turntable, the third from behind)."),),
         "`face on the back` projects each view within 45 degrees of the back on the way from the true back (0) to a"
         " second front under the same lamp (1). Fronts are views that resemble a true front most.",
-        complete=outcome.complete,
+        complete=outcome.complete and not context.restricted,
     )
 
 
