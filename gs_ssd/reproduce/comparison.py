@@ -76,9 +76,9 @@ def run(context: Context) -> Report:
     )
     return Report(
         TITLE,
-        f"Suite `{suite.name}`: {len({r['prompt'] for r in outcome.records})} prompts,"
-        f" {len({r['seed'] for r in outcome.records})} seeds, {len({r['variant'] for r in outcome.records})} rows, `{CONFIG}` {' '.join(budget.overrides)}; {fair}. {outcome.state()} All numbers are"
-        f" in `comparison/summary.md`, one JSON line an asset in `comparison/results-{context.size}.jsonl`.",
+        f"Suite `{suite.name}`: {outcome.extent()}, `{CONFIG}` {' '.join(budget.overrides)}; {fair}. {outcome.state()}"
+        f" All numbers are in `comparison/summary.md`, one JSON line an asset in"
+        f" `comparison/results-{context.size}.jsonl`.",
         claims(outcome.records),
         (("sheet.png", "First the true object, then each row (four views of the turntable)."),),
         "A claim holds where the 95 % interval of the paired difference lies on its side of zero, does not hold where"

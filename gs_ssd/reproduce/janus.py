@@ -38,12 +38,11 @@ def run(context: Context) -> Report:
     rows = tuple(Variant(label, settings) for label, settings in list(ROWS.items())[: size["rows"]])
     grid = Grid(load_suite("faces"), rows, size["seeds"], size["limit"], size["overrides"])
     outcome = run_grid(dataclasses.replace(context, prior=model), "janus", grid, TITLE)
-    prompts = len({record["prompt"] for record in outcome.records})
     return Report(
         TITLE,
-        f"{prompts} prompts, {len({record['seed'] for record in outcome.records})} seeds, `{CONFIG}` {' '.join(size['overrides'])}, prior of the preset"
-        f" `front_biased` ({_weights(outcome.records)}): 85 % of its pictures are fronts, half of its captions name any"
-        f" view. {outcome.state()}",
+        f"{outcome.extent()}, `{CONFIG}` {' '.join(size['overrides'])}, prior of the preset `front_biased`"
+        f" ({_weights(outcome.records)}): 85 % of its pictures are fronts, half of its captions name any view."
+        f" {outcome.state()}",
         claims(outcome.records),
         (("sheet.png", "First the true object, then each row (four views of the turntable, the third from behind)."),),
         "`face on the back` projects each view within 45 degrees of the back on the way from the true back (0) to a"
