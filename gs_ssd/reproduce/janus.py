@@ -1,8 +1,4 @@
-"""Perp-Neg lowers the number of faces: measurable only on a prior that has the fault, so one is trained that has it.
-
-Of its pictures 85 % are fronts, and half of its captions name any view (`prior.train`, preset `front_biased`): like a
-large model's pictures and captions, only worse. It is never shipped.
-"""
+"""Perp-Neg lowers the number of faces: measurable only on a prior that has the fault, so one is made (`prior.bias`)."""
 
 import dataclasses
 from pathlib import Path
@@ -12,8 +8,10 @@ import torch
 
 from gs_ssd.evaluate.benchmark import Variant
 from gs_ssd.evaluate.suite import load_suite
+from gs_ssd.prior import BUNDLED, PriorConfig
 from gs_ssd.reproduce.comparison import PERP_NEG, settle
 from gs_ssd.reproduce.grid import CONFIG, TINY, Grid, run_grid
+from gs_ssd.reproduce.origin import origin_of_prior
 from gs_ssd.reproduce.report import Claim, Context, Report, SizeName
 
 TITLE = "Second faces: Perp-Neg on a prior that prefers fronts"
@@ -34,13 +32,13 @@ SIZES: dict[SizeName, dict[str, Any]] = {
 def run(context: Context) -> Report:
     """Train the prior where it is not there yet, then the assets with and without Perp-Neg."""
     size = SIZES[context.size]
-    model = context.prior if context.prior != "bundled" else str(front_biased(MODEL, context.device))
+    model = context.prior if context.prior != "bundled" else str(front_biased(MODEL))
     rows = tuple(Variant(label, settings) for label, settings in list(ROWS.items())[: size["rows"]])
     grid = Grid(load_suite("faces"), rows, size["seeds"], size["limit"], size["overrides"])
     outcome = run_grid(dataclasses.replace(context, prior=model), "janus", grid, TITLE)
     return Report(
         TITLE,
-        f"{outcome.extent()}, `{CONFIG}` {' '.join(size['overrides'])}, prior of the preset `front_biased`"
+        f"{outcome.extent()}, `{CONFIG}` {' '.join(size['overrides'])}, the bundled prior taught fronts"
         f" ({_weights(outcome.records)}): 85 % of its pictures are fronts, half of its captions name any view."
         f" {outcome.state()}",
         claims(outcome.records),
@@ -51,14 +49,15 @@ def run(context: Context) -> Report:
     )
 
 
-def front_biased(folder: Path, device: str = "cpu") -> Path:
-    """The folder of the faulty prior, trained there first if it is missing (a quarter of an hour of one core)."""
-    if not (folder / "model_index.json").is_file():
-        from gs_ssd.prior.publish import train_and_publish
-        from gs_ssd.prior.train import PRESETS
+def front_biased(folder: Path) -> Path:
+    """The folder of the faulty prior, trained there first if it is missing or comes from other weights."""
+    made_from, source = folder / "made_from.txt", origin_of_prior(PriorConfig())["weights"]
+    if not made_from.is_file() or made_from.read_text(encoding="utf-8") != source:
+        from gs_ssd.prior.bias import teach_fronts
 
         torch.set_num_threads(1)
-        train_and_publish(PRESETS["front_biased"], folder.with_name(f"{folder.name}-training"), folder, device=device)
+        teach_fronts(BUNDLED, folder)
+        made_from.write_text(source, encoding="utf-8")
     return folder
 
 

@@ -1,7 +1,6 @@
 """Experiments that train assets, at their tiny size: trained in this process, or stand-ins where they are many."""
 
 import csv
-import dataclasses
 import json
 
 import pytest
@@ -145,18 +144,19 @@ def test_perp_neg_is_judged_by_the_faces_on_the_backs(here, numbers):
     assert "bundled" in result["setting"]
 
 
-def test_a_prior_with_the_fault_can_be_trained(here, monkeypatch):
-    """The smallest run of the preset: its own kinds, mostly fronts, and a folder that the pipeline opens."""
-    from gs_ssd.prior import load, train
+def test_a_prior_with_the_fault_can_be_made(here, monkeypatch):
+    """Two steps of it: other weights, its own kinds, mostly fronts, and made anew where the source is another."""
+    from gs_ssd.prior import bias, load
 
-    preset = train.PRESETS["front_biased"]
-    small = dataclasses.replace(train.PRESETS["smoke"], kinds=preset.kinds, camera=preset.camera, shard_size=32)
-    monkeypatch.setitem(train.PRESETS, "front_biased", small)
+    small = bias.BiasConfig(pictures=32, steps=2, batch=4)
+    monkeypatch.setattr(bias, "BiasConfig", lambda: small)
     folder = janus.front_biased(here / "out" / "front_biased")
-    prior = load(PriorConfig(model=str(folder)), "cpu")
-    assert prior.metadata["kinds"] == list(preset.kinds)
-    pictures = train.PriorTrainer(here / "out" / "front_biased-training", small).pictures()
-    front = (pictures.azimuth_deg.abs() < 45).float().mean()
-    assert len(pictures) == 32
-    assert front > 0.6
-    assert janus.front_biased(folder) == folder  # not trained again
+    origin = origin_of_prior(PriorConfig(model=str(folder)))
+    assert origin["weights"].split()[1] != origin_of_prior(PriorConfig())["weights"].split()[1]
+    assert load(PriorConfig(model=str(folder)), "cpu").metadata["kinds"] == list(small.kinds)
+    what = {"kinds": small.kinds, "law": small.camera}
+    front = bias.shard(here / "out" / "front_biased-pictures", 0, 32, 64, **what).azimuth_deg.abs() < 45
+    assert front.float().mean() > 0.6
+    written = (folder / "model_index.json").stat().st_mtime_ns
+    assert janus.front_biased(folder) == folder
+    assert (folder / "model_index.json").stat().st_mtime_ns == written
