@@ -4,10 +4,12 @@ import csv
 import json
 
 import pytest
+import torch
 
 from gs_ssd import cli, config
 from gs_ssd.errors import UserError
 from gs_ssd.evaluate.benchmark import Cost
+from gs_ssd.evaluate.suite import Entry
 from gs_ssd.guidance.distill import LUCID_T_SCHEDULE
 from gs_ssd.guidance.estimators import ESTIMATORS
 from gs_ssd.prior import BUNDLED, PriorConfig
@@ -131,8 +133,10 @@ def test_every_estimator_has_the_same_number_of_tries_and_every_setting_exists()
     assert {row.label.partition("@")[0] for row in rows} <= set(ESTIMATORS)
 
 
-def test_perp_neg_is_judged_by_the_faces_on_the_backs(here, numbers):
+def test_perp_neg_is_judged_by_the_faces_on_the_backs(here, numbers, monkeypatch):
     table, _ = numbers
+    monkeypatch.setattr(janus, "draw_backs", lambda _, entries, *__: torch.rand(len(entries), 3, 64, 64))
+    monkeypatch.setattr(janus, "load", lambda *_: None)
     table |= {"ssd": {"face_behind": 0.6, "fronts": 6.0, "iou": 0.7}}
     table |= {"ssd@perpneg": {"face_behind": 0.2, "fronts": 6.0, "iou": 0.7}}
     arguments = ["reproduce", "janus", "--size", "small", "--prior", str(BUNDLED), "--out", str(here / "page")]
@@ -141,6 +145,8 @@ def test_perp_neg_is_judged_by_the_faces_on_the_backs(here, numbers):
     verdicts = {text: holds for text, holds, _ in result["claims"]}
     assert verdicts["Perp-Neg lowers the face on the back (SSD)"] is True
     assert verdicts["Perp-Neg lowers the number of fronts (SSD)"] is None
+    assert "8 prompts" in result["claims"][0][2]
+    assert (here / "page" / "janus" / "backs.png").read_bytes()[:4] == b"\x89PNG"
     assert "bundled" in result["setting"]
 
 
@@ -154,6 +160,9 @@ def test_a_prior_with_the_fault_can_be_made(here, monkeypatch):
     origin = origin_of_prior(PriorConfig(model=str(folder)))
     assert origin["weights"].split()[1] != origin_of_prior(PriorConfig())["weights"].split()[1]
     assert load(PriorConfig(model=str(folder)), "cpu").metadata["kinds"] == list(small.kinds)
+    drawn = janus.draw_backs(load(PriorConfig(), "cpu"), [Entry("a red car"), Entry("a red duck")], 2, 0)
+    assert drawn.shape == (2, 3, 64, 64)
+    assert not torch.equal(drawn[0], drawn[1])
     what = {"kinds": small.kinds, "law": small.camera}
     front = bias.shard(here / "out" / "front_biased-pictures", 0, 32, 64, **what).azimuth_deg.abs() < 45
     assert front.float().mean() > 0.6
