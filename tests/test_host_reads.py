@@ -27,9 +27,10 @@ HOST_ONLY = {
     "viewpoints.py:sample": "the CPU generator's own numbers",
 }
 """Reads of tensors that never were on the device."""
-ALLOWED = {"trainer.py:_is_sound": 1, "views.py:pinhole_cameras": 1}
+ALLOWED = {"trainer.py:_is_sound": 1, "problem.py:check_cameras": 1}
 """Reads of the device a step: whether the gradient is finite, on which depends whether Adam moves; and the
-rasterizer's check of its cameras. Logging reads four numbers more, every `output.log_every` steps."""
+rasterizer's check of its cameras, which CUDA
+kernels do themselves. Logging reads four numbers more, every `output.log_every` steps."""
 
 
 class Reads(TorchDispatchMode):

@@ -3,6 +3,7 @@
 
 python tools/train_prior.py all --preset cpu --folder runs/prior --minutes 30 --out gs_ssd/prior/bundled
 python tools/train_prior.py judge --folder runs/judge --out gs_ssd/evaluate/judge
+python tools/train_prior.py front_biased --folder gs_ssd/prior/bundled --out runs/front_biased     a fault, on purpose
 """
 
 import argparse
@@ -17,10 +18,10 @@ from gs_ssd.errors import UserError
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["pictures", "unet", "decoder", "publish", "all", "judge"])
+    parser.add_argument("what", choices=["pictures", "unet", "decoder", "publish", "all", "judge", "front_biased"])
     parser.add_argument("--folder", type=Path, required=True, help="state of the run: pictures, checkpoints, log")
     parser.add_argument("--out", type=Path, help="model directory to write (publish, all, judge)")
-    parser.add_argument("--preset", default="cpu", help="cpu | gpu | front_biased | smoke")
+    parser.add_argument("--preset", default="cpu", help="cpu | gpu | smoke")
     parser.add_argument("--steps", type=int, help="steps of the UNet instead of the preset's")
     parser.add_argument("--minutes", type=float, default=600.0, help="stop after about this long")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -39,8 +40,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.what in ("publish", "all", "judge") and args.out is None:
+    if args.what in ("publish", "all", "judge", "front_biased") and args.out is None:
         raise UserError(f"{args.what} needs --out: the folder to write the model to")
+    if args.what == "front_biased":
+        from gs_ssd.prior.bias import teach_fronts
+
+        teach_fronts(args.folder, args.out)
+        return 0
     if args.what == "judge":
         from gs_ssd.evaluate.judge_training import JudgeTraining, train_judge
 
@@ -48,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
 
     from gs_ssd.prior.decoder import DecoderConfig, fit_decoder
-    from gs_ssd.prior.publish import publish, train_and_publish
+    from gs_ssd.prior.publish import publish
     from gs_ssd.prior.train import PRESETS, PriorTrainer
 
     if args.preset not in PRESETS:
@@ -56,19 +62,15 @@ def run(args: argparse.Namespace) -> int:
     config = PRESETS[args.preset]
     if args.steps is not None:
         config = dataclasses.replace(config, steps=args.steps)
-    if args.what == "all":
-        done = train_and_publish(config, args.folder, args.out, minutes=args.minutes, device=args.device)
-        print("done" if done else "not finished: call again to go on")
-        return 0
     trainer, decoder, done = PriorTrainer(args.folder, config, args.device), args.folder / "decoder.pt", True
     if args.what == "pictures":
         trainer.pictures()
-    if args.what == "unet":
+    if args.what in ("unet", "all"):
         done = trainer.fit(args.minutes)
-    if args.what == "decoder":
-        pixels, how = trainer.pictures(min(2, config.shards)).rgb, DecoderConfig(steps=config.decoder_steps)
-        done = fit_decoder(decoder, config.model, trainer.basis(), pixels, how, args.minutes, args.device)
-    if args.what == "publish":
+    if args.what in ("decoder", "all") and done:
+        pixels = trainer.pictures(min(2, config.shards)).rgb
+        done = fit_decoder(decoder, config.model, trainer.basis(), pixels, DecoderConfig(), args.minutes, args.device)
+    if args.what in ("publish", "all") and done:
         publish(trainer, decoder, args.out)
     print("done" if done else "not finished: call again to go on")
     return 0

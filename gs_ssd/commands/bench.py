@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         limit=args.limit,
         common=args.overrides,
         origin=origins(args.config),
-        metrics=metrics_version(),
+        metrics=metrics_version(suite.turntable, args.clip),
     )
     out = args.out or Path("out/bench") / suite.name
     workshop = Workshop(

@@ -49,14 +49,14 @@ def frechet_distance(a: ArrayLike, b: ArrayLike) -> float:
     """
     first, second = (np.asarray(x, dtype=np.float64) for x in (a, b))
     gap = first.mean(axis=0) - second.mean(axis=0)
-    cov_a, cov_b = (np.atleast_2d(np.cov(x, rowvar=False)) for x in (first, second))
-    root = _root(cov_a)
-    cross = np.sqrt(np.linalg.eigvalsh(root @ cov_b @ root).clip(0)).sum()
-    return float(max(gap @ gap + np.trace(cov_a) + np.trace(cov_b) - 2 * cross, 0.0))
+    a_root, b_root = (_centred_root(x) for x in (first, second))
+    # With S_a = A^T A and S_b = B^T B the last trace is the sum of the singular values of A B^T.
+    cross = np.linalg.svd(a_root @ b_root.T, compute_uv=False).sum()
+    return float(max(gap @ gap + np.square(a_root).sum() + np.square(b_root).sum() - 2 * cross, 0.0))
 
 
 def frechet_interval(
-    ours: Sequence[NDArray[Any]], theirs: Sequence[NDArray[Any]], draws: int = 200, seed: int = 0
+    ours: Sequence[NDArray[Any]], theirs: Sequence[NDArray[Any]], draws: int = 100, seed: int = 0
 ) -> Interval:
     """Frechet distance of two clouds with an interval over prompts.
 
@@ -67,6 +67,8 @@ def frechet_interval(
         ours: [N_p, D] features of each prompt P; theirs: the same prompts in the same order.
     """
     distance = frechet_distance(np.concatenate(ours), np.concatenate(theirs))
+    if len(ours) == 1:
+        return Interval(distance, distance, distance)
     rng = np.random.default_rng(seed)
     picks = rng.integers(len(ours), size=(draws, len(ours)))
     drawn = np.array(
@@ -76,7 +78,7 @@ def frechet_interval(
     return Interval(distance, distance + float(low), distance + float(high))
 
 
-def _root(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Square root of a symmetric positive semi-definite matrix."""
-    values, vectors = np.linalg.eigh(matrix)
-    return (vectors * np.sqrt(values.clip(0))) @ vectors.T
+def _centred_root(cloud: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A with A^T A = the covariance of the cloud [N, D]; at most D rows."""
+    centred = (cloud - cloud.mean(axis=0)) / np.sqrt(len(cloud) - 1)
+    return centred if len(centred) <= centred.shape[1] else np.linalg.qr(centred, mode="r")

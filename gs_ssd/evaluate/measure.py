@@ -135,9 +135,10 @@ class Truth:
         table = self._turntable
         views = orbit(torch.tensor(azimuth_deg), torch.tensor(elevation_deg), table.radius, table.fov_y_deg)
         toward, strength = Light().tensors(2, None)
-        light = (toward * toward.new_tensor([-1, -1, 1]) if lamp_turned else toward, strength)
+        if lamp_turned:
+            toward = toward * toward.new_tensor([-1, -1, 1])
         parts = [
-            trace(self._layers, w2c, tan, size, size, light=tuple(x[: len(w2c)] for x in light), supersample=2)
+            trace(self._layers, w2c, tan, size, size, light=(toward[: len(w2c)], strength[: len(w2c)]), supersample=2)
             for w2c, tan in zip(views.w2c.split(2), views.tan_half_fov.split(2), strict=True)
         ]
         return Pictures(torch.cat([p.rgb for p in parts]), torch.cat([p.alpha[:, 0] for p in parts]))

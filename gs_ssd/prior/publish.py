@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import platform
 import textwrap
 from collections.abc import Sequence
@@ -14,17 +13,17 @@ from torch import Tensor
 
 from gs_ssd import world
 from gs_ssd.prior.captions import AZIMUTH_WORDS, CLOSEUP, ELEVATION_WORDS, SYNONYMS, TEMPLATE, Mix, view_mix
-from gs_ssd.prior.decoder import DecoderConfig, build_autoencoder, fit_decoder, load_state
+from gs_ssd.prior.decoder import build_autoencoder, load_state
 from gs_ssd.prior.models import ModelConfig, build_scheduler, save_pipeline
-from gs_ssd.prior.train import Embedder, PriorTrainer, TrainConfig
+from gs_ssd.prior.train import Embedder, PriorTrainer
 
 SHEET_AZIMUTHS = (0.0, 45.0, 90.0, 180.0)
 
 
-def metadata(config: ModelConfig, law: world.CameraLaw, kinds: Sequence[str] = ()) -> dict[str, Any]:
+def metadata(config: ModelConfig, law: world.CameraLaw) -> dict[str, Any]:
     """What a user of the model must know; the contract is in docs/architecture.md."""
     return {
-        "kinds": list(kinds or world.kinds()),
+        "kinds": world.kinds(),
         "colors": world.colors(),
         "synonyms": {word: list(others) for word, others in SYNONYMS.items()},
         "image_size": config.image_size,
@@ -105,30 +104,15 @@ def publish(run: PriorTrainer, decoder: Path, folder: Path, *, recipe: dict[str,
     state = load_state(decoder)
     if state["step"]:
         vae.decoder.load_state_dict(state["decoder"])
-    about = metadata(run.config.model, run.config.camera, run.config.kinds)
+    about = metadata(run.config.model, world.CameraLaw())
     before = folder / "gs_ssd.json"
     about["recipe"] = recipe or (json.loads(before.read_text())["recipe"] if before.exists() else {})
     folder.mkdir(parents=True, exist_ok=True)
-    sample_sheet(run, vae.eval(), folder / "samples.png", run.config.kinds)
+    sample_sheet(run, vae.eval(), folder / "samples.png")
     parts = {"UNet": unet, "text encoder": text_encoder, "autoencoder": vae}
     sizes = {name: sum(x.numel() for x in part.parameters()) for name, part in parts.items()}
     save_pipeline(folder, run.config.model, unet, text_encoder, vae, about)
     (folder / "README.md").write_text(_card(run, sizes, int(state["step"])))
-
-
-def train_and_publish(
-    config: TrainConfig, folder: Path, out: Path, *, minutes: float = math.inf, device: torch.device | str = "cpu"
-) -> bool:
-    """UNet, then decoder, then the model directory `out`; goes on where `folder` stopped. True when all is done."""
-    trainer, decoder = PriorTrainer(folder, config, device), folder / "decoder.pt"
-    if not trainer.fit(minutes):
-        return False
-    pixels = trainer.pictures(min(2, config.shards)).rgb
-    how = DecoderConfig(steps=config.decoder_steps)
-    if not fit_decoder(decoder, config.model, trainer.basis(), pixels, how, minutes, device):
-        return False
-    publish(trainer, decoder, out)
-    return True
 
 
 def _card(run: PriorTrainer, sizes: dict[str, int], decoder_steps: int) -> str:
@@ -138,15 +122,14 @@ def _card(run: PriorTrainer, sizes: dict[str, int], decoder_steps: int) -> str:
     losses = "\n".join(f"| {r['step']} | {r['seconds'] / 60:.0f} | {r['loss']:.4f} | {r['mse']:.4f} |" for r in picks)
     rows = "\n".join(f"| {name} | {count / 1e6:.2f} M |" for name, count in sizes.items())
     recipe = json.dumps({k: v for k, v in dataclasses.asdict(config).items() if k != "model"}, indent=1)
-    kinds = config.kinds or world.kinds()
-    world_size = f"{len(kinds)} kinds of object in {len(world.colors())} colours"
+    world_size = f"{len(world.kinds())} kinds of object in {len(world.colors())} colours"
     where = "one CPU thread" if run.device.type == "cpu" else torch.cuda.get_device_name()
     return f"""# The bundled prior
 
 A small text-conditioned latent diffusion model of {world_size},
 {config.model.image_size} pixels square, in the layout of a diffusers `StableDiffusionPipeline`.
 
-**It can draw** {textwrap.fill(", ".join(kinds), 118)};
+**It can draw** {textwrap.fill(", ".join(world.kinds()), 118)};
 in {", ".join(world.colors())};
 alone before a plain background, from the view that the prompt names, in the plain style below. **It cannot draw**
 anything else: other nouns, adjectives, scenes, two objects. Colour words paint an object's main part.

@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 
 QUIET = ("output.turntable_frames=0", "output.preview_every=0")
 """What a measured asset need not leave behind."""
+ABREAST = 6
+"""Assets of one prompt in a line of the contact sheet; more go on below."""
 SHOWN = 6
 """Views of the turntable that the page shows of an asset."""
 
@@ -178,7 +180,7 @@ class Workshop:
             first = "" if rows[job.entry.prompt] else f"{job.entry.prompt}: "
             caption = f"{first}{job.variant.label}, seed {job.seed}"
             rows[job.entry.prompt].append(sheet.Strip(caption, spread(np.load(asset)["rgb"], 4)))
-        return list(rows.values())
+        return [row[i : i + ABREAST] for row in rows.values() for i in range(0, len(row), ABREAST)]
 
     def _page_rows(
         self, jobs: Sequence[Job], ledger: dict[str, dict[str, Any]]

@@ -76,15 +76,15 @@ def run(context: Context) -> Report:
     )
     return Report(
         TITLE,
-        f"Suite `{suite.name}`, {len({r['prompt'] for r in outcome.records})} prompts x {len(budget.seeds)} seeds,"
-        f" {len(budget.rows)} rows, `{CONFIG}` {' '.join(budget.overrides)}; {fair}. {outcome.state()} All numbers are"
-        f" in `comparison/summary.md`, one JSON line an asset in `comparison/results-{context.size}.jsonl`.",
+        f"Suite `{suite.name}`: {outcome.extent()}, `{CONFIG}` {' '.join(budget.overrides)}; {fair}. {outcome.state()}"
+        f" All numbers are in `comparison/summary.md`, one JSON line an asset in"
+        f" `comparison/results-{context.size}.jsonl`.",
         claims(outcome.records),
         (("sheet.png", "First the true object, then each row (four views of the turntable)."),),
         "A claim holds where the 95 % interval of the paired difference lies on its side of zero, does not hold where"
         " it lies on the other, and cannot be told where it covers zero or fewer than five prompts were run. Of twenty"
         " such verdicts one is wrong by chance.",
-        complete=outcome.complete,
+        complete=outcome.complete and not context.restricted,
     )
 
 

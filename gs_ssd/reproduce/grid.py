@@ -51,6 +51,11 @@ class Outcome:
     def complete(self) -> bool:
         return len(self.good) == self.planned
 
+    def extent(self) -> str:
+        """Prompts, seeds and rows of what is there."""
+        counts = [len({record[name] for record in self.records}) for name in ("prompt", "seed", "variant")]
+        return "{} prompts, {} seeds, {} rows".format(*counts)
+
     def state(self) -> str:
         """A sentence on how much of it is there."""
         failed = [record["key"] for record in self.records if "failed" in record]
@@ -67,6 +72,7 @@ def run_grid(context: Context, name: str, grid: Grid, title: str) -> Outcome:
     """
     if not CONFIG.is_file():
         raise UserError(f"there is no {CONFIG} here; run it from a checkout of the project")
+    pixels = 128 if context.size == "tiny" else SIZE
     jobs = plan(
         grid.suite,
         _chosen(grid.variants, context.rows),
@@ -74,13 +80,13 @@ def run_grid(context: Context, name: str, grid: Grid, title: str) -> Outcome:
         limit=context.limit or grid.limit,
         common=(*grid.overrides, f"prior.model={context.prior}", f"device={context.device}"),
         origin=origins(CONFIG),
-        metrics=metrics_version(),
+        metrics=metrics_version(grid.suite.turntable, pixels),
     )
     weights = jobs[0].origin["weights"].replace(" ", "-")
     out = Path("out/reproduce") / f"{name}-{context.size}-{weights}"
     committed = context.folder / f"results-{context.size}.jsonl"
     adopt(jobs, out, committed)
-    workshop = Workshop(CONFIG, out, grid.suite.turntable, find_judge(), size=128 if context.size == "tiny" else SIZE)
+    workshop = Workshop(CONFIG, out, grid.suite.turntable, find_judge(), pixels)
     print(f"{len(jobs)} assets; page and splats: {out / 'index.html'}", flush=True)
     for _ in run_jobs(jobs, out, workshop.train, workshop.measure, workers=context.workers, minutes=context.minutes):
         pass

@@ -6,7 +6,7 @@ Ledgers carry them with every line, so that no number is ever taken for that of 
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -54,9 +54,10 @@ def origins(config: Path) -> Callable[[Sequence[str]], dict[str, str]]:
 
 
 @functools.cache
-def metrics_version() -> str:
-    """A hash of the judge and of all code that measures."""
-    return _hash_of_files(sorted(path for pattern in MEASURING for path in PACKAGE.glob(pattern)))
+def metrics_version(*options: Hashable) -> str:
+    """A hash of the judge, of all code that measures, and of its options (cameras, pixels, a CLIP model's name)."""
+    code = _hash_of_files(sorted(path for pattern in MEASURING for path in PACKAGE.glob(pattern)))
+    return _short(f"{code} {options!r}".encode())
 
 
 @functools.cache

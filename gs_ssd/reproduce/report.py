@@ -22,12 +22,10 @@ if TYPE_CHECKING:
 SizeName = Literal["tiny", "small", "full"]
 
 MISSING = """\
-- The NeRF experiments and the user study. To run the estimators in threestudio, a guidance module there would compute
-  `eps_pos` and `eps_uncond` as its Stable Diffusion guidance does, call `gs_ssd.guidance.estimators.ssd` in place of
-  its `noise_pred - noise`, and leave its weighting, camera and loss code alone; mind that its Perp-Neg branch counts
-  the guidance scale differently.
-- Stable Diffusion itself: the same commands run it (`--prior MODEL --device cuda`), with a CLIP score in the judge's
-  place; nobody has yet."""
+- The NeRF experiments and the user study. What a guidance module for threestudio would take is in `docs/guidance.md`.
+- Stable Diffusion itself. The experiments run on it (`--prior MODEL --device cuda`), and `gs-ssd bench --suite
+  configs/suites/stable_diffusion.json --config configs/hamburger.yaml --clip MODEL` measures prompts that no judge
+  knows; nobody has run either yet."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +45,11 @@ class Context:
     """Where assets are trained: the first prompts only, whatever the size says."""
     minutes: float = math.inf
     """Where assets are trained: begin none after so long; the next call goes on."""
+
+    @property
+    def restricted(self) -> bool:
+        """Whether a part of the size was asked for: then it is not finished when that part is."""
+        return bool(self.rows) or self.limit is not None
 
 
 class Claim(NamedTuple):

@@ -88,15 +88,14 @@ def run(context: Context) -> Report:
     }
     with atomic_path(context.folder / FILE) as temporary:
         temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    prompts = {record["prompt"] for record in outcome.records}
     return Report(
         TITLE,
-        f"{len(prompts)} development prompts, one seed, `{CONFIG}` {' '.join(size['overrides'])}. Chosen by:"
+        f"Development prompts: {outcome.extent()}, `{CONFIG}` {' '.join(size['overrides'])}. Chosen by:"
         f" {CRITERION} (no number that a claim of the paper is about). {outcome.state()}",
         tuple(_claim(name, won) for name, won in frozen.items()),
         (),
         f"`tuning/{FILE}` holds the winners; the comparison reads it.",
-        complete=outcome.complete,
+        complete=outcome.complete and not context.restricted,
     )
 
 

@@ -3,7 +3,13 @@ import torch
 import torch.nn.functional as F
 
 from gs_ssd.errors import UserError
+from gs_ssd.evaluate.benchmark import Job, Variant
 from gs_ssd.evaluate.clip_score import MEAN, STD, ClipScore
+from gs_ssd.evaluate.measure import photograph
+from gs_ssd.evaluate.suite import Entry, Turntable
+from gs_ssd.export import ply, splats
+from gs_ssd.reproduce.assets import Workshop, load_gaussians
+from gs_ssd.scene.gaussians import Gaussians
 
 transformers = pytest.importorskip("transformers")
 
@@ -49,3 +55,27 @@ def test_size_does_not_matter_and_long_sentences_are_cut(folder):
 def test_a_missing_model_is_named(tmp_path):
     with pytest.raises(UserError, match="nowhere"):
         ClipScore(str(tmp_path / "nowhere"))
+
+
+def test_the_benchmark_scores_every_view_of_a_free_prompt(folder, tmp_path):
+    pytest.importorskip("diff_gaussian_rasterization")
+    count, run = 40, tmp_path / "run"
+    run.mkdir()
+    cloud = Gaussians(
+        means=0.5 * torch.randn(count, 3),
+        log_scales=torch.full((count, 3), -2.0),
+        quats_wxyz=torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(count, 1),
+        logit_opacities=torch.full((count,), 3.0),
+        sh_dc=torch.randn(count, 1, 3),
+        sh_rest=torch.zeros(count, 0, 3),
+    )
+    ply.write_ply(run / "point_cloud.ply", splats.from_gaussians(cloud).to_frame("inria"))
+    (run / "metrics.jsonl").write_text("")
+    score, table = ClipScore(folder), Turntable(views=4)
+    workshop = Workshop(tmp_path / "config.yaml", tmp_path, table, size=64, clip=score)
+    record = workshop.measure(Job(Entry("a hamburger"), 0, Variant("ssd")), run)
+    views = score(photograph(load_gaussians(run / "point_cloud.ply"), table, 64).rgb, "a hamburger")
+    assert record["clip"] == folder
+    assert record["clip_mean"] == pytest.approx(float(views.mean()), abs=1e-4)
+    assert record["clip_worst"] == pytest.approx(float(views.min()), abs=1e-4)
+    assert "iou" not in record

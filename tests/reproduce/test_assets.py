@@ -1,6 +1,7 @@
 """The benchmark's wiring with a real splat, the true world and a stand-in for the judge; nothing is trained."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -68,6 +69,10 @@ def test_an_asset_is_measured_against_the_true_object(tmp_path):
     assert "every kind >= 0.7 of its ceiling: reached" in path.read_text()
     assert "Frechet distance" in path.read_text()
     assert (tmp_path / "sheet.png").read_bytes()[:4] == b"\x89PNG"
+    many = plan(SUITE, [Variant.parse("ssd"), *(Variant(f"ssd@{i}") for i in range(7))], seeds=[0])
+    for job in many[1:]:
+        shutil.copytree(tmp_path / "runs" / many[0].key, tmp_path / "runs" / job.key)
+    assert [len(line) for line in workshop._sheet_rows(many)] == [6, 3]  # the true object and eight assets
     page = (tmp_path / "index.html").read_text()
     for name in ("truth/a-red-ball/strip.png", "runs/ssd/a-red-ball/seed-1/strip.png"):
         assert name in page

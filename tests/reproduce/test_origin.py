@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from gs_ssd.errors import UserError
+from gs_ssd.evaluate.suite import Turntable
 from gs_ssd.prior import BUNDLED, PriorConfig
 from gs_ssd.reproduce import origin
 from gs_ssd.reproduce.origin import metrics_version, origin_of_prior, origins
@@ -72,6 +73,7 @@ def test_settings_count_as_they_are_resolved(tmp_path):
 
 def test_the_metrics_version_covers_the_judge_and_the_measuring_code(tmp_path, monkeypatch):
     before = metrics_version()
+    assert before != metrics_version(Turntable(views=4)) == metrics_version(Turntable(views=4))
     assert before == metrics_version.__wrapped__()
     for part in ("evaluate", "world"):
         shutil.copytree(origin.PACKAGE / part, tmp_path / part)

@@ -85,12 +85,13 @@ def check_finite(name: str, value: Tensor | None) -> None:
 def check_cameras(cameras: Cameras) -> None:
     """Raises ValueError that names the field with NaN or infinity, or tan_half_fov where it is not positive."""
     # Python floats: a few numbers a view, which one read-back brings here, against dozens of small torch calls.
-    fields = {name: getattr(cameras, name) for name in ("view", "tan_half_fov", "proj", "positions", "background")}
-    finite = all(map(math.isfinite, torch.cat([value.flatten() for value in fields.values()]).tolist()))
+    fields = {name: getattr(cameras, name) for name in ("tan_half_fov", "view", "proj", "positions", "background")}
+    numbers = torch.cat([value.flatten() for value in fields.values()]).tolist()
+    finite = all(map(math.isfinite, numbers))
     if not finite:
         check_finite("view", cameras.view)
         check_finite("tan_half_fov", cameras.tan_half_fov)
-    if min(cameras.tan_half_fov.flatten().tolist()) <= 0:  # before its quotients, which are then infinite
+    if min(numbers[: cameras.tan_half_fov.numel()]) <= 0:  # before its quotients, which are then infinite
         raise ValueError("tan_half_fov must be positive")
     if not finite:
         for name, value in fields.items():
