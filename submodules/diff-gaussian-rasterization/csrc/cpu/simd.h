@@ -33,6 +33,7 @@ DGR_INLINE F pick(I mask, F yes, F no) {
     return as_float((mask & bits(yes)) | (~mask & bits(no)));
 }
 
+// Both return y where one of x and y is NaN.
 DGR_INLINE f8 minimum(f8 x, f8 y) {
 #ifdef __AVX__
     return __builtin_ia32_minps256(x, y);
@@ -55,11 +56,10 @@ DGR_INLINE f8 root(f8 x) {
     return x;
 #endif
 }
-// The square root of x >= 0 or a little more: at most 0.1 % or 1e-3 above it.
-DGR_INLINE f8 root_above(f8 x) {
+// The square root of x > 0 to 0.04 %, NaN below 0.
+DGR_INLINE f8 rough_root(f8 x) {
 #ifdef __AVX__
-    x += 1e-6f;
-    return x * __builtin_ia32_rsqrtps256(x) * 1.0005f;
+    return x * __builtin_ia32_rsqrtps256(x);
 #else
     return root(x);
 #endif
