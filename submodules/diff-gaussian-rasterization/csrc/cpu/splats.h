@@ -168,13 +168,18 @@ DGR_INLINE bool gather(const uint32_t* slots, const float* rows, int count, f8 (
     for (auto& x : low) x = f8{};
     high[0] = high[1] = f8{};
     if (slots[0] == slots[count]) return false;
+    float last[2][8] = {};
     for (int i = 0; i < count; ++i) {
+        f8 sum = f8{};
+        float blue = 0.0f, z = 0.0f;
         for (uint32_t slot = slots[i]; slot < slots[i + 1]; ++slot) {
             const float* row = rows + static_cast<int64_t>(slot) * ROW;
-            low[i] += load<f8>(row);
-            high[0][i] += row[8], high[1][i] += row[9];
+            sum += load<f8>(row);
+            blue += row[8], z += row[9];
         }
+        low[i] = sum, last[0][i] = blue, last[1][i] = z;
     }
+    high[0] = load<f8>(last[0]), high[1] = load<f8>(last[1]);
     transpose(low);
     return true;
 }

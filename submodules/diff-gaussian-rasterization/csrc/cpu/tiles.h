@@ -122,13 +122,14 @@ static void render_tile(const dgr_problem& p, const Geometry& geometry, const Bi
         for (int w = 0; w < WORDS; ++w) remaining |= alive.word[w];
         if (remaining == 0) break;
         if (entry == masked) masked = mask_batch(tile, records, entries, entry, bins.masks + tile.begin * 2);
+        uint64_t* kept = bins.masks + (tile.begin + entry) * 2;
+        uint64_t touched = 0;
+        for (int w = 0; w < WORDS; ++w) touched |= kept[w] &= alive.word[w];
+        if (touched == 0) continue;
         const Record& r = records[static_cast<uint32_t>(entries[entry])];
         const Brush brush(r, tile);
-        uint64_t* kept = bins.masks + (tile.begin + entry) * 2;
         for (int w = 0; w < WORDS; ++w) {
-            uint64_t left = kept[w] & alive.word[w];
-            kept[w] = left;
-            for (; left; left &= left - 1) {
+            for (uint64_t left = kept[w]; left; left &= left - 1) {
                 const int block = 64 * w + __builtin_ctzll(left);
                 Canvas& c = canvas[block];
                 blend(brush, r, block_x(block), block_y(block), c, [&](vi finished, vf before) {

@@ -139,15 +139,15 @@ def _given(value: Tensor | None, count: int) -> Tensor | None:
 def _cameras(settings: GaussianRasterizationSettings, means: Tensor) -> Cameras:
     view = check_tensor("viewmatrix", settings.viewmatrix, (4, 4), means).detach()
     proj = check_tensor("projmatrix", settings.projmatrix, (4, 4), means).detach()
-    position = check_tensor("campos", settings.campos, (3,), means).detach()
-    background = check_tensor("bg", settings.bg, (3,), means).detach()
+    position = check_tensor("campos", settings.campos, (3,), means).detach().contiguous()
+    background = check_tensor("bg", settings.bg, (3,), means).detach().contiguous()
     named = (("viewmatrix", view), ("projmatrix", proj), ("campos", position), ("bg", background))
     for name, value in named:
         check_finite(name, value)
     tangents = means.new_tensor([[float(settings.tanfovx), float(settings.tanfovy)]])
     if not bool((tangents > 0).all()):
         raise ValueError(f"tanfovx and tanfovy must be positive, got {settings.tanfovx} and {settings.tanfovy}")
-    return Cameras(view.T[None], proj.T[None], tangents, position[None], background[None])
+    return Cameras(view.T.contiguous()[None], proj.T.contiguous()[None], tangents, position[None], background[None])
 
 
 def _renamed(message: str) -> str:
