@@ -104,21 +104,20 @@ DGR_INLINE Mask touched_blocks(const Record& r, const Tile& tile) {
     const int left = larger(r.x0 - tile.x, 0) / BLOCK_W, right = smaller(r.x1 - tile.x, TILE - 1) / BLOCK_W;
     const f8 counting = {0, 1, 2, 3, 4, 5, 6, 7};
     const float x = r.x - tile.x, y = r.y - tile.y;
+    const float reach = 1.001f * r.reach + 1e-6f, narrowing = 1.001f * r.narrowing;  // makes good the rough root
     Mask mask = {};
     for (int row = first; row <= last; row += 8) {
         f8 low = splat8(1e9f), high = splat8(-1e9f);
         for (int h = 0; h < BLOCK_H; ++h) {
             const f8 dy = (counting + static_cast<float>(row)) * BLOCK_H + (h - y);
-            const f8 square = r.reach - r.narrowing * (dy * dy);
-            const i8 here = square >= 0.0f;
-            const f8 half = root_above(maximum(square, f8{})), middle = r.slope * dy;
-            low = minimum(low, pick(here, middle - half, splat8(1e9f)));
-            high = maximum(high, pick(here, middle + half, splat8(-1e9f)));
+            const f8 half = rough_root(reach - narrowing * (dy * dy)), middle = r.slope * dy;
+            low = minimum(middle - half, low);  // NaN: the row misses the level set
+            high = maximum(middle + half, high);
         }
         // A hundredth of a pixel of slack; ceil and floor by truncation of positive numbers.
-        low = clamp8(low + (x - 0.01f), -0.5f, 40.0f), high = clamp8(high + (x + 0.01f), -0.5f, 31.5f);
-        const i8 begin = Boxes::most(whole(low + 1.0f) >> 2, i8{} + left);
-        const i8 end = Boxes::least((whole(high + 1.0f) - 1) >> 2, i8{} + right);
+        low = clamp8(low + (x - 0.01f), 4.0f * left - 0.5f, 40.0f);
+        high = clamp8(high + (x + 0.01f), -0.5f, 4.0f * right + 3.5f);
+        const i8 begin = whole(low + 1.0f) >> 2, end = (whole(high + 1.0f) - 1) >> 2;
         const i8 two = i8{} + 2, one = i8{} + 1;
         const i8 row_bits = (end >= begin) & ((two << (end & 7)) - (one << (begin & 7)));
         const b8 bytes = __builtin_convertvector(row_bits, b8);

@@ -119,6 +119,8 @@ DGR_INLINE void write_records(const Screen& s, const Boxes& b, f8 log2_opacity, 
     }
 }
 
+constexpr int AHEAD = 16;  // Gaussians between a prefetch and its use
+
 // Projects one chunk of Gaussians into all views: records, radii, and into `slots` the number of tiles of each.
 static void project(const dgr_problem& p, const Geometry& geometry, int32_t* radii, int64_t chunk) {
     const int64_t n = p.gaussians, begin = chunk * CHUNK, end = begin + CHUNK < n ? begin + CHUNK : n;
@@ -128,8 +130,13 @@ static void project(const dgr_problem& p, const Geometry& geometry, int32_t* rad
         const int count = static_cast<int>(end - first < 8 ? end - first : 8);
         const Inputs in(p, first);
         f8 colors[SH_ROW];  // or harmonics
-        if (p.sh) load_columns(p.sh, first, n, 3 * p.sh_bases, columns, colors);
-        else load_columns(p.colors, first, n, 3, 3, colors);
+        if (p.sh) {
+            const int64_t width = 3 * p.sh_bases, ahead = first + AHEAD < end ? first + AHEAD : end;
+            prefetch(p.sh, ahead * width, (ahead + 8 < end ? ahead + 8 : end) * width);
+            load_columns(p.sh, first, n, static_cast<int>(width), columns, colors);
+        } else {
+            load_columns(p.colors, first, n, 3, 3, colors);
+        }
         faults |= in.faults(p, colors, columns);
         for (int v = 0; v < p.views; ++v) {
             const Camera camera(p, v);
@@ -161,13 +168,18 @@ DGR_INLINE bool gather(const uint32_t* slots, const float* rows, int count, f8 (
     for (auto& x : low) x = f8{};
     high[0] = high[1] = f8{};
     if (slots[0] == slots[count]) return false;
+    float last[2][8] = {};
     for (int i = 0; i < count; ++i) {
+        f8 sum = f8{};
+        float blue = 0.0f, z = 0.0f;
         for (uint32_t slot = slots[i]; slot < slots[i + 1]; ++slot) {
             const float* row = rows + static_cast<int64_t>(slot) * ROW;
-            low[i] += load<f8>(row);
-            high[0][i] += row[8], high[1][i] += row[9];
+            sum += load<f8>(row);
+            blue += row[8], z += row[9];
         }
+        low[i] = sum, last[0][i] = blue, last[1][i] = z;
     }
+    high[0] = load<f8>(last[0]), high[1] = load<f8>(last[1]);
     transpose(low);
     return true;
 }
@@ -258,6 +270,9 @@ static void backward_splats(const dgr_problem& p, const Geometry& geometry, cons
         int sh_views = 0;
         for (int v = 0; v < p.views; ++v) {
             const int64_t at = v * n + first;
+            const uint32_t* slots = geometry.slots + v * n;
+            const int64_t soon = first + AHEAD < end ? first + AHEAD : end, later = soon + 8 < end ? soon + 8 : end;
+            prefetch(rows, static_cast<int64_t>(slots[soon]) * ROW, static_cast<int64_t>(slots[later]) * ROW);
             f8 moments[8], high[2];
             ScreenGrads g = {};
             if (gather(geometry.slots + at, rows, count, moments, high)) {

@@ -144,10 +144,10 @@ def _given(value: Tensor | None, count: int) -> Tensor | None:
 def _cameras(settings: GaussianRasterizationSettings, means: Tensor) -> Cameras:
     view = check_tensor("viewmatrix", settings.viewmatrix, (4, 4), means).detach()
     proj = check_tensor("projmatrix", settings.projmatrix, (4, 4), means).detach()
-    position = check_tensor("campos", settings.campos, (3,), means).detach()
-    background = check_tensor("bg", settings.bg, (3,), means).detach()
+    position = check_tensor("campos", settings.campos, (3,), means).detach().contiguous()
+    background = check_tensor("bg", settings.bg, (3,), means).detach().contiguous()
     tan_x, tan_y = float(settings.tanfovx), float(settings.tanfovy)
     if not (0 < tan_x < math.inf and 0 < tan_y < math.inf):
         raise ValueError(f"tanfovx and tanfovy must be positive, got {tan_x} and {tan_y}")
     tangents = torch.cat([means.new_full((1, 1), tan_x), means.new_full((1, 1), tan_y)], dim=1)  # no copy to wait for
-    return Cameras(view.T[None], proj.T[None], tangents, position[None], background[None])
+    return Cameras(view.T.contiguous()[None], proj.T.contiguous()[None], tangents, position[None], background[None])

@@ -97,6 +97,15 @@ def load(path: Path) -> ctypes.CDLL:
     return lib
 
 
+class Kept(NamedTuple):
+    """What a backward pass reads of its forward pass; fields of `Forward`."""
+
+    transmittance: Tensor
+    geometry: Tensor
+    binning: Tensor
+    pairs: int
+
+
 class Forward(NamedTuple):
     """Results of a forward pass, and the workspaces that the backward pass reads."""
 
@@ -131,7 +140,7 @@ def backward(
     splats: Splats,
     cameras: Cameras,
     options: Options,
-    result: Forward,
+    result: Forward | Kept,
     image_grads: dict[str, Tensor | None],
     wanted: set[str],
 ) -> dict[str, Tensor]:

@@ -29,7 +29,7 @@ OPTIONAL_SHAPES: dict[str, tuple[int | str, ...]] = {
 
 @dataclass(frozen=True)
 class Cameras:
-    """V pinhole cameras; matrices map column vectors."""
+    """V pinhole cameras; matrices map column vectors. Detached and contiguous."""
 
     view: Tensor  # [V,4,4] world to camera (x right, y down, z forward)
     proj: Tensor  # [V,4,4] world to clip
