@@ -67,7 +67,7 @@ def shots_of_viewers(folder: Path, run: str, page: Callable[..., Image.Image]) -
         label = f"Babylon .{kind}, {'right' if right_handed else 'left'}-handed"
         shots[label] = page(BABYLON % (json.dumps(right_handed), eye, files[kind]))
     for kind in ("ply", "sog", "compressed.ply"):
-        shots[f"SuperSplat's viewer .{kind}"] = page(f"{supersplat}&content=/{files[kind]}", init=first)
+        shots[f"SuperSplat's viewer .{kind}"] = page(supersplat + files[kind], init=first)
     shots["splat-transform's page"] = page("/b.html?webgl&noui&noanim", init=first)
     return shots
 
@@ -108,6 +108,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, sync_playwright() as driver:
         folder = Path(name)
         (folder / "nm").symlink_to(NODE)
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         with open_server(folder) as server:
             threading.Thread(target=server.serve_forever, daemon=True).start()
             address = f"http://{HOST}:{server.server_port}"
@@ -118,8 +119,6 @@ def main() -> None:
                     (folder / "t.html").write_text(source)
                     source = "/t.html"
                 url = source.as_uri() if isinstance(source, Path) else address + source
-                # A browser each: after a dozen pages in software graphics the next may never start.
-                browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
                 page = browser.new_page(viewport={"width": 512, "height": 512})
                 if init:
                     page.add_init_script(init)
@@ -129,7 +128,7 @@ def main() -> None:
                     like_the_others(page)
                 shot = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
                 assert np.asarray(shot).std() > 5, f"nothing to be seen: {source}"
-                browser.close()
+                page.close()
                 return shot
 
             if args.viewers:
@@ -137,6 +136,7 @@ def main() -> None:
             if args.mesh:
                 sheet(shots_of_mesh(folder, args.run, look), 288, 4).save(args.mesh, quality=88)
             server.shutdown()
+        browser.close()
 
 
 def like_the_others(page: Page) -> None:
