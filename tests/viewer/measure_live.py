@@ -24,7 +24,7 @@ QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
 
 
 def measure(browser: Browser, rounds: int, steps: int) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """By who looks, a figure a round: processor seconds a step, and the share of the training thread's that is showing."""
+    """By who looks, a figure a round: processor seconds a step, and the training thread's share that is showing."""
     seconds: dict[str, list[float]] = {"no live view": [], "nobody looking": [], "one browser": []}
     shares: dict[str, list[float]] = {}
     with (
