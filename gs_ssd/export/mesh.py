@@ -72,8 +72,11 @@ def write_mesh(path: str | os.PathLike[str], splats: Splats, options: MeshOption
     mesh = _tidy(mesh, options)
     if len(mesh.triangles) == 0:
         raise UserError(f"cannot write {path}: no surface found; the splat is too faint or too small for a mesh")
+    mesh.compute_vertex_normals()
     surface = _textured(trimesh, mesh, views, options) if options.texture else _colored(trimesh, mesh, suffix)
-    surface.vertices = (surface.vertices * radius + center) @ frame_rotation("world", "gltf").T
+    turn, normals = frame_rotation("world", "gltf"), surface.vertex_normals
+    surface.vertices = (surface.vertices * radius + center) @ turn.T
+    surface.vertex_normals = normals @ turn.T
     _save(trimesh, surface, path)
     return len(surface.faces)
 
@@ -83,29 +86,29 @@ def _colored(trimesh: Any, mesh: Any, suffix: str) -> Any:
     if suffix == ".glb":  # glTF wants linear light, the others take colours as they are
         colors = srgb_to_linear(colors)
     colors = np.rint(colors.clip(0, 1) * 255).astype(np.uint8)
-    return trimesh.Trimesh(np.asarray(mesh.vertices), np.asarray(mesh.triangles), vertex_colors=colors, process=False)
+    vertices, normals, faces = (np.asarray(part) for part in (mesh.vertices, mesh.vertex_normals, mesh.triangles))
+    return trimesh.Trimesh(vertices, faces, vertex_normals=normals, vertex_colors=colors, process=False)
 
 
 def _textured(trimesh: Any, mesh: Any, views: list[View], options: MeshOptions) -> Any:
-    mesh.compute_vertex_normals()
-    vertices, normals = np.asarray(mesh.vertices), np.asarray(mesh.vertex_normals)
-    origin, faces, uv = unwrap(vertices, np.asarray(mesh.triangles), options.texture)
-    slack = 4 * 2.0 / options.voxels
-    vertices = vertices[origin]
-    texture = bake(vertices, normals[origin], faces, uv, views, size=options.texture, slack=slack)
+    vertices, normals, faces = (np.asarray(part) for part in (mesh.vertices, mesh.vertex_normals, mesh.triangles))
+    origin, faces, uv = unwrap(vertices, faces, options.texture)
+    vertices, normals = vertices[origin], normals[origin]
+    texture = bake(vertices, normals, faces, uv, views, size=options.texture, slack=8.0 / options.voxels)
     material = trimesh.visual.material.PBRMaterial(
         baseColorTexture=Image.fromarray(texture), metallicFactor=0.0, roughnessFactor=1.0
     )
     visual = trimesh.visual.TextureVisuals(uv=uv, material=material)
-    return trimesh.Trimesh(vertices, faces, visual=visual, process=False)
+    return trimesh.Trimesh(vertices, faces, vertex_normals=normals, visual=visual, process=False)
 
 
 def _save(trimesh: Any, surface: Any, path: Path) -> None:
     """One file; an OBJ with a texture has its .mtl and .png beside it, under its own name."""
     suffix = path.suffix.lower()
     if suffix != ".obj" or surface.visual.kind != "texture":
+        options = {"tree_postprocessor": _matte} if suffix == ".glb" else {}
         with atomic_path(path) as temporary:
-            surface.export(str(temporary), file_type=suffix[1:])
+            surface.export(str(temporary), file_type=suffix[1:], **options)
         return
     text, beside = trimesh.exchange.obj.export_obj(surface, return_texture=True, mtl_name="material.mtl")
     (picture,) = (name for name in beside if name != "material.mtl")
@@ -118,6 +121,14 @@ def _save(trimesh: Any, surface: Any, path: Path) -> None:
             temporary.write_bytes(data)
     with atomic_path(path.with_name(names[picture])) as temporary:
         temporary.write_bytes(beside[picture])
+
+
+def _matte(tree: dict[str, Any]) -> None:
+    """glTF's default material is metal, black where it reflects nothing: vertex colours get one that is not."""
+    if "materials" not in tree:
+        tree["materials"] = [{"pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": 1.0}}]
+        for primitive in (part for mesh in tree["meshes"] for part in mesh["primitives"]):
+            primitive["material"] = 0
 
 
 def _libraries() -> tuple[Any, Any]:

@@ -1,5 +1,6 @@
 """The mesh of a known shape is that shape, upright and coloured; without the libraries there is a sentence."""
 
+import json
 import sys
 
 import numpy as np
@@ -53,6 +54,12 @@ def test_mesh_of_a_ball_is_the_ball(tmp_path, libraries, ball, suffix):
     linear = suffix == ".glb"
     assert top[0] == pytest.approx(255 * (0.787 if linear else 0.9), abs=14)
     assert bottom[2] == pytest.approx(255 * (0.787 if linear else 0.9), abs=14)
+    assert (np.einsum("ij,ij->i", mesh.vertex_normals, away) > 0.9 * distance).mean() > 0.98  # smooth ones, as written
+    if suffix == ".glb":
+        assert b'"NORMAL"' in path.read_bytes()
+        head = json.loads(path.read_bytes()[20:].split(b"BIN\0")[0].rsplit(b"}", 1)[0] + b"}")
+        (primitive,) = head["meshes"][0]["primitives"]
+        assert head["materials"][primitive["material"]]["pbrMetallicRoughness"]["metallicFactor"] == 0
     assert top[2] < 60
     assert bottom[0] < 60
 

@@ -35,10 +35,11 @@ const scene = new THREE.Scene(), camera = new THREE.PerspectiveCamera(40, 1, 0.1
 camera.position.set(...%s); camera.lookAt(0, 0, 0);
 scene.add((await new GLTFLoader().loadAsync("/%s")).scene);
 if (%s) scene.traverse((node) => {
-  if (node.isMesh) node.material = new THREE.MeshNormalMaterial();
+  if (node.isMesh) node.material = new THREE.MeshNormalMaterial({ flatShading: true });
 });
 else scene.add(new THREE.AmbientLight(0xffffff, Math.PI));
-renderer.render(scene, camera); window.__ready = true;
+let frames = 0;
+renderer.setAnimationLoop(() => { renderer.render(scene, camera); if (++frames === 3) window.__ready = true; });
 </script>"""
 
 
