@@ -41,6 +41,7 @@ class MeshOptions:
     polar_deg: tuple[float, ...] = (30.0, 60.0, 90.0, 120.0, 150.0)
     size: int = 400  #: pixels of a picture's side
     least_alpha: float = 0.6  #: a ray that stops less of the light than this hits no surface
+    truncation: float = 0.18  #: of the framing ball's radius: depths of soft splats differ by so much between views
     least_share: float = 0.02  #: parts with less of the area than this are dropped
 
 
@@ -155,6 +156,7 @@ def _fuse(o3d: Any, gaussians: Gaussians, options: MeshOptions) -> tuple[Any, li
         4000,
         device,
     )
+    reach = max(6.0, options.truncation / voxel)  # in voxels; less leaves holes where views disagree
     cameras = _cameras(options)
     focal = 0.5 * options.size / float(cameras.tan_half_fov[0, 1])
     middle = 0.5 * options.size - 0.5
@@ -169,8 +171,8 @@ def _fuse(o3d: Any, gaussians: Gaussians, options: MeshOptions) -> tuple[Any, li
             views.append(View(rgb, depth, w2c, float(cameras.tan_half_fov[view, 1])))
         extrinsic = core.Tensor(w2c)
         depth_image, color_image = o3d.t.geometry.Image(depth[..., None]), o3d.t.geometry.Image(rgb)
-        blocks = grid.compute_unique_block_coordinates(depth_image, intrinsic, extrinsic, 1.0, 100.0, 6.0)
-        grid.integrate(blocks, depth_image, color_image, intrinsic, intrinsic, extrinsic, 1.0, 100.0, 6.0)
+        blocks = grid.compute_unique_block_coordinates(depth_image, intrinsic, extrinsic, 1.0, 100.0, reach)
+        grid.integrate(blocks, depth_image, color_image, intrinsic, intrinsic, extrinsic, 1.0, 100.0, reach)
         seen = True
     mesh = grid.extract_triangle_mesh(weight_threshold=1.0).to_legacy() if seen else o3d.geometry.TriangleMesh()
     return mesh, views
