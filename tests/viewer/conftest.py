@@ -28,6 +28,8 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+#: The system's; None: playwright's own, if it has one.
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @pytest.fixture(scope="session")
@@ -36,9 +38,8 @@ def chromium() -> "Iterator[Browser]":
     playwright = pytest.importorskip(
         "playwright.sync_api", reason="playwright is not installed (pip install playwright)"
     )
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     with playwright.sync_playwright() as driver:
-        path = path or driver.chromium.executable_path
+        path = CHROMIUM or driver.chromium.executable_path
         if not Path(path).is_file():
             pytest.skip("no Chromium found (apt install chromium, or playwright install chromium)")
         browser = driver.chromium.launch(executable_path=path, args=FLAGS)

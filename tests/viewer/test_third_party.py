@@ -189,13 +189,10 @@ def test_babylon(site, open_page, picture, right_handed, name):
     assert_upright(picture(open_page(f"{url}/t.html")))
 
 
-@pytest.mark.parametrize("name", ["a.ply", "a.sog"])
-def test_supersplat_viewer(site, modules, open_page, picture, name, monkeypatch):
-    folder, url = site
-    monkeypatch.setenv(splat_transform.VARIABLE, str(modules / "@playcanvas/splat-transform/bin/cli.mjs"))
-    write_splats(folder / name, axes_object() if name != "a.sog" else axes_object().with_sh_degree(0))
+def supersplat_settings() -> dict:
+    """A fixed camera, and colours as they are."""
     pose = {"position": [-EYE[0], EYE[1], -EYE[2]], "target": [0, 0, 0], "fov": 40}  # it turns INRIA half about z
-    settings = {
+    return {
         "version": 2,
         "tonemapping": "none",
         "highPrecisionRendering": False,
@@ -212,7 +209,14 @@ def test_supersplat_viewer(site, modules, open_page, picture, name, monkeypatch)
         "annotations": [],
         "startMode": "default",
     }
-    (folder / "settings.json").write_text(json.dumps(settings))
+
+
+@pytest.mark.parametrize("name", ["a.ply", "a.sog"])
+def test_supersplat_viewer(site, modules, open_page, picture, name, monkeypatch):
+    folder, url = site
+    monkeypatch.setenv(splat_transform.VARIABLE, str(modules / "@playcanvas/splat-transform/bin/cli.mjs"))
+    write_splats(folder / name, axes_object() if name != "a.sog" else axes_object().with_sh_degree(0))
+    (folder / "settings.json").write_text(json.dumps(supersplat_settings()))
     address = f"{url}/nm/@playcanvas/supersplat-viewer/public/index.html?webgl&noui&noanim&settings=/settings.json"
     init = "window.firstFrame = () => setTimeout(() => { window.__ready = true }, 1500)"
     page = open_page(f"{address}&content=/{name}", init=init)
