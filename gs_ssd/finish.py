@@ -1,7 +1,7 @@
 """Floor 3: the last touch. A splat is fitted to its own pictures with hardened outlines; no prior takes part.
 
 A prior of 64 pixels cannot tell an outline that fades over a pixel of its own from a sharp one, so guidance leaves
-fog exactly there, and a third to a half of all Gaussians inside the object, where nobody sees them. Here the splat as
+fog exactly there, and many Gaussians inside the object, where nobody sees them. Here the splat as
 guidance left it is the model: from anywhere around, its picture with every alpha driven to 0 or 1 (colours kept) is
 what the new splat must look like. Hidden Gaussians move to where they are seen, and all of them become thin discs,
 whose edge-on view makes a sharp outline. What the prior drew, and where, stays as it was.
@@ -41,9 +41,9 @@ class FinishConfig:
     """0: no finish."""
     num_views: int = 2
     image_size: int = 256
-    edge: tuple[float, float] = (0.4, 0.6)
+    edge: tuple[float, float] = (0.45, 0.55)
     """Alphas up to the first become 0, from the second on 1, smoothly in between."""
-    thickness: float = 0.003
+    thickness: float = 0.002
     """The smallest scale of every Gaussian is brought down to this over the first half."""
     hidden: float = 0.03
     """Gaussians that show less than this share of the average Gaussian's light are moved, three times in the fit."""
