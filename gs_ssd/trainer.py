@@ -15,7 +15,7 @@ import torch
 
 from gs_ssd import checkpoint as checkpoints
 from gs_ssd import config as configs
-from gs_ssd import logs, results
+from gs_ssd import finish, logs, results
 from gs_ssd.checkpoint import Checkpoint
 from gs_ssd.config import ExperimentConfig
 from gs_ssd.densify import choice, surgery
@@ -24,6 +24,7 @@ from gs_ssd.film import Film
 from gs_ssd.guidance.distill import Distillation, DistillationResult
 from gs_ssd.guidance.estimators import Estimator
 from gs_ssd.maths import anneal
+from gs_ssd.memory import Gauge
 from gs_ssd.prior import DiffusionPrior
 from gs_ssd.prior import load as load_prior
 from gs_ssd.record import Recorder, pictures, write_sheet
@@ -101,8 +102,10 @@ class Trainer:
     ) -> None:
         self.folder = Path(folder)
         self.device = choose_device(config.device)
+        self.memory = Gauge(self.device)
         self.prior = load_prior(config.prior, self.device) if prior is None else prior
         self.config = config
+        finish.check(config.finish)
         self.viewpoints = viewpoints.resolve(config.viewpoints, self.prior.metadata, self.prior.image_size)
         self.distillation = Distillation(
             config.guidance,
@@ -118,6 +121,7 @@ class Trainer:
         self.next_step = 0
         self.glimpse: logs.Glimpse | None = None
         self.bad_steps = self.bad_steps_in_a_row = 0
+        self.finished = False
         if resume:
             self._restore(checkpoints.load(checkpoints.latest(self.folder / "checkpoints")))
         else:
@@ -137,8 +141,8 @@ class Trainer:
         progress = anneal.progress(step, config.num_steps)
         optimizers.set_learning_rates(patient.optimizer, config.optimizer, progress)
 
-        cameras = viewpoints.sample(self.viewpoints, step, generator)
-        azimuth, polar = cameras.azimuth_rad.tolist(), cameras.polar_rad.tolist()
+        cameras = viewpoints.sample(self.viewpoints, step, generator, progress)
+        azimuth, polar, closeup = cameras.azimuth_rad.tolist(), cameras.polar_rad.tolist(), cameras.closeup.tolist()
         cameras = cameras.to(self.device)
         background = augment.backgrounds(config.augment, len(cameras), generator).to(self.device)
         scales = augment.noisy_scales(patient.gaussians.scales, config.augment, generator)
@@ -146,7 +150,7 @@ class Trainer:
 
         near = disparity(output.depth, output.alpha, cameras.tan_half_fov)
         rgb, depth = (shrink(picture, self.prior.image_size) for picture in (output.rgb, near))
-        guided = self.distillation.step(rgb, azimuth, polar, step, generator, depth=depth)
+        guided = self.distillation.step(rgb, azimuth, polar, step, generator, depth=depth, closeup=closeup)
         if self._preview_is_due(step + 1):
             seen, alpha = output.rgb.detach(), output.alpha.detach()
             self.glimpse = logs.Glimpse(seen, near.detach(), alpha, guided.preview(), guided.gradient)
@@ -186,12 +190,17 @@ class Trainer:
             return True
         self.bad_steps += 1
         self.bad_steps_in_a_row += 1
+        culprit, mend = "the gradient", "smaller learning rates"
+        if guided.bad_latents > 0:
+            culprit, mend = "what the VAE encoded", "prior.vae_dtype=float32, as half precision overflows"
+        elif guided.bad_predictions > 0:
+            culprit, mend = "the prior's noise prediction", "prior.dtype=bfloat16 or float32"
         if self.bad_steps_in_a_row >= max(self.config.max_bad_steps, 1):
             raise UserError(
-                f"the gradient was not finite in {self.bad_steps_in_a_row} steps in a row (now {step + 1}); with half "
-                "precision try prior.vae_dtype=float32, else smaller learning rates (the last checkpoint is intact)"
+                f"{culprit} was not finite in {self.bad_steps_in_a_row} steps in a row (now {step + 1}); try {mend} "
+                "(the last checkpoint is intact)"
             )
-        log.warning("step %d: the gradient is not finite; skipped (%d so far)", step + 1, self.bad_steps)
+        log.warning("step %d: %s is not finite; skipped (%d so far)", step + 1, culprit, self.bad_steps)
         return False
 
     def fit(self, *, until: int | None = None, watch: Watch | None = None) -> list[Path]:
@@ -218,8 +227,9 @@ class Trainer:
                 self.next_step += 1
                 seconds = time.perf_counter() - started
                 if self.next_step % output.log_every == 0 or self.next_step == last:
-                    recorder.log({**metrics, "seconds_per_step": seconds})
-                recorder.advance(len(self.patient), float(metrics["grad_norm"]), seconds)
+                    cost = {"seconds_per_step": seconds, "peak_memory_mib": self.memory.peak_mib}
+                    recorder.log({**metrics, **cost})
+                recorder.advance(len(self.patient), seconds)
                 if watch is not None and watch(self.next_step - 1, self.gaussians, metrics, received):
                     received.append(signal.SIGINT)
                 if received:
@@ -230,13 +240,28 @@ class Trainer:
                     self.preview(recorder)
                 if output.checkpoint_every and self.next_step % output.checkpoint_every == 0:
                     self.save()
-        if self.next_step < config.num_steps:
+        where = "allocated on the GPU" if self.device.type == "cuda" else "of the process, beyond what its imports hold"
+        log.info("peak memory: %d MiB (%s)", self.memory.peak_mib, where)
+        if not self.finished:
             self.save()
+        if self.next_step < config.num_steps:
             return []
         if self.bad_steps:
             log.warning("%d of %d steps had a gradient that was not finite and were skipped", self.bad_steps, last)
-        self.save()
+        self.harden()
         return [*self.write_results(), *film.develop()]
+
+    def harden(self) -> None:
+        """Harden the outlines, once. The checkpoint keeps what guidance left; resuming comes by here again."""
+        if self.finished or self.config.finish.steps == 0:
+            return
+        ranges = viewpoints.ranges_at(self.viewpoints, 0)
+        generator = generator_at(self.config.seed, self.config.num_steps)
+        log.info("finishing: %d steps without the prior", self.config.finish.steps)
+        orbit = finish.Orbit(ranges.radius, ranges.fov_rad)
+        hard = finish.harden(self.gaussians, self.config.finish, orbit, generator).requires_grad_()
+        self.patient = surgery.Patient(hard, optimizers.build(hard, self.config.optimizer))
+        self.finished = True
 
     def save(self) -> Path:
         """Write a checkpoint of the steps completed so far."""

@@ -1,9 +1,10 @@
-"""Shared by all tests: fixed seeds, and no silent skipping of browser tests where a browser is promised."""
+"""Shared by all tests: fixed seeds, and no silent skipping where the browser and the readers of others are promised."""
 
 import importlib.util
 import itertools
 import os
-from collections.abc import Generator
+import shutil
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,28 @@ def _seed() -> None:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, None, None]:
-    """With GS_SSD_REQUIRE_BROWSER set, a browser test that skips has failed."""
+    """With GS_SSD_REQUIRE_READERS set, a test marked `browser` or `readers` that skips has failed."""
     outcome = yield
     report = outcome.get_result()
-    if report.skipped and item.get_closest_marker("browser") and os.environ.get("GS_SSD_REQUIRE_BROWSER"):
+    marked = any(item.get_closest_marker(name) for name in ("browser", "readers"))
+    if report.skipped and marked and os.environ.get("GS_SSD_REQUIRE_READERS"):
         report.outcome = "failed"
-        report.longrepr = f"browser test skipped although GS_SSD_REQUIRE_BROWSER is set: {report.longrepr}"
+        report.longrepr = f"skipped although GS_SSD_REQUIRE_READERS is set: {report.longrepr}"
+
+
+@pytest.fixture(scope="session")
+def node_package() -> Callable[[str], Path]:
+    """Folder of an installed Node package; skips, saying so, where it or Node is missing."""
+    modules = Path(os.environ.get("GS_SSD_NODE_MODULES", Path(__file__).parent / "node" / "node_modules")).resolve()
+
+    def find(name: str) -> Path:
+        if shutil.which("node") is None:
+            pytest.skip("Node is not installed (`make readers`)")
+        if not (modules / name).is_dir():
+            pytest.skip(f"{name} is not in {modules} (`make readers`, or set GS_SSD_NODE_MODULES)")
+        return modules / name
+
+    return find
 
 
 @pytest.fixture(scope="session")

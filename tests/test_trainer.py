@@ -53,7 +53,10 @@ def test_two_steps_resumed_to_four_equal_four_uninterrupted_bit_for_bit(tmp_path
     resumed.fit()
     assert len(whole.patient) != 300  # the population changed on the way
     same_bits(whole, resumed)
-    untimed = [[{**row, "seconds_per_step": 0} for row in rows(tmp_path / name)] for name in ("whole", "parts")]
+    untimed = [
+        [{**row, "seconds_per_step": 0, "peak_memory_mib": 0} for row in rows(tmp_path / name)]
+        for name in ("whole", "parts")
+    ]
     assert untimed[0] == untimed[1]
     assert (tmp_path / "whole/point_cloud.ply").read_bytes() == (tmp_path / "parts/point_cloud.ply").read_bytes()
 
@@ -69,6 +72,9 @@ def test_a_red_disc_becomes_red_and_a_run_leaves_what_it_promises(tmp_path):
     metrics = rows(tmp_path)
     assert [row["step"] for row in metrics] == list(range(40))
     assert {"num_splats", "grad_norm", "t", "alpha_mean", "seconds_per_step"} <= set(metrics[0])
+    peaks = [row["peak_memory_mib"] for row in metrics]
+    assert peaks == sorted(peaks)
+    assert 0 <= peaks[0] < 4000
     assert len({row["grad_norm"] for row in metrics[:20]}) == 20
     asset = ply.read_ply(tmp_path / "point_cloud.ply")
     assert len(asset) == metrics[-1]["num_splats"]
@@ -131,6 +137,26 @@ def test_a_step_with_nan_is_skipped_counted_and_in_the_end_refused(tmp_path, cap
     with pytest.raises(UserError, match="3 steps in a row"):
         for step in range(3, 9):
             trainer.step(step)
+
+
+@pytest.mark.parametrize(
+    ("count", "culprit", "mend"),
+    [("bad_latents", "the VAE encoded", "vae_dtype"), ("bad_predictions", "noise", "dtype")],
+)
+def test_the_half_precision_part_that_overflowed_is_named(tmp_path, count, culprit, mend, caplog):
+    trainer = Trainer(smoke("max_bad_steps=2"), tmp_path)
+    real = trainer.distillation.step
+    one = torch.ones((), dtype=torch.long)
+    trainer.distillation.step = lambda *args, **named: dataclasses.replace(real(*args, **named), **{count: one})
+    trainer.step(0)
+    assert culprit in caplog.text
+    with pytest.raises(UserError, match=mend):
+        trainer.step(1)
+
+
+def test_lines_are_written_as_often_as_told_and_for_the_last_step(tmp_path):
+    Trainer(smoke("num_steps=5", "output.log_every=2"), tmp_path).fit()
+    assert [row["step"] for row in rows(tmp_path)] == [1, 3, 4]
 
 
 def test_no_splats_left_ends_the_run_with_the_checkpoint_kept(tmp_path):

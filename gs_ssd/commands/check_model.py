@@ -7,8 +7,6 @@ type, a shifted timestep, a VAE that overflows in half precision, an untrained p
 import argparse
 import json
 import platform
-import resource
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -24,6 +22,7 @@ import gs_ssd
 from gs_ssd.files import atomic_path
 from gs_ssd.guidance.distill import Distillation, DistillConfig
 from gs_ssd.maths.diffusion import add_noise, ddim_step, v_from_eps
+from gs_ssd.memory import MIB, Gauge
 from gs_ssd.prior import DiffusionPrior, PriorConfig, load
 
 TIMESTEPS = (20, 100, 300, 500, 700, 900)
@@ -72,14 +71,14 @@ def run(args: argparse.Namespace) -> int:
         image_size=args.image_size,
         offline=args.offline,
     )
-    started = time.perf_counter()
+    memory, started = Gauge(torch.device(args.device)), time.perf_counter()
     prior = load(config, args.device)
     measured: dict[str, Any] = {"seconds_to_load": round(time.perf_counter() - started, 2)}
     checks = []
     for check in examine(prior, args.prompt, measured):
         checks.append(check)
         print(f"{'ok  ' if check.passed else 'FAIL'} {check.name}: {check.found} (wanted: {check.wanted})", flush=True)
-    measured["peak_memory_mib"] = _peak_memory(prior.device)
+    measured["peak_memory_mib"] = round((memory.floor + memory.peak) / MIB)
     print(f"     peak memory: {measured['peak_memory_mib']} MiB")
     passed = all(check.passed for check in checks)
     report = {
@@ -206,12 +205,6 @@ def _steps(prior: DiffusionPrior, prompt: str, measured: dict[str, Any]) -> Iter
     finite = bad == 0 and rgb.grad is not None and bool(rgb.grad.isfinite().all()) and measured["gradient_norm"] > 0
     found = f"||g|| = {measured['gradient_norm']:.3g}, {min(seconds):.3f} s a step, {bad} numbers not finite"
     yield Check("three SSD steps", finite, found, "a finite gradient that is not zero")
-
-
-def _peak_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return round(torch.cuda.max_memory_allocated(device) / 2**20)
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10))
 
 
 def _environment(device: torch.device) -> dict[str, str]:

@@ -24,12 +24,13 @@ def breakdown(folder: Path, steps: int = 8) -> dict[str, float]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return _measure(trainers.Trainer(config, folder, resume=True), steps)
+        return measure(trainers.Trainer(config, folder, resume=True), steps)
     finally:
         torch.set_num_threads(threads)
 
 
-def _measure(trainer: trainers.Trainer, steps: int) -> dict[str, float]:
+def measure(trainer: trainers.Trainer, steps: int) -> dict[str, float]:
+    """Seconds a step by part, over the run's last `steps` steps, which are trained for it."""
     config = trainer.config
     clock = time.process_time if trainer.device.type == "cpu" else _synchronized
     spent: dict[str, float] = collections.defaultdict(float)

@@ -26,6 +26,11 @@ _OPTIONAL = {
     "peft": ("lora", "LoRA files"),
     "tensorboard": ("logging", "TensorBoard logs"),
 }
+_NEVER_RUN = {
+    "Stable Diffusion": "weights: gs-ssd check-model",
+    "LoRA, ControlNet, tiny VAE": "files: prior.lora, prior.controlnet, prior.tiny_vae",
+    "Shap-E": "weights: initialize.shape=text",
+}
 _MODULES = {"pillow": "PIL", "imageio-ffmpeg": "imageio_ffmpeg", "usd-core": "pxr"}
 
 
@@ -125,11 +130,8 @@ def _models() -> Iterator[Finding]:
         yield Finding("ok", "bundled prior", f"{size:.1f} MiB at {bundled}")
     else:
         yield Finding("bad", "bundled prior", f"no weights at {bundled}; reinstall, or run tools/train_prior.py")
-    yield Finding(
-        "note",
-        "Stable Diffusion",
-        "code tested with small random models only, never yet run with real weights: gs-ssd check-model",
-    )
+    for name, next_step in _NEVER_RUN.items():
+        yield Finding("note", name, f"code tested with small random models only, never yet run with real {next_step}")
 
 
 def _version(name: str) -> str:

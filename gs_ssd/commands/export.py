@@ -61,6 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     mesh.add_argument("--mesh", action="store_true", help="write a surface with vertex colours: .glb, .obj or .ply")
     mesh.add_argument("--voxels", type=int, default=192, metavar="N", help="resolution along the object (192)")
     mesh.add_argument("--triangles", type=int, metavar="N", help="simplify to so many triangles")
+    mesh.add_argument(
+        "--texture", type=int, nargs="?", const=1024, default=0, metavar="SIZE", help="a texture (1024) in .glb, .obj"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -75,7 +78,8 @@ def run(args: argparse.Namespace) -> int:
             raise UserError("--mesh needs -o FILE with the suffix .glb, .obj or .ply")
         from gs_ssd.export.mesh import MeshOptions, write_mesh
 
-        size = write_mesh(args.output, splats, MeshOptions(voxels=args.voxels, triangles=args.triangles))
+        options = MeshOptions(voxels=args.voxels, triangles=args.triangles, texture=args.texture)
+        size = write_mesh(args.output, splats, options)
         print(f"{args.output}  {size} triangles, {_bytes(args.output)}")
         return 0
     for name in args.targets or []:

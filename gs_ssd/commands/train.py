@@ -30,7 +30,7 @@ A key=value wins over the YAML file, which wins over the defaults. Ctrl-C saves 
 a run's folder
   point_cloud.ply   the splat, in the layout of 3D Gaussian Splatting      index.html      a viewer, one file, offline
   turntable.mp4     one turn (and .webp)                                   views.png       eight views
-  config.yaml       all settings of this run                               metrics.jsonl   one line a step
+  config.yaml       all settings of this run                               metrics.jsonl   numbers, line by line
   previews/         contact sheets and what the guidance saw               checkpoints/    the newest states
   where asked for:  process.mp4 (the making), test_views/, tensorboard/
 """

@@ -119,6 +119,14 @@ def relocate(patient: Patient, dead: Int[Tensor, " m"], target: Int[Tensor, " m"
     _zero_rows(patient, torch.cat([touched, dead]))
 
 
+@torch.no_grad()
+def overwrite(patient: Patient, rows: Int[Tensor, " m"], values: dict[str, Tensor]) -> None:
+    """Replace the raw tensors of some rows by `values` ([m, ...]), in place; their moments are zeroed."""
+    for name, value in values.items():
+        getattr(patient.gaussians, name)[rows] = value
+    _zero_rows(patient, rows)
+
+
 def shared_opacity(
     opacity: Float[Tensor, " m"], count: Int[Tensor, " m"], *, most: int = 51
 ) -> tuple[Float[Tensor, " m"], Float[Tensor, " m"]]:

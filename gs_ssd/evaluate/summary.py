@@ -54,7 +54,13 @@ COLUMNS: Final[dict[str, Column]] = {
     "unet": Column("UNet images an asset", _get("unet_images"), "low"),
     "memory": Column("peak memory, MB", _get("peak_mb"), "low"),
 }
-TARGETS: Final[dict[str, tuple[str, float]]] = {"kind": (">=", 0.9), "color": (">=", 0.9), "outside": ("<=", 0.02)}
+TARGETS: Final[dict[str, tuple[str, float]]] = {
+    "kind": (">=", 0.9),
+    "color": (">=", 0.9),
+    "haze": ("<=", 4.0),
+    "edge": ("<=", 2.0),
+    "outside": ("<=", 0.02),
+}
 KIND_FLOOR: Final = 0.7
 
 

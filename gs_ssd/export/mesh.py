@@ -13,65 +13,123 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float32
+from PIL import Image
 
 from gs_ssd.errors import UserError
 from gs_ssd.export.clean import framing
+from gs_ssd.export.frames import frame_rotation
 from gs_ssd.export.glb import srgb_to_linear
-from gs_ssd.export.splats import Splats
+from gs_ssd.export.splats import Splats, to_gaussians
+from gs_ssd.export.texture import View, bake, unwrap
 from gs_ssd.files import atomic_path
-from gs_ssd.native import native
+from gs_ssd.render.median_depth import median_depth
+from gs_ssd.render.renderer import render
 from gs_ssd.scene.camera import Cameras
+from gs_ssd.scene.gaussians import Gaussians
 
 SUFFIXES = (".glb", ".obj", ".ply")
 
 
 @dataclasses.dataclass(frozen=True)
 class MeshOptions:
-    """`voxels`: along the object's framing ball; `triangles`: simplify to so many; the rest concerns the pictures."""
+    """`voxels`: along the object's framing ball; `triangles`: simplify to so many (20 000 if there is a texture)."""
 
     voxels: int = 192
     triangles: int | None = None
+    texture: int = 0  #: texels along a side, a power of two; 0: vertex colours
     views_per_ring: int = 12
     polar_deg: tuple[float, ...] = (30.0, 60.0, 90.0, 120.0, 150.0)
-    size: int = 400
-    least_alpha: float = 0.6  #: a ray that passes more light than this leaves is not a surface
-    greatest_spread: float = 6.0  #: voxels; a ray whose depth is spread wider than this hits no surface
+    size: int = 400  #: pixels of a picture's side
+    least_alpha: float = 0.6  #: a ray that stops less of the light than this hits no surface
+    truncation: float = 0.18  #: of the framing ball's radius: depths of soft splats differ by so much between views
     least_share: float = 0.02  #: parts with less of the area than this are dropped
 
 
 def write_mesh(path: str | os.PathLike[str], splats: Splats, options: MeshOptions | None = None) -> int:
-    """Write a mesh with vertex colours, y up, in the splats' own units; returns how many triangles it has.
+    """Write a mesh, y up, in the splats' own units; returns how many triangles it has.
 
     Raises:
         UserError: another suffix, a missing library, or no surface to be found.
     """
     path, options = Path(path), options or MeshOptions()
-    if path.suffix.lower() not in SUFFIXES:
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
         raise UserError(f"{path}: a mesh is written as {', '.join(SUFFIXES)}")
+    if options.texture and suffix == ".ply":
+        raise UserError(f"{path}: PLY holds no texture; write .glb or .obj, or leave --texture out")
     if not 16 <= options.voxels <= 1024:
         raise UserError(f"--voxels {options.voxels}: choose 16 to 1024")
+    if options.texture and options.texture not in (256, 512, 1024, 2048, 4096):
+        raise UserError(f"--texture {options.texture}: choose 256, 512, 1024, 2048 or 4096")
+    if options.texture and options.triangles is None:
+        options = dataclasses.replace(options, triangles=20_000)
     o3d, trimesh = _libraries()
     splats = splats.to_frame("world")
     center, radius = framing(splats)
     unit = dataclasses.replace(
         splats, means=(splats.means - center) / radius, log_scales=splats.log_scales - math.log(radius)
     )
-    mesh = _tidy(_fuse(o3d, unit, options), options)
-    vertices = np.asarray(mesh.vertices) * radius + center
-    faces, colors = np.asarray(mesh.triangles), np.asarray(mesh.vertex_colors)
-    if len(faces) == 0:
+    mesh, views = _fuse(o3d, to_gaussians(unit), options)
+    mesh = _tidy(mesh, options)
+    if len(mesh.triangles) == 0:
         raise UserError(f"cannot write {path}: no surface found; the splat is too faint or too small for a mesh")
-    if path.suffix.lower() == ".glb":  # glTF wants linear light, the others take colours as they are
+    mesh.compute_vertex_normals()
+    surface = _textured(trimesh, mesh, views, options) if options.texture else _colored(trimesh, mesh, suffix)
+    turn, normals = frame_rotation("world", "gltf"), surface.vertex_normals
+    surface.vertices = (surface.vertices * radius + center) @ turn.T
+    surface.vertex_normals = normals @ turn.T
+    _save(trimesh, surface, path)
+    return len(surface.faces)
+
+
+def _colored(trimesh: Any, mesh: Any, suffix: str) -> Any:
+    colors = np.asarray(mesh.vertex_colors)
+    if suffix == ".glb":  # glTF wants linear light, the others take colours as they are
         colors = srgb_to_linear(colors)
-    surface = trimesh.Trimesh(
-        vertices=np.stack([-vertices[:, 0], vertices[:, 2], vertices[:, 1]], axis=1),
-        faces=faces,
-        vertex_colors=np.rint(colors.clip(0, 1) * 255).astype(np.uint8),
-        process=False,
+    colors = np.rint(colors.clip(0, 1) * 255).astype(np.uint8)
+    vertices, normals, faces = (np.asarray(part) for part in (mesh.vertices, mesh.vertex_normals, mesh.triangles))
+    return trimesh.Trimesh(vertices, faces, vertex_normals=normals, vertex_colors=colors, process=False)
+
+
+def _textured(trimesh: Any, mesh: Any, views: list[View], options: MeshOptions) -> Any:
+    vertices, normals, faces = (np.asarray(part) for part in (mesh.vertices, mesh.vertex_normals, mesh.triangles))
+    origin, faces, uv = unwrap(vertices, faces, options.texture)
+    vertices, normals = vertices[origin], normals[origin]
+    texture = bake(vertices, normals, faces, uv, views, size=options.texture, slack=8.0 / options.voxels)
+    material = trimesh.visual.material.PBRMaterial(
+        baseColorTexture=Image.fromarray(texture), metallicFactor=0.0, roughnessFactor=1.0
     )
-    with atomic_path(path) as temporary:
-        surface.export(str(temporary), file_type=path.suffix.lower()[1:])
-    return len(faces)
+    visual = trimesh.visual.TextureVisuals(uv=uv, material=material)
+    return trimesh.Trimesh(vertices, faces, vertex_normals=normals, visual=visual, process=False)
+
+
+def _save(trimesh: Any, surface: Any, path: Path) -> None:
+    """One file; an OBJ with a texture has its .mtl and .png beside it, under its own name."""
+    suffix = path.suffix.lower()
+    if suffix != ".obj" or surface.visual.kind != "texture":
+        options = {"tree_postprocessor": _matte} if suffix == ".glb" else {}
+        with atomic_path(path) as temporary:
+            surface.export(str(temporary), file_type=suffix[1:], **options)
+        return
+    text, beside = trimesh.exchange.obj.export_obj(surface, return_texture=True, mtl_name="material.mtl")
+    (picture,) = (name for name in beside if name != "material.mtl")
+    names = {"material.mtl": f"{path.stem}.mtl", picture: path.stem + Path(picture).suffix}
+    material = beside["material.mtl"].decode()
+    for old, new in names.items():
+        text, material = text.replace(old, new), material.replace(old, new)
+    for name, data in ((path.name, text.encode()), (names["material.mtl"], material.encode())):
+        with atomic_path(path.with_name(name)) as temporary:
+            temporary.write_bytes(data)
+    with atomic_path(path.with_name(names[picture])) as temporary:
+        temporary.write_bytes(beside[picture])
+
+
+def _matte(tree: dict[str, Any]) -> None:
+    """glTF's default material is metal, black where it reflects nothing: vertex colours get one that is not."""
+    if "materials" not in tree:
+        tree["materials"] = [{"pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": 1.0}}]
+        for primitive in (part for mesh in tree["meshes"] for part in mesh["primitives"]):
+            primitive["material"] = 0
 
 
 def _libraries() -> tuple[Any, Any]:
@@ -85,8 +143,8 @@ def _libraries() -> tuple[Any, Any]:
     return open3d, trimesh
 
 
-def _fuse(o3d: Any, splats: Splats, options: MeshOptions) -> Any:
-    """A triangle mesh (open3d, legacy) of splats that fill the unit ball."""
+def _fuse(o3d: Any, gaussians: Gaussians, options: MeshOptions) -> tuple[Any, list[View]]:
+    """A triangle mesh (open3d, legacy) of Gaussians that fill the unit ball; for a texture, also the views."""
     voxel = 2.0 / options.voxels
     core, device = o3d.core, o3d.core.Device("CPU:0")
     grid = o3d.t.geometry.VoxelBlockGrid(
@@ -98,21 +156,26 @@ def _fuse(o3d: Any, splats: Splats, options: MeshOptions) -> Any:
         4000,
         device,
     )
+    reach = max(6.0, options.truncation / voxel)  # in voxels; less leaves holes where views disagree
     cameras = _cameras(options)
     focal = 0.5 * options.size / float(cameras.tan_half_fov[0, 1])
     middle = 0.5 * options.size - 0.5
     intrinsic = core.Tensor(np.array([[focal, 0, middle], [0, focal, middle], [0, 0, 1.0]]))
-    seen = False
+    seen, views = False, []
     for view in range(len(cameras)):
-        rgb, depth = _look(splats, cameras[view : view + 1], options, voxel)
+        rgb, depth = _look(gaussians, cameras[view : view + 1], options.least_alpha)
         if not depth.any():  # open3d takes an empty picture for a mistake
             continue
-        extrinsic = core.Tensor(cameras.w2c[view].double().numpy())
-        depth_image, color_image = o3d.t.geometry.Image(depth), o3d.t.geometry.Image(rgb)
-        blocks = grid.compute_unique_block_coordinates(depth_image, intrinsic, extrinsic, 1.0, 100.0, 6.0)
-        grid.integrate(blocks, depth_image, color_image, intrinsic, intrinsic, extrinsic, 1.0, 100.0, 6.0)
+        w2c = cameras.w2c[view].double().numpy()
+        if options.texture:
+            views.append(View(rgb, depth, w2c, float(cameras.tan_half_fov[view, 1])))
+        extrinsic = core.Tensor(w2c)
+        depth_image, color_image = o3d.t.geometry.Image(depth[..., None]), o3d.t.geometry.Image(rgb)
+        blocks = grid.compute_unique_block_coordinates(depth_image, intrinsic, extrinsic, 1.0, 100.0, reach)
+        grid.integrate(blocks, depth_image, color_image, intrinsic, intrinsic, extrinsic, 1.0, 100.0, reach)
         seen = True
-    return grid.extract_triangle_mesh(weight_threshold=1.0).to_legacy() if seen else o3d.geometry.TriangleMesh()
+    mesh = grid.extract_triangle_mesh(weight_threshold=1.0).to_legacy() if seen else o3d.geometry.TriangleMesh()
+    return mesh, views
 
 
 def _cameras(options: MeshOptions) -> Cameras:
@@ -125,44 +188,15 @@ def _cameras(options: MeshOptions) -> Cameras:
 
 
 def _look(
-    splats: Splats, camera: Cameras, options: MeshOptions, voxel: float
-) -> tuple[Float32[np.ndarray, "h w 3"], Float32[np.ndarray, "h w 1"]]:
-    """Colour, and z-depth where there is a surface (0 elsewhere).
-
-    Depth is the mean along the ray; it stands for a surface only where the ray is mostly stopped and its depths
-    agree. Their second moment is rendered as if it were a colour.
-    """
-    from gs_ssd.maths import harmonics
-
-    rasterizer = native("diff_gaussian_rasterization")
-    means, quats, scales, opacities = (
-        torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
-        for array in (splats.means, splats.unit_quats_wxyz, splats.scales, splats.opacities)
-    )
-    z = means @ camera.w2c[0, 2, :3] + camera.w2c[0, 2, 3]
-    offset = float(camera.radius[0])  # moments about the middle of the object keep their digits
-    moments = torch.stack([z - offset, (z - offset) ** 2, torch.ones_like(z)], dim=1)
-    shared = {
-        "w2c": camera.w2c,
-        "tan_half_fov": camera.tan_half_fov,
-        "width": camera.width,
-        "height": camera.height,
-        "background": torch.zeros(1, 3),
-    }
+    gaussians: Gaussians, camera: Cameras, least_alpha: float
+) -> tuple[Float32[np.ndarray, "h w 3"], Float32[np.ndarray, "h w"]]:
+    """Colour, and the median's z-depth where there is a surface (0 elsewhere)."""
     with torch.no_grad():
-        sh = torch.from_numpy(splats.sh)
-        look = (
-            {"sh": sh, "sh_degree": splats.sh_degree} if splats.sh_degree else {"colors": harmonics.dc_to_rgb(sh[:, 0])}
-        )
-        rgb = rasterizer.render_views(means, quats, scales, opacities, **look, **shared).rgb[0]
-        first, second, alpha = rasterizer.render_views(means, quats, scales, opacities, colors=moments, **shared).rgb[0]
-    weight = alpha.clamp_min(1e-6)
-    mean = first / weight
-    spread = (second / weight - mean**2).clamp_min(0).sqrt()
-    solid = (alpha >= options.least_alpha) & (spread <= options.greatest_spread * voxel)
-    depth = torch.where(solid, mean + offset, torch.zeros_like(mean))
-    color = (rgb / weight).clamp(0, 1).permute(1, 2, 0).contiguous()
-    return color.numpy(), depth[..., None].contiguous().numpy()
+        output = render(gaussians, camera, torch.zeros(1, 3))
+    depth, _ = median_depth(gaussians, camera)
+    alpha = output.alpha[0]
+    color = (output.rgb[0] / alpha.clamp_min(1e-6)).clamp(0, 1).permute(1, 2, 0).contiguous()
+    return color.numpy(), torch.where(alpha[0] >= least_alpha, depth, 0.0).numpy()
 
 
 def _tidy(mesh: Any, options: MeshOptions) -> Any:

@@ -148,8 +148,11 @@ class Distillation:
         step: int,
         generator: torch.Generator,
         depth: Float[Tensor, "v 1 H W"] | None = None,
+        closeup: Sequence[bool] | None = None,
     ) -> DistillationResult:
         """One loss for V rendered views (0..1). `depth` is 0 far .. 1 near, where depth is used at all.
+
+        `closeup` marks views of a part, which have prompts of their own (`ViewPrompts.at`).
 
         Keep the generator on the CPU: some of its numbers are needed on the host, where a GPU's cost a sync.
         """
@@ -163,7 +166,7 @@ class Distillation:
         picture = depth.expand(-1, 3, -1, -1) if as_depth and depth is not None else rgb
         latents = self._encode(picture, generator)
         with torch.no_grad():
-            views = self.prompts.at(azimuth_rad, polar_rad)
+            views = self.prompts.at(azimuth_rad, polar_rad, closeup)
             control = depth.detach() if self.prior.uses_depth and depth is not None else None
             return self._distill(latents, views, control, step, generator)
 

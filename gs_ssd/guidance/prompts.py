@@ -84,34 +84,47 @@ class ViewPrompts:
         views = prior.metadata.get("views", LUCID_VIEWS) if config.view_dependent else PLAIN_VIEWS
         self.azimuths, azimuth_words = _sorted_words(views["azimuth_words"], period=360.0)
         self.elevations, elevation_words = _sorted_words(views["elevation_words"])
-        texts = [[fill(views["template"], prompt, a, e) for a in azimuth_words] for e in elevation_words]
-        for text in dict.fromkeys(text for row in texts for text in row):
+        closeup = ((prior.metadata.get("camera") or {}).get("closeup") or {}).get("template", "{prompt}")
+        flat = [
+            fill(views["template"], wording.format(prompt=prompt), azimuth, elevation)
+            for wording in ("{prompt}", closeup)
+            for elevation in elevation_words
+            for azimuth in azimuth_words
+        ]
+        for text in dict.fromkeys(flat):
             _warn_if_cut(prior, text)
         negative = config.negative
         if negative is None:
             negative = "" if "views" in prior.metadata else LUCID_NEGATIVE
-        flat = [text for row in texts for text in row]
-        table = prior.embed([*flat, negative, ""])
+        texts = list(dict.fromkeys(flat))
+        table = prior.embed([*texts, negative, ""])
         self.null, self.negative = table[-1], table[-2]
-        self.table = table[:-2].unflatten(0, (len(self.elevations), len(self.azimuths)))
+        rows = [texts.index(text) for text in flat]
+        self.table = table[rows].unflatten(0, (2, len(self.elevations), len(self.azimuths)))
 
-    def at(self, azimuth_rad: Sequence[float], polar_rad: Sequence[float]) -> ViewBatch:
-        """The prompts of cameras at these angles (host numbers; azimuth 0 is the front, polar angle from +z)."""
+    def at(
+        self, azimuth_rad: Sequence[float], polar_rad: Sequence[float], closeup: Sequence[bool] | None = None
+    ) -> ViewBatch:
+        """The prompts of cameras at these angles (host numbers; azimuth 0 is the front, polar angle from +z).
+
+        `closeup` marks the views that show a part; `None`: all show the whole.
+        """
+        near = [False] * len(azimuth_rad) if closeup is None else [bool(view) for view in closeup]
         elevation = [90 - math.degrees(polar) for polar in polar_rad]
-        main = self._mix([math.degrees(azimuth) for azimuth in azimuth_rad], elevation)
+        main = self._mix([math.degrees(azimuth) for azimuth in azimuth_rad], elevation, near)
         if not self.config.perp_neg:
             return ViewBatch(main, main.new_zeros((0, *main.shape)), ())
         side = [math.copysign(90.0, math.remainder(azimuth, 2 * math.pi)) for azimuth in azimuth_rad]
-        negatives = torch.stack([self._mix([0.0] * len(side), elevation), self._mix(side, elevation)])
+        negatives = torch.stack([self._mix(angles, elevation, near) for angles in ([0.0] * len(side), side)])
         law = self.config.perp_neg_weights
         pairs = [view_weights(azimuth, law) for azimuth in azimuth_rad]
         return ViewBatch(main, negatives, tuple(zip(*pairs, strict=True)))
 
-    def _mix(self, azimuth_deg: list[float], elevation_deg: list[float]) -> Float[Tensor, "v l d"]:
+    def _mix(self, azimuth_deg: list[float], elevation_deg: list[float], closeup: list[bool]) -> Float[Tensor, "v l d"]:
         across = mix_weights(azimuth_deg, self.azimuths, period=360.0)
         upwards = mix_weights(elevation_deg, self.elevations)
         weights = torch.tensor(upwards)[:, :, None] * torch.tensor(across)[:, None, :]
-        return torch.einsum("vea,eald->vld", weights.to(self.table), self.table)
+        return torch.einsum("vea,veald->vld", weights.to(self.table), self.table[[int(view) for view in closeup]])
 
 
 PLAIN_VIEWS: dict[str, Any] = {"azimuth_words": [[0, ""]], "elevation_words": [[0, ""]], "template": "{prompt}"}

@@ -21,6 +21,7 @@ class ModelConfig:
     unet_layers: int = 1
     unet_attention: tuple[bool, ...] = (False, True, False)
     unet_head_dim: int = 32
+    unet_text_heads: int = 4  # of the pooled caption that joins the timestep in every block: kind and side are global
     text_width: int = 128
     text_layers: int = 2
     text_length: int = 24
@@ -46,6 +47,8 @@ def build_unet(config: ModelConfig) -> Any:
         up_block_types=tuple(up),
         attention_head_dim=[max(1, width // config.unet_head_dim) for width in config.unet_channels],
         cross_attention_dim=config.text_width,
+        addition_embed_type="text",
+        addition_embed_type_num_heads=config.unet_text_heads,
         norm_num_groups=16,
     )
 
@@ -90,7 +93,12 @@ def write_tokenizer_files(folder: Path, config: ModelConfig) -> None:
     )
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(
-        vocab_size=10_000, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False
+        vocab_size=10_000,
+        initial_alphabet=alphabet,
+        end_of_word_suffix="</w>",
+        # Numbers ties between merges: without them a hash table's order would, another in every process.
+        special_tokens=[f"{byte}</w>" for byte in reversed(alphabet)],
+        show_progress=False,
     )
     tokenizer.train_from_iterator([" ".join(every_word())] * 10, trainer)
     merges = [tuple(pair) for pair in json.loads(tokenizer.to_str())["model"]["merges"]]

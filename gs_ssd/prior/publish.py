@@ -95,13 +95,18 @@ def sample_sheet(run: PriorTrainer, vae: Any, path: Path, kinds: Sequence[str] |
 
 
 def publish(run: PriorTrainer, decoder: Path, folder: Path, *, recipe: dict[str, Any] | None = None) -> None:
-    """Write `folder`: a fp16 StableDiffusionPipeline, `gs_ssd.json`, `samples.png` and the card `README.md`."""
+    """Write `folder`: a fp16 StableDiffusionPipeline, `gs_ssd.json`, `samples.png` and the card `README.md`.
+
+    Without a `recipe` the one in `folder` stays, until somebody measures it again.
+    """
     unet, text_encoder = run.averaged()
     vae = build_autoencoder(run.config.model, run.basis())
     state = load_state(decoder)
     if state["step"]:
         vae.decoder.load_state_dict(state["decoder"])
-    about = metadata(run.config.model, world.CameraLaw()) | {"recipe": recipe or {}}
+    about = metadata(run.config.model, world.CameraLaw())
+    before = folder / "gs_ssd.json"
+    about["recipe"] = recipe or (json.loads(before.read_text())["recipe"] if before.exists() else {})
     folder.mkdir(parents=True, exist_ok=True)
     sample_sheet(run, vae.eval(), folder / "samples.png")
     parts = {"UNet": unet, "text encoder": text_encoder, "autoencoder": vae}

@@ -31,8 +31,8 @@ class TrainConfig:
     captions: CaptionLaw = dataclasses.field(default_factory=CaptionLaw)
     shards: int = 11
     shard_size: int = 4480
-    steps: int = 7300
-    text_steps: int = 1100  # afterwards the text encoder is its own average, frozen, and its outputs are remembered
+    steps: int = 15_500
+    text_steps: int = 9_200  # afterwards the text encoder is its own average, frozen, and its outputs are remembered
     batch: int = 64
     late_batch: int = 32  # from step `late_from`: more, noisier updates suit a budget of few pictures
     late_from: int = 1475

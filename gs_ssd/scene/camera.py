@@ -4,7 +4,7 @@ import dataclasses
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from gs_ssd.maths import rotation
@@ -29,7 +29,8 @@ class Cameras:
     """V cameras of one image size.
 
     `azimuth_rad` (-pi, pi], `polar_rad` [0, pi] (from +z) and `radius` say where each camera stands on its orbit;
-    they choose the prompt. `w2c` is what is rendered: it may carry a jitter that the three do not.
+    they choose the prompt. `w2c` is what is rendered: it may carry a jitter that the three do not. `closeup` marks
+    views of a part, which have a prompt of their own.
     """
 
     w2c: Float[Tensor, "v 4 4"]
@@ -39,6 +40,7 @@ class Cameras:
     azimuth_rad: Float[Tensor, " v"]
     polar_rad: Float[Tensor, " v"]
     radius: Float[Tensor, " v"]
+    closeup: Bool[Tensor, " v"]
 
     @staticmethod
     def orbit(
@@ -71,6 +73,7 @@ class Cameras:
             azimuth_rad=wrap_angle(azimuth_rad),
             polar_rad=polar_rad,
             radius=radius,
+            closeup=torch.zeros_like(azimuth_rad, dtype=torch.bool),
         )
 
     def __len__(self) -> int:
@@ -91,7 +94,7 @@ class Cameras:
         return -(self.w2c[:, :3, :3].transpose(1, 2) @ self.w2c[:, :3, 3:]).squeeze(-1)
 
 
-_TENSORS = ("w2c", "tan_half_fov", "azimuth_rad", "polar_rad", "radius")
+_TENSORS = ("w2c", "tan_half_fov", "azimuth_rad", "polar_rad", "radius", "closeup")
 
 
 def ring(

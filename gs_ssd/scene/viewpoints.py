@@ -14,9 +14,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gs_ssd.errors import UserError
+from gs_ssd.maths import anneal
 from gs_ssd.scene.camera import Cameras
 
 Range = tuple[float, float]
+Knots = tuple[tuple[float, float], ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +35,21 @@ class WideningConfig:
     polar_limits_deg: Range | None = None
     """`None`: the starting range, so that the polar angle never widens (as in all of LucidDreamer's configs)."""
     azimuth_limits_deg: Range = (-180.0, 180.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class CloseupConfig:
+    """Views with a narrow field of view on a point off the middle: a coarse prior sees fine parts in them.
+
+    Their prompts say so where the prior's metadata has words for it (`camera.closeup.template`).
+    """
+
+    share: Knots = ()
+    """Share of the views as a law of progress: knots [share of the run, share of the views]; empty: none."""
+    fov_y_deg: Range | None = None
+    look_at_jitter: float | None = None
+    """The camera is moved, direction kept, by up to this much along each axis (uniform), world units.
+    `None`, both: the prior's own, where its metadata names them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +76,7 @@ class ViewpointConfig:
     """Standard deviation of the point looked at, world units."""
     jitter_up: float = 0.01
     widening: WideningConfig = dataclasses.field(default_factory=WideningConfig)
+    closeup: CloseupConfig = dataclasses.field(default_factory=CloseupConfig)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,9 +110,26 @@ def resolve(config: ViewpointConfig, metadata: Mapping[str, Any], image_size: in
         fov_y_deg=config.fov_y_deg or filled["fov_y_deg"],
         polar_deg=config.polar_deg or filled["polar_deg"],
         widening=dataclasses.replace(config.widening, every=0) if known else config.widening,
+        closeup=_resolve_closeup(config.closeup, camera.get("closeup") or {}),
     )
     _check(resolved)
     return resolved
+
+
+def _resolve_closeup(config: CloseupConfig, own: Mapping[str, Any]) -> CloseupConfig:
+    fov, jitter = config.fov_y_deg or own.get("fov_y_deg"), config.look_at_jitter
+    jitter = own.get("look_at_jitter") if jitter is None else jitter
+    if not config.share:
+        return config
+    if fov is None or jitter is None:
+        raise UserError(
+            "the prior names no close-ups: set viewpoints.closeup.fov_y_deg and .look_at_jitter, or no share"
+        )
+    if not all(0 <= share <= 1 for _, share in config.share):
+        raise UserError(f"viewpoints.closeup.share is {list(config.share)}; the shares must be within 0..1")
+    if not 0 < fov[0] <= fov[1] < 170:
+        raise UserError(f"viewpoints.closeup.fov_y_deg is [{fov[0]:g}, {fov[1]:g}]; choose low <= high within (0, 170)")
+    return CloseupConfig(config.share, (float(fov[0]), float(fov[1])), float(jitter))
 
 
 def _check(config: ViewpointConfig) -> None:
@@ -148,8 +183,11 @@ def angle_quantile(uniform: Float[Tensor, "*batch"], low: float, high: float, ga
     return (low + high) / 2 + centred.sign() * centred.abs() ** gamma * (high - low) / 2
 
 
-def sample(config: ViewpointConfig, step: int, generator: torch.Generator) -> Cameras:
-    """The cameras of one step, on the generator's device; the config must be resolved."""
+def sample(config: ViewpointConfig, step: int, generator: torch.Generator, progress: float = 0.0) -> Cameras:
+    """The cameras of one step, on the generator's device; the config must be resolved.
+
+    `progress` (0..1) of the run decides how many of them are close-ups: their share of the views, rounded at random.
+    """
     ranges = ranges_at(config, step)
     views, device = config.num_views, generator.device
 
@@ -164,18 +202,28 @@ def sample(config: ViewpointConfig, step: int, generator: torch.Generator) -> Ca
         azimuth_share = (torch.arange(views, device=device) + azimuth_share) / views
     fov_share = uniform(1).expand(views) if config.fov == "shared" else uniform(views)
     up = torch.tensor([0.0, 0.0, 1.0], device=device) + config.jitter_up * normal(views, 3)
+    polar = angle_quantile(uniform(views), *ranges.polar_rad, config.angle_gamma)
+    radius = angle_quantile(uniform(views), *ranges.radius, 1.0)
+    fov = angle_quantile(fov_share, *ranges.fov_rad, 1.0)
+    eye_offset = config.jitter_position * (uniform(views, 3) - 0.5)
+    target = config.jitter_target * normal(views, 3)
+
+    closeup, near = torch.zeros(views, dtype=torch.bool, device=device), config.closeup
+    share = anneal.piecewise(progress, near.share)
+    if share > 0 and near.fov_y_deg is not None and near.look_at_jitter is not None:
+        closeup[torch.randperm(views, generator=generator, device=device)[: int(views * share + uniform(1).item())]] = (
+            True
+        )
+        shift = near.look_at_jitter * (2 * uniform(views, 3) - 1)
+        narrow = angle_quantile(uniform(views), *_radians(near.fov_y_deg), 1.0)
+        fov = torch.where(closeup, narrow, fov)
+        # Camera and target move together, so that the angles stay true.
+        eye_offset, target = (torch.where(closeup[:, None], shift, kept) for kept in (eye_offset, target))
+
+    azimuth = angle_quantile(azimuth_share, *ranges.azimuth_rad, config.angle_gamma)
     size = config.image_size or 0
-    return Cameras.orbit(
-        angle_quantile(azimuth_share, *ranges.azimuth_rad, config.angle_gamma),
-        angle_quantile(uniform(views), *ranges.polar_rad, config.angle_gamma),
-        angle_quantile(uniform(views), *ranges.radius, 1.0),
-        angle_quantile(fov_share, *ranges.fov_rad, 1.0),
-        size,
-        size,
-        eye_offset=config.jitter_position * (uniform(views, 3) - 0.5),
-        target=config.jitter_target * normal(views, 3),
-        up=up,
-    )
+    cameras = Cameras.orbit(azimuth, polar, radius, fov, size, size, eye_offset=eye_offset, target=target, up=up)
+    return dataclasses.replace(cameras, closeup=closeup)
 
 
 def centre(config: ViewpointConfig) -> tuple[float, float, float]:

@@ -50,6 +50,7 @@ def test_the_page_names_what_was_missed():
     assert "no splats" in text
     assert "**missed** by a blue mug 0.53" in text
     assert "colour named right / ceiling >= 0.9: 1 [1, 1], reached" in text
+    assert "haze / truth <= 4.0: 2" in text
     assert "alpha outside the main component <= 0.02: 0.03" in text
     assert kind_table(RECORDS, "ssd")["a red car"]["outside"] == pytest.approx(0.01)
 

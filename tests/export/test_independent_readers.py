@@ -1,13 +1,9 @@
 """Our files as programs see them that we did not write: gsply, pygltflib, usd-core, and under Node splat-transform
-and the Khronos validator. Each skips, saying so, where its reader is missing.
-
-Node packages are looked for in the folder that GS_SSD_NODE_MODULES names (`npm install @playcanvas/splat-transform
-gltf-validator` made it).
+and the Khronos validator. `make readers` installs them; each test skips, saying so, where its reader is missing.
 """
 
 import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -27,15 +23,6 @@ validator.validateBytes(new Uint8Array(fs.readFileSync(process.argv[1]))).then((
 """
 
 
-def node_package(name: str) -> Path:
-    folder = Path(os.environ.get("GS_SSD_NODE_MODULES", "node_modules"))
-    if shutil.which("node") is None:
-        pytest.skip("Node is not installed")
-    if not (folder / name).is_dir():
-        pytest.skip(f"{name} is not in {folder} (set GS_SSD_NODE_MODULES)")
-    return folder / name
-
-
 def match(means: np.ndarray, splats: Splats) -> np.ndarray:
     """For every splat the index of the nearest of `means`: readers may reorder."""
     distances = ((splats.means[:, None] - means[None]) ** 2).sum(axis=-1)
@@ -44,6 +31,7 @@ def match(means: np.ndarray, splats: Splats) -> np.ndarray:
     return nearest
 
 
+@pytest.mark.readers
 @pytest.mark.parametrize("degree", [0, 3])
 @pytest.mark.parametrize("suffix", [".ply", ".spz"])
 def test_gsply(tmp_path, make_splats, suffix, degree):
@@ -65,6 +53,7 @@ def test_gsply(tmp_path, make_splats, suffix, degree):
         assert data.shN.reshape(100, 15, 3) == pytest.approx(splats.sh[:, 1:], abs=1e-6 if exact else 0.13)
 
 
+@pytest.mark.readers
 @pytest.mark.parametrize("degree", [0, 2])
 def test_pygltflib(tmp_path, make_splats, degree):
     pygltflib = pytest.importorskip("pygltflib", reason="pygltflib is not installed (pip install pygltflib)")
@@ -91,7 +80,8 @@ def test_pygltflib(tmp_path, make_splats, degree):
     assert values(prefix + f"SH_DEGREE_{degree}_COEF_0", 3) == pytest.approx(splats.sh[:, degree**2])
 
 
-def test_khronos_validator_knows_no_other_fault_than_the_new_extension(tmp_path, make_splats):
+@pytest.mark.readers
+def test_khronos_validator_knows_no_other_fault_than_the_new_extension(tmp_path, make_splats, node_package):
     package = node_package("gltf-validator")
     write_splats(tmp_path / "a.glb", make_splats(60, degree=1))
     environment = {**os.environ, "NODE_PATH": str(package.parent)}
@@ -104,6 +94,7 @@ def test_khronos_validator_knows_no_other_fault_than_the_new_extension(tmp_path,
     assert report["info"]["totalVertexCount"] == 60
 
 
+@pytest.mark.readers
 @pytest.mark.parametrize("suffix", [".usda", ".usdc"])
 def test_usd_core(tmp_path, make_splats, suffix):
     usd = pytest.importorskip("pxr.Usd", reason="usd-core is not installed (pip install usd-core)")
@@ -126,12 +117,13 @@ def test_usd_core(tmp_path, make_splats, suffix):
 
 
 @pytest.fixture
-def transform(monkeypatch) -> str:
+def transform(monkeypatch, node_package) -> str:
     path = node_package("@playcanvas/splat-transform") / "bin/cli.mjs"
     monkeypatch.setenv(splat_transform.VARIABLE, str(path))
     return str(path)
 
 
+@pytest.mark.readers
 @pytest.mark.parametrize("suffix", [".ply", ".spz", ".splat"])
 def test_splat_transform_reads_ours(tmp_path, make_splats, transform, suffix):
     splats = make_splats(80, degree=3 if suffix != ".splat" else 0)
@@ -154,6 +146,7 @@ def test_splat_transform_reads_ours(tmp_path, make_splats, transform, suffix):
         assert back.sh == pytest.approx(splats.sh, abs=1e-5 if exact else 0.13)
 
 
+@pytest.mark.readers
 @pytest.mark.parametrize("suffix", [".sog", ".compressed.ply"])
 def test_formats_that_splat_transform_writes(tmp_path, transform, suffix):
     splats = axes_object().with_sh_degree(0).to_frame("inria")

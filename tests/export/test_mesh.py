@@ -1,5 +1,6 @@
 """The mesh of a known shape is that shape, upright and coloured; without the libraries there is a sentence."""
 
+import json
 import sys
 
 import numpy as np
@@ -45,17 +46,45 @@ def test_mesh_of_a_ball_is_the_ball(tmp_path, libraries, ball, suffix):
     assert len(mesh.faces) == count > 2000
     away = mesh.vertices - np.array([-CENTER[0], CENTER[2], CENTER[1]])  # glTF's axes
     distance = np.linalg.norm(away, axis=1)
-    # The surface lies half a splat's sigma outside: of splats on a slope, the nearer cover the farther.
-    assert np.median(np.abs(distance - RADIUS)) < 0.02
-    assert np.percentile(np.abs(distance - RADIUS), 99) < 0.05
+    assert np.median(np.abs(distance - RADIUS)) < 0.01
+    assert np.percentile(np.abs(distance - RADIUS), 99) < 0.03
     assert (np.einsum("ij,ij->i", mesh.face_normals, away[mesh.faces[:, 0]]) > 0).mean() > 0.95  # faces look outwards
-    colors = np.asarray(mesh.visual.vertex_colors, dtype=float)
+    held = mesh.visual.vertex_attributes["color"] if suffix == ".glb" else mesh.visual.vertex_colors
+    colors = np.asarray(held, dtype=float)
     top, bottom = colors[away[:, 1] > 0.3].mean(axis=0), colors[away[:, 1] < -0.3].mean(axis=0)
     linear = suffix == ".glb"
     assert top[0] == pytest.approx(255 * (0.787 if linear else 0.9), abs=14)
     assert bottom[2] == pytest.approx(255 * (0.787 if linear else 0.9), abs=14)
+    assert (np.einsum("ij,ij->i", mesh.vertex_normals, away) > 0).mean() > 0.98
+    if suffix == ".glb":
+        assert b'"NORMAL"' in path.read_bytes()
+        head = json.loads(path.read_bytes()[20:].split(b"BIN\0")[0].rsplit(b"}", 1)[0] + b"}")
+        (primitive,) = head["meshes"][0]["primitives"]
+        assert head["materials"][primitive["material"]]["pbrMetallicRoughness"]["metallicFactor"] == 0
     assert top[2] < 60
     assert bottom[0] < 60
+
+
+@pytest.mark.parametrize("suffix", [".glb", ".obj"])
+def test_textured(tmp_path, libraries, ball, suffix):
+    pytest.importorskip("xatlas", reason="xatlas is not installed (pip install 'gs-ssd[mesh]')")
+    path = tmp_path / f"m{suffix}"
+    options = MeshOptions(**{**vars(OPTIONS), "triangles": 2000, "texture": 256})
+    assert write_mesh(path, ball, options) <= 2000
+    assert sorted(p.name for p in tmp_path.iterdir()) == (
+        ["m.glb"] if suffix == ".glb" else ["m.mtl", "m.obj", "m.png"]
+    )
+    mesh = libraries.load(path, force="mesh", process=False)
+    away = mesh.vertices - np.array([-CENTER[0], CENTER[2], CENTER[1]])
+    material = mesh.visual.material
+    picture = np.asarray(
+        (material.baseColorTexture if suffix == ".glb" else material.image).convert("RGB"), dtype=float
+    )
+    column, row = (mesh.visual.uv * [256, -256] % 256).astype(int).clip(0, 255).T
+    colors = picture[row, column]
+    assert colors[away[:, 1] > 0.2].mean(axis=0) == pytest.approx([230, 26, 26], abs=12)
+    assert colors[away[:, 1] < -0.2].mean(axis=0) == pytest.approx([26, 26, 230], abs=12)
+    assert len(picture[picture.sum(axis=2) < 60]) == 0  # no black gutters for mipmaps to mix in
 
 
 def test_simplified(tmp_path, libraries, ball):
@@ -80,5 +109,9 @@ def test_missing_libraries_are_a_sentence(tmp_path, ball, monkeypatch, module):
 def test_other_suffixes_and_sizes(tmp_path, ball):
     with pytest.raises(UserError, match=r"\.glb, \.obj, \.ply"):
         write_mesh(tmp_path / "m.stl", ball)
+    with pytest.raises(UserError, match="PLY holds no texture"):
+        write_mesh(tmp_path / "m.ply", ball, MeshOptions(texture=1024))
+    with pytest.raises(UserError, match="--texture 1000"):
+        write_mesh(tmp_path / "m.glb", ball, MeshOptions(texture=1000))
     with pytest.raises(UserError, match="voxels"):
         write_mesh(tmp_path / "m.glb", ball, MeshOptions(voxels=5))

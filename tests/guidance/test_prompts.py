@@ -61,6 +61,20 @@ def test_a_priors_own_words_mix_bilinearly(spelled):
     assert torch.equal(prompts.negative, prompts.null)  # no default negative for a prior with its own words
 
 
+def test_a_view_of_a_part_says_so_where_the_prior_has_words_for_it(spelled):
+    angles = [0.0, 0.0], [math.pi / 2] * 2
+    near = [False, True]
+    assert torch.equal(*ViewPrompts(spelled, "a mug", PromptConfig()).at(*angles, near).main)
+    spelled.metadata = {"views": VIEWS, "camera": {"closeup": {"template": "closeup of {prompt}"}}}
+    config = PromptConfig(perp_neg=True)
+    batch = ViewPrompts(spelled, "a mug.", config).at(*angles, near)
+    assert [_shares(spelled, e) for e in batch.main] == [
+        {"a mug, front, level": 1},
+        {"closeup of a mug, front, level": 1},
+    ]
+    assert _shares(spelled, batch.negatives[1, 1]) == {"closeup of a mug, right, level": 1}
+
+
 def test_perp_neg_names_front_and_this_side(spelled):
     spelled.metadata = {"views": VIEWS}
     config = PromptConfig(perp_neg=True)

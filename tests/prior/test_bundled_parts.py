@@ -1,6 +1,7 @@
 """The bundled prior's parts before training: captions, tokenizer, encoder, the smallest run."""
 
 import dataclasses
+import json
 import random
 
 import pytest
@@ -79,6 +80,15 @@ def test_every_word_of_a_caption_is_known_to_the_tokenizer():
     longest = "closeup of a 3d render of a snowman with an orange hat, front right view, at eye level"
     assert len(tokenizer(longest).input_ids) <= tokenizer.model_max_length
     assert {words for _, words in ELEVATION_WORDS} <= {"from below", "at eye level", "from above", "from overhead"}
+
+
+def test_a_rebuilt_tokenizer_is_the_shipped_one():
+    """Ties between merges must not hang on the process: weights meet a tokenizer that another process built."""
+    from gs_ssd.prior import BUNDLED
+    from gs_ssd.prior.models import ModelConfig, build_tokenizer
+
+    shipped = json.loads((BUNDLED / "tokenizer" / "vocab.json").read_text())
+    assert build_tokenizer(ModelConfig()).get_vocab() == shipped
 
 
 @pytest.fixture(scope="module")

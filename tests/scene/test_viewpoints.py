@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gs_ssd.errors import UserError
-from gs_ssd.scene import viewpoints
+from gs_ssd.scene import camera, viewpoints
 from gs_ssd.scene.viewpoints import ViewpointConfig
 
 
@@ -110,3 +110,55 @@ def test_a_priors_own_cameras_fill_what_is_open_and_do_not_widen():
 def test_ranges_without_sense_are_refused_by_name(bad):
     with pytest.raises(UserError, match=f"viewpoints.{next(iter(bad))}"):
         viewpoints.resolve(ViewpointConfig(**bad), {}, 64)
+
+
+NEAR = {"camera": {"fov_y_deg": [38, 42], "closeup": {"fov_y_deg": [22, 34], "look_at_jitter": 0.3, "template": "x"}}}
+
+
+def with_closeups(*share: tuple[float, float]) -> ViewpointConfig:
+    return viewpoints.resolve(ViewpointConfig(closeup=viewpoints.CloseupConfig(share=share)), NEAR, 64)
+
+
+def test_closeups_come_when_their_law_says_and_leave_the_other_views_alone():
+    config = with_closeups((0.0, 0.0), (0.5, 0.0), (1.0, 0.5))
+    plain = viewpoints.resolve(ViewpointConfig(), NEAR, 64)
+    counts = []
+    for step in range(25):
+        assert torch.equal(viewpoints.sample(config, step, seeded(step), 0.4).w2c, _sampled(plain, step).w2c)
+        cameras, ordinary = viewpoints.sample(config, step, seeded(step), 0.75), _sampled(plain, step)
+        near, fov = cameras.closeup, 2 * cameras.tan_half_fov[:, 1].atan().rad2deg()
+        assert ((fov >= 21.99) & (fov <= 34.01))[near].all()
+        assert ((fov >= 37.99) & (fov <= 42.01))[~near].all()
+        assert torch.equal(cameras.w2c[~near], ordinary.w2c[~near])
+        counts.append(int(near.sum()))
+    assert counts == [1] * 25  # a quarter of four views
+    assert not any(_sampled(plain, step).closeup.any() for step in range(5))
+
+
+def _sampled(config, step):
+    return viewpoints.sample(config, step, seeded(step))
+
+
+def test_a_closeup_moves_camera_and_target_together_so_that_its_angles_stay_true():
+    cameras = viewpoints.sample(with_closeups((0.0, 1.0)), 0, seeded(1))
+    assert cameras.closeup.all()
+    shift = cameras.positions - camera.orbit_position(cameras.azimuth_rad, cameras.polar_rad, cameras.radius)
+    assert (shift.abs() <= 0.3).all()
+    assert shift.norm(dim=-1).min() > 0.02
+    seen = (cameras.w2c[:, :3, :3] @ shift[:, :, None])[:, :, 0] + cameras.w2c[:, :3, 3]
+    torch.testing.assert_close(seen[:, :2], torch.zeros(4, 2), atol=1e-5, rtol=0)  # the target is on the axis
+    torch.testing.assert_close(seen[:, 2], cameras.radius)
+
+
+@pytest.mark.parametrize(
+    ("closeup", "metadata", "named"),
+    [
+        ({"share": ((0.0, 0.5),)}, {}, "names no close-ups"),
+        ({"share": ((0.0, 1.5),)}, NEAR, "closeup.share"),
+        ({"share": ((0.0, 0.5),), "fov_y_deg": (30.0, 20.0)}, NEAR, "closeup.fov_y_deg"),
+    ],
+)
+def test_closeups_without_sense_are_refused_by_name(closeup, metadata, named):
+    config = ViewpointConfig(closeup=viewpoints.CloseupConfig(**closeup))
+    with pytest.raises(UserError, match=named):
+        viewpoints.resolve(config, metadata, 64)

@@ -1,6 +1,8 @@
 """The counted cost of SSD against ISM: what dropping the inversion and the zero-weight negatives saves."""
 
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,45 @@ def tool():
 def test_ssd_needs_far_fewer_unet_images_than_ism(tool):
     assert tool.unet_images("ism", False) / tool.unet_images("ssd", False) >= 2.3
     assert tool.unet_images("ism", True) / tool.unet_images("ssd", True) >= 1.75
+
+
+def test_the_share_compares_a_ratio_of_times_with_the_ratio_of_counts(tool):
+    parts = {"unet": 1.0, "encode": 2.0, "encode_backward": 3.0, "tiny_encode": 0.5, "tiny_encode_backward": 0.5}
+    ssd, ism = tool.Row("ssd", False, False), tool.Row("ism", False, False)
+    assert ssd.counted(parts, 8) == 28
+    assert tool.Row("ssd", False, True).counted(parts, 8) == 12
+    ssd.seconds, ssd.images, ssd.steps = 20.0, 16, 2
+    ism.seconds, ism.images, ism.steps = 54.0, 72, 2
+    rows = ssd.report(parts), ism.report(parts)
+    assert [row["seconds"] for row in rows] == [10, 27]
+    assert [row["timed_tera"] for row in rows] == [28, 56]
+    assert tool.share_of_possible(*rows) == {"faster": 2.7, "allowed": 2.0, "share": 1.35}
+
+
+def test_a_toy_is_timed_trained_and_measured(tool, capsys):
+    """The paths that need a GPU or gigabytes, on an architecture that needs neither."""
+    common = ["--toy", "--image-size", "64", "--timesteps", "300", "--estimators", "ssd", "ism"]
+    rows = tool.timed_rows(tool.arguments([*common, "--time", "--encoders", "vae"]))
+    assert [(row["estimator"], row["perp_neg"]) for row in rows] == [
+        ("ssd", False), ("ism", False), ("ssd", True), ("ism", True)
+    ]  # fmt: skip
+    assert [row["timed_images"] for row in rows] == [8, 16, 16, 24]
+    assert all(row["seconds"] > 0 for row in rows)
+    assert all("share" in row for row in rows[::2])
+    training = tool.timed_training(tool.arguments([*common, "--train", "1"]))
+    assert training["minutes"] == pytest.approx(5000 / 60 * training["step"], rel=0.01)
+    assert sum(training[part] for part in ("render", "encode", "unet", "backward")) <= training["step"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks, and reads Linux's account of the peak")
+def test_low_vram_needs_less_and_answers_the_same(tool):
+    """In a process of its own: one that has run a backward pass must not fork and run another."""
+    command = [sys.executable, tool.__file__, "--toy", "--image-size", "256", "--memory"]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    whole, parts = (line.split() for line in output.splitlines()[-2:])
+    assert (whole[0], parts[0]) == ("object:", "low_vram:")
+    assert int(parts[1]) < 0.7 * int(whole[1])
+    assert float(parts[7]) < 1e-4
 
 
 @pytest.mark.slow

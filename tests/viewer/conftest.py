@@ -28,18 +28,20 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+#: The system's; None: playwright's own, if it has one.
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @pytest.fixture(scope="session")
 def chromium() -> "Iterator[Browser]":
-    """The system's Chromium; skips, saying so, where it or playwright is missing."""
+    """The system's Chromium, or playwright's; skips, saying so, where it or playwright is missing."""
     playwright = pytest.importorskip(
         "playwright.sync_api", reason="playwright is not installed (pip install playwright)"
     )
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("no Chromium found (apt install chromium)")
     with playwright.sync_playwright() as driver:
+        path = CHROMIUM or driver.chromium.executable_path
+        if not Path(path).is_file():
+            pytest.skip("no Chromium found (apt install chromium, or playwright install chromium)")
         browser = driver.chromium.launch(executable_path=path, args=FLAGS)
         yield browser
         browser.close()

@@ -16,7 +16,12 @@ from gs_ssd.export.splats import Splats
 
 SMOKE = str(Path(__file__).parents[2] / "configs" / "smoke.yaml")
 
-pytest.importorskip("viser", reason="viser is not installed (pip install 'gs-ssd[viewer]')")
+pytestmark = pytest.mark.readers
+
+
+@pytest.fixture(autouse=True)
+def _viser() -> None:
+    pytest.importorskip("viser", reason="viser is not installed (pip install 'gs-ssd[viewer]')")
 
 
 class Scene(SimpleNamespace):

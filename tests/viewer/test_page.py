@@ -283,3 +283,22 @@ def test_strange_titles_stay_text(tmp_path, open_page):
 def test_empty_splat_opens(tmp_path, open_page, picture):
     write_page(tmp_path / "e.html", axes_object().take(np.zeros(0, dtype=int)), title="nothing", turn=False)
     assert picture(open_page(tmp_path / "e.html")).std(axis=(0, 1)).max() == 0
+
+
+@pytest.mark.slow
+def test_half_a_million_splats_open(tmp_path, open_page, picture):
+    rng = np.random.default_rng(0)
+    n = 500_000
+    means = rng.normal(size=(n, 3))
+    means /= np.linalg.norm(means, axis=1, keepdims=True)
+    sh = (np.where(means[:, 2:] > 0, [0.9, 0.1, 0.1], [0.1, 0.1, 0.9])[:, None] - 0.5) / SH_C0
+    ones = np.ones((n, 1))
+    ball = Splats(means, ones * np.full(3, -5.5), ones * [1.0, 0, 0, 0], np.full(n, 3.0), sh, "world")
+    size = write_page(tmp_path / "big.html", ball, title="half a million", turn=False)
+    page = open_page(tmp_path / "big.html", (320, 320))
+    milliseconds = page.evaluate("performance.now()")
+    print(f"{size / 1e6:.1f} MB, first picture after {milliseconds / 1000:.1f} s")
+    look(page, azimuth=0.0, polar=math.pi / 2)
+    image = picture(page)
+    assert blob(image, "red")[1] < blob(image, "blue")[1]
+    assert page.locator("#status").inner_text() == "500\u202f000 splats"

@@ -1,13 +1,11 @@
 """Our files in viewers that we did not write, in a real browser: upright, unmirrored, harmonics turned.
 
-The viewers come from the folder of Node packages that GS_SSD_NODE_MODULES names (`npm install three
-@sparkjsdev/spark playcanvas @playcanvas/supersplat-viewer`); without it these tests skip.
+`make readers` installs the viewers (tests/node/package.json pins them); without them these tests skip.
 """
 
 import http.server
 import json
 import math
-import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +18,7 @@ from gs_ssd.export.axes_object import axes_object
 from gs_ssd.export.formats import write_splats
 from gs_ssd.viewer.server import HOST, open_server
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow]
+pytestmark = [pytest.mark.browser, pytest.mark.readers, pytest.mark.slow]
 
 AZIMUTH, POLAR, DISTANCE = 0.35, 1.3, 4.0
 EYE = [
@@ -105,11 +103,8 @@ engine.runRenderLoop(() => { scene.render(); if (performance.now() > start + 300
 
 
 @pytest.fixture(scope="module")
-def modules() -> Path:
-    folder = Path(os.environ.get("GS_SSD_NODE_MODULES", "node_modules"))
-    if not (folder / "three").is_dir():
-        pytest.skip(f"no Node packages in {folder} (set GS_SSD_NODE_MODULES)")
-    return folder.resolve()
+def modules(node_package) -> Path:
+    return node_package("three").parent
 
 
 @pytest.fixture
@@ -185,9 +180,7 @@ def test_playcanvas(site, modules, open_page, picture, name, monkeypatch):
 
 
 @pytest.mark.parametrize(("right_handed", "name"), [(False, "a.glb"), (True, "a.glb"), (False, "a.ply")])
-def test_babylon(site, modules, open_page, picture, right_handed, name):
-    if not (modules / "babylonjs").is_dir():
-        pytest.skip(f"babylonjs is not in {modules}")
+def test_babylon(site, open_page, picture, right_handed, name):
     folder, url = site
     write_splats(folder / name, axes_object())
     # Left-handed, it shows glTF as (-x, y, z) and a PLY, whose y it flips, as (x, y, -z) of ours.
@@ -196,13 +189,10 @@ def test_babylon(site, modules, open_page, picture, right_handed, name):
     assert_upright(picture(open_page(f"{url}/t.html")))
 
 
-@pytest.mark.parametrize("name", ["a.ply", "a.sog"])
-def test_supersplat_viewer(site, modules, open_page, picture, name, monkeypatch):
-    folder, url = site
-    monkeypatch.setenv(splat_transform.VARIABLE, str(modules / "@playcanvas/splat-transform/bin/cli.mjs"))
-    write_splats(folder / name, axes_object() if name != "a.sog" else axes_object().with_sh_degree(0))
+def supersplat_settings() -> dict:
+    """A fixed camera, and colours as they are."""
     pose = {"position": [-EYE[0], EYE[1], -EYE[2]], "target": [0, 0, 0], "fov": 40}  # it turns INRIA half about z
-    settings = {
+    return {
         "version": 2,
         "tonemapping": "none",
         "highPrecisionRendering": False,
@@ -219,7 +209,14 @@ def test_supersplat_viewer(site, modules, open_page, picture, name, monkeypatch)
         "annotations": [],
         "startMode": "default",
     }
-    (folder / "settings.json").write_text(json.dumps(settings))
+
+
+@pytest.mark.parametrize("name", ["a.ply", "a.sog"])
+def test_supersplat_viewer(site, modules, open_page, picture, name, monkeypatch):
+    folder, url = site
+    monkeypatch.setenv(splat_transform.VARIABLE, str(modules / "@playcanvas/splat-transform/bin/cli.mjs"))
+    write_splats(folder / name, axes_object() if name != "a.sog" else axes_object().with_sh_degree(0))
+    (folder / "settings.json").write_text(json.dumps(supersplat_settings()))
     address = f"{url}/nm/@playcanvas/supersplat-viewer/public/index.html?webgl&noui&noanim&settings=/settings.json"
     init = "window.firstFrame = () => setTimeout(() => { window.__ready = true }, 1500)"
     page = open_page(f"{address}&content=/{name}", init=init)

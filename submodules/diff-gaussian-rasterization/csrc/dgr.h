@@ -70,7 +70,15 @@ enum dgr_status {
     DGR_NONFINITE_COV3D = 19,
     DGR_NONFINITE_OPACITIES = 20,
     DGR_NONFINITE_COLORS = 21,
-    DGR_NONFINITE_SH = 22
+    DGR_NONFINITE_SH = 22,
+    /* The same in the cameras. GPU backends alone look: a host that did would have to wait for the device, and one that
+     * lends its own memory can look itself. */
+    DGR_NONFINITE_VIEW = 23,
+    DGR_NONFINITE_TAN_HALF_FOV = 24,
+    DGR_NONPOSITIVE_TAN_HALF_FOV = 25,
+    DGR_NONFINITE_PROJ = 26,
+    DGR_NONFINITE_POSITIONS = 27,
+    DGR_NONFINITE_BACKGROUND = 28
 };
 
 /* All that a render depends on. The same struct, unchanged, goes to every call of one forward/backward. */

@@ -18,12 +18,13 @@ from scenes import Scene
 from torch import Tensor
 
 MIN_ALPHA, MIN_TRANSMITTANCE, NEAR = 1 / 255, 1e-4, 0.2
-CLOSE, TIE = 1e-5, 1e-6  # relative
+CLOSE = 1e-5  # relative distance to a threshold that counts as near
 
 
 class Oracle(NamedTuple):
-    """One view; `doubtful` marks pixels where a term lies within 1e-5 (relative) of a threshold or two within 1e-6 in
-    depth, and `flip` bounds what the other decision there could change in any channel of colour and alpha."""
+    """One view; `doubtful` marks pixels where a term lies within CLOSE (relative) of a threshold, or where two splats
+    that both contribute lie within `tie` in depth; `flip` bounds what the other decision there could change in any
+    channel."""
 
     rgb: Tensor  # [3,H,W]
     alpha: Tensor  # [H,W]
@@ -31,7 +32,6 @@ class Oracle(NamedTuple):
     doubtful: Tensor  # [H,W] bool
     flip: Tensor  # [H,W]
     tied: Tensor  # [H,W] bool, the doubtful ones that only a depth tie makes so
-    ties: int  # pairs of splats that are tied; each marks all the pixels where one follows the other
 
 
 def _exclusive_product(factors: Tensor, ray_indices: Tensor, n_rays: int) -> Tensor:
@@ -63,11 +63,12 @@ class _Pairs(NamedTuple):
     doubtful: Tensor
     flip: Tensor
     tied: Tensor
-    ties: int
 
 
 @torch.no_grad()
-def _pairs(means2d: Tensor, conics: Tensor, opacities: Tensor, depths: Tensor, values: Tensor, scene: Scene) -> _Pairs:
+def _pairs(
+    means2d: Tensor, conics: Tensor, opacities: Tensor, depths: Tensor, values: Tensor, scene: Scene, tie: float
+) -> _Pairs:
     """Pairs that contribute, by pixel and then by depth, and where that was a close decision."""
     order = torch.argsort(depths, stable=True)
     order = order[depths[order] > NEAR]
@@ -77,29 +78,30 @@ def _pairs(means2d: Tensor, conics: Tensor, opacities: Tensor, depths: Tensor, v
     a, b, c = conics[order].unbind(-1)
     sigma = 0.5 * (a * d[..., 0] ** 2 + c * d[..., 1] ** 2) + b * d[..., 0] * d[..., 1]
     alpha = opacities[order] * torch.exp(-sigma)
-    near_threshold = (alpha / MIN_ALPHA - 1).abs() < CLOSE
     drawn = torch.where(alpha >= MIN_ALPHA, alpha, torch.zeros_like(alpha))
     after = torch.cumprod(1 - drawn, dim=-1)
     before = torch.cat([torch.ones_like(after[:, :1]), after[:, :-1]], dim=-1)
+    reached = before >= MIN_TRANSMITTANCE * (1 - CLOSE)  # nothing behind the early stop matters
+    near_threshold = ((alpha / MIN_ALPHA - 1).abs() < CLOSE) & reached
     near_stop = ((after / MIN_TRANSMITTANCE - 1).abs() < CLOSE) & (drawn > 0)
     kept = (drawn > 0) & (after >= MIN_TRANSMITTANCE)
     size = values[order].abs().amax(dim=-1) + 1
     flip = ((near_threshold | near_stop) * alpha * before * 2 * size).sum(dim=-1)
     # Ties: neighbours in the pixel's own list.
-    tie = torch.zeros_like(flip)
+    swaps = torch.zeros_like(flip)
     pixel, splat = kept.nonzero(as_tuple=True)
     same = pixel[1:] == pixel[:-1]
     z = depths[order][splat]
-    close = same & ((z[1:] - z[:-1]) < TIE * z[1:])
+    close = same & ((z[1:] - z[:-1]) < tie * z[1:])
     swap = before[pixel[:-1], splat[:-1]] * alpha[pixel[:-1], splat[:-1]] * alpha[pixel[1:], splat[1:]] * 2 * size.max()
-    tie.index_add_(0, pixel[:-1], close * swap)
+    swaps.index_add_(0, pixel[:-1], close * swap)
     near = near_threshold.any(dim=-1) | near_stop.any(dim=-1)
-    ties = torch.unique(splat[:-1][close] * len(order) + splat[1:][close]).numel()
-    maps = (part.reshape(scene.height, scene.width) for part in (near | (tie > 0), flip + tie, ~near & (tie > 0)))
-    return _Pairs(order[splat], pixel, *maps, ties)
+    tied = swaps > 0
+    maps = (part.reshape(scene.height, scene.width) for part in (near | tied, flip + swaps, tied & ~near))
+    return _Pairs(order[splat], pixel, *maps)
 
 
-def render_view(scene: Scene, leaves: dict[str, Tensor], view: int) -> Oracle:
+def render_view(scene: Scene, leaves: dict[str, Tensor], view: int, tie: float) -> Oracle:
     """One view of the scene with the given leaves (float64, names of render_views); differentiable."""
     from gsplat.cuda import _torch_impl as gsplat
 
@@ -125,11 +127,11 @@ def render_view(scene: Scene, leaves: dict[str, Tensor], view: int) -> Oracle:
         colors = gsplat._spherical_harmonics(scene.sh_degree, leaves["means"] - position, leaves["sh"])
         colors = (colors + 0.5).clamp_min(0)
     values = torch.cat([colors, depths[:, None]], dim=-1)
-    pairs = _pairs(means2d, conics, leaves["opacities"], depths, values, scene)
+    pairs = _pairs(means2d, conics, leaves["opacities"], depths, values, scene, tie)
     image, alpha = gsplat.accumulate(
         means2d[None], conics[None], leaves["opacities"][None], values[None], pairs.splat, pairs.pixel,
         torch.zeros_like(pairs.pixel), width, height,
     )  # fmt: skip
     image, alpha = image[0].permute(2, 0, 1), alpha[0, ..., 0]
     rgb = image[:3] + (1 - alpha) * scene.background[view][:, None, None]
-    return Oracle(rgb, alpha, image[3], pairs.doubtful, pairs.flip, pairs.tied, pairs.ties)
+    return Oracle(rgb, alpha, image[3], pairs.doubtful, pairs.flip, pairs.tied)

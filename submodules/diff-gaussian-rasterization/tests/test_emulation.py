@@ -65,7 +65,7 @@ def test_order_of_threads(mode, monkeypatch):
     "change",
     [
         {"views": 0}, {"gaussians": -1}, {"width": 0}, {"height": 40_000}, {"means": None}, {"opacities": None},
-        {"colors": None}, {"sh": 64}, {"quats": None}, {"cov3d": 64},
+        {"colors": None}, {"sh": 64}, {"quats_wxyz": None}, {"cov3d": 64}, {"view": None}, {"background": None},
         {"colors": None, "sh": 64, "sh_bases": 3, "sh_degree": 1},
         {"colors": None, "sh": 64, "sh_bases": 25, "sh_degree": 4}, {"views": 2**20, "gaussians": 2**12},
     ],
@@ -73,8 +73,10 @@ def test_order_of_threads(mode, monkeypatch):
 )  # fmt: skip
 def test_bad_problems_are_refused(emulated_library, change):
     """Before anything is read: the pointers here lead nowhere."""
-    pointers = dict.fromkeys(("means", "quats", "scales", "opacities", "colors"), 64)
-    problem = native.Problem(**({"views": 1, "gaussians": 5, "width": 8, "height": 8} | pointers | change))
+    pointers = dict.fromkeys(("means", "quats_wxyz", "scales", "opacities", "colors", *native.CAMERA_FIELDS), 64)
+    valid = {"views": 1, "gaussians": 5, "width": 8, "height": 8} | pointers
+    assert emulated_library.dgr_geometry_bytes(ctypes.byref(native.Problem(**valid))) > 0
+    problem = native.Problem(**(valid | change))
     pairs = ctypes.c_int64()
     assert emulated_library.dgr_geometry_bytes(ctypes.byref(problem)) == 0
     status = emulated_library.dgr_project(ctypes.byref(problem), 64, 64, ctypes.byref(pairs), None)

@@ -4,8 +4,15 @@ import math
 
 import pytest
 import torch
-from diff_gaussian_rasterization import GaussianRasterizationSettings, GaussianRasterizer, native, render_views
+from diff_gaussian_rasterization import (
+    GaussianRasterizationSettings,
+    GaussianRasterizer,
+    function,
+    native,
+    render_views,
+)
 from scenes import random_scene
+from torch.utils._python_dispatch import TorchDispatchMode
 
 
 def arguments(**changes) -> dict:
@@ -61,6 +68,42 @@ def test_nan_and_infinity_are_named(name, backend, bad):
     spoilt.view(-1)[-1] = bad
     with pytest.raises(ValueError, match=f"{name} contains NaN or infinity"):
         render_views(**(values | {name: spoilt}), backend=backend)
+
+
+def test_nothing_on_a_gpu_is_looked_at(monkeypatch):
+    """Each number that Python reads from a GPU makes the host wait: it reads none before the kernels start."""
+
+    class ReachedTheKernelsError(Exception):
+        pass
+
+    class Reads(TorchDispatchMode):
+        count = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            self.count += func is torch.ops.aten._local_scalar_dense.default
+            return func(*args, **(kwargs or {}))
+
+    def forward(*_):
+        raise ReachedTheKernelsError
+
+    def tolist(self, original=torch.Tensor.tolist):  # a read that goes past the dispatcher
+        reads.count += 1
+        return original(self)
+
+    monkeypatch.setattr(torch.Tensor, "tolist", tolist)
+    values = arguments()
+    with Reads() as reads:
+        render_views(**values)
+    assert reads.count > 0  # on the CPU the cameras are looked at
+    monkeypatch.setattr(function, "choose_backend", lambda *_: "cuda")
+    monkeypatch.setattr(native, "forward", forward)
+    with Reads() as reads, pytest.raises(ReachedTheKernelsError):
+        render_views(**values)
+    assert reads.count == 0
+    rasterizer, gaussians = GaussianRasterizer(settings()), splats()
+    with Reads() as reads, pytest.raises(ReachedTheKernelsError):
+        rasterizer(**gaussians)
+    assert reads.count == 0
 
 
 def test_exclusive_arguments():

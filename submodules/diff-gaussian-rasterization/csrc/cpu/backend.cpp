@@ -80,7 +80,7 @@ class Lists {
         if (counters_ == nullptr) return false;
         const int64_t tasks = static_cast<int64_t>(p_.views) * ranges_;
         parallel(tasks, p_.threads, [this](int64_t task) {
-            each(task, [](uint32_t& counter, const Record&, uint32_t) { ++counter; });
+            each(task, [](uint32_t& counter, Record&, uint32_t) { ++counter; });
         });
         uint32_t total = 0;
         for (int v = 0; v < p_.views; ++v) {
@@ -96,8 +96,10 @@ class Lists {
         }
         bins_.begins[static_cast<int64_t>(p_.views) * grid_.tiles()] = total;
         parallel(tasks, p_.threads, [this](int64_t task) {
-            each(task, [this](uint32_t& counter, const Record& record, uint32_t gaussian) {
+            each(task, [this, first = geometry_.slots + task / ranges_ * p_.gaussians](uint32_t& counter, Record& record,
+                                                                                       uint32_t gaussian) {
                 uint32_t depth;
+                record.slot = first[gaussian];
                 std::memcpy(&depth, &record.z, 4);
                 bins_.entries[counter++] = static_cast<uint64_t>(depth) << 32 | gaussian;
             });
@@ -113,9 +115,13 @@ class Lists {
         Record* records = geometry_.records + v * n;
         const uint32_t* slots = geometry_.slots + v * n;
         for (int64_t i = n * r / ranges_; i < n * (r + 1) / ranges_; ++i) {
-            if (slots[i + 1] == slots[i]) continue;
+            const uint32_t tiles = slots[i + 1] - slots[i];
+            if (tiles == 0) continue;
             Record& record = records[i];
-            record.slot = slots[i];
+            if (tiles == 1) {
+                body(counters[record.y0 / TILE * grid_.columns + record.x0 / TILE], record, static_cast<uint32_t>(i));
+                continue;
+            }
             for (int y = record.y0 / TILE; y <= record.y1 / TILE; ++y) {
                 for (int x = record.x0 / TILE; x <= record.x1 / TILE; ++x) {
                     body(counters[y * grid_.columns + x], record, static_cast<uint32_t>(i));

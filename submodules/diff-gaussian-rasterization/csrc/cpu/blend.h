@@ -47,28 +47,25 @@ struct Tile {
     }
 };
 
-// Stable radix sort of entries by their upper 32 bits; equal depths keep the order of the Gaussians.
-static void sort_entries(uint64_t* entries, uint64_t* spare, int64_t count) {
-    if (count <= 24) {
-        for (int64_t i = 1; i < count; ++i) {
-            const uint64_t e = entries[i];
-            int64_t j = i;
-            for (; j > 0 && entries[j - 1] > e; --j) entries[j] = entries[j - 1];
-            entries[j] = e;
-        }
-        return;
+// Sorts a list in which most entries stand near their place. False, with the list as a permutation of itself, where that turns
+// out to take more than `moves`.
+DGR_INLINE bool insert_entries(uint64_t* entries, int64_t count, int64_t moves) {
+    for (int64_t i = 1; i < count; ++i) {
+        const uint64_t e = entries[i];
+        int64_t j = i;
+        for (; j > 0 && entries[j - 1] > e; --j) entries[j] = entries[j - 1];
+        entries[j] = e;
+        moves -= i - j;
+        if (__builtin_expect(moves < 0, 0)) return false;
     }
-    uint64_t low = ~0ull, high = 0;
-    for (int64_t i = 0; i < count; ++i) {
-        low = entries[i] < low ? entries[i] : low;
-        high = entries[i] > high ? entries[i] : high;
-    }
-    const uint32_t base = low >> 32, range = (high >> 32) - base;
-    const int width = range ? 32 - __builtin_clz(range) : 0;
-    const int passes = (width + 7) / 8;
+    return true;
+}
+
+// Stable radix sort by bits [low, low + 8 passes) of the upper halves, less `base`.
+static void radix_sort(uint64_t* entries, uint64_t* spare, int64_t count, uint32_t base, int low, int passes) {
     uint64_t *from = entries, *to = spare;
     for (int pass = 0; pass < passes; ++pass) {
-        const int shift = 8 * pass;
+        const int shift = low + 8 * pass;
         uint32_t starts[257] = {};
         for (int64_t i = 0; i < count; ++i) ++starts[((((from[i] >> 32) - base) >> shift) & 255) + 1];
         for (int d = 0; d < 256; ++d) starts[d + 1] += starts[d];
@@ -77,6 +74,24 @@ static void sort_entries(uint64_t* entries, uint64_t* spare, int64_t count) {
         from = to, to = other;
     }
     if (from != entries) __builtin_memcpy(entries, from, count * sizeof(uint64_t));
+}
+
+// Sorts entries by depth, equal depths in the order of the Gaussians; every entry is different. The upper bits of the depth tell
+// most entries apart, so that two radix passes leave little to do; where they do not, all bits are sorted.
+static void sort_entries(uint64_t* entries, uint64_t* spare, int64_t count) {
+    if (count > 32) {
+        uint64_t low = ~0ull, high = 0;
+        for (int64_t i = 0; i < count; ++i) {
+            low = entries[i] < low ? entries[i] : low;
+            high = entries[i] > high ? entries[i] : high;
+        }
+        const uint32_t base = low >> 32, range = (high >> 32) - base;
+        const int width = range ? 32 - __builtin_clz(range) : 0;
+        radix_sort(entries, spare, count, base, width > 16 ? width - 16 : 0, 2);
+        if (insert_entries(entries, count, 4 * count)) return;
+        radix_sort(entries, spare, count, base, 0, (width + 7) / 8);
+    }
+    insert_entries(entries, count, INT64_MAX);
 }
 
 DGR_INLINE int larger(int a, int b) { return a > b ? a : b; }
@@ -89,21 +104,20 @@ DGR_INLINE Mask touched_blocks(const Record& r, const Tile& tile) {
     const int left = larger(r.x0 - tile.x, 0) / BLOCK_W, right = smaller(r.x1 - tile.x, TILE - 1) / BLOCK_W;
     const f8 counting = {0, 1, 2, 3, 4, 5, 6, 7};
     const float x = r.x - tile.x, y = r.y - tile.y;
+    const float reach = 1.001f * r.reach + 1e-6f, narrowing = 1.001f * r.narrowing;  // makes good the rough root
     Mask mask = {};
     for (int row = first; row <= last; row += 8) {
         f8 low = splat8(1e9f), high = splat8(-1e9f);
         for (int h = 0; h < BLOCK_H; ++h) {
             const f8 dy = (counting + static_cast<float>(row)) * BLOCK_H + (h - y);
-            const f8 square = r.reach - r.narrowing * (dy * dy);
-            const i8 here = square >= 0.0f;
-            const f8 half = root(maximum(square, f8{})), middle = r.slope * dy;
-            low = minimum(low, pick(here, middle - half, splat8(1e9f)));
-            high = maximum(high, pick(here, middle + half, splat8(-1e9f)));
+            const f8 half = rough_root(reach - narrowing * (dy * dy)), middle = r.slope * dy;
+            low = minimum(middle - half, low);  // NaN: the row misses the level set
+            high = maximum(middle + half, high);
         }
         // A hundredth of a pixel of slack; ceil and floor by truncation of positive numbers.
-        low = clamp8(low + (x - 0.01f), -0.5f, 40.0f), high = clamp8(high + (x + 0.01f), -0.5f, 31.5f);
-        const i8 begin = Boxes::most(whole(low + 1.0f) >> 2, i8{} + left);
-        const i8 end = Boxes::least((whole(high + 1.0f) - 1) >> 2, i8{} + right);
+        low = clamp8(low + (x - 0.01f), 4.0f * left - 0.5f, 40.0f);
+        high = clamp8(high + (x + 0.01f), -0.5f, 4.0f * right + 3.5f);
+        const i8 begin = whole(low + 1.0f) >> 2, end = (whole(high + 1.0f) - 1) >> 2;
         const i8 two = i8{} + 2, one = i8{} + 1;
         const i8 row_bits = (end >= begin) & ((two << (end & 7)) - (one << (begin & 7)));
         const b8 bytes = __builtin_convertvector(row_bits, b8);
@@ -150,8 +164,8 @@ DGR_INLINE void blend(const Brush& s, const Record& r, vf px, vf py, Canvas& c, 
     const vf alpha = keep(visible, minimum(raw, vf{} + MAX_ALPHA));
     vf weight = c.transmittance * alpha;
     vf rest = c.transmittance - weight;
-    const vi finished = (rest < MIN_TRANSMITTANCE) & (rest > 0.0f);
-    if (__builtin_expect(any(finished), 0)) {
+    if (__builtin_expect(any_within(rest, MIN_TRANSMITTANCE), 0)) {
+        const vi finished = (rest < MIN_TRANSMITTANCE) & (rest > 0.0f);
         on_finish(finished, c.transmittance);
         weight = keep(~finished, weight), rest = keep(~finished, rest);
     }

@@ -34,27 +34,27 @@ DGR_INLINE void sh_basis(const Vec3& d, int degree, f8* basis) {
     basis[15] = -C30 * x * (xx - 3.0f * yy);
 }
 
-// Gradient with respect to d of sum_k weight_k basis_k(d).
+// Gradient with respect to d of sum_k weight[3 k] basis_k(d): one channel of the coefficients.
 DGR_INLINE Vec3 sh_gradient(const Vec3& d, int degree, const f8* weight) {
     Vec3 g = {f8{}, f8{}, f8{}};
     if (degree < 1) return g;
     const f8 x = d.x, y = d.y, z = d.z;
-    g.x = -C1 * weight[3];
-    g.y = -C1 * weight[1];
-    g.z = C1 * weight[2];
+    g.x = -C1 * weight[9];
+    g.y = -C1 * weight[3];
+    g.z = C1 * weight[6];
     if (degree < 2) return g;
-    g.x += C20 * (y * weight[4] - z * weight[7]) + 2.0f * x * (C24 * weight[8] - C22 * weight[6]);
-    g.y += C20 * (x * weight[4] - z * weight[5]) - 2.0f * y * (C24 * weight[8] + C22 * weight[6]);
-    g.z += 4.0f * C22 * z * weight[6] - C20 * (y * weight[5] + x * weight[7]);
+    g.x += C20 * (y * weight[12] - z * weight[21]) + 2.0f * x * (C24 * weight[24] - C22 * weight[18]);
+    g.y += C20 * (x * weight[12] - z * weight[15]) - 2.0f * y * (C24 * weight[24] + C22 * weight[18]);
+    g.z += 4.0f * C22 * z * weight[18] - C20 * (y * weight[15] + x * weight[21]);
     if (degree < 3) return g;
     const f8 xx = x * x, yy = y * y, zz = z * z, xy = x * y, xz = x * z, yz = y * z;
-    g.x += -6.0f * C30 * xy * weight[9] + C31 * yz * weight[10] + 2.0f * C32 * xy * weight[11] -
-           6.0f * C33 * xz * weight[12] - C32 * (4.0f * zz - 3.0f * xx - yy) * weight[13] +
-           2.0f * C35 * xz * weight[14] - 3.0f * C30 * (xx - yy) * weight[15];
-    g.y += -3.0f * C30 * (xx - yy) * weight[9] + C31 * xz * weight[10] - C32 * (4.0f * zz - xx - 3.0f * yy) * weight[11] -
-           6.0f * C33 * yz * weight[12] + 2.0f * C32 * xy * weight[13] - 2.0f * C35 * yz * weight[14] +
-           6.0f * C30 * xy * weight[15];
-    g.z += C31 * xy * weight[10] - 8.0f * C32 * yz * weight[11] + C33 * (6.0f * zz - 3.0f * xx - 3.0f * yy) * weight[12] -
-           8.0f * C32 * xz * weight[13] + C35 * (xx - yy) * weight[14];
+    g.x += -6.0f * C30 * xy * weight[27] + C31 * yz * weight[30] + 2.0f * C32 * xy * weight[33] -
+           6.0f * C33 * xz * weight[36] - C32 * (4.0f * zz - 3.0f * xx - yy) * weight[39] +
+           2.0f * C35 * xz * weight[42] - 3.0f * C30 * (xx - yy) * weight[45];
+    g.y += -3.0f * C30 * (xx - yy) * weight[27] + C31 * xz * weight[30] - C32 * (4.0f * zz - xx - 3.0f * yy) * weight[33] -
+           6.0f * C33 * yz * weight[36] + 2.0f * C32 * xy * weight[39] - 2.0f * C35 * yz * weight[42] +
+           6.0f * C30 * xy * weight[45];
+    g.z += C31 * xy * weight[30] - 8.0f * C32 * yz * weight[33] + C33 * (6.0f * zz - 3.0f * xx - 3.0f * yy) * weight[36] -
+           8.0f * C32 * xz * weight[39] + C35 * (xx - yy) * weight[42];
     return g;
 }

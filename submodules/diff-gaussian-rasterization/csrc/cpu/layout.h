@@ -11,6 +11,7 @@ namespace dgr {
 
 constexpr int TILE = 32;    // pixels a side of a tile, the unit of binning and of a render task
 constexpr int CHUNK = 512;  // Gaussians of a projection task
+constexpr int SH_ROW = 48;  // floats of the coefficients of one Gaussian at degree 3
 constexpr int ROW = 10;     // floats of a gradient row: moments 1 u v uu uv vv, then r g b z
 constexpr float NEAR_Z = 0.2f, LOW_PASS = 0.3f, MAX_ALPHA = 0.99f, MIN_TRANSMITTANCE = 1e-4f;
 constexpr float LOG2E = 1.44269504089f, LN2 = 0.69314718056f;
@@ -55,6 +56,8 @@ struct Geometry {
     Record* records;   // [V,N]
     uint32_t* slots;   // [V N + 1] first gradient row of each; rows of all views are numbered together
     uint32_t* faults;  // [chunks] bit i: a value of input DGR_NONFINITE_MEANS + i is not finite
+    float* shades;     // [V, groups of 8 Gaussians, shade] with harmonics: struct Shade without the colours, 8 floats a field
+    int64_t groups, shade;
     size_t bytes;
 
     Geometry(const dgr_problem& p, void* base) {
@@ -63,8 +66,11 @@ struct Geometry {
         records = carver.take<Record>(all);
         slots = carver.take<uint32_t>(all + 1);
         faults = carver.take<uint32_t>((p.gaussians + CHUNK - 1) / CHUNK);
+        groups = (p.gaussians + 7) / 8, shade = p.sh_degree > 0 ? 80 : 8;
+        shades = carver.take<float>(p.sh ? p.views * groups * shade : 0);
         bytes = carver.used();
     }
+    float* shade_of(int64_t view, int64_t gaussian) const { return shades + (view * groups + gaussian / 8) * shade; }
 };
 
 struct Binning {

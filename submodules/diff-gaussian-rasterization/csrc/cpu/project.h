@@ -175,28 +175,63 @@ struct Direction {
     }
 };
 
-DGR_INLINE void sh_colors(const Direction& d, int degree, const f8* sh, f8* color) {
-    f8 basis[16];
-    sh_basis(d.unit, degree, basis);
-    const int bases = (degree + 1) * (degree + 1);
-    for (int i = 0; i < 3; ++i) color[i] = splat8(0.5f);
-    for (int k = 0; k < bases; ++k) {
-        for (int i = 0; i < 3; ++i) color[i] += basis[k] * sh[3 * k + i];
-    }
-    for (int i = 0; i < 3; ++i) color[i] = maximum(color[i], f8{});
-}
+// What a view makes of eight Gaussians' harmonics: colours, and their derivatives by the mean. Kept from the forward pass, so
+// that the backward pass need not read the coefficients again.
+struct Shade {
+    f8 color[3];
+    i8 open;        // bit i: channel i is above its clamp at 0
+    Vec3 slope[3];  // of each channel; zero where clamped
 
-DGR_INLINE void sh_backward(const Direction& d, int degree, const f8* sh, const f8* d_color, f8* d_sh, Vec3& d_mean) {
-    f8 basis[16], weight[16];
-    sh_basis(d.unit, degree, basis);
-    const int bases = (degree + 1) * (degree + 1);
-    for (int k = 0; k < bases; ++k) {
-        weight[k] = d_color[0] * sh[3 * k] + d_color[1] * sh[3 * k + 1] + d_color[2] * sh[3 * k + 2];
-        for (int i = 0; i < 3; ++i) d_sh[3 * k + i] += basis[k] * d_color[i];
+    DGR_INLINE Shade(const Direction& d, int degree, const f8* sh) {
+        f8 basis[16];
+        sh_basis(d.unit, degree, basis);
+        const int bases = (degree + 1) * (degree + 1);
+        for (int i = 0; i < 3; ++i) color[i] = splat8(0.5f);
+        for (int k = 0; k < bases; ++k) {
+            for (int i = 0; i < 3; ++i) color[i] += basis[k] * sh[3 * k + i];
+        }
+        open = i8{};
+        for (int i = 0; i < 3; ++i) {
+            const i8 here = color[i] > 0.0f;
+            color[i] = keep(here, color[i]);
+            open |= here & (1 << i);
+            if (degree == 0) continue;
+            const Vec3 g = sh_gradient(d.unit, degree, sh + i);
+            const f8 along = dot(g, d.unit), scale = keep(here, d.inverse_length);
+            slope[i] = {(g.x - along * d.unit.x) * scale, (g.y - along * d.unit.y) * scale, (g.z - along * d.unit.z) * scale};
+        }
     }
-    const Vec3 g = sh_gradient(d.unit, degree, weight);
-    const f8 along = dot(g, d.unit);
-    d_mean.x += (g.x - along * d.unit.x) * d.inverse_length;
-    d_mean.y += (g.y - along * d.unit.y) * d.inverse_length;
-    d_mean.z += (g.z - along * d.unit.z) * d.inverse_length;
+    // As `Geometry::shades` holds it.
+    DGR_INLINE void save(float* out, int degree) const {
+        store(out, as_float(open));
+        if (degree == 0) return;
+        for (int i = 0; i < 3; ++i) {
+            store(out + 24 * i + 8, slope[i].x), store(out + 24 * i + 16, slope[i].y), store(out + 24 * i + 24, slope[i].z);
+        }
+    }
+};
+
+// Gradients of the coefficients of eight Gaussians, rows: the outer product of basis and gradient of the colour, added to what
+// earlier views left. Vectors run along a row: entry c is of basis c / 3 and channel c % 3.
+DGR_INLINE void sh_backward(const Vec3& unit, int degree, const f8* d_color, bool first, float (&rows)[8][SH_ROW]) {
+    f8 basis[16] = {}, color[8] = {d_color[0], d_color[1], d_color[2]};
+    sh_basis(unit, degree, basis);
+    f8 low[8], high[8];
+    for (int i = 0; i < 8; ++i) low[i] = basis[i], high[i] = basis[8 + i];
+    transpose(color), transpose(low), transpose(high);
+    const int used = 3 * (degree + 1) * (degree + 1);
+    for (int i = 0; i < 8; ++i) {
+        const f8 c = color[i];
+        const f8 rgb[3] = {DGR_SHUFFLE(c, c, 0, 1, 2, 0, 1, 2, 0, 1), DGR_SHUFFLE(c, c, 2, 0, 1, 2, 0, 1, 2, 0),
+                           DGR_SHUFFLE(c, c, 1, 2, 0, 1, 2, 0, 1, 2)};
+        for (int at = 0; at < used; at += 24) {
+            const f8 b = at ? high[i] : low[i];
+            const f8 each[3] = {DGR_SHUFFLE(b, b, 0, 0, 0, 1, 1, 1, 2, 2), DGR_SHUFFLE(b, b, 2, 3, 3, 3, 4, 4, 4, 5),
+                                DGR_SHUFFLE(b, b, 5, 5, 6, 6, 6, 7, 7, 7)};
+            for (int j = 0; j < 3; ++j) {
+                float* out = rows[i] + at + 8 * j;
+                store(out, first ? each[j] * rgb[j] : load<f8>(out) + each[j] * rgb[j]);
+            }
+        }
+    }
 }

@@ -33,6 +33,7 @@ DGR_INLINE F pick(I mask, F yes, F no) {
     return as_float((mask & bits(yes)) | (~mask & bits(no)));
 }
 
+// Both return y where one of x and y is NaN.
 DGR_INLINE f8 minimum(f8 x, f8 y) {
 #ifdef __AVX__
     return __builtin_ia32_minps256(x, y);
@@ -53,6 +54,14 @@ DGR_INLINE f8 root(f8 x) {
 #else
     for (int i = 0; i < 8; ++i) x[i] = __builtin_sqrtf(x[i]);
     return x;
+#endif
+}
+// The square root of x > 0 to 0.04 %, NaN below 0.
+DGR_INLINE f8 rough_root(f8 x) {
+#ifdef __AVX__
+    return x * __builtin_ia32_rsqrtps256(x);
+#else
+    return root(x);
 #endif
 }
 DGR_INLINE bool any(i8 mask) {
@@ -86,6 +95,19 @@ DGR_INLINE bool any(i16 mask) {
     return any(halves[0] | halves[1]);
 }
 
+// Is a lane of x in (0, end)?
+template <class F>
+DGR_INLINE bool any_within(F x, float end) {
+    return any((x < end) & (x > 0.0f));
+}
+#ifdef __AVX512F__
+template <>
+DGR_INLINE bool any_within(f16 x, float end) {  // compilers take the masks through vectors
+    const uint16_t below = __builtin_ia32_cmpps512_mask(x, f16{} + end, 1 /* < */, static_cast<uint16_t>(-1), 4);
+    return __builtin_ia32_cmpps512_mask(f16{}, x, 1, below, 4) != 0;
+}
+#endif
+
 template <class F>
 DGR_INLINE F load(const float* p) {
     F x;
@@ -95,6 +117,33 @@ DGR_INLINE F load(const float* p) {
 template <class F>
 DGR_INLINE void store(float* p, F x) {
     __builtin_memcpy(p, &x, sizeof x);
+}
+
+// Brings floats [begin, end) towards the cache.
+DGR_INLINE void prefetch(const float* data, int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i += 16) __builtin_prefetch(data + i);
+}
+
+// Stores that leave the caches alone: for results larger than those, which would be read from memory only to be overwritten.
+DGR_INLINE bool streams(const float* at, int64_t count) {
+#ifdef __AVX__
+    return count > (1 << 20) && reinterpret_cast<uintptr_t>(at) % sizeof(f8) == 0;
+#else
+    return at == nullptr && count < 0;
+#endif
+}
+DGR_INLINE void stream(float* p, f8 x) {
+#ifdef __AVX__
+    __builtin_ia32_movntps256(p, x);
+#else
+    store(p, x);
+#endif
+}
+// Before another thread may read what was streamed.
+DGR_INLINE void stream_fence() {
+#ifdef __AVX__
+    __builtin_ia32_sfence();
+#endif
 }
 
 // 1 / x. The estimate of 14 bits and one Newton step are good to the last bit or two; that of 12 bits would not be.
@@ -189,8 +238,45 @@ DGR_INLINE f8 fold(f16 x) {
     return halves[0] + halves[1];
 }
 
+// Eight rows of three floats in one piece, as columns, and back.
+DGR_INLINE void split_threes(const float* data, f8* out) {
+    const f8 a = load<f8>(data), b = load<f8>(data + 8), c = load<f8>(data + 16);
+    out[0] = DGR_SHUFFLE(DGR_SHUFFLE(a, b, 0, 3, 6, 9, 12, 15, 0, 0), c, 0, 1, 2, 3, 4, 5, 10, 13);
+    out[1] = DGR_SHUFFLE(DGR_SHUFFLE(a, b, 1, 4, 7, 10, 13, 0, 0, 0), c, 0, 1, 2, 3, 4, 8, 11, 14);
+    out[2] = DGR_SHUFFLE(DGR_SHUFFLE(a, b, 2, 5, 8, 11, 14, 0, 0, 0), c, 0, 1, 2, 3, 4, 9, 12, 15);
+}
+DGR_INLINE void join_threes(const f8* in, float* data) {
+    const f8 x = in[0], y = in[1], z = in[2];
+    store(data, DGR_SHUFFLE(DGR_SHUFFLE(x, y, 0, 8, 0, 1, 9, 0, 2, 10), z, 0, 1, 8, 3, 4, 9, 6, 7));
+    store(data + 8, DGR_SHUFFLE(DGR_SHUFFLE(x, y, 0, 3, 11, 0, 4, 12, 0, 5), z, 10, 1, 2, 11, 4, 5, 12, 7));
+    store(data + 16, DGR_SHUFFLE(DGR_SHUFFLE(x, y, 13, 0, 6, 14, 0, 7, 15, 0), z, 0, 13, 2, 3, 14, 5, 6, 15));
+}
+// The same for rows of four.
+DGR_INLINE void split_fours(const float* data, f8* out) {
+    const f8 a = load<f8>(data), b = load<f8>(data + 8), c = load<f8>(data + 16), d = load<f8>(data + 24);
+    const f8 ab[2] = {DGR_SHUFFLE(a, b, 0, 4, 8, 12, 1, 5, 9, 13), DGR_SHUFFLE(a, b, 2, 6, 10, 14, 3, 7, 11, 15)};
+    const f8 cd[2] = {DGR_SHUFFLE(c, d, 0, 4, 8, 12, 1, 5, 9, 13), DGR_SHUFFLE(c, d, 2, 6, 10, 14, 3, 7, 11, 15)};
+    for (int i = 0; i < 2; ++i) out[2 * i] = halves_low(ab[i], cd[i]), out[2 * i + 1] = halves_high(ab[i], cd[i]);
+}
+DGR_INLINE void join_fours(const f8* in, float* data) {
+    f8 low[2], high[2];  // rows 0 1 4 5, rows 2 3 6 7
+    for (int i = 0; i < 2; ++i) {
+        low[i] = interleave_low(in[2 * i], in[2 * i + 1]), high[i] = interleave_high(in[2 * i], in[2 * i + 1]);
+    }
+    const f8 rows[4] = {pairs_low(low[0], low[1]), pairs_high(low[0], low[1]), pairs_low(high[0], high[1]),
+                        pairs_high(high[0], high[1])};  // 0 4, 1 5, 2 6, 3 7
+    store(data, halves_low(rows[0], rows[1])), store(data + 8, halves_low(rows[2], rows[3]));
+    store(data + 16, halves_high(rows[0], rows[1])), store(data + 24, halves_high(rows[2], rows[3]));
+}
+
 // Rows `first` .. `first + 7` of a row-major array with `width` columns, as columns; rows past the end repeat the last.
 DGR_INLINE void load_columns(const float* data, int64_t first, int64_t count, int width, int columns, f8* out) {
+    if (first + 8 <= count && width == columns) {
+        const float* all = data + first * width;
+        if (columns == 1) return void(*out = load<f8>(all));
+        if (columns == 3) return split_threes(all, out);
+        if (columns == 4) return split_fours(all, out);
+    }
     const float* rows[8];
     for (int i = 0; i < 8; ++i) rows[i] = data + (first + i < count ? first + i : count - 1) * width;
     int c = 0;
@@ -206,6 +292,12 @@ DGR_INLINE void load_columns(const float* data, int64_t first, int64_t count, in
 }
 
 DGR_INLINE void store_columns(float* data, int64_t first, int64_t count, int width, int columns, const f8* in) {
+    if (first + 8 <= count && width == columns) {
+        float* all = data + first * width;
+        if (columns == 1) return store(all, *in);
+        if (columns == 3) return join_threes(in, all);
+        if (columns == 4) return join_fours(in, all);
+    }
     const int rows = static_cast<int>(count - first < 8 ? count - first : 8);
     int c = 0;
     for (; c + 8 <= columns; c += 8) {

@@ -1,16 +1,14 @@
 // The tasks over Gaussians: inputs to records, and gradient rows to gradients. SPDX-License-Identifier: Apache-2.0
 
-DGR_INLINE i8 not_finite(f8 x) { return ~(x - x == 0.0f); }
+DGR_INLINE int sh_columns(const dgr_problem& p) { return 3 * (p.sh_degree + 1) * (p.sh_degree + 1); }
 
-// Inputs of eight Gaussians, columns.
+// Inputs of eight Gaussians, columns; all but colours and harmonics.
 struct Inputs {
     Vec3 mean;
-    f8 opacity, quat[4], scale[3], color[3], sh[48];
+    f8 opacity, quat[4], scale[3];
     Covariance sigma;
     Axes axes;
     bool normalize;
-    int sh_columns = 0;
-
     DGR_INLINE Inputs(const dgr_problem& p, int64_t first) : normalize(p.flags & DGR_NORMALIZE_QUATS) {
         f8 m[3];
         load_columns(p.means, first, p.gaussians, 3, 3, m);
@@ -26,21 +24,16 @@ struct Inputs {
             axes = Axes::from(quat, scale, p.scale_modifier, normalize);
             sigma = axes.covariance();
         }
-        if (p.sh) {
-            sh_columns = 3 * (p.sh_degree + 1) * (p.sh_degree + 1);
-            load_columns(p.sh, first, p.gaussians, 3 * p.sh_bases, sh_columns, sh);
-        } else {
-            load_columns(p.colors, first, p.gaussians, 3, 3, color);
-        }
     }
 
     // Bit i is set where a value of input DGR_NONFINITE_MEANS + i is NaN or infinite.
-    uint32_t faults(const dgr_problem& p) const {
+    DGR_INLINE uint32_t faults(const dgr_problem& p, const f8* colors, int columns) const {
         uint32_t found = 0;
         const auto look = [&](int status, const f8* x, int count) {
-            i8 bad = i8{};
-            for (int i = 0; i < count; ++i) bad |= not_finite(x[i]);
-            if (any(bad)) found |= 1u << (status - DGR_NONFINITE_MEANS);
+            f8 zeros[4] = {};  // 0 * x is NaN where x is not finite
+            for (int i = 0; i < count; ++i) zeros[i % 4] += x[i] * 0.0f;
+            const f8 zero = (zeros[0] + zeros[1]) + (zeros[2] + zeros[3]);
+            if (any(~(zero == 0.0f))) found |= 1u << (status - DGR_NONFINITE_MEANS);
         };
         const f8 m[3] = {mean.x, mean.y, mean.z};
         look(DGR_NONFINITE_MEANS, m, 3);
@@ -52,8 +45,7 @@ struct Inputs {
             look(DGR_NONFINITE_QUATS, quat, 4);
             look(DGR_NONFINITE_SCALES, scale, 3);
         }
-        if (p.sh) look(DGR_NONFINITE_SH, sh, sh_columns);
-        else look(DGR_NONFINITE_COLORS, color, 3);
+        look(p.sh ? DGR_NONFINITE_SH : DGR_NONFINITE_COLORS, colors, columns);
         return found;
     }
 };
@@ -127,14 +119,25 @@ DGR_INLINE void write_records(const Screen& s, const Boxes& b, f8 log2_opacity, 
     }
 }
 
+constexpr int AHEAD = 16;  // Gaussians between a prefetch and its use
+
 // Projects one chunk of Gaussians into all views: records, radii, and into `slots` the number of tiles of each.
 static void project(const dgr_problem& p, const Geometry& geometry, int32_t* radii, int64_t chunk) {
     const int64_t n = p.gaussians, begin = chunk * CHUNK, end = begin + CHUNK < n ? begin + CHUNK : n;
+    const int columns = p.sh ? sh_columns(p) : 3;
     uint32_t faults = 0;
     for (int64_t first = begin; first < end; first += 8) {
         const int count = static_cast<int>(end - first < 8 ? end - first : 8);
         const Inputs in(p, first);
-        faults |= in.faults(p);
+        f8 colors[SH_ROW];  // or harmonics
+        if (p.sh) {
+            const int64_t width = 3 * p.sh_bases, ahead = first + AHEAD < end ? first + AHEAD : end;
+            prefetch(p.sh, ahead * width, (ahead + 8 < end ? ahead + 8 : end) * width);
+            load_columns(p.sh, first, n, static_cast<int>(width), columns, colors);
+        } else {
+            load_columns(p.colors, first, n, 3, 3, colors);
+        }
+        faults |= in.faults(p, colors, columns);
         for (int v = 0; v < p.views; ++v) {
             const Camera camera(p, v);
             const Screen s = Screen::from(camera, in.mean, in.sigma, p.flags & DGR_ANTIALIASING);
@@ -148,9 +151,13 @@ static void project(const dgr_problem& p, const Geometry& geometry, int32_t* rad
             __builtin_memcpy(geometry.slots + at, &touched, 4 * count);
             __builtin_memcpy(radii + at, &radius, 4 * count);
             if (!any(boxes.drawn)) continue;
-            f8 color[3] = {in.color[0], in.color[1], in.color[2]};
-            if (p.sh) sh_colors(Direction(camera, in.mean), p.sh_degree, in.sh, color);
-            write_records(s, boxes, log2_opacity, color, geometry.records + at, count);
+            if (p.sh) {
+                const Shade shade(Direction(camera, in.mean), p.sh_degree, colors);
+                shade.save(geometry.shade_of(v, first), p.sh_degree);
+                write_records(s, boxes, log2_opacity, shade.color, geometry.records + at, count);
+            } else {
+                write_records(s, boxes, log2_opacity, colors, geometry.records + at, count);
+            }
         }
     }
     geometry.faults[chunk] = faults;
@@ -161,13 +168,18 @@ DGR_INLINE bool gather(const uint32_t* slots, const float* rows, int count, f8 (
     for (auto& x : low) x = f8{};
     high[0] = high[1] = f8{};
     if (slots[0] == slots[count]) return false;
+    float last[2][8] = {};
     for (int i = 0; i < count; ++i) {
+        f8 sum = f8{};
+        float blue = 0.0f, z = 0.0f;
         for (uint32_t slot = slots[i]; slot < slots[i + 1]; ++slot) {
             const float* row = rows + static_cast<int64_t>(slot) * ROW;
-            low[i] += load<f8>(row);
-            high[0][i] += row[8], high[1][i] += row[9];
+            sum += load<f8>(row);
+            blue += row[8], z += row[9];
         }
+        low[i] = sum, last[0][i] = blue, last[1][i] = z;
     }
+    high[0] = load<f8>(last[0]), high[1] = load<f8>(last[1]);
     transpose(low);
     return true;
 }
@@ -200,19 +212,13 @@ DGR_INLINE void keep_vec(i8 mask, Vec3& v) { v.x = keep(mask, v.x), v.y = keep(m
 struct SplatGrads {
     Vec3 mean = {f8{}, f8{}, f8{}};
     Covariance sigma = {f8{}, f8{}, f8{}, f8{}, f8{}, f8{}};
-    f8 opacity = f8{}, color[3] = {}, sh[48] = {};
+    f8 opacity = f8{}, color[3] = {};
 
     void store_all(const dgr_problem& p, const Inputs& in, const dgr_grads& grads, int64_t first, int64_t end) const {
         const f8 m[3] = {mean.x, mean.y, mean.z};
         if (grads.means) store_columns(grads.means, first, end, 3, 3, m);
         if (grads.opacities) store_columns(grads.opacities, first, end, 1, 1, &opacity);
         if (grads.colors) store_columns(grads.colors, first, end, 3, 3, color);
-        if (grads.sh) {
-            store_columns(grads.sh, first, end, 3 * p.sh_bases, in.sh_columns, sh);
-            for (int64_t i = first; i < end && i < first + 8; ++i) {
-                for (int c = in.sh_columns; c < 3 * p.sh_bases; ++c) grads.sh[i * 3 * p.sh_bases + c] = 0.0f;
-            }
-        }
         if (grads.cov3d) {
             const f8 s[6] = {sigma.xx, sigma.xy, sigma.xz, sigma.yy, sigma.yz, sigma.zz};
             store_columns(grads.cov3d, first, end, 6, 6, s);
@@ -226,6 +232,33 @@ struct SplatGrads {
     }
 };
 
+// Takes the gradient of the colours through the clamp (in place) and to the mean.
+DGR_INLINE void shade_backward(const dgr_problem& p, const float* shade, i8 drawn, f8* d_color, Vec3& d_mean) {
+    const i8 open = bits(load<f8>(shade)) & drawn;
+    for (int i = 0; i < 3; ++i) {
+        d_color[i] = keep((open & (1 << i)) != 0, d_color[i]);
+        if (p.sh_degree == 0) continue;
+        const float* slope = shade + 24 * i + 8;
+        d_mean.x += d_color[i] * load<f8>(slope);
+        d_mean.y += d_color[i] * load<f8>(slope + 8);
+        d_mean.z += d_color[i] * load<f8>(slope + 16);
+    }
+}
+
+// Rows of the harmonics' gradients; zero beyond the degree in use. What is too large for the caches goes past them.
+DGR_INLINE void store_sh(const dgr_problem& p, const float (&rows)[8][SH_ROW], bool any_view, int64_t first, int count, float* out) {
+    const int width = 3 * p.sh_bases, used = any_view ? sh_columns(p) : 0;
+    out += first * width;
+    if (used == SH_ROW && width == SH_ROW && count == 8 && streams(out, static_cast<int64_t>(p.gaussians) * width)) {
+        for (int i = 0; i < 8 * SH_ROW; i += 8) stream(out + i, load<f8>(&rows[0][0] + i));
+        return;
+    }
+    for (int i = 0; i < count; ++i, out += width) {
+        __builtin_memcpy(out, rows[i], 4 * used);
+        __builtin_memset(out + used, 0, 4 * (width - used));
+    }
+}
+
 static void backward_splats(const dgr_problem& p, const Geometry& geometry, const float* rows, const dgr_grads& grads,
                             int64_t chunk) {
     const int64_t n = p.gaussians, begin = chunk * CHUNK, end = begin + CHUNK < n ? begin + CHUNK : n;
@@ -233,8 +266,13 @@ static void backward_splats(const dgr_problem& p, const Geometry& geometry, cons
         const int count = static_cast<int>(end - first < 8 ? end - first : 8);
         const Inputs in(p, first);
         SplatGrads total;
+        alignas(64) float sh_rows[8][SH_ROW];
+        int sh_views = 0;
         for (int v = 0; v < p.views; ++v) {
             const int64_t at = v * n + first;
+            const uint32_t* slots = geometry.slots + v * n;
+            const int64_t soon = first + AHEAD < end ? first + AHEAD : end, later = soon + 8 < end ? soon + 8 : end;
+            prefetch(rows, static_cast<int64_t>(slots[soon]) * ROW, static_cast<int64_t>(slots[later]) * ROW);
             f8 moments[8], high[2];
             ScreenGrads g = {};
             if (gather(geometry.slots + at, rows, count, moments, high)) {
@@ -247,11 +285,10 @@ static void backward_splats(const dgr_problem& p, const Geometry& geometry, cons
                 Covariance d = {f8{}, f8{}, f8{}, f8{}, f8{}, f8{}};
                 project_backward(camera, s, g, d_mean, d);
                 if (p.sh) {
-                    const Direction direction(camera, in.mean);
-                    f8 color[3], d_color[3];
-                    sh_colors(direction, p.sh_degree, in.sh, color);
-                    for (int i = 0; i < 3; ++i) d_color[i] = keep((color[i] > 0.0f) & drawn, g.color[i]);
-                    sh_backward(direction, p.sh_degree, in.sh, d_color, total.sh, d_mean);
+                    shade_backward(p, geometry.shade_of(v, first), drawn, g.color, d_mean);
+                    if (grads.sh) {
+                        sh_backward(Direction(camera, in.mean).unit, p.sh_degree, g.color, sh_views++ == 0, sh_rows);
+                    }
                 }
                 keep_vec(drawn, d_mean);
                 total.mean.x += d_mean.x, total.mean.y += d_mean.y, total.mean.z += d_mean.z;
@@ -266,5 +303,7 @@ static void backward_splats(const dgr_problem& p, const Geometry& geometry, cons
             }
         }
         total.store_all(p, in, grads, first, end);
+        if (grads.sh) store_sh(p, sh_rows, sh_views > 0, first, count, grads.sh);
     }
+    if (grads.sh) stream_fence();
 }

@@ -14,18 +14,24 @@ DGR_INLINE bool whole_block(const Tile& tile, int block) {
     return block % ACROSS * BLOCK_W + BLOCK_W <= tile.width && block / ACROSS * BLOCK_H + BLOCK_H <= tile.height;
 }
 
-// Copies between an image plane and one field (a vector) of an array of blocks. Row by row of the image: blocks would touch
-// every cache line of it several times, and lines of equal columns fall on each other in the cache.
+// Calls copy(image index, lanes, count) for all pieces of rows, up to BLOCK_W pixels each, that one field (a vector) of an array
+// of blocks shares with an image plane.
 template <class Block, class Copy>
-DGR_INLINE void each_segment(const dgr_problem& p, const Tile& tile, Block* blocks, vf Block::* field, int64_t plane, const Copy& copy) {
-    for (int y = 0; y < tile.height; ++y) {
-        const int64_t row = plane * p.width * p.height + static_cast<int64_t>(tile.y + y) * p.width + tile.x;
-        for (int x = 0; x < tile.width; x += BLOCK_W) {
-            Block& block = blocks[y / BLOCK_H * ACROSS + x / BLOCK_W];
-            float* lanes = reinterpret_cast<float*>(&(block.*field)) + y % BLOCK_H * BLOCK_W;
-            const int count = tile.width - x < BLOCK_W ? tile.width - x : BLOCK_W;
-            copy(row + x, lanes, count);
+DGR_INLINE void each_segment(const dgr_problem& p, const Tile& tile, Block* blocks, vf Block::* field, int64_t plane,
+                             const Copy& copy) {
+    const int64_t origin = (plane * p.height + tile.y) * p.width + tile.x;
+    const int64_t stride = p.width;
+    const bool whole = tile.width == TILE && tile.height == TILE;
+    for (int b = 0; b < BLOCKS; ++b) {
+        float* lanes = reinterpret_cast<float*>(&(blocks[b].*field));
+        const int x = b % ACROSS * BLOCK_W, y = b / ACROSS * BLOCK_H;
+        const int64_t at = origin + y * stride + x;
+        if (__builtin_expect(whole, 1)) {
+            for (int h = 0; h < BLOCK_H; ++h) copy(at + h * stride, lanes + h * BLOCK_W, BLOCK_W);
+            continue;
         }
+        const int columns = smaller(tile.width - x, BLOCK_W), rows = smaller(tile.height - y, BLOCK_H);
+        for (int h = 0; h < rows && columns > 0; ++h) copy(at + h * stride, lanes + h * BLOCK_W, columns);
     }
 }
 
@@ -122,13 +128,14 @@ static void render_tile(const dgr_problem& p, const Geometry& geometry, const Bi
         for (int w = 0; w < WORDS; ++w) remaining |= alive.word[w];
         if (remaining == 0) break;
         if (entry == masked) masked = mask_batch(tile, records, entries, entry, bins.masks + tile.begin * 2);
+        uint64_t* kept = bins.masks + (tile.begin + entry) * 2;
+        uint64_t touched = 0;
+        for (int w = 0; w < WORDS; ++w) touched |= kept[w] &= alive.word[w];
+        if (touched == 0) continue;
         const Record& r = records[static_cast<uint32_t>(entries[entry])];
         const Brush brush(r, tile);
-        uint64_t* kept = bins.masks + (tile.begin + entry) * 2;
         for (int w = 0; w < WORDS; ++w) {
-            uint64_t left = kept[w] & alive.word[w];
-            kept[w] = left;
-            for (; left; left &= left - 1) {
+            for (uint64_t left = kept[w]; left; left &= left - 1) {
                 const int block = 64 * w + __builtin_ctzll(left);
                 Canvas& c = canvas[block];
                 blend(brush, r, block_x(block), block_y(block), c, [&](vi finished, vf before) {

@@ -1,4 +1,4 @@
-// The two device-wide algorithms, from CUB. SPDX-License-Identifier: Apache-2.0
+// The two device-wide algorithms, from CUB; what they return does not show in cudaGetLastError. SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include "platform.cuh"
@@ -10,10 +10,11 @@
 namespace dgr {
 
 /// Stable, by the lowest `bits` bits of the keys. n < 2^31 everywhere here: CUB is faster with 32-bit offsets.
-inline void sort_pairs(void* temporary, size_t bytes, const uint32_t* keys, uint32_t* sorted_keys,
-                       const uint32_t* values, uint32_t* sorted_values, int64_t n, int bits, cudaStream_t stream) {
-    cub::DeviceRadixSort::SortPairs(temporary, bytes, keys, sorted_keys, values, sorted_values, static_cast<int>(n), 0,
-                                    bits, stream);
+inline cudaError_t sort_pairs(void* temporary, size_t bytes, const uint32_t* keys, uint32_t* sorted_keys,
+                              const uint32_t* values, uint32_t* sorted_values, int64_t n, int bits,
+                              cudaStream_t stream) {
+    return cub::DeviceRadixSort::SortPairs(temporary, bytes, keys, sorted_keys, values, sorted_values,
+                                           static_cast<int>(n), 0, bits, stream);
 }
 
 inline size_t sort_pairs_bytes(int64_t n) {
@@ -24,9 +25,9 @@ inline size_t sort_pairs_bytes(int64_t n) {
     return bytes;
 }
 
-inline void exclusive_sum(void* temporary, size_t bytes, const uint32_t* values, uint32_t* sums, int64_t n,
-                          cudaStream_t stream) {
-    cub::DeviceScan::ExclusiveSum(temporary, bytes, values, sums, static_cast<int>(n), stream);
+inline cudaError_t exclusive_sum(void* temporary, size_t bytes, const uint32_t* values, uint32_t* sums, int64_t n,
+                                 cudaStream_t stream) {
+    return cub::DeviceScan::ExclusiveSum(temporary, bytes, values, sums, static_cast<int>(n), stream);
 }
 
 inline size_t exclusive_sum_bytes(int64_t n) {

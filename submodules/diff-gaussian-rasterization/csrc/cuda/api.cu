@@ -49,6 +49,7 @@ bool valid(const dgr_problem* p) {
     if (p == nullptr || p->views < 1 || p->gaussians < 0) return false;
     if (p->width < 1 || p->height < 1 || p->width > kMaxSize || p->height > kMaxSize) return false;
     if (instances(*p) > INT32_MAX || Tiling(*p).all > INT32_MAX) return false;
+    if (!p->view || !p->proj || !p->tan_half_fov || !p->positions || !p->background) return false;
     if (p->gaussians == 0) return true;
     if (p->means == nullptr || p->opacities == nullptr) return false;
     if ((p->colors == nullptr) == (p->sh == nullptr)) return false;
@@ -79,7 +80,7 @@ int read_totals(const dgr_problem& p, const Geometry& g, Totals& result, cudaStr
     if (status != DGR_OK) return status;
     status = status_of(cudaMemcpyAsync(totals, g.totals, sizeof(Totals), cudaMemcpyDeviceToHost, stream));
     cudaEventRecord(copied, stream);
-    launch_depth_order(p, g, stream);
+    if (status == DGR_OK) status = status_of(launch_depth_order(p, g, stream));
     if (status == DGR_OK) status = status_of(cudaEventSynchronize(copied));
     cudaEventDestroy(copied);
     result = *totals;
@@ -110,16 +111,29 @@ const char* dgr_message(int status) {
         case DGR_NONFINITE_OPACITIES: return "opacities contains NaN or infinity";
         case DGR_NONFINITE_COLORS: return "colors contains NaN or infinity";
         case DGR_NONFINITE_SH: return "sh contains NaN or infinity";
+        case DGR_NONFINITE_VIEW: return "view contains NaN or infinity";
+        case DGR_NONFINITE_TAN_HALF_FOV: return "tan_half_fov contains NaN or infinity";
+        case DGR_NONPOSITIVE_TAN_HALF_FOV: return "tan_half_fov must be positive";
+        case DGR_NONFINITE_PROJ: return "proj contains NaN or infinity";
+        case DGR_NONFINITE_POSITIONS: return "positions contains NaN or infinity";
+        case DGR_NONFINITE_BACKGROUND: return "background contains NaN or infinity";
         default: return "unknown status";
     }
 }
 
+// CUB's share depends on the device, so these two ask on the one that will work.
 size_t dgr_geometry_bytes(const dgr_problem* problem) {
-    return valid(problem) ? Geometry(*problem, nullptr).bytes + geometry_temporary_bytes(*problem) : 0;
+    if (!valid(problem)) return 0;
+    const DeviceOf device(problem->view);
+    if (device.status() != DGR_OK) return 0;
+    return Geometry(*problem, nullptr).bytes + geometry_temporary_bytes(*problem);
 }
 
 size_t dgr_binning_bytes(const dgr_problem* problem, int64_t pairs) {
-    return valid(problem) && pairs >= 0 ? Binning(*problem, pairs, nullptr).bytes + binning_temporary_bytes(pairs) : 0;
+    if (!valid(problem) || pairs < 0 || pairs > INT32_MAX) return 0;
+    const DeviceOf device(problem->view);
+    if (device.status() != DGR_OK) return 0;
+    return Binning(*problem, pairs, nullptr).bytes + binning_temporary_bytes(pairs);
 }
 
 size_t dgr_scratch_bytes(const dgr_problem* problem, int64_t) {
@@ -129,10 +143,9 @@ size_t dgr_scratch_bytes(const dgr_problem* problem, int64_t) {
 int dgr_project(const dgr_problem* problem, void* geometry, int32_t* radii, int64_t* pairs, void* stream) {
     if (!valid(problem) || pairs == nullptr) return DGR_INVALID;
     *pairs = 0;
-    if (problem->gaussians == 0) return DGR_OK;
-    if (geometry == nullptr || radii == nullptr) return DGR_INVALID;
-    const DeviceOf device(geometry);
+    const DeviceOf device(problem->view);
     if (device.status() != DGR_OK) return device.status();
+    if (geometry == nullptr || (radii == nullptr && problem->gaussians > 0)) return DGR_INVALID;
     const Geometry g(*problem, geometry);
     launch_projection(*problem, g, radii, as_stream(stream));
     Totals totals;
@@ -154,7 +167,8 @@ int dgr_render(const dgr_problem* problem, void* geometry, int64_t pairs, void* 
     if (device.status() != DGR_OK) return device.status();
     const Geometry g(*problem, geometry);
     const Binning b(*problem, pairs, binning);
-    launch_binning(*problem, g, b, pairs, as_stream(stream));
+    const int status = status_of(launch_binning(*problem, g, b, pairs, as_stream(stream)));
+    if (status != DGR_OK) return status;
     launch_render(*problem, g, b, *images, as_stream(stream));
     return status_of(cudaGetLastError());
 }

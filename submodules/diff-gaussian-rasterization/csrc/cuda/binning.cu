@@ -60,23 +60,29 @@ int bits_of(int64_t largest) {
 
 }  // namespace
 
-void launch_depth_order(const dgr_problem& p, const Geometry& g, cudaStream_t stream) {
+cudaError_t launch_depth_order(const dgr_problem& p, const Geometry& g, cudaStream_t stream) {
     const int64_t n = instances(p);
+    if (n == 0) return cudaSuccess;
     const size_t bytes = geometry_temporary_bytes(p);
-    sort_pairs(g.temporary, bytes, g.depths, g.sorted_depths, g.numbers, g.order, n, 32, stream);
+    const cudaError_t sorted =
+        sort_pairs(g.temporary, bytes, g.depths, g.sorted_depths, g.numbers, g.order, n, 32, stream);
+    if (sorted != cudaSuccess) return sorted;
     launch(gather_counts_kernel, blocks_for(n), kBlock, stream, g, n);
-    exclusive_sum(g.temporary, bytes, g.sorted_counts, g.offsets, n, stream);
+    return exclusive_sum(g.temporary, bytes, g.sorted_counts, g.offsets, n, stream);
 }
 
-void launch_binning(const dgr_problem& p, const Geometry& g, const Binning& b, int64_t pairs, cudaStream_t stream) {
+cudaError_t launch_binning(const dgr_problem& p, const Geometry& g, const Binning& b, int64_t pairs, cudaStream_t stream) {
     const Tiling tiling(p);
     cudaMemsetAsync(b.ranges, 0, static_cast<size_t>(tiling.all) * sizeof(uint2), stream);
-    if (pairs == 0) return;
+    if (pairs == 0) return cudaSuccess;
     launch(write_pairs_kernel, blocks_for(instances(p)), kBlock, stream, g, b, instances(p), p.gaussians,
            tiling.columns, tiling.per_view);
-    sort_pairs(b.temporary, binning_temporary_bytes(pairs), b.keys, b.sorted_keys, b.instances, b.sorted_instances,
-               pairs, bits_of(tiling.all - 1), stream);
+    const cudaError_t sorted =
+        sort_pairs(b.temporary, binning_temporary_bytes(pairs), b.keys, b.sorted_keys, b.instances, b.sorted_instances,
+                   pairs, bits_of(tiling.all - 1), stream);
+    if (sorted != cudaSuccess) return sorted;
     launch(find_ranges_kernel, blocks_for(pairs), kBlock, stream, b, pairs);
+    return cudaSuccess;
 }
 
 }  // namespace dgr

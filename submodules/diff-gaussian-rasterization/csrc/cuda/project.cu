@@ -121,7 +121,26 @@ __global__ void __launch_bounds__(kBlock)
     if (lane_of_thread() == 0 && count > 0) atomicAdd(&g.totals->pairs, static_cast<unsigned long long>(count));
 }
 
-__global__ void reset_kernel(Totals* totals) { *totals = {0, INT32_MAX, 0}; }
+/// One block: the totals' beginning, and the cameras' numbers.
+__global__ void __launch_bounds__(kBlock) begin_kernel(dgr_problem p, Totals* totals) {
+    if (threadIdx.x == 0) *totals = {0, INT32_MAX, 0};
+    __syncthreads();
+    const float* arrays[] = {p.view, p.tan_half_fov, p.proj, p.positions, p.background};
+    const int widths[] = {16, 2, 16, 3, 3};
+    const int statuses[] = {DGR_NONFINITE_VIEW, DGR_NONFINITE_TAN_HALF_FOV, DGR_NONFINITE_PROJ, DGR_NONFINITE_POSITIONS,
+                            DGR_NONFINITE_BACKGROUND};
+    for (int a = 0; a < 5; ++a) {
+        const int64_t count = static_cast<int64_t>(widths[a]) * p.views;
+        for (int64_t k = threadIdx.x; k < count; k += kBlock) {
+            const float x = arrays[a][k];
+            if (!(x - x == 0.0f)) {
+                atomicMin(&totals->status, statuses[a]);
+            } else if (arrays[a] == p.tan_half_fov && !(x > 0.0f)) {
+                atomicMin(&totals->status, static_cast<int>(DGR_NONPOSITIVE_TAN_HALF_FOV));
+            }
+        }
+    }
+}
 
 __global__ void mark_visible_kernel(const float* means, int32_t n, const float* view, uint8_t* visible) {
     const int64_t i = global_thread();
@@ -132,7 +151,7 @@ __global__ void mark_visible_kernel(const float* means, int32_t n, const float* 
 
 void launch_projection(const dgr_problem& p, const Geometry& g, int32_t* radii, cudaStream_t stream) {
     const Tiling tiling(p);
-    launch(reset_kernel, 1, 1, stream, g.totals);
+    launch(begin_kernel, 1, kBlock, stream, p, g.totals);
     launch(project_kernel, blocks_for(instances(p)), kBlock, stream, p, g, radii, tiling.columns, tiling.rows);
 }
 

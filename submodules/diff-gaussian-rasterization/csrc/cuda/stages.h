@@ -10,9 +10,9 @@ void launch_projection(const dgr_problem& p, const Geometry& g, int32_t* radii, 
 void launch_mark_visible(const float* means, int32_t n, const float* view, uint8_t* visible, cudaStream_t stream);
 
 /// binning.cu: all instances front to back, with the place of each one's pairs.
-void launch_depth_order(const dgr_problem& p, const Geometry& g, cudaStream_t stream);
+cudaError_t launch_depth_order(const dgr_problem& p, const Geometry& g, cudaStream_t stream);
 /// binning.cu: the pairs of each tile, front to back.
-void launch_binning(const dgr_problem& p, const Geometry& g, const Binning& b, int64_t pairs, cudaStream_t stream);
+cudaError_t launch_binning(const dgr_problem& p, const Geometry& g, const Binning& b, int64_t pairs, cudaStream_t stream);
 
 /// render.cu
 void launch_render(const dgr_problem& p, const Geometry& g, const Binning& b, const dgr_images& images,

@@ -197,8 +197,8 @@ inline float exp2_fast(float x) {
 
 inline float reciprocal(float x) { return 1.0f / x; }
 
-inline void sort_pairs(void*, size_t, const uint32_t* keys, uint32_t* sorted_keys, const uint32_t* values,
-                       uint32_t* sorted_values, int64_t n, int bits, cudaStream_t) {
+inline cudaError_t sort_pairs(void*, size_t, const uint32_t* keys, uint32_t* sorted_keys, const uint32_t* values,
+                              uint32_t* sorted_values, int64_t n, int bits, cudaStream_t) {
     const uint32_t mask = bits == 32 ? 0xffffffffu : (1u << bits) - 1u;
     std::vector<int64_t> order(n);
     for (int64_t i = 0; i < n; ++i) order[i] = i;
@@ -208,14 +208,16 @@ inline void sort_pairs(void*, size_t, const uint32_t* keys, uint32_t* sorted_key
         sorted_keys[i] = keys[order[i]];
         sorted_values[i] = values[order[i]];
     }
+    return cudaSuccess;
 }
 
-inline void exclusive_sum(void*, size_t, const uint32_t* values, uint32_t* sums, int64_t n, cudaStream_t) {
+inline cudaError_t exclusive_sum(void*, size_t, const uint32_t* values, uint32_t* sums, int64_t n, cudaStream_t) {
     uint32_t sum = 0;
     for (int64_t i = 0; i < n; ++i) {
         sums[i] = sum;
         sum += values[i];
     }
+    return cudaSuccess;
 }
 
 // CUB wants some; anything but zero keeps the workspace's layout as on a GPU.

@@ -8,6 +8,7 @@ given, and the depth image sends no gradient to z. What differs from it is liste
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from . import native
 from .function import choose_backend, render
-from .problem import Cameras, Options, Splats, check_finite, check_size, check_splats, check_tensor
+from .problem import Cameras, Options, Splats, check_size, check_splats, check_tensor, renamed
 
 NAMES = {
     "means": "means3D",
@@ -23,6 +24,10 @@ NAMES = {
     "cov3d": "cov3D_precomp",
     "colors": "colors_precomp",
     "sh": "shs",
+    "view": "viewmatrix",
+    "proj": "projmatrix",
+    "positions": "campos",
+    "background": "bg",
 }
 
 
@@ -91,7 +96,7 @@ def rasterize_gaussians(
     try:
         rendering = render(splats, _cameras(settings, means), options, screen_means, None)
     except ValueError as error:
-        raise ValueError(_renamed(str(error))) from error
+        raise renamed(error, NAMES) from error
     depth = torch.cat([rendering.depth, rendering.transmittance])
     return rendering.rgb[0], rendering.radii[0], depth
 
@@ -139,17 +144,10 @@ def _given(value: Tensor | None, count: int) -> Tensor | None:
 def _cameras(settings: GaussianRasterizationSettings, means: Tensor) -> Cameras:
     view = check_tensor("viewmatrix", settings.viewmatrix, (4, 4), means).detach()
     proj = check_tensor("projmatrix", settings.projmatrix, (4, 4), means).detach()
-    position = check_tensor("campos", settings.campos, (3,), means).detach()
-    background = check_tensor("bg", settings.bg, (3,), means).detach()
-    named = (("viewmatrix", view), ("projmatrix", proj), ("campos", position), ("bg", background))
-    for name, value in named:
-        check_finite(name, value)
-    tangents = means.new_tensor([[float(settings.tanfovx), float(settings.tanfovy)]])
-    if not bool((tangents > 0).all()):
-        raise ValueError(f"tanfovx and tanfovy must be positive, got {settings.tanfovx} and {settings.tanfovy}")
-    return Cameras(view.T[None], proj.T[None], tangents, position[None], background[None])
-
-
-def _renamed(message: str) -> str:
-    first, _, rest = message.partition(" ")
-    return f"{NAMES.get(first, first)} {rest}"
+    position = check_tensor("campos", settings.campos, (3,), means).detach().contiguous()
+    background = check_tensor("bg", settings.bg, (3,), means).detach().contiguous()
+    tan_x, tan_y = float(settings.tanfovx), float(settings.tanfovy)
+    if not (0 < tan_x < math.inf and 0 < tan_y < math.inf):
+        raise ValueError(f"tanfovx and tanfovy must be positive, got {tan_x} and {tan_y}")
+    tangents = torch.cat([means.new_full((1, 1), tan_x), means.new_full((1, 1), tan_y)], dim=1)  # no copy to wait for
+    return Cameras(view.T.contiguous()[None], proj.T.contiguous()[None], tangents, position[None], background[None])

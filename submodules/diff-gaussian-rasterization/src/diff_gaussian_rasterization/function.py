@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from . import native, reference
-from .problem import Cameras, Options, Splats
+from .problem import Cameras, Options, Splats, check_cameras
 
 BACKENDS = ("cpu", "cuda", "reference")
 
@@ -47,8 +46,7 @@ class _Rasterize(torch.autograd.Function):
         splats = Splats(**dict(zip(native.SPLAT_FIELDS, fields, strict=True)))
         names = (None, None, "screen_means", *native.SPLAT_FIELDS)
         wanted = {name for name, needed in zip(names, ctx.needs_input_grad, strict=True) if name and needed}
-        empty = transmittance.new_empty(0)
-        result = native.Forward(empty, empty, empty, transmittance, empty, geometry, binning, ctx.pairs)
+        result = native.Kept(transmittance, geometry, binning, ctx.pairs)
         incoming = dict(zip(("rgb", "alpha", "depth", "transmittance"), image_grads, strict=False))
         grads = native.backward(splats, ctx.cameras, ctx.options, result, incoming, wanted)
         return tuple(grads.get(name) if name else None for name in names)
@@ -72,11 +70,16 @@ def choose_backend(name: str | None, means: Tensor) -> str:
 def render(
     splats: Splats, cameras: Cameras, options: Options, screen_means: Tensor | None, backend: str | None
 ) -> Rendering:
-    """Renders checked inputs with the chosen backend."""
-    if choose_backend(backend, splats.means) == "reference":
+    """Renders inputs of checked shapes with the chosen backend; the tensors of `cameras` are detached and contiguous.
+
+    Raises ValueError that names the field with NaN or infinity.
+    """
+    backend = choose_backend(backend, splats.means)
+    if backend != "cuda":  # there the kernels look: to look here, the host would have to wait for the device
+        check_cameras(cameras)
+    if backend == "reference":
         rgb, depth, transmittance, radii = reference.render(splats, cameras, options, screen_means)
         return Rendering(rgb, 1 - transmittance, depth, transmittance, radii)
-    cameras = replace(cameras, **{name: getattr(cameras, name).detach().contiguous() for name in native.CAMERA_FIELDS})
     fields = (getattr(splats, name) for name in native.SPLAT_FIELDS)
     contiguous = (None if field is None else field.contiguous() for field in fields)
     return Rendering(*_Rasterize.apply(cameras, options, screen_means, *contiguous))

@@ -18,9 +18,12 @@ from .problem import Cameras, Options, Splats
 
 ABI_VERSION = 1
 TILES16, NORMALIZE_QUATS, DETACH_DEPTH, CLAMP_PASSES_GRADIENT, ANTIALIASING = 1, 2, 4, 8, 16
-NONFINITE = {16: "means", 17: "quats_wxyz", 18: "scales", 19: "cov3d", 20: "opacities", 21: "colors", 22: "sh"}
 SPLAT_FIELDS = ("means", "quats_wxyz", "scales", "cov3d", "opacities", "colors", "sh")
 CAMERA_FIELDS = ("view", "proj", "tan_half_fov", "positions", "background")
+NONFINITE = dict(enumerate(SPLAT_FIELDS, 16)) | {
+    23: "view", 24: "tan_half_fov", 26: "proj", 27: "positions", 28: "background",
+}  # fmt: skip
+NONPOSITIVE_TAN_HALF_FOV = 25
 
 
 class Problem(Structure):
@@ -94,6 +97,15 @@ def load(path: Path) -> ctypes.CDLL:
     return lib
 
 
+class Kept(NamedTuple):
+    """What a backward pass reads of its forward pass; fields of `Forward`."""
+
+    transmittance: Tensor
+    geometry: Tensor
+    binning: Tensor
+    pairs: int
+
+
 class Forward(NamedTuple):
     """Results of a forward pass, and the workspaces that the backward pass reads."""
 
@@ -128,7 +140,7 @@ def backward(
     splats: Splats,
     cameras: Cameras,
     options: Options,
-    result: Forward,
+    result: Forward | Kept,
     image_grads: dict[str, Tensor | None],
     wanted: set[str],
 ) -> dict[str, Tensor]:
@@ -175,19 +187,19 @@ def describe(splats: Splats, cameras: Cameras, options: Options) -> Problem:
         | CLAMP_PASSES_GRADIENT * options.clamp_passes_gradient
         | ANTIALIASING * options.antialiasing
     )
-    pointers = {name: getattr(splats, name) for name in SPLAT_FIELDS}
-    pointers |= {name: getattr(cameras, name) for name in CAMERA_FIELDS}
+    tensors = [getattr(splats, name) for name in SPLAT_FIELDS] + [getattr(cameras, name) for name in CAMERA_FIELDS]
     return Problem(
-        views=cameras.view.shape[0],
-        gaussians=splats.means.shape[0],
-        width=options.width,
-        height=options.height,
-        sh_bases=0 if splats.sh is None else splats.sh.shape[1],
-        sh_degree=0 if splats.sh is None else options.sh_degree,
-        flags=flags,
-        threads=torch.get_num_threads(),
-        scale_modifier=options.scale_modifier,
-        **{name: tensor.data_ptr() for name, tensor in pointers.items() if tensor is not None},
+        cameras.view.shape[0],
+        splats.means.shape[0],
+        options.width,
+        options.height,
+        0 if splats.sh is None else splats.sh.shape[1],
+        0 if splats.sh is None else options.sh_degree,
+        flags,
+        torch.get_num_threads(),
+        options.scale_modifier,
+        0,
+        *(None if tensor is None else tensor.data_ptr() for tensor in tensors),
     )
 
 
@@ -196,4 +208,6 @@ def _check(lib: ctypes.CDLL, status: int) -> None:
         return
     if status in NONFINITE:
         raise ValueError(f"{NONFINITE[status]} contains NaN or infinity")
+    if status == NONPOSITIVE_TAN_HALF_FOV:
+        raise ValueError("tan_half_fov must be positive")
     raise RuntimeError(lib.dgr_message(status).decode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -21,9 +22,14 @@ class Splats:
     sh: Tensor | None = None  # [N,K,3]
 
 
+OPTIONAL_SHAPES: dict[str, tuple[int | str, ...]] = {
+    "quats_wxyz": (4,), "scales": (3,), "cov3d": (6,), "colors": (3,), "sh": ("K", 3),
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Cameras:
-    """V pinhole cameras; matrices map column vectors."""
+    """V pinhole cameras; matrices map column vectors. Detached and contiguous."""
 
     view: Tensor  # [V,4,4] world to camera (x right, y down, z forward)
     proj: Tensor  # [V,4,4] world to clip
@@ -50,15 +56,14 @@ class Options:
 def check_tensor(name: str, value: object, shape: tuple[int | str, ...], like: Tensor | None = None) -> Tensor:
     """Returns `value` if it is a floating tensor of that shape (a letter matches any size), on the device and of the
     dtype of `like`; else raises TypeError or ValueError that names it."""
-    wanted = "[" + ", ".join(str(size) for size in shape) + "]"
     if not isinstance(value, Tensor):
-        raise TypeError(f"{name} must be a tensor of shape {wanted}, got {type(value).__name__}")
-    fits = value.dim() == len(shape) and all(
-        isinstance(size, str) or size == have for size, have in zip(shape, value.shape, strict=True)
-    )
-    if not fits:
-        raise ValueError(f"{name} must have shape {wanted}, got {list(value.shape)}")
-    if value.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"{name} must be a tensor of shape {_said(shape)}, got {type(value).__name__}")
+    have = value.shape
+    if len(have) != len(shape) or any(
+        size != want and not isinstance(want, str) for want, size in zip(shape, have, strict=True)
+    ):
+        raise ValueError(f"{name} must have shape {_said(shape)}, got {list(have)}")
+    if value.dtype is not torch.float32 and value.dtype is not torch.float64:
         raise TypeError(f"{name} must be float32 (float64 with backend='reference'), got {value.dtype}")
     if like is not None and value.device != like.device:
         raise ValueError(f"{name} is on {value.device} but means is on {like.device}: move it with .to({like.device})")
@@ -67,10 +72,36 @@ def check_tensor(name: str, value: object, shape: tuple[int | str, ...], like: T
     return value
 
 
+def _said(shape: tuple[int | str, ...]) -> str:
+    return "[" + ", ".join(str(size) for size in shape) + "]"
+
+
 def check_finite(name: str, value: Tensor | None) -> None:
     """Raises ValueError that names a tensor with NaN or infinity in it."""
     if value is not None and not bool(torch.isfinite(value.detach()).all()):
         raise ValueError(f"{name} contains NaN or infinity")
+
+
+def check_cameras(cameras: Cameras) -> None:
+    """Raises ValueError that names the field with NaN or infinity, or tan_half_fov where it is not positive."""
+    # Python floats: a few numbers a view, which one read-back brings here, against dozens of small torch calls.
+    fields = {name: getattr(cameras, name) for name in ("tan_half_fov", "view", "proj", "positions", "background")}
+    numbers = torch.cat([value.flatten() for value in fields.values()]).tolist()
+    finite = all(map(math.isfinite, numbers))
+    if not finite:
+        check_finite("view", cameras.view)
+        check_finite("tan_half_fov", cameras.tan_half_fov)
+    if min(numbers[: cameras.tan_half_fov.numel()]) <= 0:  # before its quotients, which are then infinite
+        raise ValueError("tan_half_fov must be positive")
+    if not finite:
+        for name, value in fields.items():
+            check_finite(name, value)
+
+
+def renamed(error: ValueError, names: dict[str, str]) -> ValueError:
+    """The error in the words of a caller's API: messages begin with the name of a field, and `names` translates it."""
+    first, _, rest = str(error).partition(" ")
+    return ValueError(f"{names.get(first, first)} {rest}")
 
 
 def check_size(width: object, height: object) -> None:
@@ -85,27 +116,25 @@ def check_size(width: object, height: object) -> None:
 def check_splats(splats: Splats, options: Options, names: dict[str, str] | None = None) -> None:
     """Shapes, dtypes, devices and exclusive choices of the splats. `names` maps our names to those of the caller's
     API."""
-    said = {field: field for field in ("means", "opacities", "quats_wxyz", "scales", "cov3d", "colors", "sh")} | (
-        names or {}
-    )
-    means = check_tensor(said["means"], splats.means, ("N", 3))
+    names = names or {}
+
+    def said(field: str) -> str:
+        return names.get(field, field)
+
+    means = check_tensor(said("means"), splats.means, ("N", 3))
     count = means.shape[0]
-    check_tensor(said["opacities"], splats.opacities, (count,), means)
+    check_tensor(said("opacities"), splats.opacities, (count,), means)
     if (splats.colors is None) == (splats.sh is None):
-        raise ValueError(f"give exactly one of {said['colors']} and {said['sh']}")
+        raise ValueError(f"give exactly one of {said('colors')} and {said('sh')}")
     if (splats.scales is None) != (splats.quats_wxyz is None):
-        raise ValueError(f"{said['scales']} and {said['quats_wxyz']} come together: one of them is None")
+        raise ValueError(f"{said('scales')} and {said('quats_wxyz')} come together: one of them is None")
     if (splats.scales is None) == (splats.cov3d is None):
-        raise ValueError(f"give exactly one of ({said['scales']}, {said['quats_wxyz']}) and {said['cov3d']}")
-    shapes: dict[str, tuple[int | str, ...]] = {
-        "quats_wxyz": (count, 4), "scales": (count, 3), "cov3d": (count, 6), "colors": (count, 3), "sh": (count, "K",
-        3),
-    }  # fmt: skip
-    for field, shape in shapes.items():
-        if getattr(splats, field) is not None:
-            check_tensor(said[field], getattr(splats, field), shape, means)
+        raise ValueError(f"give exactly one of ({said('scales')}, {said('quats_wxyz')}) and {said('cov3d')}")
+    for field, shape in OPTIONAL_SHAPES.items():
+        if (value := getattr(splats, field)) is not None:
+            check_tensor(said(field), value, (count, *shape), means)
     if splats.sh is not None:
-        check_degree(options.sh_degree, splats.sh, said["sh"])
+        check_degree(options.sh_degree, splats.sh, said("sh"))
 
 
 def check_degree(degree: object, sh: Tensor, name: str) -> None:

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from .function import render
-from .problem import Cameras, Options, Splats, check_finite, check_size, check_splats, check_tensor
+from .problem import Cameras, Options, Splats, check_size, check_splats, check_tensor, renamed
 
 MODES = ("tight", "tiles16")
+NAMES = {"view": "w2c", "proj": "w2c", "positions": "w2c"}
 
 
 class RenderedViews(NamedTuple):
@@ -76,19 +77,17 @@ def render_views(
     if screen_means is not None:
         check_tensor("screen_means", screen_means, (views, means.shape[0], 2), means)
     cameras = pinhole_cameras(w2c, tan_half_fov, background)
-    rendering = render(splats, cameras, options, screen_means, backend)
+    try:
+        rendering = render(splats, cameras, options, screen_means, backend)
+    except ValueError as error:
+        raise renamed(error, NAMES) from error
     return RenderedViews(rendering.rgb, rendering.alpha.unsqueeze(1), rendering.depth.unsqueeze(1), rendering.radii)
 
 
 def pinhole_cameras(w2c: Tensor, tan_half_fov: Tensor, background: Tensor) -> Cameras:
-    """Cameras whose principal point is the image centre; ValueError names what is not finite or not positive."""
-    w2c, tan_half_fov, background = w2c.detach(), tan_half_fov.detach(), background.detach()
-    for name, value in (("w2c", w2c), ("tan_half_fov", tan_half_fov), ("background", background)):
-        check_finite(name, value)
-    if not bool((tan_half_fov > 0).all()):
-        raise ValueError("tan_half_fov must be positive")
-    proj = torch.zeros_like(w2c)
-    proj[:, :2] = w2c[:, :2] / tan_half_fov.unsqueeze(-1)
-    proj[:, 2] = proj[:, 3] = w2c[:, 2]
-    positions = -(w2c[:, :3, :3].transpose(1, 2) @ w2c[:, :3, 3:]).squeeze(-1)
+    """Cameras whose principal point is the image centre."""
+    w2c, tan_half_fov, background = (value.detach().contiguous() for value in (w2c, tan_half_fov, background))
+    proj = torch.stack((w2c[:, 0], w2c[:, 1], w2c[:, 2], w2c[:, 2]), 1)
+    proj[:, :2] /= tan_half_fov.unsqueeze(-1)
+    positions = -(w2c[:, :3, :3].mT @ w2c[:, :3, 3:]).squeeze(-1)
     return Cameras(w2c, proj, tan_half_fov, positions, background)

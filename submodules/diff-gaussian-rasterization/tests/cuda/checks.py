@@ -247,6 +247,28 @@ def check_bad_numbers_are_named(device: str) -> None:
         assert field in message, (field, message)
 
 
+def check_bad_cameras_are_named(device: str) -> None:
+    """By the kernels themselves, without splats too: Python does not look at what lies on a GPU."""
+    bad = [("tan_half_fov", value, "tan_half_fov must be positive") for value in (0.0, -0.5)]
+    for field in ("view", "tan_half_fov", "proj", "positions", "background"):
+        bad += [(field, value, f"{field} contains NaN") for value in (float("nan"), float("inf"))]
+    for count in (0, 40):
+        scene = random_scene(56, count=count, width=20, height=20, views=300)  # more views than a block has threads
+        splats = Splats(**{name: value.to(device).float() for name, value in vars(splats_of(scene)).items()
+                           if value is not None})  # fmt: skip
+        good = {name: value.to(device).float() for name, value in vars(cameras_of(scene)).items()}
+        native.forward(splats, Cameras(**good), options_of(scene))
+        for field, value, want in bad:
+            spoilt = good[field].clone()
+            spoilt.view(-1)[-1] = value
+            try:
+                native.forward(splats, Cameras(**(good | {field: spoilt})), options_of(scene))
+                message = "no error"
+            except ValueError as error:
+                message = str(error)
+            assert want in message, (field, value, message)
+
+
 def check_mark_visible(device: str) -> None:
     rng = torch.Generator().manual_seed(5)
     means, view = torch.randn(1000, 3, generator=rng), random_scene(55).w2c[0].float()

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from checks import ALL_CHECKS, IMAGES, cameras_of, options_of, run, splats_of
+from diff_gaussian_rasterization import render_views
 from scenes import random_scene, relative
 
 pytestmark = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
@@ -11,6 +12,18 @@ pytestmark = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available()
 @pytest.mark.parametrize("check", ALL_CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
 def test_check(check):
     check("cuda")
+
+
+def test_the_host_waits_once():
+    """For the number of pairs, in dgr_project; torch, which is watched here, never waits."""
+    scene = random_scene(72, count=400, views=2).to(torch.float32)
+    inputs = {name: value.cuda().requires_grad_(name == "means") for name, value in scene.tensors().items()}
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        render_views(**inputs, width=scene.width, height=scene.height).rgb.sum().backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_another_stream():

@@ -1,0 +1,68 @@
+"""Floor 0: how much memory the work took: of the GPU where it ran on one, else of the process."""
+
+import resource
+import sys
+from pathlib import Path
+
+import torch
+
+MIB = 2**20
+
+
+class Gauge:
+    """Peak memory since the gauge was made: allocated on a GPU, or resident on a CPU beyond what was resident then.
+
+    Reading costs no host sync. On a CPU outside Linux an earlier peak of the same process cannot be told from a later.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+            self.floor = 0
+        else:
+            _forget_peak()
+            self.floor = resident()
+
+    @property
+    def peak(self) -> int:
+        """Bytes."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device)
+        return max(peak_resident() - self.floor, 0)
+
+    @property
+    def peak_mib(self) -> int:
+        """`peak` as a number for people."""
+        return round(self.peak / MIB)
+
+
+def resident() -> int:
+    """Bytes of this process that are in memory now (the peak so far, where the system does not say)."""
+    return _status("VmRSS") or _peak_of_life()
+
+
+def peak_resident() -> int:
+    """The most bytes that were in memory since the last gauge was made (ever, where that cannot be told)."""
+    return _status("VmHWM") or _peak_of_life()
+
+
+def _peak_of_life() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _status(field: str) -> int:
+    """Linux's own account of this process, in bytes; 0 where there is none."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return 0
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(f"{field}:")), 0)
+
+
+def _forget_peak() -> None:
+    """Let Linux begin a new peak; elsewhere the old one stays."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return
