@@ -74,8 +74,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _weights(name: str, context: Context) -> str:
-    """What the experiment will run on; "" where it uses exact scores or trains a prior of its own."""
-    if name in ("illustrative", "janus"):
+    """What the experiment will run on, or start from; "" where it uses exact scores."""
+    if name == "illustrative":
         return ""
     return in_words(origin_of_prior(PriorConfig(model=context.prior), context.device))
 
