@@ -8,6 +8,7 @@ from diff_gaussian_rasterization import render_views
 
 from gs_ssd.maths import rotation
 from gs_ssd.render.median_depth import median_depth
+from gs_ssd.render.renderer import render
 from gs_ssd.scene.camera import Cameras
 from gs_ssd.scene.gaussians import Gaussians
 
@@ -102,6 +103,37 @@ def test_a_slanted_sheet_is_a_plane():
     world = (rays @ camera.w2c[0, :3, :3]) * depth[..., None] - camera.w2c[0, :3, :3].T @ camera.w2c[0, :3, 3]
     assert ((world - sheet.means[0]) @ normal).abs().max() < 1e-3
     assert depth.max() - depth.min() > 0.5
+
+
+@pytest.mark.parametrize(("thickness", "median_within", "mean_beyond"), [(0.004, 0.003, 0.01), (0.035, 0.03, 0.02)])
+def test_on_a_sphere(thickness, median_within, mean_beyond):
+    """Flat splats: on the surface, where the mean depth is not. Round ones: outside by less than their sigma, .035."""
+    generator = torch.Generator().manual_seed(0)
+    normals = torch.nn.functional.normalize(torch.randn(6000, 3, generator=generator), dim=1)
+    sphere = Gaussians(
+        means=normals,
+        log_scales=torch.tensor([0.035, 0.035, thickness]).log().expand(6000, 3).clone(),
+        quats_wxyz=torch.stack([1 + normals[:, 2], -normals[:, 1], normals[:, 0], torch.zeros(6000)], dim=1),
+        logit_opacities=torch.full((6000,), math.log(9)),
+        sh_dc=torch.zeros(6000, 1, 3),
+        sh_rest=torch.zeros(6000, 0, 3),
+    )
+    values = (torch.tensor([value]) for value in (0.3, 1.2, 3.6, math.radians(36)))
+    camera = Cameras.orbit(*values, 200, 200)
+    depth, index = median_depth(sphere, camera)
+    output = render(sphere, camera, torch.zeros(1, 3))
+    mean = (output.depth / output.alpha.clamp_min(1e-6))[0, 0]
+    rows, columns = torch.meshgrid(torch.arange(200.0), torch.arange(200.0), indexing="ij")
+    slope = math.tan(math.radians(18)) / 100
+    square = 1 + ((columns - 99.5) * slope) ** 2 + ((rows - 99.5) * slope) ** 2
+    root = 3.6**2 - square * (3.6**2 - 1)  # of the quadratic for where a ray meets the unit sphere at distance 3.6
+    inside = (root > 0.2) & (index >= 0)
+    true = (3.6 - root.clamp_min(0).sqrt()) / square
+    ours, theirs = ((found - true)[inside].abs().median().item() for found in (depth, mean))
+    print(f"sigmas .035 .035 {thickness}: off the sphere by {ours:.4f} (median depth), {theirs:.4f} (mean depth)")
+    assert inside.sum() > 5000
+    assert ours < median_within
+    assert theirs > mean_beyond
 
 
 def test_nothing_in_view():
