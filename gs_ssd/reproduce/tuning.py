@@ -42,7 +42,7 @@ def _scales(*scales: float) -> dict[str, tuple[str, ...]]:
 _RATES = {"recipe": (), "lucid t": (LUCID_LAW,), "fast": FAST, "slow": SLOW}
 
 CANDIDATES: Final[dict[str, dict[str, tuple[str, ...]]]] = {
-    "ssd": {"recipe": (), "M300": ("guidance.M=300",), "M500": ("guidance.M=500",), "lucid t": (LUCID_LAW,)},
+    "ssd": {"recipe": (), "M200": ("guidance.M=200",), "M400": ("guidance.M=400",), "lucid t": (LUCID_LAW,)},
     "csd": _RATES,
     "sds": _scales(26.0, 7.5, 101.0) | {"g7.5, lucid t": ("guidance.cfg_scale=7.5", LUCID_LAW)},
     "sds_reduced": _scales(26.0, 7.5, 101.0) | {"g7.5, lucid t": ("guidance.cfg_scale=7.5", LUCID_LAW)},
