@@ -81,4 +81,4 @@ def frechet_interval(
 def _centred_root(cloud: NDArray[np.float64]) -> NDArray[np.float64]:
     """A with A^T A = the covariance of the cloud [N, D]; at most D rows."""
     centred = (cloud - cloud.mean(axis=0)) / np.sqrt(len(cloud) - 1)
-    return centred if len(centred) <= centred.shape[1] else np.linalg.qr(centred, mode="r")
+    return centred if len(centred) <= centred.shape[1] else np.asarray(np.linalg.qr(centred, mode="r"))
