@@ -104,7 +104,7 @@ def test_after_its_minutes_a_grid_is_not_complete(here, numbers):
 def test_tuning_freezes_the_best_and_the_comparison_reads_it(here, numbers):
     table, trained = numbers
     good, bad = {"kind_share": 0.9, "color_share": 0.9, "iou": 0.8}, {"kind_share": 0.5, "color_share": 0.9, "iou": 0.6}
-    labels = {"ssd": "M300", "csd": "slow"}
+    labels = {"ssd": "M400", "csd": "slow"}
     for name, tries in tuning.CANDIDATES.items():
         table |= {f"{name}@{label.replace(' ', '-')}": good if labels.get(name) == label else bad for label in tries}
     report = tuning.run(Context("tiny", here / "page" / "tuning"))
@@ -113,10 +113,10 @@ def test_tuning_freezes_the_best_and_the_comparison_reads_it(here, numbers):
     tuned = tuning.read_tuned(
         here / "page" / "tuning", json.loads((here / "page/tuning/tuned.json").read_text())["weights"]
     )
-    assert tuned == {"ssd": ["guidance.M=300"], "csd": list(tuning.SLOW)}
+    assert tuned == {"ssd": ["guidance.M=400"], "csd": list(tuning.SLOW)}
     rows = comparison.variants(("ssd", "csd", "ssd@M200", "sds"), tuned)
-    assert rows[0].overrides == ("guidance.estimator=ssd", "guidance.M=300")
-    assert rows[2].overrides == ("guidance.estimator=ssd", "guidance.M=300", "guidance.M=200")  # the last one counts
+    assert rows[0].overrides == ("guidance.estimator=ssd", "guidance.M=400")
+    assert rows[2].overrides == ("guidance.estimator=ssd", "guidance.M=400", "guidance.M=200")  # the last one counts
     assert rows[3].overrides == ("guidance.estimator=sds", "guidance.cfg_scale=26")
     with pytest.raises(UserError, match="was tuned on bundled"):
         tuning.read_tuned(here / "page" / "tuning", "bundled ffffffffffff")
