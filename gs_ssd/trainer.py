@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
+from gs_ssd import bounds, finish, logs, results
 from gs_ssd import checkpoint as checkpoints
 from gs_ssd import config as configs
-from gs_ssd import finish, logs, results
 from gs_ssd.checkpoint import Checkpoint
 from gs_ssd.config import ExperimentConfig
 from gs_ssd.densify import choice, surgery
@@ -105,6 +105,8 @@ class Trainer:
         self.memory = Gauge(self.device)
         self.prior = load_prior(config.prior, self.device) if prior is None else prior
         self.config = config
+        bounds.check(config)
+        augment.check(config.augment)
         finish.check(config.finish)
         self.viewpoints = viewpoints.resolve(config.viewpoints, self.prior.metadata, self.prior.image_size)
         self.distillation = Distillation(

@@ -15,6 +15,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from gs_ssd import bounds
+from gs_ssd.bounds import POSITIVE, SHARE, Bounds, bounded
 from gs_ssd.errors import UserError
 from gs_ssd.guidance import trajectory
 from gs_ssd.guidance.estimators import ESTIMATORS, SETTINGS, Estimator, Setting, guided
@@ -38,13 +40,13 @@ class DistillConfig:
 
     estimator: str = "ssd"
     """A name in `estimators.ESTIMATORS`."""
-    M: int | None = None
+    M: int | None = bounded(None, Bounds(0, NUM_TIMESTEPS))
     """SSD seeks modes at t <= M (of 1000). None: the prior's measured M, else 80 with Perp-Neg and 200 without."""
     cfg_scale: float | None = None
     """g of eps_g = eps_uncond + g h. SSD and CSD use none."""
     weighting: str | None = None
     """w(t), a name in `diffusion.WEIGHTINGS`."""
-    scale: float = 1.0
+    scale: float = bounded(1.0, POSITIVE)
     """A common factor on w(t) (LucidDreamer's lambda_guidance, 0.1 there)."""
     t_schedule: TSchedule | None = None
     """Knots (share of the run, lowest t, highest t), t as a share of 1000, straight lines between. None: the prior's
@@ -55,20 +57,20 @@ class DistillConfig:
     """noise | ism | sdi: how x_t and its reference noise arise."""
     trajectories: TrajectoryConfig = field(default_factory=TrajectoryConfig)
     prompts: PromptConfig = field(default_factory=PromptConfig)
-    flip: float = 0.0
+    flip: float = bounded(0.0, SHARE)
     """Probability of mirroring the batch, left for right (the azimuth changes sign with it)."""
-    depth_as_latents: float = 0.0
+    depth_as_latents: float = bounded(0.0, SHARE)
     """Probability of encoding the depth map instead of the colours."""
     sample_posterior: bool = False
     """Encode with a sample of the VAE's posterior instead of its mean."""
-    views_per_pass: int | None = None
+    views_per_pass: int | None = bounded(None, Bounds(1))
     """Encode this many views at a time, and predict at most twice as many images at a time, to save memory; the
     encoder then runs forward twice. None: all at once."""
     normalize: str = "none"
     """none | unit: scale each view's E to a root mean square of `unit_rms` before w(t): the prior's scale is moot."""
-    unit_rms: float = 0.1
+    unit_rms: float = bounded(0.1, POSITIVE)
     vsd: VsdConfig = field(default_factory=VsdConfig)
-    max_norm: float | None = None
+    max_norm: float | None = bounded(None, POSITIVE)
     """Shrink the batch's gradient to at most this norm."""
 
 
@@ -122,6 +124,7 @@ class Distillation:
         anyway: bool = False,
         estimator: Estimator | None = None,
     ) -> None:
+        bounds.check(config, "guidance.")
         self.config, self.prior, self.num_steps = config, prior, num_steps
         own = SETTINGS.get(config.estimator, Setting()) if estimator is None else Setting()
         self.estimator = estimator or _pick("estimator", config.estimator, ESTIMATORS)
@@ -130,8 +133,6 @@ class Distillation:
         self.trajectory = config.trajectory or own.trajectory
         _pick("trajectory", self.trajectory, {"noise": 0, "ism": 0, "sdi": 0})
         _pick("normalize", config.normalize, {"none": 0, "unit": 0})
-        if config.views_per_pass is not None and config.views_per_pass < 1:
-            raise UserError(f"guidance.views_per_pass={config.views_per_pass} must be at least 1, or null for all")
         self.cfg_scale = own.cfg_scale if config.cfg_scale is None else config.cfg_scale
         recipe = prior.metadata.get("recipe", {})
         self.M = _first(config.M, recipe.get("M"), 80 if config.prompts.perp_neg else 200)

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gs_ssd.bounds import SHARE, Bounds, bounded
 from gs_ssd.maths.diffusion import NUM_TIMESTEPS, add_noise, alpha_sigma, ddim_step, eps_from_x0, normal, x0_from_eps
 
 FIRST = 1  # the timestep of LucidDreamer's index 0, from where the inversion starts
@@ -29,20 +30,20 @@ Predict = Callable[[Tensor, int], Tensor]
 class TrajectoryConfig:
     """Numbers of the inversions; unused by plain noise except `offset_noise`."""
 
-    offset_noise: float = 0.0
+    offset_noise: float = bounded(0.0, Bounds(0))
     """Standard deviation of a constant added to each channel of the noise (LucidDreamer: 0.1)."""
-    ism_stride: int = 200
-    ism_max_steps: int = 5
-    ism_interval: int = 80
+    ism_stride: int = bounded(200, Bounds(1))
+    ism_max_steps: int = bounded(5, Bounds(0))
+    ism_interval: int = bounded(80, Bounds(0))
     """t - s at the end of the warm-up."""
-    ism_interval_start: int = 100
-    ism_warmup: float = 0.3
+    ism_interval_start: int = bounded(100, Bounds(0))
+    ism_warmup: float = bounded(0.3, SHARE)
     """Share of the run (LucidDreamer: 1500 of 5000 steps)."""
     ism_reverse_scale: float = 1.0
     """Above 1, the inversion predicts eps_inv + k (eps_neg - eps_inv) (`denoise_guidance_scale`)."""
-    sdi_steps: int = 10
+    sdi_steps: int = bounded(10, Bounds(1, NUM_TIMESTEPS))
     sdi_cfg_scale: float = -7.5
-    sdi_eta: float = 0.3
+    sdi_eta: float = bounded(0.3, SHARE)
 
 
 @dataclass(frozen=True)

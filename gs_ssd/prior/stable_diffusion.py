@@ -70,7 +70,8 @@ class StableDiffusionPrior:
             with door(f"prior.tiny_vae={self.config.tiny_vae}"):
                 kind: Any = AutoencoderTiny
                 vae = kind.from_pretrained(self.config.tiny_vae, local_files_only=self.config.offline)
-        dtype = self.dtype if self.config.vae_dtype is None else choose_dtype(self.config.vae_dtype, self.device)
+        wanted = self.config.vae_dtype
+        dtype = self.dtype if wanted is None else choose_dtype(wanted, self.device, "prior.vae_dtype")
         vae = freeze(self._place(vae), self.device, dtype)
         if self.config.sliced_vae:
             vae.enable_slicing()
