@@ -319,7 +319,7 @@ class Trainer:
         for file, (name, rows) in sheets.items():
             sheet = write_sheet(file, rows)
             if recorder is not None:
-                recorder.show(name, sheet, self.next_step)
+                recorder.show(name, sheet, self.next_step - 1)  # as the numbers: by the step that was taken last
         return path
 
     def write_results(self) -> list[Path]:
