@@ -49,6 +49,7 @@ class PriorConfig:
     sliced_vae: bool = False
     """Encode and decode one view at a time: less memory, a little slower."""
     attention_slicing: bool = False
+    """Only where torch has no fused attention: it replaces that one, and then costs time and memory."""
     channels_last: bool = True
     compile: bool = False
     """torch.compile the noise prediction (a minute of warming up)."""
