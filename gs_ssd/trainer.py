@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from gs_ssd import bounds, finish, logs, results
+from gs_ssd import bounds, environment, finish, logs, results
 from gs_ssd import checkpoint as checkpoints
 from gs_ssd import config as configs
 from gs_ssd.checkpoint import Checkpoint
@@ -216,6 +216,7 @@ class Trainer:
         """
         config, last = self.config, min(until or self.config.num_steps, self.config.num_steps)
         configs.save(config, self.folder / "config.yaml")
+        self._remember_environment()
         output = config.output
         boards = logs.open_boards(
             self.folder, self.next_step, configs.to_mapping(config), tensorboard=output.tensorboard, wandb=output.wandb
@@ -290,6 +291,14 @@ class Trainer:
         before = configs.from_mapping(state.config, "the checkpoint")
         for key, (old, new) in configs.differences(before, self.config).items():
             log.warning("resuming with %s=%s (it was %s): not the numbers of one uninterrupted run", key, new, old)
+
+    def _remember_environment(self) -> None:
+        """Versions, device and weights into the run's folder; a resumed run is told what is not as it was."""
+        weights = getattr(self.prior, "source", "") or type(self.prior).__name__
+        found = environment.describe(self.device) | {"prior": weights}
+        changed = environment.remember(self.folder / "environment.json", found)
+        for key, (old, new) in changed.items() if self.next_step else ():
+            log.warning("resuming with %s %s (it was %s): not the numbers of one uninterrupted run", key, new, old)
 
     def _preview_is_due(self, completed: int) -> bool:
         every = self.config.output.preview_every

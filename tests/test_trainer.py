@@ -250,6 +250,16 @@ def test_resuming_with_other_settings_warns(tmp_path, caplog):
     assert "resuming with guidance.M=7 (it was 200)" in caplog.text
 
 
+def test_a_run_says_what_it_was_made_with_and_a_resumed_one_what_is_new(tmp_path, caplog):
+    Trainer(smoke("num_steps=4"), tmp_path).fit(until=2)
+    kept = json.loads((tmp_path / "environment.json").read_text())
+    assert (kept["torch"], kept["device"], kept["prior"]) == (torch.__version__, "cpu", "AnalyticPrior")
+    (tmp_path / "environment.json").write_text(json.dumps(kept | {"torch": "0.4"}))
+    assert "resuming" not in caplog.text
+    Trainer(smoke("num_steps=4"), tmp_path, resume=True).fit()
+    assert f"resuming with torch {torch.__version__} (it was 0.4)" in caplog.text
+
+
 def test_the_end_of_a_killed_process_is_cut_from_the_metrics(tmp_path):
     config = smoke("num_steps=4")
     Trainer(config, tmp_path).fit(until=2)

@@ -180,7 +180,7 @@ def most_in_use(call: Callable[[], None], device: torch.device) -> int:
         call()
     results = None if record.profiler is None else record.profiler.kineto_results
     assert results is not None
-    events = [event for event in results.events() if event.name() == "[memory]"]
+    events: list[Any] = [event for event in results.events() if event.name() == "[memory]"]
     events.sort(key=lambda event: event.start_ns())
     return max(itertools.accumulate(event.nbytes() for event in events))
 

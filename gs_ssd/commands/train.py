@@ -24,13 +24,15 @@ examples
   train.py --config configs/quickstart.yaml num_steps=1000 guidance.estimator=csd
   train.py --resume --out out/a-blue-mug          continue a run that was stopped
   train.py --config configs/quickstart.yaml --dry-run | less        all keys and their values
+  train.py --config configs/bagel.yaml prior.model=FOLDER           Stable Diffusion (docs/guidance.md: how to get it)
 
 A key=value wins over the YAML file, which wins over the defaults. Ctrl-C saves a checkpoint and stops.
 
 a run's folder
   point_cloud.ply   the splat, in the layout of 3D Gaussian Splatting      index.html      a viewer, one file, offline
   turntable.mp4     one turn (and .webp)                                   views.png       eight views
-  config.yaml       all settings of this run                               metrics.jsonl   numbers, line by line
+  config.yaml       all settings of this run                               environment.json  versions, device, weights
+  metrics.jsonl     numbers, line by line
   previews/         contact sheets and what the guidance saw               checkpoints/    the newest states
   where asked for:  process.mp4 (the making), test_views/, tensorboard/
 """

@@ -10,7 +10,7 @@ from gs_ssd import bounds
 from gs_ssd.bounds import Bounds, bounded
 from gs_ssd.errors import UserError
 from gs_ssd.prior.base import DiffusionPrior
-from gs_ssd.prior.sources import locate
+from gs_ssd.prior.sources import locate, name_of
 
 BUNDLED = Path(__file__).parent / "bundled"
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -82,7 +82,9 @@ def load(config: PriorConfig, device: torch.device | str) -> DiffusionPrior:
         ) from error
     pipe = open_pipeline(path, config, half=dtype != torch.float32)
     kind = StableDiffusionXLPrior if hasattr(pipe, "text_encoder_2") else StableDiffusionPrior
-    return kind(pipe, config, device, dtype, read_metadata(path))
+    prior = kind(pipe, config, device, dtype, read_metadata(path))
+    prior.source = name_of(path)
+    return prior
 
 
 def choose_dtype(name: str | None, device: torch.device, key: str = "prior.dtype") -> torch.dtype:

@@ -73,6 +73,15 @@ def fetch(repository: str, *, revision: str | None = None, offline: bool = False
     return folder
 
 
+def name_of(path: Path) -> str:
+    """What a located model is called in a record: repository and commit out of the hub's cache, else its path."""
+    repository = path.parent.parent.name
+    if path.parent.name == "snapshots" and repository.startswith("models--"):
+        repository = repository.removeprefix("models--").replace("--", "/", 1)
+        return f"{repository} at {path.name}"
+    return str(path.resolve())
+
+
 def weight_variant(folder: Path, half: bool) -> str | None:
     """ "fp16" where the folder's half precision files are the wanted or the only ones."""
     names = [file.name for file in folder.glob("*.safetensors")]

@@ -21,6 +21,8 @@ from gs_ssd.prior.pipelines import door
 class StableDiffusionPrior:
     """A StableDiffusionPipeline as a `DiffusionPrior`; the pipeline's own modules are frozen, moved and used.
 
+    `source` says where its files came from, for a run's record ("" where it was made of a pipeline in memory).
+
     Args:
         pipe: a StableDiffusionPipeline of one's own, or what `open_pipeline` read (`gs_ssd.prior.load` does both).
         metadata: see `base.DiffusionPrior`.
@@ -38,7 +40,7 @@ class StableDiffusionPrior:
         metadata: dict[str, Any] | None = None,
     ) -> None:
         self.config, self.device, self.dtype = config, device, dtype
-        self.metadata = metadata or {}
+        self.metadata, self.source = metadata or {}, ""
         self.prediction = config.prediction or pipe.scheduler.config.prediction_type
         if self.prediction not in ("epsilon", "v_prediction"):
             raise UserError(f"prior.model={config.model}: prediction type {self.prediction!r} is not supported; "

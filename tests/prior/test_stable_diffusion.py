@@ -307,6 +307,7 @@ def test_a_filled_cache_serves_without_a_network(prior, folder, tmp_path, monkey
     with caplog.at_level("INFO"):
         cached = load(PriorConfig(model="sd21-base", offline=way == "prior.offline"), "cpu")
     assert f"Manojb/stable-diffusion-2-1-base at {commit}" in caplog.text
+    assert cached.source == f"Manojb/stable-diffusion-2-1-base at {commit}"
     x, text = _noise(prior)
     torch.testing.assert_close(cached.predict_noise(x, T, text), prior.predict_noise(x, T, text))
     with pytest.raises(UserError, match="no weights"):
