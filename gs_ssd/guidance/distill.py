@@ -54,7 +54,9 @@ class DistillConfig:
     t_per_view: bool = True
     """One t a view; False: one for the batch, as LucidDreamer (and always with DDIM inversion)."""
     trajectory: str | None = None
-    """noise | ism | sdi: how x_t and its reference noise arise."""
+    """noise | ism | sdi: how x_t arises."""
+    reference: str | None = None
+    """drawn | last | found | critic: the noise that x_t is credited with. None: the trajectory's own; VSD's critic."""
     trajectories: TrajectoryConfig = field(default_factory=TrajectoryConfig)
     prompts: PromptConfig = field(default_factory=PromptConfig)
     flip: float = bounded(0.0, SHARE)
@@ -131,7 +133,13 @@ class Distillation:
         self.needs = set(inspect.signature(self.estimator).parameters)
         self.weighting = _pick("weighting", config.weighting or own.weighting, WEIGHTINGS)
         self.trajectory = config.trajectory or own.trajectory
-        _pick("trajectory", self.trajectory, {"noise": 0, "ism": 0, "sdi": 0})
+        offered = _pick("trajectory", self.trajectory, trajectory.REFERENCES)
+        self.reference = config.reference or own.reference or offered[0]
+        if self.reference not in offered:
+            raise UserError(
+                f"guidance.reference={self.reference!r} does not exist on guidance.trajectory={self.trajectory}; "
+                f"choose one of {', '.join(offered)}"
+            )
         _pick("normalize", config.normalize, {"none": 0, "unit": 0})
         self.cfg_scale = own.cfg_scale if config.cfg_scale is None else config.cfg_scale
         recipe = prior.metadata.get("recipe", {})
@@ -139,7 +147,8 @@ class Distillation:
         self.t_schedule = _first(config.t_schedule, recipe.get("t_schedule"), LUCID_T_SCHEDULE)
         _check_schedule(self.t_schedule)
         self.prompts = ViewPrompts(prior, prompt, config.prompts, anyway=anyway)
-        self.critic = Critic(prior, config.vsd) if self.estimator is ESTIMATORS["vsd"] else None
+        learns = self.reference == "critic" and "eps_ref" in self.needs
+        self.critic = Critic(prior, config.vsd) if learns else None
 
     def step(
         self,
@@ -197,12 +206,13 @@ class Distillation:
         t = t.to(latents.device)
         x = torch.nan_to_num(latents.detach())
         noised = self._noise(call, x, t, host_t, views, step, generator)
+        eps_ref = noised.references.get(self.reference, noised.eps_ref)
         if self.critic is not None:
-            noised = Noised(noised.x_t, self.critic.predict(noised.x_t, t, views.main))
+            eps_ref = self.critic.predict(noised.x_t, t, views.main)
             self.critic.learn(x, views.main, generator)
             call.images += len(x) * (1 + self.config.vsd.steps)
         predictions = self._predict(call, noised.x_t, t, views)
-        direction = self.estimator(**predictions, eps_ref=noised.eps_ref, t=t, M=self.M, cfg_scale=self.cfg_scale)
+        direction = self.estimator(**predictions, eps_ref=eps_ref, t=t, M=self.M, cfg_scale=self.cfg_scale)
         raw = self._weigh(direction, t)
         gradient = self._clip(torch.nan_to_num(raw, nan=0.0, posinf=0.0, neginf=0.0))
         with torch.enable_grad():
@@ -228,7 +238,7 @@ class Distillation:
         """Restore what `state_dict` gave."""
         if bool(state) != (self.critic is not None):
             raise UserError(
-                "the checkpoint was made with another guidance.estimator (vsd trains a critic, others do not)"
+                "the checkpoint was made with another guidance.estimator or .reference (a critic is trained, or is not)"
             )
         if self.critic is not None:
             self.critic.load_state_dict(state)
