@@ -33,6 +33,7 @@ from gs_ssd.render.renderer import disparity, render, shrink
 from gs_ssd.scene import optimizers, viewpoints
 from gs_ssd.scene.gaussians import PARAMETERS, Gaussians
 from gs_ssd.start import first_gaussians
+from gs_ssd.transfer import to_device
 
 log = logging.getLogger(__name__)
 
@@ -146,7 +147,7 @@ class Trainer:
         cameras = viewpoints.sample(self.viewpoints, step, generator, progress)
         azimuth, polar, closeup = cameras.azimuth_rad.tolist(), cameras.polar_rad.tolist(), cameras.closeup.tolist()
         cameras = cameras.to(self.device)
-        background = augment.backgrounds(config.augment, len(cameras), generator).to(self.device)
+        background = to_device(augment.backgrounds(config.augment, len(cameras), generator), self.device)
         scales = augment.noisy_scales(patient.gaussians.scales, config.augment, generator)
         output = render(patient.gaussians, cameras, background, scales=scales)
 

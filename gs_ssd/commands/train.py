@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from gs_ssd import config as configs
 from gs_ssd.config import ExperimentConfig
 from gs_ssd.errors import UserError
@@ -67,6 +69,23 @@ def run(args: argparse.Namespace) -> int:
         print(configs.to_yaml(config), end="")
         return 0
     folder = args.out if args.resume else choose_folder(args.out, config.prompt, overwrite=args.overwrite)
+    with _memory_told_in_a_sentence():
+        return _fit(args, config, folder)
+
+
+@contextmanager
+def _memory_told_in_a_sentence() -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"the GPU's memory is full ({str(error).splitlines()[0]}); the last checkpoint, if any, is intact. Less is "
+            "needed with guidance.views_per_pass=1 prior.sliced_vae=true (as in configs/presets/low_vram.yaml), and with "
+            "a smaller viewpoints.image_size, prior.image_size or densify.adaptive.max_splats"
+        ) from error
+
+
+def _fit(args: argparse.Namespace, config: ExperimentConfig, folder: Path) -> int:
     from gs_ssd.trainer import Interrupted, Trainer
 
     trainer = Trainer(config, folder, resume=args.resume, anyway=args.anyway)

@@ -27,6 +27,7 @@ from gs_ssd.guidance.vsd import Critic, VsdConfig
 from gs_ssd.maths import anneal
 from gs_ssd.maths.diffusion import NUM_TIMESTEPS, WEIGHTINGS, x0_from_eps
 from gs_ssd.prior.base import DiffusionPrior
+from gs_ssd.transfer import to_device
 
 T = TypeVar("T")
 
@@ -203,7 +204,7 @@ class Distillation:
         call = _Predictor(self.prior, depth, most)
         t = self.draw_timesteps(latents.shape[0], step, generator)
         host_t = int(t[0]) if self.trajectory != "noise" else 0
-        t = t.to(latents.device)
+        t = to_device(t, latents.device)
         x = torch.nan_to_num(latents.detach())
         noised = self._noise(call, x, t, host_t, views, step, generator)
         eps_ref = noised.references.get(self.reference, noised.eps_ref)
@@ -297,7 +298,7 @@ class Distillation:
                 deltas = torch.zeros((len(views.weights), *x_t.shape), dtype=x_t.dtype, device=x_t.device)
                 for (k, v), eps in zip(live, out[count * len(roles) :], strict=True):
                     deltas[k, v] = eps - parts["eps_uncond"][v]
-                parts["h"] = combine(parts["h"], deltas, torch.tensor(views.weights))
+                parts["h"] = combine(parts["h"], deltas, to_device(torch.tensor(views.weights), x_t.device))
         return parts
 
     def _weigh(self, direction: Tensor, t: Tensor) -> Tensor:
@@ -326,7 +327,7 @@ class _Predictor:
     def __call__(self, x_t: Tensor, t: Tensor, index: list[int], embeddings: Tensor) -> Tensor:
         """Predict for the views `index` (with repetitions), one embedding each."""
         self.images += len(index)
-        batches = torch.tensor(index, device=x_t.device).split(self.most or len(index))
+        batches = to_device(torch.tensor(index), x_t.device).split(self.most or len(index))
         parts = []
         for where, some in zip(batches, embeddings.split(self.most or len(index)), strict=True):
             control = {} if self.depth is None else {"depth": self.depth[where]}

@@ -9,6 +9,7 @@ from torch import Tensor
 from gs_ssd import bounds
 from gs_ssd.bounds import SHARE, Bounds, bounded
 from gs_ssd.errors import UserError
+from gs_ssd.transfer import to_device
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,5 +52,6 @@ def noisy_scales(
     """Scales times 1 + noise, not below zero; the same noise in all views, which are rendered in one call."""
     if config.scale_noise == 0:
         return scales
-    noise = torch.randn(scales.shape, generator=generator, device=generator.device).to(scales)
+    noise = torch.randn(scales.shape, generator=generator, device=generator.device)
+    noise = to_device(noise, scales.device, scales.dtype)
     return (scales * (1 + config.scale_noise * noise)).clamp_min(0.0)
