@@ -339,7 +339,7 @@ def sanitizers(setting: Setting) -> Section:
 
 
 def diffusion(setting: Setting) -> Section:
-    """Stable Diffusion 2.1's full-size architecture with random weights: estimators against ISM, whole training steps."""
+    """Stable Diffusion 2.1's full-size architecture with random weights: estimators, whole training steps."""
     section = Section("Guidance and whole training steps (random weights, half precision, 512 px, 4 views)")
     tool = module_from(ROOT / "tools" / "estimator_cost.py")
     size = ("--toy", "--image-size", "64") if setting.rehearse else ("--dtype", "float16", "--image-size", "512")

@@ -80,8 +80,8 @@ def _memory_told_in_a_sentence() -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         raise UserError(
             f"the GPU's memory is full ({str(error).splitlines()[0]}); the last checkpoint, if any, is intact. Less is "
-            "needed with guidance.views_per_pass=1 prior.sliced_vae=true (as in configs/presets/low_vram.yaml), and with "
-            "a smaller viewpoints.image_size, prior.image_size or densify.adaptive.max_splats"
+            "needed with guidance.views_per_pass=1 prior.sliced_vae=true (configs/presets/low_vram.yaml), and with a "
+            "smaller viewpoints.image_size, prior.image_size or densify.adaptive.max_splats"
         ) from error
 
 
