@@ -100,6 +100,20 @@ def test_half_precision_agrees(prior, folder, dtype):
     assert half.vae.dtype == half.dtype
 
 
+@pytest.mark.parametrize("size", [1e-9, 1e-6, 1.0, 1e4])
+def test_a_half_precision_gradient_keeps_its_direction_at_any_size(prior, folder, size):
+    """SSD's has no guidance factor in it: through float16 as it is, what is below 6e-8 would be gone."""
+    half = load(PriorConfig(model=str(folder), dtype="float16"), "cpu")
+    rgb = torch.rand(2, 3, 32, 32, requires_grad=True)
+    given = size * torch.randn(2, 4, 16, 16) * torch.tensor([1.0, 1e-3]).reshape(2, 1, 1, 1)  # views of different t
+    grads = [torch.autograd.grad(p.encode(rgb), rgb, given)[0].flatten(1) for p in (prior, half)]
+    exact, found = (grad.double() for grad in grads)
+    torch.testing.assert_close(found.norm(dim=1), exact.norm(dim=1), rtol=0.02, atol=0)
+    assert ((found * exact).sum(dim=1) > 0.995 * found.norm(dim=1) * exact.norm(dim=1)).all()
+    nothing = torch.autograd.grad(half.encode(rgb), rgb, torch.zeros_like(given))[0]
+    assert (nothing == 0).all()
+
+
 def test_the_vae_may_keep_full_precision(folder):
     mixed = load(PriorConfig(model=str(folder), dtype="bfloat16", vae_dtype="float32"), "cpu")
     assert (mixed.vae.dtype, mixed.unet.dtype) == (torch.float32, torch.bfloat16)
