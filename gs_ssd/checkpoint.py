@@ -74,7 +74,8 @@ def save(checkpoint: Checkpoint, folder: Path, *, keep: int) -> Path:
 
 def listing(folder: Path) -> list[Path]:
     """The folder's checkpoints, oldest first."""
-    return sorted((path for path in folder.glob("step_*.pt") if NAME.fullmatch(path.name)), key=lambda p: p.name)
+    named = {path: match for path in folder.glob("step_*.pt") if (match := NAME.fullmatch(path.name))}
+    return sorted(named, key=lambda path: int(named[path][1]))
 
 
 def load(path: Path) -> Checkpoint:
@@ -102,5 +103,8 @@ def latest(folder: Path) -> Path:
     """The newest checkpoint of a run's `checkpoints` folder."""
     found = listing(folder)
     if not found:
-        raise UserError(f"nothing to resume: {folder} holds no checkpoint; start without --resume")
+        raise UserError(
+            f"nothing to resume: {folder} holds no checkpoint; start without --resume (with --overwrite, if a run was "
+            "killed before its first)"
+        )
     return found[-1]

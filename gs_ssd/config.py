@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import functools
 import logging
+import math
 import os
 import re
 import types
@@ -20,7 +21,8 @@ import omegaconf
 import yaml
 from omegaconf import OmegaConf
 
-from gs_ssd import lucid_yaml
+from gs_ssd import bounds, lucid_yaml
+from gs_ssd.bounds import POSITIVE, Bounds, bounded
 from gs_ssd.densify.choice import DensifyConfig
 from gs_ssd.errors import UserError
 from gs_ssd.files import atomic_path
@@ -37,34 +39,35 @@ log = logging.getLogger(__name__)
 
 EXTENDS = "extends"
 MAX_DEPTH = 8
+OR_NEVER = Bounds(0)
 
 
 @dataclasses.dataclass(frozen=True)
 class OutputConfig:
     """What a run writes while it runs and when it ends. 0 steps means never."""
 
-    preview_every: int = 100
-    checkpoint_every: int = 500
-    keep_checkpoints: int = 2
-    log_every: int = 1
+    preview_every: int = bounded(100, OR_NEVER)
+    checkpoint_every: int = bounded(500, OR_NEVER)
+    keep_checkpoints: int = bounded(2, Bounds(1))
+    log_every: int = bounded(1, Bounds(1))
     """Steps between lines of metrics.jsonl."""
     tensorboard: bool = False
     wandb: str | None = None
     """A Weights & Biases project to log to; needs the wandb package."""
-    turntable_frames: int = 120
+    turntable_frames: int = bounded(120, OR_NEVER)
     """A ring; 0: no video."""
-    turntable_size: int = 512
+    turntable_size: int = bounded(512, Bounds(16, 4096))
     """Pixels of the video's square frames."""
-    polar_deg: tuple[float, ...] | None = None
+    polar_deg: tuple[float, ...] | None = bounded(None, Bounds(0, 180))
     """Rings of the video and the test views, one after the other; `None`: the middle of the training cameras' range."""
-    radius: float | None = None
-    fov_y_deg: float | None = None
+    radius: float | None = bounded(None, POSITIVE)
+    fov_y_deg: float | None = bounded(None, Bounds(0, 170, above=True, below=True))
     """Where the showing cameras stand; `None`: in the middle of the first step's ranges."""
     depth: bool = False
     """Put the disparity beside the colours in the videos and test views."""
-    test_views: int = 0
+    test_views: int = bounded(0, OR_NEVER)
     """Single pictures a ring, in test_views/; 0: none."""
-    process_frames: int = 0
+    process_frames: int = bounded(0, OR_NEVER)
     """Frames of a video of the making (process.mp4), spread over the run; 0: none."""
 
 
@@ -74,10 +77,10 @@ class ExperimentConfig:
 
     prompt: str = ""
     seed: int = 0
-    num_steps: int = 5000
+    num_steps: int = bounded(5000, Bounds(1))
     device: str = "auto"
     """auto (a GPU where there is one), cpu, cuda, cuda:1, ..."""
-    max_bad_steps: int = 20
+    max_bad_steps: int = bounded(20, Bounds(1))
     """Steps in a row whose gradient is not finite before the run gives up; each one is skipped and counted."""
     prior: PriorConfig = dataclasses.field(default_factory=PriorConfig)
     guidance: DistillConfig = dataclasses.field(default_factory=DistillConfig)
@@ -305,7 +308,7 @@ def _build(hint: Any, value: Any, key: str) -> Any:
         kinds = [options[0]] * len(value) if many else options
         return tuple(_build(kind, item, key) for kind, item in zip(kinds, value, strict=True))
     if hint is float:
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise UserError(f"{key.lstrip('.')} holds {value!r} where a number is due")
         return float(value)
     return value
@@ -338,17 +341,11 @@ def _position(error: Exception) -> str:
 
 
 def _finished(merged: omegaconf.DictConfig) -> ExperimentConfig:
-    """The dataclass. Refuses what no component sees alone; each component checks its own numbers when it is built."""
+    """The dataclass, every number of it within its bounds; what hangs together is checked where it is used."""
     try:
         values = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
     except omegaconf.errors.OmegaConfBaseException as error:
         raise UserError(f"the config cannot be resolved: {str(error).splitlines()[0]}") from error
     config: ExperimentConfig = _build(ExperimentConfig, values, "")
-    if config.num_steps < 1:
-        raise UserError(f"num_steps is {config.num_steps}; at least one step is needed")
-    for name in ("preview_every", "checkpoint_every", "turntable_frames", "test_views", "process_frames"):
-        if getattr(config.output, name) < 0:
-            raise UserError(f"output.{name} is {getattr(config.output, name)}; write 0 for never")
-    if config.output.log_every < 1 or config.output.keep_checkpoints < 1:
-        raise UserError("output.log_every and output.keep_checkpoints must be at least 1")
+    bounds.check(config)
     return config

@@ -15,6 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gs_ssd import bounds
+from gs_ssd.bounds import POSITIVE, Bounds, bounded
 from gs_ssd.densify import surgery
 from gs_ssd.densify.surgery import Patient
 from gs_ssd.errors import UserError
@@ -37,17 +39,17 @@ SPLIT_SHRINK = 1.3
 class FinishConfig:
     """A fit of `steps` steps after the last step of guidance; lengths in world units."""
 
-    steps: int = 0
+    steps: int = bounded(0, Bounds(0))
     """0: no finish."""
-    num_views: int = 2
-    image_size: int = 256
+    num_views: int = bounded(2, Bounds(1))
+    image_size: int = bounded(256, Bounds(16, 4096))
     edge: tuple[float, float] = (0.45, 0.55)
     """Alphas up to the first become 0, from the second on 1, smoothly in between."""
-    thickness: float = 0.002
+    thickness: float = bounded(0.002, POSITIVE)
     """The smallest scale of every Gaussian is brought down to this over the first half."""
-    hidden: float = 0.03
+    hidden: float = bounded(0.03, Bounds(0, 1, below=True))
     """Gaussians that show less than this share of the average Gaussian's light are moved, three times in the fit."""
-    prune_opacity: float = 0.02
+    prune_opacity: float = bounded(0.02, Bounds(0, 1, below=True))
     """What is fainter in the end is dropped."""
     means: tuple[float, float] = (0.003, 0.0003)
     log_scales: tuple[float, float] = (0.02, 0.005)
@@ -77,13 +79,23 @@ def check(config: FinishConfig) -> None:
     Raises:
         UserError: names the key.
     """
-    if config.steps < 0 or config.num_views < 1 or not 16 <= config.image_size <= 4096:
-        raise UserError("finish needs steps >= 0 (0: none), num_views >= 1 and image_size within 16..4096")
+    bounds.check(config, "finish.")
+    optimizers.check(_laws(config), "finish")
     low, high = config.edge
     if not 0 < low < high < 1:
         raise UserError(f"finish.edge is [{low:g}, {high:g}]; choose 0 < low < high < 1")
-    if not config.thickness > 0 or not 0 <= config.hidden < 1 or not 0 <= config.prune_opacity < 1:
-        raise UserError("finish needs thickness > 0, and hidden and prune_opacity within [0, 1)")
+
+
+def _laws(config: FinishConfig) -> OptimizerConfig:
+    return OptimizerConfig(
+        means=config.means,
+        log_scales=config.log_scales,
+        quats_wxyz=config.quats_wxyz,
+        logit_opacities=config.logit_opacities,
+        sh_dc=config.sh_dc,
+        sh_rest=(0.0, 0.0),
+        clamp_colors=True,
+    )
 
 
 def harden(gaussians: Gaussians, config: FinishConfig, orbit: Orbit, generator: torch.Generator) -> Gaussians:
@@ -95,15 +107,7 @@ def harden(gaussians: Gaussians, config: FinishConfig, orbit: Orbit, generator: 
     model = gaussians.detach()
     if config.steps == 0 or len(model) == 0:
         return model
-    laws = OptimizerConfig(
-        means=config.means,
-        log_scales=config.log_scales,
-        quats_wxyz=config.quats_wxyz,
-        logit_opacities=config.logit_opacities,
-        sh_dc=config.sh_dc,
-        sh_rest=(0.0, 0.0),
-        clamp_colors=True,
-    )
+    laws = _laws(config)
     fitted = Gaussians(**model.parameters()).requires_grad_()
     patient = Patient(fitted, optimizers.build(fitted, laws))
     solid = torch.zeros((), device=model.device)

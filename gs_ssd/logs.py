@@ -24,7 +24,7 @@ Picture = UInt8[np.ndarray, "h w 3"]
 class Board(Protocol):
     """Takes the numbers and pictures of a step."""
 
-    def numbers(self, values: Mapping[str, float], step: int) -> None:
+    def numbers(self, values: Mapping[str, int | float], step: int) -> None:
         """Points of curves."""
         ...
 
@@ -47,7 +47,7 @@ class TensorBoard:
             raise UserError("output.tensorboard needs the tensorboard package: pip install tensorboard") from error
         self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step or None)
 
-    def numbers(self, values: Mapping[str, float], step: int) -> None:
+    def numbers(self, values: Mapping[str, int | float], step: int) -> None:
         """Points of curves."""
         for name, value in values.items():
             self.writer.add_scalar(name, value, step)
@@ -77,7 +77,7 @@ class WeightsAndBiases:
         )
         kept.write_text(self.run.id, encoding="utf-8")
 
-    def numbers(self, values: Mapping[str, float], step: int) -> None:
+    def numbers(self, values: Mapping[str, int | float], step: int) -> None:
         """Points of curves."""
         self.run.log(dict(values), step=step)
 

@@ -212,7 +212,6 @@ def _prior(guidance: SimpleNamespace) -> dict[str, Any]:
         "lora": [guidance.LoRA_path] if guidance.LoRA_path else [],
         "textual_inversion": [guidance.textual_inversion_path] if guidance.textual_inversion_path else [],
         "sliced_vae": guidance.vram_O,
-        "attention_slicing": guidance.vram_O,
     }
 
 
@@ -246,6 +245,7 @@ def _guidance(guidance: SimpleNamespace, optimization: SimpleNamespace, estimato
         "flip": 0.5,
         "depth_as_latents": optimization.as_latent_ratio,
         "sample_posterior": True,
+        "views_per_pass": 1 if guidance.vram_O else None,
     }
 
 

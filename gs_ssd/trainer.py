@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
+from gs_ssd import bounds, environment, finish, logs, results
 from gs_ssd import checkpoint as checkpoints
 from gs_ssd import config as configs
-from gs_ssd import finish, logs, results
 from gs_ssd.checkpoint import Checkpoint
 from gs_ssd.config import ExperimentConfig
 from gs_ssd.densify import choice, surgery
@@ -33,6 +33,7 @@ from gs_ssd.render.renderer import disparity, render, shrink
 from gs_ssd.scene import optimizers, viewpoints
 from gs_ssd.scene.gaussians import PARAMETERS, Gaussians
 from gs_ssd.start import first_gaussians
+from gs_ssd.transfer import to_device
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +106,8 @@ class Trainer:
         self.memory = Gauge(self.device)
         self.prior = load_prior(config.prior, self.device) if prior is None else prior
         self.config = config
+        bounds.check(config)
+        augment.check(config.augment)
         finish.check(config.finish)
         self.viewpoints = viewpoints.resolve(config.viewpoints, self.prior.metadata, self.prior.image_size)
         self.distillation = Distillation(
@@ -144,7 +147,7 @@ class Trainer:
         cameras = viewpoints.sample(self.viewpoints, step, generator, progress)
         azimuth, polar, closeup = cameras.azimuth_rad.tolist(), cameras.polar_rad.tolist(), cameras.closeup.tolist()
         cameras = cameras.to(self.device)
-        background = augment.backgrounds(config.augment, len(cameras), generator).to(self.device)
+        background = to_device(augment.backgrounds(config.augment, len(cameras), generator), self.device)
         scales = augment.noisy_scales(patient.gaussians.scales, config.augment, generator)
         output = render(patient.gaussians, cameras, background, scales=scales)
 
@@ -214,6 +217,7 @@ class Trainer:
         """
         config, last = self.config, min(until or self.config.num_steps, self.config.num_steps)
         configs.save(config, self.folder / "config.yaml")
+        self._remember_environment()
         output = config.output
         boards = logs.open_boards(
             self.folder, self.next_step, configs.to_mapping(config), tensorboard=output.tensorboard, wandb=output.wandb
@@ -289,6 +293,14 @@ class Trainer:
         for key, (old, new) in configs.differences(before, self.config).items():
             log.warning("resuming with %s=%s (it was %s): not the numbers of one uninterrupted run", key, new, old)
 
+    def _remember_environment(self) -> None:
+        """Versions, device and weights into the run's folder; a resumed run is told what is not as it was."""
+        weights = getattr(self.prior, "source", "") or type(self.prior).__name__
+        found = environment.describe(self.device) | {"prior": weights}
+        changed = environment.remember(self.folder / "environment.json", found)
+        for key, (old, new) in changed.items() if self.next_step else ():
+            log.warning("resuming with %s %s (it was %s): not the numbers of one uninterrupted run", key, new, old)
+
     def _preview_is_due(self, completed: int) -> bool:
         every = self.config.output.preview_every
         return every > 0 and completed % every == 0
@@ -317,7 +329,7 @@ class Trainer:
         for file, (name, rows) in sheets.items():
             sheet = write_sheet(file, rows)
             if recorder is not None:
-                recorder.show(name, sheet, self.next_step)
+                recorder.show(name, sheet, self.next_step - 1)  # as the numbers: by the step that was taken last
         return path
 
     def write_results(self) -> list[Path]:

@@ -26,6 +26,12 @@ def test_the_newest_are_kept_and_come_back_equal(tmp_path):
     assert torch.equal(loaded.parameters["means"], torch.full((3,), 1000.0))
 
 
+def test_the_newest_is_the_one_of_most_steps(tmp_path):
+    for step in (999_999, 1_000_000):
+        checkpoint.save(example(step), tmp_path, keep=2)
+    assert checkpoint.load(checkpoint.latest(tmp_path)).step == 1_000_000
+
+
 def test_a_disk_that_fills_up_leaves_the_earlier_one_alone(tmp_path, monkeypatch):
     checkpoint.save(example(1), tmp_path, keep=1)
 
@@ -60,5 +66,5 @@ def test_damage_is_named(tmp_path, damage):
 
 
 def test_nothing_to_resume_is_said(tmp_path):
-    with pytest.raises(UserError, match="without --resume"):
+    with pytest.raises(UserError, match=r"without --resume \(with --overwrite"):
         checkpoint.latest(tmp_path / "checkpoints")

@@ -46,7 +46,8 @@ def test_importing_the_package_is_cheap():
 def test_a_stranger_under_our_name_is_recognised(tmp_path, monkeypatch):
     (tmp_path / "simple_knn.py").write_text("class KNN: ...\n")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "simple_knn", raising=False)
+    monkeypatch.setitem(sys.modules, "simple_knn", None)  # so that the stranger is gone again afterwards, too
+    del sys.modules["simple_knn"]
     with pytest.raises(UserError, match=r"not ours.*pip uninstall simple-knn.*submodules/simple-knn"):
         native.native("simple_knn")
 

@@ -253,3 +253,9 @@ def test_an_earlier_splat_keeps_its_place_and_moves(tmp_path):
 def test_command_line_wins_over_the_file(tmp_path):
     config = configs.load(write(tmp_path, recipe()), ["num_steps=7", "initialize.shape=ball"])
     assert (config.num_steps, config.initialize.shape) == (7, "ball")
+
+
+@pytest.mark.parametrize("little", [False, True])
+def test_little_memory_means_slices_and_passes_here(tmp_path, little):
+    config = configs.load(write(tmp_path, recipe(GuidanceParams__vram_O=little)))
+    assert (config.prior.sliced_vae, config.guidance.views_per_pass) == (little, 1 if little else None)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import signal
 import threading
 from pathlib import Path
@@ -16,6 +17,7 @@ from gs_ssd import config as configs
 from gs_ssd.config import ExperimentConfig
 from gs_ssd.errors import UserError
 from gs_ssd.export import ply
+from gs_ssd.scene import viewpoints
 from gs_ssd.scene.gaussians import PARAMETERS
 from gs_ssd.trainer import Interrupted, Trainer, choose_device, generator_at
 
@@ -40,9 +42,19 @@ def same_bits(one: Trainer, other: Trainer) -> None:
     assert all(torch.equal(value, other.patient.statistics[key]) for key, value in one.patient.statistics.items())
 
 
-@pytest.mark.parametrize("policy", ["adaptive", "mcmc"])
-def test_two_steps_resumed_to_four_equal_four_uninterrupted_bit_for_bit(tmp_path, policy):
-    options = [f"densify.policy={policy}", "densify.adaptive.every=1", "densify.adaptive.start=1", "num_steps=4"]
+@pytest.mark.parametrize(
+    ("policy", "estimator"), [("adaptive", "ssd"), ("mcmc", "ssd"), ("adaptive", "vsd"), ("adaptive", "ism")]
+)
+def test_two_steps_resumed_to_four_equal_four_uninterrupted_bit_for_bit(tmp_path, policy, estimator):
+    """Splats, Adam, statistics, random numbers, the widening of the cameras, and VSD's critic through a file."""
+    options = [
+        f"guidance.estimator={estimator}",
+        "viewpoints.widening.every=1",
+        f"densify.policy={policy}",
+        "densify.adaptive.every=1",
+        "densify.adaptive.start=1",
+        "num_steps=4",
+    ]
     options += ["densify.mcmc.every=1", "densify.mcmc.budget=330", "densify.mcmc.noise=1e3", "densify.adaptive.stop=9"]
     config = smoke(*options)
     whole = Trainer(config, tmp_path / "whole")
@@ -53,6 +65,8 @@ def test_two_steps_resumed_to_four_equal_four_uninterrupted_bit_for_bit(tmp_path
     resumed.fit()
     assert len(whole.patient) != 300  # the population changed on the way
     same_bits(whole, resumed)
+    first, last = (viewpoints.ranges_at(resumed.viewpoints, step) for step in (0, 3))
+    assert first.fov_rad[0] > last.fov_rad[0]  # the ranges did widen on the way
     untimed = [
         [{**row, "seconds_per_step": 0, "peak_memory_mib": 0} for row in rows(tmp_path / name)]
         for name in ("whole", "parts")
@@ -107,6 +121,35 @@ def test_a_signal_saves_and_the_run_goes_on_to_the_same_bits(tmp_path, number):
     resumed = Trainer(config, tmp_path / "parts", resume=True)
     resumed.fit()
     same_bits(whole, resumed)
+
+
+def test_tensorboard_shows_what_a_resumed_run_did_once_a_step(tmp_path):
+    """Numbers that mean something, sheets of the views, and what guidance saw (x0, |gradient|), across a resume."""
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    config = smoke("num_steps=4", "output.tensorboard=true", "output.preview_every=2", "regularize.opacity=[[0, 0.1]]")
+    Trainer(config, tmp_path).fit(until=3)  # a step beyond the newest checkpoint that a kill would leave
+    (tmp_path / "checkpoints" / "step_000003.pt").unlink()
+    Trainer(config, tmp_path, resume=True).fit()
+    events = EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"images": 0}).Reload()
+    metrics = rows(tmp_path)
+    shown = {"grad_norm", "t", "num_splats", "alpha_mean", "opacity", "seconds_per_step", "peak_memory_mib"}
+    assert shown <= set(events.Tags()["scalars"])
+    for name in ("grad_norm", "alpha_mean", "opacity"):
+        points = [(event.step, event.value) for event in events.Scalars(name)]
+        assert points == [(row["step"], pytest.approx(row[name], rel=1e-5)) for row in metrics]
+        assert len({value for _, value in points}) == 4  # never a constant
+    for name, size in {"views": (4 * 128, 2 * 128), "guidance": (5 * 192, 2 * 192)}.items():
+        images = events.Images(name)
+        assert [image.step for image in images] == [1, 3]
+        assert {(image.width, image.height) for image in images} == {size}
+
+
+def test_the_end_of_a_run_says_how_much_memory_it_took(tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        Trainer(smoke("num_steps=1"), tmp_path).fit()
+    assert re.search(r"peak memory: \d+ MiB", caplog.text)
 
 
 def test_training_works_in_a_thread_where_signals_cannot_be_caught(tmp_path):
@@ -205,6 +248,16 @@ def test_resuming_with_other_settings_warns(tmp_path, caplog):
     Trainer(smoke("num_steps=4"), tmp_path).fit(until=2)
     Trainer(smoke("num_steps=4", "guidance.M=7"), tmp_path, resume=True)
     assert "resuming with guidance.M=7 (it was 200)" in caplog.text
+
+
+def test_a_run_says_what_it_was_made_with_and_a_resumed_one_what_is_new(tmp_path, caplog):
+    Trainer(smoke("num_steps=4"), tmp_path).fit(until=2)
+    kept = json.loads((tmp_path / "environment.json").read_text())
+    assert (kept["torch"], kept["device"], kept["prior"]) == (torch.__version__, "cpu", "AnalyticPrior")
+    (tmp_path / "environment.json").write_text(json.dumps(kept | {"torch": "0.4"}))
+    assert "resuming" not in caplog.text
+    Trainer(smoke("num_steps=4"), tmp_path, resume=True).fit()
+    assert f"resuming with torch {torch.__version__} (it was 0.4)" in caplog.text
 
 
 def test_the_end_of_a_killed_process_is_cut_from_the_metrics(tmp_path):

@@ -18,10 +18,9 @@ faster than ISM a row is, over how much faster its counted multiply-adds allow (
 import argparse
 import copy
 import dataclasses
-import functools
+import itertools
 import json
 import math
-import multiprocessing
 import tempfile
 import time
 from collections.abc import Callable
@@ -37,7 +36,6 @@ from gs_ssd.commands import cost
 from gs_ssd.guidance import trajectory
 from gs_ssd.guidance.distill import LUCID_T_SCHEDULE, Distillation, DistillConfig, PromptConfig, t_range
 from gs_ssd.guidance.perp_neg import view_weights
-from gs_ssd.memory import Gauge
 from gs_ssd.prior import DTYPES, PriorConfig
 from gs_ssd.prior.stable_diffusion import StableDiffusionPrior, freeze
 from gs_ssd.trainer import Trainer
@@ -148,7 +146,8 @@ def behind_the_door(pipe: argparse.Namespace, config: PriorConfig, args: argpars
 
 
 def memory_of_step(pipe: argparse.Namespace, preset: str, args: argparse.Namespace) -> tuple[int, torch.Tensor]:
-    """(bytes beyond the weights, gradient at the pictures) of one step with a preset's own settings, renderer left out.
+    """(bytes of tensors beyond the weights at most in use, gradient at the pictures) of one step with a preset's own
+    settings, renderer left out.
 
     The posterior's mean, as passes of few views draw other samples than one pass of all.
     """
@@ -158,40 +157,43 @@ def memory_of_step(pipe: argparse.Namespace, preset: str, args: argparse.Namespa
     distillation = Distillation(dataclasses.replace(experiment.guidance, **certain), prior, "a mug", num_steps=1)
     generator = torch.Generator().manual_seed(0)
     rgb = torch.rand(VIEWS, 3, args.image_size, args.image_size, generator=generator).to(prior.device).requires_grad_()
-    gauge = Gauge(prior.device)
-    weights = torch.cuda.memory_allocated(prior.device) if prior.device.type == "cuda" else 0
-    distillation.step(rgb, AZIMUTHS, [1.4] * VIEWS, 0, generator).loss.backward()
+
+    def step() -> None:
+        distillation.step(rgb, AZIMUTHS, [1.4] * VIEWS, 0, generator).loss.backward()
+
+    peak = most_in_use(step, prior.device)
     assert rgb.grad is not None
-    return gauge.peak - weights, rgb.grad.cpu()
+    return peak, rgb.grad.cpu()
+
+
+def most_in_use(call: Callable[[], None], device: torch.device) -> int:
+    """Bytes of tensors that `call` held at most, beyond what was there before it.
+
+    On a CPU from the allocator's own record: what the process occupies depends on the heap's moods.
+    """
+    if device.type == "cuda":
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        call()
+        return torch.cuda.max_memory_allocated(device) - before
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as record:
+        call()
+    results = None if record.profiler is None else record.profiler.kineto_results
+    assert results is not None
+    events: list[Any] = [event for event in results.events() if event.name() == "[memory]"]
+    events.sort(key=lambda event: event.start_ns())
+    return max(itertools.accumulate(event.nbytes() for event in events))
 
 
 def report_memory(args: argparse.Namespace) -> None:
-    """Each preset in a process of its own that shares the weights (one after the other on a GPU)."""
+    """The presets' peaks, and how far their gradients are apart."""
     pipe = random_pipeline(args)
     reference: torch.Tensor | None = None
     for preset in ("object", "low_vram"):
-        measure = functools.partial(memory_of_step, pipe, preset, args)
-        peak, gradient = in_a_fork(measure) if args.device == "cpu" else measure()
+        peak, gradient = memory_of_step(pipe, preset, args)
         reference = gradient if reference is None else reference
         apart = ((gradient - reference).norm() / reference.norm()).item()
-        print(f"{preset}: {peak / 2**20:.0f} MiB beyond the weights; gradient {apart:.1e} apart from the first's")
-
-
-def in_a_fork(measure: Callable[[], tuple[int, torch.Tensor]]) -> tuple[int, torch.Tensor]:
-    """`measure` in a child process, whose peak begins at what the parent holds."""
-    context = multiprocessing.get_context("fork")
-    ours, theirs = context.Pipe(duplex=False)
-
-    def answer() -> None:
-        peak, gradient = measure()
-        theirs.send((peak, gradient.numpy()))
-
-    child = context.Process(target=answer)
-    child.start()
-    theirs.close()
-    peak, gradient = ours.recv()  # EOFError where the child died, which has said why
-    child.join()
-    return peak, torch.from_numpy(gradient)
+        print(f"{preset}: {peak / 2**20:.1f} MiB beyond the weights; gradient {apart:.1e} apart from the first's")
 
 
 def with_tiny_vae(prior: StableDiffusionPrior) -> StableDiffusionPrior:

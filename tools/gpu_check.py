@@ -339,12 +339,12 @@ def sanitizers(setting: Setting) -> Section:
 
 
 def diffusion(setting: Setting) -> Section:
-    """Stable Diffusion 2.1's full-size architecture with random weights: SSD against ISM, and whole training steps."""
+    """Stable Diffusion 2.1's full-size architecture with random weights: estimators, whole training steps."""
     section = Section("Guidance and whole training steps (random weights, half precision, 512 px, 4 views)")
     tool = module_from(ROOT / "tools" / "estimator_cost.py")
     size = ("--toy", "--image-size", "64") if setting.rehearse else ("--dtype", "float16", "--image-size", "512")
     command = ["--device", setting.device, *size]
-    rows = tool.timed_rows(tool.arguments([*command, "--time", "--estimators", "ssd", "ism"]))
+    rows = tool.timed_rows(tool.arguments([*command, "--time", "--estimators", "ssd", "sds", "csd", "ism"]))
     training = tool.timed_training(tool.arguments([*command, "--train", "2" if setting.rehearse else "20"]))
     section.data |= {"rows": rows, "training": training}
     for part in (rows[: len(rows) // 2], rows[len(rows) // 2 :], [training]):

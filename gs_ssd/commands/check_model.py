@@ -6,11 +6,11 @@ type, a shifted timestep, a VAE that overflows in half precision, an untrained p
 
 import argparse
 import json
-import platform
+import math
+import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import gs_ssd
+from gs_ssd import config as configs
+from gs_ssd import environment
+from gs_ssd.bounds import Bounds
+from gs_ssd.config import ExperimentConfig
+from gs_ssd.densify.choice import DensifyConfig
+from gs_ssd.errors import UserError
 from gs_ssd.files import atomic_path
-from gs_ssd.guidance.distill import Distillation, DistillConfig
 from gs_ssd.maths.diffusion import add_noise, ddim_step, v_from_eps
 from gs_ssd.memory import MIB, Gauge
 from gs_ssd.prior import DiffusionPrior, PriorConfig, load
+from gs_ssd.scene.initialize import InitializeConfig
+from gs_ssd.scene.viewpoints import ViewpointConfig
+from gs_ssd.trainer import Trainer, choose_device
 
 TIMESTEPS = (20, 100, 300, 500, 700, 900)
 TELLING = (100, 300, 500)  # where the two readings of a prediction differ most
@@ -43,14 +50,15 @@ class Check:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which model, how it is to run, and where the report goes."""
+    parser.add_argument("settings", nargs="*", metavar="prior.key=value", help="e.g. 'prior.lora=[FILE]', as in train")
     parser.add_argument("--model", default="bundled", help="short name, hub id, folder or .safetensors file")
     parser.add_argument("--base", help="configs for a single file")
     parser.add_argument("--prediction", choices=("epsilon", "v_prediction"), help="overrule the model's own config")
     parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), help="default: float16 on a GPU")
     parser.add_argument("--vae-dtype", choices=("float32", "float16", "bfloat16"))
     parser.add_argument("--image-size", type=int)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--prompt", default="a red mug")
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, ...")
+    parser.add_argument("--prompt", default="a red mug", help="default: a red mug")
     parser.add_argument("--offline", action="store_true", help="ask the cache only")
     parser.add_argument("--out", type=Path, default=Path("check-model.json"), help="the report, to keep or to send")
     parser.epilog = "Exit code 0: every check passed. 2: at least one failed; the report says which."
@@ -62,20 +70,13 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: the model cannot be loaded, or the report not written.
     """
-    config = PriorConfig(
-        model=args.model,
-        base=args.base,
-        prediction=args.prediction,
-        dtype=args.dtype,
-        vae_dtype=args.vae_dtype,
-        image_size=args.image_size,
-        offline=args.offline,
-    )
-    memory, started = Gauge(torch.device(args.device)), time.perf_counter()
-    prior = load(config, args.device)
+    config = _prior_config(args)
+    device = choose_device(args.device)
+    memory, started = Gauge(device), time.perf_counter()
+    prior = load(config, device)
     measured: dict[str, Any] = {"seconds_to_load": round(time.perf_counter() - started, 2)}
     checks = []
-    for check in examine(prior, args.prompt, measured):
+    for check in _until_memory_ends(examine(prior, args.prompt, measured)):
         checks.append(check)
         print(f"{'ok  ' if check.passed else 'FAIL'} {check.name}: {check.found} (wanted: {check.wanted})", flush=True)
     measured["peak_memory_mib"] = round((memory.floor + memory.peak) / MIB)
@@ -86,12 +87,31 @@ def run(args: argparse.Namespace) -> int:
         "model": asdict(config),
         "checks": [asdict(check) for check in checks],
         "measured": measured,
-        "environment": _environment(prior.device),
+        "environment": environment.describe(device) | {"prior": getattr(prior, "source", "")},
     }
     with atomic_path(args.out) as temporary:
-        temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(_finite(report), indent=1) + "\n", encoding="utf-8")
     print(f"{'passed' if passed else 'FAILED'}; report in {args.out}")
     return 0 if passed else 2
+
+
+def _prior_config(args: argparse.Namespace) -> PriorConfig:
+    for setting in args.settings:
+        if not setting.startswith("prior."):
+            raise UserError(f"{setting}: only settings of the prior can be given here, e.g. prior.tiny_vae=FOLDER")
+    flags = ("base", "prediction", "dtype", "vae_dtype", "image_size")
+    given = {name: getattr(args, name) for name in flags if getattr(args, name) is not None}
+    given |= {"offline": True} if args.offline else {}
+    return replace(configs.load(None, [f"prior.model={args.model}", *args.settings]).prior, **given)
+
+
+def _until_memory_ends(checks: Iterator[Check]) -> Iterator[Check]:
+    """The checks, and one that failed in place of the first that does not fit into the GPU's memory."""
+    try:
+        yield from checks
+    except torch.OutOfMemoryError as error:
+        reason = str(error).splitlines()[0]
+        yield Check("memory", False, reason, "room for a step: try --dtype float16 or a smaller --image-size")
 
 
 def examine(prior: DiffusionPrior, prompt: str, measured: dict[str, Any]) -> Iterator[Check]:
@@ -108,14 +128,19 @@ def examine(prior: DiffusionPrior, prompt: str, measured: dict[str, Any]) -> Ite
     yield Check("noise prediction error", all(errors[t] < limit for t, limit in MAX_ERROR.items()), found, wanted)
     measured["noise_error_if_read_as_the_other_type"] = other
     ratio = sum(errors[t] for t in TELLING) / sum(other[t] for t in TELLING)
-    yield Check("prediction type", ratio < 0.8, f"{ratio:.2f} x the error of the other reading", "< 0.8 (eps or v)")
+    found = f"{ratio:.2f} x the error of the other reading (epsilon or v)"
+    yield _within("prediction type", ratio, Bounds(high=0.8, below=True), found)
     yield _offset(prior, latents, text, measured)
-    yield from _steps(prior, prompt, measured)
+    yield from _short_run(prior, prompt, measured)
 
 
 def _embeddings(text: Tensor, null: Tensor) -> Check:
     difference = ((text - null).norm() / null.norm()).item()
-    return Check("text encoder", 0.01 < difference < 100, f"prompt and null differ by {difference:.3f}", "0.01 to 100")
+    return _within("text encoder", difference, Bounds(0.01, 100), f"prompt and null differ by {difference:.3f}")
+
+
+def _within(name: str, value: float, bounds: Bounds, found: str) -> Check:
+    return Check(name, bounds.holds(value), found, str(bounds))
 
 
 def _picture(size: int) -> Tensor:
@@ -133,12 +158,12 @@ def _round_trip(prior: DiffusionPrior, measured: dict[str, Any]) -> Iterator[Che
     latents = prior.encode(picture)
     error = (prior.decode(latents.detach()) - picture.detach()).square().mean()
     measured["vae_psnr_db"] = round(-10 * error.log10().item(), 2)
-    yield Check("VAE round trip", measured["vae_psnr_db"] > 18, f"{measured['vae_psnr_db']} dB", "> 18 dB")
+    yield _within("VAE round trip", measured["vae_psnr_db"], Bounds(18), f"{measured['vae_psnr_db']} dB")
     latents.square().sum().backward()
     finite = picture.grad is not None and bool(picture.grad.isfinite().all()) and bool(latents.isfinite().all())
     yield Check("VAE gradient", finite, "finite" if finite else "not finite: set vae_dtype to float32", "finite")
     measured["latent_std"] = round(latents.std().item(), 3)
-    yield Check("latent scale", 0.2 < measured["latent_std"] < 5, str(measured["latent_std"]), "0.2 to 5")
+    yield _within("latent scale", measured["latent_std"], Bounds(0.2, 5), str(measured["latent_std"]))
 
 
 @torch.no_grad()
@@ -189,30 +214,35 @@ def _offset(prior: DiffusionPrior, latents: Tensor, text: Tensor, measured: dict
     return Check("timestep offset", best == 0, f"least error at {best:+d}", "+0")
 
 
-def _steps(prior: DiffusionPrior, prompt: str, measured: dict[str, Any]) -> Iterator[Check]:
-    distillation = Distillation(DistillConfig(), prior, prompt, num_steps=3, anyway=True)
-    rgb = _picture(prior.image_size).to(prior.device).expand(2, -1, -1, -1).clone().requires_grad_()
-    depth = torch.zeros(2, 1, prior.image_size, prior.image_size, device=prior.device)
-    seconds, bad = [], 0
-    for step in range(3):
-        started = time.perf_counter()
-        result = distillation.step(rgb, [0.3, 2.5], [1.4, 1.4], step, torch.Generator().manual_seed(step), depth=depth)
-        result.loss.backward()
-        bad += int(result.bad_latents + result.bad_predictions)
-        seconds.append(time.perf_counter() - started)
+def _short_run(prior: DiffusionPrior, prompt: str, measured: dict[str, Any]) -> Iterator[Check]:
+    """Three steps of a real training, two views of a small ball: renderer, guidance and Adam."""
+    config = ExperimentConfig(
+        prompt=prompt,
+        num_steps=3,
+        device=str(prior.device),
+        initialize=InitializeConfig(shape="ball", num_points=2000),
+        viewpoints=ViewpointConfig(num_views=2),
+        densify=DensifyConfig(policy="none"),
+    )
+    seconds, norms, bad = [], [], 0
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(config, folder, prior=prior, anyway=True)
+        for step in range(config.num_steps):
+            started = time.perf_counter()
+            metrics = trainer.step(step)
+            norms.append(float(metrics["grad_norm"]))
+            bad = metrics["bad_steps"]
+            seconds.append(time.perf_counter() - started)
     measured["seconds_per_step_2_views"] = round(min(seconds), 4)
-    measured["gradient_norm"] = float(result.grad_norm)
-    finite = bad == 0 and rgb.grad is not None and bool(rgb.grad.isfinite().all()) and measured["gradient_norm"] > 0
-    found = f"||g|| = {measured['gradient_norm']:.3g}, {min(seconds):.3f} s a step, {bad} numbers not finite"
-    yield Check("three SSD steps", finite, found, "a finite gradient that is not zero")
+    measured["gradient_norms"] = norms
+    found = f"||g|| = {norms[-1]:.3g}, {min(seconds):.3f} s a step, {bad} of {config.num_steps} not finite"
+    yield Check("short run", bad == 0 and min(norms) > 0, found, "finite gradients that are not zero")
 
 
-def _environment(device: torch.device) -> dict[str, str]:
-    found = {"gs-ssd": gs_ssd.__version__, "python": platform.python_version(), "system": platform.platform()}
-    for name in ("torch", "diffusers", "transformers"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "absent"
-    found["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    return found
+def _finite(value: Any) -> Any:
+    """The same with null for what JSON has no number for."""
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

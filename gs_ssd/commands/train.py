@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from gs_ssd import config as configs
 from gs_ssd.config import ExperimentConfig
 from gs_ssd.errors import UserError
@@ -24,13 +26,15 @@ examples
   train.py --config configs/quickstart.yaml num_steps=1000 guidance.estimator=csd
   train.py --resume --out out/a-blue-mug          continue a run that was stopped
   train.py --config configs/quickstart.yaml --dry-run | less        all keys and their values
+  train.py --config configs/bagel.yaml prior.model=FOLDER           Stable Diffusion (docs/guidance.md: how to get it)
 
 A key=value wins over the YAML file, which wins over the defaults. Ctrl-C saves a checkpoint and stops.
 
 a run's folder
   point_cloud.ply   the splat, in the layout of 3D Gaussian Splatting      index.html      a viewer, one file, offline
   turntable.mp4     one turn (and .webp)                                   views.png       eight views
-  config.yaml       all settings of this run                               metrics.jsonl   numbers, line by line
+  config.yaml       all settings of this run                               environment.json  versions, device, weights
+  metrics.jsonl     numbers, line by line
   previews/         contact sheets and what the guidance saw               checkpoints/    the newest states
   where asked for:  process.mp4 (the making), test_views/, tensorboard/
 """
@@ -65,6 +69,23 @@ def run(args: argparse.Namespace) -> int:
         print(configs.to_yaml(config), end="")
         return 0
     folder = args.out if args.resume else choose_folder(args.out, config.prompt, overwrite=args.overwrite)
+    with _memory_told_in_a_sentence():
+        return _fit(args, config, folder)
+
+
+@contextmanager
+def _memory_told_in_a_sentence() -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"the GPU's memory is full ({str(error).splitlines()[0]}); the last checkpoint, if any, is intact. Less is "
+            "needed with guidance.views_per_pass=1 prior.sliced_vae=true (configs/presets/low_vram.yaml), and with a "
+            "smaller viewpoints.image_size, prior.image_size or densify.adaptive.max_splats"
+        ) from error
+
+
+def _fit(args: argparse.Namespace, config: ExperimentConfig, folder: Path) -> int:
     from gs_ssd.trainer import Interrupted, Trainer
 
     trainer = Trainer(config, folder, resume=args.resume, anyway=args.anyway)

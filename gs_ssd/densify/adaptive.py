@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from gs_ssd.bounds import POSITIVE, SHARE, Bounds, bounded
 from gs_ssd.densify import surgery
 from gs_ssd.densify.policy import Policy
 from gs_ssd.densify.surgery import Moment, Patient
@@ -16,25 +17,25 @@ from gs_ssd.densify.surgery import Moment, Patient
 class AdaptiveConfig:
     """Steps are counted from 1 here, as in the recipe. World sizes assume an object of about one unit."""
 
-    every: int = 100
+    every: int = bounded(100, Bounds(1))
     start: int = 200
     stop: int = 3000
     """First step at which nothing happens any more; in runs of another length than 5000 write it down."""
     select: Literal["quantile", "absolute"] = "quantile"
     """Whom to densify: the share with the largest gradients, which does not hang on the gradient's scale (SSD has no
     guidance factor in it), or all above a threshold (LucidDreamer: 7.5e-4, tuned to ISM at scale 7.5)."""
-    quantile: float = 0.97
-    threshold: float = 7.5e-4
+    quantile: float = bounded(0.97, SHARE)
+    threshold: float = bounded(7.5e-4, Bounds(0))
     """Mean norm of the screen gradient over the views that saw the Gaussian, NDC units."""
-    split_above: float = 0.0105
+    split_above: float = bounded(0.0105, Bounds(0))
     """Larger ones (largest scale, world units) are split, smaller ones cloned."""
-    prune_opacity: float = 0.005
-    prune_scale: float = 0.35
+    prune_opacity: float = bounded(0.005, Bounds(0, 1, below=True))
+    prune_scale: float = bounded(0.35, POSITIVE)
     prune_scale_after: int = 300
-    reset_every: int = 300
+    reset_every: int = bounded(300, Bounds(0))
     """0 never resets."""
-    reset_opacity: float = 0.01
-    max_splats: int = 500_000
+    reset_opacity: float = bounded(0.01, Bounds(0, 1, above=True, below=True))
+    max_splats: int = bounded(500_000, Bounds(1))
 
 
 class AdaptivePolicy(Policy):

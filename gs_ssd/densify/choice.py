@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Literal
 
+from gs_ssd import bounds
 from gs_ssd.densify.adaptive import AdaptiveConfig, AdaptivePolicy
 from gs_ssd.densify.mcmc import McmcConfig, McmcPolicy
 from gs_ssd.densify.policy import Policy
@@ -18,7 +19,12 @@ class DensifyConfig:
 
 
 def create(config: DensifyConfig) -> Policy:
-    """The policy that the config names."""
+    """The policy that the config names.
+
+    Raises:
+        UserError: a number that makes no sense; names the key.
+    """
+    bounds.check(config, "densify.")
     if config.policy == "adaptive":
         return AdaptivePolicy(config.adaptive)
     if config.policy == "mcmc":

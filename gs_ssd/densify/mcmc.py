@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gs_ssd.bounds import SHARE, Bounds, bounded
 from gs_ssd.densify import surgery
 from gs_ssd.densify.policy import Policy
 from gs_ssd.densify.surgery import Moment, Patient
@@ -16,15 +17,15 @@ from gs_ssd.maths import rotation
 class McmcConfig:
     """Kheradmand et al. 2024, arXiv 2404.09591. Nothing here depends on the scale of the gradient."""
 
-    budget: int = 100_000
+    budget: int = bounded(100_000, Bounds(1))
     """Never exceeded; a start below it grows by `growth` at each relocation until it is reached."""
-    growth: float = 0.05
-    every: int = 100
-    start_share: float = 0.0
-    stop_share: float = 0.8
+    growth: float = bounded(0.05, Bounds(0))
+    every: int = bounded(100, Bounds(1))
+    start_share: float = bounded(0.0, SHARE)
+    stop_share: float = bounded(0.8, SHARE)
     """Relocation and noise happen in this part of the run."""
-    dead_opacity: float = 0.005
-    noise: float = 5e5
+    dead_opacity: float = bounded(0.005, Bounds(0, 1, below=True))
+    noise: float = bounded(5e5, Bounds(0))
     """Times the means' learning rate, the covariance and a sigmoid that is 1 for opacities near 0 (paper: 5e5)."""
     gate: float = 100.0
     """Steepness of that sigmoid, which falls at an opacity of 0.005."""

@@ -15,6 +15,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from gs_ssd import bounds
+from gs_ssd.bounds import POSITIVE, SHARE, Bounds, bounded
 from gs_ssd.errors import UserError
 from gs_ssd.guidance import trajectory
 from gs_ssd.guidance.estimators import ESTIMATORS, SETTINGS, Estimator, Setting, guided
@@ -25,6 +27,7 @@ from gs_ssd.guidance.vsd import Critic, VsdConfig
 from gs_ssd.maths import anneal
 from gs_ssd.maths.diffusion import NUM_TIMESTEPS, WEIGHTINGS, x0_from_eps
 from gs_ssd.prior.base import DiffusionPrior
+from gs_ssd.transfer import to_device
 
 T = TypeVar("T")
 
@@ -38,13 +41,13 @@ class DistillConfig:
 
     estimator: str = "ssd"
     """A name in `estimators.ESTIMATORS`."""
-    M: int | None = None
+    M: int | None = bounded(None, Bounds(0, NUM_TIMESTEPS))
     """SSD seeks modes at t <= M (of 1000). None: the prior's measured M, else 80 with Perp-Neg and 200 without."""
     cfg_scale: float | None = None
     """g of eps_g = eps_uncond + g h. SSD and CSD use none."""
     weighting: str | None = None
     """w(t), a name in `diffusion.WEIGHTINGS`."""
-    scale: float = 1.0
+    scale: float = bounded(1.0, POSITIVE)
     """A common factor on w(t) (LucidDreamer's lambda_guidance, 0.1 there)."""
     t_schedule: TSchedule | None = None
     """Knots (share of the run, lowest t, highest t), t as a share of 1000, straight lines between. None: the prior's
@@ -52,23 +55,25 @@ class DistillConfig:
     t_per_view: bool = True
     """One t a view; False: one for the batch, as LucidDreamer (and always with DDIM inversion)."""
     trajectory: str | None = None
-    """noise | ism | sdi: how x_t and its reference noise arise."""
+    """noise | ism | sdi: how x_t arises."""
+    reference: str | None = None
+    """drawn | last | found | critic: the noise that x_t is credited with. None: the trajectory's own; VSD's critic."""
     trajectories: TrajectoryConfig = field(default_factory=TrajectoryConfig)
     prompts: PromptConfig = field(default_factory=PromptConfig)
-    flip: float = 0.0
+    flip: float = bounded(0.0, SHARE)
     """Probability of mirroring the batch, left for right (the azimuth changes sign with it)."""
-    depth_as_latents: float = 0.0
+    depth_as_latents: float = bounded(0.0, SHARE)
     """Probability of encoding the depth map instead of the colours."""
     sample_posterior: bool = False
     """Encode with a sample of the VAE's posterior instead of its mean."""
-    views_per_pass: int | None = None
+    views_per_pass: int | None = bounded(None, Bounds(1))
     """Encode this many views at a time, and predict at most twice as many images at a time, to save memory; the
     encoder then runs forward twice. None: all at once."""
     normalize: str = "none"
     """none | unit: scale each view's E to a root mean square of `unit_rms` before w(t): the prior's scale is moot."""
-    unit_rms: float = 0.1
+    unit_rms: float = bounded(0.1, POSITIVE)
     vsd: VsdConfig = field(default_factory=VsdConfig)
-    max_norm: float | None = None
+    max_norm: float | None = bounded(None, POSITIVE)
     """Shrink the batch's gradient to at most this norm."""
 
 
@@ -122,23 +127,29 @@ class Distillation:
         anyway: bool = False,
         estimator: Estimator | None = None,
     ) -> None:
+        bounds.check(config, "guidance.")
         self.config, self.prior, self.num_steps = config, prior, num_steps
         own = SETTINGS.get(config.estimator, Setting()) if estimator is None else Setting()
         self.estimator = estimator or _pick("estimator", config.estimator, ESTIMATORS)
         self.needs = set(inspect.signature(self.estimator).parameters)
         self.weighting = _pick("weighting", config.weighting or own.weighting, WEIGHTINGS)
         self.trajectory = config.trajectory or own.trajectory
-        _pick("trajectory", self.trajectory, {"noise": 0, "ism": 0, "sdi": 0})
+        offered = _pick("trajectory", self.trajectory, trajectory.REFERENCES)
+        self.reference = config.reference or own.reference or offered[0]
+        if self.reference not in offered:
+            raise UserError(
+                f"guidance.reference={self.reference!r} does not exist on guidance.trajectory={self.trajectory}; "
+                f"choose one of {', '.join(offered)}"
+            )
         _pick("normalize", config.normalize, {"none": 0, "unit": 0})
-        if config.views_per_pass is not None and config.views_per_pass < 1:
-            raise UserError(f"guidance.views_per_pass={config.views_per_pass} must be at least 1, or null for all")
         self.cfg_scale = own.cfg_scale if config.cfg_scale is None else config.cfg_scale
         recipe = prior.metadata.get("recipe", {})
         self.M = _first(config.M, recipe.get("M"), 80 if config.prompts.perp_neg else 200)
         self.t_schedule = _first(config.t_schedule, recipe.get("t_schedule"), LUCID_T_SCHEDULE)
         _check_schedule(self.t_schedule)
         self.prompts = ViewPrompts(prior, prompt, config.prompts, anyway=anyway)
-        self.critic = Critic(prior, config.vsd) if self.estimator is ESTIMATORS["vsd"] else None
+        learns = self.reference == "critic" and "eps_ref" in self.needs
+        self.critic = Critic(prior, config.vsd) if learns else None
 
     def step(
         self,
@@ -193,15 +204,16 @@ class Distillation:
         call = _Predictor(self.prior, depth, most)
         t = self.draw_timesteps(latents.shape[0], step, generator)
         host_t = int(t[0]) if self.trajectory != "noise" else 0
-        t = t.to(latents.device)
+        t = to_device(t, latents.device)
         x = torch.nan_to_num(latents.detach())
         noised = self._noise(call, x, t, host_t, views, step, generator)
+        eps_ref = noised.references.get(self.reference, noised.eps_ref)
         if self.critic is not None:
-            noised = Noised(noised.x_t, self.critic.predict(noised.x_t, t, views.main))
+            eps_ref = self.critic.predict(noised.x_t, t, views.main)
             self.critic.learn(x, views.main, generator)
             call.images += len(x) * (1 + self.config.vsd.steps)
         predictions = self._predict(call, noised.x_t, t, views)
-        direction = self.estimator(**predictions, eps_ref=noised.eps_ref, t=t, M=self.M, cfg_scale=self.cfg_scale)
+        direction = self.estimator(**predictions, eps_ref=eps_ref, t=t, M=self.M, cfg_scale=self.cfg_scale)
         raw = self._weigh(direction, t)
         gradient = self._clip(torch.nan_to_num(raw, nan=0.0, posinf=0.0, neginf=0.0))
         with torch.enable_grad():
@@ -227,7 +239,7 @@ class Distillation:
         """Restore what `state_dict` gave."""
         if bool(state) != (self.critic is not None):
             raise UserError(
-                "the checkpoint was made with another guidance.estimator (vsd trains a critic, others do not)"
+                "the checkpoint was made with another guidance.estimator or .reference (a critic is trained, or is not)"
             )
         if self.critic is not None:
             self.critic.load_state_dict(state)
@@ -286,7 +298,7 @@ class Distillation:
                 deltas = torch.zeros((len(views.weights), *x_t.shape), dtype=x_t.dtype, device=x_t.device)
                 for (k, v), eps in zip(live, out[count * len(roles) :], strict=True):
                     deltas[k, v] = eps - parts["eps_uncond"][v]
-                parts["h"] = combine(parts["h"], deltas, torch.tensor(views.weights))
+                parts["h"] = combine(parts["h"], deltas, to_device(torch.tensor(views.weights), x_t.device))
         return parts
 
     def _weigh(self, direction: Tensor, t: Tensor) -> Tensor:
@@ -315,7 +327,7 @@ class _Predictor:
     def __call__(self, x_t: Tensor, t: Tensor, index: list[int], embeddings: Tensor) -> Tensor:
         """Predict for the views `index` (with repetitions), one embedding each."""
         self.images += len(index)
-        batches = torch.tensor(index, device=x_t.device).split(self.most or len(index))
+        batches = to_device(torch.tensor(index), x_t.device).split(self.most or len(index))
         parts = []
         for where, some in zip(batches, embeddings.split(self.most or len(index)), strict=True):
             control = {} if self.depth is None else {"depth": self.depth[where]}

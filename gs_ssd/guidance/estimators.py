@@ -10,7 +10,8 @@ over the batch. Inputs, all keyword-only (a function names those that it needs; 
     eps_pos     eps(x_t, t, y), the prediction for the main (view) prompt
     eps_uncond  the prediction in the unconditional slot: the negative prompt where there is one, else the null prompt
     h           what disengages: eps_pos - eps_uncond, or its Perp-Neg form (`perp_neg.combine`)
-    eps_ref     the noise that x_t is credited with: the drawn noise; for ISM, SDI and VSD see there
+    eps_ref     the noise that x_t is credited with: the drawn noise; for ISM, SDI and VSD see there (a choice of its
+                own, `guidance.reference`)
     eps_neg     the prediction for the negative prompt, for an estimator that wants it beside the null prompt (NFSD)
     t           timesteps [B], 0..999
 
@@ -166,6 +167,8 @@ class Setting:
     """What an estimator's authors run it with; a config may choose each part differently."""
 
     trajectory: Literal["noise", "ism", "sdi"] = "noise"
+    reference: str | None = None
+    """Whom `eps_ref` comes from, where it is not the trajectory's own (a name in `trajectory.REFERENCES`)."""
     weighting: str = "sigma2"
     cfg_scale: float = 7.5
 
@@ -175,6 +178,7 @@ SETTINGS: dict[str, Setting] = {
     "sds_reduced": Setting(cfg_scale=101.0),
     "ism": Setting(trajectory="ism", weighting="lucid"),
     "sdi": Setting(trajectory="sdi", weighting="lucid"),
+    "vsd": Setting(reference="critic"),
 }
 """Estimators that are absent here, and an estimator of your own, use `Setting()`."""
 

@@ -15,6 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gs_ssd.bounds import Bounds, bounded
+
 NEGLIGIBLE = 1e-4
 
 
@@ -22,7 +24,7 @@ NEGLIGIBLE = 1e-4
 class ViewWeights:
     """The three numbers of LucidDreamer's weight law (its `negative_w`, `front_decay_factor`, `side_decay_factor`)."""
 
-    strength: float = -2.0
+    strength: float = bounded(-2.0, Bounds(high=0))
     front_decay: float = 2.0
     side_decay: float = 10.0
 

@@ -1,8 +1,15 @@
 """Floor 2: how x_t arises from the latents x, and which noise it is credited with.
 
 - `noise`: x_t = alpha x + sigma eps with a fresh eps (SDS, SSD, CSD, NFSD, VSD). Costs no evaluation.
-- `ism`:   LucidDreamer's DDIM inversion without text; reference = the prediction at the point before x_t.
-- `sdi`:   DDIM inversion with the prompt at a negative guidance; reference = the noise that it arrived at.
+- `ism`:   LucidDreamer's DDIM inversion without text; its own reference is `last`.
+- `sdi`:   DDIM inversion with the prompt at a negative guidance; its own reference is `found`.
+
+The reference is a choice beside it (`REFERENCES` says which there are on which trajectory, its own first):
+
+- `drawn`: the noise that was drawn from the generator at the start.
+- `last`:  the prediction at the point before x_t, which made the last move.
+- `found`: kappa = (x_t - alpha x) / sigma, the noise that x_t holds of x; for plain noise the same as `drawn`.
+- `critic`: the prediction of VSD's trained copy at x_t (`vsd.py`).
 
 Timesteps are 0..999. LucidDreamer counts scheduler indices, whose index i is timestep i + 1 (`steps_offset` 1).
 Inversion takes one t for the whole batch: its strides are shared.
@@ -17,8 +24,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gs_ssd.bounds import SHARE, Bounds, bounded
 from gs_ssd.maths.diffusion import NUM_TIMESTEPS, add_noise, alpha_sigma, ddim_step, eps_from_x0, normal, x0_from_eps
 
+REFERENCES: dict[str, tuple[str, ...]] = {
+    "noise": ("drawn", "found", "critic"),
+    "ism": ("last", "drawn", "found", "critic"),
+    "sdi": ("found", "last", "critic"),
+}
 FIRST = 1  # the timestep of LucidDreamer's index 0, from where the inversion starts
 
 Predict = Callable[[Tensor, int], Tensor]
@@ -29,28 +42,33 @@ Predict = Callable[[Tensor, int], Tensor]
 class TrajectoryConfig:
     """Numbers of the inversions; unused by plain noise except `offset_noise`."""
 
-    offset_noise: float = 0.0
+    offset_noise: float = bounded(0.0, Bounds(0))
     """Standard deviation of a constant added to each channel of the noise (LucidDreamer: 0.1)."""
-    ism_stride: int = 200
-    ism_max_steps: int = 5
-    ism_interval: int = 80
+    ism_stride: int = bounded(200, Bounds(1))
+    ism_max_steps: int = bounded(5, Bounds(0))
+    ism_interval: int = bounded(80, Bounds(0))
     """t - s at the end of the warm-up."""
-    ism_interval_start: int = 100
-    ism_warmup: float = 0.3
+    ism_interval_start: int = bounded(100, Bounds(0))
+    ism_warmup: float = bounded(0.3, SHARE)
     """Share of the run (LucidDreamer: 1500 of 5000 steps)."""
     ism_reverse_scale: float = 1.0
     """Above 1, the inversion predicts eps_inv + k (eps_neg - eps_inv) (`denoise_guidance_scale`)."""
-    sdi_steps: int = 10
+    sdi_steps: int = bounded(10, Bounds(1, NUM_TIMESTEPS))
     sdi_cfg_scale: float = -7.5
-    sdi_eta: float = 0.3
+    sdi_eta: float = bounded(0.3, SHARE)
 
 
 @dataclass(frozen=True)
 class Noised:
-    """x_t and the noise it is credited with, [B, C, h, w]."""
+    """x_t and the noises that it may be credited with, [B, C, h, w], by their names in `REFERENCES`."""
 
     x_t: Float[Tensor, "b c h w"]
-    eps_ref: Float[Tensor, "b c h w"]
+    references: dict[str, Tensor]
+
+    @property
+    def eps_ref(self) -> Float[Tensor, "b c h w"]:
+        """The trajectory's own reference."""
+        return next(iter(self.references.values()))
 
 
 def draw_noise(x: Float[Tensor, "b c h w"], offset: float, generator: torch.Generator) -> Float[Tensor, "b c h w"]:
@@ -62,7 +80,7 @@ def draw_noise(x: Float[Tensor, "b c h w"], offset: float, generator: torch.Gene
 def plain(x: Float[Tensor, "b c h w"], abar_t: Tensor, offset: float, generator: torch.Generator) -> Noised:
     """x_t = alpha x + sigma eps; the reference is eps."""
     eps = draw_noise(x, offset, generator)
-    return Noised(add_noise(x, eps, abar_t), eps)
+    return Noised(add_noise(x, eps, abar_t), {"drawn": eps, "found": eps})
 
 
 def ism_interval(config: TrajectoryConfig, progress: float) -> int:
@@ -93,12 +111,13 @@ def ism(
     The prediction that makes the last move s -> t is the reference that ISM subtracts. `predict` is the inversion's
     prediction: null prompt, guidance 1, or the reversed guidance of `ism_reverse_scale`.
     """
-    x_u = add_noise(x, draw_noise(x, offset, generator), abar[path[0]])
+    drawn = draw_noise(x, offset, generator)
+    x_u = add_noise(x, drawn, abar[path[0]])
     eps = torch.zeros_like(x)
     for u, v in pairwise(path):
         eps = predict(x_u, u)
         x_u = ddim_step(x_u, eps, abar[u], abar[v])
-    return Noised(x_u, eps)
+    return Noised(x_u, {"last": eps, "drawn": drawn, "found": eps_from_x0(x_u, x, abar[path[-1]])})
 
 
 def sdi_path(t: int, steps: int) -> list[int]:
@@ -120,7 +139,7 @@ def sdi(
     Each move renews a part of the noise: its variance is eta^2 times the DDIM posterior's, its marginal unchanged.
     The authors' code labels x_t with a smaller timestep than its own; here the label is the one it landed on.
     """
-    x_u = x
+    x_u, eps = x, torch.zeros_like(x)
     for u, v in pairwise(path):
         eps = predict(x_u, u)
         _, sigma_u = alpha_sigma(abar[u], x)
@@ -128,4 +147,4 @@ def sdi(
         renewed = eta * sigma_u / sigma_v * (1 - abar[v] / abar[u]).sqrt().to(x)
         kept = (sigma_v**2 - renewed**2).sqrt()
         x_u = alpha_v * x0_from_eps(x_u, eps, abar[u]) + kept * eps + renewed * normal(tuple(x.shape), generator, x)
-    return Noised(x_u, eps_from_x0(x_u, x, abar[path[-1]]))
+    return Noised(x_u, {"found": eps_from_x0(x_u, x, abar[path[-1]]), "last": eps})

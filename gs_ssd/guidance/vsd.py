@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gs_ssd.bounds import POSITIVE, Bounds, bounded
 from gs_ssd.errors import UserError
 from gs_ssd.maths.diffusion import NUM_TIMESTEPS, add_noise, normal
 from gs_ssd.prior.base import DiffusionPrior, TrainablePrior
@@ -21,9 +22,9 @@ from gs_ssd.prior.base import DiffusionPrior, TrainablePrior
 class VsdConfig:
     """The critic. Each training step of it costs one more UNet image a view, forward and backward."""
 
-    rank: int = 4
-    learning_rate: float = 1e-3
-    steps: int = 1
+    rank: int = bounded(4, Bounds(1))
+    learning_rate: float = bounded(1e-3, POSITIVE)
+    steps: int = bounded(1, Bounds(0))
     """Training steps of the critic for each step of the splat."""
 
 

@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gs_ssd.transfer import to_device
+
 NUM_TIMESTEPS = 1000
 
 
@@ -74,7 +76,7 @@ def normal(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> 
 
     The draw happens in float32 on the generator's own device: a CPU generator gives the same numbers everywhere.
     """
-    return torch.randn(shape, generator=generator, device=generator.device).to(like)
+    return to_device(torch.randn(shape, generator=generator, device=generator.device), like.device, like.dtype)
 
 
 WEIGHTINGS: dict[str, Callable[[Tensor], Tensor]] = {

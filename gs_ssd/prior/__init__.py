@@ -6,9 +6,11 @@ from pathlib import Path
 
 import torch
 
+from gs_ssd import bounds
+from gs_ssd.bounds import Bounds, bounded
 from gs_ssd.errors import UserError
 from gs_ssd.prior.base import DiffusionPrior
-from gs_ssd.prior.sources import locate
+from gs_ssd.prior.sources import locate, name_of
 
 BUNDLED = Path(__file__).parent / "bundled"
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -32,7 +34,7 @@ class PriorConfig:
     """float32 | float16 | bfloat16; by default float16 on a GPU and float32 on a CPU."""
     vae_dtype: str | None = None
     """The VAE's own, where it must differ (float32 cures a VAE that overflows in half precision)."""
-    image_size: int | None = None
+    image_size: int | None = bounded(None, Bounds(1))
     """Pixels a side that the VAE sees; by default the model's. Smaller saves memory and time."""
     tiny_vae: str | None = None
     """Folder or hub id of an AutoencoderTiny that replaces the VAE (e.g. madebyollin/taesd)."""
@@ -47,6 +49,7 @@ class PriorConfig:
     sliced_vae: bool = False
     """Encode and decode one view at a time: less memory, a little slower."""
     attention_slicing: bool = False
+    """Only where torch has no fused attention: it replaces that one, and then costs time and memory."""
     channels_last: bool = True
     compile: bool = False
     """torch.compile the noise prediction (a minute of warming up)."""
@@ -65,6 +68,7 @@ def load(config: PriorConfig, device: torch.device | str) -> DiffusionPrior:
         from gs_ssd.prior.analytic import AnalyticPrior
 
         return AnalyticPrior.discs(device)
+    bounds.check(config, "prior.")
     dtype = choose_dtype(config.dtype, device)
     path = _locate(config, half=dtype != torch.float32)  # before the import of diffusers, which takes seconds
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # read when it is imported: it warns of what is not used
@@ -78,15 +82,17 @@ def load(config: PriorConfig, device: torch.device | str) -> DiffusionPrior:
         ) from error
     pipe = open_pipeline(path, config, half=dtype != torch.float32)
     kind = StableDiffusionXLPrior if hasattr(pipe, "text_encoder_2") else StableDiffusionPrior
-    return kind(pipe, config, device, dtype, read_metadata(path))
+    prior = kind(pipe, config, device, dtype, read_metadata(path))
+    prior.source = name_of(path)
+    return prior
 
 
-def choose_dtype(name: str | None, device: torch.device) -> torch.dtype:
+def choose_dtype(name: str | None, device: torch.device, key: str = "prior.dtype") -> torch.dtype:
     """The dtype of a config's word; without one, half precision on a GPU and single on a CPU."""
     if name is None:
         return torch.float16 if device.type == "cuda" else torch.float32
     if name not in DTYPES:
-        raise UserError(f"prior.dtype={name!r} is unknown; choose one of {', '.join(DTYPES)}")
+        raise UserError(f"{key}={name!r} is unknown; choose one of {', '.join(DTYPES)}")
     return DTYPES[name]
 
 

@@ -6,6 +6,7 @@ Whatever is missing, truncated or of another kind becomes one `UserError` that n
 import contextlib
 import json
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,10 @@ def _load_single_file(file: Path, config: PriorConfig) -> Any:
         raise UserError(f"prior.model: {file} is not a .safetensors file (pickled ones can run code; convert it)")
     base = None if config.base is None else locate(config.base, offline=config.offline)
     xl = base is not None and (base / "text_encoder_2").is_dir()
-    with door(f"prior.model={file} (configs from prior.base={config.base})"):
+    configs = (
+        f"configs from prior.base={config.base}" if config.base else "diffusers guesses its configs: set prior.base"
+    )
+    with door(f"prior.model={file} ({configs})"):
         pipe = (XL_PIPELINE if xl else PIPELINE).from_single_file(
             str(file),
             config=None if base is None else str(base),
@@ -135,9 +139,13 @@ def _load_additions(pipe: Any, config: PriorConfig) -> None:
             raise UserError("prior.textual_inversion is not supported for SDXL; use a LoRA")
         with door(f"prior.textual_inversion={file}"):
             pipe.load_textual_inversion(_addition(file), token=token or None, local_files_only=config.offline)
+    if config.lora and find_spec("peft") is None:
+        raise UserError("prior.lora needs the peft package: pip install peft")
     for file in config.lora:
         with door(f"prior.lora={file}"):
             pipe.load_lora_weights(_addition(file), local_files_only=config.offline)
+            if not pipe.get_list_adapters():  # diffusers only warns, and would train on without it
+                raise ValueError("none of its layers are of this model")
             pipe.fuse_lora(lora_scale=config.lora_scale)
             pipe.unload_lora_weights()
 

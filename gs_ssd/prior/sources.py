@@ -45,7 +45,7 @@ def locate(model: str, *, revision: str | None = None, offline: bool = False, ha
         try:
             folder = fetch(repository, revision=revision, offline=offline, half=half)
         except (OSError, ValueError, RuntimeError) as error:
-            reasons.append(f"{repository}: {_first_line(error)}")
+            reasons.append(f"{repository}: {_first_sentence(error)}")
             continue
         log.info("prior.model=%s is %s at %s", model, repository, folder.name)
         return folder
@@ -73,6 +73,15 @@ def fetch(repository: str, *, revision: str | None = None, offline: bool = False
     return folder
 
 
+def name_of(path: Path) -> str:
+    """What a located model is called in a record: repository and commit out of the hub's cache, else its path."""
+    repository = path.parent.parent.name
+    if path.parent.name == "snapshots" and repository.startswith("models--"):
+        repository = repository.removeprefix("models--").replace("--", "/", 1)
+        return f"{repository} at {path.name}"
+    return str(path.resolve())
+
+
 def weight_variant(folder: Path, half: bool) -> str | None:
     """ "fp16" where the folder's half precision files are the wanted or the only ones."""
     names = [file.name for file in folder.glob("*.safetensors")]
@@ -80,16 +89,18 @@ def weight_variant(folder: Path, half: bool) -> str | None:
     return "fp16" if halves and (half or len(halves) == len(names)) else None
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+def _first_sentence(error: Exception) -> str:
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return line.split(". ")[0].rstrip(".")[:200]
 
 
 def _how_to_get(model: str, candidates: Sequence[str], reasons: Sequence[str]) -> str:
     cache = os.environ.get("HF_HOME", "~/.cache/huggingface")
     return (
         f"prior.model={model}: no weights. Tried {'; '.join(reasons)}.\n"
-        f"With a network: hf download {candidates[0]} (about 2.6 GB in half precision; it lands in {cache}, which may "
-        f"be copied to a machine without one).\n"
+        f"With a network: gs-ssd check-model --model {model} takes what is needed (half precision: 2.6 GB for SD 2.1, "
+        f"7 for SDXL; a CPU: twice that) into {cache}, which may be copied to a machine without one; "
+        f"hf download {candidates[0]} fetches all of that repository.\n"
         "Or place a diffusers pipeline folder, or one .safetensors file, anywhere and give its path: prior.model=PATH "
         "(for a single SD 2.x file also prior.base=FOLDER with the configs).\n"
         "Or use the small model that comes with the program: prior.model=bundled."

@@ -21,6 +21,8 @@ from gs_ssd.prior.pipelines import door
 class StableDiffusionPrior:
     """A StableDiffusionPipeline as a `DiffusionPrior`; the pipeline's own modules are frozen, moved and used.
 
+    `source` says where its files came from, for a run's record ("" where it was made of a pipeline in memory).
+
     Args:
         pipe: a StableDiffusionPipeline of one's own, or what `open_pipeline` read (`gs_ssd.prior.load` does both).
         metadata: see `base.DiffusionPrior`.
@@ -38,7 +40,7 @@ class StableDiffusionPrior:
         metadata: dict[str, Any] | None = None,
     ) -> None:
         self.config, self.device, self.dtype = config, device, dtype
-        self.metadata = metadata or {}
+        self.metadata, self.source = metadata or {}, ""
         self.prediction = config.prediction or pipe.scheduler.config.prediction_type
         if self.prediction not in ("epsilon", "v_prediction"):
             raise UserError(f"prior.model={config.model}: prediction type {self.prediction!r} is not supported; "
@@ -70,7 +72,8 @@ class StableDiffusionPrior:
             with door(f"prior.tiny_vae={self.config.tiny_vae}"):
                 kind: Any = AutoencoderTiny
                 vae = kind.from_pretrained(self.config.tiny_vae, local_files_only=self.config.offline)
-        dtype = self.dtype if self.config.vae_dtype is None else choose_dtype(self.config.vae_dtype, self.device)
+        wanted = self.config.vae_dtype
+        dtype = self.dtype if wanted is None else choose_dtype(wanted, self.device, "prior.vae_dtype")
         vae = freeze(self._place(vae), self.device, dtype)
         if self.config.sliced_vae:
             vae.enable_slicing()
@@ -121,7 +124,8 @@ class StableDiffusionPrior:
         """Latents x scaling factor, float32, with gradient; pictures of another size are resized with antialiasing."""
         if rgb.shape[-2:] != (self.image_size, self.image_size):
             rgb = interpolate(rgb, (self.image_size, self.image_size), mode="bilinear", antialias=True)
-        pictures = (2 * rgb - 1).to(self.vae.dtype)
+        centred = 2 * rgb - 1
+        pictures = centred.to(self.vae.dtype)
         if self.vae.device.type == "cuda" and self.config.channels_last:
             pictures = pictures.contiguous(memory_format=torch.channels_last)
         encoded = self.vae.encode(pictures)
@@ -130,7 +134,10 @@ class StableDiffusionPrior:
         else:
             posterior = encoded.latent_dist
             latents = posterior.mean if generator is None else posterior.sample(generator)
-        return latents.float() * self.vae.config.scaling_factor
+        latents = latents.float() * self.vae.config.scaling_factor
+        if self.vae.dtype == torch.float16 and latents.requires_grad:
+            _level_gradient(latents, centred)
+        return latents
 
     @torch.no_grad()
     def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
@@ -218,6 +225,23 @@ class LoraCopy:
         finally:
             self._switch_off()
         return self.prior.as_noise(x_t, t, output)
+
+
+def _level_gradient(after: Float[Tensor, "b c h w"], before: Float[Tensor, "b 3 H W"]) -> None:
+    """Let the gradient pass from `after` back to `before` at a size of about 1 a sample, and be its own size elsewhere.
+
+    In between it travels in float16, where what is below 6e-8 is zero, and below 6e-5 coarse. SSD's gradient has no
+    guidance factor in it, and would be there: at a small t w(t) E is 1e-4 and less.
+    """
+    size: list[Tensor] = []
+
+    def to_one(gradient: Tensor) -> Tensor:
+        size[:] = [gradient.abs().amax(dim=(1, 2, 3), keepdim=True).clamp_min(1e-30)]
+        return gradient / size[0]
+
+    after.register_hook(to_one)
+    if before.requires_grad:
+        before.register_hook(lambda gradient: gradient * size[0])
 
 
 def freeze(module: Any, device: torch.device, dtype: torch.dtype) -> Any:

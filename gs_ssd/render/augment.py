@@ -6,16 +6,35 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gs_ssd import bounds
+from gs_ssd.bounds import SHARE, Bounds, bounded
+from gs_ssd.errors import UserError
+from gs_ssd.transfer import to_device
+
 
 @dataclasses.dataclass(frozen=True)
 class AugmentConfig:
     """Probabilities of a view's background; what is left of 1 stays white."""
 
-    background_random: float = 0.33
+    background_random: float = bounded(0.33, SHARE)
     """A plain colour, uniform in RGB."""
-    background_black: float = 0.33
-    scale_noise: float = 0.1118
+    background_black: float = bounded(0.33, SHARE)
+    scale_noise: float = bounded(0.1118, Bounds(0))
     """Standard deviation of the relative noise on every scale (LucidDreamer: sqrt(0.2) / 4)."""
+
+
+def check(config: AugmentConfig) -> None:
+    """Refuse probabilities that leave less than nothing for white.
+
+    Raises:
+        UserError: names the keys.
+    """
+    bounds.check(config, "augment.")
+    if config.background_random + config.background_black > 1 + 1e-9:
+        raise UserError(
+            f"augment.background_random={config.background_random:g} and background_black={config.background_black:g} "
+            "are shares of the views; together they must be at most 1"
+        )
 
 
 def backgrounds(config: AugmentConfig, num_views: int, generator: torch.Generator) -> Float[Tensor, "v 3"]:
@@ -33,5 +52,6 @@ def noisy_scales(
     """Scales times 1 + noise, not below zero; the same noise in all views, which are rendered in one call."""
     if config.scale_noise == 0:
         return scales
-    noise = torch.randn(scales.shape, generator=generator, device=generator.device).to(scales)
+    noise = torch.randn(scales.shape, generator=generator, device=generator.device)
+    noise = to_device(noise, scales.device, scales.dtype)
     return (scales * (1 + config.scale_noise * noise)).clamp_min(0.0)

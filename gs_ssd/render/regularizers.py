@@ -14,12 +14,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gs_ssd.bounds import Bounds, law
 from gs_ssd.maths import anneal
 from gs_ssd.render.renderer import RenderOutput, disparity
 from gs_ssd.scene.gaussians import Gaussians
 
 Knots = tuple[tuple[float, float], ...]
-OFF: Knots = ()
+WEIGHT = Bounds(0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,15 +28,15 @@ class RegularizeConfig:
     """Weights as laws of progress: knots [share of the run, weight] joined by straight lines; empty is off."""
 
     units: Literal["ratio", "absolute"] = "ratio"
-    tv_rgb: Knots = OFF
-    tv_disparity: Knots = OFF
-    binarize: Knots = OFF
+    tv_rgb: Knots = law((), WEIGHT)
+    tv_disparity: Knots = law((), WEIGHT)
+    binarize: Knots = law((), WEIGHT)
     """On alpha (1 - alpha): late in the run it turns haze into edges; a ratio near 1 halves the haze, far above 1 the
     object inflates."""
-    scale: Knots = OFF
-    flat: Knots = OFF
+    scale: Knots = law((), WEIGHT)
+    flat: Knots = law((), WEIGHT)
     """On the logarithm of each Gaussian's smallest scale: discs along the surface have sharper outlines than balls."""
-    opacity: Knots = OFF
+    opacity: Knots = law((), WEIGHT)
 
 
 def total_variation(image: Float[Tensor, "v c height width"]) -> Float[Tensor, ""]:

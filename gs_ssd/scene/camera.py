@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from gs_ssd.maths import rotation
+from gs_ssd.transfer import to_device
 
 
 def orbit_position(
@@ -86,7 +87,8 @@ class Cameras:
 
     def to(self, device: torch.device | str) -> "Cameras":
         """The same cameras on another device."""
-        return dataclasses.replace(self, **{name: getattr(self, name).to(device) for name in _TENSORS})
+        moved = {name: to_device(getattr(self, name), torch.device(device)) for name in _TENSORS}
+        return dataclasses.replace(self, **moved)
 
     @property
     def positions(self) -> Float[Tensor, "v 3"]:

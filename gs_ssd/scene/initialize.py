@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gs_ssd import bounds
+from gs_ssd.bounds import POSITIVE, SHARE, Bounds, bounded
 from gs_ssd.errors import UserError
 from gs_ssd.maths import harmonics
 from gs_ssd.native import native
@@ -38,29 +40,29 @@ class InitializeConfig:
     """A plain noun for the shape, which need not be the prompt ("a man head"); `None`: the prompt."""
     text_model: str = "openai/shap-e"
     """Hub id or folder of a diffusers ShapEPipeline."""
-    text_steps: int = 64
+    text_steps: int = bounded(64, Bounds(1))
     text_guidance: float = 15.0
-    text_grid: int = 128
+    text_grid: int = bounded(128, Bounds(4))
     """Cells a side of Shap-E's marching cubes."""
-    num_points: int = 100_000
+    num_points: int = bounded(100_000, Bounds(4))
     """Of a built-in shape, a mesh or a text. A point file keeps its own number, unless it has more, or `spread` is
     positive."""
-    spread: float = 0.0
+    spread: float = bounded(0.0, Bounds(0))
     """Every point of a file or text is moved within a ball of this radius (LucidDreamer: 0.05), and a file with
     fewer points than `num_points` is repeated until it has them."""
-    radius: float = 0.5
+    radius: float = bounded(0.5, POSITIVE)
     """Of the ball, sphere and shell; what comes from a file or text is centred and scaled to reach this far."""
     rescale: bool = False
     """A splat is taken as it is; true: its body too is centred and scaled to `radius`."""
-    box: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    box: tuple[float, float, float] = bounded((1.0, 1.0, 1.0), POSITIVE)
     """Full extents in x, y and z."""
     keep_colors: bool = False
     """Take the colours of the file or text instead of `color`."""
-    color: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    opacity: float = 0.1
-    scale: float | None = None
+    color: tuple[float, float, float] = bounded((0.5, 0.5, 0.5), SHARE)
+    opacity: float = bounded(0.1, Bounds(0, 1, above=True, below=True))
+    scale: float | None = bounded(None, POSITIVE)
     """Standard deviation of every Gaussian; `None`: the root mean squared distance to its three neighbours."""
-    sh_degree: int = 0
+    sh_degree: int = bounded(0, Bounds(0, harmonics.MAX_DEGREE))
 
 
 def create(config: InitializeConfig, generator: torch.Generator) -> Gaussians:
@@ -100,19 +102,14 @@ def from_cloud(
 
 
 def check(config: InitializeConfig) -> None:
-    """Refuse numbers that cannot start a training."""
+    """Refuse what cannot start a training.
+
+    Raises:
+        UserError: names the key.
+    """
+    bounds.check(config, "initialize.")
     if config.shape in ("points", "mesh", "splat") and not config.file:
         raise UserError(f"initialize.shape is '{config.shape}' but initialize.file is empty; name a file there")
-    if config.num_points < 4:
-        raise UserError(f"initialize.num_points is {config.num_points}; at least 4 are needed")
-    if not 0 < config.opacity < 1:
-        raise UserError(f"initialize.opacity is {config.opacity:g}; it must lie between 0 and 1, both excluded")
-    if config.radius <= 0 or min(config.box) <= 0 or (config.scale is not None and config.scale <= 0):
-        raise UserError("initialize.radius, initialize.box and initialize.scale must be positive")
-    if config.spread < 0 or config.text_steps < 1 or config.text_grid < 4:
-        raise UserError("initialize.spread must be at least 0, initialize.text_steps 1 and initialize.text_grid 4")
-    if not 0 <= config.sh_degree <= harmonics.MAX_DEGREE:
-        raise UserError(f"initialize.sh_degree is {config.sh_degree}; it must be 0..{harmonics.MAX_DEGREE}")
 
 
 def sample_points(config: InitializeConfig, generator: torch.Generator) -> Float[Tensor, "n 3"]:

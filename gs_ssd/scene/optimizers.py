@@ -5,6 +5,7 @@ import math
 
 import torch
 
+from gs_ssd.bounds import POSITIVE, Bounds, bounded, law
 from gs_ssd.errors import UserError
 from gs_ssd.maths import anneal, harmonics
 from gs_ssd.scene.gaussians import PARAMETERS, Gaussians
@@ -27,22 +28,43 @@ class OptimizerConfig:
     logit_opacities: Law = (0.05, 0.05)
     sh_dc: Law = (5e-3, 3e-3)
     sh_rest: Law = (2.5e-4, 2.5e-4)
-    betas: tuple[float, float] = (0.9, 0.999)
-    scale_floor: Knots = ()
-    scale_ceiling: Knots = ()
+    betas: tuple[float, float] = bounded((0.9, 0.999), Bounds(0, 1, below=True))
+    scale_floor: Knots = law((), Bounds(0))
+    scale_ceiling: Knots = law((), POSITIVE)
     """Bounds of every scale (linear, world units) as knots [share of the run, bound]; empty: unbounded."""
-    reach: float | None = None
+    reach: float | None = bounded(None, POSITIVE)
     """Means stay within this distance of the origin; `None`: anywhere."""
     clamp_colors: bool = False
     """Keep the view-independent part of the colours within 0..1, beyond which a picture shows no difference."""
 
 
-def build(gaussians: Gaussians, config: OptimizerConfig) -> torch.optim.Adam:
-    """Adam (eps 1e-15) over the six tensors; each group carries its tensor's `name`."""
+def check(config: OptimizerConfig, section: str = "optimizer") -> None:
+    """Refuse learning rates that are no law, and bounds on the scales that cross anywhere in the run.
+
+    Raises:
+        UserError: names the key in `section` of the config.
+    """
     for name in PARAMETERS:
         start, end = getattr(config, name)
         if not (start > 0 and end > 0) and not start == end == 0:
-            raise UserError(f"optimizer.{name} is [{start:g}, {end:g}]; both must be positive, or both 0 to freeze it")
+            raise UserError(f"{section}.{name} is [{start:g}, {end:g}]; both must be positive, or both 0 to freeze it")
+    if config.scale_floor and config.scale_ceiling:
+        for share in sorted({knot[0] for knot in (*config.scale_floor, *config.scale_ceiling)}):
+            _scale_bounds(config, share)
+
+
+def _scale_bounds(config: OptimizerConfig, progress: float) -> tuple[float, float]:
+    """The least and the greatest scale at this share of the run; straight lines cross between knots only if at one."""
+    low = anneal.piecewise(progress, config.scale_floor) if config.scale_floor else 0.0
+    high = anneal.piecewise(progress, config.scale_ceiling) if config.scale_ceiling else math.inf
+    if low > high:
+        raise UserError(f"optimizer.scale_floor {low:g} is above scale_ceiling {high:g} at {progress:.0%} of the run")
+    return low, high
+
+
+def build(gaussians: Gaussians, config: OptimizerConfig) -> torch.optim.Adam:
+    """Adam (eps 1e-15) over the six tensors; each group carries its tensor's `name`."""
+    check(config)
     groups = [{"params": [tensor], "name": name} for name, tensor in gaussians.parameters().items()]
     optimizer = torch.optim.Adam(groups, lr=0.0, betas=config.betas, eps=1e-15)
     set_learning_rates(optimizer, config, 0.0)
@@ -64,12 +86,7 @@ def set_learning_rates(optimizer: torch.optim.Adam, config: OptimizerConfig, pro
 def project(gaussians: Gaussians, config: OptimizerConfig, progress: float) -> None:
     """Bring scales, means and colours back within the bounds of this moment, after the optimizer's step."""
     if config.scale_floor or config.scale_ceiling:
-        low = anneal.piecewise(progress, config.scale_floor) if config.scale_floor else 0.0
-        high = anneal.piecewise(progress, config.scale_ceiling) if config.scale_ceiling else math.inf
-        if low > high or high <= 0:
-            raise UserError(
-                f"optimizer.scale_floor {low:g} is above scale_ceiling {high:g} at {progress:.0%} of the run"
-            )
+        low, high = _scale_bounds(config, progress)
         gaussians.log_scales.clamp_(math.log(low) if low > 0 else None, math.log(high) if high < math.inf else None)
     if config.reach is not None:
         distance = gaussians.means.norm(dim=-1, keepdim=True)

@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gs_ssd import bounds
+from gs_ssd.bounds import POSITIVE, Bounds, bounded
 from gs_ssd.errors import UserError
 from gs_ssd.maths import anneal
 from gs_ssd.scene.camera import Cameras
@@ -25,13 +27,13 @@ Knots = tuple[tuple[float, float], ...]
 class WideningConfig:
     """Every `every` steps (0: never) each range is multiplied by its factor and clipped to its limits."""
 
-    every: int = 500
-    radius_factor: float = 0.95
+    every: int = bounded(500, Bounds(0))
+    radius_factor: float = bounded(0.95, POSITIVE)
     radius_limits: Range = (3.5, 5.0)
     """Lowest values of the lower and of the upper end."""
-    fov_factors: Range = (0.75, 1.1)
+    fov_factors: Range = bounded((0.75, 1.1), POSITIVE)
     fov_limits_deg: Range = (9.167, 34.377)
-    angle_factor: float = 1.5
+    angle_factor: float = bounded(1.5, POSITIVE)
     polar_limits_deg: Range | None = None
     """`None`: the starting range, so that the polar angle never widens (as in all of LucidDreamer's configs)."""
     azimuth_limits_deg: Range = (-180.0, 180.0)
@@ -56,25 +58,25 @@ class CloseupConfig:
 class ViewpointConfig:
     """Cameras of a step. Degrees here and in logs, radians in code; polar angles from +z (90 is level)."""
 
-    num_views: int = 4
+    num_views: int = bounded(4, Bounds(1))
     image_size: int | None = None
     """Pixels of the square renderings; `None`: the prior's."""
     radius: Range | None = None
     fov_y_deg: Range | None = None
-    polar_deg: Range | None = None
+    polar_deg: Range | None = bounded(None, Bounds(0, 180))
     """`None`: the prior's own cameras where its metadata names them, else LucidDreamer's object recipe."""
     azimuth_deg: Range = (-180.0, 180.0)
-    angle_gamma: float = 1.0
+    angle_gamma: float = bounded(1.0, POSITIVE)
     """1 is uniform; above 1 the angles concentrate at the middle of their ranges (1.5 for faces)."""
     azimuths: Literal["stratified", "independent"] = "stratified"
     """Stratified: the azimuth range is cut into one slice a view, so no step looks at one side alone."""
     fov: Literal["shared", "per_view"] = "per_view"
     """LucidDreamer draws one field of view for a pool of ten cameras: `shared` draws one a step."""
-    jitter_position: float = 0.05
+    jitter_position: float = bounded(0.05, Bounds(0))
     """Full width of the uniform noise on the position, world units."""
-    jitter_target: float = 0.05
+    jitter_target: float = bounded(0.05, Bounds(0))
     """Standard deviation of the point looked at, world units."""
-    jitter_up: float = 0.01
+    jitter_up: float = bounded(0.01, Bounds(0))
     widening: WideningConfig = dataclasses.field(default_factory=WideningConfig)
     closeup: CloseupConfig = dataclasses.field(default_factory=CloseupConfig)
 
@@ -133,12 +135,11 @@ def _resolve_closeup(config: CloseupConfig, own: Mapping[str, Any]) -> CloseupCo
 
 
 def _check(config: ViewpointConfig) -> None:
+    bounds.check(config, "viewpoints.")
     for key in (*RECIPE_CAMERA, "azimuth_deg"):
         low, high = getattr(config, key)
         if low > high:
             raise UserError(f"viewpoints.{key} is [{low:g}, {high:g}]; put the smaller number first")
-    if config.num_views < 1:
-        raise UserError(f"viewpoints.num_views is {config.num_views}; at least one view a step is needed")
     if not 16 <= (config.image_size or 0) <= 4096:
         raise UserError(f"viewpoints.image_size is {config.image_size}; choose 16..4096 pixels")
     ranges = ranges_at(config, 0)

@@ -72,6 +72,61 @@ def test_the_report_can_be_sent(tmp_path, capsys):
     assert "report in" in capsys.readouterr().out
 
 
+def _report(tmp_path, monkeypatch, prior, *words):
+    monkeypatch.setattr(check_model, "load", lambda *_: prior)
+    code = cli.main(["check-model", "--device", "cpu", "--out", str(tmp_path / "r.json"), *words])
+    refuse = pytest.fail  # NaN and Infinity are no JSON
+    return code, json.loads((tmp_path / "r.json").read_text(), parse_constant=refuse)
+
+
+def test_what_is_no_number_is_null_in_the_report(tmp_path, monkeypatch):
+    prior = _Wrong.discs()
+    prior.fault = "vae overflows"
+    code, report = _report(tmp_path, monkeypatch, prior)
+    assert (code, report["passed"], report["measured"]["latent_std"]) == (2, False, None)
+    assert next(check for check in report["checks"] if check["name"] == "short run")["passed"] is False
+
+
+def test_a_memory_that_is_too_small_is_a_failed_check_and_a_report(tmp_path, monkeypatch):
+    prior = _Wrong.discs()
+    monkeypatch.setattr(prior, "decode", _out_of_memory)
+    code, report = _report(tmp_path, monkeypatch, prior)
+    assert code == 2
+    assert report["checks"][-1]["name"] == "memory"
+    assert "CUDA out of memory" in report["checks"][-1]["found"]
+
+
+def _out_of_memory(*_):
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB\nand more")
+
+
+def test_the_short_run_is_a_training(monkeypatch):
+    """Renderer, guidance and Adam, three steps of two views."""
+    steps = []
+    step = check_model.Trainer.step
+    monkeypatch.setattr(check_model.Trainer, "step", lambda self, index: steps.append(index) or step(self, index))
+    measured = {}
+    checks = {check.name: check for check in check_model.examine(AnalyticPrior.discs(), "a red ball", measured)}
+    assert checks["short run"].passed
+    assert steps == [0, 1, 2]
+    assert len(set(measured["gradient_norms"])) == 3
+
+
+def test_settings_of_the_prior_and_no_others(tmp_path, capsys):
+    words = ["check-model", "--device", "cpu", "--out", str(tmp_path / "r.json")]
+    assert cli.main([*words, "seed=1"]) == 2
+    assert "only settings of the prior" in capsys.readouterr().err
+    assert cli.main([*words, "--model", "analytic", "prior.sliced_vae=true", "--vae-dtype", "float32"]) == 0
+    model = json.loads((tmp_path / "r.json").read_text())["model"]
+    assert (model["sliced_vae"], model["vae_dtype"], model["model"]) == (True, "float32", "analytic")
+
+
+@pytest.mark.parametrize("device", ["toaster", "cuda:99"])
+def test_a_device_that_is_not_there_is_a_message(capsys, device):
+    assert cli.main(["check-model", "--model", "analytic", "--device", device]) == 2
+    assert f"device={device} is not there" in capsys.readouterr().err
+
+
 def test_a_random_model_fails_with_exit_code_2(tmp_path, monkeypatch):
     prior = _Wrong.discs()
     prior.fault = "untrained"

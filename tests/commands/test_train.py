@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from gs_ssd import cli
@@ -76,6 +77,28 @@ def test_bad_input_is_one_message_and_exit_code_2(tmp_path, capsys, monkeypatch,
     assert message in error
     assert "Traceback" not in error
     assert not list(tmp_path.rglob("*.ply"))
+
+
+def test_a_gpu_that_is_too_small_is_a_sentence(tmp_path, capsys, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB\n(more)")
+
+    monkeypatch.setattr("gs_ssd.trainer.Trainer.step", full)
+    assert run(["--config", SMOKE, "--out", str(tmp_path / "run"), *FAST]) == 2
+    error = capsys.readouterr().err
+    assert "Tried to allocate 20 GiB)" in error
+    assert "guidance.views_per_pass=1 prior.sliced_vae=true" in error
+    assert "Traceback" not in error
+
+
+def test_killed_before_its_first_checkpoint_a_run_can_be_begun_anew(tmp_path, capsys):
+    """Neither message may send the user in a circle."""
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "config.yaml").write_text(Path(SMOKE).read_text())
+    assert run(["--resume", "--out", str(out)]) == 2
+    assert "with --overwrite" in capsys.readouterr().err
+    assert run(["--config", SMOKE, "--out", str(out), *FAST, "--overwrite"]) == 0
 
 
 def test_a_damaged_checkpoint_is_named_and_results_stay(tmp_path, capsys):

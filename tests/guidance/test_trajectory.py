@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from gs_ssd.errors import UserError
 from gs_ssd.guidance import trajectory as tr
 from gs_ssd.guidance.distill import Distillation, DistillConfig, PromptConfig, t_range
 from gs_ssd.maths.diffusion import scaled_linear_schedule
@@ -148,3 +149,60 @@ def test_the_average_cost_of_ism_is_the_recipes():
     """About 10.6 images; it depends on the interval, which is 25, 50 or 80 in LucidDreamer's configs."""
     assert _average_inversion_images(80) == pytest.approx(10.15, abs=0.1)
     assert _average_inversion_images(50) == pytest.approx(10.65, abs=0.15)
+
+
+def _gradient(prior, rgb, **config):
+    distillation = Distillation(DistillConfig(estimator="ism", **config), prior, "a mushroom", num_steps=100)
+    return distillation.step(rgb, [0.1, 0.5, 2.0, 3.0], [1.5] * 4, 0, torch.Generator().manual_seed(4)).gradient
+
+
+def test_the_reference_is_a_choice_beside_the_trajectory_and_the_weight(prior, rgb):
+    """E = eps_g - eps_ref: two references on one trajectory differ by exactly the difference of the two."""
+    own = {"weighting": "uniform", "t_schedule": ((0.0, 0.6, 0.6),)}
+    kept = {}
+    ism = tr.ism
+
+    def watched(*args):
+        kept["noised"] = ism(*args)
+        return kept["noised"]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tr, "ism", watched)
+        gradients = {name: _gradient(prior, rgb, reference=name, **own) for name in ("last", "drawn", "found")}
+    noised = kept["noised"]
+    assert torch.equal(gradients["last"], _gradient(prior, rgb, **own))  # ISM's own
+    for name in ("drawn", "found"):
+        torch.testing.assert_close(
+            gradients["last"] - gradients[name], noised.references[name] - noised.references["last"]
+        )
+    abar = prior.alphas_cumprod[600]
+    x = torch.nn.functional.avg_pool2d(2 * rgb.detach() - 1, 4)
+    torch.testing.assert_close(abar.sqrt() * x + (1 - abar).sqrt() * noised.references["found"], noised.x_t)
+
+
+def test_plain_noise_holds_what_was_drawn(prior, rgb):
+    plain = {"trajectory": "noise", "t_schedule": ((0.0, 0.6, 0.6),)}
+    torch.testing.assert_close(
+        _gradient(prior, rgb, reference="found", **plain), _gradient(prior, rgb, reference="drawn", **plain)
+    )
+
+
+def test_a_critic_may_be_the_reference_of_any_estimator(prior, rgb):
+    """SDS at VSD's guidance with the critic as its reference is VSD."""
+    common = {"cfg_scale": 7.5, "t_schedule": ((0.0, 0.6, 0.6),)}
+    generators = [torch.Generator().manual_seed(4) for _ in range(2)]
+    one, other = (
+        Distillation(DistillConfig(estimator=name, reference="critic", **common), prior, "a mushroom", num_steps=9)
+        for name in ("sds", "vsd")
+    )
+    assert one.critic is not None
+    angles = [0.1, 0.5, 2.0, 3.0], [1.5] * 4
+    results = [d.step(rgb, *angles, 0, g) for d, g in zip((one, other), generators, strict=True)]
+    assert torch.equal(results[0].gradient, results[1].gradient)
+
+
+@pytest.mark.parametrize(("trajectory", "reference"), [("noise", "last"), ("sdi", "drawn"), ("noise", "foun")])
+def test_a_reference_that_a_trajectory_has_not_is_refused(prior, trajectory, reference):
+    config = DistillConfig(trajectory=trajectory, reference=reference)
+    with pytest.raises(UserError, match=rf"guidance\.reference='{reference}'.*trajectory={trajectory}; choose one of"):
+        Distillation(config, prior, "a mushroom", num_steps=9)

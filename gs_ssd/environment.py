@@ -1,0 +1,44 @@
+"""Floor 0: what a result was made with, beside its settings: versions, machine, device, weights."""
+
+import json
+import platform
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+import gs_ssd
+from gs_ssd.files import atomic_path
+
+PACKAGES = ("torch", "diffusers", "transformers", "peft")
+
+
+def describe(device: torch.device) -> dict[str, str]:
+    """Names and versions, as text; a package that is not installed is "absent"."""
+    found = {"gs-ssd": gs_ssd.__version__, "python": platform.python_version(), "system": platform.platform()}
+    found |= {name: _version(name) for name in PACKAGES}
+    return found | {"device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type}
+
+
+def remember(path: Path, found: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Write `found` as JSON; returns what differs from what stood there, as (old, new). What is unreadable differs not.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        before = {}
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(dict(found), indent=1) + "\n", encoding="utf-8")
+    before = before if isinstance(before, dict) else {}
+    return {key: (before[key], new) for key, new in found.items() if key in before and before[key] != new}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"
