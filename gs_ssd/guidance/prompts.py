@@ -25,6 +25,7 @@ from torch import Tensor
 from gs_ssd.errors import UserError
 from gs_ssd.guidance.perp_neg import ViewWeights, view_weights
 from gs_ssd.prior.base import DiffusionPrior
+from gs_ssd.transfer import to_device
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +125,8 @@ class ViewPrompts:
         across = mix_weights(azimuth_deg, self.azimuths, period=360.0)
         upwards = mix_weights(elevation_deg, self.elevations)
         weights = torch.tensor(upwards)[:, :, None] * torch.tensor(across)[:, None, :]
-        return torch.einsum("vea,veald->vld", weights.to(self.table), self.table[[int(view) for view in closeup]])
+        weights, near = (to_device(x, self.table.device) for x in (weights, torch.tensor(closeup).long()))
+        return torch.einsum("vea,veald->vld", weights.to(self.table.dtype), self.table[near])
 
 
 PLAIN_VIEWS: dict[str, Any] = {"azimuth_words": [[0, ""]], "elevation_words": [[0, ""]], "template": "{prompt}"}
