@@ -80,28 +80,27 @@ class Lists {
         if (counters_ == nullptr) return false;
         const int64_t tasks = static_cast<int64_t>(p_.views) * ranges_;
         parallel(tasks, p_.threads, [this](int64_t task) {
-            each(task, [](uint32_t& counter, Record&, uint32_t) { ++counter; });
+            each(task, [](uint32_t& counter, const Record&, int64_t) { ++counter; });
         });
         uint32_t total = 0;
         for (int v = 0; v < p_.views; ++v) {
             for (int t = 0; t < grid_.tiles(); ++t) {
-                bins_.begins[static_cast<int64_t>(v) * grid_.tiles() + t] = total;
+                const uint32_t begin = total;
+                bins_.begins[static_cast<int64_t>(v) * grid_.tiles() + t] = begin;
                 for (int64_t r = 0; r < ranges_; ++r) {
                     uint32_t& counter = counters_[(v * ranges_ + r) * grid_.tiles() + t];
                     const uint32_t count = counter;
-                    counter = total;
+                    counter = begin + total;  // the masks take two places an entry
                     total += count;
                 }
             }
         }
         bins_.begins[static_cast<int64_t>(p_.views) * grid_.tiles()] = total;
         parallel(tasks, p_.threads, [this](int64_t task) {
-            each(task, [this, first = geometry_.slots + task / ranges_ * p_.gaussians](uint32_t& counter, Record& record,
-                                                                                       uint32_t gaussian) {
+            each(task, [unsorted = bins_.masks](uint32_t& counter, const Record& record, int64_t gaussian) {
                 uint32_t depth;
-                record.slot = first[gaussian];
                 std::memcpy(&depth, &record.z, 4);
-                bins_.entries[counter++] = static_cast<uint64_t>(depth) << 32 | gaussian;
+                unsorted[counter++] = static_cast<uint64_t>(depth) << 32 | static_cast<uint64_t>(gaussian);
             });
         });
         return true;
@@ -112,20 +111,18 @@ class Lists {
     void each(int64_t task, const F& body) const {
         const int64_t v = task / ranges_, r = task % ranges_, n = p_.gaussians;
         uint32_t* counters = counters_ + task * grid_.tiles();
-        Record* records = geometry_.records + v * n;
+        const Record* records = geometry_.records + v * n;
         const uint32_t* slots = geometry_.slots + v * n;
         for (int64_t i = n * r / ranges_; i < n * (r + 1) / ranges_; ++i) {
             const uint32_t tiles = slots[i + 1] - slots[i];
             if (tiles == 0) continue;
-            Record& record = records[i];
+            const Record& record = records[i];
             if (tiles == 1) {
-                body(counters[record.y0 / TILE * grid_.columns + record.x0 / TILE], record, static_cast<uint32_t>(i));
+                body(counters[record.y0 / TILE * grid_.columns + record.x0 / TILE], record, i);
                 continue;
             }
             for (int y = record.y0 / TILE; y <= record.y1 / TILE; ++y) {
-                for (int x = record.x0 / TILE; x <= record.x1 / TILE; ++x) {
-                    body(counters[y * grid_.columns + x], record, static_cast<uint32_t>(i));
-                }
+                for (int x = record.x0 / TILE; x <= record.x1 / TILE; ++x) body(counters[y * grid_.columns + x], record, i);
             }
         }
     }

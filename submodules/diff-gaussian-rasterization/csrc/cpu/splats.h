@@ -110,8 +110,8 @@ DGR_INLINE void write_records(const Screen& s, const Boxes& b, f8 log2_opacity, 
     f8 excess = log2_opacity - LOG2_MIN_ALPHA;
     excess += 1e-6f + 4e-6f * excess * (s.xx * s.yy / s.det);
     f8 low[8] = {s.x, s.y, a, cross, c, log2_opacity, color[0], color[1]};
-    f8 high[8] = {color[2], s.camera.z, s.xy * inverse_yy, -excess / a, s.det * inverse_yy * inverse_yy, f8{},
-                  as_float(b.x0 | (b.y0 << 16)), as_float(b.x1 | (b.y1 << 16))};
+    f8 high[8] = {color[2], s.camera.z, s.xy * inverse_yy, -excess / a, s.det * inverse_yy * inverse_yy,
+                  as_float(b.x0 | (b.y0 << 16)), as_float(b.x1 | (b.y1 << 16)), f8{}};
     transpose(low), transpose(high);
     for (int i = 0; i < count; ++i) {
         float* record = reinterpret_cast<float*>(out + i);
