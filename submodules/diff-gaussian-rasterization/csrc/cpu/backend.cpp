@@ -1,4 +1,7 @@
 // The C ABI on the CPU: checks, instruction set, and the order of the tasks. SPDX-License-Identifier: Apache-2.0
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
 #include <time.h>
 
 #include <cstdlib>
@@ -135,6 +138,19 @@ class Lists {
     uint32_t* counters_;
 };
 
+// Asks for large pages under memory that is about to be written. What is allocated for a step is often fresh from the system,
+// which then finds, clears and enters each small page by itself. Where the memory is old, this does nothing.
+void expect_writes(void* memory, size_t bytes) {
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    constexpr uintptr_t page = 1 << 21;
+    const uintptr_t at = reinterpret_cast<uintptr_t>(memory);
+    const uintptr_t begin = (at + page - 1) & ~(page - 1), end = (at + bytes) & ~(page - 1);
+    if (memory != nullptr && begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+#else
+    (void)memory, (void)bytes;
+#endif
+}
+
 double thread_nanoseconds() {
     timespec t;
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
@@ -175,6 +191,7 @@ size_t dgr_geometry_bytes(const dgr_problem* p) { return check(p) == DGR_OK ? Ge
 int dgr_project(const dgr_problem* p, void* workspace, int32_t* radii, int64_t* pairs, void*) {
     if (check(p) != DGR_OK) return DGR_INVALID;
     const Geometry geometry(*p, workspace);
+    expect_writes(workspace, geometry.bytes);
     const Kernels& k = kernels();
     parallel(chunks(*p), p->threads, [&](int64_t chunk) { k.project(*p, geometry, radii, chunk); });
     uint32_t faults = 0;
@@ -192,6 +209,10 @@ int dgr_render(const dgr_problem* p, void* workspace, int64_t pairs, void* binni
     if (check(p) != DGR_OK || !images || !images->rgb || !images->depth || !images->transmittance) return DGR_INVALID;
     const Geometry geometry(*p, workspace);
     const Binning bins(*p, pairs, binning);
+    expect_writes(binning, bins.bytes);
+    const size_t plane = sizeof(float) * static_cast<size_t>(p->views) * p->width * p->height;
+    expect_writes(images->rgb, 3 * plane), expect_writes(images->depth, plane);
+    expect_writes(images->alpha, plane), expect_writes(images->transmittance, plane);
     if (!Lists(*p, geometry, bins).build()) return DGR_OUT_OF_MEMORY;
     const Kernels& k = kernels();
     parallel(static_cast<int64_t>(p->views) * Grid(*p).tiles(), p->threads,
@@ -208,6 +229,8 @@ int dgr_backward(const dgr_problem* p, const void* workspace, int64_t pairs, con
     const Geometry geometry(*p, const_cast<void*>(workspace));
     const Binning bins(*p, pairs, const_cast<void*>(binning));
     float* rows = static_cast<float*>(scratch);
+    expect_writes(scratch, dgr_scratch_bytes(p, pairs));
+    expect_writes(grads->sh, sizeof(float) * 3 * static_cast<size_t>(p->gaussians) * p->sh_bases);
     // Entries that reached no unfinished pixel leave their rows as they are.
     constexpr int64_t slice = 1 << 15;
     parallel((pairs + slice - 1) / slice, p->threads, [&](int64_t i) {
