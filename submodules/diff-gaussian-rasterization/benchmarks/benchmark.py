@@ -3,10 +3,14 @@
 
 Prints CPU milliseconds (process time, one thread, median) of forward + backward through the Python API on the
 benchmark scenes: means normal with sigma 0.5, scales log-uniform 0.005-0.03, opacity uniform 0.1-0.9, camera at 3.5,
-49 degrees, square image, seed 0. The floor is the time of the two blending bodies per pixel lane, measured beside each
-scene in the same process: one tile that stays in the first-level cache, no lists, no masks, no sums over lanes
-(csrc/cpu/floor.h). A contributing pair costs more than one lane, since vectors cover pixels beside the splat: the last
-column is the time over that of the lanes evaluated.
+49 degrees, square image, seed 0. The floor is the time of the two blending bodies per pixel lane: one tile that stays
+in the first-level cache, no lists, no masks, no sums over lanes (csrc/cpu/floor.h). A contributing pair costs more than
+one lane, since vectors cover pixels beside the splat: "over the floor" is the time over that of the lanes evaluated.
+
+Machines change their speed from one second to the next. So the floor is measured once beside every step, the rows are
+visited in turn, several rounds of them, and the ratio is the median over the visits of the median over their steps; the
+lowest and the highest visit stand beside it. "Over the best" sets the median step against the best floor that the whole
+run has seen: what the ratio would be if only the steps were disturbed, and an upper bound.
 """
 
 from __future__ import annotations
@@ -86,14 +90,30 @@ def timed(run: Callable[[], object], clock: Callable[[], float], seconds: float)
     return statistics.median(times)
 
 
-def floor_ns() -> tuple[float, float]:
-    """Nanoseconds per pixel of the forward and the backward blending body: the best of a few."""
-    lib, forward, backward = native.library("cpu"), ctypes.c_double(), ctypes.c_double()
-    best = (math.inf, math.inf)
-    for _ in range(5):
-        lib.dgr_cpu_floor(10, ctypes.byref(forward), ctypes.byref(backward))
-        best = (min(best[0], forward.value), min(best[1], backward.value))
-    return best
+def alternated(
+    first: Callable[[], object], second: Callable[[], object], clock: Callable[[], float], seconds: float
+) -> tuple[float, float, float]:
+    """Medians of both and of their ratio, second over first, run in turn for about that many seconds, at least 5 times.
+
+    In turn, for a machine that others use is not the same a second later."""
+    first(), second()
+    times: list[tuple[float, float]] = []
+    begin = clock()
+    while len(times) < 5 or (clock() - begin < seconds and len(times) < 200):
+        marks = [clock()]
+        for run in (first, second):
+            run()
+            marks.append(clock())
+        times.append((marks[1] - marks[0], marks[2] - marks[1]))
+    ones, twos = zip(*times, strict=True)
+    return statistics.median(ones), statistics.median(twos), statistics.median(b / a for a, b in times)
+
+
+def floor_ns() -> float:
+    """Nanoseconds per pixel of the forward and the backward blending body."""
+    forward, backward = ctypes.c_double(), ctypes.c_double()
+    native.library("cpu").dgr_cpu_floor(10, ctypes.byref(forward), ctypes.byref(backward))
+    return forward.value + backward.value
 
 
 def contributing_pairs(scene: dict[str, Tensor], size: int) -> int:
@@ -119,41 +139,62 @@ def evaluated_lanes(scene: dict[str, Tensor], size: int) -> int:
     return lib.dgr_cpu_lanes(ctypes.byref(problem), result.pairs, result.binning.data_ptr())
 
 
-def measure(
-    scene: dict[str, Tensor], size: int, sh_degree: int | None, mode: str, grads: list[Tensor], seconds: float
-) -> tuple[float, float]:
-    """CPU seconds of the forward pass, and of both."""
-    forwards: list[float] = []
-    total = timed(lambda: forwards.append(step(scene, size, sh_degree, mode, grads)), time.process_time, seconds)
-    return statistics.median(forwards), total
+class Row:
+    """One row of the table, and what its visits measured."""
+
+    def __init__(self, name: str, mode: str, scene: dict[str, Tensor], pairs: int, lanes: int) -> None:
+        self.name, self.mode, self.scene, self.pairs, self.lanes = name, mode, scene, pairs, lanes
+        self.size = int(name.split("@")[1])
+        self.sh_degree = 3 if "sh" in scene else None
+        self.grads = image_grads(1, self.size)
+        self.steps: list[tuple[float, float, float]] = []  # forward, both: seconds; floor: ns a lane
+        self.ratios: list[float] = []  # of the visits
+
+    def step(self) -> tuple[float, float, float]:
+        start = time.process_time()
+        forward = step(self.scene, self.size, self.sh_degree, self.mode, self.grads)
+        return forward, time.process_time() - start, floor_ns()
+
+    def visit(self, seconds: float) -> None:
+        self.step()
+        start, steps = time.process_time(), []
+        while len(steps) < 3 or time.process_time() - start < seconds:
+            steps.append(self.step())
+        self.ratios.append(statistics.median(1e9 * total / (floor * self.lanes) for _, total, floor in steps))
+        self.steps += steps
+
+    def line(self, best: float) -> str:
+        forward, total, floor = (statistics.median(values) for values in zip(*self.steps, strict=True))
+        return (
+            f"| {self.name} | {self.mode} | {'given' if self.sh_degree is None else 'SH 3'} | {self.pairs / 1e6:.3f} "
+            f"| {1e3 * forward:.2f} | {1e3 * total:.2f} | {1e9 * total / self.pairs:.2f} | {floor:.2f} "
+            f"| {self.lanes / self.pairs:.2f} | {1e9 * total / (best * self.lanes):.2f} "
+            f"| {min(self.ratios):.2f}-{max(self.ratios):.2f} | {statistics.median(self.ratios):.2f} |"
+        )
 
 
-def table(names: list[str], seconds: float) -> None:
+def table(names: list[str], seconds: float, rounds: int) -> None:
     torch.set_num_threads(1)
-    print(f"{native.library('cpu').dgr_backend_name().decode()}, load {os.getloadavg()[0]:.1f}")
-    print(
-        "| scene | mode | colours | pairs, M | forward, ms | forward + backward, ms | ns / pair | floor, ns / lane "
-        "| lanes / pair | over the floor |\n|---|---|---|---|---|---|---|---|---|---|"
-    )
+    rows = []
     for name in names:
         count, size = (int(part) for part in name.split("@"))
-        plain = make_scene(count, None)
-        pairs = contributing_pairs(plain, size)
-        lanes = evaluated_lanes(plain, size) / pairs
-        grads = image_grads(1, size)
-        for mode in ("tight", "tiles16"):
-            for sh_degree in (None, 3):
-                scene = make_scene(count, sh_degree)
-                before = floor_ns()
-                forward, total = measure(scene, size, sh_degree, mode, grads, seconds)
-                floor = sum(min(pair) for pair in zip(before, floor_ns(), strict=True))
-                per_pair = 1e9 * total / pairs
-                print(
-                    f"| {name} | {mode} | {'given' if sh_degree is None else 'SH 3'} | {pairs / 1e6:.3f} "
-                    f"| {1e3 * forward:.2f} | {1e3 * total:.2f} | {per_pair:.2f} | {floor:.2f} "
-                    f"| {lanes:.2f} | {per_pair / (floor * lanes):.2f} |",
-                    flush=True,
-                )
+        plain, harmonics = make_scene(count, None), make_scene(count, 3)
+        pairs, lanes = contributing_pairs(plain, size), evaluated_lanes(plain, size)
+        rows += [Row(name, mode, scene, pairs, lanes) for mode in ("tight", "tiles16") for scene in (plain, harmonics)]
+    loads = [os.getloadavg()[0]]
+    for _ in range(rounds):
+        for row in rows:
+            row.visit(seconds / rounds)
+        loads.append(os.getloadavg()[0])
+    best = min(floor for row in rows for *_, floor in row.steps)
+    backend = native.library("cpu").dgr_backend_name().decode()
+    print(f"{backend}, load {min(loads):.1f} to {max(loads):.1f}, best floor {best:.2f} ns / lane")
+    print(
+        "| scene | mode | colours | pairs, M | forward, ms | forward + backward, ms | ns / pair | floor, ns / lane "
+        f"| lanes / pair | over the best | {rounds} visits | over the floor |\n{'|---' * 12}|"
+    )
+    for row in rows:
+        print(row.line(best))
 
 
 def gsplat(names: list[str]) -> None:
@@ -182,15 +223,14 @@ def threads(names: list[str]) -> None:
     for name in names:
         count, size = (int(part) for part in name.split("@"))
         scene, grads = make_scene(count, None), image_grads(1, size)
-        wall, cpu = {}, {}
-        for number in (1, 2):
+
+        def on(number: int, scene=scene, size=size, grads=grads) -> None:
             torch.set_num_threads(number)
-            for clock, results in ((time.perf_counter, wall), (time.process_time, cpu)):
-                results[number] = timed(lambda s=scene, n=size, g=grads: step(s, n, None, "tight", g), clock, 1)
-        print(
-            f"| {name} | {1e3 * wall[1]:.2f} | {1e3 * wall[2]:.2f} | {wall[1] / wall[2]:.2f} | {cpu[2] / cpu[1]:.2f} |",
-            flush=True,
-        )
+            step(scene, size, None, "tight", grads)
+
+        one, two, wall = alternated(lambda: on(1), lambda: on(2), time.perf_counter, 2)
+        cpu = alternated(lambda: on(1), lambda: on(2), time.process_time, 2)[2]
+        print(f"| {name} | {1e3 * one:.2f} | {1e3 * two:.2f} | {1 / wall:.2f} | {cpu:.2f} |", flush=True)
 
 
 def views(names: list[str]) -> None:
@@ -209,15 +249,12 @@ def views(names: list[str]) -> None:
                 for single, part in zip(singles, parts, strict=True):
                     step(single, size, sh_degree, "tight", part)
 
-            four = timed(one_by_one, time.process_time, 1)
-            together = timed(
-                lambda s=scene, n=size, d=sh_degree, g=grads: step(s, n, d, "tight", g), time.process_time, 1
-            )
+            def at_once(scene=scene, grads=grads, size=size, sh_degree=sh_degree) -> None:
+                step(scene, size, sh_degree, "tight", grads)
+
+            four, together, ratio = alternated(one_by_one, at_once, time.process_time, 4)
             label = "given" if sh_degree is None else "SH 3"
-            print(
-                f"| {name} | {label} | {1e3 * four:.1f} | {1e3 * together:.1f} | {1 - together / four:.0%} |",
-                flush=True,
-            )
+            print(f"| {name} | {label} | {1e3 * four:.1f} | {1e3 * together:.1f} | {1 - ratio:.0%} |", flush=True)
 
 
 def memory(names: list[str]) -> None:
@@ -248,7 +285,8 @@ def status_mb(field: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenes", nargs="+", default=list(SCENES), metavar="COUNT@SIZE")
-    parser.add_argument("--seconds", type=float, default=1.0, help="of measuring for each line of the table")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of measuring for each line of the table")
+    parser.add_argument("--rounds", type=int, default=7, help="in which the lines of the table are visited")
     for section in ("gsplat", "threads", "memory", "views"):
         parser.add_argument(f"--{section}", action="store_true", help=f"only the part on {section}")
     parser.add_argument("--peak", help=argparse.SUPPRESS)
@@ -259,7 +297,7 @@ def main() -> None:
     sections = {"gsplat": gsplat, "threads": threads, "memory": memory, "views": views}
     chosen = [name for name in sections if getattr(arguments, name)]
     if not chosen:
-        table(arguments.scenes, arguments.seconds)
+        table(arguments.scenes, arguments.seconds, arguments.rounds)
     for name in chosen or sections:
         print(f"\n{(sections[name].__doc__ or '').splitlines()[0]}")
         sections[name](arguments.scenes)

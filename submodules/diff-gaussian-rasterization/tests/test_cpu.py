@@ -69,6 +69,25 @@ def test_inside_the_cloud():
     compare(random_scene(26, count=400, spread=1.5, distance=0.5, scales=(0.02, 0.1)))
 
 
+@pytest.mark.parametrize("farthest", [1e6, 4.0])
+def test_depths_crowded_beside_an_outlier(farthest):
+    """Sorting deals the depths into buckets between the nearest and the farthest: all but one fall into the same."""
+    rng, count = torch.Generator().manual_seed(37), 600
+    means = torch.rand(count, 3, generator=rng) * torch.tensor([0.6, 0.6, 0.5]) + torch.tensor([-0.3, -0.3, 3.0])
+    means[::7, 2] = 3.25  # ties, in the order of the Gaussians
+    means[5] = torch.tensor([0.0, 0.0, farthest])
+    scales = torch.full((count, 3), 0.1)
+    scales[5] = 0.1 * farthest
+    inputs = {
+        "means": means, "scales": scales, "quats_wxyz": torch.tensor([1.0, 0, 0, 0]).repeat(count, 1),
+        "opacities": 0.02 + 0.03 * torch.rand(count, generator=rng), "colors": torch.rand(count, 3, generator=rng),
+        "w2c": torch.eye(4)[None], "tan_half_fov": torch.full((1, 2), 0.2), "background": torch.zeros(1, 3),
+    }  # fmt: skip
+    have = render_views(**inputs, width=40, height=40)
+    want = render_views(**{k: v.double() for k, v in inputs.items()}, width=40, height=40, backend="reference")
+    assert (have.rgb - want.rgb).abs().max() < TOLERANCE
+
+
 def test_views_in_one_call_equal_single_calls():
     scene = random_scene(27, count=300, views=3, sh_degree=2)
     grads = image_gradients(scene)

@@ -1,4 +1,7 @@
 // The C ABI on the CPU: checks, instruction set, and the order of the tasks. SPDX-License-Identifier: Apache-2.0
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
 #include <time.h>
 
 #include <cstdlib>
@@ -12,9 +15,9 @@ namespace {
 
 #if defined(__x86_64__) && !defined(DGR_PORTABLE)
 const Kernels& choose() {
-    // DGR_CPU forces a lower level than the machine has, for tests and measurements.
-    const char* forced = std::getenv("DGR_CPU");
-    const auto allowed = [forced](const Kernels& k) { return forced == nullptr || std::strcmp(forced, k.name) == 0; };
+    // DGR_CPU forces a lower level than the machine has, for tests and measurements; the names stand in order.
+    const char* highest = std::getenv("DGR_CPU");
+    const auto allowed = [highest](const Kernels& k) { return highest == nullptr || std::strcmp(k.name, highest) <= 0; };
     __builtin_cpu_init();
     const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
                     __builtin_cpu_supports("bmi2");
@@ -80,28 +83,27 @@ class Lists {
         if (counters_ == nullptr) return false;
         const int64_t tasks = static_cast<int64_t>(p_.views) * ranges_;
         parallel(tasks, p_.threads, [this](int64_t task) {
-            each(task, [](uint32_t& counter, Record&, uint32_t) { ++counter; });
+            each(task, [](uint32_t& counter, const Record&, int64_t) { ++counter; });
         });
         uint32_t total = 0;
         for (int v = 0; v < p_.views; ++v) {
             for (int t = 0; t < grid_.tiles(); ++t) {
-                bins_.begins[static_cast<int64_t>(v) * grid_.tiles() + t] = total;
+                const uint32_t begin = total;
+                bins_.begins[static_cast<int64_t>(v) * grid_.tiles() + t] = begin;
                 for (int64_t r = 0; r < ranges_; ++r) {
                     uint32_t& counter = counters_[(v * ranges_ + r) * grid_.tiles() + t];
                     const uint32_t count = counter;
-                    counter = total;
+                    counter = begin + total;  // the masks take two places an entry
                     total += count;
                 }
             }
         }
         bins_.begins[static_cast<int64_t>(p_.views) * grid_.tiles()] = total;
         parallel(tasks, p_.threads, [this](int64_t task) {
-            each(task, [this, first = geometry_.slots + task / ranges_ * p_.gaussians](uint32_t& counter, Record& record,
-                                                                                       uint32_t gaussian) {
+            each(task, [unsorted = bins_.masks](uint32_t& counter, const Record& record, int64_t gaussian) {
                 uint32_t depth;
-                record.slot = first[gaussian];
                 std::memcpy(&depth, &record.z, 4);
-                bins_.entries[counter++] = static_cast<uint64_t>(depth) << 32 | gaussian;
+                unsorted[counter++] = static_cast<uint64_t>(depth) << 32 | static_cast<uint64_t>(gaussian);
             });
         });
         return true;
@@ -112,20 +114,18 @@ class Lists {
     void each(int64_t task, const F& body) const {
         const int64_t v = task / ranges_, r = task % ranges_, n = p_.gaussians;
         uint32_t* counters = counters_ + task * grid_.tiles();
-        Record* records = geometry_.records + v * n;
+        const Record* records = geometry_.records + v * n;
         const uint32_t* slots = geometry_.slots + v * n;
         for (int64_t i = n * r / ranges_; i < n * (r + 1) / ranges_; ++i) {
             const uint32_t tiles = slots[i + 1] - slots[i];
             if (tiles == 0) continue;
-            Record& record = records[i];
+            const Record& record = records[i];
             if (tiles == 1) {
-                body(counters[record.y0 / TILE * grid_.columns + record.x0 / TILE], record, static_cast<uint32_t>(i));
+                body(counters[record.y0 / TILE * grid_.columns + record.x0 / TILE], record, i);
                 continue;
             }
             for (int y = record.y0 / TILE; y <= record.y1 / TILE; ++y) {
-                for (int x = record.x0 / TILE; x <= record.x1 / TILE; ++x) {
-                    body(counters[y * grid_.columns + x], record, static_cast<uint32_t>(i));
-                }
+                for (int x = record.x0 / TILE; x <= record.x1 / TILE; ++x) body(counters[y * grid_.columns + x], record, i);
             }
         }
     }
@@ -137,6 +137,19 @@ class Lists {
     int64_t ranges_;
     uint32_t* counters_;
 };
+
+// Asks for large pages under memory that is about to be written. What is allocated for a step is often fresh from the system,
+// which then finds, clears and enters each small page by itself. Where the memory is old, this does nothing.
+void expect_writes(void* memory, size_t bytes) {
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    constexpr uintptr_t page = 1 << 21;
+    const uintptr_t at = reinterpret_cast<uintptr_t>(memory);
+    const uintptr_t begin = (at + page - 1) & ~(page - 1), end = (at + bytes) & ~(page - 1);
+    if (memory != nullptr && begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+#else
+    (void)memory, (void)bytes;
+#endif
+}
 
 double thread_nanoseconds() {
     timespec t;
@@ -178,6 +191,7 @@ size_t dgr_geometry_bytes(const dgr_problem* p) { return check(p) == DGR_OK ? Ge
 int dgr_project(const dgr_problem* p, void* workspace, int32_t* radii, int64_t* pairs, void*) {
     if (check(p) != DGR_OK) return DGR_INVALID;
     const Geometry geometry(*p, workspace);
+    expect_writes(workspace, geometry.bytes);
     const Kernels& k = kernels();
     parallel(chunks(*p), p->threads, [&](int64_t chunk) { k.project(*p, geometry, radii, chunk); });
     uint32_t faults = 0;
@@ -195,6 +209,10 @@ int dgr_render(const dgr_problem* p, void* workspace, int64_t pairs, void* binni
     if (check(p) != DGR_OK || !images || !images->rgb || !images->depth || !images->transmittance) return DGR_INVALID;
     const Geometry geometry(*p, workspace);
     const Binning bins(*p, pairs, binning);
+    expect_writes(binning, bins.bytes);
+    const size_t plane = sizeof(float) * static_cast<size_t>(p->views) * p->width * p->height;
+    expect_writes(images->rgb, 3 * plane), expect_writes(images->depth, plane);
+    expect_writes(images->alpha, plane), expect_writes(images->transmittance, plane);
     if (!Lists(*p, geometry, bins).build()) return DGR_OUT_OF_MEMORY;
     const Kernels& k = kernels();
     parallel(static_cast<int64_t>(p->views) * Grid(*p).tiles(), p->threads,
@@ -211,6 +229,8 @@ int dgr_backward(const dgr_problem* p, const void* workspace, int64_t pairs, con
     const Geometry geometry(*p, const_cast<void*>(workspace));
     const Binning bins(*p, pairs, const_cast<void*>(binning));
     float* rows = static_cast<float*>(scratch);
+    expect_writes(scratch, dgr_scratch_bytes(p, pairs));
+    expect_writes(grads->sh, sizeof(float) * 3 * static_cast<size_t>(p->gaussians) * p->sh_bases);
     // Entries that reached no unfinished pixel leave their rows as they are.
     constexpr int64_t slice = 1 << 15;
     parallel((pairs + slice - 1) / slice, p->threads, [&](int64_t i) {

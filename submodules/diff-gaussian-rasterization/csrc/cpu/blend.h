@@ -13,6 +13,11 @@ constexpr int ACROSS = TILE / BLOCK_W, DOWN = TILE / BLOCK_H, BLOCKS = ACROSS * 
 struct Mask {
     uint64_t word[WORDS];
 };
+DGR_INLINE bool none(const Mask& mask) {
+    uint64_t all = 0;
+    for (int w = 0; w < WORDS; ++w) all |= mask.word[w];
+    return all == 0;
+}
 
 // Pixel coordinates of the lanes of block columns and block rows, relative to the tile. Computed by the compiler: code that
 // ran when the library is loaded would need this instruction set on every machine.
@@ -31,6 +36,9 @@ static constexpr Coordinates coordinates;
 DGR_INLINE vf block_x(int block) { return load<vf>(coordinates.x[block % ACROSS]); }
 DGR_INLINE vf block_y(int block) { return load<vf>(coordinates.y[block / ACROSS]); }
 
+DGR_INLINE int larger(int a, int b) { return a > b ? a : b; }
+DGR_INLINE int smaller(int a, int b) { return a < b ? a : b; }
+
 struct Tile {
     int view, x, y, width, height;  // pixels; width, height: the part inside the image
     int64_t index, begin, count;    // of the tile, and of its entries
@@ -47,25 +55,20 @@ struct Tile {
     }
 };
 
-// Sorts a list in which most entries stand near their place. False, with the list as a permutation of itself, where that turns
-// out to take more than `moves`.
-DGR_INLINE bool insert_entries(uint64_t* entries, int64_t count, int64_t moves) {
+// Sorts a short list.
+DGR_INLINE void insert_entries(uint64_t* entries, int64_t count) {
     for (int64_t i = 1; i < count; ++i) {
         const uint64_t e = entries[i];
         int64_t j = i;
         for (; j > 0 && entries[j - 1] > e; --j) entries[j] = entries[j - 1];
         entries[j] = e;
-        moves -= i - j;
-        if (__builtin_expect(moves < 0, 0)) return false;
     }
-    return true;
 }
 
-// Stable radix sort by bits [low, low + 8 passes) of the upper halves, less `base`.
-static void radix_sort(uint64_t* entries, uint64_t* spare, int64_t count, uint32_t base, int low, int passes) {
+// Stable radix sort by the lower `width` bits of the upper halves, less `base`.
+static void radix_sort(uint64_t* entries, uint64_t* spare, int64_t count, uint32_t base, int width) {
     uint64_t *from = entries, *to = spare;
-    for (int pass = 0; pass < passes; ++pass) {
-        const int shift = low + 8 * pass;
+    for (int shift = 0; shift < width; shift += 8) {
         uint32_t starts[257] = {};
         for (int64_t i = 0; i < count; ++i) ++starts[((((from[i] >> 32) - base) >> shift) & 255) + 1];
         for (int d = 0; d < 256; ++d) starts[d + 1] += starts[d];
@@ -76,26 +79,45 @@ static void radix_sort(uint64_t* entries, uint64_t* spare, int64_t count, uint32
     if (from != entries) __builtin_memcpy(entries, from, count * sizeof(uint64_t));
 }
 
-// Sorts entries by depth, equal depths in the order of the Gaussians; every entry is different. The upper bits of the depth tell
-// most entries apart, so that two radix passes leave little to do; where they do not, all bits are sorted.
-static void sort_entries(uint64_t* entries, uint64_t* spare, int64_t count) {
-    if (count > 32) {
+// A tile's list in order of depth, equal depths in the order of the Gaussians (every entry is different). Dealt into buckets by
+// the upper bits of the depth at once; a bucket is sorted when the walk reaches it, for many tiles are finished before their end.
+class Sorter {
+  public:
+    Sorter(const uint64_t* unsorted, uint64_t* entries, int64_t count) : entries_(entries) {
+        if (count == 0) return;
         uint64_t low = ~0ull, high = 0;
         for (int64_t i = 0; i < count; ++i) {
-            low = entries[i] < low ? entries[i] : low;
-            high = entries[i] > high ? entries[i] : high;
+            low = unsorted[i] < low ? unsorted[i] : low;
+            high = unsorted[i] > high ? unsorted[i] : high;
         }
-        const uint32_t base = low >> 32, range = (high >> 32) - base;
-        const int width = range ? 32 - __builtin_clz(range) : 0;
-        radix_sort(entries, spare, count, base, width > 16 ? width - 16 : 0, 2);
-        if (insert_entries(entries, count, 4 * count)) return;
-        radix_sort(entries, spare, count, base, 0, (width + 7) / 8);
+        base_ = low >> 32;
+        const uint32_t range = (high >> 32) - base_;
+        width_ = range ? 32 - __builtin_clz(range) : 0;
+        const int wanted = smaller(BITS, 63 - __builtin_clzll(static_cast<uint64_t>(count)));
+        const int shift = larger(width_ - wanted, 0), buckets = (range >> shift) + 1;
+        __builtin_memset(ends_, 0, (buckets + 1) * sizeof(uint32_t));
+        for (int64_t i = 0; i < count; ++i) ++ends_[(((unsorted[i] >> 32) - base_) >> shift) + 1];
+        for (int b = 1; b < buckets; ++b) ends_[b + 1] += ends_[b];
+        for (int64_t i = 0; i < count; ++i) entries[ends_[((unsorted[i] >> 32) - base_) >> shift]++] = unsorted[i];
     }
-    insert_entries(entries, count, INT64_MAX);
-}
+    // Puts the entries before `end`, and perhaps some more, into their places. `spare`: room for as many as were not there yet.
+    DGR_INLINE void reach(int64_t end, uint64_t* spare) {
+        while (sorted_ < end) {
+            const int64_t count = ends_[bucket_++] - sorted_;
+            if (count <= 64) insert_entries(entries_ + sorted_, count);
+            else radix_sort(entries_ + sorted_, spare, count, base_, width_);
+            sorted_ += count;
+        }
+    }
 
-DGR_INLINE int larger(int a, int b) { return a > b ? a : b; }
-DGR_INLINE int smaller(int a, int b) { return a < b ? a : b; }
+  private:
+    static constexpr int BITS = 11;
+    uint64_t* entries_;
+    int64_t sorted_ = 0;
+    uint32_t base_ = 0;
+    int width_ = 0, bucket_ = 0;
+    uint32_t ends_[(1 << BITS) + 1];  // of each bucket
+};
 
 // Blocks of the tile that hold a pixel of the splat's level set: for eight block rows at once, the union of the spans of
 // their pixel rows, as bytes (bit i: block column i).

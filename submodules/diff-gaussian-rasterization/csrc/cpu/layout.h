@@ -23,7 +23,6 @@ struct alignas(64) Record {
     float a, b, c, l;   // all but l from the conic
     float red, green, blue, z;
     float slope, reach, narrowing;  // row span of the level set: slope dy -+ sqrt(reach - narrowing dy^2)
-    uint32_t slot;                  // its first gradient row; rows follow the tiles of the box, row-major
     uint16_t x0, y0, x1, y1;        // pixel box, ends included: of the level set, clipped to window and image
 };
 static_assert(sizeof(Record) == 64, "a record is one cache line");
@@ -54,7 +53,7 @@ class Carver {
 
 struct Geometry {
     Record* records;   // [V,N]
-    uint32_t* slots;   // [V N + 1] first gradient row of each; rows of all views are numbered together
+    uint32_t* slots;   // [V N + 1] first gradient row of each; its rows follow the tiles of its box, row-major
     uint32_t* faults;  // [chunks] bit i: a value of input DGR_NONFINITE_MEANS + i is not finite
     float* shades;     // [V, groups of 8 Gaussians, shade] with harmonics: struct Shade without the colours, 8 floats a field
     int64_t groups, shade;
@@ -75,13 +74,12 @@ struct Geometry {
 
 struct Binning {
     uint32_t* begins;      // [V tiles + 1] first entry of each tile's list
-    uint32_t* drawn;       // [V tiles] entries that were looked at before all pixels of the tile were finished
+    uint32_t* drawn;       // [V tiles] how many entries were drawn: the first of the list, once the tile is rendered
     uint32_t* finished;    // [V tiles] pixels of the tile that finished early
     uint32_t* finish_at;   // [V tiles, TILE * TILE] entry at which they did, ascending
     uint16_t* finish_who;  // [V tiles, TILE * TILE] which pixel, in block order
-    uint64_t* entries;     // [pairs] depth bits << 32 | Gaussian; sorted when the tile is rendered
-    uint64_t* spare;       // [pairs] for sorting
-    uint64_t* masks;       // [pairs, 2] blocks of the tile that the entry was drawn to
+    uint64_t* entries;     // [pairs] gradient row << 32 | Gaussian, by depth; written when the tile is rendered
+    uint64_t* masks;       // [pairs, 2] blocks of the tile that the entry was drawn to; until then depth bits << 32 | Gaussian, unsorted
     size_t bytes;
 
     Binning(const dgr_problem& p, int64_t pairs, void* base) {
@@ -93,7 +91,6 @@ struct Binning {
         finish_at = carver.take<uint32_t>(tiles * TILE * TILE);
         finish_who = carver.take<uint16_t>(tiles * TILE * TILE);
         entries = carver.take<uint64_t>(pairs);
-        spare = carver.take<uint64_t>(pairs);
         masks = carver.take<uint64_t>(2 * pairs);
         bytes = carver.used();
     }

@@ -181,6 +181,7 @@ struct Shade {
     f8 color[3];
     i8 open;        // bit i: channel i is above its clamp at 0
     Vec3 slope[3];  // of each channel; zero where clamped
+    bool finite;    // all coefficients are: what is not finite in one stays so in the colours
 
     DGR_INLINE Shade(const Direction& d, int degree, const f8* sh) {
         f8 basis[16];
@@ -190,6 +191,8 @@ struct Shade {
         for (int k = 0; k < bases; ++k) {
             for (int i = 0; i < 3; ++i) color[i] += basis[k] * sh[3 * k + i];
         }
+        const f8 zero = color[0] * 0.0f + color[1] * 0.0f + color[2] * 0.0f;  // NaN where a colour is not finite
+        finite = !any(~(zero == 0.0f));
         open = i8{};
         for (int i = 0; i < 3; ++i) {
             const i8 here = color[i] > 0.0f;

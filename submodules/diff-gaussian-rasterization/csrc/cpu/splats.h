@@ -110,8 +110,8 @@ DGR_INLINE void write_records(const Screen& s, const Boxes& b, f8 log2_opacity, 
     f8 excess = log2_opacity - LOG2_MIN_ALPHA;
     excess += 1e-6f + 4e-6f * excess * (s.xx * s.yy / s.det);
     f8 low[8] = {s.x, s.y, a, cross, c, log2_opacity, color[0], color[1]};
-    f8 high[8] = {color[2], s.camera.z, s.xy * inverse_yy, -excess / a, s.det * inverse_yy * inverse_yy, f8{},
-                  as_float(b.x0 | (b.y0 << 16)), as_float(b.x1 | (b.y1 << 16))};
+    f8 high[8] = {color[2], s.camera.z, s.xy * inverse_yy, -excess / a, s.det * inverse_yy * inverse_yy,
+                  as_float(b.x0 | (b.y0 << 16)), as_float(b.x1 | (b.y1 << 16)), f8{}};
     transpose(low), transpose(high);
     for (int i = 0; i < count; ++i) {
         float* record = reinterpret_cast<float*>(out + i);
@@ -137,7 +137,8 @@ static void project(const dgr_problem& p, const Geometry& geometry, int32_t* rad
         } else {
             load_columns(p.colors, first, n, 3, 3, colors);
         }
-        faults |= in.faults(p, colors, columns);
+        if (!p.sh) faults |= in.faults(p, colors, columns);
+        bool look = p.sh != nullptr;  // at the coefficients themselves, which no view's colours have shown to be finite
         for (int v = 0; v < p.views; ++v) {
             const Camera camera(p, v);
             const Screen s = Screen::from(camera, in.mean, in.sigma, p.flags & DGR_ANTIALIASING);
@@ -153,12 +154,14 @@ static void project(const dgr_problem& p, const Geometry& geometry, int32_t* rad
             if (!any(boxes.drawn)) continue;
             if (p.sh) {
                 const Shade shade(Direction(camera, in.mean), p.sh_degree, colors);
+                look &= !shade.finite;
                 shade.save(geometry.shade_of(v, first), p.sh_degree);
                 write_records(s, boxes, log2_opacity, shade.color, geometry.records + at, count);
             } else {
                 write_records(s, boxes, log2_opacity, colors, geometry.records + at, count);
             }
         }
+        if (p.sh) faults |= in.faults(p, colors, look ? columns : 0);
     }
     geometry.faults[chunk] = faults;
 }

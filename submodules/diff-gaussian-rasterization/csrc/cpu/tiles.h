@@ -85,23 +85,41 @@ DGR_INLINE bool in_image(const Tile& tile, int block) {
     return block % ACROSS * BLOCK_W < tile.width && block / ACROSS * BLOCK_H < tile.height;
 }
 
-// Masks of the next entries, ahead of their use: a chain of dependent steps each, but many run side by side. Returns the end.
-DGR_INLINE int64_t mask_batch(const Tile& tile, const Record* records, const uint64_t* entries, int64_t begin, uint64_t* masks) {
-    const int64_t end = begin + 32 < tile.count ? begin + 32 : tile.count;
+// Number of the gradient row of a Gaussian in this tile; `slot` is its first.
+DGR_INLINE uint32_t row_of(const Record& r, uint32_t slot, const Tile& tile) {
+    const int x0 = r.x0 / TILE, y0 = r.y0 / TILE, across = r.x1 / TILE - x0 + 1;
+    return slot + static_cast<uint32_t>((tile.y / TILE - y0) * across + (tile.x / TILE - x0));
+}
+
+// Appends entries [begin, end) to the first `kept` of the list, with the blocks that each may change: those that change none are
+// dropped, and depths, needed no more, give way to gradient rows. Ahead of the drawing, since a mask is a chain of dependent steps,
+// but many run side by side. Returns how many are kept.
+DGR_INLINE int64_t keep_entries(const Tile& tile, const Record* records, const uint32_t* slots, const Mask& alive, int64_t begin,
+                                int64_t end, int64_t kept, uint64_t* entries, uint64_t* masks) {
     for (int64_t entry = begin; entry < end; ++entry) {
-        if (entry + 8 < tile.count) __builtin_prefetch(records + static_cast<uint32_t>(entries[entry + 8]));
-        const Mask mask = touched_blocks(records[static_cast<uint32_t>(entries[entry])], tile);
-        for (int w = 0; w < WORDS; ++w) masks[2 * entry + w] = mask.word[w];
+        if (entry + 12 < tile.count) {
+            __builtin_prefetch(records + static_cast<uint32_t>(entries[entry + 12]));
+            __builtin_prefetch(slots + static_cast<uint32_t>(entries[entry + 12]));
+        }
+        const auto gaussian = static_cast<uint32_t>(entries[entry]);
+        const Record& r = records[gaussian];
+        const Mask mask = touched_blocks(r, tile);
+        uint64_t touched = 0;
+        for (int w = 0; w < WORDS; ++w) touched |= masks[2 * kept + w] = mask.word[w] & alive.word[w];
+        entries[kept] = static_cast<uint64_t>(row_of(r, slots[gaussian], tile)) << 32 | gaussian;
+        kept += touched != 0;
     }
-    return end;
+    return kept;
 }
 
 static void render_tile(const dgr_problem& p, const Geometry& geometry, const Binning& bins, const dgr_images& images,
                         int64_t index) {
     const Tile tile(p, bins, index);
     const Record* records = geometry.records + static_cast<int64_t>(tile.view) * p.gaussians;
+    const uint32_t* slots = geometry.slots + static_cast<int64_t>(tile.view) * p.gaussians;
     uint64_t* entries = bins.entries + tile.begin;
-    sort_entries(entries, bins.spare + tile.begin, tile.count);
+    uint64_t* masks = bins.masks + tile.begin * 2;
+    Sorter sorter(masks, entries, tile.count);
 
     Canvas canvas[BLOCKS];
     float stopped[BLOCKS * LANES] = {};  // final transmittance of the pixels that finished
@@ -121,36 +139,35 @@ static void render_tile(const dgr_problem& p, const Geometry& geometry, const Bi
     outputs.add(images.rgb, 3 * tile.view, 3);
     outputs.add(images.depth, tile.view, 1), outputs.add(images.transmittance, tile.view, 1);
     outputs.add(images.alpha, tile.view, 1);
-    int64_t entry = 0, masked = 0;
-    for (; entry < tile.count; ++entry) {
-        outputs.step();
-        uint64_t remaining = 0;
-        for (int w = 0; w < WORDS; ++w) remaining |= alive.word[w];
-        if (remaining == 0) break;
-        if (entry == masked) masked = mask_batch(tile, records, entries, entry, bins.masks + tile.begin * 2);
-        uint64_t* kept = bins.masks + (tile.begin + entry) * 2;
-        uint64_t touched = 0;
-        for (int w = 0; w < WORDS; ++w) touched |= kept[w] &= alive.word[w];
-        if (touched == 0) continue;
-        const Record& r = records[static_cast<uint32_t>(entries[entry])];
-        const Brush brush(r, tile);
-        for (int w = 0; w < WORDS; ++w) {
-            for (uint64_t left = kept[w]; left; left &= left - 1) {
-                const int block = 64 * w + __builtin_ctzll(left);
-                Canvas& c = canvas[block];
-                blend(brush, r, block_x(block), block_y(block), c, [&](vi finished, vf before) {
-                    float* last = stopped + block * LANES;
-                    store(last, load<vf>(last) + keep(finished, before));
-                    for (uint32_t who = lane_bits(finished); who; who &= who - 1) {
-                        finish_at[finished_count] = static_cast<uint32_t>(entry);
-                        finish_who[finished_count++] = static_cast<uint16_t>(block * LANES + __builtin_ctz(who));
-                    }
-                    if (!any(~finished & (before > 0.0f))) alive.word[w] &= ~(1ull << (block % 64));
-                });
+    int64_t kept = 0;
+    for (int64_t begin = 0, entry = 0; begin < tile.count && !none(alive);) {
+        const int64_t end = begin + 32 < tile.count ? begin + 32 : tile.count;
+        sorter.reach(end, masks + 2 * begin);
+        kept = keep_entries(tile, records, slots, alive, begin, end, kept, entries, masks);
+        begin = end;
+        for (; entry < kept; ++entry) {
+            outputs.step();
+            const Record& r = records[static_cast<uint32_t>(entries[entry])];
+            const Brush brush(r, tile);
+            for (int w = 0; w < WORDS; ++w) {
+                // Blocks may have been finished since the mask was made.
+                for (uint64_t left = masks[2 * entry + w] &= alive.word[w]; left; left &= left - 1) {
+                    const int block = 64 * w + __builtin_ctzll(left);
+                    Canvas& c = canvas[block];
+                    blend(brush, r, block_x(block), block_y(block), c, [&](vi finished, vf before) {
+                        float* last = stopped + block * LANES;
+                        store(last, load<vf>(last) + keep(finished, before));
+                        for (uint32_t who = lane_bits(finished); who; who &= who - 1) {
+                            finish_at[finished_count] = static_cast<uint32_t>(entry);
+                            finish_who[finished_count++] = static_cast<uint16_t>(block * LANES + __builtin_ctz(who));
+                        }
+                        if (!any(~finished & (before > 0.0f))) alive.word[w] &= ~(1ull << (block % 64));
+                    });
+                }
             }
         }
     }
-    bins.drawn[index] = static_cast<uint32_t>(entry);
+    bins.drawn[index] = static_cast<uint32_t>(kept);
     bins.finished[index] = finished_count;
 
     const float* background = p.background + 3 * tile.view;
@@ -169,12 +186,6 @@ static void render_tile(const dgr_problem& p, const Geometry& geometry, const Bi
     if (images.alpha == nullptr) return;
     for (Canvas& c : canvas) c.transmittance = 1.0f - c.transmittance;
     put_plane(p, tile, canvas, &Canvas::transmittance, images.alpha, tile.view);
-}
-
-// Gradient row of an entry of this tile.
-DGR_INLINE float* row_of(const Record& r, const Tile& tile, float* rows) {
-    const int x0 = r.x0 / TILE, y0 = r.y0 / TILE, across = r.x1 / TILE - x0 + 1;
-    return rows + static_cast<int64_t>(r.slot + (tile.y / TILE - y0) * across + (tile.x / TILE - x0)) * ROW;
 }
 
 // Incoming gradients, final transmittance, and what lies behind the last splat.
@@ -242,11 +253,14 @@ static void backward_tile(const dgr_problem& p, const Geometry& geometry, const 
             trace[who / LANES].transmittance[who % LANES] = waiting_left[who];
             trace[who / LANES].suffix[who % LANES] = waiting_suffix[who];
         }
-        if (entry >= 4) __builtin_prefetch(records + static_cast<uint32_t>(entries[entry - 4]));
+        if (entry >= 4) {
+            // The row too: a store that waits for its cache line holds up all later ones.
+            const uint64_t soon = entries[entry - 4];
+            __builtin_prefetch(records + static_cast<uint32_t>(soon));
+            float* row = rows + static_cast<int64_t>(soon >> 32) * ROW;
+            __builtin_prefetch(row, 1), __builtin_prefetch(row + ROW - 1, 1);
+        }
         const uint64_t* kept = bins.masks + (tile.begin + entry) * 2;
-        uint64_t touched = 0;
-        for (int w = 0; w < WORDS; ++w) touched |= kept[w];
-        if (touched == 0) continue;  // its row is zero already
         const Record& r = records[static_cast<uint32_t>(entries[entry])];
         const Brush brush(r, tile);
         Moments moments = {};
@@ -256,7 +270,7 @@ static void backward_tile(const dgr_problem& p, const Geometry& geometry, const 
                 blend_backward(brush, r, gate, block_x(block), block_y(block), trace[block], moments);
             }
         }
-        store_row(row_of(r, tile, rows), moments);
+        store_row(rows + static_cast<int64_t>(entries[entry] >> 32) * ROW, moments);
     }
     inputs.finish();
 }
