@@ -2,6 +2,7 @@
 #include "pool.h"
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <mutex>
 #include <new>
@@ -16,6 +17,27 @@
 namespace dgr {
 namespace {
 
+// Tells the core that this is a loop of waiting.
+inline void breathe() {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+// How long a thread looks out for work, or for the end of it, before it sleeps: the loops of one pass follow one another within
+// some ten microseconds, and to be woken takes as long. Short enough that a machine with other work to do loses nothing by it.
+constexpr std::chrono::microseconds LOOKOUT{50};
+
+template <class Done>
+void look_out(const Done& done) {
+    const auto end = std::chrono::steady_clock::now() + LOOKOUT;
+    while (!done() && std::chrono::steady_clock::now() < end) {
+        for (int i = 0; i < 16 && !done(); ++i) breathe();
+    }
+}
+
 class Pool {
   public:
     // One loop at a time: a second caller finds the pool busy and runs its own loop alone.
@@ -29,13 +51,19 @@ class Pool {
         {
             std::lock_guard<std::mutex> lock(mutex_);
             task_ = task, context_ = context, count_ = count, next_ = 0;
-            wanted_ = running_ = helpers;
-            ++generation_;
+            places_ = helpers;
+            generation_.fetch_add(1, std::memory_order_release);
         }
         wake_.notify_all();
         take();
+        // Whoever has not come by now is not waited for.
         std::unique_lock<std::mutex> lock(mutex_);
-        done_.wait(lock, [this] { return running_ == 0; });
+        places_ = 0;
+        if (working_ == 0) return;
+        lock.unlock();
+        look_out([this] { return working_.load(std::memory_order_acquire) == 0; });
+        lock.lock();
+        done_.wait(lock, [this] { return working_ == 0; });
     }
 
   private:
@@ -43,8 +71,7 @@ class Pool {
     int grow(int helpers) {
         try {
             while (static_cast<int>(workers_.size()) < helpers) {
-                const int id = static_cast<int>(workers_.size());
-                workers_.emplace_back([this, id, seen = generation_]() mutable { work(id, seen); });
+                workers_.emplace_back([this, seen = generation_.load()]() mutable { work(seen); });
             }
         } catch (const std::system_error&) {
             helpers = static_cast<int>(workers_.size());
@@ -56,24 +83,28 @@ class Pool {
         for (int64_t i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < count_;) task_(context_, i);
     }
 
-    void work(int id, uint64_t seen) {
-        std::unique_lock<std::mutex> lock(mutex_);
+    void work(uint64_t seen) {
+        const auto is_called = [&] { return generation_.load(std::memory_order_acquire) != seen; };
         for (;;) {
-            wake_.wait(lock, [&] { return generation_ != seen; });
+            look_out(is_called);
+            std::unique_lock<std::mutex> lock(mutex_);
+            wake_.wait(lock, is_called);
             seen = generation_;
-            if (id >= wanted_) continue;
+            if (places_ == 0) continue;
+            --places_, ++working_;
             lock.unlock();
             take();
             lock.lock();
-            if (--running_ == 0) done_.notify_one();
+            if (--working_ == 0) done_.notify_one();
         }
     }
 
     std::mutex busy_, mutex_;
     std::condition_variable wake_, done_;
     std::vector<std::thread> workers_;
-    uint64_t generation_ = 0;
-    int wanted_ = 0, running_ = 0;
+    std::atomic<uint64_t> generation_{0};  // of loops; changed, as all below, under the mutex
+    std::atomic<int> working_{0};          // helpers in the loop
+    int places_ = 0;                       // helpers that may still join it
     Task task_ = nullptr;
     const void* context_ = nullptr;
     int64_t count_ = 0;
