@@ -69,9 +69,9 @@ BANDS = tuple(
 REMARKS = """\
 CSD and SDS at a large scale are nearly the same picture on the bundled prior, because h is what is left of SDS there:
 blotches, and around the object a colour that opposes it. At the paper's M SSD looks like them, and a little cleaner at
-M = 300, which is best in 3D; from M = 400 on, the blotches are gone, at the price of small parts (beak, dots) and of some
-colour. SDS at a scale of 7.5 is as clean. h alone at small t finds edges and parts but no whole: its object is not more
-saturated, because it hardly forms. The paper speaks of pictures that have their shape already."""
+M = 300, which is best in 3D; from M = 400 on, the blotches are gone, at the price of small parts (beak, dots) and of
+some colour. SDS at a scale of 7.5 is as clean. h alone at small t finds edges and parts but no whole: its object is not
+more saturated, because it hardly forms. The paper speaks of pictures that have their shape already."""
 SIZES: dict[SizeName, dict[str, Any]] = {
     "tiny": {"prompts": ("a red mushroom",), "copies": 1, "steps": 12, "spaces": ("latent",)},
     "small": {"prompts": ("a red mushroom", "a yellow duck"), "copies": 1, "steps": 150, "spaces": ("latent",)},
