@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"{name}: {EXPERIMENTS[name]}", flush=True)
         started = time.monotonic()
         report = module.run(context)
-        write_report(report, folder, name, args.size, started, weights)
+        write_report(report, folder, name, args.size, started, weights, context.options)
         write_page(args.out, list(EXPERIMENTS))
         for claim in report.claims:
             print(f"  {_verdict(claim)}: {claim.text} ({claim.evidence})")

@@ -47,9 +47,15 @@ class Context:
     """Where assets are trained: begin none after so long; the next call goes on."""
 
     @property
+    def options(self) -> str:
+        """The part of the size that was asked for, as the command line says it; "" for all of it."""
+        limit = [] if self.limit is None else ["--limit", str(self.limit)]
+        return " ".join([*limit, *(("--rows", *self.rows) if self.rows else ())])
+
+    @property
     def restricted(self) -> bool:
         """Whether a part of the size was asked for: then it is not finished when that part is."""
-        return bool(self.rows) or self.limit is not None
+        return bool(self.options)
 
 
 class Claim(NamedTuple):
@@ -117,14 +123,18 @@ def save_figure(figure: "Figure", path: Path, dpi: int = 100) -> None:
         figure.savefig(temporary, dpi=dpi, metadata={"Software": None})
 
 
-def write_report(report: Report, folder: Path, name: str, size: str, started: float, weights: str = "") -> None:
+def write_report(
+    report: Report, folder: Path, name: str, size: str, started: float, weights: str = "", options: str = ""
+) -> None:
     """`README.md` and `result.json` of one experiment.
 
     Args:
         started: its `time.monotonic()` at the start.
         weights: what it was run on, in words; "" where nothing was learnt.
+        options: of the command line, beside the size (`Context.options`).
     """
-    record = {"name": name, "size": size, "weights": weights, "seconds": round(time.monotonic() - started, 1)}
+    seconds = round(time.monotonic() - started, 1)
+    record = {"name": name, "size": size, "options": options, "weights": weights, "seconds": seconds}
     record |= dataclasses.asdict(report)
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_path(folder / "README.md") as temporary:
@@ -175,7 +185,9 @@ def _section(record: dict[str, Any], prefix: str) -> str:
     word = {True: "holds", False: "**does not hold**", None: "cannot be told"}
     claims = [f"| {text} | {word[holds]} | {evidence} |" for text, holds, evidence in record["claims"]]
     figures = [f"![{caption}]({prefix}{file})\n\n*{caption}*" for file, caption in record["figures"]]
-    command = f"`gs-ssd reproduce {record['name']} --size {record['size']}` ({record['seconds']:.0f} s)"
+    command = " ".join(
+        ["gs-ssd reproduce", record["name"], "--size", record["size"], record.get("options", "")]
+    ).strip()
     table = "\n".join(["| claim | verdict | numbers |", "|---|---|---|", *claims])
     made = {"": "", None: "Weights: not recorded."}.get(record.get("weights"), f"Weights: {record.get('weights')}.")
     parts = [
@@ -183,6 +195,6 @@ def _section(record: dict[str, Any], prefix: str) -> str:
         table,
         *figures,
         record["remarks"],
-        f"Reproduce: {command}",
+        f"Reproduce: `{command}` ({record['seconds']:.0f} s)",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"

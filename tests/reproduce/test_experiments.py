@@ -115,6 +115,14 @@ def test_only_the_same_size_on_the_same_weights_run_to_its_end_is_finished(tmp_p
     assert not is_finished(folder, "small", "bundled aaaa")
 
 
+def test_the_command_that_is_named_says_which_part_was_run(tmp_path):
+    whole, part = Context("small", tmp_path), Context("small", tmp_path, rows=("ssd", "csd"), limit=3)
+    assert (whole.options, whole.restricted, part.restricted) == ("", False, True)
+    write_report(Report("Title", "S", (), ()), tmp_path, "comparison", "small", 0.0, options=part.options)
+    text = (tmp_path / "README.md").read_text()
+    assert "`gs-ssd reproduce comparison --size small --limit 3 --rows ssd csd`" in text
+
+
 def test_the_command_runs_once(tmp_path, capsys):
     arguments = ["reproduce", "speed", "--size", "tiny", "--out", str(tmp_path), "--prior", "analytic"]
     assert cli.main(arguments) == 0
