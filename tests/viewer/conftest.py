@@ -96,7 +96,8 @@ def picture(request: pytest.FixtureRequest) -> "Callable[[Page], np.ndarray]":
 
     def take(page: "Page") -> np.ndarray:
         page.add_style_tag(content="header, nav { visibility: hidden }")
-        image = Image.open(BytesIO(page.screenshot())).convert("RGB")
+        # Half a million splats take a busy CPU without a GPU longer than the default of 30 seconds.
+        image = Image.open(BytesIO(page.screenshot(timeout=120_000))).convert("RGB")
         if "GS_SSD_PICTURES" in os.environ:
             image.save(Path(os.environ["GS_SSD_PICTURES"]) / f"{request.node.name}.png")
         return np.asarray(image)
