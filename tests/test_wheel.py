@@ -19,7 +19,7 @@ def wheel(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(ROOT)]
     built = subprocess.run(command, capture_output=True, text=True, check=False)
-    if built.returncode and "hatchling" in built.stderr:
+    if "No matching distribution found for hatchling" in built.stderr:  # any other failure is ours
         pytest.skip(f"the build tools cannot be had here: {built.stderr.strip().splitlines()[-1]}")
     assert built.returncode == 0, built.stderr
     (path,) = folder.glob("gs_ssd-*.whl")
