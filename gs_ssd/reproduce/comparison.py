@@ -12,7 +12,7 @@ from gs_ssd.evaluate.benchmark import Variant
 from gs_ssd.evaluate.intervals import Interval, paired
 from gs_ssd.evaluate.suite import load_suite
 from gs_ssd.prior import PriorConfig
-from gs_ssd.reproduce.grid import CONFIG, TINY, Grid, run_grid
+from gs_ssd.reproduce.grid import BARE, CONFIG, TINY, Grid, run_grid
 from gs_ssd.reproduce.origin import origin_of_prior
 from gs_ssd.reproduce.report import Claim, Context, Report, SizeName
 from gs_ssd.reproduce.tuning import CANDIDATES, read_tuned
@@ -56,8 +56,8 @@ class Budget:
 
 SIZES: dict[SizeName, Budget] = {
     "tiny": Budget("development", ("ssd", "ism"), 1, (0,), ("num_steps=4", *TINY)),
-    "small": Budget("development", tuple(ROWS)[:11], None, (0,), ("num_steps=100", "viewpoints.image_size=128")),
-    "full": Budget("full", tuple(ROWS), None, (0, 1, 2)),
+    "small": Budget("development", tuple(ROWS)[:11], 5, (0,), ("num_steps=60", *BARE)),
+    "full": Budget("quick", tuple(ROWS), None, (0,), ("num_steps=200", *BARE)),
 }
 
 

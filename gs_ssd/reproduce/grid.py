@@ -21,6 +21,8 @@ from gs_ssd.reproduce.report import Context, write_table
 CONFIG = Path("configs/quickstart.yaml")
 TINY = ("viewpoints.image_size=64", "initialize.num_points=500", "densify.mcmc.budget=500")
 """Settings of trainings that only prove that everything fits together."""
+BARE = ("viewpoints.image_size=128", "finish.steps=0")
+"""What the estimators alone make of it: no finish, which would hide their floaters and haze, and smaller pictures."""
 SHOWN_PROMPTS = 8
 """Prompts on the committed sheet; the page beside the ledger shows all."""
 

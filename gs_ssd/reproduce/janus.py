@@ -24,7 +24,7 @@ from gs_ssd.maths.diffusion import NUM_TIMESTEPS, add_noise, x0_from_eps
 from gs_ssd.prior import BUNDLED, DiffusionPrior, PriorConfig, load
 from gs_ssd.reproduce.assets import to_bytes
 from gs_ssd.reproduce.comparison import MIN_PROMPTS, PERP_NEG, settle, verdict
-from gs_ssd.reproduce.grid import CONFIG, TINY, Grid, run_grid
+from gs_ssd.reproduce.grid import BARE, CONFIG, TINY, Grid, run_grid
 from gs_ssd.reproduce.origin import origin_of_prior
 from gs_ssd.reproduce.report import Claim, Context, Report, SizeName
 
@@ -38,8 +38,8 @@ ROWS = {
 }
 SIZES: dict[SizeName, dict[str, Any]] = {
     "tiny": {"rows": 2, "limit": 1, "seeds": (0,), "overrides": ("num_steps=4", *TINY)},
-    "small": {"rows": 2, "limit": None, "seeds": (0,), "overrides": ("num_steps=150", "viewpoints.image_size=128")},
-    "full": {"rows": 4, "limit": None, "seeds": (0, 1, 2), "overrides": ()},
+    "small": {"rows": 2, "limit": 5, "seeds": (0,), "overrides": ("num_steps=60", *BARE)},
+    "full": {"rows": 4, "limit": None, "seeds": (0,), "overrides": ("num_steps=200", *BARE)},
 }
 
 

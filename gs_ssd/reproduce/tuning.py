@@ -14,7 +14,7 @@ from gs_ssd.evaluate import summary
 from gs_ssd.evaluate.benchmark import Variant
 from gs_ssd.evaluate.suite import load_suite
 from gs_ssd.files import atomic_path
-from gs_ssd.reproduce.grid import CONFIG, TINY, Grid, run_grid
+from gs_ssd.reproduce.grid import BARE, CONFIG, TINY, Grid, run_grid
 from gs_ssd.reproduce.report import Claim, Context, Report, SizeName
 
 TITLE = "Tuning: the same four tries for every estimator"
@@ -58,8 +58,8 @@ at omega of about 25, which is what the paper's omega = 100 is on Stable Diffusi
 
 SIZES: dict[SizeName, dict[str, Any]] = {
     "tiny": {"estimators": 2, "limit": 1, "overrides": ("num_steps=4", *TINY)},
-    "small": {"estimators": None, "limit": 2, "overrides": ("num_steps=100", "viewpoints.image_size=128")},
-    "full": {"estimators": None, "limit": None, "overrides": ("num_steps=300",)},
+    "small": {"estimators": None, "limit": 1, "overrides": ("num_steps=60", *BARE)},
+    "full": {"estimators": None, "limit": 3, "overrides": ("num_steps=200", *BARE)},
 }
 
 
