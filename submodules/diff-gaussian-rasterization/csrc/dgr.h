@@ -47,7 +47,7 @@
 extern "C" {
 #endif
 
-#define DGR_ABI_VERSION 1
+#define DGR_ABI_VERSION 2
 
 enum dgr_flag {
     DGR_TILES16 = 1,               /* the 16-pixel clip window of the originals instead of the exact level set */
@@ -63,7 +63,7 @@ enum dgr_status {
     DGR_TOO_MANY_PAIRS = 2, /* more than 2^31 - 1 pairs */
     DGR_OUT_OF_MEMORY = 3,
     DGR_DEVICE_ERROR = 4, /* dgr_message says what the device reported last on this thread */
-    /* NaN or infinity found by dgr_project in an input; the first in this order is reported. */
+    /* NaN or infinity found by dgr_project in an input; of the splats, the first in this order is reported. */
     DGR_NONFINITE_MEANS = 16,
     DGR_NONFINITE_QUATS = 17,
     DGR_NONFINITE_SCALES = 18,
@@ -71,8 +71,7 @@ enum dgr_status {
     DGR_NONFINITE_OPACITIES = 20,
     DGR_NONFINITE_COLORS = 21,
     DGR_NONFINITE_SH = 22,
-    /* The same in the cameras. GPU backends alone look: a host that did would have to wait for the device, and one that
-     * lends its own memory can look itself. */
+    /* The same in the cameras; where splats are at fault too, either may be reported. */
     DGR_NONFINITE_VIEW = 23,
     DGR_NONFINITE_TAN_HALF_FOV = 24,
     DGR_NONPOSITIVE_TAN_HALF_FOV = 25,
@@ -97,9 +96,10 @@ typedef struct dgr_problem {
     const float* colors;        /* [N,3] or null */
     const float* sh;            /* [N,K,3] or null */
     const float* view;          /* [V,4,4] world to camera, column vectors (not transposed); rows 0..2 are read */
-    const float* proj;          /* [V,4,4] world to clip, column vectors (not transposed); rows 0, 1 and 3 are read */
+    const float* proj;          /* [V,4,4] world to clip, column vectors (not transposed), rows 0, 1 and 3 are read; or null:
+                                   rows 0 and 1 of view over tan_half_fov, and row 2 (pinhole, centred) */
     const float* tan_half_fov;  /* [V,2] x, y */
-    const float* positions;     /* [V,3] camera centres, for the SH directions */
+    const float* positions;     /* [V,3] camera centres, for the SH directions; or null: -R^T t of view */
     const float* background;    /* [V,3] */
 } dgr_problem;
 

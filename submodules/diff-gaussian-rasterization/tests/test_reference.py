@@ -113,7 +113,7 @@ def test_off_axis_projection_matrices_move_the_image():
     """A principal point off the centre (a sheared projection) shifts the picture by that many pixels."""
     scene = random_scene(9, count=40, width=48, height=32, scales=(0.02, 0.1))
     cameras = pinhole_cameras(scene.w2c, scene.tan_half_fov, scene.background)
-    proj = cameras.proj.clone()
+    proj = cameras.projections().clone()
     proj[:, 0] += 2 * 5 / 48 * proj[:, 3]
     shifted = Cameras(cameras.view, proj, cameras.tan_half_fov, cameras.positions, cameras.background)
     splats = Splats(scene.means, scene.opacities, scene.quats_wxyz, scene.scales, colors=scene.colors)

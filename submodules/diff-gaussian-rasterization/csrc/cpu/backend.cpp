@@ -4,6 +4,7 @@
 #endif
 #include <time.h>
 
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 
@@ -40,7 +41,7 @@ const Kernels& kernels() {
 int check(const dgr_problem* p) {
     if (p == nullptr || p->views < 1 || p->gaussians < 0 || p->threads < 1) return DGR_INVALID;
     if (p->width < 1 || p->height < 1 || p->width > 32768 || p->height > 32768) return DGR_INVALID;
-    if (!p->view || !p->proj || !p->tan_half_fov || !p->positions || !p->background) return DGR_INVALID;
+    if (!p->view || !p->tan_half_fov || !p->background) return DGR_INVALID;
     if ((p->colors != nullptr) == (p->sh != nullptr) && p->gaussians > 0) return DGR_INVALID;
     if (p->sh && (p->sh_degree < 0 || p->sh_degree > 3 || p->sh_bases < (p->sh_degree + 1) * (p->sh_degree + 1))) {
         return DGR_INVALID;
@@ -48,6 +49,23 @@ int check(const dgr_problem* p) {
     if (p->gaussians == 0) return DGR_OK;
     if (!p->means || !p->opacities || (p->quats != nullptr) != (p->scales != nullptr)) return DGR_INVALID;
     return (p->cov3d != nullptr) == (p->scales != nullptr) ? DGR_INVALID : DGR_OK;
+}
+
+int check_cameras(const dgr_problem& p) {
+    const auto finite = [&p](const float* numbers, int width) {
+        for (int i = 0; numbers && i < width * p.views; ++i) {
+            if (!std::isfinite(numbers[i])) return false;
+        }
+        return true;
+    };
+    if (!finite(p.view, 16)) return DGR_NONFINITE_VIEW;
+    if (!finite(p.tan_half_fov, 2)) return DGR_NONFINITE_TAN_HALF_FOV;
+    for (int i = 0; i < 2 * p.views; ++i) {
+        if (p.tan_half_fov[i] <= 0) return DGR_NONPOSITIVE_TAN_HALF_FOV;
+    }
+    if (!finite(p.proj, 16)) return DGR_NONFINITE_PROJ;
+    if (!finite(p.positions, 3)) return DGR_NONFINITE_POSITIONS;
+    return finite(p.background, 3) ? DGR_OK : DGR_NONFINITE_BACKGROUND;
 }
 
 int64_t chunks(const dgr_problem& p) { return (p.gaussians + CHUNK - 1) / CHUNK; }
@@ -182,6 +200,12 @@ const char* dgr_message(int status) {
         case DGR_NONFINITE_OPACITIES: return "opacities contains NaN or infinity";
         case DGR_NONFINITE_COLORS: return "colors contains NaN or infinity";
         case DGR_NONFINITE_SH: return "sh contains NaN or infinity";
+        case DGR_NONFINITE_VIEW: return "view contains NaN or infinity";
+        case DGR_NONFINITE_TAN_HALF_FOV: return "tan_half_fov contains NaN or infinity";
+        case DGR_NONPOSITIVE_TAN_HALF_FOV: return "tan_half_fov must be positive";
+        case DGR_NONFINITE_PROJ: return "proj contains NaN or infinity";
+        case DGR_NONFINITE_POSITIONS: return "positions contains NaN or infinity";
+        case DGR_NONFINITE_BACKGROUND: return "background contains NaN or infinity";
         default: return "unknown status";
     }
 }
@@ -190,6 +214,7 @@ size_t dgr_geometry_bytes(const dgr_problem* p) { return check(p) == DGR_OK ? Ge
 
 int dgr_project(const dgr_problem* p, void* workspace, int32_t* radii, int64_t* pairs, void*) {
     if (check(p) != DGR_OK) return DGR_INVALID;
+    if (const int fault = check_cameras(*p)) return fault;
     const Geometry geometry(*p, workspace);
     expect_writes(workspace, geometry.bytes);
     const Kernels& k = kernels();
@@ -232,7 +257,7 @@ int dgr_backward(const dgr_problem* p, const void* workspace, int64_t pairs, con
     expect_writes(scratch, dgr_scratch_bytes(p, pairs));
     expect_writes(grads->sh, sizeof(float) * 3 * static_cast<size_t>(p->gaussians) * p->sh_bases);
     // Entries that reached no unfinished pixel leave their rows as they are.
-    constexpr int64_t slice = 1 << 15;
+    constexpr int64_t slice = 1 << 12;
     parallel((pairs + slice - 1) / slice, p->threads, [&](int64_t i) {
         const int64_t first = i * slice, count = pairs - first < slice ? pairs - first : slice;
         std::memset(rows + first * ROW, 0, static_cast<size_t>(count) * ROW * sizeof(float));

@@ -1,12 +1,22 @@
 // Per-Gaussian work, eight Gaussians at a time: projection and its backward pass. SPDX-License-Identifier: Apache-2.0
 
 struct Camera {
-    const float *view, *px, *py, *pw, *position;
+    const float* view;
+    float px[4], py[4], pw[4], position[3];
     float focal_x, focal_y, limit_x, limit_y, width, height;
 
-    Camera(const dgr_problem& p, int v)
-        : view(p.view + 16 * v), px(p.proj + 16 * v), py(px + 4), pw(px + 12), position(p.positions + 3 * v) {
+    Camera(const dgr_problem& p, int v) : view(p.view + 16 * v) {
         const float tan_x = p.tan_half_fov[2 * v], tan_y = p.tan_half_fov[2 * v + 1];
+        const float* proj = p.proj ? p.proj + 16 * v : nullptr;
+        for (int i = 0; i < 4; ++i) {
+            px[i] = proj ? proj[i] : view[i] / tan_x;
+            py[i] = proj ? proj[4 + i] : view[4 + i] / tan_y;
+            pw[i] = proj ? proj[12 + i] : view[8 + i];
+        }
+        for (int i = 0; i < 3; ++i) {
+            position[i] = p.positions ? p.positions[3 * v + i]
+                                      : -(view[i] * view[3] + view[4 + i] * view[7] + view[8 + i] * view[11]);
+        }
         width = static_cast<float>(p.width), height = static_cast<float>(p.height);
         focal_x = width / (2 * tan_x), focal_y = height / (2 * tan_y);
         limit_x = 1.3f * tan_x, limit_y = 1.3f * tan_y;

@@ -49,7 +49,7 @@ bool valid(const dgr_problem* p) {
     if (p == nullptr || p->views < 1 || p->gaussians < 0) return false;
     if (p->width < 1 || p->height < 1 || p->width > kMaxSize || p->height > kMaxSize) return false;
     if (instances(*p) > INT32_MAX || Tiling(*p).all > INT32_MAX) return false;
-    if (!p->view || !p->proj || !p->tan_half_fov || !p->positions || !p->background) return false;
+    if (!p->view || !p->tan_half_fov || !p->background) return false;
     if (p->gaussians == 0) return true;
     if (p->means == nullptr || p->opacities == nullptr) return false;
     if ((p->colors == nullptr) == (p->sh == nullptr)) return false;

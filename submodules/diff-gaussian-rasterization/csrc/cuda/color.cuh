@@ -10,8 +10,14 @@ struct Direction {
     float inverse_length;
 };
 
-__device__ __forceinline__ Direction direction_from(const float* position, Vec3 mean) {
-    const Vec3 offset = mean - load3(position);
+__device__ __forceinline__ Vec3 camera_position(const dgr_problem& p, int v) {
+    if (p.positions != nullptr) return load3(p.positions + 3 * v);
+    const float* view = p.view + 16 * v;
+    return (-view[3]) * load3(view) + (-view[7]) * load3(view + 4) + (-view[11]) * load3(view + 8);
+}
+
+__device__ __forceinline__ Direction direction_from(Vec3 position, Vec3 mean) {
+    const Vec3 offset = mean - position;
     const float inverse_length = 1.0f / fmaxf(sqrtf(dot(offset, offset)), 1e-12f);
     return {inverse_length * offset, inverse_length};
 }
@@ -31,7 +37,7 @@ __device__ __forceinline__ Vec3 sh_color(const float* sh, Vec3 direction) {
 __device__ __forceinline__ Vec3 seen_color(const dgr_problem& p, int v, int64_t n, Vec3 mean) {
     if (p.colors != nullptr) return load3(p.colors + 3 * n);
     const float* sh = p.sh + 3 * static_cast<int64_t>(p.sh_bases) * n;
-    const Vec3 direction = direction_from(p.positions + 3 * v, mean).unit;
+    const Vec3 direction = direction_from(camera_position(p, v), mean).unit;
     Vec3 color;
     switch (p.sh_degree) {
         case 0: color = sh_color<0>(sh, direction); break;
@@ -48,7 +54,7 @@ __device__ __forceinline__ void color_backward(const dgr_problem& p, int v, int6
                                                float* sh_gradient, Vec3& mean_gradient) {
     constexpr int kBases = (kDegree + 1) * (kDegree + 1);
     const float* sh = p.sh + 3 * static_cast<int64_t>(p.sh_bases) * n;
-    const Direction d = direction_from(p.positions + 3 * v, mean);
+    const Direction d = direction_from(camera_position(p, v), mean);
     const Vec3 color = sh_color<kDegree>(sh, d.unit);
     const Vec3 g{color.x > 0.0f ? color_gradient.x : 0.0f, color.y > 0.0f ? color_gradient.y : 0.0f,
                  color.z > 0.0f ? color_gradient.z : 0.0f};

@@ -130,7 +130,7 @@ __global__ void __launch_bounds__(kBlock) begin_kernel(dgr_problem p, Totals* to
     const int statuses[] = {DGR_NONFINITE_VIEW, DGR_NONFINITE_TAN_HALF_FOV, DGR_NONFINITE_PROJ, DGR_NONFINITE_POSITIONS,
                             DGR_NONFINITE_BACKGROUND};
     for (int a = 0; a < 5; ++a) {
-        const int64_t count = static_cast<int64_t>(widths[a]) * p.views;
+        const int64_t count = arrays[a] == nullptr ? 0 : static_cast<int64_t>(widths[a]) * p.views;
         for (int64_t k = threadIdx.x; k < count; k += kBlock) {
             const float x = arrays[a][k];
             if (!(x - x == 0.0f)) {

@@ -22,17 +22,24 @@ struct Camera {
 
 __device__ __forceinline__ Camera load_camera(const dgr_problem& p, int v) {
     const float* view = p.view + 16 * v;
-    const float* proj = p.proj + 16 * v;
     const float tan_x = p.tan_half_fov[2 * v], tan_y = p.tan_half_fov[2 * v + 1];
     Camera c;
     c.view_x = load3(view);
     c.view_y = load3(view + 4);
     c.view_z = load3(view + 8);
     c.translation = {view[3], view[7], view[11]};
-    c.clip_x = load3(proj);
-    c.clip_y = load3(proj + 4);
-    c.clip_w = load3(proj + 12);
-    c.clip_offset = {proj[3], proj[7], proj[15]};
+    if (p.proj == nullptr) {
+        c.clip_x = (1.0f / tan_x) * c.view_x;
+        c.clip_y = (1.0f / tan_y) * c.view_y;
+        c.clip_w = c.view_z;
+        c.clip_offset = {c.translation.x / tan_x, c.translation.y / tan_y, c.translation.z};
+    } else {
+        const float* proj = p.proj + 16 * v;
+        c.clip_x = load3(proj);
+        c.clip_y = load3(proj + 4);
+        c.clip_w = load3(proj + 12);
+        c.clip_offset = {proj[3], proj[7], proj[15]};
+    }
     c.width = static_cast<float>(p.width);
     c.height = static_cast<float>(p.height);
     c.focal_x = c.width / (2.0f * tan_x);

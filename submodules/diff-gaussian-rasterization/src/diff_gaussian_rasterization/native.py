@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .problem import Cameras, Options, Splats
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 TILES16, NORMALIZE_QUATS, DETACH_DEPTH, CLAMP_PASSES_GRADIENT, ANTIALIASING = 1, 2, 4, 8, 16
 SPLAT_FIELDS = ("means", "quats_wxyz", "scales", "cov3d", "opacities", "colors", "sh")
 CAMERA_FIELDS = ("view", "proj", "tan_half_fov", "positions", "background")

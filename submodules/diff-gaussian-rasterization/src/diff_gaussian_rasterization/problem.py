@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -32,10 +31,24 @@ class Cameras:
     """V pinhole cameras; matrices map column vectors. Detached and contiguous."""
 
     view: Tensor  # [V,4,4] world to camera (x right, y down, z forward)
-    proj: Tensor  # [V,4,4] world to clip
+    proj: Tensor | None  # [V,4,4] world to clip; None: the principal point is the image centre
     tan_half_fov: Tensor  # [V,2] x, y
-    positions: Tensor  # [V,3] world
+    positions: Tensor | None  # [V,3] world; None: those of `view`
     background: Tensor  # [V,3]
+
+    def projections(self) -> Tensor:
+        """`proj`, or what it is where it is None (native backends work that out themselves)."""
+        if self.proj is not None:
+            return self.proj
+        proj = self.view[:, (0, 1, 2, 2)]
+        proj[:, :2] /= self.tan_half_fov.unsqueeze(-1)
+        return proj
+
+    def centres(self) -> Tensor:
+        """`positions`, or what they are where they are None."""
+        if self.positions is not None:
+            return self.positions
+        return -(self.view[:, :3, :3].mT @ self.view[:, :3, 3:]).squeeze(-1)
 
 
 @dataclass(frozen=True)
@@ -58,18 +71,28 @@ def check_tensor(name: str, value: object, shape: tuple[int | str, ...], like: T
     dtype of `like`; else raises TypeError or ValueError that names it."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a tensor of shape {_said(shape)}, got {type(value).__name__}")
-    have = value.shape
-    if len(have) != len(shape) or any(
-        size != want and not isinstance(want, str) for want, size in zip(shape, have, strict=True)
-    ):
-        raise ValueError(f"{name} must have shape {_said(shape)}, got {list(have)}")
-    if value.dtype is not torch.float32 and value.dtype is not torch.float64:
-        raise TypeError(f"{name} must be float32 (float64 with backend='reference'), got {value.dtype}")
-    if like is not None and value.device != like.device:
+    if not _matches(shape, value.shape):
+        raise ValueError(f"{name} must have shape {_said(shape)}, got {list(value.shape)}")
+    dtype = value.dtype
+    if dtype is not torch.float32 and dtype is not torch.float64:
+        raise TypeError(f"{name} must be float32 (float64 with backend='reference'), got {dtype}")
+    if like is None:
+        return value
+    if value.device != like.device:
         raise ValueError(f"{name} is on {value.device} but means is on {like.device}: move it with .to({like.device})")
-    if like is not None and value.dtype != like.dtype:
-        raise TypeError(f"{name} is {value.dtype} but means is {like.dtype}: convert one of them")
+    if dtype is not like.dtype:
+        raise TypeError(f"{name} is {dtype} but means is {like.dtype}: convert one of them")
     return value
+
+
+def _matches(shape: tuple[int | str, ...], have: torch.Size) -> bool:
+    if len(have) != len(shape):
+        return False
+    # A dozen of these run in every step, and a generator is slower to start than this is to finish.
+    for want, size in zip(shape, have, strict=True):  # noqa: SIM110
+        if size != want and not isinstance(want, str):
+            return False
+    return True
 
 
 def _said(shape: tuple[int | str, ...]) -> str:
@@ -84,18 +107,13 @@ def check_finite(name: str, value: Tensor | None) -> None:
 
 def check_cameras(cameras: Cameras) -> None:
     """Raises ValueError that names the field with NaN or infinity, or tan_half_fov where it is not positive."""
-    # Python floats: a few numbers a view, which one read-back brings here, against dozens of small torch calls.
-    fields = {name: getattr(cameras, name) for name in ("tan_half_fov", "view", "proj", "positions", "background")}
-    numbers = torch.cat([value.flatten() for value in fields.values()]).tolist()
-    finite = all(map(math.isfinite, numbers))
-    if not finite:
-        check_finite("view", cameras.view)
-        check_finite("tan_half_fov", cameras.tan_half_fov)
-    if min(numbers[: cameras.tan_half_fov.numel()]) <= 0:  # before its quotients, which are then infinite
+    check_finite("view", cameras.view)
+    check_finite("tan_half_fov", cameras.tan_half_fov)
+    if not bool((cameras.tan_half_fov > 0).all()):  # before its quotients, which are then infinite
         raise ValueError("tan_half_fov must be positive")
-    if not finite:
-        for name, value in fields.items():
-            check_finite(name, value)
+    check_finite("proj", cameras.projections())
+    check_finite("positions", cameras.centres())
+    check_finite("background", cameras.background)
 
 
 def renamed(error: ValueError, names: dict[str, str]) -> ValueError:

@@ -120,7 +120,8 @@ def project(
     splats: Splats, cov3d: Tensor, cameras: Cameras, v: int, options: Options, screen_means: Tensor | None
 ) -> tuple[Projected, Tensor]:
     """View `v`: what is visible, sorted, and radii int32 [N]."""
-    view, proj, size = cameras.view[v], cameras.proj[v], splats.means.new_tensor([options.width, options.height])
+    view, proj = cameras.view[v], cameras.projections()[v]
+    size = splats.means.new_tensor([options.width, options.height])
     in_front = (splats.means.detach() @ view[:3, :3].T + view[:3, 3])[:, 2] > NEAR
     index = in_front.nonzero().squeeze(1)
     means = splats.means[index]
@@ -158,7 +159,7 @@ def project(
         order = order[torch.sort(camera_means[order, 2].detach(), stable=True).indices]
 
     conic = torch.stack([yy / det, -xy / det, xx / det], dim=-1)
-    color = view_colors(splats, cameras.positions[v], options.sh_degree)[index]
+    color = view_colors(splats, cameras.centres()[v], options.sh_degree)[index]
     sorted_parts = (part[order] for part in (index, pixel, conic, opacity, color, camera_means[:, 2], extent, tiles))
     return Projected(*sorted_parts), radii
 

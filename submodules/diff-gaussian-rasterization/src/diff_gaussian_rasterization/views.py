@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from .function import render
@@ -87,7 +86,4 @@ def render_views(
 def pinhole_cameras(w2c: Tensor, tan_half_fov: Tensor, background: Tensor) -> Cameras:
     """Cameras whose principal point is the image centre."""
     w2c, tan_half_fov, background = (value.detach().contiguous() for value in (w2c, tan_half_fov, background))
-    proj = torch.stack((w2c[:, 0], w2c[:, 1], w2c[:, 2], w2c[:, 2]), 1)
-    proj[:, :2] /= tan_half_fov.unsqueeze(-1)
-    positions = -(w2c[:, :3, :3].mT @ w2c[:, :3, 3:]).squeeze(-1)
-    return Cameras(w2c, proj, tan_half_fov, positions, background)
+    return Cameras(w2c, None, tan_half_fov, None, background)

@@ -53,7 +53,7 @@ def run(
         for name, value in vars(splats).items()
         if value is not None
     }
-    moved = Cameras(**{name: value.to(device, dtype) for name, value in vars(cameras).items()})
+    moved = Cameras(**{n: None if value is None else value.to(device, dtype) for n, value in vars(cameras).items()})
     views, count = moved.view.shape[0], splats.means.shape[0]
     screen_means = torch.zeros(views, count, 2, dtype=dtype, device=device, requires_grad=True)
     images = render(Splats(**leaves), moved, options, screen_means, None if native_ else "reference")
@@ -256,7 +256,9 @@ def check_bad_cameras_are_named(device: str) -> None:
         scene = random_scene(56, count=count, width=20, height=20, views=300)  # more views than a block has threads
         splats = Splats(**{name: value.to(device).float() for name, value in vars(splats_of(scene)).items()
                            if value is not None})  # fmt: skip
-        good = {name: value.to(device).float() for name, value in vars(cameras_of(scene)).items()}
+        cameras = cameras_of(scene)
+        given = vars(cameras) | {"proj": cameras.projections(), "positions": cameras.centres()}
+        good = {name: value.to(device).float() for name, value in given.items()}
         native.forward(splats, Cameras(**good), options_of(scene))
         for field, value, want in bad:
             spoilt = good[field].clone()
@@ -267,6 +269,19 @@ def check_bad_cameras_are_named(device: str) -> None:
             except ValueError as error:
                 message = str(error)
             assert want in message, (field, value, message)
+
+
+def check_cameras_given_and_worked_out(device: str) -> None:
+    """Without projections and positions a backend takes those of centred pinholes."""
+    scene = random_scene(57, count=200, views=3, sh_degree=2)
+    cameras = cameras_of(scene)
+    given = Cameras(cameras.view, cameras.projections(), cameras.tan_half_fov, cameras.centres(), cameras.background)
+    grads = {"rgb": torch.ones(3, 3, scene.height, scene.width), "depth": torch.ones(3, scene.height, scene.width)}
+    have, want = (run(splats_of(scene), c, options_of(scene), grads, device, True) for c in (cameras, given))
+    for name in IMAGES:
+        assert (getattr(have.images, name) - getattr(want.images, name)).abs().max() < 1e-5, name
+    for name, grad in want.grads.items():
+        assert relative(have.grads[name], grad) < TOLERANCE, name
 
 
 def check_mark_visible(device: str) -> None:
