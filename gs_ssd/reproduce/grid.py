@@ -72,8 +72,7 @@ def run_grid(context: Context, name: str, grid: Grid, title: str) -> Outcome:
     Lines that are there already (in the working folder `out/reproduce/...`, or committed in the context's folder) count
     if they were made with the same weights and settings; others are laid aside.
     """
-    if not CONFIG.is_file():
-        raise UserError(f"there is no {CONFIG} here; run it from a checkout of the project")
+    config = checkout_config()
     pixels = 128 if context.size == "tiny" else SIZE
     jobs = plan(
         grid.suite,
@@ -81,14 +80,14 @@ def run_grid(context: Context, name: str, grid: Grid, title: str) -> Outcome:
         seeds=[context.seed + seed for seed in grid.seeds],
         limit=context.limit or grid.limit,
         common=(*grid.overrides, f"prior.model={context.prior}", f"device={context.device}"),
-        origin=origins(CONFIG),
+        origin=origins(config),
         metrics=metrics_version(grid.suite.turntable, pixels),
     )
     weights = jobs[0].origin["weights"].replace(" ", "-")
     out = Path("out/reproduce") / f"{name}-{context.size}-{weights}"
     committed = context.folder / f"results-{context.size}.jsonl"
     adopt(jobs, out, committed)
-    workshop = Workshop(CONFIG, out, grid.suite.turntable, find_judge(), pixels)
+    workshop = Workshop(config, out, grid.suite.turntable, find_judge(), pixels)
     print(f"{len(jobs)} assets; page and splats: {out / 'index.html'}", flush=True)
     for _ in run_jobs(jobs, out, workshop.train, workshop.measure, workers=context.workers, minutes=context.minutes):
         pass
@@ -103,6 +102,17 @@ def run_grid(context: Context, name: str, grid: Grid, title: str) -> Outcome:
     workshop.write_sheet([j for j in jobs if j.entry in shown and j.seed == jobs[0].seed], context.folder / "sheet.png")
     _write_table(context.folder / f"{name}.csv", records)
     return Outcome(records, len(jobs))
+
+
+def checkout_config() -> Path:
+    """The settings that all assets share.
+
+    Raises:
+        UserError: this is not a checkout of the project.
+    """
+    if not CONFIG.is_file():
+        raise UserError(f"there is no {CONFIG} here; run it from a checkout of the project")
+    return CONFIG
 
 
 def adopt(jobs: Sequence[Job], out: Path, committed: Path) -> None:

@@ -6,7 +6,7 @@ pairs. In the affine case (data N(mu, v I)) all of them have closed forms, which
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gs_ssd.evaluate import sheet
 from gs_ssd.guidance.estimators import optimal_coefficient, variance_reduced
 from gs_ssd.guidance.prompts import PromptConfig, ViewPrompts
 from gs_ssd.maths.diffusion import add_noise
 from gs_ssd.prior import DiffusionPrior, PriorConfig, load
+from gs_ssd.reproduce.assets import to_bytes
+from gs_ssd.reproduce.grid import TINY
 from gs_ssd.reproduce.report import Claim, Context, Report, SizeName, new_figure, save_figure, write_table
+from gs_ssd.reproduce.sds_made import sds_views
 from gs_ssd.reproduce.truth import true_views
 
 TITLE = "Numerical study: norms, correlation, projection ratio, variances over t (Figs. 5, 19-22)"
@@ -52,15 +56,23 @@ class Moments:
 
 
 SIZES: dict[SizeName, dict[str, Any]] = {
-    "tiny": {"prompts": ("a red mushroom",), "views": 1, "noises": 24, "ts": (100, 500, 900)},
+    "tiny": {
+        "prompts": ("a red mushroom",),
+        "overrides": ("num_steps=4", *TINY),
+        "views": 1,
+        "noises": 24,
+        "ts": (100, 500, 900),
+    },
     "small": {
         "prompts": ("a red mushroom", "a yellow duck"),
+        "overrides": ("num_steps=100",),
         "views": 2,
         "noises": 72,
         "ts": (20, 60, 100, 200, 300, 400, 500, 600, 700, 800, 900, 980),
     },
     "full": {
         "prompts": ("a red mushroom", "a yellow duck", "a red chair", "a blue mug", "a pink donut", "a green tree"),
+        "overrides": ("num_steps=200",),
         "views": 4,
         "noises": 8192,
         "ts": (20, 40, 60, 80, *range(100, 1000, 50), 980),
@@ -96,37 +108,57 @@ def moments(
 
 
 def run(context: Context) -> Report:
-    """All moments at the size's prompts, views and ts; four figures and a table."""
+    """All moments at the size's prompts, views and ts, of SDS-made assets and of true objects."""
     size = SIZES[context.size]
     prior = load(PriorConfig(model=context.prior), context.device)
+    sources = _sources(context, prior.image_size)
     generator = torch.Generator().manual_seed(context.seed)
     rows = []
     with torch.no_grad():
-        for prompt, view, latent, positive, null in _renderings(prior, size["prompts"], size["views"]):
-            rows += [
-                (prompt, view, moments(prior, latent, positive, null, t, size["noises"], generator)) for t in size["ts"]
-            ]
+        for source, by_prompt in sources.items():
+            for prompt, view, latent, positive, null in _renderings(prior, by_prompt):
+                for t in size["ts"]:
+                    found = moments(prior, latent, positive, null, t, size["noises"], generator)
+                    rows.append((source, prompt, view, found))
     fields = [field.name for field in dataclasses.fields(Moments)]
     write_table(
         context.folder / "moments.csv",
-        ("prompt", "view", *fields),
-        [(p, v, *dataclasses.astuple(m)) for p, v, m in rows],
+        ("source", "prompt", "view", *fields),
+        [(*where, *dataclasses.astuple(m)) for *where, m in rows],
     )
-    results = [m for _, _, m in rows]
+    results = {source: [m for s, *_, m in rows if s == source] for source in sources}
     _draw(context.folder / "moments.png", results, size["ts"])
+    strips = [[sheet.Strip(f"{s}: {p}", to_bytes(rgb)) for p, rgb in r.items()] for s, r in sources.items()]
+    sheet.contact_sheet(strips, context.folder / "renderings.png")
+    first, *others = sources
     return Report(
         TITLE,
-        f"{len(size['prompts'])} prompts x {size['views']} true renderings of the bundled world, {size['noises']}"
-        f" noises for each of {len(size['ts'])} timesteps, prior `{context.prior}`. The paper took SDS-made"
-        " assets; true renderings stand in for their renderings here.",
-        claims(results),
+        f"{len(size['prompts'])} prompts x {size['views']} views of {' and of '.join(sources)}, {size['noises']} noises"
+        f" for each of {len(size['ts'])} timesteps, prior `{context.prior}`.",
+        (
+            *claims(results[first]),
+            *(c._replace(text=f"On {other}: {c.text}") for other in others for c in claims(results[other])),
+        ),
         (
             (
                 "moments.png",
                 "Lines: mean over renderings; bands: their range. Norms and variances are per latent entry.",
             ),
+            ("renderings.png", "What was looked at."),
         ),
     )
+
+
+def _sources(context: Context, image_size: int) -> dict[str, dict[str, Float[Tensor, "v 3 h w"]]]:
+    """Pictures by prompt, by where they come from. The exact mixture cannot make assets of these prompts."""
+    size = SIZES[context.size]
+    prompts, views = size["prompts"], size["views"]
+    made = {}
+    if context.prior != "analytic":
+        made = {"SDS-made assets": sds_views(context, prompts, size["overrides"], views, image_size)}
+    kinds = {prompt: prompt.split()[-1] for prompt in prompts}
+    colors = {prompt: prompt.split()[-2] for prompt in prompts}
+    return made | {"true objects": {p: true_views(kinds[p], colors[p], views, image_size)[0] for p in prompts}}
 
 
 def claims(results: list[Moments]) -> tuple[Claim, ...]:
@@ -224,20 +256,20 @@ def _average(rows: list[Moments]) -> Moments:
 
 
 def _renderings(
-    prior: DiffusionPrior, prompts: tuple[str, ...], views: int
+    prior: DiffusionPrior, pictures: Mapping[str, Tensor]
 ) -> Iterator[tuple[str, int, Tensor, Tensor, Tensor]]:
-    """(prompt, view, latent, embedding of the prompt from there, null embedding) of true renderings."""
-    for prompt in prompts:
-        *_, color, kind = prompt.split()
-        rgb, _ = true_views(kind, color, views, prior.image_size)
+    """(prompt, view, latent, embedding of the prompt from there, null embedding) of views [V,3,H,W] by prompt."""
+    for prompt, rgb in pictures.items():
+        views = len(rgb)
         sentences = ViewPrompts(prior, prompt, PromptConfig())
         embeddings = sentences.at([2 * math.pi * i / views for i in range(views)], [math.radians(75)] * views).main
         for view, latent in enumerate(prior.encode(rgb.to(prior.device)).float()):
             yield prompt, view, latent, embeddings[view], sentences.null
 
 
-def _draw(path: Path, results: list[Moments], ts: tuple[int, ...]) -> None:
-    figure, axes = new_figure(1, 4, width=3.1, height=2.8)
+def _draw(path: Path, sources: Mapping[str, list[Moments]], ts: tuple[int, ...]) -> None:
+    """A row of four panels for each source."""
+    figure, axes = new_figure(len(sources), 4, width=3.1, height=2.8)
     panels = (
         ("norm", {"norm_seek": "mode-seeking", "norm_h": "mode-disengaging"}, "log"),
         ("linear correlation with the noise", {"puccetti": "Puccetti", "pearson": "Pearson"}, "linear"),
@@ -248,14 +280,16 @@ def _draw(path: Path, results: list[Moments], ts: tuple[int, ...]) -> None:
             "log",
         ),
     )
-    for axis, (title, curves, scale) in zip(axes[0], panels, strict=True):
-        for name, label in curves.items():
-            values = torch.tensor([[getattr(m, name) for m in results if m.t == t] for t in ts])
-            if values.isnan().all():
-                continue
-            axis.plot(ts, values.mean(dim=1), label=label, marker=".")
-            axis.fill_between(ts, values.amin(dim=1), values.amax(dim=1), alpha=0.2)
-        axis.set(xlabel="t", yscale=scale)
-        axis.set_title(title, fontsize=9)
-        axis.legend(fontsize=7)
+    for row, (source, results) in zip(axes, sources.items(), strict=True):
+        for axis, (title, curves, scale) in zip(row, panels, strict=True):
+            for name, label in curves.items():
+                values = torch.tensor([[getattr(m, name) for m in results if m.t == t] for t in ts])
+                if values.isnan().all():
+                    continue
+                axis.plot(ts, values.mean(dim=1), label=label, marker=".")
+                axis.fill_between(ts, values.amin(dim=1), values.amax(dim=1), alpha=0.2)
+            axis.set(xlabel="t", yscale=scale)
+            axis.set_title(title, fontsize=9)
+            axis.legend(fontsize=7)
+        row[0].set_ylabel(source)
     save_figure(figure, path)

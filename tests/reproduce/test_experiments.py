@@ -12,6 +12,7 @@ from gs_ssd.evaluate.intervals import Interval
 from gs_ssd.prior import BUNDLED
 from gs_ssd.prior.analytic import AnalyticPrior
 from gs_ssd.reproduce import EXPERIMENTS, comparison, numerical, pictures, speed
+from gs_ssd.reproduce.grid import CONFIG
 from gs_ssd.reproduce.report import Claim, Context, Report, is_finished, write_page, write_report
 
 bundled = pytest.mark.skipif(
@@ -20,15 +21,22 @@ bundled = pytest.mark.skipif(
 
 
 @bundled
-def test_numerical_study_of_the_bundled_prior(tmp_path):
+def test_numerical_study_of_the_bundled_prior(tmp_path, monkeypatch):
+    (tmp_path / "configs").symlink_to(CONFIG.parent.absolute())
+    monkeypatch.chdir(tmp_path)
     report = numerical.run(Context("tiny", tmp_path))
     assert report.holds("The prediction's linear correlation with the noise rises to 1")
     assert report.holds("Reduction by r lowers the total variance")
     assert report.holds("The mode-disengaging term is far smaller")
-    rows = {int(row["t"]): row for row in csv.DictReader((tmp_path / "moments.csv").open())}
-    assert float(rows[900]["pearson"]) > 0.95
-    assert float(rows[900]["pearson"]) > float(rows[100]["pearson"])
-    assert all(float(row["variance_r"]) < float(row["variance_raw"]) for row in rows.values())
+    assert report.holds("On true objects: The mode-disengaging term is far smaller")
+    table = list(csv.DictReader((tmp_path / "moments.csv").open()))
+    assert list(dict.fromkeys(row["source"] for row in table)) == ["SDS-made assets", "true objects"]
+    for source in ("SDS-made assets", "true objects"):
+        rows = {int(row["t"]): row for row in table if row["source"] == source}
+        assert float(rows[900]["pearson"]) > 0.95
+        assert float(rows[900]["pearson"]) > float(rows[100]["pearson"])
+        assert all(float(row["variance_r"]) < float(row["variance_raw"]) for row in rows.values())
+    assert len(list(tmp_path.glob("out/reproduce/numerical-*/runs/sds/a-red-mushroom/seed-0/point_cloud.ply"))) == 1
 
 
 def test_numerical_study_of_an_exact_mixture(tmp_path):

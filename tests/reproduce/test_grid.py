@@ -8,12 +8,12 @@ import torch
 
 from gs_ssd import cli, config
 from gs_ssd.errors import UserError
-from gs_ssd.evaluate.benchmark import Cost
+from gs_ssd.evaluate.benchmark import Cost, Variant
 from gs_ssd.evaluate.suite import Entry
 from gs_ssd.guidance.distill import LUCID_T_SCHEDULE
 from gs_ssd.guidance.estimators import ESTIMATORS
 from gs_ssd.prior import BUNDLED, PriorConfig
-from gs_ssd.reproduce import comparison, janus, tuning
+from gs_ssd.reproduce import comparison, defaults, janus, tuning
 from gs_ssd.reproduce.assets import QUIET, Workshop
 from gs_ssd.reproduce.grid import CONFIG
 from gs_ssd.reproduce.origin import origin_of_prior
@@ -122,14 +122,32 @@ def test_tuning_freezes_the_best_and_the_comparison_reads_it(here, numbers):
         tuning.read_tuned(here / "page" / "tuning", "bundled ffffffffffff")
 
 
+def test_a_change_of_the_default_is_adopted_only_where_it_betters(here, numbers, monkeypatch):
+    table, _ = numbers
+    monkeypatch.setitem(defaults.SIZES, "tiny", defaults.SIZES["full"])
+    plain = {"kind_share": 0.9, "color_share": 0.9, "iou": 0.6}
+    table |= {"ssd": plain, "ssd@perpneg": plain | {"iou": 0.7}, "ssd@M200": plain | {"kind_share": 0.8}}
+    table |= {"ssd@negative": plain, "ssd@M400": plain}
+    report = defaults.run(Context("tiny", here / "page" / "defaults"))
+    assert report.complete
+    assert report.holds("Perp-Neg betters the silhouette") is True
+    assert report.holds("Perp-Neg betters recognition") is None
+    assert report.holds("M = 200 betters recognition") is False
+    assert report.holds("A negative prompt betters the silhouette") is None
+
+
 def test_every_estimator_has_the_same_number_of_tries_and_every_setting_exists():
     assert all(len(set(tries.values())) == len(tries) == 4 for tries in tuning.CANDIDATES.values())
-    rows = comparison.variants(tuple(comparison.ROWS), {})
+    rows = (
+        *comparison.variants(tuple(comparison.ROWS), {}),
+        *(Variant("ssd", s) for _, s in defaults.CHANGES.values()),
+    )
     settings = [*tuning.FAST, tuning.LUCID_LAW, *(text for row in rows for text in row.overrides)]
     found = config.load(CONFIG, list({text.partition("=")[0]: text for text in settings}.values()))
     assert found.optimizer.means == (0.012, 0.004)
     assert found.guidance.t_schedule == LUCID_T_SCHEDULE
     assert found.guidance.prompts.perp_neg
+    assert found.guidance.prompts.negative == "blurry, low quality"
     assert {row.label.partition("@")[0] for row in rows} <= set(ESTIMATORS)
 
 
@@ -145,7 +163,7 @@ def test_perp_neg_is_judged_by_the_faces_on_the_backs(here, numbers, monkeypatch
     verdicts = {text: holds for text, holds, _ in result["claims"]}
     assert verdicts["Perp-Neg lowers the face on the back (SSD)"] is True
     assert verdicts["Perp-Neg lowers the number of fronts (SSD)"] is None
-    assert "8 prompts" in result["claims"][0][2]
+    assert "5 prompts" in result["claims"][0][2]
     assert (here / "page" / "janus" / "backs.png").read_bytes()[:4] == b"\x89PNG"
     assert "bundled" in result["setting"]
 

@@ -1,0 +1,51 @@
+"""Assets of SDS, whose renderings the numerical study looks at as the paper did."""
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from gs_ssd.evaluate.benchmark import Job, Variant, plan, run_jobs
+from gs_ssd.evaluate.measure import photograph
+from gs_ssd.evaluate.suite import Entry, Turntable, load_suite
+from gs_ssd.reproduce.assets import Workshop, load_gaussians
+from gs_ssd.reproduce.grid import BARE, checkout_config
+from gs_ssd.reproduce.origin import origins
+from gs_ssd.reproduce.report import Context
+
+SDS = Variant("sds", ("guidance.estimator=sds", "guidance.cfg_scale=26"))
+"""On the bundled prior ||eps|| = omega ||h|| at about 26, where Stable Diffusion has its 100."""
+
+
+def sds_views(
+    context: Context, prompts: tuple[str, ...], overrides: tuple[str, ...], views: int, size: int
+) -> dict[str, Float[Tensor, "v 3 s s"]]:
+    """Renderings by prompt, on white, evenly around from the front on; trains what is not in `out/reproduce` yet.
+
+    Raises:
+        UserError: no checkout of the project around.
+        RuntimeError: a training failed.
+    """
+    config = checkout_config()
+    suite = dataclasses.replace(load_suite("development"), entries=tuple(Entry(prompt) for prompt in prompts))
+    common = (*overrides, *BARE, f"prior.model={context.prior}", f"device={context.device}")
+    jobs = plan(suite, (SDS,), seeds=(context.seed,), common=common, origin=origins(config))
+    weights = jobs[0].origin["weights"].replace(" ", "-").replace("/", "-")
+    out = Path("out/reproduce") / f"numerical-{context.size}-{weights}"
+    workshop = Workshop(config, out, suite.turntable)
+    for record in run_jobs(jobs, out, workshop.train, _unmeasured, workers=context.workers):
+        if "failed" in record:
+            raise RuntimeError(f"{record['key']}: {record['failed']}")
+    look = functools.partial(_look, out=out, table=Turntable(views=views, elevations_deg=(15.0,)), size=size)
+    return {job.entry.prompt: look(job) for job in jobs}
+
+
+def _unmeasured(_job: Job, _folder: Path) -> dict[str, Any]:
+    return {}
+
+
+def _look(job: Job, out: Path, table: Turntable, size: int) -> Float[Tensor, "v 3 s s"]:
+    return photograph(load_gaussians(out / "runs" / job.key / "point_cloud.ply"), table, size).rgb
