@@ -106,6 +106,9 @@ def claims(records: Sequence[dict[str, Any]]) -> tuple[Claim, ...]:
         ("SSD's saturation is nearer to the truth than that of SDS", "ssd", "sds", "|saturation|", -1),
         ("SSD is sharper than SDS", "ssd", "sds", "detail", 1),
         ("SSD is sharper than seeking alone", "ssd", "seek_reduced", "detail", 1),
+        ("SSD's outlines are sharper than those of SDS", "ssd", "sds", "edge", -1),
+        ("SSD's outlines are sharper than those of CSD", "ssd", "csd", "edge", -1),
+        ("SSD leaves less haze than CSD", "ssd", "csd", "haze", -1),
         ("SSD has fewer floaters than CSD", "ssd", "csd", "outside", -1),
         *(
             (f"SSD has the better silhouette than {name}", "ssd", row, "iou", 1)
