@@ -32,12 +32,12 @@ ROWS: Final[dict[str, tuple[str, ...]]] = {
     "sds_reduced": (),
     "nfsd": (),
     "ssd@perpneg": PERP_NEG,
-    **{f"ssd@M{M}": (f"guidance.M={M}",) for M in (200, 1000)},
+    **{f"ssd@M{M}": (f"guidance.M={M}",) for M in (300, 1000, 500, 200)},
     "sds@g101": ("guidance.cfg_scale=101",),
     "sds_reduced@g101": ("guidance.cfg_scale=101",),
     "seek": (),
     "sds@perpneg": PERP_NEG,
-    **{f"ssd@M{M}": (f"guidance.M={M}",) for M in (80, 300, 500, 600, 700, 800)},
+    **{f"ssd@M{M}": (f"guidance.M={M}",) for M in (80, 600, 700, 800)},
 }
 """A row is an estimator with its tuned settings, and after the @ what is changed. `seek_minus_eps` is SDS at CFG 1,
 g101 the paper's omega = 100, `ssd@M1000` seeking alone at the size of h, `seek` seeking without variance reduction."""
@@ -122,7 +122,8 @@ def claims(records: Sequence[dict[str, Any]]) -> tuple[Claim, ...]:
         ("Adaptive variance reduction helps SDS", "sds_reduced", "sds", "iou", 1),
         ("Adaptive variance reduction helps SDS at CFG 1", "seek_reduced", "seek_minus_eps", "iou", 1),
         ("Perp-Neg lowers the number of fronts", "ssd@perpneg", "ssd", "fronts", -1),
-        ("The prior's own M has the better silhouette than the paper's 200", "ssd", "ssd@M200", "iou", 1),
+        ("M = 300, the prior's own, has the better silhouette than M as tuned", "ssd@M300", "ssd", "iou", 1),
+        ("M = 300, the prior's own, is recognised more often than M as tuned", "ssd@M300", "ssd", "kind", 1),
         ("SSD needs fewer noise predictions than ISM", "ssd", "ism", "unet", -1),
         ("SSD is faster than ISM", "ssd", "ism", "cpu", -1),
     )  # fmt: skip
