@@ -85,6 +85,7 @@ def run(context: Context) -> Report:
         " it lies on the other, and cannot be told where it covers zero or fewer than five prompts were run. Of twenty"
         " such verdicts one is wrong by chance.",
         complete=outcome.complete and not context.restricted,
+        timed=False,
     )
 
 

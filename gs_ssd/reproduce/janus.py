@@ -66,6 +66,7 @@ def run(context: Context) -> Report:
         "`face on the back` projects each view within 45 degrees of the back on the way from the true back (0) to a"
         " second front under the same lamp (1). Fronts are views that resemble a true front most.",
         complete=outcome.complete and not context.restricted,
+        timed=False,
     )
 
 

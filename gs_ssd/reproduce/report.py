@@ -80,6 +80,8 @@ class Report:
     remarks: str = ""
     complete: bool = True
     """False where some of it was not run yet: the next call goes on."""
+    timed: bool = True
+    """False where earlier calls may have done part of the work, so that this call's seconds say nothing."""
 
     def holds(self, beginning: str) -> bool | None:
         """The verdict on the one claim that begins so.
@@ -188,13 +190,13 @@ def _section(record: dict[str, Any], prefix: str) -> str:
     command = " ".join(
         ["gs-ssd reproduce", record["name"], "--size", record["size"], record.get("options", "")]
     ).strip()
-    table = "\n".join(["| claim | verdict | numbers |", "|---|---|---|", *claims])
+    table = "\n".join(["| claim | verdict | numbers |", "|---|---|---|", *claims]) if claims else ""
     made = {"": "", None: "Weights: not recorded."}.get(record.get("weights"), f"Weights: {record.get('weights')}.")
     parts = [
         " ".join(filter(None, [record["setting"], made])),
         table,
         *figures,
         record["remarks"],
-        f"Reproduce: `{command}` ({record['seconds']:.0f} s)",
+        f"Reproduce: `{command}`" + (f" ({record['seconds']:.0f} s)" if record.get("timed", True) else ""),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
