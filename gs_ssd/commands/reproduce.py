@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--prior", default="bundled", help="bundled (default), or a Stable Diffusion model's path or name"
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=1, help="processes at once, where an experiment trains assets")
+    parser.add_argument("--workers", type=int, default=1, help="processes at once, where there are many runs")
     parser.add_argument("--rows", nargs="+", default=[], metavar="ROW", help="of a comparison, these rows only")
     parser.add_argument("--limit", type=int, metavar="K", help="of a comparison, the first K prompts only")
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no training after so long; go on later")

@@ -5,8 +5,11 @@ unverified recollection of the paper's, in which the literal Algorithm 1 does no
 """
 
 import dataclasses
+import functools
 import itertools
 import math
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -58,20 +61,29 @@ SIZES: dict[SizeName, dict[str, Any]] = {
 SIZES["full"] = SIZES["small"] | {"draws": 512, "map_starts": 12, "map_draws": 128}
 
 
-def map_of_claims(sizes: dict[str, Any]) -> list[tuple[str, str, float, int, float]]:
+def map_of_claims(sizes: dict[str, Any], workers: int = 1) -> list[tuple[str, str, float, int, float]]:
     """Rows (schedule, weighting, singular mode's y, M, share of starts that SSD brings to rel P(x;y) > 0.5)."""
-    rows = []
-    for schedule, weighting, offset in itertools.product(
-        SCHEDULES, ("uniform", "sigma", "sigma2"), sizes["map_offsets"]
-    ):
-        mixture = dataclasses.replace(OWN, singular=(0.0, offset))
-        steps = sizes["map_steps"]
-        how = Descent(weighting, schedule, steps=steps, lr=7.5 / steps, draws=sizes["map_draws"])
-        starts = rule_starts(mixture, sizes["map_starts"])
-        ends = descend(mixture, starts, how, "ssd", sizes["map_M"])[:, -1]
-        shares = (relative_density(mixture, ends) > 0.5).double().mean(dim=1)
-        rows += [(schedule, weighting, offset, M, float(s)) for M, s in zip(sizes["map_M"], shares, strict=True)]
-    return rows
+    places = list(itertools.product(SCHEDULES, ("uniform", "sigma", "sigma2"), sizes["map_offsets"]))
+    column = functools.partial(_column_of_map, sizes)
+    if workers == 1:
+        columns = list(map(column, places))
+    else:
+        fresh = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+        with ProcessPoolExecutor(workers, fresh, torch.set_num_threads, (1,)) as pool:
+            columns = list(pool.map(column, places))
+    return [row for rows in columns for row in rows]
+
+
+def _column_of_map(sizes: dict[str, Any], place: tuple[str, str, float]) -> list[tuple[str, str, float, int, float]]:
+    """The rows of all M at one place of the map."""
+    schedule, weighting, offset = place
+    mixture = dataclasses.replace(OWN, singular=(0.0, offset))
+    steps = sizes["map_steps"]
+    how = Descent(weighting, schedule, steps=steps, lr=7.5 / steps, draws=sizes["map_draws"])
+    starts = rule_starts(mixture, sizes["map_starts"])
+    ends = descend(mixture, starts, how, "ssd", sizes["map_M"])[:, -1]
+    shares = (relative_density(mixture, ends) > 0.5).double().mean(dim=1)
+    return [(schedule, weighting, offset, M, float(s)) for M, s in zip(sizes["map_M"], shares, strict=True)]
 
 
 def run(context: Context) -> Report:
@@ -84,7 +96,7 @@ def run(context: Context) -> Report:
     literal = {term: descend(RECALLED, rule_starts(RECALLED, sizes["ring"]), recalled, term)[0] for term in TERMS}
     terms = ("seek", "csd", "ssd_unmatched")
     mended = {term: descend(RECALLED, rule_starts(RECALLED, sizes["ring"]), annealed, term)[0] for term in terms}
-    rows = map_of_claims(sizes)
+    rows = map_of_claims(sizes, context.workers)
     settings = (("own", OWN, own), ("recalled", RECALLED, literal), ("recalled, mended", RECALLED, mended))
     _write_ends(folder / "ends.csv", settings)
     write_table(folder / "map.csv", ("schedule", "weighting", "singular_y", "M", "share_at_a_mode"), rows)

@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 import torch
 
-from gs_ssd.reproduce.illustrative import run
+from gs_ssd.reproduce.illustrative import map_of_claims, run
 from gs_ssd.reproduce.mixture import OWN, RECALLED, Descent, descend, relative_density, rule_starts, transient_mode
 from gs_ssd.reproduce.report import Context, Report
 
@@ -28,6 +28,11 @@ def test_in_the_recalled_setting_the_literal_algorithm_escapes_and_the_mended_on
     assert report.holds("Recalled setting: mode-seeking is trapped")
     assert report.holds("Recalled setting: SSD ends") is False
     assert report.holds("Recalled setting, no norm match, annealed t: SSD ends")
+
+
+def test_the_map_is_the_same_by_any_number_of_workers():
+    sizes = {"map_M": (0, 300), "map_offsets": (-0.1,), "map_starts": 1, "map_draws": 8, "map_steps": 12}
+    assert map_of_claims(sizes, 2) == map_of_claims(sizes)
 
 
 def test_runs_that_differ_in_the_threshold_do_not_mix():
