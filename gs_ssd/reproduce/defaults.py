@@ -22,10 +22,11 @@ has kinds, colours and views alone: it reads them as its word for the unknown, a
 
 REMARKS = """\
 A change is adopted where it betters silhouette or recognition and spoils neither, each with an interval that leaves
-zero out, and where the sheet agrees. On the six development prompts at size `full`: Perp-Neg changes nothing that can be
-told, for 1.85 times the noise predictions, and a negative prompt of words that the prior never heard costs silhouette;
-the default has neither. M = 400 has the larger overlap because it fills in what it cannot tell (the chair's legs, the
-donut's hole) and loses the duck; the sheet decides against it. M = 200 and 300 cannot be told apart, and 300 stays."""
+zero out, and where the sheet agrees. On the six development prompts at size `full`: Perp-Neg changes nothing that
+can be told, for 1.85 times the noise predictions, and a negative prompt of words that the prior never heard costs
+silhouette; the default has neither. M = 400 has the larger overlap because it fills in what it cannot tell (the
+chair's legs, the donut's hole) and loses the duck; the sheet decides against it. M = 200 and 300 cannot be told
+apart, and 300 stays."""
 SIZES: dict[SizeName, dict[str, Any]] = {
     "tiny": {"changes": 1, "limit": 1, "overrides": ("num_steps=4", *TINY)},
     "small": {"changes": 2, "limit": 2, "overrides": ("num_steps=60", *BARE)},
