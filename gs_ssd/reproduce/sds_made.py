@@ -1,13 +1,13 @@
 """Assets of SDS, whose renderings the numerical study looks at as the paper did."""
 
 import dataclasses
-import functools
 from pathlib import Path
 from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
+from gs_ssd.errors import UserError
 from gs_ssd.evaluate.benchmark import Job, Variant, plan, run_jobs
 from gs_ssd.evaluate.measure import photograph
 from gs_ssd.evaluate.suite import Entry, Turntable, load_suite
@@ -26,8 +26,7 @@ def sds_views(
     """Renderings by prompt, on white, evenly around from the front on; trains what is not in `out/reproduce` yet.
 
     Raises:
-        UserError: no checkout of the project around.
-        RuntimeError: a training failed.
+        UserError: no checkout of the project around, or a training failed.
     """
     config = checkout_config()
     suite = dataclasses.replace(load_suite("development"), entries=tuple(Entry(prompt) for prompt in prompts))
@@ -38,14 +37,11 @@ def sds_views(
     workshop = Workshop(config, out, suite.turntable)
     for record in run_jobs(jobs, out, workshop.train, _unmeasured, workers=context.workers):
         if "failed" in record:
-            raise RuntimeError(f"{record['key']}: {record['failed']}")
-    look = functools.partial(_look, out=out, table=Turntable(views=views, elevations_deg=(15.0,)), size=size)
-    return {job.entry.prompt: look(job) for job in jobs}
+            raise UserError(f"the training of {record['key']} failed: {record['failed']}; {out} has its log")
+    splats = {job.entry.prompt: load_gaussians(out / "runs" / job.key / "point_cloud.ply") for job in jobs}
+    table = Turntable(views=views, elevations_deg=(15.0,))
+    return {prompt: photograph(gaussians, table, size).rgb for prompt, gaussians in splats.items()}
 
 
 def _unmeasured(_job: Job, _folder: Path) -> dict[str, Any]:
     return {}
-
-
-def _look(job: Job, out: Path, table: Turntable, size: int) -> Float[Tensor, "v 3 s s"]:
-    return photograph(load_gaussians(out / "runs" / job.key / "point_cloud.ply"), table, size).rgb
