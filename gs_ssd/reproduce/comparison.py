@@ -103,8 +103,10 @@ def claims(records: Sequence[dict[str, Any]]) -> tuple[Claim, ...]:
     """The paper's comparisons, each a paired difference over prompts."""
     questions = (
         ("SSD is less saturated than SDS", "ssd", "sds", "saturation", -1),
+        ("SSD is less saturated than SDS at the paper's omega", "ssd", "sds@g101", "saturation", -1),
         ("SSD is less saturated than CSD", "ssd", "csd", "saturation", -1),
         ("SSD's saturation is nearer to the truth than that of SDS", "ssd", "sds", "|saturation|", -1),
+        ("SSD's saturation is nearer to the truth than that of CSD", "ssd", "csd", "|saturation|", -1),
         ("SSD is sharper than SDS", "ssd", "sds", "detail", 1),
         ("SSD is sharper than seeking alone", "ssd", "seek_reduced", "detail", 1),
         ("SSD's outlines are sharper than those of SDS", "ssd", "sds", "edge", -1),
