@@ -128,7 +128,7 @@ def run(context: Context) -> Report:
     )
     results = {source: [m for s, *_, m in rows if s == source] for source in sources}
     _draw(context.folder / "moments.png", results, size["ts"])
-    strips = [[sheet.Strip(f"{s}: {p}", to_bytes(rgb)) for p, rgb in r.items()] for s, r in sources.items()]
+    strips = [[sheet.Strip(p, to_bytes(rgb)) for p, rgb in by_prompt.items()] for by_prompt in sources.values()]
     sheet.contact_sheet(strips, context.folder / "renderings.png")
     first, *others = sources
     return Report(
@@ -144,7 +144,7 @@ def run(context: Context) -> Report:
                 "moments.png",
                 "Lines: mean over renderings; bands: their range. Norms and variances are per latent entry.",
             ),
-            ("renderings.png", "What was looked at."),
+            ("renderings.png", f"What was looked at, a row each: {', '.join(sources)}."),
         ),
     )
 
