@@ -26,7 +26,7 @@ help:
 	@echo 'make lint        ruff, types, import floors'
 	@echo 'make bench       the rasterizer against its peers and its arithmetic floor'
 	@echo 'make reproduce   the paper'"'"'s experiments, at a size for two cores'
-	@echo 'make benchmark   the asset benchmark, at a size for two cores'
+	@echo 'make benchmark   six prompts of the asset benchmark: ten minutes of two cores'
 
 setup: $(VENV)/.runtime
 
@@ -99,7 +99,7 @@ reproduce: $(VENV)/.test
 	$(BIN)/gs-ssd reproduce all --out out/reproduction --workers 2
 
 benchmark: $(VENV)/.test
-	$(BIN)/gs-ssd bench --suite quick --seeds 0 --workers 2
+	$(BIN)/gs-ssd bench --suite quick --seeds 0 --limit 6 --workers 2
 
 clean:
 	rm -rf $(VENV) build dist
