@@ -73,9 +73,9 @@ def _loss(prior: Any, z: Tensor, text: Tensor, generator: torch.Generator) -> Te
     noise = torch.randn(z.shape, generator=generator)
     t = torch.randint(1000, (len(z),), generator=generator)
     abar = prior.alphas_cumprod[t].reshape(-1, 1, 1, 1)
-    with torch.autocast("cpu", torch.bfloat16):
-        predicted = prior.unet(abar.sqrt() * z + (1 - abar).sqrt() * noise, t, text).sample
-    error = (predicted.float() - noise).square().mean((1, 2, 3))
+    # In float32: a CPU without bfloat16 instructions takes seventeen times as long in bfloat16.
+    predicted = prior.unet(abar.sqrt() * z + (1 - abar).sqrt() * noise, t, text).sample
+    error = (predicted - noise).square().mean((1, 2, 3))
     snr = (abar / (1 - abar)).flatten()
     return (snr.clamp(max=5.0) / snr * error).mean()
 
