@@ -43,15 +43,16 @@ ROWS: Final[dict[str, tuple[str, ...]]] = {
 g101 the paper's omega = 100, `ssd@M1000` seeking alone at the size of h, `seek` seeking without variance reduction."""
 
 REMARKS: Final = """\
-On the bundled prior, at size `full`: once everybody is tuned, the estimators that use h (SSD, CSD, SDS, NFSD, ISM)
-make nearly the same assets. What seeking adds shows against CSD: SSD is paler, and nearer to the truth. What h adds
-shows against seeking alone: details, and that the thing is recognised; for a silhouette alone a plain lump does as
-well. ISM's silhouettes are a little better, for 2.4 times the noise predictions. Against SDS the paper's pictures of
-over-saturation do not come back: tuning gave SDS a scale of 7.5, at which it is paler than SSD, and at the paper's
-omega of 100 it is no more saturated than SSD. A scale that large is no excess here, where ||h|| is a fifteenth to a
-thirtieth of the noise, and the true objects are saturated themselves (0.65 on average). Variance reduction changes
-SDS by nothing that can be told: at t > 300 r is above 0.96, so that `- r eps` and `- eps` are the same within a few
-percent (the numerical study)."""
+On the bundled prior, at size `full`, ten prompts: once everybody is tuned, the estimators that use h (SSD, CSD, SDS,
+NFSD, ISM) make nearly the same assets; neither silhouette nor recognition can be told apart. What seeking adds shows
+against CSD: SSD is paler and nearer to the truth (its few floaters are a thousandth of the picture more or less, for
+either). What h adds shows against seeking alone: details, and that the thing is recognised; for a silhouette alone a
+plain lump does as well. ISM pays 2.4 times the noise predictions for the same. Against SDS the paper's pictures of
+over-saturation do not come back: tuning gave SDS a scale of 7.5, at which it is paler and blurrier than SSD, and at
+the paper's omega of 100 it is no more saturated than SSD. A scale that large is no excess here, where ||h|| is a
+fifteenth to a thirtieth of the noise, and the true objects are saturated themselves (0.65 on average). Variance
+reduction changes SDS by nothing that can be told: at t > 300 r is above 0.96, so that `- r eps` and `- eps` are the
+same within a few percent (the numerical study)."""
 
 
 @dataclasses.dataclass(frozen=True)
