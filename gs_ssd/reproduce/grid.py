@@ -83,8 +83,7 @@ def run_grid(context: Context, name: str, grid: Grid, title: str) -> Outcome:
         origin=origins(config),
         metrics=metrics_version(grid.suite.turntable, pixels),
     )
-    weights = jobs[0].origin["weights"].replace(" ", "-")
-    out = Path("out/reproduce") / f"{name}-{context.size}-{weights}"
+    out = working_folder(context, name, jobs)
     committed = context.folder / f"results-{context.size}.jsonl"
     adopt(jobs, out, committed)
     workshop = Workshop(config, out, grid.suite.turntable, find_judge(), pixels)
@@ -104,6 +103,12 @@ def run_grid(context: Context, name: str, grid: Grid, title: str) -> Outcome:
     return Outcome(records, len(jobs))
 
 
+def working_folder(context: Context, name: str, jobs: Sequence[Job]) -> Path:
+    """Where an experiment's trainings lie, apart by size and weights."""
+    weights = jobs[0].origin["weights"].replace(" ", "-")
+    return Path("out/reproduce") / f"{name}-{context.size}-{weights}"
+
+
 def checkout_config() -> Path:
     """The settings that all assets share.
 
@@ -115,14 +120,16 @@ def checkout_config() -> Path:
     return CONFIG
 
 
-def adopt(jobs: Sequence[Job], out: Path, committed: Path) -> None:
+def adopt(jobs: Sequence[Job], out: Path, committed: Path | None = None) -> None:
     """Make `out`'s ledger hold what fits these jobs: its own lines, and committed ones where it has none.
 
     Lines of the same name with another fingerprint go to `stale.jsonl` beside it.
     """
     wanted = {job.key: job for job in jobs}
     kept, stale = [], []
-    for key, record in ({record["key"]: record for record in _lines(committed)} | read_ledger(out)).items():
+    for key, record in (
+        {record["key"]: record for record in (_lines(committed) if committed else [])} | read_ledger(out)
+    ).items():
         other = key in wanted and record["fingerprint"] != wanted[key].fingerprint
         (stale if other else kept).append(record)
     out.mkdir(parents=True, exist_ok=True)

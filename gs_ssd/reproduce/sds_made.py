@@ -12,7 +12,7 @@ from gs_ssd.evaluate.benchmark import Job, Variant, plan, run_jobs
 from gs_ssd.evaluate.measure import photograph
 from gs_ssd.evaluate.suite import Entry, Turntable, load_suite
 from gs_ssd.reproduce.assets import Workshop, load_gaussians
-from gs_ssd.reproduce.grid import BARE, checkout_config
+from gs_ssd.reproduce.grid import BARE, adopt, checkout_config, working_folder
 from gs_ssd.reproduce.origin import origins
 from gs_ssd.reproduce.report import Context
 
@@ -30,10 +30,10 @@ def sds_views(
     """
     config = checkout_config()
     suite = dataclasses.replace(load_suite("development"), entries=tuple(Entry(prompt) for prompt in prompts))
-    common = (*overrides, *BARE, f"prior.model={context.prior}", f"device={context.device}")
+    common = (*BARE, *overrides, f"prior.model={context.prior}", f"device={context.device}")
     jobs = plan(suite, (SDS,), seeds=(context.seed,), common=common, origin=origins(config))
-    weights = jobs[0].origin["weights"].replace(" ", "-").replace("/", "-")
-    out = Path("out/reproduce") / f"numerical-{context.size}-{weights}"
+    out = working_folder(context, "numerical", jobs)
+    adopt(jobs, out)
     workshop = Workshop(config, out, suite.turntable)
     for record in run_jobs(jobs, out, workshop.train, _unmeasured, workers=context.workers):
         if "failed" in record:
