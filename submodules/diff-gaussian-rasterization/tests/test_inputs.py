@@ -1,5 +1,6 @@
 """Wrong inputs raise a Python exception that names the argument; no input crashes."""
 
+import ctypes
 import math
 
 import pytest
@@ -200,3 +201,30 @@ def test_drop_in_names_its_own_arguments(changes, name):
 def test_drop_in_settings_are_checked(changes, name):
     with pytest.raises((TypeError, ValueError), match=name):
         GaussianRasterizer(settings(**changes))(**splats())
+
+
+# Of the C ABI; the pointers lead nowhere, for what is refused is refused before anything is read.
+VALID_PROBLEM = {"views": 1, "gaussians": 5, "width": 8, "height": 8, "threads": 1} | dict.fromkeys(
+    ("means", "quats_wxyz", "scales", "opacities", "colors", *native.CAMERA_FIELDS), 64
+)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"views": 0}, {"gaussians": -1}, {"width": 0}, {"height": 40_000}, {"means": None}, {"opacities": None},
+        {"colors": None}, {"sh": 64}, {"quats_wxyz": None}, {"cov3d": 64}, {"view": None}, {"background": None},
+        {"colors": None, "sh": 64, "sh_bases": 3, "sh_degree": 1},
+        {"colors": None, "sh": 64, "sh_bases": 25, "sh_degree": 4},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_bad_problems_are_refused(change):
+    library = native.library("cpu")
+    assert library.dgr_geometry_bytes(ctypes.byref(native.Problem(**VALID_PROBLEM))) > 0
+    problem = native.Problem(**(VALID_PROBLEM | change))
+    pairs = ctypes.c_int64()
+    assert library.dgr_geometry_bytes(ctypes.byref(problem)) == 0
+    status = library.dgr_project(ctypes.byref(problem), 64, 64, ctypes.byref(pairs), None)
+    assert status == 1
+    assert b"is invalid" in library.dgr_message(status)

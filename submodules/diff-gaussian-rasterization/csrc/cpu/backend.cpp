@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "../problem.h"
 #include "layout.h"
 #include "pool.h"
 
@@ -38,18 +39,7 @@ const Kernels& kernels() {
     return chosen;
 }
 
-int check(const dgr_problem* p) {
-    if (p == nullptr || p->views < 1 || p->gaussians < 0 || p->threads < 1) return DGR_INVALID;
-    if (p->width < 1 || p->height < 1 || p->width > 32768 || p->height > 32768) return DGR_INVALID;
-    if (!p->view || !p->tan_half_fov || !p->background) return DGR_INVALID;
-    if ((p->colors != nullptr) == (p->sh != nullptr) && p->gaussians > 0) return DGR_INVALID;
-    if (p->sh && (p->sh_degree < 0 || p->sh_degree > 3 || p->sh_bases < (p->sh_degree + 1) * (p->sh_degree + 1))) {
-        return DGR_INVALID;
-    }
-    if (p->gaussians == 0) return DGR_OK;
-    if (!p->means || !p->opacities || (p->quats != nullptr) != (p->scales != nullptr)) return DGR_INVALID;
-    return (p->cov3d != nullptr) == (p->scales != nullptr) ? DGR_INVALID : DGR_OK;
-}
+bool workable(const dgr_problem* p) { return valid(p) && p->threads >= 1; }
 
 int check_cameras(const dgr_problem& p) {
     const auto finite = [&p](const float* numbers, int width) {
@@ -186,34 +176,12 @@ int dgr_abi_version(void) { return DGR_ABI_VERSION; }
 
 const char* dgr_backend_name(void) { return kernels().name; }
 
-const char* dgr_message(int status) {
-    switch (status) {
-        case DGR_OK: return "no error";
-        case DGR_INVALID: return "a size or a combination of inputs is invalid";
-        case DGR_TOO_MANY_PAIRS: return "more than 2^31 - 1 pairs of splat and tile: render fewer views, or a smaller image";
-        case DGR_OUT_OF_MEMORY: return "out of memory";
-        case DGR_DEVICE_ERROR: return "device error";
-        case DGR_NONFINITE_MEANS: return "means contains NaN or infinity";
-        case DGR_NONFINITE_QUATS: return "quats contains NaN or infinity";
-        case DGR_NONFINITE_SCALES: return "scales contains NaN or infinity";
-        case DGR_NONFINITE_COV3D: return "cov3d contains NaN or infinity";
-        case DGR_NONFINITE_OPACITIES: return "opacities contains NaN or infinity";
-        case DGR_NONFINITE_COLORS: return "colors contains NaN or infinity";
-        case DGR_NONFINITE_SH: return "sh contains NaN or infinity";
-        case DGR_NONFINITE_VIEW: return "view contains NaN or infinity";
-        case DGR_NONFINITE_TAN_HALF_FOV: return "tan_half_fov contains NaN or infinity";
-        case DGR_NONPOSITIVE_TAN_HALF_FOV: return "tan_half_fov must be positive";
-        case DGR_NONFINITE_PROJ: return "proj contains NaN or infinity";
-        case DGR_NONFINITE_POSITIONS: return "positions contains NaN or infinity";
-        case DGR_NONFINITE_BACKGROUND: return "background contains NaN or infinity";
-        default: return "unknown status";
-    }
-}
+const char* dgr_message(int status) { return sentence(status); }
 
-size_t dgr_geometry_bytes(const dgr_problem* p) { return check(p) == DGR_OK ? Geometry(*p, nullptr).bytes : 0; }
+size_t dgr_geometry_bytes(const dgr_problem* p) { return workable(p) ? Geometry(*p, nullptr).bytes : 0; }
 
 int dgr_project(const dgr_problem* p, void* workspace, int32_t* radii, int64_t* pairs, void*) {
-    if (check(p) != DGR_OK) return DGR_INVALID;
+    if (!workable(p)) return DGR_INVALID;
     if (const int fault = check_cameras(*p)) return fault;
     const Geometry geometry(*p, workspace);
     expect_writes(workspace, geometry.bytes);
@@ -227,11 +195,11 @@ int dgr_project(const dgr_problem* p, void* workspace, int32_t* radii, int64_t* 
 }
 
 size_t dgr_binning_bytes(const dgr_problem* p, int64_t pairs) {
-    return check(p) == DGR_OK ? Binning(*p, pairs, nullptr).bytes : 0;
+    return workable(p) ? Binning(*p, pairs, nullptr).bytes : 0;
 }
 
 int dgr_render(const dgr_problem* p, void* workspace, int64_t pairs, void* binning, const dgr_images* images, void*) {
-    if (check(p) != DGR_OK || !images || !images->rgb || !images->depth || !images->transmittance) return DGR_INVALID;
+    if (!workable(p) || !images || !images->rgb || !images->depth || !images->transmittance) return DGR_INVALID;
     const Geometry geometry(*p, workspace);
     const Binning bins(*p, pairs, binning);
     expect_writes(binning, bins.bytes);
@@ -249,7 +217,7 @@ size_t dgr_scratch_bytes(const dgr_problem*, int64_t pairs) { return static_cast
 
 int dgr_backward(const dgr_problem* p, const void* workspace, int64_t pairs, const void* binning, void* scratch,
                  const float* transmittance, const dgr_image_grads* image_grads, const dgr_grads* grads, void*) {
-    if (check(p) != DGR_OK || !transmittance || !image_grads || !grads) return DGR_INVALID;
+    if (!workable(p) || !transmittance || !image_grads || !grads) return DGR_INVALID;
     if ((p->cov3d && (grads->quats || grads->scales)) || (p->scales && grads->cov3d)) return DGR_INVALID;
     const Geometry geometry(*p, const_cast<void*>(workspace));
     const Binning bins(*p, pairs, const_cast<void*>(binning));

@@ -1,6 +1,7 @@
 // The C ABI of dgr.h on a GPU: checks, the device, the order of the stages. SPDX-License-Identifier: Apache-2.0
 #include <cstdio>
 
+#include "../problem.h"
 #include "stages.h"
 
 namespace dgr {
@@ -44,19 +45,9 @@ class DeviceOf {
     bool changed_ = false;
 };
 
-bool valid(const dgr_problem* p) {
-    constexpr int32_t kMaxSize = 32768;  // tile coordinates are kept in 16 bits
-    if (p == nullptr || p->views < 1 || p->gaussians < 0) return false;
-    if (p->width < 1 || p->height < 1 || p->width > kMaxSize || p->height > kMaxSize) return false;
-    if (instances(*p) > INT32_MAX || Tiling(*p).all > INT32_MAX) return false;
-    if (!p->view || !p->tan_half_fov || !p->background) return false;
-    if (p->gaussians == 0) return true;
-    if (p->means == nullptr || p->opacities == nullptr) return false;
-    if ((p->colors == nullptr) == (p->sh == nullptr)) return false;
-    if ((p->quats == nullptr) != (p->scales == nullptr) || (p->cov3d == nullptr) == (p->scales == nullptr))
-        return false;
-    if (p->sh == nullptr) return true;
-    return p->sh_degree >= 0 && p->sh_degree <= 3 && p->sh_bases >= (p->sh_degree + 1) * (p->sh_degree + 1);
+/// Sorts and prefix sums count in 32 bits.
+bool workable(const dgr_problem* p) {
+    return valid(p) && instances(*p) <= INT32_MAX && Tiling(*p).all <= INT32_MAX;
 }
 
 cudaStream_t as_stream(void* stream) { return static_cast<cudaStream_t>(stream); }
@@ -96,52 +87,29 @@ int dgr_abi_version(void) { return DGR_ABI_VERSION; }
 
 const char* dgr_backend_name(void) { return kBackendName; }
 
-const char* dgr_message(int status) {
-    switch (status) {
-        case DGR_OK: return "no error";
-        case DGR_INVALID: return "a size or a combination of inputs is not valid";
-        case DGR_TOO_MANY_PAIRS:
-            return "more than 2^31 - 1 pairs of a splat and a tile: use fewer or smaller splats, or fewer views";
-        case DGR_OUT_OF_MEMORY: return "out of device memory";
-        case DGR_DEVICE_ERROR: return device_message;
-        case DGR_NONFINITE_MEANS: return "means contains NaN or infinity";
-        case DGR_NONFINITE_QUATS: return "quats contains NaN or infinity";
-        case DGR_NONFINITE_SCALES: return "scales contains NaN or infinity";
-        case DGR_NONFINITE_COV3D: return "cov3d contains NaN or infinity";
-        case DGR_NONFINITE_OPACITIES: return "opacities contains NaN or infinity";
-        case DGR_NONFINITE_COLORS: return "colors contains NaN or infinity";
-        case DGR_NONFINITE_SH: return "sh contains NaN or infinity";
-        case DGR_NONFINITE_VIEW: return "view contains NaN or infinity";
-        case DGR_NONFINITE_TAN_HALF_FOV: return "tan_half_fov contains NaN or infinity";
-        case DGR_NONPOSITIVE_TAN_HALF_FOV: return "tan_half_fov must be positive";
-        case DGR_NONFINITE_PROJ: return "proj contains NaN or infinity";
-        case DGR_NONFINITE_POSITIONS: return "positions contains NaN or infinity";
-        case DGR_NONFINITE_BACKGROUND: return "background contains NaN or infinity";
-        default: return "unknown status";
-    }
-}
+const char* dgr_message(int status) { return status == DGR_DEVICE_ERROR ? device_message : sentence(status); }
 
 // CUB's share depends on the device, so these two ask on the one that will work.
 size_t dgr_geometry_bytes(const dgr_problem* problem) {
-    if (!valid(problem)) return 0;
+    if (!workable(problem)) return 0;
     const DeviceOf device(problem->view);
     if (device.status() != DGR_OK) return 0;
     return Geometry(*problem, nullptr).bytes + geometry_temporary_bytes(*problem);
 }
 
 size_t dgr_binning_bytes(const dgr_problem* problem, int64_t pairs) {
-    if (!valid(problem) || pairs < 0 || pairs > INT32_MAX) return 0;
+    if (!workable(problem) || pairs < 0 || pairs > INT32_MAX) return 0;
     const DeviceOf device(problem->view);
     if (device.status() != DGR_OK) return 0;
     return Binning(*problem, pairs, nullptr).bytes + binning_temporary_bytes(pairs);
 }
 
 size_t dgr_scratch_bytes(const dgr_problem* problem, int64_t) {
-    return valid(problem) ? Scratch(*problem, nullptr).bytes : 0;
+    return workable(problem) ? Scratch(*problem, nullptr).bytes : 0;
 }
 
 int dgr_project(const dgr_problem* problem, void* geometry, int32_t* radii, int64_t* pairs, void* stream) {
-    if (!valid(problem) || pairs == nullptr) return DGR_INVALID;
+    if (!workable(problem) || pairs == nullptr) return DGR_INVALID;
     *pairs = 0;
     const DeviceOf device(problem->view);
     if (device.status() != DGR_OK) return device.status();
@@ -159,7 +127,7 @@ int dgr_project(const dgr_problem* problem, void* geometry, int32_t* radii, int6
 
 int dgr_render(const dgr_problem* problem, void* geometry, int64_t pairs, void* binning, const dgr_images* images,
                void* stream) {
-    if (!valid(problem) || binning == nullptr || images == nullptr || pairs < 0 || pairs > INT32_MAX)
+    if (!workable(problem) || binning == nullptr || images == nullptr || pairs < 0 || pairs > INT32_MAX)
         return DGR_INVALID;
     if (images->rgb == nullptr || images->depth == nullptr || images->transmittance == nullptr) return DGR_INVALID;
     if (pairs > 0 && geometry == nullptr) return DGR_INVALID;
@@ -175,7 +143,7 @@ int dgr_render(const dgr_problem* problem, void* geometry, int64_t pairs, void* 
 
 int dgr_backward(const dgr_problem* problem, const void* geometry, int64_t pairs, const void* binning, void* scratch,
                  const float* transmittance, const dgr_image_grads* image_grads, const dgr_grads* grads, void* stream) {
-    if (!valid(problem) || image_grads == nullptr || grads == nullptr || pairs < 0) return DGR_INVALID;
+    if (!workable(problem) || image_grads == nullptr || grads == nullptr || pairs < 0) return DGR_INVALID;
     if (problem->gaussians == 0) return DGR_OK;
     if (geometry == nullptr || binning == nullptr || scratch == nullptr || transmittance == nullptr) return DGR_INVALID;
     const DeviceOf device(geometry);
