@@ -41,7 +41,7 @@ def paired(ours: ArrayLike, theirs: ArrayLike, draws: int = 10_000, seed: int = 
 def sign_flip(differences: ArrayLike, draws: int = 1 << 16, seed: int = 0) -> float:
     """Two-sided p of a sign-flip test that the mean difference over prompts is zero (Fisher 1935, section 21).
 
-    A percentile bootstrap is too narrow where prompts are few: on ten of them it excludes a true zero one time in nine.
+    A percentile bootstrap is too narrow where prompts are few: on ten of them it excludes a true zero one time in ten.
     This test's p is exact at any number, if a difference is as likely to be d as -d; below .05 from six prompts on.
 
     Args:
