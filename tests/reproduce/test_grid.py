@@ -107,6 +107,16 @@ def test_after_its_minutes_a_grid_is_not_complete(here, numbers):
     assert "0 of 2 assets" in report.setting
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(["--workers", "0"], "--workers"), (["--limit", "0"], "--limit"), (["--device", "foo"], "foo")],
+)
+def test_mistakes_exit_with_2_and_one_sentence(words, message, here, capsys):
+    assert cli.main(["reproduce", "comparison", "--size", "tiny", "--out", str(here / "page"), *words]) == 2
+    assert message in capsys.readouterr().err
+    assert not (here / "page").exists()
+
+
 def test_tuning_freezes_the_best_and_the_comparison_reads_it(here, numbers):
     table, trained = numbers
     good, bad = {"kind_share": 0.9, "color_share": 0.9, "iou": 0.8}, {"kind_share": 0.5, "color_share": 0.9, "iou": 0.6}
