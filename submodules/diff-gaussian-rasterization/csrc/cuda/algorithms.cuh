@@ -1,7 +1,7 @@
 // The two device-wide algorithms, from CUB. SPDX-License-Identifier: Apache-2.0
 //
-// Each call, the questions for sizes too, takes an error that it finds in cudaGetLastError for its own: it clears and returns
-// it, and does nothing else. What it returns is therefore looked at everywhere, and does not show in cudaGetLastError.
+// Each call, the questions for sizes too, takes an error that it finds in cudaGetLastError for its own: it clears it,
+// returns it and does nothing else. So what it returns is always looked at; it does not show in cudaGetLastError.
 #pragma once
 
 #include "platform.cuh"

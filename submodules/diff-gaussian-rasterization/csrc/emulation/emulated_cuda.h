@@ -6,8 +6,8 @@
 // operations, a barrier that not all threads reach. Shared memory is filled with 0xff bytes (NaN) before each block.
 // The order in which fibers get their turn is chosen by DGR_EMULATION_ORDER: forward (the default; the first warp runs
 // until it waits for the block, then the second), backward (the last warp first) or shuffled (all threads in turn, in
-// random order). A kernel that lacks a barrier gives wrong or different results under them. Any call of the runtime or of
-// CUB can be made to fail once, and then leaves its error behind as the real one does.
+// random order). A kernel that lacks a barrier gives wrong or different results under them.
+// Any call of the runtime or of CUB can be made to fail once, and then leaves its error behind as the real one does.
 //
 // This is for tests: it says whether the logic is right, nothing about speed.
 #pragma once
@@ -219,7 +219,8 @@ constexpr const char* kBackendName = "emulated";
 
 template <typename... Parameters, typename... Arguments>
 void launch(void (*kernel)(Parameters...), int64_t blocks, int threads, cudaStream_t, const Arguments&... arguments) {
-    if (emulation::result_of("launch") == cudaSuccess) emulation::run_grid(blocks, threads, [&] { kernel(arguments...); });
+    if (emulation::result_of("launch") != cudaSuccess) return;
+    emulation::run_grid(blocks, threads, [&] { kernel(arguments...); });
 }
 
 /// As inexact as the hardware's may be: off by -2 to 2 ulp, the same for the same x.
