@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from gs_ssd import bounds, environment, finish, logs, results
+from gs_ssd import bounds, environment, finish, logs, results, traces
 from gs_ssd import checkpoint as checkpoints
 from gs_ssd import config as configs
 from gs_ssd.checkpoint import Checkpoint
@@ -81,8 +81,9 @@ class Trainer:
 
     Args:
         config: the experiment.
-        folder: where results go; it must not hold another run, unless this one resumes it.
+        folder: where results go; it must not hold another run, unless this one resumes or overwrites it.
         resume: continue from the folder's newest checkpoint.
+        overwrite: begin afresh; what another run left in the folder is deleted when this one writes its first file.
         prior: one that is loaded already (library use); by default the config's.
         estimator: a function of your own in place of `guidance.estimator` (see docs/library.md).
         anyway: try a prompt that the prior does not know.
@@ -97,11 +98,12 @@ class Trainer:
         folder: Path | str,
         *,
         resume: bool = False,
+        overwrite: bool = False,
         prior: DiffusionPrior | None = None,
         estimator: Estimator | None = None,
         anyway: bool = False,
     ) -> None:
-        self.folder = Path(folder)
+        self.folder, self.makes_room = Path(folder), overwrite and not resume
         self.device = choose_device(config.device)
         self.memory = Gauge(self.device)
         self.prior = load_prior(config.prior, self.device) if prior is None else prior
@@ -109,6 +111,7 @@ class Trainer:
         bounds.check(config)
         augment.check(config.augment)
         finish.check(config.finish)
+        logs.check(tensorboard=config.output.tensorboard, wandb=config.output.wandb)
         self.viewpoints = viewpoints.resolve(config.viewpoints, self.prior.metadata, self.prior.image_size)
         self.distillation = Distillation(
             config.guidance,
@@ -216,6 +219,7 @@ class Trainer:
             UserError: the disk is full, the gradient is not finite, no splats are left.
         """
         config, last = self.config, min(until or self.config.num_steps, self.config.num_steps)
+        self._make_room()
         configs.save(config, self.folder / "config.yaml")
         self._remember_environment()
         output = config.output
@@ -269,6 +273,7 @@ class Trainer:
 
     def save(self) -> Path:
         """Write a checkpoint of the steps completed so far."""
+        self._make_room()
         state = checkpoints.capture(
             self.next_step,
             configs.to_mapping(self.config),
@@ -278,6 +283,12 @@ class Trainer:
             {"bad_steps": self.bad_steps, "guidance": self.distillation.state_dict()},
         )
         return checkpoints.save(state, self.folder / "checkpoints", keep=self.config.output.keep_checkpoints)
+
+    def _make_room(self) -> None:
+        """Delete the run that this one overwrites: once, and after all that could have refused this one."""
+        if self.makes_room:
+            traces.remove(self.folder)
+            self.makes_room = False
 
     def _restore(self, state: Checkpoint) -> None:
         gaussians = Gaussians(**{name: state.parameters[name] for name in PARAMETERS}).to(self.device)

@@ -88,7 +88,7 @@ def _memory_told_in_a_sentence() -> Iterator[None]:
 def _fit(args: argparse.Namespace, config: ExperimentConfig, folder: Path) -> int:
     from gs_ssd.trainer import Interrupted, Trainer
 
-    trainer = Trainer(config, folder, resume=args.resume, anyway=args.anyway)
+    trainer = Trainer(config, folder, resume=args.resume, overwrite=args.overwrite, anyway=args.anyway)
     try:
         with _live(args, config, folder) as watch:
             written = trainer.fit(watch=watch)
@@ -141,6 +141,8 @@ def _live(args: argparse.Namespace, config: ExperimentConfig, folder: Path) -> I
 def _compose(args: argparse.Namespace) -> ExperimentConfig:
     source = args.config
     if args.resume:
+        if args.overwrite:
+            raise UserError("--resume continues the run that --overwrite would delete; choose one of them")
         if args.out is None:
             raise UserError("--resume needs --out DIR, the folder of the run to continue")
         saved = args.out / "config.yaml"
@@ -158,23 +160,20 @@ def slug(prompt: str) -> str:
 
 
 def choose_folder(out: Path | None, prompt: str, *, overwrite: bool) -> Path:
-    """The run's folder: the named one, if it holds no run; else the first free out/<prompt>, -2, -3, ...
+    """The run's folder: the named one, if it may be used; else the first free out/<prompt>, -2, -3, ...
+
+    Nothing is deleted here: what `overwrite` replaces goes when the new run begins (`Trainer`).
 
     Raises:
         UserError: the named folder holds a run and `overwrite` is off.
     """
     if out is not None:
-        if holds_run(out):
-            if not overwrite:
-                raise UserError(f"{out} holds a run already; continue it with --resume, or replace it with --overwrite")
-            traces = ("checkpoints/step_*.pt", "previews/*.png", "process/*.png", "metrics.jsonl", "wandb_id.txt")
-            for pattern in (*traces, "tensorboard/events.*"):
-                for old in out.glob(pattern):
-                    old.unlink()
+        if holds_run(out) and not overwrite:
+            raise UserError(f"{out} holds a run already; continue it with --resume, or replace it with --overwrite")
         return out
     base = Path("out") / slug(prompt)
     if overwrite:
-        return choose_folder(base, prompt, overwrite=True)
+        return base
     number = 1
     while holds_run(folder := base if number == 1 else base.with_name(f"{base.name}-{number}")):
         number += 1

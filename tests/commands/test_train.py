@@ -49,6 +49,62 @@ def test_a_run_a_refusal_to_overwrite_and_an_overwrite(tmp_path, capsys):
     assert (out / "point_cloud.ply").read_bytes() != before
 
 
+LEFT = ("point_cloud.ply", "index.html", "turntable.mp4", "turntable.webp", "views.png", "process.mp4", "metrics.jsonl")
+FULL = ("output.turntable_frames=2", "output.test_views=2", "output.process_frames=2", "output.preview_every=1")
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        ["guidance.estimator=sdss"],
+        ["--prompt", " "],
+        ["device=cuda:99"],
+        ["prior.model=/no/such/model"],
+        ["viewpoints.radius=[5,4]"],
+        ["output.wandb=mine"],
+        ["--resume"],
+    ],
+)
+def test_an_overwrite_that_is_refused_leaves_the_old_run_whole(tmp_path, capsys, monkeypatch, bad):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    out = tmp_path / "run"
+    assert run(["--config", SMOKE, "--out", str(out), *FAST]) == 0
+    before = contents(out)
+    assert run(["--config", SMOKE, "--out", str(out), *FAST, *bad, "--overwrite"]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+    assert contents(out) == before
+
+
+def test_an_overwrite_that_ends_early_leaves_nothing_of_the_old_asset(tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    assert run(["--config", SMOKE, "--out", str(out), "num_steps=2", *FULL]) == 0
+    assert all((out / name).is_file() for name in LEFT)
+    assert list((out / "test_views").iterdir())
+    (out / "a-red-disc.unity.ply").write_text("what the user exported is the user's")
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gs_ssd.trainer.Trainer.step", killed)
+    assert cli.main(["train", "--config", SMOKE, "--out", str(out), "--prompt", "a blue disc", "--overwrite"]) == 130
+    left = {str(path.relative_to(out)) for path in contents(out)}
+    assert left == {"config.yaml", "environment.json", "metrics.jsonl", "a-red-disc.unity.ply"}
+    assert (out / "metrics.jsonl").read_text() == ""
+    assert yaml.safe_load((out / "config.yaml").read_text())["prompt"] == "a blue disc"
+
+
+def test_an_old_file_that_cannot_be_deleted_is_named(tmp_path, capsys):
+    out = tmp_path / "run"
+    (out / "views.png").mkdir(parents=True)
+    (out / "config.yaml").write_text(Path(SMOKE).read_text())
+    assert run(["--config", SMOKE, "--out", str(out), *FAST, "--overwrite"]) == 2
+    assert f"cannot delete {out / 'views.png'}" in capsys.readouterr().err
+
+
 def test_without_out_each_run_gets_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for _ in range(2):
