@@ -25,4 +25,6 @@ def remove(folder: Path) -> None:
         for path in [*old, *checkpoint.listing(folder / "checkpoints")]:
             path.unlink(missing_ok=True)
     except OSError as error:
-        raise UserError(f"cannot delete {error.filename} of the earlier run: {error.strerror}; choose another --out") from error
+        raise UserError(
+            f"cannot delete {error.filename} of the earlier run: {error.strerror}; choose another --out"
+        ) from error

@@ -33,7 +33,7 @@ class WideningConfig:
     """Lowest values of the lower and of the upper end."""
     fov_factors: Range = bounded((0.75, 1.1), POSITIVE)
     fov_limits_deg: Range = (9.167, 34.377)
-    angle_factor: float = bounded(1.5, POSITIVE)
+    angle_factor: float = bounded(1.5, Bounds(1))
     polar_limits_deg: Range | None = None
     """`None`: the starting range, so that the polar angle never widens (as in all of LucidDreamer's configs)."""
     azimuth_limits_deg: Range = (-180.0, 180.0)
@@ -157,7 +157,7 @@ def ranges_at(config: ViewpointConfig, step: int) -> Ranges:
     azimuth = config.azimuth_deg
     if times:
         shrink = law.radius_factor**times
-        # A limit never moves a range outwards: a config may start closer than the recipe's limits.
+        # A limit never moves a range: a config may start closer than the recipe's limits, or beyond half a turn.
         near, far = law.radius_limits
         radius = (max(min(radius[0], near), radius[0] * shrink), max(min(radius[1], far), radius[1] * shrink))
         fov = (
@@ -166,10 +166,12 @@ def ranges_at(config: ViewpointConfig, step: int) -> Ranges:
         )
         grow = law.angle_factor**times
         low, high = law.polar_limits_deg or polar
-        polar = (max(low, polar[0] / grow), min(high, polar[1] * grow))
+        polar = (max(min(low, polar[0]), polar[0] / grow), min(max(high, polar[1]), polar[1] * grow))
+        left, right = law.azimuth_limits_deg
+        # An end across zero (the lower one of 90..270) would be multiplied inwards: it stays where it is.
         azimuth = (
-            max(law.azimuth_limits_deg[0], azimuth[0] * grow),
-            min(law.azimuth_limits_deg[1], azimuth[1] * grow),
+            max(min(left, azimuth[0]), min(azimuth[0], azimuth[0] * grow)),
+            min(max(right, azimuth[1]), max(azimuth[1], azimuth[1] * grow)),
         )
     return Ranges(radius, _radians(fov), _radians(polar), _radians(azimuth))
 

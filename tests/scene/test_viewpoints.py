@@ -40,6 +40,41 @@ def test_widening_follows_the_recipes_table(iteration, fov, radius, azimuth):
     assert ranges.polar_rad == pytest.approx((math.radians(45), math.radians(105)))
 
 
+@pytest.mark.parametrize(
+    ("azimuth", "late"),
+    [  # the range of the first step, and what widening makes of it in the end
+        ((0.0, 360.0), (0.0, 360.0)),
+        ((90.0, 270.0), (90.0, 270.0)),
+        ((-270.0, -90.0), (-270.0, -90.0)),
+        ((20.0, 80.0), (20.0, 180.0)),
+        ((-60.0, 200.0), (-180.0, 200.0)),
+    ],
+)
+def test_widening_never_takes_azimuths_away(azimuth, late):
+    config = viewpoints.resolve(ViewpointConfig(azimuth_deg=azimuth), {}, 64)
+    before = viewpoints.ranges_at(config, 0).azimuth_rad
+    for step in range(499, 5000, 500):
+        low, high = viewpoints.ranges_at(config, step).azimuth_rad
+        assert low <= before[0]
+        assert high >= before[1]
+        before = low, high
+    assert before == pytest.approx([math.radians(end) for end in late])
+
+
+def test_polar_angles_beyond_their_limits_stay_where_they_are():
+    law = viewpoints.WideningConfig(polar_limits_deg=(60.0, 90.0))
+    config = viewpoints.resolve(ViewpointConfig(polar_deg=(45.0, 100.0), widening=law), {}, 64)
+    assert viewpoints.ranges_at(config, 4999).polar_rad == viewpoints.ranges_at(config, 0).polar_rad
+    inside = dataclasses.replace(config, polar_deg=(70.0, 80.0))
+    assert viewpoints.ranges_at(inside, 4999).polar_rad == pytest.approx((math.radians(60), math.radians(90)))
+
+
+def test_a_factor_that_would_narrow_the_angles_is_refused():
+    law = viewpoints.WideningConfig(angle_factor=0.5)
+    with pytest.raises(UserError, match=r"viewpoints\.widening\.angle_factor is 0\.5; it must be at least 1"):
+        viewpoints.resolve(ViewpointConfig(widening=law), {}, 64)
+
+
 def test_cameras_stay_in_their_ranges_look_at_the_object_and_repeat_with_the_generator():
     for step in (0, 700, 4500):
         cameras = viewpoints.sample(FACE, step, seeded(step))
