@@ -27,14 +27,19 @@ def remember(path: Path, found: Mapping[str, str]) -> dict[str, tuple[str, str]]
     Raises:
         UserError: the file cannot be written.
     """
-    try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        before = {}
+    before = recall(path)
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(dict(found), indent=1) + "\n", encoding="utf-8")
-    before = before if isinstance(before, dict) else {}
     return {key: (before[key], new) for key, new in found.items() if key in before and before[key] != new}
+
+
+def recall(path: Path) -> dict[str, str]:
+    """What `remember` wrote; nothing where the file is missing or damaged."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _version(package: str) -> str:

@@ -22,7 +22,7 @@ from gs_ssd.densify import choice, surgery
 from gs_ssd.errors import UserError
 from gs_ssd.film import Film
 from gs_ssd.guidance.distill import Distillation, DistillationResult
-from gs_ssd.guidance.estimators import Estimator
+from gs_ssd.guidance.estimators import ESTIMATORS, Estimator
 from gs_ssd.maths import anneal
 from gs_ssd.memory import Gauge
 from gs_ssd.prior import DiffusionPrior
@@ -76,6 +76,12 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def name_of(estimator: Estimator) -> str:
+    """Module and name of a function of the user's own (of its type, where it is an object), for a run's record."""
+    named = estimator if hasattr(estimator, "__qualname__") else type(estimator)
+    return f"{named.__module__}.{named.__qualname__}"
+
+
 class Trainer:
     """Distills a prompt into Gaussians, in a folder of its own.
 
@@ -108,6 +114,9 @@ class Trainer:
         self.memory = Gauge(self.device)
         self.prior = load_prior(config.prior, self.device) if prior is None else prior
         self.config = config
+        self.estimator_name = config.guidance.estimator if estimator is None else name_of(estimator)
+        if resume:
+            self._refuse_another_estimator()
         bounds.check(config)
         augment.check(config.augment)
         finish.check(config.finish)
@@ -307,10 +316,20 @@ class Trainer:
     def _remember_environment(self) -> None:
         """Versions, device and weights into the run's folder; a resumed run is told what is not as it was."""
         weights = getattr(self.prior, "source", "") or type(self.prior).__name__
-        found = environment.describe(self.device) | {"prior": weights}
+        found = environment.describe(self.device) | {"prior": weights, "estimator": self.estimator_name}
         changed = environment.remember(self.folder / "environment.json", found)
+        changed.pop("estimator", None)  # between names, the config's own warning has said it already
         for key, (old, new) in changed.items() if self.next_step else ():
             log.warning("resuming with %s %s (it was %s): not the numbers of one uninterrupted run", key, new, old)
+
+    def _refuse_another_estimator(self) -> None:
+        """The config names an estimator even where a function took its place: no run may go on with the wrong one."""
+        before = environment.recall(self.folder / "environment.json").get("estimator", self.estimator_name)
+        if before != self.estimator_name and not {before, self.estimator_name} <= set(ESTIMATORS):
+            raise UserError(
+                f"the run in {self.folder} was made with the estimator {before}, not {self.estimator_name}: pass the same "
+                "function as Trainer(estimator=...) to resume it, or begin another run in a folder of its own"
+            )
 
     def _preview_is_due(self, completed: int) -> bool:
         every = self.config.output.preview_every

@@ -260,6 +260,34 @@ def test_a_run_says_what_it_was_made_with_and_a_resumed_one_what_is_new(tmp_path
     assert f"resuming with torch {torch.__version__} (it was 0.4)" in caplog.text
 
 
+def mine(*, h, **_):
+    return 0.5 * h
+
+
+def test_a_run_with_an_estimator_of_ones_own_goes_on_with_it_alone(tmp_path):
+    config = smoke("num_steps=4")
+    whole = Trainer(config, tmp_path / "whole", estimator=mine)
+    whole.fit()
+    Trainer(config, tmp_path / "parts", estimator=mine).fit(until=2)
+    kept = (tmp_path / "parts/environment.json").read_text()
+    assert json.loads(kept)["estimator"] == f"{__name__}.mine"
+    for other in (None, lambda *, h, **_: h):
+        with pytest.raises(UserError, match=rf"made with the estimator {__name__}\.mine, not .*Trainer\(estimator="):
+            Trainer(config, tmp_path / "parts", resume=True, estimator=other)
+    assert (tmp_path / "parts/environment.json").read_text() == kept
+    resumed = Trainer(config, tmp_path / "parts", resume=True, estimator=mine)
+    resumed.fit()
+    same_bits(whole, resumed)
+
+
+def test_a_run_with_a_named_estimator_does_not_go_on_with_a_function_but_may_with_another_name(tmp_path, caplog):
+    Trainer(smoke("num_steps=4"), tmp_path).fit(until=2)
+    with pytest.raises(UserError, match=r"estimator ssd, not .*mine"):
+        Trainer(smoke("num_steps=4"), tmp_path, resume=True, estimator=mine)
+    Trainer(smoke("num_steps=4", "guidance.estimator=csd"), tmp_path, resume=True).fit()
+    assert caplog.text.count("it was ssd") == 1
+
+
 def test_the_end_of_a_killed_process_is_cut_from_the_metrics(tmp_path):
     config = smoke("num_steps=4")
     Trainer(config, tmp_path).fit(until=2)
