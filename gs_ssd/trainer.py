@@ -95,7 +95,8 @@ class Trainer:
         anyway: try a prompt that the prior does not know.
 
     Raises:
-        UserError: a config that a component refuses, an unknown prompt, a device or file that is not there.
+        UserError: a folder with another run's checkpoints, a config that a component refuses, an unknown prompt, a
+            device or file that is not there.
     """
 
     def __init__(
@@ -110,6 +111,12 @@ class Trainer:
         anyway: bool = False,
     ) -> None:
         self.folder, self.makes_room = Path(folder), overwrite and not resume
+        if not resume and not overwrite and checkpoints.listing(self.folder / "checkpoints"):
+            # This run's own, of fewer steps, would be pruned beside them, and a resume would take the other run's.
+            raise UserError(
+                f"{self.folder} holds the checkpoints of a run already; resume it (resume=True), replace it "
+                "(overwrite=True), or choose another folder"
+            )
         self.device = choose_device(config.device)
         self.memory = Gauge(self.device)
         self.prior = load_prior(config.prior, self.device) if prior is None else prior

@@ -244,6 +244,23 @@ def test_a_device_that_is_not_there_is_named(name):
         choose_device(name)
 
 
+def test_a_folder_with_another_runs_checkpoints_is_refused_unless_it_is_to_be_replaced(tmp_path):
+    """Else the shorter run's checkpoint would be pruned as it is written, and a resume would take the longer run's."""
+    Trainer(smoke("num_steps=4"), tmp_path).fit()
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match=r"holds the checkpoints of a run already; .*overwrite=True"):
+        Trainer(smoke("num_steps=3", "seed=1"), tmp_path)
+    replacing = Trainer(smoke("num_steps=3", "seed=1"), tmp_path, overwrite=True)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    for step in range(3):
+        replacing.step(step)
+    replacing.next_step = 3
+    replacing.save()
+    assert [path.name for path in checkpoint.listing(tmp_path / "checkpoints")] == ["step_000003.pt"]
+    resumed = Trainer(smoke("num_steps=3", "seed=1"), tmp_path, resume=True)
+    same_bits(replacing, resumed)
+
+
 def test_resuming_with_other_settings_warns(tmp_path, caplog):
     Trainer(smoke("num_steps=4"), tmp_path).fit(until=2)
     Trainer(smoke("num_steps=4", "guidance.M=7"), tmp_path, resume=True)
