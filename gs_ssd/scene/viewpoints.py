@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gs_ssd import bounds
-from gs_ssd.bounds import POSITIVE, Bounds, bounded
+from gs_ssd.bounds import POSITIVE, SHARE, Bounds, bounded, law
 from gs_ssd.errors import UserError
 from gs_ssd.maths import anneal
 from gs_ssd.scene.camera import Cameras
@@ -46,7 +46,7 @@ class CloseupConfig:
     Their prompts say so where the prior's metadata has words for it (`camera.closeup.template`).
     """
 
-    share: Knots = ()
+    share: Knots = law((), SHARE)
     """Share of the views as a law of progress: knots [share of the run, share of the views]; empty: none."""
     fov_y_deg: Range | None = None
     look_at_jitter: float | None = None
@@ -127,8 +127,6 @@ def _resolve_closeup(config: CloseupConfig, own: Mapping[str, Any]) -> CloseupCo
         raise UserError(
             "the prior names no close-ups: set viewpoints.closeup.fov_y_deg and .look_at_jitter, or no share"
         )
-    if not all(0 <= share <= 1 for _, share in config.share):
-        raise UserError(f"viewpoints.closeup.share is {list(config.share)}; the shares must be within 0..1")
     if not 0 < fov[0] <= fov[1] < 170:
         raise UserError(f"viewpoints.closeup.fov_y_deg is [{fov[0]:g}, {fov[1]:g}]; choose low <= high within (0, 170)")
     return CloseupConfig(config.share, (float(fov[0]), float(fov[1])), float(jitter))
@@ -149,25 +147,25 @@ def _check(config: ViewpointConfig) -> None:
 
 def ranges_at(config: ViewpointConfig, step: int) -> Ranges:
     """The ranges of a step, counted from 0, of a resolved config (recipe: widened at iterations 500, 1000, ...)."""
-    law = config.widening
-    times = (step + 1) // law.every if law.every > 0 else 0
+    widening = config.widening
+    times = (step + 1) // widening.every if widening.every > 0 else 0
     radius, fov, polar = config.radius, config.fov_y_deg, config.polar_deg
     if radius is None or fov is None or polar is None:
         raise ValueError("the config has open ranges; viewpoints.resolve() fills them")
     azimuth = config.azimuth_deg
     if times:
-        shrink = law.radius_factor**times
+        shrink = widening.radius_factor**times
         # A limit never moves a range: a config may start closer than the recipe's limits, or beyond half a turn.
-        near, far = law.radius_limits
+        near, far = widening.radius_limits
         radius = (max(min(radius[0], near), radius[0] * shrink), max(min(radius[1], far), radius[1] * shrink))
         fov = (
-            max(min(law.fov_limits_deg[0], fov[0]), fov[0] * law.fov_factors[0] ** times),
-            min(max(law.fov_limits_deg[1], fov[1]), fov[1] * law.fov_factors[1] ** times),
+            max(min(widening.fov_limits_deg[0], fov[0]), fov[0] * widening.fov_factors[0] ** times),
+            min(max(widening.fov_limits_deg[1], fov[1]), fov[1] * widening.fov_factors[1] ** times),
         )
-        grow = law.angle_factor**times
-        low, high = law.polar_limits_deg or polar
+        grow = widening.angle_factor**times
+        low, high = widening.polar_limits_deg or polar
         polar = (max(min(low, polar[0]), polar[0] / grow), min(max(high, polar[1]), polar[1] * grow))
-        left, right = law.azimuth_limits_deg
+        left, right = widening.azimuth_limits_deg
         # An end across zero (the lower one of 90..270) would be multiplied inwards: it stays where it is.
         azimuth = (
             max(min(left, azimuth[0]), min(azimuth[0], azimuth[0] * grow)),

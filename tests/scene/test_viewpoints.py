@@ -189,7 +189,8 @@ def test_a_closeup_moves_camera_and_target_together_so_that_its_angles_stay_true
     ("closeup", "metadata", "named"),
     [
         ({"share": ((0.0, 0.5),)}, {}, "names no close-ups"),
-        ({"share": ((0.0, 1.5),)}, NEAR, "closeup.share"),
+        ({"share": ((0.0, 1.5),)}, NEAR, r"viewpoints\.closeup\.share is \[\[0.0, 1.5\]\].* within 0..1"),
+        ({"share": ((0.7, 0.5), (0.6, 0.0))}, NEAR, r"viewpoints\.closeup\.share is .*in order of their shares"),
         ({"share": ((0.0, 0.5),), "fov_y_deg": (30.0, 20.0)}, NEAR, "closeup.fov_y_deg"),
     ],
 )
