@@ -234,7 +234,7 @@ class Trainer:
             Interrupted: Ctrl-C or SIGTERM came; a checkpoint has been written.
             UserError: the disk is full, the gradient is not finite, no splats are left.
         """
-        config, last = self.config, min(until or self.config.num_steps, self.config.num_steps)
+        config, last = self.config, self.config.num_steps if until is None else min(until, self.config.num_steps)
         self._make_room()
         configs.save(config, self.folder / "config.yaml")
         self._remember_environment()
@@ -256,12 +256,12 @@ class Trainer:
                 recorder.advance(len(self.patient), seconds)
                 if watch is not None and watch(self.next_step - 1, self.gaussians, metrics, received):
                     received.append(signal.SIGINT)
-                if received:
-                    self.save()
-                    raise Interrupted(received[0], self.next_step)
                 film.shoot(self.next_step, self.gaussians)
                 if self._preview_is_due(self.next_step):
                     self.preview(recorder)
+                if received:  # after the frame and the sheet of this step, which no resumed run comes by again
+                    self.save()
+                    raise Interrupted(received[0], self.next_step)
                 if output.checkpoint_every and self.next_step % output.checkpoint_every == 0:
                     self.save()
         where = "allocated on the GPU" if self.device.type == "cuda" else "of the process, beyond what its imports hold"

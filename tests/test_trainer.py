@@ -123,6 +123,35 @@ def test_a_signal_saves_and_the_run_goes_on_to_the_same_bits(tmp_path, number):
     same_bits(whole, resumed)
 
 
+def test_an_interrupted_run_has_the_frames_and_sheets_of_an_uninterrupted_one(tmp_path):
+    config = smoke("num_steps=4", "output.process_frames=4", "output.preview_every=2")
+
+    def stop_at_once(step: int, *_: object) -> bool:
+        return step in (0, 1)
+
+    parts = tmp_path / "parts"
+    with pytest.raises(Interrupted):
+        Trainer(config, parts).fit(watch=stop_at_once)
+    with pytest.raises(Interrupted):
+        Trainer(config, parts, resume=True).fit(watch=stop_at_once)
+    assert sorted(path.name for path in (parts / "process").iterdir()) == ["000000.png", "000001.png"]
+    Trainer(config, parts, resume=True).fit()
+    Trainer(config, tmp_path / "whole").fit()
+    for name in ("process.mp4", "previews/step_000002.png", "previews/guidance_000002.png"):
+        assert (parts / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_until_no_step_trains_none(tmp_path):
+    trainer = Trainer(smoke("num_steps=4"), tmp_path)
+    before = {name: tensor.detach().clone() for name, tensor in trainer.gaussians.parameters().items()}
+    assert trainer.fit(until=0) == []
+    assert trainer.next_step == 0
+    assert all(torch.equal(before[name], getattr(trainer.gaussians, name)) for name in before)
+    resumed = Trainer(smoke("num_steps=4"), tmp_path, resume=True)
+    resumed.fit()
+    assert [row["step"] for row in rows(tmp_path)] == [0, 1, 2, 3]
+
+
 def test_tensorboard_shows_what_a_resumed_run_did_once_a_step(tmp_path):
     """Numbers that mean something, sheets of the views, and what guidance saw (x0, |gradient|), across a resume."""
     pytest.importorskip("tensorboard")

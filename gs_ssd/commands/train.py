@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import logging
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -93,7 +94,9 @@ def _fit(args: argparse.Namespace, config: ExperimentConfig, folder: Path) -> in
         with _live(args, config, folder) as watch:
             written = trainer.fit(watch=watch)
     except Interrupted as stop:
-        print(f"\n{stop}; a checkpoint is saved. Continue with: gs-ssd train --resume --out {folder}")
+        anyway = " --anyway" if args.anyway else ""  # else the prompt would be refused
+        command = f"gs-ssd train --resume --out {shlex.quote(str(folder))}{anyway}"
+        print(f"\n{stop}; a checkpoint is saved. Continue with: {command}")
         return 128 + stop.signal_number
     print("\n".join(f"{path.name:<16} {path}" for path in written))
     return 0

@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from gs_ssd import cli
+from gs_ssd.trainer import Interrupted
 
 ROOT = Path(__file__).parents[2]
 SMOKE = str(ROOT / "configs" / "smoke.yaml")
@@ -174,6 +175,19 @@ def test_an_output_folder_that_cannot_be_written_is_named(tmp_path, capsys):
     assert run(["--config", SMOKE, "--out", str(blocked / "run"), *FAST]) == 2
     assert "cannot write" in capsys.readouterr().err
     assert blocked.read_text() == "in the way"
+
+
+@pytest.mark.parametrize(("options", "said"), [([], ""), (["--anyway"], " --anyway")])
+def test_the_command_to_go_on_with_can_be_typed_as_it_is_printed(tmp_path, capsys, monkeypatch, options, said):
+    monkeypatch.setattr("gs_ssd.trainer.Trainer.fit", _stopped)
+    out = tmp_path / "a run"
+    assert run(["--config", SMOKE, "--out", str(out), *FAST, *options]) == 130
+    command = capsys.readouterr().out.strip().partition("Continue with: ")[2]
+    assert command == f"gs-ssd train --resume --out '{out}'{said}"
+
+
+def _stopped(*_, **__):
+    raise Interrupted(signal.SIGINT, 1)
 
 
 def test_sigterm_ends_the_process_with_143_and_a_sentence(tmp_path):
