@@ -15,10 +15,13 @@ PACKAGES = ("torch", "diffusers", "transformers", "peft")
 
 
 def describe(device: torch.device) -> dict[str, str]:
-    """Names and versions, as text; a package that is not installed is "absent"."""
+    """Names and versions, as text; a package that is not installed is "absent". A CPU's threads count, too."""
     found = {"gs-ssd": gs_ssd.__version__, "python": platform.python_version(), "system": platform.platform()}
     found |= {name: _version(name) for name in PACKAGES}
-    return found | {"device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type}
+    if device.type == "cuda":
+        return found | {"device": torch.cuda.get_device_name(device)}
+    # The order of a CPU's sums hangs on the number of threads, and with it the last bits of every result.
+    return found | {"device": device.type, "threads": str(torch.get_num_threads())}
 
 
 def remember(path: Path, found: Mapping[str, str]) -> dict[str, tuple[str, str]]:

@@ -306,6 +306,17 @@ def test_a_run_says_what_it_was_made_with_and_a_resumed_one_what_is_new(tmp_path
     assert f"resuming with torch {torch.__version__} (it was 0.4)" in caplog.text
 
 
+def test_a_resume_under_another_number_of_threads_says_so(tmp_path, caplog):
+    threads = torch.get_num_threads()
+    Trainer(smoke("num_steps=4"), tmp_path).fit(until=2)
+    try:
+        torch.set_num_threads(threads + 1)
+        Trainer(smoke("num_steps=4"), tmp_path, resume=True).fit()
+    finally:
+        torch.set_num_threads(threads)
+    assert f"resuming with threads {threads + 1} (it was {threads}): not the numbers" in caplog.text
+
+
 def mine(*, h, **_):
     return 0.5 * h
 
