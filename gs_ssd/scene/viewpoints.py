@@ -97,7 +97,8 @@ RECIPE_CAMERA: dict[str, Range] = {"radius": (5.2, 5.5), "fov_y_deg": (18.335, 3
 def resolve(config: ViewpointConfig, metadata: Mapping[str, Any], image_size: int) -> ViewpointConfig:
     """Fill what is `None` from the prior's metadata (`camera`) or the recipe; refuse ranges that make no sense.
 
-    A prior that names its cameras was trained on them alone, so its ranges do not widen.
+    A prior that names its cameras was trained on them alone, so its ranges do not widen, and a widening of the user's
+    own is refused.
     """
     camera = dict(metadata.get("camera") or {})
     known = {key: (float(camera[key][0]), float(camera[key][1])) for key in ("radius", "fov_y_deg") if key in camera}
@@ -105,6 +106,11 @@ def resolve(config: ViewpointConfig, metadata: Mapping[str, Any], image_size: in
         low, high = camera["elevation_deg"]
         known["polar_deg"] = (90.0 - high, 90.0 - low)
     filled = RECIPE_CAMERA | known
+    if known and config.widening.every and config.widening != WideningConfig():
+        raise UserError(
+            "viewpoints.widening would lead away from the cameras that this prior names, and it was trained on them "
+            "alone: set viewpoints.widening.every=0, or leave the section out"
+        )
     resolved = dataclasses.replace(
         config,
         image_size=config.image_size or image_size,

@@ -138,6 +138,16 @@ def test_a_priors_own_cameras_fill_what_is_open_and_do_not_widen():
     assert viewpoints.ranges_at(config, 4999) == viewpoints.ranges_at(config, 0)
 
 
+@pytest.mark.parametrize("changed", [{"every": 100}, {"angle_factor": 2.0}, {"fov_limits_deg": (10.0, 40.0)}])
+def test_a_widening_of_ones_own_is_refused_where_the_prior_names_its_cameras(changed):
+    config = ViewpointConfig(widening=viewpoints.WideningConfig(**changed))
+    with pytest.raises(UserError, match=r"viewpoints\.widening .*viewpoints\.widening\.every=0"):
+        viewpoints.resolve(config, NEAR, 64)
+    assert viewpoints.resolve(config, {}, 64).widening == config.widening
+    never = dataclasses.replace(config, widening=dataclasses.replace(config.widening, every=0))
+    assert viewpoints.resolve(never, NEAR, 64).widening.every == 0
+
+
 @pytest.mark.parametrize(
     "bad",
     [{"radius": (5.0, 4.0)}, {"num_views": 0}, {"image_size": 4}, {"fov_y_deg": (30.0, 175.0)}, {"radius": (0.1, 1.0)}],
