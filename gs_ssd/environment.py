@@ -1,10 +1,11 @@
-"""Floor 0: what a result was made with, beside its settings: versions, machine, device, weights."""
+"""Floor 0: what a result was made with, beside the settings given: versions, machine, device, and what a run adds."""
 
 import json
 import platform
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -24,7 +25,7 @@ def describe(device: torch.device) -> dict[str, str]:
     return found | {"device": device.type, "threads": str(torch.get_num_threads())}
 
 
-def remember(path: Path, found: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+def remember(path: Path, found: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Write `found` as JSON; returns what differs from what stood there, as (old, new). What is unreadable differs not.
 
     Raises:
@@ -36,7 +37,7 @@ def remember(path: Path, found: Mapping[str, str]) -> dict[str, tuple[str, str]]
     return {key: (before[key], new) for key, new in found.items() if key in before and before[key] != new}
 
 
-def recall(path: Path) -> dict[str, str]:
+def recall(path: Path) -> dict[str, Any]:
     """What `remember` wrote; nothing where the file is missing or damaged."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))

@@ -1,5 +1,6 @@
 """Floor 6: the loop. `Trainer.step` is the method on one screen; the rest saves, shows and ends well."""
 
+import dataclasses
 import logging
 import math
 import signal
@@ -156,6 +157,28 @@ class Trainer:
     def gaussians(self) -> Gaussians:
         """The splat as it is now."""
         return self.patient.gaussians
+
+    @property
+    def resolved(self) -> ExperimentConfig:
+        """The config with its open settings (null) as the estimator, the prior and the ranges have filled them."""
+        config, stage = self.config, self.stage
+        polar = tuple(round(math.degrees(angle), 6) for angle in stage.polar_rad)
+        return dataclasses.replace(
+            config,
+            prior=dataclasses.replace(
+                config.prior,
+                dtype=config.prior.dtype or str(self.prior.dtype).removeprefix("torch."),
+                image_size=config.prior.image_size or self.prior.image_size,
+            ),
+            guidance=self.distillation.resolved,
+            viewpoints=self.viewpoints,
+            output=dataclasses.replace(
+                config.output,
+                polar_deg=config.output.polar_deg or polar,
+                radius=stage.radius,
+                fov_y_deg=config.output.fov_y_deg or round(math.degrees(stage.fov_y_rad), 6),
+            ),
+        )
 
     def step(self, step: int) -> dict[str, Any]:
         """One iteration: look, distill, regularize, move, operate. Returns what is worth logging."""
@@ -321,9 +344,10 @@ class Trainer:
             log.warning("resuming with %s=%s (it was %s): not the numbers of one uninterrupted run", key, new, old)
 
     def _remember_environment(self) -> None:
-        """Versions, device and weights into the run's folder; a resumed run is told what is not as it was."""
+        """Versions, device, weights and what the settings left open have become; a resumed run is told what is new."""
         weights = getattr(self.prior, "source", "") or type(self.prior).__name__
         found = environment.describe(self.device) | {"prior": weights, "estimator": self.estimator_name}
+        found |= {key: new for key, (_, new) in configs.differences(self.config, self.resolved).items()}
         changed = environment.remember(self.folder / "environment.json", found)
         changed.pop("estimator", None)  # between names, the config's own warning has said it already
         for key, (old, new) in changed.items() if self.next_step else ():

@@ -34,8 +34,8 @@ A key=value wins over the YAML file, which wins over the defaults. Ctrl-C saves 
 a run's folder
   point_cloud.ply   the splat, in the layout of 3D Gaussian Splatting      index.html      a viewer, one file, offline
   turntable.mp4     one turn (and .webp)                                   views.png       eight views
-  config.yaml       all settings of this run                               environment.json  versions, device, weights
-  metrics.jsonl     numbers, line by line
+  config.yaml       all settings as given (null: left open)                metrics.jsonl   numbers, line by line
+  environment.json  versions, device, weights, and what the settings left open became
   previews/         contact sheets and what the guidance saw               checkpoints/    the newest states
   where asked for:  process.mp4 (the making), test_views/, tensorboard/
 """
@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--viewer", action="store_true", help="watch, pause and steer it in the browser (extra viewer)")
     parser.add_argument("--viewer-host", default="127.0.0.1", metavar="HOST", help="default: this machine alone")
     parser.add_argument("--viewer-port", type=int, default=8080, metavar="PORT", help="default: 8080")
-    parser.add_argument("--dry-run", action="store_true", help="print the resolved settings as YAML and stop")
+    parser.add_argument("--dry-run", action="store_true", help="print all settings as YAML (null: open) and stop")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -98,6 +98,7 @@ class ViewPrompts:
         if negative is None:
             negative = "" if "views" in prior.metadata else LUCID_NEGATIVE
         _warn_if_cut(prior, "guidance.prompts.negative", negative)
+        self.negative_prompt = negative
         texts = list(dict.fromkeys(flat))
         table = prior.embed([*texts, negative, ""])
         self.null, self.negative = table[-1], table[-2]

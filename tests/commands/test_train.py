@@ -23,7 +23,7 @@ def run(arguments: list[str]) -> int:
     return cli.main(["train", *arguments])
 
 
-def test_a_dry_run_prints_the_resolved_settings_and_writes_nothing(tmp_path, capsys, monkeypatch):
+def test_a_dry_run_prints_all_settings_and_writes_nothing(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run(["--config", SMOKE, "seed=5", "--prompt", "a blue disc", "guidance.M=9", "--dry-run"]) == 0
     printed = yaml.safe_load(capsys.readouterr().out)
