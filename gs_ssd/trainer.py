@@ -358,8 +358,8 @@ class Trainer:
         before = environment.recall(self.folder / "environment.json").get("estimator", self.estimator_name)
         if before != self.estimator_name and not {before, self.estimator_name} <= set(ESTIMATORS):
             raise UserError(
-                f"the run in {self.folder} was made with the estimator {before}, not {self.estimator_name}: pass the same "
-                "function as Trainer(estimator=...) to resume it, or begin another run in a folder of its own"
+                f"the run in {self.folder} was made with the estimator {before}, not {self.estimator_name}: pass the "
+                "same function as Trainer(estimator=...) to resume it, or begin another run in a folder of its own"
             )
 
     def _preview_is_due(self, completed: int) -> bool:

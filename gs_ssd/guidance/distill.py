@@ -68,7 +68,7 @@ class DistillConfig:
     """Encode with a sample of the VAE's posterior instead of its mean."""
     views_per_pass: int | None = bounded(None, Bounds(1))
     """Encode this many views at a time, and predict at most twice as many images at a time, to save memory; the
-    encoder then runs forward twice. None: all at once."""
+    encoder then runs forward twice. A critic learns from as many views at a time. None: all at once."""
     normalize: str = "none"
     """none | unit: scale each view's E to a root mean square of `unit_rms` before w(t): the prior's scale is moot."""
     unit_rms: float = bounded(0.1, POSITIVE)
@@ -151,7 +151,7 @@ class Distillation:
         _check_schedule(self.t_schedule)
         self.prompts = ViewPrompts(prior, prompt, config.prompts, anyway=anyway)
         learns = self.reference == "critic" and "eps_ref" in self.needs
-        self.critic = Critic(prior, config.vsd) if learns else None
+        self.critic = Critic(prior, config.vsd, config.views_per_pass) if learns else None
         self.resolved = replace(
             config,
             M=self.M if "M" in self.needs else config.M,
