@@ -1,7 +1,6 @@
 """`gs-ssd train`: a sentence becomes a splat."""
 
 import argparse
-import dataclasses
 import logging
 import re
 import shlex
@@ -47,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings by dotted name, e.g. seed=1")
     parser.add_argument("--config", metavar="FILE", help="a YAML file of settings (ours or LucidDreamer's)")
-    parser.add_argument("--prompt", metavar="TEXT", help="what to make; the same as prompt=TEXT")
+    parser.add_argument("--prompt", metavar="TEXT", help="what to make, word for word; the same as prompt=TEXT")
     parser.add_argument("--out", metavar="DIR", type=Path, help="the run's folder (default: out/<the prompt>)")
     parser.add_argument("--resume", action="store_true", help="continue the run in --out from its newest checkpoint")
     parser.add_argument("--overwrite", action="store_true", help="start afresh in a folder that holds a run already")
@@ -152,8 +151,8 @@ def _compose(args: argparse.Namespace) -> ExperimentConfig:
         if not saved.is_file():
             raise UserError(f"nothing to resume: {saved} is not there; start without --resume")
         source = source or saved
-    config = configs.load(source, args.overrides)
-    return config if args.prompt is None else dataclasses.replace(config, prompt=args.prompt)
+    prompt = [] if args.prompt is None else [f"prompt={args.prompt}"]
+    return configs.load(source, [*args.overrides, *prompt])
 
 
 def slug(prompt: str) -> str:

@@ -31,6 +31,19 @@ def test_a_dry_run_prints_all_settings_and_writes_nothing(tmp_path, capsys, monk
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("text", ["a red disc #1", "on", "Zombie: head"])
+def test_prompt_as_an_option_and_as_a_setting_are_the_same(capsys, text):
+    for words in (["--prompt", text], [f"prompt={text}"]):
+        assert run(["--config", SMOKE, *words, "--dry-run"]) == 0
+        assert yaml.safe_load(capsys.readouterr().out)["prompt"] == text
+
+
+def test_a_prompt_that_its_own_config_could_not_hold_is_refused_before_the_run(tmp_path, capsys):
+    assert run(["--config", SMOKE, "--prompt", "a ${red} disc", "--out", str(tmp_path / "run")]) == 2
+    assert "prompt holds 'a ${red} disc', which a config cannot hold" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_help_says_how_to_begin(capsys):
     with pytest.raises(SystemExit) as stop:
         run(["--help"])
