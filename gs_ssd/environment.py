@@ -26,14 +26,15 @@ def describe(device: torch.device) -> dict[str, str]:
 
 
 def remember(path: Path, found: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Write `found` as JSON; returns what differs from what stood there, as (old, new). What is unreadable differs not.
+    """Write `found` as JSON, one line each; returns what differs from what stood there, as (old, new). What is unreadable differs not.
 
     Raises:
         UserError: the file cannot be written.
     """
     before = recall(path)
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(dict(found), indent=1) + "\n", encoding="utf-8")
+        lines = (f" {json.dumps(key)}: {json.dumps(value)}" for key, value in found.items())
+        temporary.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
     return {key: (before[key], new) for key, new in found.items() if key in before and before[key] != new}
 
 
