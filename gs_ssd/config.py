@@ -37,7 +37,7 @@ from gs_ssd.scene.viewpoints import ViewpointConfig
 
 log = logging.getLogger(__name__)
 
-EXTENDS = "extends"
+EXTENDS, PROMPT = "extends", "prompt"
 MAX_DEPTH = 8
 OR_NEVER = Bounds(0)
 
@@ -227,15 +227,14 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
-
-
 class _Dumper(yaml.SafeDumper):
-    """Short sequences on one line, as one would write them."""
+    """Short sequences on one line, as one would write them; a word that `_Loader` would read as a number is quoted."""
 
 
+for side in (_Loader, _Dumper):
+    side.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+    )
 _Dumper.add_representer(
     list, lambda dumper, data: dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=True)
 )
@@ -256,6 +255,8 @@ def _parse_override(text: str) -> dict[str, Any]:
     key, sign, value = text.partition("=")
     if not sign or not key.strip():
         raise UserError(f"{text!r} is no override; write key.sub=value, e.g. seed=1 or guidance.M=300")
+    if key.strip() == PROMPT:  # a sentence, which YAML would cut at a # and split at a colon
+        return {PROMPT: value}
     try:
         parsed: Any = yaml.load(value, Loader=_Loader)
     except yaml.YAMLError as error:

@@ -1,10 +1,11 @@
-"""Floor 0: what a result was made with, beside its settings: versions, machine, device, weights."""
+"""Floor 0: what a result was made with, beside the settings given: versions, machine, device, and what a run adds."""
 
 import json
 import platform
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,26 +16,37 @@ PACKAGES = ("torch", "diffusers", "transformers", "peft")
 
 
 def describe(device: torch.device) -> dict[str, str]:
-    """Names and versions, as text; a package that is not installed is "absent"."""
+    """Names and versions, as text; a package that is not installed is "absent". A CPU's threads count, too."""
     found = {"gs-ssd": gs_ssd.__version__, "python": platform.python_version(), "system": platform.platform()}
     found |= {name: _version(name) for name in PACKAGES}
-    return found | {"device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type}
+    if device.type == "cuda":
+        return found | {"device": torch.cuda.get_device_name(device)}
+    # The order of a CPU's sums hangs on the number of threads, and with it the last bits of every result.
+    return found | {"device": device.type, "threads": str(torch.get_num_threads())}
 
 
-def remember(path: Path, found: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """Write `found` as JSON; returns what differs from what stood there, as (old, new). What is unreadable differs not.
+def remember(path: Path, found: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Write `found` as JSON, a line a key; returns what differs from what stood there, as (old, new).
+
+    What is unreadable differs not.
 
     Raises:
         UserError: the file cannot be written.
     """
-    try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        before = {}
+    before = recall(path)
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(dict(found), indent=1) + "\n", encoding="utf-8")
-    before = before if isinstance(before, dict) else {}
+        lines = (f" {json.dumps(key)}: {json.dumps(value)}" for key, value in found.items())
+        temporary.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
     return {key: (before[key], new) for key, new in found.items() if key in before and before[key] != new}
+
+
+def recall(path: Path) -> dict[str, Any]:
+    """What `remember` wrote; nothing where the file is missing or damaged."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _version(package: str) -> str:

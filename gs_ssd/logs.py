@@ -41,11 +41,7 @@ class TensorBoard:
     """Event files in the run's tensorboard/ folder; resuming drops what is logged of steps that run again."""
 
     def __init__(self, folder: Path, first_step: int) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise UserError("output.tensorboard needs the tensorboard package: pip install tensorboard") from error
-        self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step or None)
+        self.writer = _summary_writer()(str(folder / "tensorboard"), purge_step=first_step or None)
 
     def numbers(self, values: Mapping[str, int | float], step: int) -> None:
         """Points of curves."""
@@ -65,11 +61,7 @@ class WeightsAndBiases:
     """A run in a W&B project; its id is kept in the run's folder, so that resuming continues the same curves."""
 
     def __init__(self, folder: Path, project: str, config: Mapping[str, Any]) -> None:
-        try:
-            import wandb
-        except ImportError as error:
-            raise UserError("output.wandb needs the wandb package: pip install wandb") from error
-        self.wandb = wandb
+        self.wandb = wandb = _wandb()
         kept = folder / "wandb_id.txt"
         name = kept.read_text(encoding="utf-8").strip() if kept.is_file() else None
         self.run = wandb.init(
@@ -88,6 +80,34 @@ class WeightsAndBiases:
     def close(self) -> None:
         """Write what is pending."""
         self.run.finish()
+
+
+def check(*, tensorboard: bool, wandb: str | None) -> None:
+    """Whether `open_boards` will find what it needs, before a run begins.
+
+    Raises:
+        UserError: a package is not installed.
+    """
+    if tensorboard:
+        _summary_writer()
+    if wandb:
+        _wandb()
+
+
+def _summary_writer() -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise UserError("output.tensorboard needs the tensorboard package: pip install tensorboard") from error
+    return SummaryWriter
+
+
+def _wandb() -> Any:
+    try:
+        import wandb
+    except ImportError as error:
+        raise UserError("output.wandb needs the wandb package: pip install wandb") from error
+    return wandb
 
 
 def open_boards(

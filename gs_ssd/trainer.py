@@ -1,5 +1,6 @@
 """Floor 6: the loop. `Trainer.step` is the method on one screen; the rest saves, shows and ends well."""
 
+import dataclasses
 import logging
 import math
 import re
@@ -14,7 +15,7 @@ from typing import Any
 
 import torch
 
-from gs_ssd import bounds, environment, finish, logs, results
+from gs_ssd import bounds, environment, finish, logs, results, traces
 from gs_ssd import checkpoint as checkpoints
 from gs_ssd import config as configs
 from gs_ssd.checkpoint import Checkpoint
@@ -23,7 +24,7 @@ from gs_ssd.densify import choice, surgery
 from gs_ssd.errors import UserError
 from gs_ssd.film import Film
 from gs_ssd.guidance.distill import Distillation, DistillationResult
-from gs_ssd.guidance.estimators import Estimator
+from gs_ssd.guidance.estimators import ESTIMATORS, Estimator
 from gs_ssd.maths import anneal
 from gs_ssd.memory import Gauge
 from gs_ssd.prior import DiffusionPrior
@@ -79,19 +80,27 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def name_of(estimator: Estimator) -> str:
+    """Module and name of a function of the user's own (of its type, where it is an object), for a run's record."""
+    named = estimator if hasattr(estimator, "__qualname__") else type(estimator)
+    return f"{named.__module__}.{named.__qualname__}"
+
+
 class Trainer:
     """Distills a prompt into Gaussians, in a folder of its own.
 
     Args:
         config: the experiment.
-        folder: where results go; it must not hold another run, unless this one resumes it.
+        folder: where results go; it must not hold another run, unless this one resumes or overwrites it.
         resume: continue from the folder's newest checkpoint.
+        overwrite: begin afresh; what another run left in the folder is deleted when this one writes its first file.
         prior: one that is loaded already (library use); by default the config's.
         estimator: a function of your own in place of `guidance.estimator` (see docs/library.md).
         anyway: try a prompt that the prior does not know.
 
     Raises:
-        UserError: a config that a component refuses, an unknown prompt, a device or file that is not there.
+        UserError: a folder with another run's checkpoints, a config that a component refuses, an unknown prompt, a
+            device or file that is not there.
     """
 
     def __init__(
@@ -100,18 +109,29 @@ class Trainer:
         folder: Path | str,
         *,
         resume: bool = False,
+        overwrite: bool = False,
         prior: DiffusionPrior | None = None,
         estimator: Estimator | None = None,
         anyway: bool = False,
     ) -> None:
-        self.folder = Path(folder)
+        self.folder, self.makes_room = Path(folder), overwrite and not resume
+        if not resume and not overwrite and checkpoints.listing(self.folder / "checkpoints"):
+            # This run's own, of fewer steps, would be pruned beside them, and a resume would take the other run's.
+            raise UserError(
+                f"{self.folder} holds the checkpoints of a run already; resume it (resume=True), replace it "
+                "(overwrite=True), or choose another folder"
+            )
         self.device = choose_device(config.device)
         self.memory = Gauge(self.device)
         self.prior = load_prior(config.prior, self.device) if prior is None else prior
         self.config = config
+        self.estimator_name = config.guidance.estimator if estimator is None else name_of(estimator)
+        if resume:
+            self._refuse_another_estimator()
         bounds.check(config)
         augment.check(config.augment)
         finish.check(config.finish)
+        logs.check(tensorboard=config.output.tensorboard, wandb=config.output.wandb)
         self.viewpoints = viewpoints.resolve(config.viewpoints, self.prior.metadata, self.prior.image_size)
         self.distillation = Distillation(
             config.guidance,
@@ -140,6 +160,28 @@ class Trainer:
     def gaussians(self) -> Gaussians:
         """The splat as it is now."""
         return self.patient.gaussians
+
+    @property
+    def resolved(self) -> ExperimentConfig:
+        """The config with its open settings (null) as the estimator, the prior and the ranges have filled them."""
+        config, stage = self.config, self.stage
+        polar = tuple(round(math.degrees(angle), 6) for angle in stage.polar_rad)
+        return dataclasses.replace(
+            config,
+            prior=dataclasses.replace(
+                config.prior,
+                dtype=config.prior.dtype or str(self.prior.dtype).removeprefix("torch."),
+                image_size=config.prior.image_size or self.prior.image_size,
+            ),
+            guidance=self.distillation.resolved,
+            viewpoints=self.viewpoints,
+            output=dataclasses.replace(
+                config.output,
+                polar_deg=config.output.polar_deg or polar,
+                radius=stage.radius,
+                fov_y_deg=config.output.fov_y_deg or round(math.degrees(stage.fov_y_rad), 6),
+            ),
+        )
 
     def step(self, step: int) -> dict[str, Any]:
         """One iteration: look, distill, regularize, move, operate. Returns what is worth logging."""
@@ -218,14 +260,14 @@ class Trainer:
             Interrupted: Ctrl-C or SIGTERM came; a checkpoint has been written.
             UserError: the disk is full, the gradient is not finite, no splats are left.
         """
-        config, last = self.config, min(until or self.config.num_steps, self.config.num_steps)
+        config, last = self.config, self.config.num_steps if until is None else min(until, self.config.num_steps)
+        self._make_room()
+        configs.save(config, self.folder / "config.yaml")
+        self._remember_environment()
         output = config.output
-        # Before anything is written: where a package is missing, nothing of this run stays behind.
         boards = logs.open_boards(
             self.folder, self.next_step, configs.to_mapping(config), tensorboard=output.tensorboard, wandb=output.wandb
         )
-        configs.save(config, self.folder / "config.yaml")
-        self._remember_environment()
         film = Film(self.folder, self.stage, output.process_frames, output.turntable_size, config.num_steps)
         recorder = Recorder(self.folder, self.next_step, config.num_steps, boards)
         with recorder, _signals() as received:
@@ -240,12 +282,12 @@ class Trainer:
                 recorder.advance(len(self.patient), seconds)
                 if watch is not None and watch(self.next_step - 1, self.gaussians, metrics, received):
                     received.append(signal.SIGINT)
-                if received:
-                    self.save()
-                    raise Interrupted(received[0], self.next_step)
                 film.shoot(self.next_step, self.gaussians)
                 if self._preview_is_due(self.next_step):
                     self.preview(recorder)
+                if received:  # after the frame and the sheet of this step, which no resumed run comes by again
+                    self.save()
+                    raise Interrupted(received[0], self.next_step)
                 if output.checkpoint_every and self.next_step % output.checkpoint_every == 0:
                     self.save()
         where = "allocated on the GPU" if self.device.type == "cuda" else "of the process, beyond what its imports hold"
@@ -273,6 +315,7 @@ class Trainer:
 
     def save(self) -> Path:
         """Write a checkpoint of the steps completed so far."""
+        self._make_room()
         state = checkpoints.capture(
             self.next_step,
             configs.to_mapping(self.config),
@@ -282,6 +325,12 @@ class Trainer:
             {"bad_steps": self.bad_steps, "guidance": self.distillation.state_dict()},
         )
         return checkpoints.save(state, self.folder / "checkpoints", keep=self.config.output.keep_checkpoints)
+
+    def _make_room(self) -> None:
+        """Delete the run that this one overwrites: once, and after all that could have refused this one."""
+        if self.makes_room:
+            traces.remove(self.folder)
+            self.makes_room = False
 
     def _restore(self, state: Checkpoint) -> None:
         gaussians = Gaussians(**{name: state.parameters[name] for name in PARAMETERS}).to(self.device)
@@ -298,12 +347,23 @@ class Trainer:
             log.warning("resuming with %s=%s (it was %s): not the numbers of one uninterrupted run", key, new, old)
 
     def _remember_environment(self) -> None:
-        """Versions, device and weights into the run's folder; a resumed run is told what is not as it was."""
+        """Versions, device, weights and what the settings left open have become; a resumed run is told what is new."""
         weights = getattr(self.prior, "source", "") or type(self.prior).__name__
-        found = environment.describe(self.device) | {"prior": weights}
+        found = environment.describe(self.device) | {"prior": weights, "estimator": self.estimator_name}
+        found |= {key: new for key, (_, new) in configs.differences(self.config, self.resolved).items()}
         changed = environment.remember(self.folder / "environment.json", found)
+        changed.pop("estimator", None)  # between names, the config's own warning has said it already
         for key, (old, new) in changed.items() if self.next_step else ():
             log.warning("resuming with %s %s (it was %s): not the numbers of one uninterrupted run", key, new, old)
+
+    def _refuse_another_estimator(self) -> None:
+        """The config names an estimator even where a function took its place: no run may go on with the wrong one."""
+        before = environment.recall(self.folder / "environment.json").get("estimator", self.estimator_name)
+        if before != self.estimator_name and not {before, self.estimator_name} <= set(ESTIMATORS):
+            raise UserError(
+                f"the run in {self.folder} was made with the estimator {before}, not {self.estimator_name}: pass the "
+                "same function as Trainer(estimator=...) to resume it, or begin another run in a folder of its own"
+            )
 
     def _preview_is_due(self, completed: int) -> bool:
         every = self.config.output.preview_every

@@ -40,6 +40,17 @@ def test_the_defaults_survive_a_round_trip(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "text",
+    ["a mug #1", "on", "null", "1e3", "Zombie: head", "[a mug", '"a" mug', "x = y", "a mug, {blue}", "'tis a mug"],
+)
+def test_a_prompt_is_taken_word_for_word_and_comes_back_from_its_file(text, tmp_path):
+    config = configs.load(None, ["seed=1", f"prompt={text}"])
+    assert (config.prompt, config.seed) == (text, 1)
+    configs.save(config, tmp_path / "config.yaml")
+    assert configs.load(tmp_path / "config.yaml") == config
+
+
+@pytest.mark.parametrize(
     ("override", "message"),
     [
         ("sed=1", r"no key 'sed'; did you mean seed\?"),

@@ -12,6 +12,7 @@ def test_it_names_versions_and_device():
     found = environment.describe(torch.device("cpu"))
     assert found["torch"] == torch.__version__
     assert found["device"] == "cpu"
+    assert found["threads"] == str(torch.get_num_threads())
     assert all(isinstance(value, str) and value for value in found.values())
     assert environment._version("no-such-package") == "absent"
 

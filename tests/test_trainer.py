@@ -18,6 +18,8 @@ from gs_ssd import config as configs
 from gs_ssd.config import ExperimentConfig
 from gs_ssd.errors import UserError
 from gs_ssd.export import ply
+from gs_ssd.guidance.prompts import LUCID_NEGATIVE
+from gs_ssd.prior.analytic import AnalyticPrior
 from gs_ssd.scene import viewpoints
 from gs_ssd.scene.gaussians import PARAMETERS
 from gs_ssd.trainer import Interrupted, Trainer, choose_device, generator_at
@@ -122,6 +124,35 @@ def test_a_signal_saves_and_the_run_goes_on_to_the_same_bits(tmp_path, number):
     resumed = Trainer(config, tmp_path / "parts", resume=True)
     resumed.fit()
     same_bits(whole, resumed)
+
+
+def test_an_interrupted_run_has_the_frames_and_sheets_of_an_uninterrupted_one(tmp_path):
+    config = smoke("num_steps=4", "output.process_frames=4", "output.preview_every=2")
+
+    def stop_at_once(step: int, *_: object) -> bool:
+        return step in (0, 1)
+
+    parts = tmp_path / "parts"
+    with pytest.raises(Interrupted):
+        Trainer(config, parts).fit(watch=stop_at_once)
+    with pytest.raises(Interrupted):
+        Trainer(config, parts, resume=True).fit(watch=stop_at_once)
+    assert sorted(path.name for path in (parts / "process").iterdir()) == ["000000.png", "000001.png"]
+    Trainer(config, parts, resume=True).fit()
+    Trainer(config, tmp_path / "whole").fit()
+    for name in ("process.mp4", "previews/step_000002.png", "previews/guidance_000002.png"):
+        assert (parts / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_until_no_step_trains_none(tmp_path):
+    trainer = Trainer(smoke("num_steps=4"), tmp_path)
+    before = {name: tensor.detach().clone() for name, tensor in trainer.gaussians.parameters().items()}
+    assert trainer.fit(until=0) == []
+    assert trainer.next_step == 0
+    assert all(torch.equal(before[name], getattr(trainer.gaussians, name)) for name in before)
+    resumed = Trainer(smoke("num_steps=4"), tmp_path, resume=True)
+    resumed.fit()
+    assert [row["step"] for row in rows(tmp_path)] == [0, 1, 2, 3]
 
 
 def test_tensorboard_shows_what_a_resumed_run_did_once_a_step(tmp_path):
@@ -253,6 +284,23 @@ def test_a_missing_board_leaves_nothing_of_the_run(tmp_path, monkeypatch):
     assert not list((tmp_path / "run").glob("*"))
 
 
+def test_a_folder_with_another_runs_checkpoints_is_refused_unless_it_is_to_be_replaced(tmp_path):
+    """Else the shorter run's checkpoint would be pruned as it is written, and a resume would take the longer run's."""
+    Trainer(smoke("num_steps=4"), tmp_path).fit()
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match=r"holds the checkpoints of a run already; .*overwrite=True"):
+        Trainer(smoke("num_steps=3", "seed=1"), tmp_path)
+    replacing = Trainer(smoke("num_steps=3", "seed=1"), tmp_path, overwrite=True)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    for step in range(3):
+        replacing.step(step)
+    replacing.next_step = 3
+    replacing.save()
+    assert [path.name for path in checkpoint.listing(tmp_path / "checkpoints")] == ["step_000003.pt"]
+    resumed = Trainer(smoke("num_steps=3", "seed=1"), tmp_path, resume=True)
+    same_bits(replacing, resumed)
+
+
 def test_resuming_with_other_settings_warns(tmp_path, caplog):
     Trainer(smoke("num_steps=4"), tmp_path).fit(until=2)
     Trainer(smoke("num_steps=4", "guidance.M=7"), tmp_path, resume=True)
@@ -267,6 +315,88 @@ def test_a_run_says_what_it_was_made_with_and_a_resumed_one_what_is_new(tmp_path
     assert "resuming" not in caplog.text
     Trainer(smoke("num_steps=4"), tmp_path, resume=True).fit()
     assert f"resuming with torch {torch.__version__} (it was 0.4)" in caplog.text
+
+
+def test_what_settings_left_open_became_is_kept_and_a_resume_says_what_is_new(tmp_path, caplog):
+    prior = AnalyticPrior.discs()
+    prior.metadata = {"camera": {"fov_y_deg": [38, 42]}, "recipe": {"M": 300, "t_schedule": [[0, 0.1, 1]]}}
+    open_ones = (
+        "guidance.M",
+        "guidance.t_schedule",
+        "viewpoints.radius",
+        "viewpoints.fov_y_deg",
+        "viewpoints.polar_deg",
+    )
+    config = smoke("num_steps=4", "guidance.weighting=uniform", *(f"{key}=null" for key in open_ones))
+    Trainer(config, tmp_path, prior=prior).fit(until=2)
+    kept = json.loads((tmp_path / "environment.json").read_text())
+    settings = {key: value for key, value in kept.items() if "." in key}
+    assert settings == {
+        "prior.dtype": "float32",
+        "prior.image_size": 64,
+        "guidance.M": 300,
+        "guidance.t_schedule": [[0, 0.1, 1]],
+        "guidance.trajectory": "noise",
+        "guidance.reference": "drawn",
+        "guidance.prompts.negative": LUCID_NEGATIVE,
+        "viewpoints.image_size": 64,
+        "viewpoints.radius": [5.2, 5.5],
+        "viewpoints.fov_y_deg": [38, 42],
+        "viewpoints.polar_deg": [45, 105],
+        "viewpoints.widening.every": 0,
+        "output.polar_deg": [75],
+        "output.radius": 5.35,
+        "output.fov_y_deg": 40,
+    }
+    prior.metadata["recipe"]["M"] = 500
+    Trainer(config, tmp_path, prior=prior, resume=True).fit(until=3)
+    assert caplog.text.count("resuming with") == 1
+    assert "resuming with guidance.M 500 (it was 300)" in caplog.text
+
+
+def test_an_estimator_that_guides_by_a_scale_keeps_its_own(tmp_path):
+    Trainer(smoke("num_steps=1", "guidance.estimator=sds"), tmp_path).fit()
+    kept = json.loads((tmp_path / "environment.json").read_text())
+    assert (kept["guidance.cfg_scale"], kept["guidance.weighting"]) == (101, "sigma2")
+
+
+def test_a_resume_under_another_number_of_threads_says_so(tmp_path, caplog):
+    threads = torch.get_num_threads()
+    Trainer(smoke("num_steps=4"), tmp_path).fit(until=2)
+    try:
+        torch.set_num_threads(threads + 1)
+        Trainer(smoke("num_steps=4"), tmp_path, resume=True).fit()
+    finally:
+        torch.set_num_threads(threads)
+    assert f"resuming with threads {threads + 1} (it was {threads}): not the numbers" in caplog.text
+
+
+def mine(*, h, **_):
+    return 0.5 * h
+
+
+def test_a_run_with_an_estimator_of_ones_own_goes_on_with_it_alone(tmp_path):
+    config = smoke("num_steps=4")
+    whole = Trainer(config, tmp_path / "whole", estimator=mine)
+    whole.fit()
+    Trainer(config, tmp_path / "parts", estimator=mine).fit(until=2)
+    kept = (tmp_path / "parts/environment.json").read_text()
+    assert json.loads(kept)["estimator"] == f"{__name__}.mine"
+    for other in (None, lambda *, h, **_: h):
+        with pytest.raises(UserError, match=rf"made with the estimator {__name__}\.mine, not .*Trainer\(estimator="):
+            Trainer(config, tmp_path / "parts", resume=True, estimator=other)
+    assert (tmp_path / "parts/environment.json").read_text() == kept
+    resumed = Trainer(config, tmp_path / "parts", resume=True, estimator=mine)
+    resumed.fit()
+    same_bits(whole, resumed)
+
+
+def test_a_run_with_a_named_estimator_does_not_go_on_with_a_function_but_may_with_another_name(tmp_path, caplog):
+    Trainer(smoke("num_steps=4"), tmp_path).fit(until=2)
+    with pytest.raises(UserError, match=r"estimator ssd, not .*mine"):
+        Trainer(smoke("num_steps=4"), tmp_path, resume=True, estimator=mine)
+    Trainer(smoke("num_steps=4", "guidance.estimator=csd"), tmp_path, resume=True).fit()
+    assert caplog.text.count("it was ssd") == 1
 
 
 def test_the_end_of_a_killed_process_is_cut_from_the_metrics(tmp_path):

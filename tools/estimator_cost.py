@@ -9,10 +9,12 @@ python tools/estimator_cost.py --train --device cuda --dtype float16 --image-siz
 
 Counted are multiply-adds of the UNet and of the VAE encoder, forward and backward, for four views; UNet images are
 averaged over LucidDreamer's schedule of t and over uniform azimuths. ISM is run as LucidDreamer runs it: inversion in
-strides of 200, and all negatives evaluated. The renderer, the same for all, is left out.
+strides of 200, and all negatives evaluated. VSD's critic predicts one image a view and learns from another, forward and
+backward (needs peft). The renderer, the same for all, is left out.
 
 Timed are steps in rounds, every row once a round, so that a machine's moods meet all of them alike. "share" is how much
-faster than ISM a row is, over how much faster its counted multiply-adds allow (same encoder, same Perp-Neg).
+faster than ISM a row is, over how much faster its counted multiply-adds allow (same encoder, same Perp-Neg). VSD is
+timed only where it is named, as its LoRA stays on the UNet of all.
 """
 
 import argparse
@@ -36,12 +38,13 @@ from gs_ssd.commands import cost
 from gs_ssd.guidance import trajectory
 from gs_ssd.guidance.distill import LUCID_T_SCHEDULE, Distillation, DistillConfig, PromptConfig, t_range
 from gs_ssd.guidance.perp_neg import view_weights
+from gs_ssd.guidance.vsd import VsdConfig
 from gs_ssd.prior import DTYPES, PriorConfig
-from gs_ssd.prior.stable_diffusion import StableDiffusionPrior, freeze
+from gs_ssd.prior.stable_diffusion import StableDiffusionPrior, add_lora, freeze
 from gs_ssd.trainer import Trainer
 
 VIEWS = 4
-ESTIMATORS = ("ssd", "csd", "sds", "nfsd", "ism", "sdi")
+ESTIMATORS = ("ssd", "csd", "sds", "nfsd", "ism", "sdi", "vsd")
 TIMED_T = (120, 300, 420)  # their inversions cost 2, 2 and 3 evaluations: 2.33, below the schedule's average of 2.7
 AZIMUTHS = [math.radians(azimuth) for azimuth in (-150.0, -60.0, 30.0, 120.0)]
 PRESETS = Path(__file__).parents[1] / "configs" / "presets"
@@ -105,6 +108,19 @@ def _count_encoder(encode: Callable[[torch.Tensor], torch.Tensor], image_size: i
     return {name: forward, f"{name}_backward": both - forward}
 
 
+def count_critic(image_size: int) -> float:
+    """Multiply-adds (1e12) of the backward pass of one UNet image to VSD's LoRA, on the meta device."""
+    kind, config = PARTS["unet"]
+    with torch.device("meta"):
+        unet = kind(**config).requires_grad_(False)
+        add_lora(unet, VsdConfig().rank, "critic")
+        x, text = torch.empty(1, 4, image_size // 8, image_size // 8), torch.empty(1, 77, 1024)
+        t = torch.zeros(1, dtype=torch.long)
+        with torch.no_grad():
+            forward = multiply_adds(lambda: unet(x, t, text))
+        return multiply_adds(lambda: unet(x, t, text).sample.sum().backward()) - forward
+
+
 def unet_images(estimator: str, perp_neg: bool, interval: int = 50) -> float:
     """UNet images of a step at four views, averaged over the run's t and over uniform azimuths."""
     options = trajectory.TrajectoryConfig(ism_interval=interval)
@@ -113,6 +129,8 @@ def unet_images(estimator: str, perp_neg: bool, interval: int = 50) -> float:
     if estimator == "ism":
         negatives = 2.0  # LucidDreamer evaluates both, whatever their weight
     prompts = {"nfsd": 3, "seek": 1}.get(estimator, 2) + (negatives if perp_neg else 0)
+    if estimator == "vsd":
+        prompts += 1 + VsdConfig().steps  # the critic's prediction, and what it learns from
     inversion = []
     for progress in (i / 100 for i in range(100)):
         low, high = t_range(LUCID_T_SCHEDULE, progress)
@@ -219,7 +237,8 @@ class Row:
     def counted(self, parts: dict[str, float], images: float) -> float:
         """Multiply-adds (1e12) of a step with so many UNet images."""
         name = "tiny_encode" if self.tiny_vae else "encode"
-        return images * parts["unet"] + VIEWS * (parts[name] + parts[f"{name}_backward"])
+        learning = VIEWS * VsdConfig().steps * parts["critic_backward"] if self.estimator == "vsd" else 0.0
+        return images * parts["unet"] + VIEWS * (parts[name] + parts[f"{name}_backward"]) + learning
 
     def run(self, prior: StableDiffusionPrior, t: int, *, warm_up: bool = False) -> None:
         """One step at `t`; processor seconds on a CPU, as it may be shared."""
@@ -269,12 +288,15 @@ def share_of_possible(row: dict[str, Any], ism: dict[str, Any]) -> dict[str, flo
 def timed_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Every estimator with and without Perp-Neg, counted, and with `--time` timed (a GPU and a compiler warm up)."""
     parts = count_parts(args.image_size)
+    estimators = args.estimators or [name for name in ESTIMATORS if name != "vsd" or not args.time]
+    if "vsd" in estimators:
+        parts["critic_backward"] = count_critic(args.image_size)
     print("multiply-adds (1e12) at", args.image_size, "px:", {name: round(value, 4) for name, value in parts.items()})
     rows = [
         Row(estimator, perp_neg, encoder == "tiny")
         for encoder in args.encoders
         for perp_neg in (False, True)
-        for estimator in args.estimators
+        for estimator in estimators
         if ("yes" if perp_neg else "no") in args.perp_neg
     ]
     if args.time:
@@ -317,7 +339,7 @@ def arguments(command: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--train", type=int, nargs="?", const=20, metavar="STEPS", help="time whole training steps instead"
     )
-    parser.add_argument("--estimators", nargs="+", default=list(ESTIMATORS), choices=ESTIMATORS)
+    parser.add_argument("--estimators", nargs="+", choices=ESTIMATORS)
     parser.add_argument("--encoders", nargs="+", default=["vae", "tiny"], choices=["vae", "tiny"])
     parser.add_argument("--perp-neg", nargs="+", default=["no", "yes"], choices=["no", "yes"])
     parser.add_argument("--timesteps", nargs="+", type=int, default=list(TIMED_T), help="one round of steps each")

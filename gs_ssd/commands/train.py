@@ -1,9 +1,9 @@
 """`gs-ssd train`: a sentence becomes a splat."""
 
 import argparse
-import dataclasses
 import logging
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,8 +33,8 @@ A key=value wins over the YAML file, which wins over the defaults. Ctrl-C saves 
 a run's folder
   point_cloud.ply   the splat, in the layout of 3D Gaussian Splatting      index.html      a viewer, one file, offline
   turntable.mp4     one turn (and .webp)                                   views.png       eight views
-  config.yaml       all settings of this run                               environment.json  versions, device, weights
-  metrics.jsonl     numbers, line by line
+  config.yaml       all settings as given (null: left open)                metrics.jsonl   numbers, line by line
+  environment.json  versions, device, weights, and what the settings left open became
   previews/         contact sheets and what the guidance saw               checkpoints/    the newest states
   where asked for:  process.mp4 (the making), test_views/, tensorboard/
 """
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings by dotted name, e.g. seed=1")
     parser.add_argument("--config", metavar="FILE", help="a YAML file of settings (ours or LucidDreamer's)")
-    parser.add_argument("--prompt", metavar="TEXT", help="what to make; the same as prompt=TEXT")
+    parser.add_argument("--prompt", metavar="TEXT", help="what to make, word for word; the same as prompt=TEXT")
     parser.add_argument("--out", metavar="DIR", type=Path, help="the run's folder (default: out/<the prompt>)")
     parser.add_argument("--resume", action="store_true", help="continue the run in --out from its newest checkpoint")
     parser.add_argument("--overwrite", action="store_true", help="start afresh in a folder that holds a run already")
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--viewer", action="store_true", help="watch, pause and steer it in the browser (extra viewer)")
     parser.add_argument("--viewer-host", default="127.0.0.1", metavar="HOST", help="default: this machine alone")
     parser.add_argument("--viewer-port", type=int, default=8080, metavar="PORT", help="default: 8080")
-    parser.add_argument("--dry-run", action="store_true", help="print the resolved settings as YAML and stop")
+    parser.add_argument("--dry-run", action="store_true", help="print all settings as YAML (null: open) and stop")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -88,12 +88,14 @@ def _memory_told_in_a_sentence() -> Iterator[None]:
 def _fit(args: argparse.Namespace, config: ExperimentConfig, folder: Path) -> int:
     from gs_ssd.trainer import Interrupted, Trainer
 
-    trainer = Trainer(config, folder, resume=args.resume, anyway=args.anyway)
+    trainer = Trainer(config, folder, resume=args.resume, overwrite=args.overwrite, anyway=args.anyway)
     try:
         with _live(args, config, folder) as watch:
             written = trainer.fit(watch=watch)
     except Interrupted as stop:
-        print(f"\n{stop}; a checkpoint is saved. Continue with: gs-ssd train --resume --out {folder}")
+        anyway = " --anyway" if args.anyway else ""  # else the prompt would be refused
+        command = f"gs-ssd train --resume --out {shlex.quote(str(folder))}{anyway}"
+        print(f"\n{stop}; a checkpoint is saved. Continue with: {command}")
         return 128 + stop.signal_number
     print("\n".join(f"{path.name:<16} {path}" for path in written))
     return 0
@@ -141,14 +143,16 @@ def _live(args: argparse.Namespace, config: ExperimentConfig, folder: Path) -> I
 def _compose(args: argparse.Namespace) -> ExperimentConfig:
     source = args.config
     if args.resume:
+        if args.overwrite:
+            raise UserError("--resume continues the run that --overwrite would delete; choose one of them")
         if args.out is None:
             raise UserError("--resume needs --out DIR, the folder of the run to continue")
         saved = args.out / "config.yaml"
         if not saved.is_file():
             raise UserError(f"nothing to resume: {saved} is not there; start without --resume")
         source = source or saved
-    config = configs.load(source, args.overrides)
-    return config if args.prompt is None else dataclasses.replace(config, prompt=args.prompt)
+    prompt = [] if args.prompt is None else [f"prompt={args.prompt}"]
+    return configs.load(source, [*args.overrides, *prompt])
 
 
 def slug(prompt: str) -> str:
@@ -158,23 +162,20 @@ def slug(prompt: str) -> str:
 
 
 def choose_folder(out: Path | None, prompt: str, *, overwrite: bool) -> Path:
-    """The run's folder: the named one, if it holds no run; else the first free out/<prompt>, -2, -3, ...
+    """The run's folder: the named one, if it may be used; else the first free out/<prompt>, -2, -3, ...
+
+    Nothing is deleted here: what `overwrite` replaces goes when the new run begins (`Trainer`).
 
     Raises:
         UserError: the named folder holds a run and `overwrite` is off.
     """
     if out is not None:
-        if holds_run(out):
-            if not overwrite:
-                raise UserError(f"{out} holds a run already; continue it with --resume, or replace it with --overwrite")
-            traces = ("checkpoints/step_*.pt", "previews/*.png", "process/*.png", "metrics.jsonl", "wandb_id.txt")
-            for pattern in (*traces, "tensorboard/events.*"):
-                for old in out.glob(pattern):
-                    old.unlink()
+        if holds_run(out) and not overwrite:
+            raise UserError(f"{out} holds a run already; continue it with --resume, or replace it with --overwrite")
         return out
     base = Path("out") / slug(prompt)
     if overwrite:
-        return choose_folder(base, prompt, overwrite=True)
+        return base
     number = 1
     while holds_run(folder := base if number == 1 else base.with_name(f"{base.name}-{number}")):
         number += 1

@@ -7,7 +7,7 @@ The estimator is a pure function of `estimators.py`; which predictions are made 
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import torch
@@ -68,7 +68,7 @@ class DistillConfig:
     """Encode with a sample of the VAE's posterior instead of its mean."""
     views_per_pass: int | None = bounded(None, Bounds(1))
     """Encode this many views at a time, and predict at most twice as many images at a time, to save memory; the
-    encoder then runs forward twice. None: all at once."""
+    encoder then runs forward twice. A critic learns from as many views at a time. None: all at once."""
     normalize: str = "none"
     """none | unit: scale each view's E to a root mean square of `unit_rms` before w(t): the prior's scale is moot."""
     unit_rms: float = bounded(0.1, POSITIVE)
@@ -132,7 +132,8 @@ class Distillation:
         own = SETTINGS.get(config.estimator, Setting()) if estimator is None else Setting()
         self.estimator = estimator or _pick("estimator", config.estimator, ESTIMATORS)
         self.needs = set(inspect.signature(self.estimator).parameters)
-        self.weighting = _pick("weighting", config.weighting or own.weighting, WEIGHTINGS)
+        weighting = config.weighting or own.weighting
+        self.weighting = _pick("weighting", weighting, WEIGHTINGS)
         self.trajectory = config.trajectory or own.trajectory
         offered = _pick("trajectory", self.trajectory, trajectory.REFERENCES)
         self.reference = config.reference or own.reference or offered[0]
@@ -145,11 +146,23 @@ class Distillation:
         self.cfg_scale = own.cfg_scale if config.cfg_scale is None else config.cfg_scale
         recipe = prior.metadata.get("recipe", {})
         self.M = _first(config.M, recipe.get("M"), 80 if config.prompts.perp_neg else 200)
-        self.t_schedule = _first(config.t_schedule, recipe.get("t_schedule"), LUCID_T_SCHEDULE)
+        schedule = _first(config.t_schedule, recipe.get("t_schedule"), LUCID_T_SCHEDULE)
+        self.t_schedule = tuple((float(at), float(low), float(high)) for at, low, high in schedule)  # JSON has integers
         _check_schedule(self.t_schedule)
         self.prompts = ViewPrompts(prior, prompt, config.prompts, anyway=anyway)
         learns = self.reference == "critic" and "eps_ref" in self.needs
-        self.critic = Critic(prior, config.vsd) if learns else None
+        self.critic = Critic(prior, config.vsd, config.views_per_pass) if learns else None
+        self.resolved = replace(
+            config,
+            M=self.M if "M" in self.needs else config.M,
+            cfg_scale=self.cfg_scale if "cfg_scale" in self.needs else config.cfg_scale,
+            weighting=weighting,
+            t_schedule=self.t_schedule,
+            trajectory=self.trajectory,
+            reference=self.reference if "eps_ref" in self.needs else config.reference,
+            prompts=replace(config.prompts, negative=self.prompts.negative_prompt),
+        )
+        """The config with its open settings filled in; one that the estimator does not ask for stays as it is."""
 
     def step(
         self,

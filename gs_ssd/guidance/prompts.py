@@ -93,10 +93,12 @@ class ViewPrompts:
             for azimuth in azimuth_words
         ]
         for text in dict.fromkeys(flat):
-            _warn_if_cut(prior, text)
+            _warn_if_cut(prior, "the prompt", text)
         negative = config.negative
         if negative is None:
             negative = "" if "views" in prior.metadata else LUCID_NEGATIVE
+        _warn_if_cut(prior, "guidance.prompts.negative", negative)
+        self.negative_prompt = negative
         texts = list(dict.fromkeys(flat))
         table = prior.embed([*texts, negative, ""])
         self.null, self.negative = table[-1], table[-2]
@@ -191,10 +193,10 @@ def check_prompt(prior: DiffusionPrior, prompt: str, *, anyway: bool = False) ->
         log.warning("the prior has never seen %s; expect %s to be ignored", ", ".join(map(repr, strange)), them)
 
 
-def _warn_if_cut(prior: DiffusionPrior, text: str) -> None:
+def _warn_if_cut(prior: DiffusionPrior, name: str, text: str) -> None:
     lost = prior.overflow(text)
     if lost:
-        log.warning("the prompt is too long for the text encoder; in %r the end %r is cut off", text, lost)
+        log.warning("%s is too long for the text encoder; in %r the end %r is cut off", name, text, lost)
 
 
 def _sorted_words(pairs: list[list[Any]], period: float | None = None) -> tuple[list[float], list[str]]:

@@ -29,11 +29,24 @@ class VsdConfig:
 
 
 class Critic:
-    """A trainable copy of the prior with its own Adam; its state belongs into checkpoints."""
+    """A trainable copy of the prior with its own Adam; its state belongs into checkpoints.
 
-    def __init__(self, prior: DiffusionPrior, config: VsdConfig) -> None:
+    Args:
+        views_per_pass: predict at most twice as many images at a time, and learn from at most so many; `None`: all.
+
+    Raises:
+        UserError: a prior that offers no copy, or one driven by depth, which the copy would not hear of.
+    """
+
+    def __init__(self, prior: DiffusionPrior, config: VsdConfig, views_per_pass: int | None = None) -> None:
         if not isinstance(prior, TrainablePrior):
             raise UserError("guidance.estimator=vsd trains a copy of the prior, which this prior does not offer")
+        if prior.uses_depth:
+            raise UserError(
+                "guidance.estimator=vsd (and guidance.reference=critic) trains a copy of the prior that knows no "
+                "depth: leave prior.controlnet out, or choose another estimator"
+            )
+        self.views_per_pass = views_per_pass
         self.config, self.copy = config, prior.trainable_copy(config.rank)
         self.abar = prior.alphas_cumprod
         self.optimizer = torch.optim.AdamW(self.copy.parameters(), lr=config.learning_rate, weight_decay=0.0)
@@ -41,18 +54,23 @@ class Critic:
     @torch.no_grad()
     def predict(self, x_t: Float[Tensor, "b c h w"], t: Tensor, text: Tensor) -> Float[Tensor, "b c h w"]:
         """The reference noise of VSD."""
-        return self.copy.predict(x_t, t, text)
+        most = len(x_t) if self.views_per_pass is None else 2 * self.views_per_pass
+        passes = zip(x_t.split(most), t.split(most), text.split(most), strict=True)
+        return torch.cat([self.copy.predict(*some) for some in passes])
 
     def learn(self, x: Float[Tensor, "b c h w"], text: Tensor, generator: torch.Generator) -> None:
         """Move towards the noise prediction of a model of these renderings, at fresh timesteps and noise."""
         for _ in range(self.config.steps):
             t = torch.randint(NUM_TIMESTEPS, (len(x),), generator=generator, device=generator.device).to(x.device)
             eps = normal(tuple(x.shape), generator, x)
-            with torch.enable_grad():
-                predicted = self.copy.predict(add_noise(x, eps, self.abar[t]), t, text)
-                loss = (predicted - eps).square().mean()
-                self.optimizer.zero_grad(set_to_none=True)
-                loss.backward()
+            x_t, most = add_noise(x, eps, self.abar[t]), self.views_per_pass or len(x)
+            self.optimizer.zero_grad(set_to_none=True)
+            for some_x, some_eps, some_t, some_text in zip(
+                x_t.split(most), eps.split(most), t.split(most), text.split(most), strict=True
+            ):
+                with torch.enable_grad():
+                    error = (self.copy.predict(some_x, some_t, some_text) - some_eps).square().mean()
+                    (error * (len(some_x) / len(x))).backward()
             self.optimizer.step()
 
     def state_dict(self) -> dict[str, Any]:

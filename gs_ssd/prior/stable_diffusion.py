@@ -4,6 +4,7 @@ The bundled prior is a folder in the same format and comes through the same code
 this door; a v-prediction model is converted here, once. Everything is frozen; only `encode` carries a gradient.
 """
 
+import warnings
 from typing import Any
 
 import torch
@@ -193,16 +194,12 @@ class LoraCopy:
     NAME = "critic"
 
     def __init__(self, prior: StableDiffusionPrior, rank: int) -> None:
-        try:
-            from peft import LoraConfig
-        except ImportError as error:
-            raise UserError("guidance.estimator=vsd trains a LoRA and needs peft: pip install peft") from error
         self.prior, self.unet = prior, prior.unet
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)  # peft draws from the global generator; the other half of each pair starts at zero
-            targets = ["to_q", "to_k", "to_v", "to_out.0"]
-            self.unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=targets), adapter_name=self.NAME)
-        self.trained = [parameter for name, parameter in self.unet.named_parameters() if f".{self.NAME}." in name]
+        # Another critic may live on this prior already: each keeps an adapter of its own, as both may go on learning.
+        taken = getattr(self.unet, "peft_config", {})
+        self.name = self.NAME if self.NAME not in taken else f"{self.NAME}_{len(taken) + 1}"
+        add_lora(self.unet, rank, self.name)
+        self.trained = [parameter for name, parameter in self.unet.named_parameters() if f".{self.name}." in name]
         for parameter in self.trained:
             parameter.data = parameter.data.float()
         self._switch_off()
@@ -219,12 +216,31 @@ class LoraCopy:
     def predict(self, x_t: Tensor, t: Tensor, embeddings: Tensor) -> Tensor:
         """The noise prediction with the LoRA on."""
         x, (text, conditions) = x_t.to(self.prior.dtype), self.prior.conditions(embeddings)
+        if len(self.unet.peft_config) > 1:
+            self.unet.set_adapter(self.name)
         self.unet.enable_adapters()
         try:
             output = self.unet(x, t, encoder_hidden_states=text, return_dict=False, **conditions)[0]
         finally:
             self._switch_off()
         return self.prior.as_noise(x_t, t, output)
+
+
+def add_lora(unet: Any, rank: int, name: str) -> None:
+    """Add a fresh LoRA on the UNet's attention, which changes no prediction yet.
+
+    Raises:
+        UserError: peft is not installed.
+    """
+    try:
+        from peft import LoraConfig
+    except ImportError as error:
+        raise UserError("guidance.estimator=vsd trains a LoRA and needs peft: pip install peft") from error
+    targets = ["to_q", "to_k", "to_v", "to_out.0"]
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Already found a `peft_config`")  # it is meant
+        torch.manual_seed(0)  # peft draws from the global generator; the other half of each pair starts at zero
+        unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=targets), adapter_name=name)
 
 
 def _level_gradient(after: Float[Tensor, "b c h w"], before: Float[Tensor, "b 3 H W"]) -> None:

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gs_ssd import bounds
-from gs_ssd.bounds import POSITIVE, Bounds, bounded
+from gs_ssd.bounds import POSITIVE, SHARE, Bounds, bounded, law
 from gs_ssd.errors import UserError
 from gs_ssd.maths import anneal
 from gs_ssd.scene.camera import Cameras
@@ -33,7 +33,7 @@ class WideningConfig:
     """Lowest values of the lower and of the upper end."""
     fov_factors: Range = bounded((0.75, 1.1), POSITIVE)
     fov_limits_deg: Range = (9.167, 34.377)
-    angle_factor: float = bounded(1.5, POSITIVE)
+    angle_factor: float = bounded(1.5, Bounds(1))
     polar_limits_deg: Range | None = None
     """`None`: the starting range, so that the polar angle never widens (as in all of LucidDreamer's configs)."""
     azimuth_limits_deg: Range = (-180.0, 180.0)
@@ -46,7 +46,7 @@ class CloseupConfig:
     Their prompts say so where the prior's metadata has words for it (`camera.closeup.template`).
     """
 
-    share: Knots = ()
+    share: Knots = law((), SHARE)
     """Share of the views as a law of progress: knots [share of the run, share of the views]; empty: none."""
     fov_y_deg: Range | None = None
     look_at_jitter: float | None = None
@@ -97,7 +97,8 @@ RECIPE_CAMERA: dict[str, Range] = {"radius": (5.2, 5.5), "fov_y_deg": (18.335, 3
 def resolve(config: ViewpointConfig, metadata: Mapping[str, Any], image_size: int) -> ViewpointConfig:
     """Fill what is `None` from the prior's metadata (`camera`) or the recipe; refuse ranges that make no sense.
 
-    A prior that names its cameras was trained on them alone, so its ranges do not widen.
+    A prior that names its cameras was trained on them alone, so its ranges do not widen, and a widening of the user's
+    own is refused.
     """
     camera = dict(metadata.get("camera") or {})
     known = {key: (float(camera[key][0]), float(camera[key][1])) for key in ("radius", "fov_y_deg") if key in camera}
@@ -105,6 +106,11 @@ def resolve(config: ViewpointConfig, metadata: Mapping[str, Any], image_size: in
         low, high = camera["elevation_deg"]
         known["polar_deg"] = (90.0 - high, 90.0 - low)
     filled = RECIPE_CAMERA | known
+    if known and config.widening.every and config.widening != WideningConfig():
+        raise UserError(
+            "viewpoints.widening would lead away from the cameras that this prior names, and it was trained on them "
+            "alone: set viewpoints.widening.every=0, or leave the section out"
+        )
     resolved = dataclasses.replace(
         config,
         image_size=config.image_size or image_size,
@@ -127,8 +133,6 @@ def _resolve_closeup(config: CloseupConfig, own: Mapping[str, Any]) -> CloseupCo
         raise UserError(
             "the prior names no close-ups: set viewpoints.closeup.fov_y_deg and .look_at_jitter, or no share"
         )
-    if not all(0 <= share <= 1 for _, share in config.share):
-        raise UserError(f"viewpoints.closeup.share is {list(config.share)}; the shares must be within 0..1")
     if not 0 < fov[0] <= fov[1] < 170:
         raise UserError(f"viewpoints.closeup.fov_y_deg is [{fov[0]:g}, {fov[1]:g}]; choose low <= high within (0, 170)")
     return CloseupConfig(config.share, (float(fov[0]), float(fov[1])), float(jitter))
@@ -149,27 +153,29 @@ def _check(config: ViewpointConfig) -> None:
 
 def ranges_at(config: ViewpointConfig, step: int) -> Ranges:
     """The ranges of a step, counted from 0, of a resolved config (recipe: widened at iterations 500, 1000, ...)."""
-    law = config.widening
-    times = (step + 1) // law.every if law.every > 0 else 0
+    widening = config.widening
+    times = (step + 1) // widening.every if widening.every > 0 else 0
     radius, fov, polar = config.radius, config.fov_y_deg, config.polar_deg
     if radius is None or fov is None or polar is None:
         raise ValueError("the config has open ranges; viewpoints.resolve() fills them")
     azimuth = config.azimuth_deg
     if times:
-        shrink = law.radius_factor**times
-        # A limit never moves a range outwards: a config may start closer than the recipe's limits.
-        near, far = law.radius_limits
+        shrink = widening.radius_factor**times
+        # A limit never moves a range: a config may start closer than the recipe's limits, or beyond half a turn.
+        near, far = widening.radius_limits
         radius = (max(min(radius[0], near), radius[0] * shrink), max(min(radius[1], far), radius[1] * shrink))
         fov = (
-            max(min(law.fov_limits_deg[0], fov[0]), fov[0] * law.fov_factors[0] ** times),
-            min(max(law.fov_limits_deg[1], fov[1]), fov[1] * law.fov_factors[1] ** times),
+            max(min(widening.fov_limits_deg[0], fov[0]), fov[0] * widening.fov_factors[0] ** times),
+            min(max(widening.fov_limits_deg[1], fov[1]), fov[1] * widening.fov_factors[1] ** times),
         )
-        grow = law.angle_factor**times
-        low, high = law.polar_limits_deg or polar
-        polar = (max(low, polar[0] / grow), min(high, polar[1] * grow))
+        grow = widening.angle_factor**times
+        low, high = widening.polar_limits_deg or polar
+        polar = (max(min(low, polar[0]), polar[0] / grow), min(max(high, polar[1]), polar[1] * grow))
+        left, right = widening.azimuth_limits_deg
+        # An end across zero (the lower one of 90..270) would be multiplied inwards: it stays where it is.
         azimuth = (
-            max(law.azimuth_limits_deg[0], azimuth[0] * grow),
-            min(law.azimuth_limits_deg[1], azimuth[1] * grow),
+            max(min(left, azimuth[0]), min(azimuth[0], azimuth[0] * grow)),
+            min(max(right, azimuth[1]), max(azimuth[1], azimuth[1] * grow)),
         )
     return Ranges(radius, _radians(fov), _radians(polar), _radians(azimuth))
 

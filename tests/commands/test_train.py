@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from gs_ssd import cli
+from gs_ssd.trainer import Interrupted
 
 ROOT = Path(__file__).parents[2]
 SMOKE = str(ROOT / "configs" / "smoke.yaml")
@@ -22,11 +23,24 @@ def run(arguments: list[str]) -> int:
     return cli.main(["train", *arguments])
 
 
-def test_a_dry_run_prints_the_resolved_settings_and_writes_nothing(tmp_path, capsys, monkeypatch):
+def test_a_dry_run_prints_all_settings_and_writes_nothing(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run(["--config", SMOKE, "seed=5", "--prompt", "a blue disc", "guidance.M=9", "--dry-run"]) == 0
     printed = yaml.safe_load(capsys.readouterr().out)
     assert (printed["seed"], printed["prompt"], printed["guidance"]["M"]) == (5, "a blue disc", 9)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("text", ["a red disc #1", "on", "Zombie: head"])
+def test_prompt_as_an_option_and_as_a_setting_are_the_same(capsys, text):
+    for words in (["--prompt", text], [f"prompt={text}"]):
+        assert run(["--config", SMOKE, *words, "--dry-run"]) == 0
+        assert yaml.safe_load(capsys.readouterr().out)["prompt"] == text
+
+
+def test_a_prompt_that_its_own_config_could_not_hold_is_refused_before_the_run(tmp_path, capsys):
+    assert run(["--config", SMOKE, "--prompt", "a ${red} disc", "--out", str(tmp_path / "run")]) == 2
+    assert "prompt holds 'a ${red} disc', which a config cannot hold" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -47,6 +61,62 @@ def test_a_run_a_refusal_to_overwrite_and_an_overwrite(tmp_path, capsys):
     assert (out / "point_cloud.ply").read_bytes() == before
     assert run(["--config", SMOKE, "--out", str(out), *FAST, "seed=1", "--overwrite"]) == 0
     assert (out / "point_cloud.ply").read_bytes() != before
+
+
+LEFT = ("point_cloud.ply", "index.html", "turntable.mp4", "turntable.webp", "views.png", "process.mp4", "metrics.jsonl")
+FULL = ("output.turntable_frames=2", "output.test_views=2", "output.process_frames=2", "output.preview_every=1")
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        ["guidance.estimator=sdss"],
+        ["--prompt", " "],
+        ["device=cuda:99"],
+        ["prior.model=/no/such/model"],
+        ["viewpoints.radius=[5,4]"],
+        ["output.wandb=mine"],
+        ["--resume"],
+    ],
+)
+def test_an_overwrite_that_is_refused_leaves_the_old_run_whole(tmp_path, capsys, monkeypatch, bad):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    out = tmp_path / "run"
+    assert run(["--config", SMOKE, "--out", str(out), *FAST]) == 0
+    before = contents(out)
+    assert run(["--config", SMOKE, "--out", str(out), *FAST, *bad, "--overwrite"]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+    assert contents(out) == before
+
+
+def test_an_overwrite_that_ends_early_leaves_nothing_of_the_old_asset(tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    assert run(["--config", SMOKE, "--out", str(out), "num_steps=2", *FULL]) == 0
+    assert all((out / name).is_file() for name in LEFT)
+    assert list((out / "test_views").iterdir())
+    (out / "a-red-disc.unity.ply").write_text("what the user exported is the user's")
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gs_ssd.trainer.Trainer.step", killed)
+    assert cli.main(["train", "--config", SMOKE, "--out", str(out), "--prompt", "a blue disc", "--overwrite"]) == 130
+    left = {str(path.relative_to(out)) for path in contents(out)}
+    assert left == {"config.yaml", "environment.json", "metrics.jsonl", "a-red-disc.unity.ply"}
+    assert (out / "metrics.jsonl").read_text() == ""
+    assert yaml.safe_load((out / "config.yaml").read_text())["prompt"] == "a blue disc"
+
+
+def test_an_old_file_that_cannot_be_deleted_is_named(tmp_path, capsys):
+    out = tmp_path / "run"
+    (out / "views.png").mkdir(parents=True)
+    (out / "config.yaml").write_text(Path(SMOKE).read_text())
+    assert run(["--config", SMOKE, "--out", str(out), *FAST, "--overwrite"]) == 2
+    assert f"cannot delete {out / 'views.png'}" in capsys.readouterr().err
 
 
 def test_without_out_each_run_gets_a_folder_of_its_own(tmp_path, monkeypatch):
@@ -118,6 +188,19 @@ def test_an_output_folder_that_cannot_be_written_is_named(tmp_path, capsys):
     assert run(["--config", SMOKE, "--out", str(blocked / "run"), *FAST]) == 2
     assert "cannot write" in capsys.readouterr().err
     assert blocked.read_text() == "in the way"
+
+
+@pytest.mark.parametrize(("options", "said"), [([], ""), (["--anyway"], " --anyway")])
+def test_the_command_to_go_on_with_can_be_typed_as_it_is_printed(tmp_path, capsys, monkeypatch, options, said):
+    monkeypatch.setattr("gs_ssd.trainer.Trainer.fit", _stopped)
+    out = tmp_path / "a run"
+    assert run(["--config", SMOKE, "--out", str(out), *FAST, *options]) == 130
+    command = capsys.readouterr().out.strip().partition("Continue with: ")[2]
+    assert command == f"gs-ssd train --resume --out '{out}'{said}"
+
+
+def _stopped(*_, **__):
+    raise Interrupted(signal.SIGINT, 1)
 
 
 def test_sigterm_ends_the_process_with_143_and_a_sentence(tmp_path):

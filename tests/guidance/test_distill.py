@@ -242,7 +242,7 @@ def test_m_comes_from_config_then_prior_then_paper(prior):
     assert (m(), m(prompts=PromptConfig(perp_neg=True)), m(M=0)) == (200, 80, 0)
     prior.metadata = {"recipe": {"M": 333, "t_schedule": [[0.0, 0.1, 0.2]]}}
     assert (m(), m(M=5)) == (333, 5)
-    assert Distillation(DistillConfig(), prior, "a mushroom", num_steps=10).t_schedule == [[0.0, 0.1, 0.2]]
+    assert Distillation(DistillConfig(), prior, "a mushroom", num_steps=10).t_schedule == ((0.0, 0.1, 0.2),)
 
 
 def test_an_estimator_of_ones_own(prior, rgb):

@@ -163,3 +163,13 @@ def test_what_is_cut_is_said(prior, caplog):
         ViewPrompts(prior, "a mushroom " + "very " * 5 + "small", PromptConfig(view_dependent=False))
     assert "very small" in caplog.text
     assert "cut off" in caplog.text
+
+
+def test_a_negative_prompt_that_is_cut_is_said_by_its_key(prior, caplog):
+    prior.overflow = lambda text: text[30:]
+    with caplog.at_level(logging.WARNING):
+        ViewPrompts(prior, "a red mug", PromptConfig(negative="blurry, " * 4 + "many faces", view_dependent=False))
+    assert [record.getMessage() for record in caplog.records] == [
+        f"guidance.prompts.negative is too long for the text encoder; in {'blurry, ' * 4 + 'many faces'!r} "
+        "the end ', many faces' is cut off"
+    ]

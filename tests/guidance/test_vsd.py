@@ -42,6 +42,32 @@ def test_a_step_costs_two_more_images_a_view_and_trains(prior, rgb):
     assert rgb.grad[:2].abs().sum() > 0
 
 
+@pytest.mark.parametrize("size", [1, 3])
+def test_views_per_pass_bounds_what_the_critic_sees_at_a_time_and_changes_nothing(prior, size):
+    """Of four views; passes of three are of unlike sizes."""
+    whole, parts = Critic(prior, VsdConfig()), Critic(prior, VsdConfig(), views_per_pass=size)
+    seen, predict = [], parts.copy.predict
+
+    def watched(x_t, t, text):
+        seen.append(len(x_t))
+        return predict(x_t, t, text)
+
+    parts.copy.predict = watched
+    x, text = torch.randn(4, 3, 4, 4).double(), prior.embed(["mushroom", "front", "side", ""])
+    for critic in (whole, parts):
+        for step in range(3):
+            critic.learn(x, text, torch.Generator().manual_seed(step))
+    assert max(seen) == size
+    t = torch.tensor([10, 200, 500, 900])
+    torch.testing.assert_close(parts.predict(x, t, text), whole.predict(x, t, text), rtol=1e-9, atol=1e-12)
+    assert max(seen) == min(2 * size, 4)
+
+
+def test_a_step_passes_views_per_pass_on_to_its_critic(prior):
+    config = DistillConfig(estimator="vsd", views_per_pass=2)
+    assert Distillation(config, prior, "a mushroom", num_steps=100).critic.views_per_pass == 2
+
+
 def test_a_resumed_critic_gives_the_same_numbers(prior, rgb):
     def run(distillation, steps):
         for step in steps:

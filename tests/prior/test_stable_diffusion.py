@@ -206,6 +206,9 @@ def test_depth_controlnet(folder, tmp_path):
     assert (gradients[0] - gradients[1]).abs().max() > 1e-4
     with pytest.raises(ValueError, match="depth"):
         distillation.step(rgb, [0.1, 2.0], [1.5, 1.5], 0, torch.Generator())
+    for critic in ({"estimator": "vsd"}, {"estimator": "sds", "reference": "critic"}):
+        with pytest.raises(UserError, match=r"guidance\.estimator=vsd .*leave prior\.controlnet out"):
+            Distillation(DistillConfig(**critic), prior, "a red mug", num_steps=10)
 
 
 def test_metadata_is_read(broken):
@@ -354,6 +357,30 @@ def test_the_lora_critic_of_vsd(folder):
     torch.testing.assert_close(prior.predict_noise(x, T, text), before, atol=0, rtol=0)
     assert len(critic.copy.parameters()) > 0
     assert rgb.grad.isfinite().all()
+
+
+def test_two_critics_on_one_prior_learn_apart(folder):
+    """A notebook makes a second Distillation on the prior that it has loaded; the first may still be in use."""
+    pytest.importorskip("peft")
+    prior, alone = (load(PriorConfig(model=str(folder)), "cpu") for _ in range(2))
+    config = DistillConfig(estimator="vsd")
+    first, second = (Distillation(config, prior, "a red mug", num_steps=10) for _ in range(2))
+    lonely = Distillation(config, alone, "a red mug", num_steps=10)
+    x, text = _noise(prior)
+    before = prior.predict_noise(x, T, text)
+    rgb = torch.rand(2, 3, 32, 32)
+
+    def train(distillation: Distillation, step: int) -> torch.Tensor:
+        return distillation.step(rgb, [0.1, 2.0], [1.5, 1.5], step, torch.Generator().manual_seed(step)).gradient
+
+    train(first, 0)
+    torch.testing.assert_close(second.critic.predict(x, T, text), before, atol=1e-5, rtol=1e-5)  # has learned nothing
+    train(second, 5)
+    train(lonely, 0)
+    assert torch.equal(train(first, 1), train(lonely, 1))
+    assert torch.equal(first.critic.predict(x, T, text), lonely.critic.predict(x, T, text))
+    assert (second.critic.predict(x, T, text) - first.critic.predict(x, T, text)).abs().max() > 1e-4
+    assert torch.equal(prior.predict_noise(x, T, text), before)
 
 
 def test_a_single_file_is_the_same_model(prior, tiny, folder, tmp_path):

@@ -40,6 +40,41 @@ def test_widening_follows_the_recipes_table(iteration, fov, radius, azimuth):
     assert ranges.polar_rad == pytest.approx((math.radians(45), math.radians(105)))
 
 
+@pytest.mark.parametrize(
+    ("azimuth", "late"),
+    [  # the range of the first step, and what widening makes of it in the end
+        ((0.0, 360.0), (0.0, 360.0)),
+        ((90.0, 270.0), (90.0, 270.0)),
+        ((-270.0, -90.0), (-270.0, -90.0)),
+        ((20.0, 80.0), (20.0, 180.0)),
+        ((-60.0, 200.0), (-180.0, 200.0)),
+    ],
+)
+def test_widening_never_takes_azimuths_away(azimuth, late):
+    config = viewpoints.resolve(ViewpointConfig(azimuth_deg=azimuth), {}, 64)
+    before = viewpoints.ranges_at(config, 0).azimuth_rad
+    for step in range(499, 5000, 500):
+        low, high = viewpoints.ranges_at(config, step).azimuth_rad
+        assert low <= before[0]
+        assert high >= before[1]
+        before = low, high
+    assert before == pytest.approx([math.radians(end) for end in late])
+
+
+def test_polar_angles_beyond_their_limits_stay_where_they_are():
+    law = viewpoints.WideningConfig(polar_limits_deg=(60.0, 90.0))
+    config = viewpoints.resolve(ViewpointConfig(polar_deg=(45.0, 100.0), widening=law), {}, 64)
+    assert viewpoints.ranges_at(config, 4999).polar_rad == viewpoints.ranges_at(config, 0).polar_rad
+    inside = dataclasses.replace(config, polar_deg=(70.0, 80.0))
+    assert viewpoints.ranges_at(inside, 4999).polar_rad == pytest.approx((math.radians(60), math.radians(90)))
+
+
+def test_a_factor_that_would_narrow_the_angles_is_refused():
+    law = viewpoints.WideningConfig(angle_factor=0.5)
+    with pytest.raises(UserError, match=r"viewpoints\.widening\.angle_factor is 0\.5; it must be at least 1"):
+        viewpoints.resolve(ViewpointConfig(widening=law), {}, 64)
+
+
 def test_cameras_stay_in_their_ranges_look_at_the_object_and_repeat_with_the_generator():
     for step in (0, 700, 4500):
         cameras = viewpoints.sample(FACE, step, seeded(step))
@@ -103,6 +138,16 @@ def test_a_priors_own_cameras_fill_what_is_open_and_do_not_widen():
     assert viewpoints.ranges_at(config, 4999) == viewpoints.ranges_at(config, 0)
 
 
+@pytest.mark.parametrize("changed", [{"every": 100}, {"angle_factor": 2.0}, {"fov_limits_deg": (10.0, 40.0)}])
+def test_a_widening_of_ones_own_is_refused_where_the_prior_names_its_cameras(changed):
+    config = ViewpointConfig(widening=viewpoints.WideningConfig(**changed))
+    with pytest.raises(UserError, match=r"viewpoints\.widening .*viewpoints\.widening\.every=0"):
+        viewpoints.resolve(config, NEAR, 64)
+    assert viewpoints.resolve(config, {}, 64).widening == config.widening
+    never = dataclasses.replace(config, widening=dataclasses.replace(config.widening, every=0))
+    assert viewpoints.resolve(never, NEAR, 64).widening.every == 0
+
+
 @pytest.mark.parametrize(
     "bad",
     [{"radius": (5.0, 4.0)}, {"num_views": 0}, {"image_size": 4}, {"fov_y_deg": (30.0, 175.0)}, {"radius": (0.1, 1.0)}],
@@ -154,7 +199,8 @@ def test_a_closeup_moves_camera_and_target_together_so_that_its_angles_stay_true
     ("closeup", "metadata", "named"),
     [
         ({"share": ((0.0, 0.5),)}, {}, "names no close-ups"),
-        ({"share": ((0.0, 1.5),)}, NEAR, "closeup.share"),
+        ({"share": ((0.0, 1.5),)}, NEAR, r"viewpoints\.closeup\.share is \[\[0.0, 1.5\]\].* within 0..1"),
+        ({"share": ((0.7, 0.5), (0.6, 0.0))}, NEAR, r"viewpoints\.closeup\.share is .*in order of their shares"),
         ({"share": ((0.0, 0.5),), "fov_y_deg": (30.0, 20.0)}, NEAR, "closeup.fov_y_deg"),
     ],
 )

@@ -22,6 +22,24 @@ def test_ssd_needs_far_fewer_unet_images_than_ism(tool):
     assert tool.unet_images("ism", True) / tool.unet_images("ssd", True) >= 1.75
 
 
+def test_vsd_pays_for_its_critic(tool, monkeypatch, capsys):
+    pytest.importorskip("peft")
+    assert tool.unet_images("vsd", False) == 16
+    assert tool.unet_images("vsd", True) == pytest.approx(tool.unet_images("ssd", True) + 8)
+    parts = {"unet": 1.0, "encode": 2.0, "encode_backward": 3.0, "critic_backward": 1.5}
+    assert tool.Row("vsd", False, False).counted(parts, 16) == 16 + 20 + 6
+    monkeypatch.setitem(tool.PARTS, "unet", (tool.UNet2DConditionModel, tool.TOY["unet"]))
+    common = ["--image-size", "64", "--perp-neg", "no"]
+    rows = tool.timed_rows(tool.arguments([*common, "--encoders", "tiny"]))
+    assert [row["estimator"] for row in rows] == list(tool.ESTIMATORS)
+    assert tool.count_critic(64) > 0
+    timed = [*common, "--encoders", "vae", "--toy", "--time", "--timesteps", "300", "500"]
+    (row,) = tool.timed_rows(tool.arguments([*timed, "--estimators", "vsd"]))
+    assert row["timed_images"] == 16
+    assert row["seconds"] > 0
+    assert "vsd" not in {row["estimator"] for row in tool.timed_rows(tool.arguments(timed))}
+
+
 def test_the_share_compares_a_ratio_of_times_with_the_ratio_of_counts(tool):
     parts = {"unet": 1.0, "encode": 2.0, "encode_backward": 3.0, "tiny_encode": 0.5, "tiny_encode_backward": 0.5}
     ssd, ism = tool.Row("ssd", False, False), tool.Row("ism", False, False)
@@ -76,3 +94,5 @@ def test_full_size_multiply_adds(tool):
     assert parts["unet"] == pytest.approx(0.40, abs=0.01)
     assert parts["encode"] == pytest.approx(0.56, abs=0.01)
     assert parts["encode_backward"] == pytest.approx(0.58, abs=0.01)
+    pytest.importorskip("peft")
+    assert tool.count_critic(512) == pytest.approx(0.455, abs=0.01)
