@@ -28,6 +28,9 @@ help:
 	@echo 'make reproduce   the paper'"'"'s experiments, at a size for two cores'
 	@echo 'make benchmark   six prompts of the asset benchmark: ten minutes of two cores'
 
+# A virtual environment that was begun and not finished (no python3-venv, say) must not count as one.
+.DELETE_ON_ERROR:
+
 setup: $(VENV)/.runtime
 
 $(BIN)/python:

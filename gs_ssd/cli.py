@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import re
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -44,6 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"gs-ssd: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if error.filename is None:  # not about a file of the user's
+            raise
+        print(f"gs-ssd: {error.filename}: {error.strerror}; choose another, or mend its permissions", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("gs-ssd: interrupted", file=sys.stderr)
         return 130
@@ -57,7 +63,18 @@ def _call(command: Command, prog: str, arguments: Sequence[str]) -> int:
     )
     module.add_arguments(parser)
     # Intermixed: options may stand between the key=value words of `train`.
-    return module.run(parser.parse_intermixed_args(arguments))
+    return module.run(parser.parse_intermixed_args(_join_axes(arguments)))
+
+
+def _join_axes(arguments: Sequence[str]) -> list[str]:
+    """`--up -y` as `--up=-y`: argparse takes a word that begins with a minus for an option."""
+    joined: list[str] = []
+    for argument in arguments:
+        if joined and joined[-1] == "--up" and re.fullmatch("[+-][xyz]", argument):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
 
 
 def _overview() -> argparse.ArgumentParser:

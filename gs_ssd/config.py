@@ -174,7 +174,7 @@ def leaves(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def read_yaml(path: Path, depth: int = 0) -> dict[str, Any]:
-    """A YAML file's mapping, merged over the file that it `extends` (a path relative to it, or a preset's name)."""
+    """A YAML file's mapping, merged over the file that it `extends` (a path relative to it)."""
     if not path.is_file():
         raise UserError(f"there is no config file {path}{_nearest_file(path)}")
     if depth > MAX_DEPTH:
@@ -191,6 +191,10 @@ def read_yaml(path: Path, depth: int = 0) -> dict[str, Any]:
     if not isinstance(parent, str):
         raise UserError(f"{path}: extends must name one file, got {parent!r}")
     file = path.parent / (parent if parent.endswith(".yaml") else f"{parent}.yaml")
+    if not file.is_file():
+        raise UserError(
+            f"{path} extends {file}, which is not there; give a path relative to {path.name}, or an absolute one"
+        )
     return deep_merge(read_yaml(file, depth + 1), values)
 
 
@@ -204,11 +208,18 @@ def deep_merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, An
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads 1e-3 as a word; here it is a number. A key that is written twice is refused."""
+    """YAML 1.1 reads 1e-3 as a word; here it is a number. Refused: a key twice, a value inside itself."""
+
+    def construct_document(self, node: yaml.Node) -> Any:
+        self.deep_construct = True  # at once, not later: an alias of what is not finished is then an error
+        return super().construct_document(node)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                problem = "a key is a list or a mapping, where a word is due"
+                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
             if key_node.value in seen:
                 problem = f"the key {key_node.value!r} stands there twice"
                 raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)

@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import math
+import re
 import signal
 import threading
 import time
@@ -69,6 +70,8 @@ def choose_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise UserError(f"device={name} is none that this runs on; use cpu, cuda, cuda:1, ... or auto")
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
@@ -259,12 +262,13 @@ class Trainer:
         """
         config, last = self.config, self.config.num_steps if until is None else min(until, self.config.num_steps)
         self._make_room()
-        configs.save(config, self.folder / "config.yaml")
-        self._remember_environment()
         output = config.output
+        # Before this run writes anything: where a board refuses, nothing of it stays behind.
         boards = logs.open_boards(
             self.folder, self.next_step, configs.to_mapping(config), tensorboard=output.tensorboard, wandb=output.wandb
         )
+        configs.save(config, self.folder / "config.yaml")
+        self._remember_environment()
         film = Film(self.folder, self.stage, output.process_frames, output.turntable_size, config.num_steps)
         recorder = Recorder(self.folder, self.next_step, config.num_steps, boards)
         with recorder, _signals() as received:

@@ -38,6 +38,35 @@ def test_a_user_error_is_one_sentence_and_exit_code_2(monkeypatch, capsys):
     assert capsys.readouterr().err == "gs-ssd: the key colour is unknown; did you mean color?\n"
 
 
+def test_a_folder_that_may_not_be_looked_into_is_a_sentence(tmp_path, capsys):
+    """Root may look everywhere, so a name that no file system takes stands for it."""
+    for words in (["train", "--prompt", "x", "--out"], ["export", "--for", "web"], ["train", "--config"]):
+        assert cli.main([*words, str(tmp_path / ("x" * 300))]) == 2
+        message = capsys.readouterr().err
+        assert ": File name too long; choose another" in message
+        assert message.count("\n") == 1
+
+
+def test_an_axis_may_be_written_behind_its_option(monkeypatch):
+    seen = []
+
+    class Echo:
+        @staticmethod
+        def add_arguments(parser: argparse.ArgumentParser) -> None:
+            parser.add_argument("--up")
+            parser.add_argument("source", nargs="*")
+
+        @staticmethod
+        def run(args: argparse.Namespace) -> int:
+            seen.append((args.up, args.source))
+            return 0
+
+    monkeypatch.setitem(sys.modules, "gs_ssd.commands.doctor", Echo)
+    for words in (["--up", "-y", "a.ply"], ["a.ply", "--up=-y"], ["a.ply", "--up", "+z"]):
+        assert cli.main(["doctor", *words]) == 0
+    assert seen == [("-y", ["a.ply"]), ("-y", ["a.ply"]), ("+z", ["a.ply"])]
+
+
 def test_importing_the_package_is_cheap():
     code = "import sys, gs_ssd, gs_ssd.cli; sys.exit(any(m in sys.modules for m in ('torch', 'diffusers', 'numpy')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import sys
 import threading
 from pathlib import Path
 
@@ -269,10 +270,18 @@ def test_every_step_has_its_own_numbers_and_always_the_same():
     assert torch.equal(torch.rand(3, generator=generator_at(1, 3)), draws[1, 3])
 
 
-@pytest.mark.parametrize("name", ["cuda:99", "toaster"])
+@pytest.mark.parametrize("name", ["cuda:99", "toaster", "meta", "mps"])
 def test_a_device_that_is_not_there_is_named(name):
-    with pytest.raises(UserError, match=f"device={name}"):
+    with pytest.raises(UserError, match=f"device={name}") as caught:
         choose_device(name)
+    assert len(str(caught.value)) < 200
+
+
+def test_a_missing_board_leaves_nothing_of_the_run(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(UserError, match="wandb"):
+        Trainer(smoke("num_steps=2", "output.wandb=splats"), tmp_path / "run").fit()
+    assert not list((tmp_path / "run").glob("*"))
 
 
 def test_a_folder_with_another_runs_checkpoints_is_refused_unless_it_is_to_be_replaced(tmp_path):

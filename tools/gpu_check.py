@@ -2,11 +2,12 @@
 reference, and measures it.
 
 python tools/gpu_check.py                  build, check, benchmark; writes out/gpu_check/report.md and report.json
-python tools/gpu_check.py --sanitizers     also compute-sanitizer's memcheck and racecheck on a small scene
+python tools/gpu_check.py --sanitizers     also compute-sanitizer's four tools on small scenes (five minutes at most)
 python tools/gpu_check.py --gsplat         also gsplat's CUDA kernels beside ours, where gsplat is installed
 python tools/gpu_check.py --rehearse       the same steps, tiny, on the CPU through the host emulation (no GPU needed)
 
-Needs CUDA (driver and nvcc), torch and numpy; nothing is installed and nothing outside the output folder is written.
+Needs CUDA (driver and nvcc), torch and numpy; the training steps also gs-ssd's own dependencies, and are left out
+without them. Nothing is installed and nothing outside the output folder is written.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import importlib
 import importlib.util
 import json
 import math
+import os
 import platform
 import shutil
 import statistics
@@ -37,6 +39,15 @@ RASTERIZER = ROOT / "submodules" / "diff-gaussian-rasterization"
 SIZES = tuple((n, size, views) for n in (100_000, 1_000_000) for size in (512, 1024) for views in (1, 4))
 REHEARSED_SIZES = ((300, 48, 1), (300, 48, 2))
 FOV_DEG = 49.0
+# compute-sanitizer's tools with their own options, and the checks that they watch; racecheck, by far the slowest,
+# watches the one of a single scene. The host emulation has seen the sources pass, these see what nvcc made of them.
+SANITIZERS = {
+    "memcheck": (("--report-api-errors", "no"), ("check_long_lists", "check_large_splats")),
+    "synccheck": ((), ("check_long_lists", "check_large_splats")),
+    "initcheck": ((), ("check_long_lists", "check_large_splats")),
+    "racecheck": ((), ("check_equal_depths_keep_their_order",)),
+}
+SANITIZER_SECONDS = 75  # for each
 
 
 @dataclass(frozen=True)
@@ -121,14 +132,17 @@ def build(setting: Setting) -> Section:
 
 
 def check(setting: Setting) -> Section:
-    """Every check of tests/cuda against the float64 reference."""
-    section = Section("Checks against the float64 reference")
+    """Every check of tests/cuda: against the float64 reference and, on a GPU, of streams, devices and graphs."""
+    section = Section("Checks, most of them against the float64 reference")
+    checks = importlib.import_module("checks").ALL_CHECKS
+    if setting.device == "cuda":
+        checks += importlib.import_module("device_checks").DEVICE_CHECKS
     rows = ["| check | result | s |", "|---|---|---|"]
-    for function in importlib.import_module("checks").ALL_CHECKS:
+    for function in checks:
         start = time.perf_counter()
         try:
-            function(setting.device)
-            result = "passed"
+            left_out = function(setting.device)
+            result = f"left out: {left_out}" if left_out else "passed"
         except Exception as error:
             traceback.print_exc()
             section.failed += 1
@@ -244,35 +258,64 @@ def benchmark(setting: Setting) -> Section:
     """Forward and backward, 100k and 1M splats, 512 and 1024 pixels, one and four views."""
     section = Section("Forward and backward (ms, median; RGB, alpha, depth; all gradients)")
     rows: list[dict[str, Any]] = []
+    remark = gsplat_remark(setting.device) if setting.gsplat else ""
     for count, size, views in REHEARSED_SIZES if setting.rehearse else SIZES:
         scene = benchmark_scene(count, views, setting.device)
-        before = 0
-        if setting.device == "cuda":
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
-            before = torch.cuda.memory_allocated()
-        forward, backward = measure(our_step(scene, size), setting.device, 2 if setting.rehearse else 20)
-        row = {"splats": count, "pixels": size, "views": views}
-        row |= {"forward": forward, "backward": backward, "together": forward + backward}
-        if setting.device == "cuda":
-            row["peak MiB"] = (torch.cuda.max_memory_allocated() - before) / 2**20
-        if setting.gsplat:
-            row["gsplat together"] = sum(measure(gsplat_step(scene, size), setting.device, 20))
-            row["gsplat / ours"] = row["gsplat together"] / row["together"]
+        row: dict[str, Any] = {"splats": count, "pixels": size, "views": views} | our_figures(setting, scene, size)
         rows.append(row)
+        if setting.gsplat and not remark:
+            try:
+                row["gsplat together"] = sum(measure(gsplat_step(scene, size), setting.device, 20))
+                row["gsplat / ours"] = row["gsplat together"] / row["together"]
+            except Exception as error:  # whatever it is, our figures stay
+                remark = f"gsplat stopped at {count:,} splats, {size} pixels, {views} views: {named(error)}"
         print(row, flush=True)
-    section.data["rows"] = rows
-    section.markdown = table(rows)
+    section.data |= {"rows": rows, "gsplat": remark}
+    section.markdown = table(rows) + (f"\n\n{remark}" if remark else "")
     return section
 
 
+def our_figures(setting: Setting, scene: dict[str, Tensor], size: int) -> dict[str, float]:
+    """Milliseconds and, on a GPU, the memory at most in use beyond the scene."""
+    before = 0
+    if setting.device == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+    forward, backward = measure(our_step(scene, size), setting.device, 2 if setting.rehearse else 20)
+    figures = {"forward": forward, "backward": backward, "together": forward + backward}
+    if setting.device == "cuda":
+        figures["peak MiB"] = (torch.cuda.max_memory_allocated() - before) / 2**20
+    return figures
+
+
+def gsplat_remark(device: str) -> str:
+    """Why gsplat cannot be measured; empty where it can. Its first step may compile its kernels."""
+    try:
+        gsplat_step(benchmark_scene(100, 1, device), 64)(Stopwatch(device))
+    except Exception as error:
+        return f"gsplat is left out: {named(error)}"
+    return ""
+
+
+def named(error: Exception) -> str:
+    """An exception in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
 def table(rows: list[dict[str, Any]]) -> str:
-    """A markdown table."""
-    lines = ["| " + " | ".join(rows[0]) + " |", "|" + "---|" * len(rows[0])]
-    for row in rows:
-        cells = (f"{value:.3f}" if isinstance(value, float) else f"{value:,}" for value in row.values())
-        lines.append("| " + " | ".join(cells) + " |")
+    """A markdown table with the columns of all rows; what a row lacks stays empty."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    lines += ["| " + " | ".join(cell(row.get(name, "")) for name in columns) + " |" for row in rows]
     return "\n".join(lines)
+
+
+def cell(value: object) -> str:
+    """A number as it is read best; anything else as it is."""
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
 def kernels(setting: Setting) -> Section:
@@ -302,53 +345,61 @@ def kernels(setting: Setting) -> Section:
 
 
 def sanitizers(setting: Setting) -> Section:
-    """compute-sanitizer's memcheck and racecheck over two checks, in a process of their own."""
+    """compute-sanitizer's tools over a few checks, each in a process of its own."""
     section = Section("compute-sanitizer")
     tool = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
     if not setting.sanitizers or not Path(tool).exists():
         section.markdown = "Not run (--sanitizers was not given, or compute-sanitizer is not installed)."
         return section
-    paths = [str(setting.out / "package"), str(RASTERIZER / "tests"), str(RASTERIZER / "tests" / "cuda")]
-    code = (
-        f"import sys; sys.path[:0] = {paths!r}; import checks; "
-        "checks.check_long_lists('cuda'); checks.check_large_splats('cuda')"
-    )
-    rows = []
-    for kind in ("memcheck", "racecheck"):
-        command = [
-            tool,
-            "--tool",
-            kind,
-            "--error-exitcode",
-            "9",
-            sys.executable,
-            "-c",
-            code,
-        ]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
-            last = (done.stdout.strip().splitlines() or [done.stderr.strip()[-200:]])[-1]
-            section.failed += done.returncode != 0
-            rows.append({"tool": kind, "exit": str(done.returncode), "last line": last})
-        except subprocess.TimeoutExpired:
-            section.failed += 1
-            rows.append({"tool": kind, "exit": "timeout", "last line": "over 150 s"})
-    section.data["rows"] = rows
-    section.markdown = "\n".join(f"- {row['tool']}: exit {row['exit']}: {row['last line']}" for row in rows)
+    for kind in SANITIZERS:
+        failed, result = sanitized(tool, kind, setting)
+        section.failed += failed
+        section.data[kind] = result
+    section.markdown = "\n".join(f"- {kind}: {result}" for kind, result in section.data.items())
     return section
+
+
+def sanitized(tool: str, kind: str, setting: Setting) -> tuple[bool, str]:
+    """Whether one of its tools failed, and what it said last."""
+    options, checks = SANITIZERS[kind]
+    paths = [str(setting.out / "package"), str(RASTERIZER / "tests"), str(RASTERIZER / "tests" / "cuda")]
+    calls = "; ".join(f"checks.{name}('cuda')" for name in checks)
+    code = f"import sys; sys.path[:0] = {paths!r}; import checks; {calls}"
+    command = [tool, "--tool", kind, *options, "--error-exitcode", "9", sys.executable, "-c", code]
+    # torch's cache hands out pieces of large blocks, within which no access is out of bounds and all is initialized.
+    environ = os.environ | {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=SANITIZER_SECONDS, check=False, env=environ
+        )
+    except subprocess.TimeoutExpired:
+        return True, f"not finished after {SANITIZER_SECONDS} s"
+    said = done.stdout + done.stderr
+    if done.returncode != 0 and "device not supported" in said.lower():
+        return False, "not run: this device is not supported by it"
+    last = (done.stdout.strip().splitlines() or [done.stderr.strip()[-200:]])[-1]
+    return done.returncode != 0, f"exit {done.returncode}: {last}"
 
 
 def diffusion(setting: Setting) -> Section:
     """Stable Diffusion 2.1's full-size architecture with random weights: estimators, whole training steps."""
     section = Section("Guidance and whole training steps (random weights, half precision, 512 px, 4 views)")
-    tool = module_from(ROOT / "tools" / "estimator_cost.py")
+    if str(ROOT) not in sys.path:
+        sys.path.insert(0, str(ROOT))  # gs_ssd, which need not be installed
+    try:
+        tool = module_from(ROOT / "tools" / "estimator_cost.py")
+        importlib.import_module("simple_knn")  # gs_ssd looks for it when the training begins
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] == "gs_ssd":
+            raise  # it is in this checkout
+        section.markdown = f"Left out: {error.name} is not installed."
+        return section
     size = ("--toy", "--image-size", "64") if setting.rehearse else ("--dtype", "float16", "--image-size", "512")
     command = ["--device", setting.device, *size]
     rows = tool.timed_rows(tool.arguments([*command, "--time", "--estimators", "ssd", "sds", "csd", "ism"]))
     training = tool.timed_training(tool.arguments([*command, "--train", "2" if setting.rehearse else "20"]))
     section.data |= {"rows": rows, "training": training}
-    for part in (rows[: len(rows) // 2], rows[len(rows) // 2 :], [training]):
-        section.markdown += "\n\n".join(table([row]) for row in part) + "\n\n"
+    section.markdown = f"{table(rows)}\n\n{table([training])}"
     return section
 
 

@@ -47,8 +47,8 @@ def run(args: argparse.Namespace) -> int:
     suite = load_suite(args.suite)
     if not args.config.is_file():
         raise UserError(f"there is no config {args.config}; name one with --config")
-    if args.workers < 1:
-        raise UserError("--workers must be at least 1")
+    if args.workers < 1 or (args.limit is not None and args.limit < 1):
+        raise UserError("--workers and --limit must be at least 1")
     variants = [Variant.parse(text) for text in args.estimators or suite.estimators]
     jobs = plan(
         suite,

@@ -72,6 +72,8 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: an unreadable source, an unknown format, a missing helper, nothing left to write.
     """
+    if not args.mesh and (args.texture or args.triangles is not None):
+        raise UserError("--texture and --triangles are of a mesh; add --mesh")
     splats, title, source = load(args)
     if args.mesh:
         if args.output is None:

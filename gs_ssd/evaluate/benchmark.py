@@ -172,12 +172,16 @@ def run_jobs(
     """Train in `workers` threads, measure here, write one line a job; yields the records as they come.
 
     `train(job, folder)` may raise `TrainingError`; that is recorded, and tried again by the next call. Assets that
-    older code has measured are measured again, not trained again. After `minutes` no training is begun any more.
+    older code has measured are measured again, and trained again only if their folder is gone (a line that came from
+    another machine). After `minutes` no training is begun any more.
     """
     total, ledger, end = len(jobs), read_ledger(out), time.monotonic() + 60 * minutes
-    todo = unfinished(jobs, ledger)
+    missing = unfinished(jobs, ledger)
+    outdated = [job for job in jobs if job not in missing and ledger[job.key].get("metrics", "") != job.metrics]
+    lost = [job for job in outdated if not (out / "runs" / job.key).is_dir()]
+    todo = [job for job in jobs if job in missing or job in lost]
     done = total - len(todo)
-    yield from _measured_again([job for job in jobs if job not in todo], ledger, out, measure)
+    yield from _measured_again([job for job in outdated if job not in lost], ledger, out, measure)
     if done:
         say(f"{done} of {total} assets are there already")
     queue = iter(todo)
@@ -228,10 +232,9 @@ def _measured_again(
     jobs: Sequence[Job], ledger: Mapping[str, dict[str, Any]], out: Path, measure: Callable[[Job, Path], dict[str, Any]]
 ) -> Iterator[dict[str, Any]]:
     for job in jobs:
-        if ledger[job.key].get("metrics", "") != job.metrics:
-            record = ledger[job.key] | measure(job, out / "runs" / job.key) | {"metrics": job.metrics}
-            _append(out / LEDGER, record)
-            yield record
+        record = ledger[job.key] | measure(job, out / "runs" / job.key) | {"metrics": job.metrics}
+        _append(out / LEDGER, record)
+        yield record
 
 
 def _record(

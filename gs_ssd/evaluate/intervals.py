@@ -1,4 +1,4 @@
-"""Honest spreads: bootstrap intervals over prompts, paired differences, and a Frechet distance of two clouds."""
+"""Honest spreads over prompts: bootstrap intervals, paired differences and their test, a Frechet distance."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -25,10 +25,7 @@ def bootstrap(values: ArrayLike, draws: int = 10_000, seed: int = 0, coverage: f
         values: [P] one number a prompt, or [P, S] with seeds, which are averaged within their prompt first (seeds of
             one prompt are no independent prompts). Nan is left out; nothing left gives nan.
     """
-    array = np.asarray(values, dtype=np.float64)
-    array = array.reshape(len(array), -1) if array.size else np.full((1, 1), np.nan)
-    known = ~np.isnan(array)
-    array = np.where(known, array, 0).sum(axis=1)[known.any(axis=1)] / known.sum(axis=1)[known.any(axis=1)]
+    array = _by_prompt(values)
     if not len(array):
         return Interval(float("nan"), float("nan"), float("nan"))
     means = array[np.random.default_rng(seed).integers(len(array), size=(draws, len(array)))].mean(axis=1)
@@ -39,6 +36,29 @@ def bootstrap(values: ArrayLike, draws: int = 10_000, seed: int = 0, coverage: f
 def paired(ours: ArrayLike, theirs: ArrayLike, draws: int = 10_000, seed: int = 0) -> Interval:
     """Interval of ours - theirs over the same prompts (and seeds), so that hard prompts cancel."""
     return bootstrap(np.asarray(ours, np.float64) - np.asarray(theirs, np.float64), draws, seed)
+
+
+def sign_flip(differences: ArrayLike, draws: int = 1 << 16, seed: int = 0) -> float:
+    """Two-sided p of a sign-flip test that the mean difference over prompts is zero (Fisher 1935, section 21).
+
+    A percentile bootstrap is too narrow where prompts are few: on ten of them it excludes a true zero one time in ten.
+    This test's p is exact at any number, if a difference is as likely to be d as -d; below .05 from six prompts on.
+
+    Args:
+        differences: [P] or [P, S], as in `bootstrap`; nan is left out.
+        draws: sign patterns where there are more than that many; all of them are tried otherwise.
+
+    Returns:
+        the share of the patterns whose mean is as far from zero as that of the differences; 1 for no differences.
+    """
+    array = _by_prompt(differences)
+    if 2 ** len(array) <= draws:
+        patterns = 1 - 2 * ((np.arange(2 ** len(array))[:, None] >> np.arange(len(array))) & 1)
+    else:
+        patterns = np.random.default_rng(seed).choice([-1, 1], size=(draws, len(array)))
+        patterns[0] = 1  # the pattern that was seen is one of them: p is never 0
+    sums = np.abs(patterns @ array)
+    return float(np.mean(sums >= abs(array.sum()) - 1e-12 * np.abs(array).sum()))
 
 
 def frechet_distance(a: ArrayLike, b: ArrayLike) -> float:
@@ -76,6 +96,15 @@ def frechet_interval(
     )
     low, high = np.quantile(drawn - drawn.mean(), [0.025, 0.975])
     return Interval(distance, distance + float(low), distance + float(high))
+
+
+def _by_prompt(values: ArrayLike) -> NDArray[np.float64]:
+    """[P'] means over the seeds [P, S] of each prompt, nan left out; prompts with nothing else are dropped."""
+    array = np.asarray(values, dtype=np.float64)
+    array = array.reshape(len(array), -1) if array.size else np.full((1, 1), np.nan)
+    known = ~np.isnan(array)
+    some = known.any(axis=1)
+    return np.asarray(np.where(known, array, 0).sum(axis=1)[some] / known.sum(axis=1)[some])
 
 
 def _centred_root(cloud: NDArray[np.float64]) -> NDArray[np.float64]:

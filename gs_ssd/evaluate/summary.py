@@ -155,13 +155,19 @@ def markdown(records: Sequence[Record], title: str) -> str:
 
 def _verdicts(records: Sequence[Record], variant: str, row: dict[str, Interval]) -> list[str]:
     lines = []
+    failed = sum("failed" in record for record in records if record["variant"] == variant)
+    missing = f" (without {failed} that failed)" if failed else ""
     for name, (sign, bar) in TARGETS.items():
         if name in row:
             reached = row[name].mean >= bar if sign == ">=" else row[name].mean <= bar
-            lines.append(f"- {COLUMNS[name].title} {sign} {bar}: {row[name]}, {'reached' if reached else '**missed**'}")
-    low = {prompt: r["kind"] for prompt, r in kind_table(records, variant).items() if r and r["kind"] < KIND_FLOOR}
+            words = "reached" if reached else "**missed**"
+            lines.append(f"- {COLUMNS[name].title} {sign} {bar}: {row[name]}, {words}{missing}")
+    rows = {prompt: (r or {"kind": math.nan})["kind"] for prompt, r in kind_table(records, variant).items()}
+    low = {prompt: kind for prompt, kind in rows.items() if not kind >= KIND_FLOOR}  # a failed one has nan
     if "kind" in row:
-        text = ", ".join(f"{prompt} {value:.2f}" for prompt, value in low.items())
+        text = ", ".join(
+            f"{prompt} {'failed' if math.isnan(value) else f'{value:.2f}'}" for prompt, value in low.items()
+        )
         lines.append(f"- every kind >= {KIND_FLOOR} of its ceiling: {f'**missed** by {text}' if low else 'reached'}")
     return lines
 

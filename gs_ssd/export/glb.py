@@ -10,6 +10,7 @@ import struct
 import numpy as np
 
 from gs_ssd import __version__
+from gs_ssd.errors import UserError
 from gs_ssd.export.splats import Splats
 from gs_ssd.files import atomic_path
 
@@ -27,7 +28,12 @@ def write_glb(path: str | os.PathLike[str], splats: Splats, *, name: str = "spla
     """Write `splats` in their frame (glTF wants its own: y up, front +z).
 
     COLOR_0 is what a viewer without splats shows as points: linear light, as glTF asks.
+
+    Raises:
+        UserError: a mean is NaN or infinite; the file states their bounds, and JSON has no word for either.
     """
+    if not np.isfinite(splats.means).all():
+        raise UserError(f"{path}: glTF cannot hold NaN or infinite positions; leave --keep-non-finite out")
     color = np.concatenate([srgb_to_linear(splats.colors.clip(0, 1)), splats.opacities[:, None]], axis=1)
     attributes = {
         "POSITION": splats.means,

@@ -10,7 +10,7 @@ EXPERIMENTS: Final[dict[str, str]] = {
     "numerical": "norms, correlation, projection ratio and variances over t (Figs. 5, 19-22)",
     "pictures": "2D generation with SDS, CSD and SSD, and h by bands of t (Figs. 4, 10, 17)",
     "defaults": "M, Perp-Neg and a negative prompt for the bundled default, on development prompts",
-    "tuning": "the same small tuning for every estimator, on development prompts",
+    "tuning": "four tries for every estimator, on development prompts",
     "comparison": "3D assets by estimator (Figs. 6, 7, 9, 14-16, 18)",
     "janus": "Perp-Neg against second faces, on a prior that was made to draw fronts",
     "speed": "what DDIM inversion costs (section 5.1)",

@@ -70,30 +70,35 @@ def run_grid(context: Context, name: str, grid: Grid, title: str) -> Outcome:
     """Train and measure what is missing; leaves `results-SIZE.jsonl`, a table and a sheet in the context's folder.
 
     Lines that are there already (in the working folder `out/reproduce/...`, or committed in the context's folder) count
-    if they were made with the same weights and settings; others are laid aside.
+    if they were made with the same weights and settings; others are laid aside. Lines of rows and prompts that this
+    call leaves out stay in the file, and out of the table.
     """
     config = checkout_config()
     pixels = 128 if context.size == "tiny" else SIZE
-    jobs = plan(
+    whole = plan(
         grid.suite,
-        _chosen(grid.variants, context.rows),
+        grid.variants,
         seeds=[context.seed + seed for seed in grid.seeds],
-        limit=context.limit or grid.limit,
+        limit=grid.limit,
         common=(*grid.overrides, f"prior.model={context.prior}", f"device={context.device}"),
         origin=origins(config),
         metrics=metrics_version(grid.suite.turntable, pixels),
     )
+    rows = _chosen(grid.variants, context.rows)
+    prompts = grid.suite.entries[: context.limit or grid.limit]
+    jobs = [job for job in whole if job.variant in rows and job.entry in prompts]
     out = working_folder(context, name, jobs)
     committed = context.folder / f"results-{context.size}.jsonl"
-    adopt(jobs, out, committed)
+    adopt(whole, out, committed)
     workshop = Workshop(config, out, grid.suite.turntable, find_judge(), pixels)
     print(f"{len(jobs)} assets; page and splats: {out / 'index.html'}", flush=True)
     for _ in run_jobs(jobs, out, workshop.train, workshop.measure, workers=context.workers, minutes=context.minutes):
         pass
-    records = recorded(jobs, read_ledger(out))
+    ledger = read_ledger(out)
+    records = recorded(jobs, ledger)
     context.folder.mkdir(parents=True, exist_ok=True)
     with atomic_path(committed) as temporary:
-        temporary.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+        temporary.write_text("".join(json.dumps(r) + "\n" for r in recorded(whole, ledger)), encoding="utf-8")
     text = workshop.write_summary(jobs, title).read_text(encoding="utf-8")
     with atomic_path(context.folder / "summary.md") as temporary:
         temporary.write_text(text, encoding="utf-8")

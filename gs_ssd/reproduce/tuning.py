@@ -1,4 +1,4 @@
-"""Fair play: every estimator gets the same small tuning on development prompts; what wins is frozen in a file.
+"""Fair play: every estimator gets as small a tuning on development prompts; what wins is frozen in a file.
 
 The held-out comparison reads that file (`tuned.json`), and refuses it where it was made with other weights.
 """
@@ -17,12 +17,12 @@ from gs_ssd.files import atomic_path
 from gs_ssd.reproduce.grid import BARE, CONFIG, TINY, Grid, run_grid
 from gs_ssd.reproduce.report import Context, Report, SizeName
 
-TITLE = "Tuning: the same four tries for every estimator"
+TITLE = "Tuning: four tries for every estimator"
 FILE = "tuned.json"
 CRITERION = "mean over prompts of (kind named right / ceiling + colour named right / ceiling + silhouette IoU) / 3"
 
 LUCID_LAW = "guidance.t_schedule=[[0,0.02,0.98],[0.3,0.02,0.5]]"
-FAST, SLOW = (
+RECIPE, FAST, SLOW = (
     tuple(
         f"optimizer.{name}=[{factor * first:g},{factor * last:g}]"
         for name, first, last in (
@@ -30,9 +30,9 @@ FAST, SLOW = (
             ("logit_opacities", 0.1, 0.1), ("sh_dc", 0.03, 0.01),
         )
     )
-    for factor in (2, 0.5)
+    for factor in (1, 2, 0.5)
 )  # fmt: skip
-"""The recipe's learning rates, doubled and halved."""
+"""The recipe's learning rates; doubled; halved."""
 
 
 def _scales(*scales: float) -> dict[str, tuple[str, ...]]:

@@ -6,6 +6,7 @@ updates grows with what an update costs, so that training keeps at least seven e
 
 import ipaddress
 import logging
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -70,10 +71,8 @@ class LiveView:
         self._latest: Gaussians | None = None
         self.paused = False
         self.stop_requested = False
-        try:
-            self._server = viser.ViserServer(host=host, port=port, label=prompt, verbose=False)
-        except (OSError, OverflowError) as error:
-            raise UserError(f"the live view cannot listen on {host}:{port} ({error}); choose another port") from error
+        _check_address(host, port)
+        self._server = viser.ViserServer(host=host, port=port, label=prompt, verbose=False)
         self.url = f"http://{host}:{self._server.get_port()}"
         if not _is_loopback(host):
             log.warning("the live view at %s can be seen and steered by anyone who reaches this machine", self.url)
@@ -211,6 +210,26 @@ class LiveView:
         client.camera.position = np.array([0.8, 3.0, 1.0])
         client.camera.look_at = np.zeros(3)
         self._due = 0.0
+
+
+def _check_address(host: str, port: int) -> None:
+    """viser listens in a thread of its own, where a failure would leave this one waiting for ever.
+
+    A port that is taken is no failure: viser goes on to the next.
+
+    Raises:
+        UserError: no such port, or a host that is not this machine's.
+    """
+    if not 0 <= port <= 65535:
+        raise UserError(f"the live view cannot listen on port {port}; choose one in 0..65535 (--viewer-port)")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.bind(address)
+    except OSError as error:
+        raise UserError(
+            f"the live view cannot listen on {host} ({error}); choose an address of this machine (--viewer-host)"
+        ) from error
 
 
 def _is_loopback(host: str) -> bool:

@@ -22,6 +22,7 @@ def suite(tmp_path):
         (["--suite", "quik"], "unknown suite"),
         (["--suite", "quick", "--config", "missing.yaml"], "no config"),
         (["--suite", "quick", "--config", CONFIG, "--workers", "0"], "--workers"),
+        (["--suite", "quick", "--config", CONFIG, "--limit", "-1"], "--limit"),
         (["--suite", "quick", "--config", CONFIG, "--estimators", "ssd:M"], "key=value"),
     ],
 )

@@ -11,6 +11,7 @@ from PIL import Image
 from gs_ssd.cli import main
 from gs_ssd.export.axes_object import axes_object
 from gs_ssd.export.formats import read_splats, write_splats
+from gs_ssd.export.ply import write_ply
 from gs_ssd.export.targets import TARGETS
 from gs_ssd.viewer.server import HOST, open_server
 
@@ -84,6 +85,7 @@ def test_html_and_the_word_axes(tmp_path, capsys):
         (["axes", "-o", "/proc/none/a.ply"], "cannot write"),
         (["axes", "-o", "a.ply", "--max-splats", "0"], "positive"),
         (["axes", "--for", "web", "--mesh"], "--mesh needs -o"),
+        (["axes", "--for", "web", "--texture"], "add --mesh"),
     ],
 )
 def test_mistakes_exit_2_in_a_sentence(words, message, capsys, tmp_path, monkeypatch):
@@ -91,6 +93,18 @@ def test_mistakes_exit_2_in_a_sentence(words, message, capsys, tmp_path, monkeyp
     assert main(["export", *words]) == 2
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_glb_with_infinite_positions_is_refused(tmp_path, capsys):
+    assert main(["export", "axes", "-o", str(tmp_path / "a.ply")]) == 0
+    splats = read_splats(tmp_path / "a.ply")
+    splats.means[3, 0] = np.inf
+    write_ply(tmp_path / "b.ply", splats)
+    words = ["export", str(tmp_path / "b.ply"), "-o", str(tmp_path / "b.glb")]
+    assert main([*words, "--keep-non-finite"]) == 2
+    assert "glTF cannot hold NaN" in capsys.readouterr().err
+    assert not (tmp_path / "b.glb").exists()
+    assert main(words) == 0
 
 
 def test_unfinished_run(tmp_path, capsys):

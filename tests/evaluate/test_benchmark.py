@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 import sys
 import threading
 
@@ -118,6 +119,17 @@ def test_new_metrics_measure_again_and_train_nothing(tmp_path):
     assert [(r["iou"], r["seconds"], r["metrics"]) for r in records] == [(0.5, 1.5, "2")] * 3
     assert len(trainer.trained) == 3
     assert run(newer, tmp_path, trainer) == []
+
+
+def test_new_metrics_train_again_what_only_a_line_is_left_of(tmp_path):
+    """As in a fresh clone that goes on from committed lines."""
+    jobs, trainer = made_with("w"), FakeTrainer()
+    run(jobs, tmp_path, trainer)
+    shutil.rmtree(tmp_path / "runs" / jobs[1].key)
+    newer = [dataclasses.replace(job, metrics="2") for job in jobs]
+    assert {record["key"] for record in run(newer, tmp_path, trainer)} == {job.key for job in jobs}
+    assert trainer.trained[3:] == [jobs[1].key]
+    assert {record["metrics"] for record in read_ledger(tmp_path).values()} == {"2"}
 
 
 def test_after_its_minutes_no_training_is_begun(tmp_path):

@@ -1,10 +1,11 @@
 import math
+from itertools import product
 
 import numpy as np
 import pytest
 from scipy import linalg
 
-from gs_ssd.evaluate.intervals import bootstrap, frechet_distance, frechet_interval, paired
+from gs_ssd.evaluate.intervals import bootstrap, frechet_distance, frechet_interval, paired, sign_flip
 
 
 def test_the_interval_covers_the_true_mean_about_as_often_as_it_says():
@@ -12,6 +13,28 @@ def test_the_interval_covers_the_true_mean_about_as_often_as_it_says():
     samples = rng.exponential(size=(200, 40))
     inside = [interval.low <= 1 <= interval.high for interval in (bootstrap(s, draws=400) for s in samples)]
     assert 0.85 < np.mean(inside) < 0.99
+
+
+@pytest.mark.parametrize("prompts", [6, 10, 20])
+def test_a_difference_of_zero_is_found_significant_as_often_as_p_says(prompts):
+    """Where a percentile bootstrap of so few says it two or three times as often."""
+    samples = np.random.default_rng(prompts).normal(size=(2000, prompts))
+    found = np.mean([sign_flip(s, draws=1 << 12) < 0.05 for s in samples])
+    assert 0.02 < found < 0.065  # 6 prompts have but 32 different p
+    few = [bootstrap(s, draws=400) for s in samples[:500]]
+    assert prompts > 6 or np.mean([not i.low <= 0 <= i.high for i in few]) > 0.09
+
+
+def test_p_is_the_share_of_sign_patterns_that_are_as_extreme():
+    values = np.array([0.3, 1.0, -0.2, 0.7, 0.5])
+    sums = [abs(np.dot(signs, values)) for signs in product((-1, 1), repeat=5)]
+    assert sign_flip(values) == np.mean(np.array(sums) >= abs(values.sum()) - 1e-12)
+    assert sign_flip(np.ones(5)) == 2 / 2**5  # no test of five can fall below .05
+    assert sign_flip(np.ones(6)) < 0.05
+    assert sign_flip(np.zeros(9)) == sign_flip([]) == sign_flip([math.nan]) == 1
+    assert sign_flip(np.repeat(values[:, None], 3, axis=1)) == sign_flip(values)
+    many = np.random.default_rng(0).normal(0.4, 1, size=18)
+    assert sign_flip(many, draws=1 << 12) == pytest.approx(sign_flip(many, draws=1 << 18), abs=0.02)
 
 
 def test_seeds_of_one_prompt_do_not_narrow_the_interval():

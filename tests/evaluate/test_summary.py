@@ -49,10 +49,17 @@ def test_the_page_names_what_was_missed():
     assert "6 assets, 1 failed" in text
     assert "no splats" in text
     assert "**missed** by a blue mug 0.53" in text
-    assert "colour named right / ceiling >= 0.9: 1 [1, 1], reached" in text
+    assert "colour named right / ceiling >= 0.9: 1 [1, 1], reached (without 1 that failed)" in text
     assert "haze / truth <= 4.0: 2" in text
     assert "alpha outside the main component <= 0.02: 0.03" in text
     assert kind_table(RECORDS, "ssd")["a red car"]["outside"] == pytest.approx(0.01)
+
+
+def test_a_prompt_without_an_asset_is_missed():
+    failed = {"key": "y", "prompt": "a gray boat", "variant": "ssd", "seed": 0, "failed": "exit code 2"}
+    assert "- every kind >= 0.7 of its ceiling: **missed** by a gray boat failed" in markdown(
+        [record("a red car", kind_share=0.9375), failed], "Quick"
+    )
 
 
 def test_a_table_names_its_weights_and_refuses_to_mix_them():

@@ -83,9 +83,15 @@ def test_the_comparison_goes_on_from_committed_lines_and_drops_those_of_other_we
     context = Context("tiny", here / "page" / "comparison", rows=("ssd",))
     assert not comparison.run(context).complete  # a part of it
     assert trained == ["ssd/a-blue-mug/seed-0"]
+    lines = context.folder / "results-tiny.jsonl"
     (here / "out").rename(here / "lost")
     comparison.run(Context("tiny", context.folder))
     assert trained[1:] == ["ism/a-blue-mug/seed-0"]
+    both = lines.read_text()
+    report = comparison.run(context)  # a part of it again: the other rows' lines stay
+    assert lines.read_text() == both
+    assert "1 rows" in report.setting
+    assert len(trained) == 2
     other = {"weights": "bundled ffffffffffff", "recipe": "0"}
     monkeypatch.setattr("gs_ssd.reproduce.origin.origin_of_prior", lambda *_: other)
     monkeypatch.setattr("gs_ssd.reproduce.comparison.origin_of_prior", lambda *_: other)
@@ -99,6 +105,16 @@ def test_after_its_minutes_a_grid_is_not_complete(here, numbers):
     report = comparison.run(Context("tiny", here / "page" / "comparison", minutes=0.0))
     assert not report.complete
     assert "0 of 2 assets" in report.setting
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(["--workers", "0"], "--workers"), (["--limit", "0"], "--limit"), (["--device", "foo"], "foo")],
+)
+def test_mistakes_exit_with_2_and_one_sentence(words, message, here, capsys):
+    assert cli.main(["reproduce", "comparison", "--size", "tiny", "--out", str(here / "page"), *words]) == 2
+    assert message in capsys.readouterr().err
+    assert not (here / "page").exists()
 
 
 def test_tuning_freezes_the_best_and_the_comparison_reads_it(here, numbers):
@@ -133,6 +149,8 @@ def test_a_change_of_the_default_is_adopted_only_where_it_betters(here, numbers,
     assert report.holds("Perp-Neg betters the silhouette") is True
     assert report.holds("Perp-Neg betters recognition") is None
     assert report.holds("M = 200 betters recognition") is False
+    evidence = next(claim.evidence for claim in report.claims if claim.text.startswith("M = 200 betters recog"))
+    assert evidence.endswith("p 0.031, 6 prompts")
     assert report.holds("A negative prompt betters the silhouette") is None
 
 
@@ -142,9 +160,11 @@ def test_every_estimator_has_the_same_number_of_tries_and_every_setting_exists()
         *comparison.variants(tuple(comparison.ROWS), {}),
         *(Variant("ssd", s) for _, s in defaults.CHANGES.values()),
     )
-    settings = [*tuning.FAST, tuning.LUCID_LAW, *(text for row in rows for text in row.overrides)]
+    settings = [tuning.LUCID_LAW, *(text for row in rows for text in row.overrides), *tuning.FAST]
     found = config.load(CONFIG, list({text.partition("=")[0]: text for text in settings}.values()))
     assert found.optimizer.means == (0.012, 0.004)
+    plain, recipe = config.load(CONFIG), config.load(CONFIG, tuning.RECIPE)
+    assert recipe == plain  # what the row csd@recipe goes back to
     assert found.guidance.t_schedule == LUCID_T_SCHEDULE
     assert found.guidance.prompts.perp_neg
     assert found.guidance.prompts.negative == "blurry, low quality"
@@ -163,7 +183,7 @@ def test_perp_neg_is_judged_by_the_faces_on_the_backs(here, numbers, monkeypatch
     verdicts = {text: holds for text, holds, _ in result["claims"]}
     assert verdicts["Perp-Neg lowers the face on the back (SSD)"] is True
     assert verdicts["Perp-Neg lowers the number of fronts (SSD)"] is None
-    assert "5 prompts" in result["claims"][0][2]
+    assert "6 prompts" in result["claims"][0][2]
     assert (here / "page" / "janus" / "backs.png").read_bytes()[:4] == b"\x89PNG"
     assert "bundled" in result["setting"]
 

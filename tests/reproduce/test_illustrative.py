@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 import torch
 
-from gs_ssd.reproduce.illustrative import map_of_claims, run
+from gs_ssd.reproduce.illustrative import _claims_of_map, map_of_claims, run
 from gs_ssd.reproduce.mixture import OWN, RECALLED, Descent, descend, relative_density, rule_starts, transient_mode
 from gs_ssd.reproduce.report import Context, Report
 
@@ -28,6 +28,18 @@ def test_in_the_recalled_setting_the_literal_algorithm_escapes_and_the_mended_on
     assert report.holds("Recalled setting: mode-seeking is trapped")
     assert report.holds("Recalled setting: SSD ends") is False
     assert report.holds("Recalled setting, no norm match, annealed t: SSD ends")
+
+
+def test_the_map_says_where_some_threshold_converges():
+    def rows(*shares):
+        return [("linear", "uniform", y, 300, float(share)) for y, share in zip((0.0, -0.1, -0.4), shares, strict=True)]
+
+    def verdicts(*shares):
+        return [claim.holds for claim in _claims_of_map(rows(*shares))]
+
+    assert verdicts(1, 1, 1) == [True, True]
+    assert verdicts(1, 1, 0.5) == [True, False]
+    assert verdicts(1, 0, 1) == [False, False]
 
 
 def test_the_map_is_the_same_by_any_number_of_workers():

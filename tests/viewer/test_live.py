@@ -116,6 +116,14 @@ def test_warns_when_others_can_reach_it(live, caplog):
     assert caplog.text == ""
 
 
+@pytest.mark.parametrize(("host", "port"), [("127.0.0.1", 99999), ("nosuch.invalid", 8080), ("192.0.2.1", 8080)])
+def test_an_address_that_is_not_ours_is_a_sentence_and_no_wait(host, port):
+    from gs_ssd.viewer.live import LiveView
+
+    with pytest.raises(UserError, match=f"cannot listen on (port )?{host if port == 8080 else port}"):
+        LiveView(prompt="a mug", num_steps=1, host=host, port=port)
+
+
 def test_missing_viser_is_a_sentence(live, monkeypatch):
     import sys
 

@@ -47,7 +47,7 @@
 extern "C" {
 #endif
 
-#define DGR_ABI_VERSION 2
+#define DGR_ABI_VERSION 3
 
 enum dgr_flag {
     DGR_TILES16 = 1,               /* the 16-pixel clip window of the originals instead of the exact level set */
@@ -62,7 +62,7 @@ enum dgr_status {
     DGR_INVALID = 1,        /* a size or combination of pointers that this header forbids */
     DGR_TOO_MANY_PAIRS = 2, /* more than 2^31 - 1 pairs */
     DGR_OUT_OF_MEMORY = 3,
-    DGR_DEVICE_ERROR = 4, /* dgr_message says what the device reported last on this thread */
+    DGR_DEVICE_ERROR = 4, /* dgr_message says what went wrong with the device last on this thread */
     /* NaN or infinity found by dgr_project in an input; of the splats, the first in this order is reported. */
     DGR_NONFINITE_MEANS = 16,
     DGR_NONFINITE_QUATS = 17,
@@ -139,18 +139,21 @@ DGR_API const char* dgr_message(int status);
 /* Name of the code path in use ("x86-64-v4", "portable", "cuda"). Host. */
 DGR_API const char* dgr_backend_name(void);
 
-/* Bytes of the workspace that dgr_project fills and dgr_render and dgr_backward read. */
+/* Bytes of the workspace that dgr_project fills and dgr_render and dgr_backward read; 0 where that cannot be told:
+ * dgr_message(DGR_DEVICE_ERROR) then says why. */
 DGR_API size_t dgr_geometry_bytes(const dgr_problem* problem);
 
-/* Projects all Gaussians into all views. radii: int32 [V,N], written completely. pairs: host, written on return (a GPU backend
- * synchronises the stream here). stream: cudaStream_t as a pointer, ignored by the CPU. Returns a dgr_status. */
-DGR_API int dgr_project(const dgr_problem* problem, void* geometry, int32_t* radii, int64_t* pairs, void* stream);
+/* Projects all Gaussians into all views. geometry_bytes: the workspace's size, that of dgr_geometry_bytes. radii: int32 [V,N],
+ * written completely. pairs: host, written on return (a GPU backend synchronises the stream here, and refuses one that is being
+ * captured). stream: cudaStream_t as a pointer, ignored by the CPU. Returns a dgr_status. */
+DGR_API int dgr_project(const dgr_problem* problem, void* geometry, size_t geometry_bytes, int32_t* radii, int64_t* pairs,
+                        void* stream);
 
-/* Bytes of the workspace that dgr_render fills (sort and bins, all views together) and dgr_backward reads. */
+/* Bytes of the workspace that dgr_render fills (sort and bins, all views together) and dgr_backward reads; 0 as above. */
 DGR_API size_t dgr_binning_bytes(const dgr_problem* problem, int64_t pairs);
 
-DGR_API int dgr_render(const dgr_problem* problem, void* geometry, int64_t pairs, void* binning, const dgr_images* images,
-                       void* stream);
+DGR_API int dgr_render(const dgr_problem* problem, void* geometry, int64_t pairs, void* binning, size_t binning_bytes,
+                       const dgr_images* images, void* stream);
 
 /* Bytes of scratch that dgr_backward alone needs. */
 DGR_API size_t dgr_scratch_bytes(const dgr_problem* problem, int64_t pairs);

@@ -91,7 +91,7 @@ void project(Memory& memory) {
     const auto bytes = take<uint64_t>(), radii_bytes = take<uint64_t>();
     void *geometry = memory.blank(bytes), *radii = memory.blank(radii_bytes);
     int64_t pairs = 0;
-    const int status = dgr_project(&p, geometry, static_cast<int32_t*>(radii), &pairs, nullptr);
+    const int status = dgr_project(&p, geometry, bytes, static_cast<int32_t*>(radii), &pairs, nullptr);
     write(&status, sizeof status);
     write(&pairs, sizeof pairs);
     write(geometry, bytes);
@@ -108,7 +108,7 @@ void render(Memory& memory) {
     void* binning = memory.blank(binning_bytes);
     auto images = take<dgr_images>();
     const auto outputs = allocate(memory, {&images.rgb, &images.alpha, &images.depth, &images.transmittance});
-    const int status = dgr_render(&p, geometry, pairs, binning, &images, nullptr);
+    const int status = dgr_render(&p, geometry, pairs, binning, binning_bytes, &images, nullptr);
     write(&status, sizeof status);
     write(geometry, geometry_bytes);
     write(binning, binning_bytes);

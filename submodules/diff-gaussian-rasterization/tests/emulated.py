@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
+from ctypes import c_char, c_int
 from pathlib import Path
 
 CSRC = Path(__file__).resolve().parent.parent / "csrc"
+
+
+class Runtime(ctypes.Structure):
+    """struct Runtime of emulated_cuda.h: the calling thread's side of the emulated CUDA runtime."""
+
+    _fields_ = [("failing", c_char * 32), ("last_error", c_int), ("capturing", c_int), ("device", c_int)]
+
+
+def runtime_of(library: ctypes.CDLL) -> Runtime:
+    """The calling thread's own, to look at and to change."""
+    library.dgr_emulated_runtime.restype = ctypes.POINTER(Runtime)
+    return library.dgr_emulated_runtime().contents
 
 
 def compile_emulated(sources: list[Path], output: Path, *flags: str) -> Path:

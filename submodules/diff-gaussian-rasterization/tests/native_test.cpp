@@ -86,11 +86,11 @@ std::vector<float> render(const Case& c, int threads) {
     Block geometry(dgr_geometry_bytes(&p));
     std::vector<int32_t> radii(v * n);
     int64_t pairs = -1;
-    expect_ok(dgr_project(&p, geometry.get(), radii.data(), &pairs, nullptr));
+    expect_ok(dgr_project(&p, geometry.get(), geometry.bytes(), radii.data(), &pairs, nullptr));
     Block binning(dgr_binning_bytes(&p, pairs));
     std::vector<float> images(v * pixels * 6);
     const dgr_images out = {&images[0], &images[3 * v * pixels], &images[4 * v * pixels], &images[5 * v * pixels]};
-    expect_ok(dgr_render(&p, geometry.get(), pairs, binning.get(), &out, nullptr));
+    expect_ok(dgr_render(&p, geometry.get(), pairs, binning.get(), binning.bytes(), &out, nullptr));
 
     const auto incoming = fill(v * pixels * 5, [&] { return normal(random); });
     const dgr_image_grads in = {&incoming[0], &incoming[3 * v * pixels], &incoming[4 * v * pixels], nullptr};

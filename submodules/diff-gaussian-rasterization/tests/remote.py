@@ -47,18 +47,20 @@ class RemoteLibrary:
     def dgr_scratch_bytes(self, problem: Any, pairs: Any) -> int:
         return self._sizes(problem, _count(pairs))[2]
 
-    def dgr_project(self, problem: Any, geometry: int, radii: int, pairs: Any, _stream: None) -> int:
+    def dgr_project(self, problem: Any, geometry: int, bytes_: int, radii: int, pairs: Any, _stream: None) -> int:
         p = problem._obj
-        bytes_, radii_bytes = self._sizes(problem, 0)[0], 4 * p.views * p.gaussians
+        radii_bytes = 4 * p.views * p.gaussians
         with self._lock:
             self._send(b"P", _problem(p), pack("<QQ", bytes_, radii_bytes))
             status, pairs._obj.value = self._status(), unpack("<q", self._read(8))[0]
             self._receive((geometry, bytes_), (radii, radii_bytes))
         return status
 
-    def dgr_render(self, problem: Any, geometry: int, pairs: Any, binning: int, images: Any, _stream: None) -> int:
+    def dgr_render(
+        self, problem: Any, geometry: int, pairs: Any, binning: int, binning_bytes: int, images: Any, _stream: None
+    ) -> int:
         p, out = problem._obj, images._obj
-        geometry_bytes, binning_bytes, _ = self._sizes(problem, _count(pairs))
+        geometry_bytes = self._sizes(problem, 0)[0]
         sizes = _image_bytes(p)
         with self._lock:
             self._send(b"R", _problem(p), _block(geometry, geometry_bytes))

@@ -170,3 +170,15 @@ def test_only_wanted_gradients_and_missing_image_gradients():
         render_views(**inputs, backend=backend).alpha.sum().backward()
         grads.append(inputs["opacities"].grad)
     assert relative(*grads) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["w2c", "tan_half_fov", "background"])
+def test_a_camera_changed_before_the_backward_pass_raises(name):
+    """Its gradients would be those of neither the old camera nor the new one."""
+    scene = random_scene(32, count=80).to(torch.float32)
+    inputs = scene.tensors() | {"width": scene.width, "height": scene.height}
+    inputs["means"] = inputs["means"].clone().requires_grad_()
+    rgb = render_views(**inputs).rgb
+    inputs[name].mul_(1.1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        rgb.sum().backward()

@@ -225,6 +225,6 @@ def test_bad_problems_are_refused(change):
     problem = native.Problem(**(VALID_PROBLEM | change))
     pairs = ctypes.c_int64()
     assert library.dgr_geometry_bytes(ctypes.byref(problem)) == 0
-    status = library.dgr_project(ctypes.byref(problem), 64, 64, ctypes.byref(pairs), None)
+    status = library.dgr_project(ctypes.byref(problem), 64, 2**40, 64, ctypes.byref(pairs), None)
     assert status == 1
     assert b"is invalid" in library.dgr_message(status)

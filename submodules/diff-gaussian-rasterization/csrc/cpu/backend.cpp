@@ -176,14 +176,16 @@ int dgr_abi_version(void) { return DGR_ABI_VERSION; }
 
 const char* dgr_backend_name(void) { return kernels().name; }
 
-const char* dgr_message(int status) { return sentence(status); }
+// There is no device; a size of 0, after which one asks for its error, means a problem that is invalid.
+const char* dgr_message(int status) { return sentence(status == DGR_DEVICE_ERROR ? DGR_INVALID : status); }
 
 size_t dgr_geometry_bytes(const dgr_problem* p) { return workable(p) ? Geometry(*p, nullptr).bytes : 0; }
 
-int dgr_project(const dgr_problem* p, void* workspace, int32_t* radii, int64_t* pairs, void*) {
+int dgr_project(const dgr_problem* p, void* workspace, size_t bytes, int32_t* radii, int64_t* pairs, void*) {
     if (!workable(p)) return DGR_INVALID;
     if (const int fault = check_cameras(*p)) return fault;
     const Geometry geometry(*p, workspace);
+    if (bytes < geometry.bytes) return DGR_INVALID;
     expect_writes(workspace, geometry.bytes);
     const Kernels& k = kernels();
     parallel(chunks(*p), p->threads, [&](int64_t chunk) { k.project(*p, geometry, radii, chunk); });
@@ -198,10 +200,12 @@ size_t dgr_binning_bytes(const dgr_problem* p, int64_t pairs) {
     return workable(p) ? Binning(*p, pairs, nullptr).bytes : 0;
 }
 
-int dgr_render(const dgr_problem* p, void* workspace, int64_t pairs, void* binning, const dgr_images* images, void*) {
+int dgr_render(const dgr_problem* p, void* workspace, int64_t pairs, void* binning, size_t bytes, const dgr_images* images,
+               void*) {
     if (!workable(p) || !images || !images->rgb || !images->depth || !images->transmittance) return DGR_INVALID;
     const Geometry geometry(*p, workspace);
     const Binning bins(*p, pairs, binning);
+    if (bytes < bins.bytes) return DGR_INVALID;
     expect_writes(binning, bins.bytes);
     const size_t plane = sizeof(float) * static_cast<size_t>(p->views) * p->width * p->height;
     expect_writes(images->rgb, 3 * plane), expect_writes(images->depth, plane);

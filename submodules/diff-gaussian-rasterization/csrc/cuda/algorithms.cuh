@@ -1,4 +1,7 @@
-// The two device-wide algorithms, from CUB; what they return does not show in cudaGetLastError. SPDX-License-Identifier: Apache-2.0
+// The two device-wide algorithms, from CUB. SPDX-License-Identifier: Apache-2.0
+//
+// Each call, the questions for sizes too, takes an error that it finds in cudaGetLastError for its own: it clears it,
+// returns it and does nothing else. So what it returns is always looked at; it does not show in cudaGetLastError.
 #pragma once
 
 #include "platform.cuh"
@@ -17,12 +20,10 @@ inline cudaError_t sort_pairs(void* temporary, size_t bytes, const uint32_t* key
                                            static_cast<int>(n), 0, bits, stream);
 }
 
-inline size_t sort_pairs_bytes(int64_t n) {
-    size_t bytes = 0;
+inline cudaError_t sort_pairs_bytes(int64_t n, size_t& bytes) {
     const uint32_t* in = nullptr;
     uint32_t* out = nullptr;
-    cub::DeviceRadixSort::SortPairs(nullptr, bytes, in, out, in, out, static_cast<int>(n), 0, 32);
-    return bytes;
+    return cub::DeviceRadixSort::SortPairs(nullptr, bytes, in, out, in, out, static_cast<int>(n), 0, 32);
 }
 
 inline cudaError_t exclusive_sum(void* temporary, size_t bytes, const uint32_t* values, uint32_t* sums, int64_t n,
@@ -30,12 +31,10 @@ inline cudaError_t exclusive_sum(void* temporary, size_t bytes, const uint32_t* 
     return cub::DeviceScan::ExclusiveSum(temporary, bytes, values, sums, static_cast<int>(n), stream);
 }
 
-inline size_t exclusive_sum_bytes(int64_t n) {
-    size_t bytes = 0;
+inline cudaError_t exclusive_sum_bytes(int64_t n, size_t& bytes) {
     const uint32_t* in = nullptr;
     uint32_t* out = nullptr;
-    cub::DeviceScan::ExclusiveSum(nullptr, bytes, in, out, static_cast<int>(n));
-    return bytes;
+    return cub::DeviceScan::ExclusiveSum(nullptr, bytes, in, out, static_cast<int>(n));
 }
 
 }  // namespace dgr

@@ -9,31 +9,39 @@ namespace {
 
 thread_local char device_message[256] = "";
 
+int device_error(const char* sentence) {
+    std::snprintf(device_message, sizeof device_message, "CUDA: %s", sentence);
+    return DGR_DEVICE_ERROR;
+}
+
 int status_of(cudaError_t error) {
     if (error == cudaSuccess) return DGR_OK;
+    cudaGetLastError();  // it is reported here, and must not turn up again in a later call
     std::snprintf(device_message, sizeof device_message, "CUDA: %s (%s)", cudaGetErrorString(error),
                   cudaGetErrorName(error));
     return error == cudaErrorMemoryAllocation ? DGR_OUT_OF_MEMORY : DGR_DEVICE_ERROR;
 }
 
-/// Makes the device that owns `memory` current, for the time of one call.
+/// Makes the device that owns `memory` current, for the time of one call, which begins without errors of earlier ones.
 class DeviceOf {
   public:
     explicit DeviceOf(const void* memory) {
+        cudaGetLastError();  // left by an earlier call: CUB would take it for its own
         cudaPointerAttributes attributes{};
         status_ = status_of(cudaPointerGetAttributes(&attributes, memory));
         if (status_ != DGR_OK) return;
         if (attributes.type != cudaMemoryTypeDevice && attributes.type != cudaMemoryTypeManaged) {
-            std::snprintf(device_message, sizeof device_message, "CUDA: a pointer is not to device memory");
-            status_ = DGR_DEVICE_ERROR;
+            status_ = device_error("a pointer is not to device memory");
             return;
         }
-        cudaGetDevice(&previous_);
-        if (previous_ != attributes.device) status_ = status_of(cudaSetDevice(attributes.device));
-        changed_ = previous_ != attributes.device;
+        status_ = status_of(cudaGetDevice(&previous_));
+        if (status_ != DGR_OK || previous_ == attributes.device) return;
+        status_ = status_of(cudaSetDevice(attributes.device));
+        changed_ = status_ == DGR_OK;
     }
     ~DeviceOf() {
-        if (changed_) cudaSetDevice(previous_);
+        // The device was current before. Where it cannot be again, the next call that needs it says so.
+        if (changed_ && cudaSetDevice(previous_) != cudaSuccess) cudaGetLastError();
     }
     DeviceOf(const DeviceOf&) = delete;
     DeviceOf& operator=(const DeviceOf&) = delete;
@@ -62,8 +70,21 @@ int pinned_totals(Totals*& totals) {
     return status;
 }
 
+/// Bytes of a workspace: its layout and what CUB wants behind it; 0 where CUB could not say.
+size_t with_temporary(size_t layout, cudaError_t asked, size_t temporary) {
+    return status_of(asked) == DGR_OK ? layout + temporary : 0;
+}
+
+/// The host reads a number in every render; while a graph is captured, nothing runs that would write it.
+int refuse_capture(cudaStream_t stream) {
+    cudaStreamCaptureStatus capture;
+    const int status = status_of(cudaStreamIsCapturing(stream, &capture));
+    if (status != DGR_OK || capture == cudaStreamCaptureStatusNone) return status;
+    return device_error("a render cannot be captured into a CUDA graph, for the host reads the number of pairs in it");
+}
+
 /// Reads the totals while the depth sort already runs behind them.
-int read_totals(const dgr_problem& p, const Geometry& g, Totals& result, cudaStream_t stream) {
+int read_totals(const dgr_problem& p, const Geometry& g, size_t temporary_bytes, Totals& result, cudaStream_t stream) {
     Totals* totals = nullptr;
     cudaEvent_t copied;
     int status = pinned_totals(totals);
@@ -71,7 +92,7 @@ int read_totals(const dgr_problem& p, const Geometry& g, Totals& result, cudaStr
     if (status != DGR_OK) return status;
     status = status_of(cudaMemcpyAsync(totals, g.totals, sizeof(Totals), cudaMemcpyDeviceToHost, stream));
     cudaEventRecord(copied, stream);
-    if (status == DGR_OK) status = status_of(launch_depth_order(p, g, stream));
+    if (status == DGR_OK) status = status_of(launch_depth_order(p, g, temporary_bytes, stream));
     if (status == DGR_OK) status = status_of(cudaEventSynchronize(copied));
     cudaEventDestroy(copied);
     result = *totals;
@@ -91,33 +112,41 @@ const char* dgr_message(int status) { return status == DGR_DEVICE_ERROR ? device
 
 // CUB's share depends on the device, so these two ask on the one that will work.
 size_t dgr_geometry_bytes(const dgr_problem* problem) {
-    if (!workable(problem)) return 0;
+    if (!workable(problem)) return device_error(sentence(DGR_INVALID)), 0;
     const DeviceOf device(problem->view);
     if (device.status() != DGR_OK) return 0;
-    return Geometry(*problem, nullptr).bytes + geometry_temporary_bytes(*problem);
+    size_t temporary = 0;
+    const cudaError_t asked = geometry_temporary_bytes(*problem, temporary);
+    return with_temporary(Geometry(*problem, nullptr).bytes, asked, temporary);
 }
 
 size_t dgr_binning_bytes(const dgr_problem* problem, int64_t pairs) {
-    if (!workable(problem) || pairs < 0 || pairs > INT32_MAX) return 0;
+    if (!workable(problem) || pairs < 0 || pairs > INT32_MAX) return device_error(sentence(DGR_INVALID)), 0;
     const DeviceOf device(problem->view);
     if (device.status() != DGR_OK) return 0;
-    return Binning(*problem, pairs, nullptr).bytes + binning_temporary_bytes(pairs);
+    size_t temporary = 0;
+    const cudaError_t asked = binning_temporary_bytes(pairs, temporary);
+    return with_temporary(Binning(*problem, pairs, nullptr).bytes, asked, temporary);
 }
 
 size_t dgr_scratch_bytes(const dgr_problem* problem, int64_t) {
     return workable(problem) ? Scratch(*problem, nullptr).bytes : 0;
 }
 
-int dgr_project(const dgr_problem* problem, void* geometry, int32_t* radii, int64_t* pairs, void* stream) {
+int dgr_project(const dgr_problem* problem, void* geometry, size_t geometry_bytes, int32_t* radii, int64_t* pairs,
+                void* stream) {
     if (!workable(problem) || pairs == nullptr) return DGR_INVALID;
     *pairs = 0;
     const DeviceOf device(problem->view);
     if (device.status() != DGR_OK) return device.status();
     if (geometry == nullptr || (radii == nullptr && problem->gaussians > 0)) return DGR_INVALID;
     const Geometry g(*problem, geometry);
+    if (geometry_bytes < g.bytes) return DGR_INVALID;
+    int status = refuse_capture(as_stream(stream));
+    if (status != DGR_OK) return status;
     launch_projection(*problem, g, radii, as_stream(stream));
     Totals totals;
-    const int status = read_totals(*problem, g, totals, as_stream(stream));
+    status = read_totals(*problem, g, geometry_bytes - g.bytes, totals, as_stream(stream));
     if (status != DGR_OK) return status;
     if (totals.status != INT32_MAX) return totals.status;
     if (totals.pairs > INT32_MAX) return DGR_TOO_MANY_PAIRS;
@@ -125,8 +154,8 @@ int dgr_project(const dgr_problem* problem, void* geometry, int32_t* radii, int6
     return DGR_OK;
 }
 
-int dgr_render(const dgr_problem* problem, void* geometry, int64_t pairs, void* binning, const dgr_images* images,
-               void* stream) {
+int dgr_render(const dgr_problem* problem, void* geometry, int64_t pairs, void* binning, size_t binning_bytes,
+               const dgr_images* images, void* stream) {
     if (!workable(problem) || binning == nullptr || images == nullptr || pairs < 0 || pairs > INT32_MAX)
         return DGR_INVALID;
     if (images->rgb == nullptr || images->depth == nullptr || images->transmittance == nullptr) return DGR_INVALID;
@@ -135,7 +164,8 @@ int dgr_render(const dgr_problem* problem, void* geometry, int64_t pairs, void* 
     if (device.status() != DGR_OK) return device.status();
     const Geometry g(*problem, geometry);
     const Binning b(*problem, pairs, binning);
-    const int status = status_of(launch_binning(*problem, g, b, pairs, as_stream(stream)));
+    if (binning_bytes < b.bytes) return DGR_INVALID;
+    const int status = status_of(launch_binning(*problem, g, b, binning_bytes - b.bytes, pairs, as_stream(stream)));
     if (status != DGR_OK) return status;
     launch_render(*problem, g, b, *images, as_stream(stream));
     return status_of(cudaGetLastError());

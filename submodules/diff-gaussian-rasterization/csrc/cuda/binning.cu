@@ -8,14 +8,19 @@
 
 namespace dgr {
 
-size_t geometry_temporary_bytes(const dgr_problem& p) {
+cudaError_t geometry_temporary_bytes(const dgr_problem& p, size_t& bytes) {
     const int64_t n = instances(p);
-    if (n == 0) return 0;
-    const size_t sort = sort_pairs_bytes(n), sum = exclusive_sum_bytes(n);
-    return sort > sum ? sort : sum;
+    size_t sort = 0, sum = 0;
+    cudaError_t asked = n == 0 ? cudaSuccess : sort_pairs_bytes(n, sort);
+    if (n > 0 && asked == cudaSuccess) asked = exclusive_sum_bytes(n, sum);
+    bytes = sort > sum ? sort : sum;
+    return asked;
 }
 
-size_t binning_temporary_bytes(int64_t pairs) { return pairs == 0 ? 0 : sort_pairs_bytes(pairs); }
+cudaError_t binning_temporary_bytes(int64_t pairs, size_t& bytes) {
+    bytes = 0;
+    return pairs == 0 ? cudaSuccess : sort_pairs_bytes(pairs, bytes);
+}
 
 namespace {
 
@@ -60,26 +65,26 @@ int bits_of(int64_t largest) {
 
 }  // namespace
 
-cudaError_t launch_depth_order(const dgr_problem& p, const Geometry& g, cudaStream_t stream) {
+cudaError_t launch_depth_order(const dgr_problem& p, const Geometry& g, size_t temporary_bytes, cudaStream_t stream) {
     const int64_t n = instances(p);
     if (n == 0) return cudaSuccess;
-    const size_t bytes = geometry_temporary_bytes(p);
     const cudaError_t sorted =
-        sort_pairs(g.temporary, bytes, g.depths, g.sorted_depths, g.numbers, g.order, n, 32, stream);
+        sort_pairs(g.temporary, temporary_bytes, g.depths, g.sorted_depths, g.numbers, g.order, n, 32, stream);
     if (sorted != cudaSuccess) return sorted;
     launch(gather_counts_kernel, blocks_for(n), kBlock, stream, g, n);
-    return exclusive_sum(g.temporary, bytes, g.sorted_counts, g.offsets, n, stream);
+    return exclusive_sum(g.temporary, temporary_bytes, g.sorted_counts, g.offsets, n, stream);
 }
 
-cudaError_t launch_binning(const dgr_problem& p, const Geometry& g, const Binning& b, int64_t pairs, cudaStream_t stream) {
+cudaError_t launch_binning(const dgr_problem& p, const Geometry& g, const Binning& b, size_t temporary_bytes,
+                           int64_t pairs, cudaStream_t stream) {
     const Tiling tiling(p);
     cudaMemsetAsync(b.ranges, 0, static_cast<size_t>(tiling.all) * sizeof(uint2), stream);
     if (pairs == 0) return cudaSuccess;
     launch(write_pairs_kernel, blocks_for(instances(p)), kBlock, stream, g, b, instances(p), p.gaussians,
            tiling.columns, tiling.per_view);
     const cudaError_t sorted =
-        sort_pairs(b.temporary, binning_temporary_bytes(pairs), b.keys, b.sorted_keys, b.instances, b.sorted_instances,
-                   pairs, bits_of(tiling.all - 1), stream);
+        sort_pairs(b.temporary, temporary_bytes, b.keys, b.sorted_keys, b.instances, b.sorted_instances, pairs,
+                   bits_of(tiling.all - 1), stream);
     if (sorted != cudaSuccess) return sorted;
     launch(find_ranges_kernel, blocks_for(pairs), kBlock, stream, b, pairs);
     return cudaSuccess;

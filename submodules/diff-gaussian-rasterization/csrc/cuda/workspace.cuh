@@ -49,8 +49,8 @@ inline int64_t instances(const dgr_problem& p) { return static_cast<int64_t>(p.v
 
 // Bytes that the sorts and prefix sums of dgr_project and dgr_render want at the end of their workspaces (binning.cu).
 // They are asked for apart from the layout because CUB has to ask the driver.
-size_t geometry_temporary_bytes(const dgr_problem& p);
-size_t binning_temporary_bytes(int64_t pairs);
+cudaError_t geometry_temporary_bytes(const dgr_problem& p, size_t& bytes);
+cudaError_t binning_temporary_bytes(int64_t pairs, size_t& bytes);
 
 /// Filled by dgr_project. An "instance" is one (view, Gaussian), numbered v * N + n.
 struct Geometry {

@@ -5,3 +5,6 @@
 #include "../cuda/project_backward.cu"
 #include "../cuda/render.cu"
 #include "../cuda/render_backward.cu"
+
+/// The calling thread's.
+extern "C" DGR_API dgr::emulation::Runtime* dgr_emulated_runtime() { return &dgr::emulation::runtime; }

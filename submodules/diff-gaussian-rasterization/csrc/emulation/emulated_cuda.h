@@ -7,6 +7,7 @@
 // The order in which fibers get their turn is chosen by DGR_EMULATION_ORDER: forward (the default; the first warp runs
 // until it waits for the block, then the second), backward (the last warp first) or shuffled (all threads in turn, in
 // random order). A kernel that lacks a barrier gives wrong or different results under them.
+// Any call of the runtime or of CUB can be made to fail once, and then leaves its error behind as the real one does.
 //
 // This is for tests: it says whether the logic is right, nothing about speed.
 #pragma once
@@ -134,45 +135,82 @@ T max(T a, T b) {
 // The runtime: all memory is the host's, a stream is nothing, every call is over when it returns.
 typedef void* cudaStream_t;
 typedef void* cudaEvent_t;
-enum cudaError_t { cudaSuccess, cudaErrorMemoryAllocation };
+enum cudaError_t { cudaSuccess, cudaErrorInvalidValue, cudaErrorMemoryAllocation };
 enum cudaMemcpyKind { cudaMemcpyDeviceToHost };
 enum cudaMemoryType { cudaMemoryTypeDevice, cudaMemoryTypeManaged };
+enum cudaStreamCaptureStatus { cudaStreamCaptureStatusNone, cudaStreamCaptureStatusActive };
 enum { cudaEventDisableTiming, cudaHostAllocPortable };
 struct cudaPointerAttributes {
     cudaMemoryType type;
     int device;
 };
 
+namespace dgr::emulation {
+
+/// A thread's side of the runtime; tests set it (dgr_emulated_runtime in backend.cpp).
+struct Runtime {
+    char failing[32];  // the call that fails the next time, by its name here; "launch" is a kernel's
+    int last_error;    // what cudaGetLastError will return and clear
+    int capturing;     // whether streams are being captured
+    int device;        // the current one; all memory is on device 0
+};
+inline thread_local Runtime runtime{};
+
+/// What a call returns; an error stays behind too, as the runtime leaves it.
+inline cudaError_t result_of(const char* call, cudaError_t error = cudaSuccess) {
+    if (std::strcmp(runtime.failing, call) == 0) {
+        runtime.failing[0] = 0;
+        error = cudaErrorInvalidValue;
+    }
+    if (error != cudaSuccess) runtime.last_error = error;
+    return error;
+}
+
+}  // namespace dgr::emulation
+
 inline const char* cudaGetErrorString(cudaError_t) { return "emulated"; }
 inline const char* cudaGetErrorName(cudaError_t) { return "emulated"; }
-inline cudaError_t cudaGetLastError() { return cudaSuccess; }
+inline cudaError_t cudaGetLastError() {
+    const cudaError_t error = static_cast<cudaError_t>(dgr::emulation::runtime.last_error);
+    dgr::emulation::runtime.last_error = cudaSuccess;
+    return error;
+}
 inline cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void*) {
     *attributes = {cudaMemoryTypeDevice, 0};
-    return cudaSuccess;
+    return dgr::emulation::result_of("cudaPointerGetAttributes");
 }
 inline cudaError_t cudaGetDevice(int* device) {
-    *device = 0;
-    return cudaSuccess;
+    *device = dgr::emulation::runtime.device;
+    return dgr::emulation::result_of("cudaGetDevice");
 }
-inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
+inline cudaError_t cudaSetDevice(int device) {
+    const cudaError_t error = dgr::emulation::result_of("cudaSetDevice");
+    if (error == cudaSuccess) dgr::emulation::runtime.device = device;
+    return error;
+}
+inline cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* status) {
+    *status = dgr::emulation::runtime.capturing ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
+    return dgr::emulation::result_of("cudaStreamIsCapturing");
+}
 inline cudaError_t cudaHostAlloc(void** memory, size_t bytes, int) {
-    *memory = std::malloc(bytes);
-    return *memory == nullptr ? cudaErrorMemoryAllocation : cudaSuccess;
+    const cudaError_t error = dgr::emulation::result_of("cudaHostAlloc");
+    if (error == cudaSuccess) *memory = std::malloc(bytes);
+    return error != cudaSuccess || *memory != nullptr ? error : cudaErrorMemoryAllocation;
 }
 inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, int) {
     *event = nullptr;
-    return cudaSuccess;
+    return dgr::emulation::result_of("cudaEventCreateWithFlags");
 }
-inline cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
-inline cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
-inline cudaError_t cudaEventDestroy(cudaEvent_t) { return cudaSuccess; }
+inline cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return dgr::emulation::result_of("cudaEventRecord"); }
+inline cudaError_t cudaEventSynchronize(cudaEvent_t) { return dgr::emulation::result_of("cudaEventSynchronize"); }
+inline cudaError_t cudaEventDestroy(cudaEvent_t) { return dgr::emulation::result_of("cudaEventDestroy"); }
 inline cudaError_t cudaMemsetAsync(void* where, int value, size_t bytes, cudaStream_t) {
     std::memset(where, value, bytes);
-    return cudaSuccess;
+    return dgr::emulation::result_of("cudaMemsetAsync");
 }
 inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t) {
     std::memcpy(to, from, bytes);
-    return cudaSuccess;
+    return dgr::emulation::result_of("cudaMemcpyAsync");
 }
 
 namespace dgr {
@@ -181,6 +219,7 @@ constexpr const char* kBackendName = "emulated";
 
 template <typename... Parameters, typename... Arguments>
 void launch(void (*kernel)(Parameters...), int64_t blocks, int threads, cudaStream_t, const Arguments&... arguments) {
+    if (emulation::result_of("launch") != cudaSuccess) return;
     emulation::run_grid(blocks, threads, [&] { kernel(arguments...); });
 }
 
@@ -197,8 +236,33 @@ inline float exp2_fast(float x) {
 
 inline float reciprocal(float x) { return 1.0f / x; }
 
-inline cudaError_t sort_pairs(void*, size_t, const uint32_t* keys, uint32_t* sorted_keys, const uint32_t* values,
-                              uint32_t* sorted_values, int64_t n, int bits, cudaStream_t) {
+/// CUB's own: an error that lies about, from whatever call, is cleared and becomes the result.
+inline cudaError_t cub_result(const char* call) {
+    const cudaError_t error = emulation::result_of(call), left = cudaGetLastError();
+    return error == cudaSuccess ? left : error;
+}
+
+// Made up but for their growth with n, as CUB's is. They are written, so that a sanitizer sees an overrun.
+inline size_t bytes_to_sort(int64_t n) { return 8 * static_cast<size_t>(n) + 1; }
+inline size_t bytes_to_sum(int64_t n) { return static_cast<size_t>(n) / 32 + 1; }
+
+inline cudaError_t sort_pairs_bytes(int64_t n, size_t& bytes) {
+    const cudaError_t error = cub_result("sort_pairs_bytes");
+    if (error == cudaSuccess) bytes = bytes_to_sort(n);
+    return error;
+}
+
+inline cudaError_t exclusive_sum_bytes(int64_t n, size_t& bytes) {
+    const cudaError_t error = cub_result("exclusive_sum_bytes");
+    if (error == cudaSuccess) bytes = bytes_to_sum(n);
+    return error;
+}
+
+inline cudaError_t sort_pairs(void* temporary, size_t bytes, const uint32_t* keys, uint32_t* sorted_keys,
+                              const uint32_t* values, uint32_t* sorted_values, int64_t n, int bits, cudaStream_t) {
+    const cudaError_t error = cub_result("sort_pairs");
+    if (error != cudaSuccess || bytes < bytes_to_sort(n)) return error != cudaSuccess ? error : cudaErrorInvalidValue;
+    std::memset(temporary, 0xff, bytes_to_sort(n));
     const uint32_t mask = bits == 32 ? 0xffffffffu : (1u << bits) - 1u;
     std::vector<int64_t> order(n);
     for (int64_t i = 0; i < n; ++i) order[i] = i;
@@ -211,7 +275,11 @@ inline cudaError_t sort_pairs(void*, size_t, const uint32_t* keys, uint32_t* sor
     return cudaSuccess;
 }
 
-inline cudaError_t exclusive_sum(void*, size_t, const uint32_t* values, uint32_t* sums, int64_t n, cudaStream_t) {
+inline cudaError_t exclusive_sum(void* temporary, size_t bytes, const uint32_t* values, uint32_t* sums, int64_t n,
+                                 cudaStream_t) {
+    const cudaError_t error = cub_result("exclusive_sum");
+    if (error != cudaSuccess || bytes < bytes_to_sum(n)) return error != cudaSuccess ? error : cudaErrorInvalidValue;
+    std::memset(temporary, 0xff, bytes_to_sum(n));
     uint32_t sum = 0;
     for (int64_t i = 0; i < n; ++i) {
         sums[i] = sum;
@@ -219,9 +287,5 @@ inline cudaError_t exclusive_sum(void*, size_t, const uint32_t* values, uint32_t
     }
     return cudaSuccess;
 }
-
-// CUB wants some; anything but zero keeps the workspace's layout as on a GPU.
-inline size_t sort_pairs_bytes(int64_t) { return 1; }
-inline size_t exclusive_sum_bytes(int64_t) { return 1; }
 
 }  // namespace dgr

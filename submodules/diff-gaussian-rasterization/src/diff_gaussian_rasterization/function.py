@@ -33,8 +33,10 @@ class _Rasterize(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         splats = Splats(**dict(zip(native.SPLAT_FIELDS, fields, strict=True)))  # type: ignore[arg-type]
         result = native.forward(splats, cameras, options)
-        ctx.cameras, ctx.options, ctx.pairs = cameras, options, result.pairs
-        ctx.save_for_backward(result.transmittance, result.geometry, result.binning, *fields)
+        ctx.options, ctx.pairs = options, result.pairs
+        # The cameras too, which get no gradient: torch then raises where one was changed in place before backward.
+        seen_from = (getattr(cameras, name) for name in native.CAMERA_FIELDS)
+        ctx.save_for_backward(result.transmittance, result.geometry, result.binning, *fields, *seen_from)
         ctx.mark_non_differentiable(result.radii)
         ctx.set_materialize_grads(False)
         return result.rgb, result.alpha, result.depth, result.transmittance, result.radii
@@ -42,13 +44,15 @@ class _Rasterize(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *image_grads: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        transmittance, geometry, binning, *fields = ctx.saved_tensors
-        splats = Splats(**dict(zip(native.SPLAT_FIELDS, fields, strict=True)))
+        transmittance, geometry, binning, *saved = ctx.saved_tensors
+        saved = dict(zip((*native.SPLAT_FIELDS, *native.CAMERA_FIELDS), saved, strict=True))
+        splats = Splats(**{name: saved[name] for name in native.SPLAT_FIELDS})
+        cameras = Cameras(**{name: saved[name] for name in native.CAMERA_FIELDS})
         names = (None, None, "screen_means", *native.SPLAT_FIELDS)
         wanted = {name for name, needed in zip(names, ctx.needs_input_grad, strict=True) if name and needed}
         result = native.Kept(transmittance, geometry, binning, ctx.pairs)
         incoming = dict(zip(("rgb", "alpha", "depth", "transmittance"), image_grads, strict=False))
-        grads = native.backward(splats, ctx.cameras, ctx.options, result, incoming, wanted)
+        grads = native.backward(splats, cameras, ctx.options, result, incoming, wanted)
         return tuple(grads.get(name) if name else None for name in names)
 
 

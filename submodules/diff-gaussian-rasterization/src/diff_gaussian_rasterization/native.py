@@ -16,14 +16,14 @@ from torch import Tensor
 
 from .problem import Cameras, Options, Splats
 
-ABI_VERSION = 2
+ABI_VERSION = 3
 TILES16, NORMALIZE_QUATS, DETACH_DEPTH, CLAMP_PASSES_GRADIENT, ANTIALIASING = 1, 2, 4, 8, 16
 SPLAT_FIELDS = ("means", "quats_wxyz", "scales", "cov3d", "opacities", "colors", "sh")
 CAMERA_FIELDS = ("view", "proj", "tan_half_fov", "positions", "background")
 NONFINITE = dict(enumerate(SPLAT_FIELDS, 16)) | {
     23: "view", 24: "tan_half_fov", 26: "proj", 27: "positions", 28: "background",
 }  # fmt: skip
-NONPOSITIVE_TAN_HALF_FOV = 25
+DEVICE_ERROR, NONPOSITIVE_TAN_HALF_FOV = 4, 25
 
 
 class Problem(Structure):
@@ -86,8 +86,8 @@ def load(path: Path) -> ctypes.CDLL:
     problem = POINTER(Problem)
     lib.dgr_geometry_bytes.argtypes = [problem]
     lib.dgr_binning_bytes.argtypes = lib.dgr_scratch_bytes.argtypes = [problem, c_int64]
-    lib.dgr_project.argtypes = [problem, c_void_p, c_void_p, POINTER(c_int64), c_void_p]
-    lib.dgr_render.argtypes = [problem, c_void_p, c_int64, c_void_p, POINTER(Images), c_void_p]
+    lib.dgr_project.argtypes = [problem, c_void_p, c_size_t, c_void_p, POINTER(c_int64), c_void_p]
+    lib.dgr_render.argtypes = [problem, c_void_p, c_int64, c_void_p, c_size_t, POINTER(Images), c_void_p]
     lib.dgr_backward.argtypes = [
         problem, c_void_p, c_int64, c_void_p, c_void_p, c_void_p, POINTER(ImageGrads), POINTER(Grads), c_void_p,
     ]  # fmt: skip
@@ -124,15 +124,23 @@ def forward(splats: Splats, cameras: Cameras, options: Options) -> Forward:
     lib, problem, stream = library(splats.means.device.type), describe(splats, cameras, options), _stream(splats.means)
     count, views = splats.means.shape[0], cameras.view.shape[0]
     height, width, device = options.height, options.width, splats.means.device
-    geometry = torch.empty(lib.dgr_geometry_bytes(byref(problem)), dtype=torch.uint8, device=device)
+    geometry_bytes = _told(lib, lib.dgr_geometry_bytes(byref(problem)))
+    geometry = torch.empty(geometry_bytes, dtype=torch.uint8, device=device)
     radii = torch.empty(views, count, dtype=torch.int32, device=device)
     pairs = c_int64()
-    _check(lib, lib.dgr_project(byref(problem), geometry.data_ptr(), radii.data_ptr(), byref(pairs), stream))
-    binning = torch.empty(lib.dgr_binning_bytes(byref(problem), pairs), dtype=torch.uint8, device=device)
+    status = lib.dgr_project(
+        byref(problem), geometry.data_ptr(), geometry_bytes, radii.data_ptr(), byref(pairs), stream
+    )
+    _check(lib, status)
+    binning_bytes = _told(lib, lib.dgr_binning_bytes(byref(problem), pairs))
+    binning = torch.empty(binning_bytes, dtype=torch.uint8, device=device)
     rgb = splats.means.new_empty(views, 3, height, width)
     planes = [splats.means.new_empty(views, height, width) for _ in range(3)]
     images = Images(rgb.data_ptr(), *(plane.data_ptr() for plane in planes))
-    _check(lib, lib.dgr_render(byref(problem), geometry.data_ptr(), pairs, binning.data_ptr(), byref(images), stream))
+    status = lib.dgr_render(
+        byref(problem), geometry.data_ptr(), pairs, binning.data_ptr(), binning_bytes, byref(images), stream
+    )
+    _check(lib, status)
     return Forward(rgb, *planes, radii, geometry, binning, pairs.value)
 
 
@@ -201,6 +209,13 @@ def describe(splats: Splats, cameras: Cameras, options: Options) -> Problem:
         0,
         *(None if tensor is None else tensor.data_ptr() for tensor in tensors),
     )
+
+
+def _told(lib: ctypes.CDLL, size: int) -> int:
+    """A workspace's size, which is 0 where the backend could not tell it: RuntimeError then says why."""
+    if size == 0:
+        _check(lib, DEVICE_ERROR)
+    return size
 
 
 def _check(lib: ctypes.CDLL, status: int) -> None:
