@@ -26,7 +26,7 @@ def describe(device: torch.device) -> dict[str, str]:
 
 
 def remember(path: Path, found: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Write `found` as JSON, a line a key; returns what differs from what stood there, as (old, new).
+    """Write `found` as JSON, a line each; returns what differs from what stood there, as (old, new).
 
     What is unreadable differs not.
 

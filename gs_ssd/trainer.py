@@ -262,12 +262,13 @@ class Trainer:
         """
         config, last = self.config, self.config.num_steps if until is None else min(until, self.config.num_steps)
         self._make_room()
-        configs.save(config, self.folder / "config.yaml")
-        self._remember_environment()
         output = config.output
+        # Before this run writes anything: where a board refuses, nothing of it stays behind.
         boards = logs.open_boards(
             self.folder, self.next_step, configs.to_mapping(config), tensorboard=output.tensorboard, wandb=output.wandb
         )
+        configs.save(config, self.folder / "config.yaml")
+        self._remember_environment()
         film = Film(self.folder, self.stage, output.process_frames, output.turntable_size, config.num_steps)
         recorder = Recorder(self.folder, self.next_step, config.num_steps, boards)
         with recorder, _signals() as received:
