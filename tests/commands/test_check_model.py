@@ -121,10 +121,10 @@ def test_settings_of_the_prior_and_no_others(tmp_path, capsys):
     assert (model["sliced_vae"], model["vae_dtype"], model["model"]) == (True, "float32", "analytic")
 
 
-@pytest.mark.parametrize("device", ["toaster", "cuda:99"])
-def test_a_device_that_is_not_there_is_a_message(capsys, device):
+@pytest.mark.parametrize(("device", "said"), [("toaster", "is none that this runs on"), ("cuda:99", "is not there")])
+def test_a_device_that_is_not_there_is_a_message(capsys, device, said):
     assert cli.main(["check-model", "--model", "analytic", "--device", device]) == 2
-    assert f"device={device} is not there" in capsys.readouterr().err
+    assert f"device={device} {said}" in capsys.readouterr().err
 
 
 def test_a_random_model_fails_with_exit_code_2(tmp_path, monkeypatch):
