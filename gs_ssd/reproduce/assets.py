@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import json
 import logging
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,7 +69,7 @@ class Workshop:
         if same and any((folder / "checkpoints").glob("*.pt")):
             command.append("--resume")
         elif folder.exists():
-            command.append("--overwrite")
+            shutil.rmtree(folder)  # before the marker: checkpoints of another job must never pass for this one's
         marker.parent.mkdir(parents=True, exist_ok=True)
         marker.write_text(job.fingerprint, encoding="utf-8")
         return run_process([*command, *QUIET, *job.overrides], folder / "train.log")

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -50,6 +51,27 @@ def train(job, folder) -> Cost:
     lines = [json.dumps({"seconds_per_step": s, "num_splats": 3001, "unet_images": 8}) for s in (0.1, 0.2, 0.3)]
     (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
     return Cost(3.0, 2.5, 200.0)
+
+
+def test_a_job_goes_on_from_its_own_checkpoints_alone(tmp_path, monkeypatch):
+    commands = []
+
+    def stopped(command, log):
+        commands.append(command)
+        (log.parent / "checkpoints").mkdir(parents=True, exist_ok=True)
+        (log.parent / "checkpoints" / "step_000007.pt").touch()
+        return Cost(1.0, 1.0, 1.0)
+
+    monkeypatch.setattr("gs_ssd.reproduce.assets.run_process", stopped)
+    workshop = Workshop(Path("some.yaml"), tmp_path, TURNTABLE, None)
+    job, other = (plan(SUITE, [Variant("ssd")], common=[f"num_steps={n}"])[0] for n in (9, 10))
+    for each in (job, job, other, other):
+        workshop.train(each, tmp_path / "runs" / each.key)
+    assert [("--resume" in command) for command in commands] == [False, True, False, True]
+    monkeypatch.setattr(Path, "write_text", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):  # killed before the marker is written
+        workshop.train(job, tmp_path / "runs" / job.key)
+    assert not list(tmp_path.rglob("*.pt"))
 
 
 def test_an_asset_is_measured_against_the_true_object(tmp_path):
