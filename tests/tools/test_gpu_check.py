@@ -11,7 +11,8 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def tool(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "submodules" / "diff-gaussian-rasterization" / "tests"))
+    for folder in (ROOT / "submodules" / "diff-gaussian-rasterization" / "tests", ROOT / "tools"):
+        monkeypatch.syspath_prepend(str(folder))
     monkeypatch.setattr(sys, "path", list(sys.path))
     spec = importlib.util.spec_from_file_location("gpu_check", ROOT / "tools" / "gpu_check.py")
     module = importlib.util.module_from_spec(spec)
