@@ -15,7 +15,8 @@ class Interval(NamedTuple):
     high: float
 
     def __str__(self) -> str:
-        return f"{self.mean:.3g} [{self.low:.3g}, {self.high:.3g}]"
+        mean, low, high = (f"{x:.0f}" if abs(x) >= 1000 else f"{x:.3g}" for x in self)
+        return f"{mean} [{low}, {high}]"
 
 
 def bootstrap(values: ArrayLike, draws: int = 10_000, seed: int = 0, coverage: float = 0.95) -> Interval:

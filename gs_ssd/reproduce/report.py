@@ -185,7 +185,7 @@ def write_page(out: Path, names: Sequence[str]) -> None:
 
 def _section(record: dict[str, Any], prefix: str) -> str:
     word = {True: "holds", False: "**does not hold**", None: "cannot be told"}
-    claims = [f"| {text} | {word[holds]} | {evidence} |" for text, holds, evidence in record["claims"]]
+    claims = [f"| {_cell(text)} | {word[holds]} | {_cell(evidence)} |" for text, holds, evidence in record["claims"]]
     figures = [f"![{caption}]({prefix}{file})\n\n*{caption}*" for file, caption in record["figures"]]
     command = " ".join(
         ["gs-ssd reproduce", record["name"], "--size", record["size"], record.get("options", "")]
@@ -200,3 +200,8 @@ def _section(record: dict[str, Any], prefix: str) -> str:
         f"Reproduce: `{command}`" + (f" ({record['seconds']:.0f} s)" if record.get("timed", True) else ""),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _cell(text: str) -> str:
+    """Markdown ends a cell at every bar, those of a norm too."""
+    return text.replace("|", "\\|")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import linalg
 
-from gs_ssd.evaluate.intervals import bootstrap, frechet_distance, frechet_interval, paired, sign_flip
+from gs_ssd.evaluate.intervals import Interval, bootstrap, frechet_distance, frechet_interval, paired, sign_flip
 
 
 def test_the_interval_covers_the_true_mean_about_as_often_as_it_says():
@@ -50,6 +50,10 @@ def test_a_paired_difference_is_narrower_than_its_halves():
     difference = paired(ours, theirs)
     assert difference.low > 0.9
     assert difference.high - difference.low < 0.1 * (bootstrap(ours).high - bootstrap(ours).low)
+
+
+def test_an_interval_reads_as_one_would_write_it():
+    assert str(Interval(-2276.25, -2281, 0.00123456)) == "-2276 [-2281, 0.00123]"
 
 
 def test_missing_values_are_left_out():

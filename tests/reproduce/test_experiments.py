@@ -130,11 +130,11 @@ def test_a_claim_on_pictures_holds_where_every_prompt_says_so():
 
 
 def test_the_page_shows_what_is_done_and_what_is_not(tmp_path):
-    report = Report("Title", "Setting.", (Claim("It works", False, "0 of 3"),), (("a.png", "A figure"),))
+    report = Report("Title", "Setting.", (Claim("It works", False, "||h|| in 0 of 3"),), (("a.png", "A figure"),))
     write_report(report, tmp_path / "speed", "speed", "tiny", 0.0)
     write_page(tmp_path, list(EXPERIMENTS))
     text = (tmp_path / "README.md").read_text()
-    assert "| It works | **does not hold** | 0 of 3 |" in text
+    assert r"| It works | **does not hold** | \|\|h\|\| in 0 of 3 |" in text
     assert "![A figure](speed/a.png)" in text
     assert "Not run yet: `gs-ssd reproduce numerical`" in text
     assert "Weights" not in text
