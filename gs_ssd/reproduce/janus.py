@@ -38,7 +38,7 @@ ROWS = {
 SIZES: dict[SizeName, dict[str, Any]] = {
     "tiny": {"rows": 2, "limit": 1, "seeds": (0,), "overrides": ("num_steps=4", *TINY)},
     "small": {"rows": 2, "limit": 6, "seeds": (0,), "overrides": ("num_steps=60", *BARE)},
-    "full": {"rows": 4, "limit": None, "seeds": (0,), "overrides": ("num_steps=200", *BARE)},
+    "full": {"rows": 4, "limit": None, "seeds": (0, 1, 2), "overrides": ("num_steps=200", *BARE)},
 }
 
 
@@ -101,7 +101,7 @@ def draw_backs(prior: DiffusionPrior, entries: Sequence[Entry], steps: int, seed
 
 def fault(model: str, entries: Sequence[Entry], size: SizeName, path: Path, seed: int) -> Claim:
     """Whether the faulty prior draws faces where the bundled one draws backs; the pictures go to `path`."""
-    table, draws = Turntable(views=2, elevations_deg=(15.0,)), 1 if size == "tiny" else 4
+    table, draws = Turntable(views=2, elevations_deg=(15.0,)), {"tiny": 1, "small": 4, "full": 16}[size]
     truths = [Truth(entry, table, JUDGED) for entry in entries]
     back, face = (torch.cat(x) for x in zip(*((t.coarse.rgb[1:], t.turned.rgb) for t in truths), strict=True))
     back, face = (F.adaptive_avg_pool2d(x, JUDGED) for x in (back, face))

@@ -74,7 +74,7 @@ SIZES: dict[SizeName, dict[str, Any]] = {
         "prompts": ("a red mushroom", "a yellow duck"),
         "overrides": ("num_steps=200",),
         "views": 1,
-        "noises": 2048,  # more than a latent of the bundled prior has entries: Puccetti's correlation needs that
+        "noises": 2048,  # Puccetti's correlation would take several times the 3072 entries of the bundled latent
         "ts": (100, 300, 600, 900),
     },
 }
