@@ -67,8 +67,8 @@ average).
 
 Detail goes with h: tuned SDS and M = 300 have the same, M = 200 a little more, SDS at omega = 100 and CSD more than
 these. The number does not ask whether a detail belongs there: see the rim of CSD's mug, which is smooth in the truth.
-Variance reduction changes SDS by nothing that can be told: from t = 300 on r is above 0.95, so that `- r eps` and `- eps`
-are the same within a few percent (the numerical study)."""
+Variance reduction changes SDS by nothing that can be told: from t = 300 on r is above 0.95, so that `- r eps` and
+`- eps` are the same within a few percent (the numerical study)."""
 
 
 @dataclasses.dataclass(frozen=True)
