@@ -166,7 +166,7 @@ def test_a_start_is_made_anew_in_the_same_folder(small, tmp_path):
     starts = []
     for shape in ("ball", "box"):
         config = small(CONFIGS / "presets" / "quick.yaml", f"initialize.shape={shape}")
-        trainer = Trainer(config, tmp_path, prior=priors.load(config.prior, "cpu"))
+        trainer = Trainer(config, tmp_path, overwrite=True, prior=priors.load(config.prior, "cpu"))
         starts.append(trainer.gaussians.means.detach().norm(dim=-1).max())
         trainer.save()
     assert starts[0] <= 0.5 < starts[1]
