@@ -1,21 +1,16 @@
 """Floor 6: the loop. `Trainer.step` is the method on one screen; the rest saves, shows and ends well."""
 
-import dataclasses
 import logging
 import math
-import re
 import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
 
-from gs_ssd import bounds, environment, finish, logs, results, traces
+from gs_ssd import bounds, devices, finish, interrupts, logs, provenance, results, traces
 from gs_ssd import checkpoint as checkpoints
 from gs_ssd import config as configs
 from gs_ssd.checkpoint import Checkpoint
@@ -24,7 +19,8 @@ from gs_ssd.densify import choice, surgery
 from gs_ssd.errors import UserError
 from gs_ssd.film import Film
 from gs_ssd.guidance.distill import Distillation, DistillationResult
-from gs_ssd.guidance.estimators import ESTIMATORS, Estimator
+from gs_ssd.guidance.estimators import Estimator
+from gs_ssd.interrupts import Interrupted
 from gs_ssd.maths import anneal
 from gs_ssd.memory import Gauge
 from gs_ssd.prior import DiffusionPrior
@@ -47,43 +43,10 @@ SETUP_STREAM = -1
 """Stands for the step in the generator of everything that is drawn before the first one."""
 
 
-class Interrupted(Exception):  # noqa: N818 -- no error: the run did as it was asked
-    """The run was asked to stop (Ctrl-C, SIGTERM) and has saved itself; `signal_number` says by what."""
-
-    def __init__(self, signal_number: int, step: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(signal_number).name} after step {step}")
-        self.signal_number = signal_number
-        self.step = step
-
-
 def generator_at(seed: int, step: int) -> torch.Generator:
     """The random numbers of one step. On the CPU whatever the device: the same run anywhere draws the same numbers."""
     mixed = (seed * 0x9E3779B97F4A7C15 + (step + 2) * 0xBF58476D1CE4E5B9) & 0x7FFF_FFFF_FFFF_FFFF
     return torch.Generator().manual_seed(mixed)
-
-
-def choose_device(name: str) -> torch.device:
-    """The device that the config names.
-
-    Raises:
-        UserError: it is not there, or no device at all.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
-        raise UserError(f"device={name} is none that this runs on; use cpu, cuda, cuda:1, ... or auto")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device={name} is not there ({str(error).splitlines()[0]}); use device=cpu or auto") from error
-    return device
-
-
-def name_of(estimator: Estimator) -> str:
-    """Module and name of a function of the user's own (of its type, where it is an object), for a run's record."""
-    named = estimator if hasattr(estimator, "__qualname__") else type(estimator)
-    return f"{named.__module__}.{named.__qualname__}"
 
 
 class Trainer:
@@ -121,13 +84,13 @@ class Trainer:
                 f"{self.folder} holds the checkpoints of a run already; resume it (resume=True), replace it "
                 "(overwrite=True), or choose another folder"
             )
-        self.device = choose_device(config.device)
+        self.device = devices.choose(config.device)
         self.memory = Gauge(self.device)
         self.prior = load_prior(config.prior, self.device) if prior is None else prior
         self.config = config
-        self.estimator_name = config.guidance.estimator if estimator is None else name_of(estimator)
+        self.estimator_name = config.guidance.estimator if estimator is None else provenance.name_of(estimator)
         if resume:
-            self._refuse_another_estimator()
+            provenance.refuse_another_estimator(self.folder, self.estimator_name)
         bounds.check(config)
         augment.check(config.augment)
         finish.check(config.finish)
@@ -164,24 +127,7 @@ class Trainer:
     @property
     def resolved(self) -> ExperimentConfig:
         """The config with its open settings (null) as the estimator, the prior and the ranges have filled them."""
-        config, stage = self.config, self.stage
-        polar = tuple(round(math.degrees(angle), 6) for angle in stage.polar_rad)
-        return dataclasses.replace(
-            config,
-            prior=dataclasses.replace(
-                config.prior,
-                dtype=config.prior.dtype or str(self.prior.dtype).removeprefix("torch."),
-                image_size=config.prior.image_size or self.prior.image_size,
-            ),
-            guidance=self.distillation.resolved,
-            viewpoints=self.viewpoints,
-            output=dataclasses.replace(
-                config.output,
-                polar_deg=config.output.polar_deg or polar,
-                radius=stage.radius,
-                fov_y_deg=config.output.fov_y_deg or round(math.degrees(stage.fov_y_rad), 6),
-            ),
-        )
+        return provenance.resolved(self.config, self.prior, self.distillation, self.viewpoints, self.stage)
 
     def step(self, step: int) -> dict[str, Any]:
         """One iteration: look, distill, regularize, move, operate. Returns what is worth logging."""
@@ -268,10 +214,11 @@ class Trainer:
             self.folder, self.next_step, configs.to_mapping(config), tensorboard=output.tensorboard, wandb=output.wandb
         )
         configs.save(config, self.folder / "config.yaml")
-        self._remember_environment()
+        settings, resumed = (config, self.resolved), self.next_step > 0
+        provenance.remember(self.folder, self.device, self.prior, self.estimator_name, settings, resumed=resumed)
         film = Film(self.folder, self.stage, output.process_frames, output.turntable_size, config.num_steps)
         recorder = Recorder(self.folder, self.next_step, config.num_steps, boards)
-        with recorder, _signals() as received:
+        with recorder, interrupts.collected() as received:
             while self.next_step < last:
                 started = time.perf_counter()
                 metrics = self.step(self.next_step)
@@ -347,25 +294,6 @@ class Trainer:
         for key, (old, new) in configs.differences(before, self.config).items():
             log.warning("resuming with %s=%s (it was %s): not the numbers of one uninterrupted run", key, new, old)
 
-    def _remember_environment(self) -> None:
-        """Versions, device, weights and what the settings left open have become; a resumed run is told what is new."""
-        weights = getattr(self.prior, "source", "") or type(self.prior).__name__
-        found = environment.describe(self.device) | {"prior": weights, "estimator": self.estimator_name}
-        found |= {key: new for key, (_, new) in configs.differences(self.config, self.resolved).items()}
-        changed = environment.remember(self.folder / "environment.json", found)
-        changed.pop("estimator", None)  # between names, the config's own warning has said it already
-        for key, (old, new) in changed.items() if self.next_step else ():
-            log.warning("resuming with %s %s (it was %s): not the numbers of one uninterrupted run", key, new, old)
-
-    def _refuse_another_estimator(self) -> None:
-        """The config names an estimator even where a function took its place: no run may go on with the wrong one."""
-        before = environment.recall(self.folder / "environment.json").get("estimator", self.estimator_name)
-        if before != self.estimator_name and not {before, self.estimator_name} <= set(ESTIMATORS):
-            raise UserError(
-                f"the run in {self.folder} was made with the estimator {before}, not {self.estimator_name}: pass the "
-                "same function as Trainer(estimator=...) to resume it, or begin another run in a folder of its own"
-            )
-
     def _preview_is_due(self, completed: int) -> bool:
         every = self.config.output.preview_every
         return every > 0 and completed % every == 0
@@ -410,27 +338,3 @@ class Trainer:
             depth=output.depth,
             test_views=output.test_views,
         )
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect Ctrl-C and SIGTERM in a list instead of dying; a second one acts at once. Main thread only."""
-    received: list[int] = []
-    watched = (signal.SIGINT, signal.SIGTERM)
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
-    before = {number: signal.getsignal(number) for number in watched}
-
-    def note(number: int, _frame: FrameType | None) -> None:
-        received.append(number)
-        for watched_number in watched:
-            signal.signal(watched_number, before[watched_number])
-
-    for number in watched:
-        signal.signal(number, note)
-    try:
-        yield received
-    finally:
-        for number in watched:
-            signal.signal(number, before[number])

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from gs_ssd import config as configs
-from gs_ssd import environment
+from gs_ssd import devices, environment
 from gs_ssd.bounds import Bounds
 from gs_ssd.config import ExperimentConfig
 from gs_ssd.densify.choice import DensifyConfig
@@ -30,7 +30,7 @@ from gs_ssd.memory import MIB, Gauge
 from gs_ssd.prior import DiffusionPrior, PriorConfig, load
 from gs_ssd.scene.initialize import InitializeConfig
 from gs_ssd.scene.viewpoints import ViewpointConfig
-from gs_ssd.trainer import Trainer, choose_device
+from gs_ssd.trainer import Trainer
 
 TIMESTEPS = (20, 100, 300, 500, 700, 900)
 TELLING = (100, 300, 500)  # where the two readings of a prediction differ most
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         UserError: the model cannot be loaded, or the report not written.
     """
     config = _prior_config(args)
-    device = choose_device(args.device)
+    device = devices.choose(args.device)
     memory, started = Gauge(device), time.perf_counter()
     prior = load(config, device)
     measured: dict[str, Any] = {"seconds_to_load": round(time.perf_counter() - started, 2)}

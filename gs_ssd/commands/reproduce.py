@@ -6,13 +6,13 @@ import math
 import time
 from pathlib import Path
 
+from gs_ssd import devices
 from gs_ssd.errors import UserError
 from gs_ssd.evaluate.summary import in_words
 from gs_ssd.prior import PriorConfig
 from gs_ssd.reproduce import EXPERIMENTS
 from gs_ssd.reproduce.origin import origin_of_prior
 from gs_ssd.reproduce.report import Claim, Context, is_finished, write_page, write_report
-from gs_ssd.trainer import choose_device
 
 _EPILOG = """\
 experiments:
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     """
     if args.workers < 1 or (args.limit is not None and args.limit < 1):
         raise UserError("--workers and --limit must be at least 1")
-    choose_device(args.device)
+    devices.choose(args.device)
     names = list(EXPERIMENTS) if args.name == "all" else [args.name]
     for name in names:
         folder = args.out / name

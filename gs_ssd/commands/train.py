@@ -86,7 +86,8 @@ def _memory_told_in_a_sentence() -> Iterator[None]:
 
 
 def _fit(args: argparse.Namespace, config: ExperimentConfig, folder: Path) -> int:
-    from gs_ssd.trainer import Interrupted, Trainer
+    from gs_ssd.interrupts import Interrupted
+    from gs_ssd.trainer import Trainer
 
     trainer = Trainer(config, folder, resume=args.resume, overwrite=args.overwrite, anyway=args.anyway)
     try:

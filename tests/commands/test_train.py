@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from gs_ssd import cli
-from gs_ssd.trainer import Interrupted
+from gs_ssd.interrupts import Interrupted
 
 ROOT = Path(__file__).parents[2]
 SMOKE = str(ROOT / "configs" / "smoke.yaml")

@@ -1,0 +1,98 @@
+"""Floor 5: what a run was made with, beyond its settings: versions, weights, the estimator, what open settings became.
+
+A resumed run is held to it: another estimator is refused, everything else that differs is told.
+"""
+
+import dataclasses
+import logging
+import math
+from pathlib import Path
+
+import torch
+
+from gs_ssd import config as configs
+from gs_ssd import environment
+from gs_ssd.config import ExperimentConfig
+from gs_ssd.errors import UserError
+from gs_ssd.guidance.distill import Distillation
+from gs_ssd.guidance.estimators import ESTIMATORS, Estimator
+from gs_ssd.prior import DiffusionPrior
+from gs_ssd.results import Stage
+from gs_ssd.scene.viewpoints import ViewpointConfig
+
+log = logging.getLogger(__name__)
+
+RECORD = "environment.json"
+
+
+def name_of(estimator: Estimator) -> str:
+    """Module and name of a function of the user's own (of its type, where it is an object)."""
+    named = estimator if hasattr(estimator, "__qualname__") else type(estimator)
+    return f"{named.__module__}.{named.__qualname__}"
+
+
+def resolved(
+    config: ExperimentConfig,
+    prior: DiffusionPrior,
+    distillation: Distillation,
+    viewpoints: ViewpointConfig,
+    stage: Stage,
+) -> ExperimentConfig:
+    """The config with its open settings (null) as the estimator, the prior and the ranges have filled them."""
+    polar = tuple(round(math.degrees(angle), 6) for angle in stage.polar_rad)
+    return dataclasses.replace(
+        config,
+        prior=dataclasses.replace(
+            config.prior,
+            dtype=config.prior.dtype or str(prior.dtype).removeprefix("torch."),
+            image_size=config.prior.image_size or prior.image_size,
+        ),
+        guidance=distillation.resolved,
+        viewpoints=viewpoints,
+        output=dataclasses.replace(
+            config.output,
+            polar_deg=config.output.polar_deg or polar,
+            radius=stage.radius,
+            fov_y_deg=config.output.fov_y_deg or round(math.degrees(stage.fov_y_rad), 6),
+        ),
+    )
+
+
+def refuse_another_estimator(folder: Path, estimator: str) -> None:
+    """The config names an estimator even where a function took its place: no run may go on with the wrong one.
+
+    Raises:
+        UserError: the run in `folder` was made with a function of the user's own, and `estimator` is another.
+    """
+    before = environment.recall(folder / RECORD).get("estimator", estimator)
+    if before != estimator and not {before, estimator} <= set(ESTIMATORS):
+        raise UserError(
+            f"the run in {folder} was made with the estimator {before}, not {estimator}: pass the same function as "
+            "Trainer(estimator=...) to resume it, or begin another run in a folder of its own"
+        )
+
+
+def remember(
+    folder: Path,
+    device: torch.device,
+    prior: DiffusionPrior,
+    estimator: str,
+    settings: tuple[ExperimentConfig, ExperimentConfig],
+    *,
+    resumed: bool,
+) -> None:
+    """Write the record of `folder`; a resumed run logs what differs from the one before.
+
+    Args:
+        settings: as given, and as `resolved`; what the second adds is recorded.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    weights = getattr(prior, "source", "") or type(prior).__name__
+    found = environment.describe(device) | {"prior": weights, "estimator": estimator}
+    found |= {key: new for key, (_, new) in configs.differences(*settings).items()}
+    changed = environment.remember(folder / RECORD, found)
+    changed.pop("estimator", None)  # between names, the config's own warning has said it already
+    for key, (old, new) in changed.items() if resumed else ():
+        log.warning("resuming with %s %s (it was %s): not the numbers of one uninterrupted run", key, new, old)
