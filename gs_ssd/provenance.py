@@ -1,4 +1,4 @@
-"""Floor 5: what a run was made with, beyond its settings: versions, weights, the estimator, what open settings became.
+"""Floor 5c: what a run was made with, beyond its settings: versions, weights, the estimator, what open settings became.
 
 A resumed run is held to it: another estimator is refused, everything else that differs is told.
 """

@@ -1,4 +1,4 @@
-"""Floor 6: what a run leaves in its folder, by name, and how it makes room for another run."""
+"""Floor 5c: what a run leaves in its folder, by name, and how it makes room for another run."""
 
 from pathlib import Path
 

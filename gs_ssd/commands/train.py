@@ -14,6 +14,7 @@ import torch
 from gs_ssd import config as configs
 from gs_ssd.config import ExperimentConfig
 from gs_ssd.errors import UserError
+from gs_ssd.interrupts import Interrupted
 
 if TYPE_CHECKING:
     from gs_ssd.trainer import Watch
@@ -86,7 +87,6 @@ def _memory_told_in_a_sentence() -> Iterator[None]:
 
 
 def _fit(args: argparse.Namespace, config: ExperimentConfig, folder: Path) -> int:
-    from gs_ssd.interrupts import Interrupted
     from gs_ssd.trainer import Trainer
 
     trainer = Trainer(config, folder, resume=args.resume, overwrite=args.overwrite, anyway=args.anyway)
