@@ -87,7 +87,7 @@ def run_grid(context: Context, name: str, grid: Grid, title: str) -> Outcome:
     rows = _chosen(grid.variants, context.rows)
     prompts = grid.suite.entries[: context.limit or grid.limit]
     jobs = [job for job in whole if job.variant in rows and job.entry in prompts]
-    out = working_folder(context, name, jobs)
+    out = working_folder(context, name, jobs[0].origin["weights"])
     committed = context.folder / f"results-{context.size}.jsonl"
     adopt(whole, out, committed)
     workshop = Workshop(config, out, grid.suite.turntable, find_judge(), pixels)
@@ -108,10 +108,9 @@ def run_grid(context: Context, name: str, grid: Grid, title: str) -> Outcome:
     return Outcome(records, len(jobs))
 
 
-def working_folder(context: Context, name: str, jobs: Sequence[Job]) -> Path:
-    """Where an experiment's trainings lie, apart by size and weights."""
-    weights = jobs[0].origin["weights"].replace(" ", "-")
-    return Path("out/reproduce") / f"{name}-{context.size}-{weights}"
+def working_folder(context: Context, name: str, weights: str) -> Path:
+    """Where an experiment keeps what it has made so far, apart by size and weights."""
+    return Path("out/reproduce") / f"{name}-{context.size}-{weights.replace(' ', '-')}"
 
 
 def checkout_config() -> Path:

@@ -8,8 +8,6 @@ import dataclasses
 import functools
 import itertools
 import math
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,7 @@ from gs_ssd.reproduce.mixture import (
     rule_starts,
     transient_mode,
 )
+from gs_ssd.reproduce.processes import in_order
 from gs_ssd.reproduce.report import Claim, Context, Report, SizeName, new_figure, save_figure, write_table
 
 TITLE = "Illustrative example: where SSD finds the mode, and where it does not (Fig. 3)"
@@ -65,13 +64,7 @@ def map_of_claims(sizes: dict[str, Any], workers: int = 1) -> list[tuple[str, st
     """Rows (schedule, weighting, singular mode's y, M, share of starts that SSD brings to rel P(x;y) > 0.5)."""
     places = list(itertools.product(SCHEDULES, ("uniform", "sigma", "sigma2"), sizes["map_offsets"]))
     column = functools.partial(_column_of_map, sizes)
-    if workers == 1:
-        columns = list(map(column, places))
-    else:
-        fresh = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-        with ProcessPoolExecutor(workers, fresh, torch.set_num_threads, (1,)) as pool:
-            columns = list(pool.map(column, places))
-    return [row for rows in columns for row in rows]
+    return [row for rows in in_order(column, places, workers) for row in rows]
 
 
 def _column_of_map(sizes: dict[str, Any], place: tuple[str, str, float]) -> list[tuple[str, str, float, int, float]]:

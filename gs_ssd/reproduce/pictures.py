@@ -6,6 +6,8 @@ disengaging term alone, with t drawn from one band only, to see what it contribu
 
 import dataclasses
 import functools
+import hashlib
+import itertools
 import math
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,10 +19,15 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from gs_ssd.evaluate.suite import Entry
+from gs_ssd.files import atomic_path
 from gs_ssd.guidance.estimators import ESTIMATORS
 from gs_ssd.guidance.prompts import PromptConfig, ViewPrompts
 from gs_ssd.maths.diffusion import WEIGHTINGS, add_noise
 from gs_ssd.prior import DiffusionPrior, PriorConfig, load
+from gs_ssd.reproduce.grid import working_folder
+from gs_ssd.reproduce.origin import origin_of_prior
+from gs_ssd.reproduce.processes import in_order
 from gs_ssd.reproduce.report import Claim, Context, Report, SizeName, new_figure, save_figure, write_table
 from gs_ssd.reproduce.truth import true_views
 
@@ -76,9 +83,16 @@ SIZES: dict[SizeName, dict[str, Any]] = {
     "tiny": {"prompts": ("a red mushroom",), "copies": 1, "steps": 12, "spaces": ("latent",)},
     "small": {"prompts": ("a red mushroom", "a yellow duck"), "copies": 1, "steps": 150, "spaces": ("latent",)},
     "full": {
-        "prompts": ("a red mushroom", "a yellow duck", "a red chair", "a blue mug"),
-        "copies": 4,
-        "steps": 1000,
+        "prompts": (
+            "a red mushroom",
+            "a yellow duck",
+            "a red chair",
+            "a blue mug",
+            "a green cactus",
+            "an orange teapot",
+        ),
+        "copies": 1,
+        "steps": 400,
         "spaces": ("latent", "pixels"),
     },
 }
@@ -130,45 +144,86 @@ def optimize(
 
 
 def run(context: Context) -> Report:
-    """All methods on all prompts; a sheet for each space, a table, and the verdicts."""
-    size = SIZES[context.size]
-    prior = load(PriorConfig(model=context.prior), context.device)
-    methods = METHODS + BANDS
+    """All methods on all prompts; a sheet for each space, a table, and the verdicts.
+
+    Pictures are kept in `out/reproduce` until all are there, so that an interrupted call can be gone on with.
+    """
+    size, methods = SIZES[context.size], METHODS + BANDS
+    cases = list(itertools.product(size["prompts"], size["spaces"]))
+    files = []
+    for (prompt, space), file in zip(
+        cases, in_order(functools.partial(_pictures_file, context), cases, context.workers), strict=True
+    ):
+        files.append(file)
+        print(f"  {len(files)} of {len(cases)}: {prompt}, {space}", flush=True)
+    prior = _prior(context.prior, context.device)
     rows: list[tuple[Any, ...]] = []
     outcomes: dict[str, list[Outcome]] = {}
-    truths: list[Outcome] = []
+    truths: dict[str, Outcome] = {}
     sheets: dict[str, list[Float[Tensor, "r 3 H W"]]] = {space: [] for space in size["spaces"]}
-    for prompt in size["prompts"]:
+    for (prompt, space), file in zip(cases, files, strict=True):
         *_, color, kind = prompt.split()
-        views = ViewPrompts(prior, prompt, PromptConfig())
-        batch = views.at([0.0], [math.radians(75)])
-        embeddings = torch.stack([batch.main[0], views.null])
         truth, alpha = true_views(kind, color, 1, prior.image_size)
-        look = functools.partial(measure, prior, positive=embeddings[0], inside=alpha[0, 0] > 0.5, seed=context.seed)
-        truths.append(look(truth, label="true rendering", space="pixels"))
-        rows.append((prompt, *dataclasses.astuple(truths[-1])))
-        for space in size["spaces"]:
-            made = optimize(
-                prior, methods, embeddings, space, copies=size["copies"], steps=size["steps"], seed=context.seed
-            )
-            sheets[space].append(torch.cat([truth, made[:, 0]]))
-            for method, pictures in zip(methods, made, strict=True):
-                outcome = look(pictures, label=method.label, space=space)
-                outcomes.setdefault(method.label, []).append(outcome)
-                rows.append((prompt, *dataclasses.astuple(outcome)))
+        positive = _embeddings(prior, prompt)[0]
+        look = functools.partial(measure, prior, positive=positive, inside=alpha[0, 0] > 0.5, seed=context.seed)
+        if prompt not in truths:
+            truths[prompt] = look(truth, label="true rendering", space="pixels")
+            rows.append((prompt, *dataclasses.astuple(truths[prompt])))
+        made = torch.from_numpy(np.load(file))
+        sheets[space].append(torch.cat([truth, made[:, 0]]))
+        for method, pictures in zip(methods, made, strict=True):
+            outcome = look(pictures, label=method.label, space=space)
+            outcomes.setdefault(method.label, []).append(outcome)
+            rows.append((prompt, *dataclasses.astuple(outcome)))
     fields = [field.name for field in dataclasses.fields(Outcome)]
     write_table(context.folder / "pictures.csv", ("prompt", *fields), rows)
     labels = ["true rendering", *(method.label for method in methods)]
     for space, sheet in sheets.items():
         _draw(context.folder / f"{space}.png", sheet, labels)
+    for file in files:
+        file.unlink()
     return Report(
         TITLE,
         f"{len(size['prompts'])} prompts (front view), {size['copies']} random starts, {size['steps']} Adam steps, w ="
         f" sigma^2, t uniform in 20..980 unless said, prior `{context.prior}`; same noises for every method.",
-        claims(outcomes, truths, prior.metadata.get("recipe", {}).get("M", 200)),
+        claims(outcomes, list(truths.values()), prior.metadata.get("recipe", {}).get("M", 200)),
         tuple((f"{space}.png", f"Optimized {space}; one row a prompt, first the true rendering.") for space in sheets),
         REMARKS if context.prior == "bundled" else "",
     )
+
+
+def _pictures_file(context: Context, case: tuple[str, str]) -> Path:
+    """A .npy with `optimize`'s pictures of one prompt in one space; one that an interrupted call left counts."""
+    size, methods, (prompt, space) = SIZES[context.size], METHODS + BANDS, case
+    weights = origin_of_prior(PriorConfig(model=context.prior), context.device)["weights"]
+    settings = repr((methods, size["copies"], size["steps"], context.seed, context.device))
+    mark = hashlib.sha256(settings.encode()).hexdigest()[:12]
+    file = working_folder(context, "pictures", weights) / f"{Entry(prompt).slug}-{space}-{mark}.npy"
+    if not file.exists():
+        prior = _prior(context.prior, context.device)
+        made = optimize(
+            prior,
+            methods,
+            _embeddings(prior, prompt),
+            space,
+            copies=size["copies"],
+            steps=size["steps"],
+            seed=context.seed,
+        )
+        with atomic_path(file) as temporary:
+            np.save(temporary, made.numpy())
+    return file
+
+
+@functools.cache
+def _prior(model: str, device: str) -> DiffusionPrior:
+    return load(PriorConfig(model=model), device)
+
+
+def _embeddings(prior: DiffusionPrior, prompt: str) -> Float[Tensor, "2 l d"]:
+    """Of the prompt seen from the front, and of nothing."""
+    batch = (sentences := ViewPrompts(prior, prompt, PromptConfig())).at([0.0], [math.radians(75)])
+    return torch.stack([batch.main[0], sentences.null])
 
 
 def measure(
@@ -208,60 +263,79 @@ def claims(outcomes: dict[str, list[Outcome]], truths: list[Outcome], M: int) ->
     """What the paper shows in these figures; `M` is the prior's own.
 
     A claim holds where it does for every prompt in every space, does not hold where it does for none of them, and
-    cannot be told where they disagree: these are too few for an interval. The evidence gives means.
+    cannot be told where they disagree: these are too few for an interval. The evidence gives means, space by space.
     """
+    spaces = list(dict.fromkeys(outcome.space for outcome in next(iter(outcomes.values()))))
 
-    def mean(label: str, name: str) -> float:
-        return float(np.mean([getattr(o, name) for o in outcomes[label]]))
+    def mean(label: str, name: str, space: str) -> float:
+        return float(np.mean([getattr(o, name) for o in outcomes[label] if o.space == space]))
 
-    def lower(label: str, others: Iterable[str], *names: str) -> bool | None:
+    def list_of(name: str, labels: Iterable[str]) -> str:
+        means = (", ".join(f"{label} {mean(label, name, space):.4f}" for label in labels) for space in spaces)
+        return "; ".join(f"{space}: {text}" for space, text in zip(spaces, means, strict=True))
+
+    def claim(text: str, label: str, others: Iterable[str], names: tuple[str, ...], evidence: str) -> Claim:
+        """Whether the label's outcome is below that of all others, by each of these names."""
         cases = [
             all(getattr(ours, name) < min(getattr(o, name) for o in theirs) for name in names)
             for ours, *theirs in zip(outcomes[label], *(outcomes[other] for other in others), strict=True)
         ]
-        return True if all(cases) else None if any(cases) else False
-
-    def list_of(name: str, labels: Iterable[str]) -> str:
-        return ", ".join(f"{label} {mean(label, name):.4f}" for label in labels)
+        holds = True if all(cases) else None if any(cases) else False
+        return Claim(text, holds, f"in {sum(cases)} of {len(cases)} pictures; {evidence}")
 
     ssd = f"SSD, M = {min(SEEKING, key=lambda other: abs(other - M))}"
     series = [f"SSD, M = {threshold}" for threshold in SEEKING]
     little, much = series[0], series[-1]
-    low, high = BANDS[0].label, BANDS[-1].label
+    bands = [band.label for band in BANDS]
+    low, high = bands[0], bands[-1]
     rivals = ("SDS, g = 101", "SDS, g = 7.5", "CSD")
+
+    def true(name: str) -> str:
+        return f"true rendering {float(np.mean([getattr(o, name) for o in truths])):.4f}"
+
     return (
-        Claim(
+        claim(
             "SSD colours what surrounds the object less than CSD and SDS do",
-            lower(ssd, rivals, "tint"),
+            ssd,
+            rivals,
+            ("tint",),
             f"chroma around the object: {list_of('tint', (ssd, *rivals))}",
         ),
-        Claim(
+        claim(
             "SSD leaves fewer implausible local features than CSD and SDS at a large scale",
-            lower(ssd, ("CSD", "SDS, g = 101"), "mottle"),
+            ssd,
+            ("CSD", "SDS, g = 101"),
+            ("mottle",),
             f"differences of neighbouring pixels around the object: {list_of('mottle', (ssd, *rivals))}",
         ),
-        Claim(
+        claim(
             "The disengaging term brings implausible local features at small t rather than at large t",
-            lower(high, (low,), "mottle"),
-            f"the same for h alone: {list_of('mottle', (band.label for band in BANDS))}",
+            high,
+            (low,),
+            ("mottle",),
+            f"the same for h alone: {list_of('mottle', bands)}",
         ),
-        Claim(
+        claim(
             "The disengaging term saturates at small t rather than at large t",
-            lower(high, (low,), "saturation"),
-            f"saturation of the object, h alone: {list_of('saturation', (band.label for band in BANDS))}; true"
-            f" rendering {float(np.mean([o.saturation for o in truths])):.4f}",
+            high,
+            (low,),
+            ("saturation",),
+            f"saturation of the object, h alone: {list_of('saturation', bands)}; {true('saturation')}",
         ),
-        Claim(
+        claim(
             "More seeking (larger M) is smoother and paler",
-            lower(much, (little,), "mottle", "saturation"),
-            f"{list_of('mottle', series)}; saturation of the object {list_of('saturation', series)}; chroma around it"
-            f" {list_of('tint', series)}",
+            much,
+            (little,),
+            ("mottle", "saturation"),
+            f"differences of neighbours: {list_of('mottle', series)}; saturation of the object:"
+            f" {list_of('saturation', series)}",
         ),
-        Claim(
+        claim(
             "SSD's picture is more plausible to the prior than CSD's",
-            lower(ssd, ("CSD",), "prior_loss"),
-            f"denoising loss at t = 200: {list_of('prior_loss', (ssd, *rivals))}, true rendering"
-            f" {float(np.mean([o.prior_loss for o in truths])):.4f}",
+            ssd,
+            ("CSD",),
+            ("prior_loss",),
+            f"denoising loss at t = 200: {list_of('prior_loss', (ssd, *rivals))}; {true('prior_loss')}",
         ),
     )
 

@@ -32,7 +32,7 @@ def sds_views(
     suite = dataclasses.replace(load_suite("development"), entries=tuple(Entry(prompt) for prompt in prompts))
     common = (*BARE, *overrides, f"prior.model={context.prior}", f"device={context.device}")
     jobs = plan(suite, (SDS,), seeds=(context.seed,), common=common, origin=origins(config))
-    out = working_folder(context, "numerical", jobs)
+    out = working_folder(context, "numerical", jobs[0].origin["weights"])
     adopt(jobs, out)
     workshop = Workshop(config, out, suite.turntable)
     for record in run_jobs(jobs, out, workshop.train, _unmeasured, workers=context.workers):

@@ -5,13 +5,11 @@ import json
 import math
 
 import pytest
-import torch
 
 from gs_ssd import cli
 from gs_ssd.evaluate.intervals import Interval
 from gs_ssd.prior import BUNDLED
-from gs_ssd.prior.analytic import AnalyticPrior
-from gs_ssd.reproduce import EXPERIMENTS, comparison, numerical, pictures, speed
+from gs_ssd.reproduce import EXPERIMENTS, comparison, numerical, speed
 from gs_ssd.reproduce.grid import CONFIG
 from gs_ssd.reproduce.report import Claim, Context, Report, is_finished, write_page, write_report
 
@@ -46,28 +44,6 @@ def test_numerical_study_of_an_exact_mixture(tmp_path):
     assert (tmp_path / "moments.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_pictures_of_an_exact_mixture_become_what_the_prompt_says():
-    prior = AnalyticPrior.discs()
-    embeddings = prior.embed(["red", ""])
-    methods = (pictures.Method("SSD", "ssd", M=500), pictures.Method("CSD", "csd"))
-    made = pictures.optimize(prior, methods, embeddings, "latent", copies=2, steps=60)
-    middle = made[:, :, :, 28:36, 28:36].mean(dim=(3, 4))
-    assert made.shape == (2, 2, 3, 64, 64)
-    assert bool((middle[:, :, 0] > middle[:, :, 1] + 0.2).all())
-    assert not torch.equal(made[0], made[1])
-
-
-def test_methods_see_the_same_noises():
-    """A method's pictures do not depend on its neighbours in the batch."""
-    prior = AnalyticPrior.discs()
-    embeddings = prior.embed(["red", ""])
-    ssd, sds = pictures.Method("SSD", "ssd", M=300), pictures.Method("SDS", "sds")
-    for space in ("latent", "pixels"):
-        both = pictures.optimize(prior, (sds, ssd), embeddings, space, copies=1, steps=5)
-        alone = pictures.optimize(prior, (ssd,), embeddings, space, copies=1, steps=5)
-        torch.testing.assert_close(both[1], alone[0])
-
-
 def test_speed_counts_the_inversion(tmp_path):
     report = speed.run(Context("tiny", tmp_path, prior="analytic"))
     assert report.holds("SSD needs fewer noise predictions than ISM")
@@ -100,33 +76,6 @@ def test_comparisons_are_settled_by_paired_intervals():
     assert comparison.verdict(Interval(0.1, -0.1, 0.3), 0.01, 1) is None
     assert comparison.verdict(Interval(0.2, 0.1, 0.3), 0.08, 1) is None
     assert comparison.verdict(Interval(0.2, 0.1, 0.3), 0.01, -1) is False
-
-
-def test_a_claim_on_pictures_holds_where_every_prompt_says_so():
-    def outcomes(**by_label):
-        labels = [method.label for method in pictures.METHODS + pictures.BANDS]
-        worse = {"saturation": 0.5, "tint": 0.2, "mottle": 0.2, "prior_loss": 0.2}
-        return {
-            label: [
-                pictures.Outcome(label, "latent", **(worse | by_label.get(label, {}).get(case, {}))) for case in "ab"
-            ]
-            for label in labels
-        }
-
-    truth = [pictures.Outcome("true rendering", "latent", 0.5, 0.0, 0.0, 0.1)]
-    tint, loss = {"tint": 0.1}, {"prior_loss": 0.3}
-
-    def verdicts(**by_label):
-        return [claim.holds for claim in pictures.claims(outcomes(**by_label), truth, 300)]
-
-    assert verdicts() == [False] * 6
-    assert verdicts(**{"SSD, M = 300": {"a": tint | loss, "b": tint}})[0] is True
-    assert verdicts(**{"SSD, M = 300": {"a": tint}})[0] is None
-    assert verdicts(CSD={"a": loss, "b": loss})[5] is True
-    last = pictures.BANDS[-1].label
-    assert verdicts(**{last: {"a": {"mottle": 0.1}, "b": {"mottle": 0.1}}})[2] is True
-    pale = {"mottle": 0.1, "saturation": 0.4}
-    assert verdicts(**{"SSD, M = 700": {"a": pale, "b": {"mottle": 0.1}}})[4] is None
 
 
 def test_the_page_shows_what_is_done_and_what_is_not(tmp_path):
