@@ -18,7 +18,7 @@ VIEWS = 4
 SIZES: dict[SizeName, dict[str, Any]] = {
     "tiny": {"draws": 6, "repeats": 1},
     "small": {"draws": 12, "repeats": 2},
-    "full": {"draws": 100, "repeats": 3},
+    "full": {"draws": 50, "repeats": 3},
 }
 
 
