@@ -114,7 +114,9 @@ def optimize(
     size = prior.image_size
     template = prior.encode(torch.full((1, 3, size, size), 0.5, device=prior.device)).detach().float()
     if space == "pixels":
-        start = 0.5 + 0.1 * torch.randn((copies, 3, size, size), generator=generator)
+        # Coarse, since an encoder hardly sees single pixels: their noise would stay to the end, as if a method's own.
+        coarse = torch.randn((copies, 3, size // 8, size // 8), generator=generator)
+        start = 0.5 + 0.1 * F.interpolate(coarse, size=(size, size), mode="bilinear")
     else:
         start = template.cpu() + 0.3 * torch.randn((copies, *template.shape[1:]), generator=generator)
     theta = start.to(prior.device).repeat(len(methods), 1, 1, 1).requires_grad_()
