@@ -290,23 +290,31 @@ def claims(outcomes: dict[str, list[Outcome]], truths: list[Outcome], M: int) ->
     little, much = series[0], series[-1]
     bands = [band.label for band in BANDS]
     low, high = bands[0], bands[-1]
-    rivals = ("SDS, g = 101", "SDS, g = 7.5", "CSD")
+    large, small = ("SDS, g = 101", "CSD"), ("SDS, g = 7.5",)
+    rivals = (*large, *small)
 
     def true(name: str) -> str:
         return f"true rendering {float(np.mean([getattr(o, name) for o in truths])):.4f}"
 
     return (
         claim(
-            "SSD colours what surrounds the object less than CSD and SDS do",
+            "SSD colours what surrounds the object less than CSD and SDS at a large scale",
             ssd,
-            rivals,
+            large,
             ("tint",),
-            f"chroma around the object: {list_of('tint', (ssd, *rivals))}",
+            f"chroma around the object: {list_of('tint', (ssd, *large))}",
+        ),
+        claim(
+            "SSD colours what surrounds the object less than SDS at a small scale",
+            ssd,
+            small,
+            ("tint",),
+            f"the same: {list_of('tint', (ssd, *small))}",
         ),
         claim(
             "SSD leaves fewer implausible local features than CSD and SDS at a large scale",
             ssd,
-            ("CSD", "SDS, g = 101"),
+            large,
             ("mottle",),
             f"differences of neighbouring pixels around the object: {list_of('mottle', (ssd, *rivals))}",
         ),

@@ -85,14 +85,30 @@ def test_a_claim_on_pictures_holds_where_every_prompt_says_so():
     truth = [pictures.Outcome("true rendering", "latent", 0.5, 0.0, 0.0, 0.1)]
     tint, loss = {"tint": 0.1}, {"prior_loss": 0.3}
 
-    def verdicts(**by_label):
-        return [claim.holds for claim in pictures.claims(outcomes(**by_label), truth, 300)]
+    def verdict(beginning, **by_label):
+        claims = pictures.claims(outcomes(**by_label), truth, 300)
+        (found,) = (claim for claim in claims if claim.text.startswith(beginning))
+        return found.holds, found.evidence.split(" pictures")[0]
 
-    assert verdicts() == [False] * 6
-    assert verdicts(**{"SSD, M = 300": {"a": tint | loss, "b": tint}})[0] is True
-    assert verdicts(**{"SSD, M = 300": {"a": tint}})[0] is None
-    assert verdicts(CSD={"a": loss, "b": loss})[5] is True
+    around = "SSD colours what surrounds the object less than CSD"
+    assert verdict(around) == (False, "in 0 of 2")
+    assert verdict(around, **{"SSD, M = 300": {"a": tint | loss, "b": tint}}) == (True, "in 2 of 2")
+    assert verdict(around, **{"SSD, M = 300": {"a": tint}}) == (None, "in 1 of 2")
+    assert verdict("SSD's picture is more plausible", CSD={"a": loss, "b": loss})[0] is True
+    smooth = {"mottle": 0.1}
     last = pictures.BANDS[-1].label
-    assert verdicts(**{last: {"a": {"mottle": 0.1}, "b": {"mottle": 0.1}}})[2] is True
-    pale = {"mottle": 0.1, "saturation": 0.4}
-    assert verdicts(**{"SSD, M = 700": {"a": pale, "b": {"mottle": 0.1}}})[4] is None
+    assert verdict("The disengaging term brings", **{last: {"a": smooth, "b": smooth}})[0] is True
+    pale = smooth | {"saturation": 0.4}
+    assert verdict("More seeking", **{"SSD, M = 700": {"a": pale, "b": smooth}})[0] is None
+
+
+def test_evidence_is_given_space_by_space():
+    labels = [method.label for method in pictures.METHODS + pictures.BANDS]
+    cases = {
+        label: [pictures.Outcome(label, space, *[value] * 4) for space, value in (("latent", 0.1), ("pixels", 0.3))]
+        for label in labels
+    }
+    truth = pictures.Outcome("true rendering", "pixels", 0.5, 0.0, 0.0, 0.1)
+    first = pictures.claims(cases, [truth], 300)[0]
+    assert "latent: SSD, M = 300 0.1000" in first.evidence
+    assert "pixels: SSD, M = 300 0.3000" in first.evidence
