@@ -120,6 +120,7 @@ def run(context: Context) -> Report:
                 for t in size["ts"]:
                     found = moments(prior, latent, positive, null, t, size["noises"], generator)
                     rows.append((source, prompt, view, found))
+                    print(f"  {source}: {prompt}, view {view}, t = {t}", flush=True)
     fields = [field.name for field in dataclasses.fields(Moments)]
     write_table(
         context.folder / "moments.csv",

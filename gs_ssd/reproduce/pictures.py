@@ -192,7 +192,7 @@ def run(context: Context) -> Report:
         file.unlink()
     return Report(
         TITLE,
-        f"{len(size['prompts'])} prompts (front view), {size['copies']} random starts, {size['steps']} Adam steps, w ="
+        f"{len(size['prompts'])} prompts (front view), random starts: {size['copies']}, {size['steps']} Adam steps, w ="
         f" sigma^2, t uniform in 20..980 unless said, prior `{context.prior}`; same noises for every method.",
         claims(outcomes, list(truths.values()), prior.metadata.get("recipe", {}).get("M", 200)),
         tuple((f"{space}.png", f"Optimized {space}; one row a prompt, first the true rendering.") for space in sheets),
