@@ -48,7 +48,7 @@ def origins(config: Path) -> Callable[[Sequence[str]], dict[str, str]]:
         experiment = configs.load(config, overrides)
         settings = {k: v for k, v in configs.to_mapping(experiment).items() if k not in IRRELEVANT}
         text = json.dumps(settings, sort_keys=True)
-        return origin_of_prior(experiment.prior, experiment.device) | {"config": _short(text.encode())}
+        return origin_of_prior(experiment.prior, experiment.device) | {"config": short_hash(text.encode())}
 
     return of
 
@@ -56,8 +56,12 @@ def origins(config: Path) -> Callable[[Sequence[str]], dict[str, str]]:
 @functools.cache
 def metrics_version(*options: Hashable) -> str:
     """A hash of the judge, of all code that measures, and of its options (cameras, pixels, a CLIP model's name)."""
-    code = _hash_of_files(sorted(path for pattern in MEASURING for path in PACKAGE.glob(pattern)))
-    return _short(f"{code} {options!r}".encode())
+    return short_hash(f"{code_version(*MEASURING)} {options!r}".encode())
+
+
+def code_version(*patterns: str) -> str:
+    """A hash of the package's files that these patterns name."""
+    return _hash_of_files(sorted(path for pattern in patterns for path in PACKAGE.glob(pattern)))
 
 
 @functools.cache
@@ -77,8 +81,9 @@ def _hash_of_files(paths: Iterable[Path]) -> str:
         if path.is_file():
             with path.open("rb") as file:
                 parts.append(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}")
-    return _short("\n".join(parts).encode()) if parts else ""
+    return short_hash("\n".join(parts).encode()) if parts else ""
 
 
-def _short(data: bytes) -> str:
+def short_hash(data: bytes) -> str:
+    """Twelve hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()[:12]

@@ -6,7 +6,6 @@ disengaging term alone, with t drawn from one band only, to see what it contribu
 
 import dataclasses
 import functools
-import hashlib
 import itertools
 import math
 from collections.abc import Iterable
@@ -26,7 +25,7 @@ from gs_ssd.guidance.prompts import PromptConfig, ViewPrompts
 from gs_ssd.maths.diffusion import WEIGHTINGS, add_noise
 from gs_ssd.prior import DiffusionPrior, PriorConfig, load
 from gs_ssd.reproduce.grid import working_folder
-from gs_ssd.reproduce.origin import origin_of_prior
+from gs_ssd.reproduce.origin import code_version, origin_of_prior, short_hash
 from gs_ssd.reproduce.processes import in_order
 from gs_ssd.reproduce.report import Claim, Context, Report, SizeName, new_figure, save_figure, write_table
 from gs_ssd.reproduce.truth import true_views
@@ -73,6 +72,8 @@ METHODS = (
 BANDS = tuple(
     Method(f"h, t in {low}..{high}", "csd", t_range=(low, high)) for low, high in ((20, 200), (200, 500), (500, 980))
 )
+MAKING = ("reproduce/pictures.py", "guidance/*.py", "maths/*.py", "prior/*.py")
+"""The code that decides a picture: one that other code began is not gone on with."""
 REMARKS = """\
 Twelve pictures on the bundled prior, at size `full`. CSD and SDS at a large scale make nearly the same picture, because
 h is what is left of SDS there: blotches, and around the object a colour that opposes it; with the pixels as the unknown
@@ -167,22 +168,22 @@ def run(context: Context) -> Report:
     prior = _prior(context.prior, context.device)
     rows: list[tuple[Any, ...]] = []
     outcomes: dict[str, list[Outcome]] = {}
-    truths: dict[str, Outcome] = {}
+    truths: list[Outcome] = []
     sheets: dict[str, list[Float[Tensor, "r 3 H W"]]] = {space: [] for space in size["spaces"]}
-    for (prompt, space), file in zip(cases, files, strict=True):
+    made = {case: torch.from_numpy(np.load(file)) for case, file in zip(cases, files, strict=True)}
+    for prompt in size["prompts"]:
         *_, color, kind = prompt.split()
         truth, alpha = true_views(kind, color, 1, prior.image_size)
         positive = _embeddings(prior, prompt)[0]
         look = functools.partial(measure, prior, positive=positive, inside=alpha[0, 0] > 0.5, seed=context.seed)
-        if prompt not in truths:
-            truths[prompt] = look(truth, label="true rendering", space="pixels")
-            rows.append((prompt, *dataclasses.astuple(truths[prompt])))
-        made = torch.from_numpy(np.load(file))
-        sheets[space].append(torch.cat([truth, made[:, 0]]))
-        for method, pictures in zip(methods, made, strict=True):
-            outcome = look(pictures, label=method.label, space=space)
-            outcomes.setdefault(method.label, []).append(outcome)
-            rows.append((prompt, *dataclasses.astuple(outcome)))
+        truths.append(look(truth, label="true rendering", space="pixels"))
+        rows.append((prompt, *dataclasses.astuple(truths[-1])))
+        for space in size["spaces"]:
+            sheets[space].append(torch.cat([truth, made[prompt, space][:, 0]]))
+            for method, pictures in zip(methods, made[prompt, space], strict=True):
+                outcome = look(pictures, label=method.label, space=space)
+                outcomes.setdefault(method.label, []).append(outcome)
+                rows.append((prompt, *dataclasses.astuple(outcome)))
     fields = [field.name for field in dataclasses.fields(Outcome)]
     write_table(context.folder / "pictures.csv", ("prompt", *fields), rows)
     labels = ["true rendering", *(method.label for method in methods)]
@@ -194,7 +195,7 @@ def run(context: Context) -> Report:
         TITLE,
         f"{len(size['prompts'])} prompts (front view), random starts: {size['copies']}, {size['steps']} Adam steps, w ="
         f" sigma^2, t uniform in 20..980 unless said, prior `{context.prior}`; same noises for every method.",
-        claims(outcomes, list(truths.values()), prior.metadata.get("recipe", {}).get("M", 200)),
+        claims(outcomes, truths, prior.metadata.get("recipe", {}).get("M", 200)),
         tuple((f"{space}.png", f"Optimized {space}; one row a prompt, first the true rendering.") for space in sheets),
         REMARKS if context.prior == "bundled" else "",
     )
@@ -203,10 +204,10 @@ def run(context: Context) -> Report:
 def _pictures_file(context: Context, case: tuple[str, str]) -> Path:
     """A .npy with `optimize`'s pictures of one prompt in one space; one that an interrupted call left counts."""
     size, methods, (prompt, space) = SIZES[context.size], METHODS + BANDS, case
-    weights = origin_of_prior(PriorConfig(model=context.prior), context.device)["weights"]
-    settings = repr((methods, size["copies"], size["steps"], context.seed, context.device))
-    mark = hashlib.sha256(settings.encode()).hexdigest()[:12]
-    file = working_folder(context, "pictures", weights) / f"{Entry(prompt).slug}-{space}-{mark}.npy"
+    origin = origin_of_prior(PriorConfig(model=context.prior), context.device)
+    settings = (methods, size["copies"], size["steps"], context.seed, context.device, origin, code_version(*MAKING))
+    name = f"{Entry(prompt).slug}-{space}-{short_hash(repr(settings).encode())}.npy"
+    file = working_folder(context, "pictures", origin["weights"]) / name
     if not file.exists():
         prior = _prior(context.prior, context.device)
         made = optimize(
