@@ -23,8 +23,8 @@ COMMANDS: dict[str, Command] = {
     "export": Command("gs_ssd.commands.export", "write a splat for a viewer or an engine"),
     "view": Command("gs_ssd.commands.view", "open splats in the browser"),
     "gallery": Command("gs_ssd.commands.gallery", "one page over many runs"),
-    "bench": Command("gs_ssd.commands.bench", "measure the assets: recognised, crisp, clean, cost"),
-    "reproduce": Command("gs_ssd.commands.reproduce", "rerun the paper's experiments"),
+    "bench": Command("gs_ssd.lab.commands.bench", "measure the assets: recognised, crisp, clean, cost"),
+    "reproduce": Command("gs_ssd.lab.commands.reproduce", "rerun the paper's experiments"),
     "check-model": Command("gs_ssd.commands.check_model", "check a diffusion model before a long run"),
     "doctor": Command("gs_ssd.commands.doctor", "what is installed, what will run and why"),
 }

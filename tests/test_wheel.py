@@ -33,7 +33,7 @@ def test_it_holds_the_package_with_its_data_and_nothing_else(wheel):
     for needed in (
         "py.typed",
         "prior/bundled/model_index.json",
-        "evaluate/judge/judge.safetensors",
+        "lab/evaluate/judge/judge.safetensors",
         "viewer/viewer.js",
     ):
         assert f"gs_ssd/{needed}" in names

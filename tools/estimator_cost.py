@@ -34,11 +34,11 @@ from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, UNet2DCondi
 from torch.utils.flop_counter import FlopCounterMode
 
 from gs_ssd import config as configs
-from gs_ssd.commands import cost
 from gs_ssd.guidance import trajectory
 from gs_ssd.guidance.distill import LUCID_T_SCHEDULE, Distillation, DistillConfig, PromptConfig, t_range
 from gs_ssd.guidance.perp_neg import view_weights
 from gs_ssd.guidance.vsd import VsdConfig
+from gs_ssd.lab.commands import cost
 from gs_ssd.prior import DTYPES, PriorConfig
 from gs_ssd.prior.stable_diffusion import StableDiffusionPrior, add_lora, freeze
 from gs_ssd.trainer import Trainer

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from gs_ssd.evaluate.benchmark import Variant, plan, read_ledger, run_jobs
-from gs_ssd.evaluate.measure import COARSE, Truth, photograph
-from gs_ssd.evaluate.suite import Suite, Turntable, load_suite
 from gs_ssd.files import atomic_path
-from gs_ssd.reproduce.assets import Workshop, find_judge, load_gaussians, to_bytes
+from gs_ssd.lab.evaluate.benchmark import Variant, plan, read_ledger, run_jobs
+from gs_ssd.lab.evaluate.measure import COARSE, Truth, photograph
+from gs_ssd.lab.evaluate.suite import Suite, Turntable, load_suite
+from gs_ssd.lab.reproduce.assets import Workshop, find_judge, load_gaussians, to_bytes
 
 ESTIMATORS = ("ssd", "sds", "csd", "nfsd", "ism", "sdi", "vsd")
 PORTRAIT = Turntable(views=8, elevations_deg=(15.0,))

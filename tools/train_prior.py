@@ -2,7 +2,7 @@
 """Train the bundled prior or the judge. Works in chunks of minutes: call it again and it goes on where it stopped.
 
 python tools/train_prior.py all --preset cpu --folder runs/prior --minutes 30 --out gs_ssd/prior/bundled
-python tools/train_prior.py judge --folder runs/judge --out gs_ssd/evaluate/judge
+python tools/train_prior.py judge --folder runs/judge --out gs_ssd/lab/evaluate/judge
 python tools/train_prior.py front_biased --folder gs_ssd/prior/bundled --out runs/front_biased     a fault, on purpose
 """
 
@@ -43,19 +43,19 @@ def run(args: argparse.Namespace) -> int:
     if args.what in ("publish", "all", "judge", "front_biased") and args.out is None:
         raise UserError(f"{args.what} needs --out: the folder to write the model to")
     if args.what == "front_biased":
-        from gs_ssd.prior.bias import teach_fronts
+        from gs_ssd.lab.prior_training.bias import teach_fronts
 
         teach_fronts(args.folder, args.out)
         return 0
     if args.what == "judge":
-        from gs_ssd.evaluate.judge_training import JudgeTraining, train_judge
+        from gs_ssd.lab.evaluate.judge_training import JudgeTraining, train_judge
 
         train_judge(args.out, JudgeTraining(), cache=args.folder)
         return 0
 
-    from gs_ssd.prior.decoder import DecoderConfig, fit_decoder
-    from gs_ssd.prior.publish import publish
-    from gs_ssd.prior.train import PRESETS, PriorTrainer
+    from gs_ssd.lab.prior_training.decoder import DecoderConfig, fit_decoder
+    from gs_ssd.lab.prior_training.publish import publish
+    from gs_ssd.lab.prior_training.train import PRESETS, PriorTrainer
 
     if args.preset not in PRESETS:
         raise UserError(f"unknown preset {args.preset!r}; there are {', '.join(PRESETS)}")

@@ -5,10 +5,10 @@ import json
 import pytest
 import torch
 
-from gs_ssd import world
 from gs_ssd.guidance.prompts import PromptConfig, ViewPrompts
+from gs_ssd.lab import world
+from gs_ssd.lab.prior_training.captions import view_mix
 from gs_ssd.prior import BUNDLED, DiffusionPrior, PriorConfig, load
-from gs_ssd.prior.captions import view_mix
 
 MEBI = 2**20
 DEVELOPMENT = [
@@ -150,7 +150,7 @@ def draw(prior, prompt: str, azimuth_deg: float, seed: int, steps: int = 25, sca
 @pytest.mark.slow
 def test_the_judge_recognises_what_the_prior_draws(prior):
     """One sample a kind and of four sides; the card's rates are higher, this guards against broken weights."""
-    from gs_ssd.evaluate.judge import load as load_judge
+    from gs_ssd.lab.evaluate.judge import load as load_judge
 
     judge, kinds, colors = load_judge(), [], []
     for index, kind in enumerate(world.kinds()):
