@@ -55,7 +55,7 @@ def prepare(sources: list[Path], folder: Path, *, up: str | None = None) -> str:
     """Write the pages into `folder`; returns the name of the one to open."""
     pages = []
     for index, source in enumerate(sources):
-        name = f"{index}.html"
+        name = "index.html" if len(sources) == 1 else f"{index}.html"
         if suffix_of(source) in (".html", ".htm") and source.is_file():
             (folder / name).write_bytes(source.read_bytes())
             title = source.stem

@@ -4,7 +4,6 @@ Needs the extra `viewer`. Without a client connected an update costs a few compa
 updates grows with what an update costs, so that training keeps at least seven eighths of its speed.
 """
 
-import ipaddress
 import logging
 import socket
 import threading
@@ -19,6 +18,8 @@ from gs_ssd.errors import UserError
 from gs_ssd.export.clean import VISIBLE, finite
 from gs_ssd.export.frames import rotations_from_quaternions
 from gs_ssd.export.splats import Splats, from_gaussians
+from gs_ssd.viewer.guard import Guard, is_loopback
+from gs_ssd.viewer.guarded_websockets import guarded_websockets
 
 if TYPE_CHECKING:
     from gs_ssd.scene.gaussians import Gaussians
@@ -72,9 +73,13 @@ class LiveView:
         self.paused = False
         self.stop_requested = False
         _check_address(host, port)
-        self._server = viser.ViserServer(host=host, port=port, label=prompt, verbose=False)
+        with guarded_websockets(Guard(host)) as used:
+            self._server = viser.ViserServer(host=host, port=port, label=prompt, verbose=False)
+        if not used.is_set():
+            self._server.stop()
+            raise UserError("the live view cannot check who asks with this viser; pip install 'gs-ssd[viewer]' again")
         self.url = f"http://{host}:{self._server.get_port()}"
-        if not _is_loopback(host):
+        if not is_loopback(host):
             log.warning("the live view at %s can be seen and steered by anyone who reaches this machine", self.url)
         self._server.scene.set_up_direction("+z")
         self._server.on_client_connect(self._welcome)
@@ -230,13 +235,6 @@ def _check_address(host: str, port: int) -> None:
         raise UserError(
             f"the live view cannot listen on {host} ({error}); choose an address of this machine (--viewer-host)"
         ) from error
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _plain(text: str) -> str:

@@ -139,6 +139,81 @@ def test_a_pause_does_not_swallow_ctrl_c(live):
     assert view.paused
 
 
+def ask(view, headers: str, method: str = "GET", path: str = "/") -> str:
+    """The answer's first line to a raw request."""
+    port = int(view.url.rsplit(":", 1)[1])
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        client.sendall(f"{method} {path} HTTP/1.1\r\n{headers}\r\n\r\n".encode())
+        return client.recv(4096).partition(b"\r\n")[0].decode()
+
+
+SOCKET = (
+    "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
+)
+
+
+@pytest.mark.parametrize("upgrade", ["", f"{SOCKET}\r\n"])
+def test_only_its_own_page_is_let_in_to_files_and_to_the_socket(live, upgrade, capfd):
+    view = live()
+    good = "101 " if upgrade else "200 "
+    own = view.url.removeprefix("http://")
+    assert good in ask(view, f"{upgrade}Host: {own}\r\nOrigin: http://{own}")
+    assert good in ask(view, f"{upgrade}Host: localhost:9000\r\nOrigin: http://localhost:9000")  # a tunnel
+    for headers in (
+        f"Host: {own}\r\nOrigin: http://evil.example",
+        f"Host: {own}\r\nOrigin: null",
+        f"Host: {own}\r\nOrigin: http://localhost:3000",
+        f"Host: evil.example\r\nOrigin: http://{own}",
+        "Host: evil.example:8080\r\nOrigin: http://evil.example:8080",
+        f"Host: {own}\r\nHost: evil.example",
+        "X: y",
+    ):
+        assert "403 " in ask(view, upgrade + headers), headers
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_requests_that_are_none_leave_no_traceback(live, capfd, caplog):
+    view = live()
+    port = int(view.url.rsplit(":", 1)[1])
+    for data in (b"", b"\r\n\r\n", b"GET / HT", b"\x16\x03\x01\r\n\r\n", b"GET /" + b"a" * 70000):
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+            client.sendall(data)
+    assert "200" not in ask(view, "Host: localhost", method="HEAD")
+    assert "404 " in ask(view, "Host: localhost", path="/%00")
+    assert "200 " in ask(view, "Host: localhost")
+    assert "Traceback" not in capfd.readouterr().err
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+def test_what_a_socket_sends_that_is_no_message_is_one_line(live, caplog):
+    from websockets.sync.client import connect
+
+    view = live()
+    version = __import__("viser").__version__
+    with connect(view.url.replace("http", "ws"), subprotocols=[f"viser-v{version}"], origin=view.url) as client:
+        client.send("no message")
+        with pytest.raises(Exception, match=r"internal error|1011"):
+            for _ in range(100):
+                client.recv(timeout=10)
+    records = [record for record in caplog.records if "ended a connection" in record.getMessage()]
+    assert records
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+def test_a_viser_that_cannot_be_guarded_is_not_used(monkeypatch):
+    import viser
+
+    from gs_ssd.viewer.live import LiveView
+
+    stopped = []
+    unguarded = SimpleNamespace(stop=lambda: stopped.append(True))
+    monkeypatch.setattr(viser, "ViserServer", lambda **_: unguarded)
+    with pytest.raises(UserError, match="cannot check who asks"):
+        LiveView(prompt="a mug", num_steps=1, port=free_port())
+    assert stopped == [True]
+
+
 @pytest.mark.browser
 def test_a_real_training_is_steered_from_the_browser(open_page, until, tmp_path, capsys):
     """`gs-ssd train --viewer`: the page shows it, a checkpoint appears in the slider, Stop ends and saves it."""
