@@ -1,8 +1,9 @@
-"""Floor 0: the device that a name in the config stands for."""
+"""Devices: which one a name in the config means, and how numbers get there from the host."""
 
 import re
 
 import torch
+from torch import Tensor
 
 from gs_ssd.errors import UserError
 
@@ -23,3 +24,13 @@ def choose(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"device={name} is not there ({str(error).splitlines()[0]}); use device=cpu or auto") from error
     return device
+
+
+def to_device(tensor: Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+    """`tensor` on `device` (in `dtype`, if one is given), without making the host wait for a GPU.
+
+    A plain `.to("cuda")` lets the host wait until the GPU has done all its work so far. A copy that is queued instead
+    is safe in this direction: the driver has taken the numbers out of the host's memory when the call returns, and
+    they are there before whatever is queued later.
+    """
+    return tensor.to(device, dtype or tensor.dtype, non_blocking=device.type == "cuda")

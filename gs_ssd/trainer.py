@@ -10,14 +10,12 @@ from typing import Any
 
 import torch
 
-from gs_ssd import bounds, devices, finish, interrupts, logs, provenance, results, traces
-from gs_ssd import checkpoint as checkpoints
+from gs_ssd import bounds, devices, finish, interrupts
 from gs_ssd import config as configs
-from gs_ssd.checkpoint import Checkpoint
 from gs_ssd.config import ExperimentConfig
 from gs_ssd.densify import choice, surgery
+from gs_ssd.devices import to_device
 from gs_ssd.errors import UserError
-from gs_ssd.film import Film
 from gs_ssd.guidance.distill import Distillation, DistillationResult
 from gs_ssd.guidance.estimators import Estimator
 from gs_ssd.interrupts import Interrupted
@@ -25,13 +23,19 @@ from gs_ssd.maths import anneal
 from gs_ssd.memory import Gauge
 from gs_ssd.prior import DiffusionPrior
 from gs_ssd.prior import load as load_prior
-from gs_ssd.record import Recorder, pictures, write_sheet
 from gs_ssd.render import augment, regularizers
 from gs_ssd.render.renderer import disparity, render, shrink
+from gs_ssd.run import boards, provenance, results
+from gs_ssd.run import checkpoint as checkpoints
+from gs_ssd.run.checkpoint import Checkpoint
+from gs_ssd.run.folder import clear
+from gs_ssd.run.metrics import Recorder
+from gs_ssd.run.pictures import pictures, write_sheet
+from gs_ssd.run.process_video import ProcessVideo
+from gs_ssd.run.step_pictures import StepPictures, collage
 from gs_ssd.scene import optimizers, viewpoints
 from gs_ssd.scene.gaussians import PARAMETERS, Gaussians
 from gs_ssd.start import first_gaussians
-from gs_ssd.transfer import to_device
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +98,7 @@ class Trainer:
         bounds.check(config)
         augment.check(config.augment)
         finish.check(config.finish)
-        logs.check(tensorboard=config.output.tensorboard, wandb=config.output.wandb)
+        boards.check(tensorboard=config.output.tensorboard, wandb=config.output.wandb)
         self.viewpoints = viewpoints.resolve(config.viewpoints, self.prior.metadata, self.prior.image_size)
         self.distillation = Distillation(
             config.guidance,
@@ -108,7 +112,7 @@ class Trainer:
             self.prior.release_text_encoder()  # every prompt is embedded by now
         self.policy = choice.create(config.densify)
         self.next_step = 0
-        self.glimpse: logs.Glimpse | None = None
+        self.step_pictures: StepPictures | None = None
         self.bad_steps = self.bad_steps_in_a_row = 0
         self.finished = False
         if resume:
@@ -127,7 +131,7 @@ class Trainer:
     @property
     def resolved(self) -> ExperimentConfig:
         """The config with its open settings (null) as the estimator, the prior and the ranges have filled them."""
-        return provenance.resolved(self.config, self.prior, self.distillation, self.viewpoints, self.stage)
+        return provenance.resolved(self.config, self.prior, self.distillation, self.viewpoints, self.output_cameras)
 
     def step(self, step: int) -> dict[str, Any]:
         """One iteration: look, distill, regularize, move, operate. Returns what is worth logging."""
@@ -147,7 +151,7 @@ class Trainer:
         guided = self.distillation.step(rgb, azimuth, polar, step, generator, depth=depth, closeup=closeup)
         if self._preview_is_due(step + 1):
             seen, alpha = output.rgb.detach(), output.alpha.detach()
-            self.glimpse = logs.Glimpse(seen, near.detach(), alpha, guided.preview(), guided.gradient)
+            self.step_pictures = StepPictures(seen, near.detach(), alpha, guided.preview(), guided.gradient)
         terms = regularizers.backward(
             guided.loss, output, patient.gaussians, cameras.tan_half_fov, config.regularize, progress
         )
@@ -210,14 +214,16 @@ class Trainer:
         self._make_room()
         output = config.output
         # Before this run writes anything: where a board refuses, nothing of it stays behind.
-        boards = logs.open_boards(
+        opened = boards.open_boards(
             self.folder, self.next_step, configs.to_mapping(config), tensorboard=output.tensorboard, wandb=output.wandb
         )
         configs.save(config, self.folder / "config.yaml")
         settings, resumed = (config, self.resolved), self.next_step > 0
         provenance.remember(self.folder, self.device, self.prior, self.estimator_name, settings, resumed=resumed)
-        film = Film(self.folder, self.stage, output.process_frames, output.turntable_size, config.num_steps)
-        recorder = Recorder(self.folder, self.next_step, config.num_steps, boards)
+        video = ProcessVideo(
+            self.folder, self.output_cameras, output.process_frames, output.turntable_size, config.num_steps
+        )
+        recorder = Recorder(self.folder, self.next_step, config.num_steps, opened)
         with recorder, interrupts.collected() as received:
             while self.next_step < last:
                 started = time.perf_counter()
@@ -230,7 +236,7 @@ class Trainer:
                 recorder.advance(len(self.patient), seconds)
                 if watch is not None and watch(self.next_step - 1, self.gaussians, metrics, received):
                     received.append(signal.SIGINT)
-                film.shoot(self.next_step, self.gaussians)
+                video.take(self.next_step, self.gaussians)
                 if self._preview_is_due(self.next_step):
                     self.preview(recorder)
                 if received:  # after the frame and the sheet of this step, which no resumed run comes by again
@@ -247,7 +253,7 @@ class Trainer:
         if self.bad_steps:
             log.warning("%d of %d steps had a gradient that was not finite and were skipped", self.bad_steps, last)
         self.harden()
-        return [*self.write_results(), *film.develop()]
+        return [*self.write_results(), *video.write()]
 
     def harden(self) -> None:
         """Harden the outlines, once. The checkpoint keeps what guidance left; resuming comes by here again."""
@@ -277,7 +283,7 @@ class Trainer:
     def _make_room(self) -> None:
         """Delete the run that this one overwrites: once, and after all that could have refused this one."""
         if self.makes_room:
-            traces.remove(self.folder)
+            clear(self.folder)
             self.makes_room = False
 
     def _restore(self, state: Checkpoint) -> None:
@@ -299,11 +305,11 @@ class Trainer:
         return every > 0 and completed % every == 0
 
     @property
-    def stage(self) -> results.Stage:
+    def output_cameras(self) -> results.OutputCameras:
         """Where the showing cameras stand: the config's, else the middle of the first step's ranges."""
         polar, radius, fov = viewpoints.centre(self.viewpoints)
         output = self.config.output
-        return results.Stage(
+        return results.OutputCameras(
             tuple(math.radians(angle) for angle in output.polar_deg) if output.polar_deg else (polar,),
             radius if output.radius is None else output.radius,
             fov if output.fov_y_deg is None else math.radians(output.fov_y_deg),
@@ -312,13 +318,13 @@ class Trainer:
     def preview(self, recorder: Recorder | None = None) -> Path:
         """A contact sheet of eight views as the splat is now, and what the last step saw, if it was kept."""
         folder = self.folder / "previews"
-        views = pictures(self.gaussians, self.stage.ring(8, 128))
+        views = pictures(self.gaussians, self.output_cameras.ring(8, 128))
         path = folder / f"step_{self.next_step:06d}.png"
         sheets = {path: ("views", [views[:4], views[4:]])}
-        if self.glimpse is not None:
-            seen = logs.collage(self.glimpse)
+        if self.step_pictures is not None:
+            seen = collage(self.step_pictures)
             sheets[folder / f"guidance_{self.next_step:06d}.png"] = ("guidance", [seen[None]])
-            self.glimpse = None
+            self.step_pictures = None
         for file, (name, rows) in sheets.items():
             sheet = write_sheet(file, rows)
             if recorder is not None:
@@ -331,7 +337,7 @@ class Trainer:
         return results.write_all(
             self.folder,
             self.gaussians.detach(),
-            self.stage,
+            self.output_cameras,
             title=self.config.prompt,
             frames=output.turntable_frames,
             size=output.turntable_size,

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import torch
 
-from gs_ssd import checkpoint
 from gs_ssd import config as configs
 from gs_ssd.config import ExperimentConfig
 from gs_ssd.errors import UserError
 from gs_ssd.export import ply
 from gs_ssd.interrupts import Interrupted
+from gs_ssd.run import checkpoint
 from gs_ssd.scene import viewpoints
 from gs_ssd.scene.gaussians import PARAMETERS
 from gs_ssd.trainer import Trainer, generator_at

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from gs_ssd import config as configs
-from gs_ssd import devices, environment
+from gs_ssd import devices
 from gs_ssd.bounds import Bounds
 from gs_ssd.config import ExperimentConfig
 from gs_ssd.densify.choice import DensifyConfig
@@ -28,6 +28,7 @@ from gs_ssd.files import atomic_path
 from gs_ssd.maths.diffusion import add_noise, ddim_step, v_from_eps
 from gs_ssd.memory import MIB, Gauge
 from gs_ssd.prior import DiffusionPrior, PriorConfig, load
+from gs_ssd.run import environment
 from gs_ssd.scene.initialize import InitializeConfig
 from gs_ssd.scene.viewpoints import ViewpointConfig
 from gs_ssd.trainer import Trainer

@@ -108,9 +108,9 @@ def _live(args: argparse.Namespace, config: ExperimentConfig, folder: Path) -> I
     if not args.viewer:
         yield None
         return
-    from gs_ssd import checkpoint as checkpoints
     from gs_ssd.export.ply import write_ply
     from gs_ssd.export.splats import from_gaussians
+    from gs_ssd.run import checkpoint as checkpoints
     from gs_ssd.scene.gaussians import PARAMETERS, Gaussians
     from gs_ssd.viewer.live import LiveView
 

@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from gs_ssd import bounds
 from gs_ssd.bounds import POSITIVE, SHARE, Bounds, bounded
+from gs_ssd.devices import to_device
 from gs_ssd.errors import UserError
 from gs_ssd.guidance import trajectory
 from gs_ssd.guidance.estimators import ESTIMATORS, SETTINGS, Estimator, Setting, guided
@@ -27,7 +28,6 @@ from gs_ssd.guidance.vsd import Critic, VsdConfig
 from gs_ssd.maths import anneal
 from gs_ssd.maths.diffusion import NUM_TIMESTEPS, WEIGHTINGS, x0_from_eps
 from gs_ssd.prior.base import DiffusionPrior
-from gs_ssd.transfer import to_device
 
 T = TypeVar("T")
 

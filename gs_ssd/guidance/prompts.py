@@ -22,10 +22,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gs_ssd.devices import to_device
 from gs_ssd.errors import UserError
 from gs_ssd.guidance.perp_neg import ViewWeights, view_weights
 from gs_ssd.prior.base import DiffusionPrior
-from gs_ssd.transfer import to_device
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gs_ssd.transfer import to_device
+from gs_ssd.devices import to_device
 
 NUM_TIMESTEPS = 1000
 

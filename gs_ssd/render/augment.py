@@ -8,8 +8,8 @@ from torch import Tensor
 
 from gs_ssd import bounds
 from gs_ssd.bounds import SHARE, Bounds, bounded
+from gs_ssd.devices import to_device
 from gs_ssd.errors import UserError
-from gs_ssd.transfer import to_device
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from gs_ssd.devices import to_device
 from gs_ssd.maths import rotation
-from gs_ssd.transfer import to_device
 
 
 def orbit_position(

@@ -4,8 +4,8 @@ import json
 
 import torch
 
-from gs_ssd import environment
 from gs_ssd.prior import sources
+from gs_ssd.run import environment
 
 
 def test_it_names_versions_and_device():

@@ -8,14 +8,14 @@ import pytest
 import torch
 from PIL import Image
 
-from gs_ssd import results
-from gs_ssd.film import Film
-from gs_ssd.record import pictures
-from gs_ssd.results import Stage
+from gs_ssd.run import results
+from gs_ssd.run.pictures import pictures
+from gs_ssd.run.process_video import ProcessVideo
+from gs_ssd.run.results import OutputCameras
 from gs_ssd.scene import initialize
 from gs_ssd.scene.initialize import InitializeConfig
 
-STAGE = Stage((math.radians(90), math.radians(60)), 3.5, 0.55)
+CAMERAS = OutputCameras((math.radians(90), math.radians(60)), 3.5, 0.55)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def splat():
 
 
 def test_two_rings_one_after_the_other_with_the_disparity_beside(tmp_path, splat):
-    written = results.write_all(tmp_path, splat, STAGE, title="a ball", frames=6, size=64, depth=True, test_views=2)
+    written = results.write_all(tmp_path, splat, CAMERAS, title="a ball", frames=6, size=64, depth=True, test_views=2)
     assert all(path.exists() for path in written)
     assert iio.imread(tmp_path / "turntable.mp4").shape == (12, 64, 128, 3)
     names = sorted(path.name for path in (tmp_path / "test_views").iterdir())
@@ -42,41 +42,41 @@ def test_two_rings_one_after_the_other_with_the_disparity_beside(tmp_path, splat
 
 
 def test_the_first_ring_is_level_and_the_second_looks_down():
-    level, high = (STAGE.ring(1, 8, i).positions[0] for i in (0, 1))
+    level, high = (CAMERAS.ring(1, 8, i).positions[0] for i in (0, 1))
     torch.testing.assert_close(level, torch.tensor([0.0, 3.5, 0.0]), atol=1e-5, rtol=0)
     assert high[2].item() == pytest.approx(1.75, abs=1e-5)
 
 
 @pytest.mark.parametrize(("frames", "steps"), [(5, 23), (5, 5), (9, 4)])
-def test_the_film_spreads_its_frames_over_the_run(tmp_path, splat, frames, steps):
-    film = Film(tmp_path, STAGE, frames, 16, steps)
+def test_the_video_spreads_its_frames_over_the_run(tmp_path, splat, frames, steps):
+    video = ProcessVideo(tmp_path, CAMERAS, frames, 16, steps)
     for completed in range(1, steps + 1):
-        film.shoot(completed, splat)
-    assert max(film.due) == steps
+        video.take(completed, splat)
+    assert max(video.due) == steps
     assert len(list((tmp_path / "process").iterdir())) == min(frames, steps)
-    (video,) = film.develop()
+    (video,) = video.write()
     assert len(iio.imread(video)) == min(frames, steps)
     assert not (tmp_path / "process").exists()
 
 
-def test_the_camera_of_the_film_walks_around(tmp_path, splat):
-    film = Film(tmp_path, STAGE, 4, 32, 4)
+def test_the_camera_of_the_video_walks_around(tmp_path, splat):
+    video = ProcessVideo(tmp_path, CAMERAS, 4, 32, 4)
     for completed in (1, 2, 3, 4):
-        film.shoot(completed, splat)
+        video.take(completed, splat)
     first, third = (np.asarray(Image.open(tmp_path / "process" / f"{i:06d}.png"))[16, 16] for i in (0, 2))
     assert (first.argmax(), third.argmax()) == (2, 0)
 
 
-def test_an_interrupted_film_goes_on_and_none_is_no_film(tmp_path, splat):
-    Film(tmp_path, STAGE, 2, 16, 2).shoot(1, splat)
-    film = Film(tmp_path, STAGE, 2, 16, 2)
-    film.shoot(2, splat)
-    (video,) = film.develop()
+def test_an_interrupted_video_goes_on_and_none_is_no_video(tmp_path, splat):
+    ProcessVideo(tmp_path, CAMERAS, 2, 16, 2).take(1, splat)
+    video = ProcessVideo(tmp_path, CAMERAS, 2, 16, 2)
+    video.take(2, splat)
+    (video,) = video.write()
     assert len(iio.imread(video)) == 2
-    nothing = Film(tmp_path / "other", STAGE, 0, 16, 2)
-    nothing.shoot(1, splat)
-    assert nothing.develop() == []
+    nothing = ProcessVideo(tmp_path / "other", CAMERAS, 0, 16, 2)
+    nothing.take(1, splat)
+    assert nothing.write() == []
 
 
 def test_pictures_with_disparity_are_twice_as_wide(splat):
-    assert pictures(splat, STAGE.ring(2, 16), depth=True).shape == (2, 16, 32, 3)
+    assert pictures(splat, CAMERAS.ring(2, 16), depth=True).shape == (2, 16, 32, 3)

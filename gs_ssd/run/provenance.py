@@ -1,4 +1,4 @@
-"""Floor 5c: what a run was made with, beyond its settings: versions, weights, the estimator, what open settings became.
+"""What a run was made with, beyond its settings: versions, weights, the estimator, what open settings became.
 
 A resumed run is held to it: another estimator is refused, everything else that differs is told.
 """
@@ -11,13 +11,13 @@ from pathlib import Path
 import torch
 
 from gs_ssd import config as configs
-from gs_ssd import environment
 from gs_ssd.config import ExperimentConfig
 from gs_ssd.errors import UserError
 from gs_ssd.guidance.distill import Distillation
 from gs_ssd.guidance.estimators import ESTIMATORS, Estimator
 from gs_ssd.prior import DiffusionPrior
-from gs_ssd.results import Stage
+from gs_ssd.run import environment
+from gs_ssd.run.results import OutputCameras
 from gs_ssd.scene.viewpoints import ViewpointConfig
 
 log = logging.getLogger(__name__)
@@ -36,10 +36,10 @@ def resolved(
     prior: DiffusionPrior,
     distillation: Distillation,
     viewpoints: ViewpointConfig,
-    stage: Stage,
+    cameras: OutputCameras,
 ) -> ExperimentConfig:
     """The config with its open settings (null) as the estimator, the prior and the ranges have filled them."""
-    polar = tuple(round(math.degrees(angle), 6) for angle in stage.polar_rad)
+    polar = tuple(round(math.degrees(angle), 6) for angle in cameras.polar_rad)
     return dataclasses.replace(
         config,
         prior=dataclasses.replace(
@@ -52,8 +52,8 @@ def resolved(
         output=dataclasses.replace(
             config.output,
             polar_deg=config.output.polar_deg or polar,
-            radius=stage.radius,
-            fov_y_deg=config.output.fov_y_deg or round(math.degrees(stage.fov_y_rad), 6),
+            radius=cameras.radius,
+            fov_y_deg=config.output.fov_y_deg or round(math.degrees(cameras.fov_y_rad), 6),
         ),
     )
 

@@ -1,4 +1,4 @@
-"""Floor 5: what a finished run leaves: the splat, a video, a page that opens anywhere, a contact sheet."""
+"""What a finished run leaves: the splat, a video, a page that opens anywhere, a contact sheet."""
 
 import dataclasses
 import math
@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from gs_ssd.export import ply, splats, turntable
-from gs_ssd.record import pictures, write_sheet
+from gs_ssd.run.pictures import pictures, write_sheet
 from gs_ssd.scene import camera
 from gs_ssd.scene.gaussians import Gaussians
 from gs_ssd.viewer import page
@@ -20,8 +20,8 @@ ANIMATION_FRAMES, ANIMATION_SIZE = 48, 256
 
 
 @dataclasses.dataclass(frozen=True)
-class Stage:
-    """Where the showing cameras stand: on rings at these polar angles, one after the other."""
+class OutputCameras:
+    """The cameras of pictures and videos: on rings at these polar angles, one after the other."""
 
     polar_rad: tuple[float, ...]
     radius: float
@@ -35,7 +35,7 @@ class Stage:
 def write_all(
     folder: Path,
     gaussians: Gaussians,
-    stage: Stage,
+    cameras: OutputCameras,
     *,
     title: str,
     frames: int,
@@ -53,23 +53,23 @@ def write_all(
     asset = splats.from_gaussians(gaussians)
     ply.write_ply(folder / PLY, asset.to_frame("inria"))
     page.write_page(folder / PAGE, asset, title=title)
-    sheet = pictures(gaussians, stage.ring(8, ANIMATION_SIZE))
+    sheet = pictures(gaussians, cameras.ring(8, ANIMATION_SIZE))
     write_sheet(folder / SHEET, [sheet[:4], sheet[4:]])
     names = [PLY, PAGE, SHEET]
-    levels = range(len(stage.polar_rad))
+    levels = range(len(cameras.polar_rad))
     if frames:
-        rings = (stage.ring(frames, size, level) for level in levels)
+        rings = (cameras.ring(frames, size, level) for level in levels)
         turntable.write_mp4(
             folder / VIDEO, (frame for ring in rings for frame in _frames(gaussians, ring, depth=depth))
         )
-        orbit = stage.ring(min(frames, ANIMATION_FRAMES), min(size, ANIMATION_SIZE))
+        orbit = cameras.ring(min(frames, ANIMATION_FRAMES), min(size, ANIMATION_SIZE))
         turntable.write_animation(folder / ANIMATION, _frames(gaussians, orbit))
         names += [VIDEO, ANIMATION]
     if test_views:
         for level in levels:
-            views = _frames(gaussians, stage.ring(test_views, size, level), depth=depth)
+            views = _frames(gaussians, cameras.ring(test_views, size, level), depth=depth)
             for i, view in enumerate(views):
-                polar, azimuth = math.degrees(stage.polar_rad[level]), 360 * i / test_views
+                polar, azimuth = math.degrees(cameras.polar_rad[level]), 360 * i / test_views
                 write_sheet(folder / TEST_VIEWS / f"polar_{polar:03.0f}_azimuth_{azimuth:03.0f}.png", [view[None]])
         names.append(TEST_VIEWS)
     return [folder / name for name in names]

@@ -1,4 +1,4 @@
-"""Floor 5: everything a run needs to go on, in one file that is written whole or not at all.
+"""Everything a run needs to go on, in one file that is written whole or not at all.
 
 Random numbers are not stored: every step draws from a generator made of (seed, step).
 """

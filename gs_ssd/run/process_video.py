@@ -1,4 +1,4 @@
-"""Floor 5: the video of the making: one frame every few steps, from a camera that walks once around the splat."""
+"""A video of the training: one frame every few steps, from a camera that goes once around the asset."""
 
 import shutil
 from pathlib import Path
@@ -8,38 +8,38 @@ from PIL import Image
 
 from gs_ssd.export import turntable
 from gs_ssd.files import atomic_path
-from gs_ssd.record import pictures
-from gs_ssd.results import Stage
+from gs_ssd.run.pictures import pictures
+from gs_ssd.run.results import OutputCameras
 from gs_ssd.scene.gaussians import Gaussians
 
 VIDEO = "process.mp4"
 
 
-class Film:
+class ProcessVideo:
     """Frames lie as pictures in the run's process/ folder until the end, so an interrupted run loses none.
 
     Args:
         folder: the run's.
-        stage: where the camera walks (on its first ring).
+        cameras: where the camera stands (on the first ring).
         frames: of the video, at most one a step; 0: no video.
         num_steps: of the whole run; frame i is taken after step (i + 1) num_steps / frames, rounded down.
     """
 
-    def __init__(self, folder: Path, stage: Stage, frames: int, size: int, num_steps: int) -> None:
-        self.folder, self.stage, self.size = folder, stage, size
+    def __init__(self, folder: Path, cameras: OutputCameras, frames: int, size: int, num_steps: int) -> None:
+        self.folder, self.cameras, self.size = folder, cameras, size
         self.count = min(frames, num_steps)
         self.due = {(i + 1) * num_steps // self.count: i for i in range(self.count)}
 
-    def shoot(self, completed: int, gaussians: Gaussians) -> None:
+    def take(self, completed: int, gaussians: Gaussians) -> None:
         """Take the frame that is due after `completed` steps, if one is."""
         index = self.due.get(completed)
         if index is None:
             return
-        (frame,) = pictures(gaussians, self.stage.ring(self.count, self.size)[index : index + 1])
+        (frame,) = pictures(gaussians, self.cameras.ring(self.count, self.size)[index : index + 1])
         with atomic_path(self._frame(index)) as temporary:
             Image.fromarray(frame).save(temporary)
 
-    def develop(self) -> list[Path]:
+    def write(self) -> list[Path]:
         """Write process.mp4 from the frames that are there and remove them; the video's path, if there is one."""
         frames = [path for index in sorted(self.due.values()) if (path := self._frame(index)).is_file()]
         if not frames:

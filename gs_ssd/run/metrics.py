@@ -1,4 +1,4 @@
-"""Floor 5: what a run shows while it runs: metrics.jsonl, the progress bar, contact sheets."""
+"""The numbers of a run: metrics.jsonl, a line per logged step, and the progress bar."""
 
 import json
 import math
@@ -9,18 +9,13 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-import torch
-from jaxtyping import Float, UInt8
-from PIL import Image
+from jaxtyping import UInt8
 from torch import Tensor
 from tqdm import tqdm
 
 from gs_ssd.errors import UserError
 from gs_ssd.files import atomic_path
-from gs_ssd.logs import Board
-from gs_ssd.render.renderer import disparity, render
-from gs_ssd.scene import camera
-from gs_ssd.scene.gaussians import Gaussians
+from gs_ssd.run.boards import Board
 
 
 class Recorder:
@@ -83,10 +78,6 @@ class Recorder:
         self.bar.set_postfix_str(f"{num_splats} splats, {norm}{seconds:.2f} s/step", refresh=False)
         self.bar.update()
 
-    def say(self, text: str) -> None:
-        """Print a line without tearing the bar."""
-        tqdm.write(text, file=sys.stderr)
-
     def __enter__(self) -> "Recorder":
         return self
 
@@ -112,30 +103,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else None
     return value
-
-
-@torch.no_grad()
-def pictures(
-    gaussians: Gaussians, cameras: camera.Cameras, *, background: float = 1.0, depth: bool = False
-) -> UInt8[np.ndarray, "v h w 3"]:
-    """Renderings as 8-bit sRGB arrays on a plain grey `background`; with `depth` the disparity stands beside each."""
-    cameras = cameras.to(gaussians.device)
-    colors = torch.full((len(cameras), 3), background, device=gaussians.device)
-    output = render(gaussians.detach(), cameras, colors)
-    if not depth:
-        return to_uint8(output.rgb)
-    near = disparity(output.depth, output.alpha, cameras.tan_half_fov).expand_as(output.rgb)
-    return to_uint8(torch.cat([output.rgb, near], dim=-1))
-
-
-def to_uint8(rgb: Float[Tensor, "v 3 h w"]) -> UInt8[np.ndarray, "v h w 3"]:
-    """Pictures in 0..1 as 8-bit arrays."""
-    return (rgb.detach().float().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-
-
-def write_sheet(path: Path, rows: list[UInt8[np.ndarray, "v h w 3"]]) -> UInt8[np.ndarray, "height width 3"]:
-    """A contact sheet: one row of pictures a list entry, all of one size. Returns it."""
-    sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in rows], axis=0)
-    with atomic_path(path) as temporary:
-        Image.fromarray(sheet).save(temporary)
-    return sheet

@@ -1,23 +1,16 @@
-"""Floor 5: optional sinks for numbers and pictures, TensorBoard and Weights & Biases, and the pictures worth sending.
+"""Optional destinations of numbers and pictures: TensorBoard and Weights & Biases.
 
 Both are imported when a config asks for them. What they get is what metrics.jsonl and previews/ hold anyway: a run
 without them loses nothing.
 """
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from jaxtyping import Float, UInt8
-from torch import Tensor
 
 from gs_ssd.errors import UserError
-
-Picture = UInt8[np.ndarray, "h w 3"]
 
 
 @runtime_checkable
@@ -124,43 +117,3 @@ def open_boards(
     if wandb:
         boards.append(WeightsAndBiases(folder, wandb, config))
     return boards
-
-
-@dataclasses.dataclass(frozen=True)
-class Glimpse:
-    """What one step of distillation saw and answered, V views; everything detached.
-
-    `rgb`, `near` and `alpha` are [V, 3|1|1, H, W] in 0..1, `wished` [V, 3, h, w] is the prior's guided x0, decoded, and
-    `gradient` [V, C, h, w] what reaches the latents. The last two are mirrored where the step mirrored its views.
-    """
-
-    rgb: Float[Tensor, "v 3 height width"]
-    near: Float[Tensor, "v 1 height width"]
-    alpha: Float[Tensor, "v 1 height width"]
-    wished: Float[Tensor, "v 3 h w"]
-    gradient: Float[Tensor, "v c p q"]
-
-
-@torch.no_grad()
-def collage(glimpse: Glimpse, size: int = 192) -> Picture:
-    """One row a view: rendering, disparity, alpha, the prior's wish, |gradient| as heat; tiles of `size` pixels."""
-    heat = heat_map(glimpse.gradient.float().norm(dim=1))
-    columns = (glimpse.rgb, glimpse.near, glimpse.alpha, glimpse.wished, heat)
-    tiles = [_fit(picture.float().cpu(), size) for picture in columns]
-    rows = torch.cat(tiles, dim=3)  # side by side
-    sheet = torch.cat(list(rows), dim=1)  # views below one another
-    return (sheet.permute(1, 2, 0) * 255).round().byte().numpy()
-
-
-def heat_map(values: Float[Tensor, "v h w"]) -> Float[Tensor, "v 3 h w"]:
-    """Black, red, yellow, white for 0 .. the greatest value of all views, so that views can be compared."""
-    share = (3 * values / values.amax().clamp_min(1e-30)).nan_to_num()
-    return torch.stack([share, share - 1, share - 2], dim=1).clamp(0.0, 1.0)
-
-
-def _fit(picture: Float[Tensor, "v c h w"], size: int) -> Float[Tensor, "v 3 size size"]:
-    """Three channels of size x size pixels; small maps keep their pixels visible."""
-    picture = picture.expand(-1, 3, -1, -1).clamp(0, 1)
-    if picture.shape[-1] < size:
-        return F.interpolate(picture, (size, size), mode="nearest")
-    return F.interpolate(picture, (size, size), mode="bilinear", antialias=True)

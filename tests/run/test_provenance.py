@@ -11,7 +11,7 @@ from gs_ssd.guidance.prompts import LUCID_NEGATIVE
 from gs_ssd.prior.analytic import AnalyticPrior
 from gs_ssd.trainer import Trainer
 
-SMOKE = Path(__file__).parents[1] / "configs" / "smoke.yaml"
+SMOKE = Path(__file__).parents[2] / "configs" / "smoke.yaml"
 
 
 def smoke(*overrides: str) -> ExperimentConfig:

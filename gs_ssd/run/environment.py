@@ -1,4 +1,4 @@
-"""Floor 0: what a result was made with, beside the settings given: versions, machine, device, and what a run adds."""
+"""What a result was made with, beside the settings given: versions, machine, device, and what a run adds."""
 
 import json
 import platform

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from gs_ssd import checkpoint
-from gs_ssd.checkpoint import Checkpoint
 from gs_ssd.errors import UserError
+from gs_ssd.run import checkpoint
+from gs_ssd.run.checkpoint import Checkpoint
 from gs_ssd.scene.gaussians import PARAMETERS
 
 
