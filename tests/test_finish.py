@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from gs_ssd import checkpoint, finish
 from gs_ssd import config as configs
+from gs_ssd import finish
 from gs_ssd.densify.surgery import Patient
 from gs_ssd.errors import UserError
 from gs_ssd.finish import FinishConfig, Orbit
 from gs_ssd.lab.evaluate import statistics
 from gs_ssd.render.renderer import render
+from gs_ssd.run import checkpoint
 from gs_ssd.scene import camera, initialize, optimizers
 from gs_ssd.scene.gaussians import PARAMETERS, Gaussians
 from gs_ssd.scene.initialize import InitializeConfig
