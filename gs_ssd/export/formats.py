@@ -16,7 +16,8 @@ from gs_ssd.export.glb_reader import read_glb
 from gs_ssd.export.ply import read_ply, write_ply
 from gs_ssd.export.splat_transform import convert
 from gs_ssd.export.splats import Splats
-from gs_ssd.export.spz import read_spz, write_spz
+from gs_ssd.export.spz import write_spz
+from gs_ssd.export.spz_reader import read_spz
 from gs_ssd.export.usd import write_usd
 from gs_ssd.files import atomic_path
 

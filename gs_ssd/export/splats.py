@@ -30,7 +30,10 @@ class Splats:
 
     means [N,3] · log_scales [N,3] (natural log of sigma) · quats_wxyz [N,4] (need not be unit) ·
     logit_opacities [N] · sh [N,K,3] (K = 1, 4, 9 or 16; display-referred sRGB, colour = SH_C0 * sh[:,0] + 0.5) ·
-    frame: which axes they are in, see `gs_ssd.export.frames`.
+    frame: which axes they are in, see `gs_ssd.export.frames` ·
+    antialiased: trained with Mip-Splatting's filter, which fades splats smaller than a pixel; viewers that know the
+    mark draw them so ·
+    offset: what was taken away from the positions of a file that lies too far out for float32, in `frame`'s axes.
 
     Raises:
         ValueError: shapes that do not belong together.
@@ -42,6 +45,8 @@ class Splats:
     logit_opacities: FloatArray
     sh: FloatArray
     frame: Frame
+    antialiased: bool = False
+    offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def __post_init__(self) -> None:
         count = len(self.means)
@@ -99,12 +104,14 @@ class Splats:
     def rotated(self, rotation: FloatArray) -> "Splats":
         """The object turned by `rotation` [3,3]: means, quaternions and harmonics together; `frame` is kept."""
         turn = quaternion_from_rotation(rotation)
+        x, y, z = (rotation @ np.array(self.offset)).tolist()
         sh = np.einsum("jk,nkc->njc", sh_rotation(rotation, self.sh_degree), self.sh)
         return dataclasses.replace(
             self,
             means=self.means.astype(np.float64) @ rotation.T,
             quats_wxyz=multiply_quaternions(turn, self.quats_wxyz.astype(np.float64)),
             sh=sh,
+            offset=(x, y, z),
         )
 
     def to_frame(self, frame: Frame) -> "Splats":
