@@ -1,12 +1,33 @@
 """Reading files that may lie: sizes are checked against what is really there before anything is allocated."""
 
 import os
+import stat
 from pathlib import Path
 
 from gs_ssd.errors import UserError
 
 MAX_FILE = 4 << 30  #: bytes
 MAX_SPLATS = 50_000_000  #: no tool known to us opens more
+
+
+def require_plain_file(path: str | os.PathLike[str]) -> int:
+    """Its size in bytes. A pipe, socket or device is refused before it is opened: that could wait for ever.
+
+    Raises:
+        UserError: it is missing, cannot be looked at, or is not a plain file.
+    """
+    path = Path(path)
+    try:
+        status = path.stat()
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise UserError(f"{path}: a folder, not a file")
+    if not stat.S_ISREG(status.st_mode):
+        raise UserError(f"{path}: not a plain file (a pipe, socket or device); save its content to a file first")
+    return status.st_size
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
@@ -16,12 +37,10 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
         UserError: it is missing, unreadable, empty, not a plain file, or larger than `MAX_FILE`.
     """
     path = Path(path)
+    size = require_plain_file(path)
+    if size > MAX_FILE:
+        raise UserError(f"{path}: {size >> 30} GB; files above {MAX_FILE >> 30} GB are not read")
     try:
-        if not path.is_file():
-            raise UserError(f"{path}: no such file" if not path.exists() else f"{path}: not a plain file")
-        size = path.stat().st_size
-        if size > MAX_FILE:
-            raise UserError(f"{path}: {size >> 30} GB; files above {MAX_FILE >> 30} GB are not read")
         data = path.read_bytes()
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error

@@ -8,6 +8,7 @@ import numpy as np
 from plyfile import PlyData, PlyElement, PlyParseError
 
 from gs_ssd.errors import UserError
+from gs_ssd.export.bounded import require_plain_file
 from gs_ssd.export.splats import BASES, SH_C0, Splats
 from gs_ssd.files import atomic_path
 
@@ -131,8 +132,8 @@ def _explain_missing(path: Path, missing: list[str], names: set[str]) -> str:
 
 def _check_header(path: Path) -> None:
     """Refuse headers whose promises the file cannot hold, before any library allocates what they ask for."""
+    size = require_plain_file(path)
     try:
-        size = path.stat().st_size
         with path.open("rb") as file:
             head = file.read(MAX_HEADER)
     except OSError as error:

@@ -61,7 +61,7 @@ def write_spz(path: str | os.PathLike[str], splats: Splats, *, version: int = 3)
 
 
 def fractional_bits(splats: Splats) -> int:
-    """Of the fixed-point positions: the format's 12, more for an object of small splats, fewer for one that reaches far.
+    """Of the positions: the format's 12, more for an object of small splats, fewer for one that reaches far.
 
     Wanted are `STEPS_PER_SIGMA` steps in the smallest sigma of most splats; the object's reach sets the limit.
     """

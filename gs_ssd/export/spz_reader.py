@@ -28,7 +28,25 @@ HAS_EXTENSIONS = 2  #: of the header's flags
 HEADER_4 = struct.Struct("<IIIBBBBI12x")
 RECORD, TOC_ENTRY = struct.Struct("<II"), struct.Struct("<QQ")
 AXES_EXTENSION = 0xADBE0003  #: "SPZ_ADOBE_coordinate_system": one u32, 1..16, an index into `SYSTEMS` plus one
-SYSTEMS = "LDB RDB LUB RUB LDF RDF LUF RUF LFD RFD LFU RFU LBD RBD LBU RBU".split()
+SYSTEMS = [
+    "LDB",
+    "RDB",
+    "LUB",
+    "RUB",
+    "LDF",
+    "RDF",
+    "LUF",
+    "RUF",
+    "LFD",
+    "RFD",
+    "LFU",
+    "RFU",
+    "LBD",
+    "RBD",
+    "LBU",
+    "RBU",
+]
+DISPUTED = ("LFD", "RFD", "LBU", "RBU")  #: the format's library (2026) does not do what these names say
 DIRECTIONS = {"R": (1, 0, 0), "L": (-1, 0, 0), "U": (0, 1, 0), "D": (0, -1, 0), "B": (0, 0, 1), "F": (0, 0, -1)}
 RUB = 4
 COEFFICIENTS = (0, 9, 24, 45, 72)  #: bytes of harmonics a splat, degree 0 to 4
@@ -187,7 +205,15 @@ def _in_gltf_axes(path: Path, splats: Splats, header: _Header, extensions: bytes
     if not 1 <= system <= len(SYSTEMS):
         log.warning("%s: SPZ axes of unknown kind %d; taken as RUB, y up", path, system)
         return splats
-    return _from_system(splats, SYSTEMS[system - 1])
+    letters = SYSTEMS[system - 1]
+    if letters in DISPUTED:
+        log.warning(
+            "%s: SPZ axes %s, as named; the format's own library turns these by 180 degrees about x; check "
+            "which way is up (--up)",
+            path,
+            letters,
+        )
+    return _from_system(splats, letters)
 
 
 def _records(extensions: bytes) -> Iterator[tuple[int, int]]:

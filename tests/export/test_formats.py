@@ -3,6 +3,7 @@
 import gzip
 import json
 import logging
+import os
 import struct
 import tracemalloc
 import zlib
@@ -146,6 +147,9 @@ def test_missing_files_and_folders(tmp_path, suffix):
     (tmp_path / f"folder{suffix}").mkdir()
     with pytest.raises(UserError, match="folder"):
         read_splats(tmp_path / f"folder{suffix}")
+    os.mkfifo(tmp_path / f"pipe{suffix}")
+    with pytest.raises(UserError, match="not a plain file"):
+        read_splats(tmp_path / f"pipe{suffix}")
 
 
 def spz_bytes(version=3, count=1, degree=0, bits=12, flags=0, body=b"\0" * 20, magic=spz.MAGIC) -> bytes:
