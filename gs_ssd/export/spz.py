@@ -1,9 +1,10 @@
 """Writing Niantic's SPZ, versions 2 and 3 (`gs_ssd.export.spz_reader` reads them).
 
-One gzip stream, 20 bytes a splat and 9, 24 or 45 more for harmonics. Header `<IIIBBBB`: magic, version, count, harmonic degree, fractional bits, flags, 0. Then, each for all splats:
-positions (3 x 24-bit fixed point), opacities, colours (3 bytes), log scales (3 bytes, steps of 1/16 from -10),
-rotations (version 2: x, y, z in 3 bytes; version 3: the three smallest parts in 4), harmonics (coefficient-major,
-red green blue inside). Its text says y is up (RUB, our glTF frame).
+One gzip stream, 20 bytes a splat and 9, 24 or 45 more for harmonics. Header `<IIIBBBB`: magic, version,
+count, harmonic degree, fractional bits, flags, 0. Then, each for all splats: positions (3 x 24-bit fixed
+point), opacities, colours (3 bytes), log scales (3 bytes, steps of 1/16 from -10), rotations (version 2: x, y, z
+in 3 bytes; version 3: the three smallest parts in 4), harmonics (coefficient-major, red green blue inside). Its
+text says y is up (RUB, our glTF frame).
 """
 
 import logging
