@@ -1,5 +1,6 @@
 """Reading `KHR_gaussian_splatting` out of a `.glb`, trusting nothing that it says about itself."""
 
+import dataclasses
 import json
 import logging
 import os
@@ -13,7 +14,7 @@ from gs_ssd.errors import UserError
 from gs_ssd.export.bounded import MAX_SPLATS, read_bytes
 from gs_ssd.export.frames import rotations_from_quaternions
 from gs_ssd.export.glb import EXTENSION, harmonic_names
-from gs_ssd.export.splats import BASES, SH_C0, Splats, logit
+from gs_ssd.export.splats import ARRAYS, BASES, SH_C0, Splats, logit
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +77,8 @@ class _Reader:
             raise UserError(f"{self.path}: a GLB without Gaussian splats ({EXTENSION})")
         degree = max(part.sh_degree for part in parts)
         padded = [part.with_sh_degree(degree) for part in parts]
-        names = ("means", "log_scales", "quats_wxyz", "logit_opacities", "sh")
-        return Splats(**{n: np.concatenate([getattr(p, n) for p in padded]) for n in names}, frame="gltf")
+        joined = {name: np.concatenate([getattr(part, name) for part in padded]) for name in ARRAYS}
+        return dataclasses.replace(padded[0], **joined)
 
     def _walk(self, index: int, parent: np.ndarray, parts: list[Splats], budget: list[int], depth: int) -> None:
         budget[0] -= 1

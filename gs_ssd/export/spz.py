@@ -66,8 +66,8 @@ def fractional_bits(splats: Splats) -> int:
 
     Wanted are `STEPS_PER_SIGMA` steps in the smallest sigma of most splats; the object's reach sets the limit.
     """
-    finite = np.isfinite(splats.means).all(axis=1) & np.isfinite(splats.log_scales).all(axis=1)
-    if not finite.any():
+    finite = np.flatnonzero(np.isfinite(np.hstack([splats.means, splats.log_scales])).all(axis=1))
+    if len(finite) == 0:
         return FRACTIONAL_BITS
     sigma = _typical_sigma(splats.take(finite))
     reach = float(np.abs(splats.means[finite]).max())
