@@ -77,7 +77,7 @@ class _Reader:
             raise UserError(f"{self.path}: a GLB without Gaussian splats ({EXTENSION})")
         degree = max(part.sh_degree for part in parts)
         padded = [part.with_sh_degree(degree) for part in parts]
-        joined = {name: np.concatenate([getattr(part, name) for part in padded]) for name in ARRAYS}
+        joined: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in padded]) for name in ARRAYS}
         return dataclasses.replace(padded[0], **joined)
 
     def _walk(self, index: int, parent: np.ndarray, parts: list[Splats], budget: list[int], depth: int) -> None:
