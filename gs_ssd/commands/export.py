@@ -24,7 +24,7 @@ examples
   gs-ssd export axes -o axes.ply                           an object that shows what an importer does to the axes
 
 targets   {", ".join(TARGETS)}
-formats   .ply .splat .spz .glb .html; .usda .usdc with the extra usd; .sog .compressed.ply with splat-transform
+formats   .ply .compressed.ply .splat .spz .sog .glb .html; .usda .usdc with the extra usd
 """
 
 

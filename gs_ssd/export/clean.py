@@ -1,6 +1,7 @@
 """Tidying a splat on its way out. Every option is off unless asked for, and says how many splats it took."""
 
 import dataclasses
+import os
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +69,17 @@ def finite(splats: Splats) -> NDArray[np.bool_]:
     good &= (np.abs(splats.log_scales) < 60).all(axis=1)
     good &= np.isfinite(splats.quats_wxyz).all(axis=1) & (np.abs(splats.quats_wxyz).max(axis=1, initial=0) > 1e-12)
     return good & np.isfinite(splats.sh).all(axis=(1, 2))
+
+
+def refuse_non_finite(path: str | os.PathLike[str], splats: Splats) -> None:
+    """For formats that state what their numbers lie between.
+
+    Raises:
+        UserError: a splat that `finite` would take away.
+    """
+    bad = int((~finite(splats)).sum())
+    if bad:
+        raise UserError(f"{path}: this format cannot hold the {bad} non-finite splats; leave --keep-non-finite out")
 
 
 def framing(splats: Splats) -> tuple[FloatArray, float]:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from gs_ssd.errors import UserError
 from gs_ssd.export.axes_object import axes_object
+from gs_ssd.export.compressed_ply import write_compressed_ply
 from gs_ssd.export.dotsplat import read_splat, write_splat
 from gs_ssd.export.frames import FROM_WORLD, Frame, up_rotation
 from gs_ssd.export.glb import write_glb
 from gs_ssd.export.glb_reader import read_glb
 from gs_ssd.export.ply import read_ply, write_ply
-from gs_ssd.export.splat_transform import convert
+from gs_ssd.export.sog import write_sog
 from gs_ssd.export.splats import Splats
 from gs_ssd.export.spz import write_spz
 from gs_ssd.export.spz_reader import read_spz
@@ -36,14 +37,14 @@ class Format:
 
 
 FORMATS: dict[str, Format] = {
-    ".compressed.ply": Format("inria", lambda path, splats, **_: convert(splats, path)),
+    ".compressed.ply": Format("inria", lambda path, splats, **_: write_compressed_ply(path, splats)),
     ".ply": Format("inria", lambda path, splats, **_: write_ply(path, splats), read_ply),
     ".splat": Format("inria", lambda path, splats, **_: write_splat(path, splats), read_splat),
     ".spz": Format(
         "gltf", lambda path, splats, *, spz_version=3, **_: write_spz(path, splats, version=spz_version), read_spz
     ),
     ".glb": Format("gltf", lambda path, splats, *, title="splat", **_: write_glb(path, splats, name=title), read_glb),
-    ".sog": Format("inria", lambda path, splats, **_: convert(splats, path)),
+    ".sog": Format("inria", lambda path, splats, **_: write_sog(path, splats)),
     ".usda": Format("gltf", lambda path, splats, *, title="splat", **_: write_usd(path, splats, name=title)),
     ".usdc": Format("gltf", lambda path, splats, *, title="splat", **_: write_usd(path, splats, name=title)),
 }

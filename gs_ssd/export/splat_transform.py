@@ -1,4 +1,4 @@
-"""PlayCanvas's splat-transform (Node), for the formats that we leave to it: `.sog`, `.compressed.ply`, its own page."""
+"""PlayCanvas's splat-transform (Node), for its own page (`--viewer supersplat`)."""
 
 import os
 import re
@@ -27,7 +27,7 @@ def find_splat_transform() -> list[str]:
     named = os.environ.get(VARIABLE)
     found = named or shutil.which("splat-transform")
     if not found:
-        raise UserError(f"this format is written by PlayCanvas's splat-transform, which is not installed: {INSTALL}")
+        raise UserError(f"this page is written by PlayCanvas's splat-transform, which is not installed: {INSTALL}")
     command = [found]
     if found.endswith((".mjs", ".js")):
         node = shutil.which("node")
@@ -54,9 +54,8 @@ def convert(splats: Splats, path: str | os.PathLike[str], *options: str) -> None
     """
     path = Path(path)
     command = find_splat_transform()
-    suffix = ".compressed.ply" if path.name.lower().endswith(".compressed.ply") else path.suffix.lower()
     with tempfile.TemporaryDirectory(prefix="gs-ssd-") as folder, atomic_path(path) as temporary:
-        source, target = Path(folder) / "in.ply", Path(folder) / f"out{suffix}"
+        source, target = Path(folder) / "in.ply", Path(folder) / f"out{path.suffix.lower()}"
         write_ply(source, splats)
         words = [*command, "-q", "-w", "-g", "cpu", *options, str(source), str(target)]
         try:

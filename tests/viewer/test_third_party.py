@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gs_ssd.export import splat_transform
 from gs_ssd.export.axes_object import axes_object
 from gs_ssd.export.formats import write_splats
 from gs_ssd.viewer.server import HOST, open_server
@@ -170,13 +169,12 @@ def test_three(site, open_page, picture):
     assert_upright(picture(open_page(f"{url}/t.html")))
 
 
-@pytest.mark.parametrize("name", ["a.glb", "a.ply", "a.sog"])
-def test_playcanvas(site, modules, open_page, picture, name, monkeypatch):
+@pytest.mark.parametrize("name", ["a.glb", "a.ply", "a.sog", "a.compressed.ply"])
+def test_playcanvas(site, open_page, picture, name):
     folder, url = site
-    monkeypatch.setenv(splat_transform.VARIABLE, str(modules / "@playcanvas/splat-transform/bin/cli.mjs"))
-    write_splats(folder / name, axes_object() if name != "a.sog" else axes_object().with_sh_degree(0))
+    write_splats(folder / name, axes_object())
     (folder / "t.html").write_text(PLAYCANVAS % (EYE, name, name))
-    assert_upright(picture(open_page(f"{url}/t.html")), harmonics=name != "a.sog")
+    assert_upright(picture(open_page(f"{url}/t.html")))
 
 
 @pytest.mark.parametrize(("right_handed", "name"), [(False, "a.glb"), (True, "a.glb"), (False, "a.ply")])
@@ -211,13 +209,11 @@ def supersplat_settings() -> dict:
     }
 
 
-@pytest.mark.parametrize("name", ["a.ply", "a.sog"])
-def test_supersplat_viewer(site, modules, open_page, picture, name, monkeypatch):
+@pytest.mark.parametrize("name", ["a.ply", "a.sog", "a.compressed.ply"])
+def test_supersplat_viewer(site, open_page, picture, name):
     folder, url = site
-    monkeypatch.setenv(splat_transform.VARIABLE, str(modules / "@playcanvas/splat-transform/bin/cli.mjs"))
-    write_splats(folder / name, axes_object() if name != "a.sog" else axes_object().with_sh_degree(0))
+    write_splats(folder / name, axes_object())
     (folder / "settings.json").write_text(json.dumps(supersplat_settings()))
     address = f"{url}/nm/@playcanvas/supersplat-viewer/public/index.html?webgl&noui&noanim&settings=/settings.json"
     init = "window.firstFrame = () => setTimeout(() => { window.__ready = true }, 1500)"
-    page = open_page(f"{address}&content=/{name}", init=init)
-    assert_upright(picture(page), harmonics=name != "a.sog")
+    assert_upright(picture(open_page(f"{address}&content=/{name}", init=init)))
