@@ -10,10 +10,11 @@ SAMPLE = 1 << 16  #: rows that the coarse clusters are learnt from
 
 
 def scalar_codebook(values: FloatArray, size: int = 256) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """At most 256 values, rising and padded to `size`, and for each of `values` (any shape) the index of the nearest.
+    """`size` values (at most 256), rising, and for each of `values` (any shape) the nearest's index.
 
-    Exact where there are no more distinct values than that. Otherwise Lloyd's rounds begin at the quantiles of half the
-    values and an even grid, so that rare extremes keep an entry near them.
+    Exact where there are no more distinct values than that; the last one then fills the rest.
+    Otherwise Lloyd's rounds begin at quantiles for one half and at an even grid for the other, so
+    that rare extremes keep an entry near them.
     """
     flat = np.sort(values.astype(np.float64), axis=None)
     distinct = np.unique(flat)
@@ -38,8 +39,9 @@ def scalar_codebook(values: FloatArray, size: int = 256) -> tuple[NDArray[np.flo
 def palette(rows: FloatArray, size: int) -> tuple[FloatArray, NDArray[np.int64]]:
     """At most `size` vectors [K,D] and for each of `rows` [N,D] the index of one near it.
 
-    Exact where there are no more distinct rows than that. Otherwise in two levels, so that the cost grows with the
-    square root of `size`: coarse clusters, then within each as many entries as its share of the rows.
+    Exact where there are no more distinct rows than that. Otherwise in two levels, so that the cost
+    grows with the square root of `size`: coarse clusters, then within each as many entries as its
+    share of the rows.
     """
     distinct, labels = np.unique(rows, axis=0, return_inverse=True)
     if len(distinct) <= size:

@@ -1,11 +1,14 @@
 """PlayCanvas's compressed PLY: 16 bytes a splat, and 9, 24 or 45 more for harmonics, in the INRIA frame.
 
-Splats lie in Morton order in chunks of 256. Element `chunk` holds, for each, the least and the largest position, log
-scale and colour (18 floats); element `vertex` four words, unsigned and most significant first:
+Splats lie in Morton order in chunks of 256. Element `chunk` holds, for each, the least and the
+largest position, log scale and colour (18 floats); element `vertex` four words, unsigned and most
+significant first:
 
     packed_position, packed_scale   11, 10, 11 bits for x, y, z between the bounds of the chunk
-    packed_rotation                 2 bits: which of w, x, y, z is largest; 10 bits for each other, q / sqrt(2) + 0.5
-    packed_color                    red, green, blue between the bounds of the chunk, and opacity 0..1; 8 bits each
+    packed_rotation                 2 bits: which of w, x, y, z is largest; 10 bits for each other,
+                                    q / sqrt(2) + 0.5
+    packed_color                    red, green, blue between the bounds of the chunk, and opacity
+                                    0..1; 8 bits each
 
 and element `sh` the harmonics, one byte each, channel-major as `f_rest` is: 256 cells of 1/32 from -4 to 4, of which
 readers take the middle.

@@ -1,12 +1,14 @@
 """PlayCanvas's SOG, version 2: a ZIP of lossless WebP pictures, one pixel a splat, and `meta.json`; INRIA frame.
 
-    means_l, means_u   low and high bytes of 16-bit positions, sign(x) ln(1 + |x|) between `mins` and `maxs`
-    quats              the three parts beside the largest, q / sqrt(2) + 0.5; alpha 252 + the index of the largest (w, x, y, z)
+    means_l, means_u   low and high bytes of 16-bit positions, sign(x) ln(1 + |x|) between `mins`
+                       and `maxs`
+    quats              the three parts beside the largest, q / sqrt(2) + 0.5; alpha is 252 + the
+                       index of the largest (w, x, y, z)
     scales             indices into a codebook of 256 log scales
     sh0                indices into a codebook of 256 colour coefficients; alpha is the opacity
     shN_labels         16-bit index of each splat's harmonics in a palette of at most 65 536
-    shN_centroids      the palette, 64 entries a row, each a run of 3, 8 or 15 pixels with red, green, blue: indices
-                       into a codebook of 256 coefficients
+    shN_centroids      the palette, 64 entries a row, each a run of 3, 8 or 15 pixels with red, green
+                       and blue: indices into a codebook of 256 coefficients
 
 Source: "The SOG Format" in PlayCanvas's manual.
 """
@@ -36,8 +38,8 @@ DATE = (1980, 1, 1, 0, 0, 0)  #: of every file in the ZIP: the same splats give 
 def write_sog(path: str | os.PathLike[str], splats: Splats) -> None:
     """Write in the frame `splats` is in.
 
-    Coarse by design: rotations to a degree, sizes and colours to a 256th of what occurs, harmonics shared between
-    splats that are alike (where there are more than 4096).
+    Coarse by design: rotations to a degree, sizes and colours to a 256th of what occurs, harmonics
+    shared between splats that are alike (where there are more than 4096).
 
     Raises:
         UserError: a number is NaN, infinite or absurdly large.
@@ -119,7 +121,7 @@ def _image(colors: np.ndarray, alpha: np.ndarray | int = 255) -> np.ndarray:
 
 def _webp(pixels: np.ndarray) -> bytes:
     data = io.BytesIO()
-    # `exact`: without it pixels whose alpha is 0, an invisible splat's, lose their colours. More effort than this takes
-    # many times as long and saves nothing.
+    # `exact`: without it pixels whose alpha is 0, an invisible splat's, lose their colours. More
+    # effort than this takes many times as long and saves nothing.
     Image.fromarray(pixels, "RGBA").save(data, "WEBP", lossless=True, exact=True, quality=50, method=2)
     return data.getvalue()

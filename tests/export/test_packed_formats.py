@@ -1,4 +1,4 @@
-"""SOG and compressed PLY, written without Node: what splat-transform, gsply and gaussforge read in them is what we gave."""
+"""SOG and compressed PLY, written without Node, as splat-transform, gaussforge and gsply read them."""
 
 import subprocess
 import time
