@@ -1,13 +1,19 @@
 """Floor 7: the `gs-ssd` command. Finds the subcommand's module, parses, calls, turns mistakes into exit code 2."""
 
 import argparse
+import contextlib
+import errno
 import importlib
+import io
+import os
 import re
+import signal
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import gs_ssd
+from gs_ssd import interrupts
 from gs_ssd.errors import UserError
 
 
@@ -34,25 +40,53 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand.
 
     Returns:
-        The exit code: 0 done, 2 a mistake that the user can mend (printed in one sentence), 130 interrupted.
+        The exit code: 0 done, 2 a mistake that the user can mend (printed in one sentence), 128 + n ended by signal n
+        (130 Ctrl-C, 141 nobody reads the output any more, 143 SIGTERM).
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may hold bytes that are no text
     try:
-        if arguments and arguments[0] in COMMANDS:
-            return _call(COMMANDS[arguments[0]], f"gs-ssd {arguments[0]}", arguments[1:])
-        _overview().parse_args(arguments)  # prints help or what is wrong, and exits
-        return 2
+        with interrupts.raised():
+            code = _run(arguments)
+            sys.stdout.flush()
+            return code
     except UserError as error:
-        print(f"gs-ssd: {error}", file=sys.stderr)
-        return 2
+        return _say(str(error), 2)
+    except BrokenPipeError:
+        _let_output_go()
+        return 128 + signal.SIGPIPE
     except OSError as error:
-        if error.filename is None:  # not about a file of the user's
-            raise
-        print(f"gs-ssd: {error.filename}: {error.strerror}; choose another, or mend its permissions", file=sys.stderr)
-        return 2
+        if error.filename is not None:
+            return _say(f"{error.filename}: {error.strerror}; choose another, or mend its permissions", 2)
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE):
+            raise  # not about a file of the user's
+        _let_output_go()
+        return _say(f"{error.strerror}; free some room", 2)
     except KeyboardInterrupt:
-        print("gs-ssd: interrupted", file=sys.stderr)
-        return 130
+        return _say("interrupted", 130)
+    except interrupts.Terminated as stop:
+        return _say(str(stop), 128 + stop.signal_number)
+
+
+def _say(sentence: str, code: int) -> int:
+    print(f"gs-ssd: {sentence}", file=sys.stderr)
+    return code
+
+
+def _let_output_go() -> None:
+    """What could not be written is not tried again at exit, where it would be an error without a sentence."""
+    with contextlib.suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    if arguments and arguments[0] in COMMANDS:
+        return _call(COMMANDS[arguments[0]], f"gs-ssd {arguments[0]}", arguments[1:])
+    _overview().parse_args(arguments)  # prints help or what is wrong, and exits
+    return 2
 
 
 def _call(command: Command, prog: str, arguments: Sequence[str]) -> int:

@@ -1,4 +1,7 @@
-"""Floor 0: Ctrl-C and SIGTERM as notes to read between two steps, not as a death in the middle of one."""
+"""Floor 0: Ctrl-C, SIGTERM and a closed terminal: in a loop notes to read between two steps, elsewhere exceptions.
+
+Either way nothing dies in the middle of something: files half written and folders for the moment are removed.
+"""
 
 import signal
 import threading
@@ -8,7 +11,7 @@ from types import FrameType
 
 
 class Interrupted(Exception):  # noqa: N818 -- no error: the run did as it was asked
-    """The run was asked to stop (Ctrl-C, SIGTERM) and has saved itself; `signal_number` says by what."""
+    """The run was asked to stop and has saved itself; `signal_number` says by what."""
 
     def __init__(self, signal_number: int, step: int) -> None:
         super().__init__(f"stopped by {signal.Signals(signal_number).name} after step {step}")
@@ -16,25 +19,61 @@ class Interrupted(Exception):  # noqa: N818 -- no error: the run did as it was a
         self.step = step
 
 
+class Terminated(BaseException):
+    """SIGTERM or SIGHUP came outside a loop; like KeyboardInterrupt no `Exception`, so that nothing swallows it."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(signal_number).name}")
+        self.signal_number = signal_number
+
+
+def _watched(*numbers: str) -> list[int]:
+    """Those that there are here and that nobody asked to ignore (`nohup`). Empty outside the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        return []
+    found = [getattr(signal, name) for name in numbers if hasattr(signal, name)]
+    return [n for n in found if n == signal.SIGINT or signal.getsignal(n) is not signal.SIG_IGN]
+
+
+@contextmanager
+def raised() -> Iterator[None]:
+    """SIGTERM and SIGHUP raise `Terminated`, as Ctrl-C raises KeyboardInterrupt; a second one kills at once.
+
+    Handlers that a program of the user's has set stay.
+    """
+    watched = [n for n in _watched("SIGTERM", "SIGHUP") if signal.getsignal(n) is signal.SIG_DFL]
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        for watched_number in watched:
+            signal.signal(watched_number, signal.SIG_DFL)
+        raise Terminated(number)
+
+    for number in watched:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in watched:
+            signal.signal(number, signal.SIG_DFL)
+
+
 @contextmanager
 def collected() -> Iterator[list[int]]:
-    """Collect Ctrl-C and SIGTERM in a list instead of dying; a second one acts at once. Main thread only."""
+    """Collect Ctrl-C, SIGTERM and SIGHUP in a list instead of dying; a second one acts at once. Main thread only."""
     received: list[int] = []
-    watched = (signal.SIGINT, signal.SIGTERM)
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
-    before = {number: signal.getsignal(number) for number in watched}
+    before = {number: signal.getsignal(number) for number in _watched("SIGINT", "SIGTERM", "SIGHUP")}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
     def note(number: int, _frame: FrameType | None) -> None:
         received.append(number)
-        for watched_number in watched:
-            signal.signal(watched_number, before[watched_number])
+        restore()
 
-    for number in watched:
+    for number in before:
         signal.signal(number, note)
     try:
         yield received
     finally:
-        for number in watched:
-            signal.signal(number, before[number])
+        restore()

@@ -14,7 +14,8 @@ import torch
 from gs_ssd import config as configs
 from gs_ssd.config import ExperimentConfig
 from gs_ssd.errors import UserError
-from gs_ssd.interrupts import Interrupted
+from gs_ssd.interrupts import Interrupted, Terminated
+from gs_ssd.run import checkpoint as checkpoints
 
 if TYPE_CHECKING:
     from gs_ssd.trainer import Watch
@@ -94,12 +95,19 @@ def _fit(args: argparse.Namespace, config: ExperimentConfig, folder: Path) -> in
         with _live(args, config, folder) as watch:
             written = trainer.fit(watch=watch)
     except Interrupted as stop:
-        anyway = " --anyway" if args.anyway else ""  # else the prompt would be refused
-        command = f"gs-ssd train --resume --out {shlex.quote(str(folder))}{anyway}"
-        print(f"\n{stop}; a checkpoint is saved. Continue with: {command}")
+        print(f"\n{stop}; a checkpoint is saved. Continue with: {_resuming(args, folder)}")
         return 128 + stop.signal_number
+    except (KeyboardInterrupt, Terminated):  # outside the loop: results are being written, or nothing was begun
+        if checkpoints.listing(folder / "checkpoints"):
+            print(f"\nthe last checkpoint is intact. Continue with: {_resuming(args, folder)}", flush=True)
+        raise
     print("\n".join(f"{path.name:<16} {path}" for path in written))
     return 0
+
+
+def _resuming(args: argparse.Namespace, folder: Path) -> str:
+    anyway = " --anyway" if args.anyway else ""  # else the prompt would be refused
+    return f"gs-ssd train --resume --out {shlex.quote(str(folder))}{anyway}"
 
 
 @contextmanager
@@ -110,7 +118,6 @@ def _live(args: argparse.Namespace, config: ExperimentConfig, folder: Path) -> I
         return
     from gs_ssd.export.ply import write_ply
     from gs_ssd.export.splats import from_gaussians
-    from gs_ssd.run import checkpoint as checkpoints
     from gs_ssd.scene.gaussians import PARAMETERS, Gaussians
     from gs_ssd.viewer.live import LiveView
 
