@@ -17,6 +17,39 @@ def quat_to_matrix(quats_wxyz: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*bat
     return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
 
 
+def quat_multiply(
+    left_wxyz: Float[Tensor, "*batch 4"], right_wxyz: Float[Tensor, "*batch 4"]
+) -> Float[Tensor, "*batch 4"]:
+    """The rotation `right_wxyz` followed by `left_wxyz` (Hamilton's product)."""
+    a, b, c, d = left_wxyz.unbind(-1)
+    w, x, y, z = right_wxyz.unbind(-1)
+    return torch.stack(
+        [
+            a * w - b * x - c * y - d * z,
+            a * x + b * w + c * z - d * y,
+            a * y - b * z + c * w + d * x,
+            a * z + b * y - c * x + d * w,
+        ],
+        dim=-1,
+    )
+
+
+def quat_about(axis: Float[Tensor, "*batch 3"], angle_rad: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch 4"]:
+    """Unit quaternions that turn by `angle_rad` about unit `axis`, right-handed."""
+    half = (angle_rad / 2).unsqueeze(-1)
+    return torch.cat([half.cos(), half.sin() * axis], dim=-1)
+
+
+def quat_between(source: Float[Tensor, "3"], target: Float[Tensor, "3"]) -> Float[Tensor, "4"]:
+    """The shortest turn from the direction of `source` to that of `target`; about any normal where they are opposite."""
+    a, b = functional.normalize(source, dim=0), functional.normalize(target, dim=0)
+    cosine = float(a @ b)
+    if cosine < -1 + 1e-6:
+        other = torch.linalg.cross(a, torch.eye(3)[int(a.abs().argmin())])
+        return torch.cat([torch.zeros(1), functional.normalize(other, dim=0)])
+    return functional.normalize(torch.cat([torch.tensor([1 + cosine]), torch.linalg.cross(a, b)]), dim=0)
+
+
 def look_at(
     eye: Float[Tensor, "*batch 3"], target: Float[Tensor, "*batch 3"], up: Float[Tensor, "*batch 3"]
 ) -> Float[Tensor, "*batch 4 4"]:
