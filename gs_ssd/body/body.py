@@ -123,9 +123,7 @@ class Body:
             quats.append(rotation.quat_multiply(quats[parent], own))
             positions.append(rest + (moved + turn @ offset))
         quats_wxyz = torch.stack(quats)
-        return Transforms(
-            rotation.quat_to_matrix(quats_wxyz), quats_wxyz, self.joint_positions, torch.stack(positions)
-        )
+        return Transforms(rotation.quat_to_matrix(quats_wxyz), quats_wxyz, self.joint_positions, torch.stack(positions))
 
     def keypoints(self, transforms: Transforms) -> Float[Tensor, "18 3"]:
         """World positions of the 18 keypoints."""
@@ -133,4 +131,3 @@ class Body:
         offset = self.keypoint_positions - transforms.rest_position[index]
         turned = (transforms.rotation[index] @ offset.unsqueeze(-1)).squeeze(-1)
         return turned + transforms.position[index]
-

@@ -82,7 +82,8 @@ def read(path: Path) -> Motion:
 
 
 def poses(motion: Motion, body: Body, source: str = "the BVH file") -> list[Pose]:
-    """The motion on `body`, one pose per frame; the pelvis's path is scaled by the ratio of the legs' lengths.
+    """The motion on `body`, one pose per frame; the first stands at the origin, and the pelvis's path from there is
+    scaled by the ratio of the legs' lengths.
 
     Raises:
         UserError: the file lacks limbs of ours; they are named, with the names that it has.
@@ -96,7 +97,11 @@ def poses(motion: Motion, body: Body, source: str = "the BVH file") -> list[Pose
     rest = _rest_positions(motion.bones)
     align = _alignment(body, rest, match)
     scale = _leg(body.joint_positions, {n: body.joint_names.index(n) for n in JOINTS}) / _leg(rest, match)
-    return [_pose(motion, frame, body, match, align, scale) for frame in motion.values]
+    moved = [_root_position(motion, frame) for frame in motion.values]
+    return [
+        Pose(_local_turns(motion, frame, body, match, align), (position - moved[0]) * scale)
+        for frame, position in zip(motion.values, moved, strict=True)
+    ]
 
 
 def _hierarchy(words: list[str], path: Path) -> tuple[Bone, ...]:
@@ -187,7 +192,11 @@ def _rest_positions(bones: tuple[Bone, ...]) -> Float[Tensor, "b 3"]:
 
 
 CHILD = {
-    **{f"{side}_{a}": f"{side}_{b}" for side in ("right", "left") for a, b in (("shoulder", "elbow"), ("elbow", "wrist"))},
+    **{
+        f"{side}_{a}": f"{side}_{b}"
+        for side in ("right", "left")
+        for a, b in (("shoulder", "elbow"), ("elbow", "wrist"))
+    },
     **{f"{side}_{a}": f"{side}_{b}" for side in ("right", "left") for a, b in (("hip", "knee"), ("knee", "ankle"))},
 }
 
@@ -214,38 +223,45 @@ def _leg(positions: Float[Tensor, "b 3"], index: dict[str, int]) -> float:
     return max(float(thigh.norm() + shin.norm()), 1e-6)
 
 
-def _pose(
+def _root_position(motion: Motion, values: Float[Tensor, " channels"]) -> Float[Tensor, "3"]:
+    position = torch.zeros(3)
+    for name, value in zip(motion.bones[0].channels, values, strict=False):
+        if name.endswith("position"):
+            position = position + TO_WORLD @ torch.eye(3)["xyz".index(name[0])] * value
+    return position
+
+
+def _world_turns(motion: Motion, values: Float[Tensor, " channels"]) -> list[Float[Tensor, "4"]]:
+    """Each bone's turn from the file's zero pose, in our axes. Channels are applied in the file's order, outermost first."""
+    turns: list[Tensor] = []
+    start = 0
+    for bone in motion.bones:
+        local = torch.tensor([1.0, 0.0, 0.0, 0.0])
+        for name, value in zip(bone.channels, values[start : start + len(bone.channels)], strict=True):
+            if name.endswith("rotation"):
+                axis = TO_WORLD @ torch.eye(3)["xyz".index(name[0])]
+                local = rotation.quat_multiply(local, rotation.quat_about(axis, value.deg2rad()))
+        start += len(bone.channels)
+        turns.append(local if bone.parent < 0 else rotation.quat_multiply(turns[bone.parent], local))
+    return turns
+
+
+def _local_turns(
     motion: Motion,
     values: Float[Tensor, " channels"],
     body: Body,
     match: dict[str, int],
     align: dict[str, Float[Tensor, "4"]],
-    scale: float,
-) -> Pose:
-    turns: list[Tensor] = []
-    moved = torch.zeros(3)
-    start = 0
-    for bone in motion.bones:
-        local = torch.tensor([1.0, 0.0, 0.0, 0.0])
-        for name, value in zip(bone.channels, values[start : start + len(bone.channels)], strict=True):
-            axis = torch.eye(3)["xyz".index(name[0])]
-            if name.endswith("rotation"):
-                local = rotation.quat_multiply(local, rotation.quat_about(TO_WORLD @ axis, value.deg2rad()))
-            elif bone.parent < 0:
-                moved = moved + TO_WORLD @ axis * value
-        start += len(bone.channels)
-        turns.append(local if bone.parent < 0 else rotation.quat_multiply(turns[bone.parent], local))
-    # Motion capture stands on the floor; ours is centred, so the path counts from the root's own rest height.
-    root = _rest_positions(motion.bones)[0]
+) -> Float[Tensor, "j 4"]:
+    turns = _world_turns(motion, values)
     world: dict[str, Tensor] = {}
-    local_turns = Pose.rest().quats_wxyz.clone()
+    local = Pose.rest().quats_wxyz.clone()
     for name, parent in zip(body.joint_names, body.parents, strict=True):
         above = world[body.joint_names[parent]] if parent >= 0 else torch.tensor([1.0, 0.0, 0.0, 0.0])
-        if name not in match:
+        if name not in match or name not in JOINTS:
             world[name] = above
             continue
         world[name] = rotation.quat_multiply(turns[match[name]], align[name])
-        if name in JOINTS:
-            inverse = above * torch.tensor([1.0, -1.0, -1.0, -1.0])
-            local_turns[JOINTS.index(name)] = rotation.quat_multiply(inverse, world[name])
-    return Pose(local_turns, (moved - root) * scale if moved.any() else torch.zeros(3))
+        inverse = above * torch.tensor([1.0, -1.0, -1.0, -1.0])
+        local[JOINTS.index(name)] = rotation.quat_multiply(inverse, world[name])
+    return local
