@@ -38,7 +38,7 @@ NAMES: dict[str, tuple[str, ...]] = {
         }.items()
     },
 }
-"""For each of our joints the names it may have in a file, best first, without case, separators or a prefix as mixamorig:"""
+"""For each of our joints the names it may have in a file, best first; case, separators and a prefix do not count."""
 REQUIRED = tuple(name for name in JOINTS if name not in ("spine", "chest", "neck", "head"))
 
 TO_WORLD = torch.tensor([[-1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
@@ -232,7 +232,7 @@ def _root_position(motion: Motion, values: Float[Tensor, " channels"]) -> Float[
 
 
 def _world_turns(motion: Motion, values: Float[Tensor, " channels"]) -> list[Float[Tensor, "4"]]:
-    """Each bone's turn from the file's zero pose, in our axes. Channels are applied in the file's order, outermost first."""
+    """Each bone's turn from the file's zero pose, in our axes. The file's first channel is the outermost."""
     turns: list[Tensor] = []
     start = 0
     for bone in motion.bones:

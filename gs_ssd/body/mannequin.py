@@ -184,7 +184,7 @@ def _tube_faces(rows: int, sides: int) -> Int[Tensor, "f 3"]:
 
 
 def _weights(bone: Bone, along: Float[Tensor, " v"]) -> Float[Tensor, "v j"]:
-    """The bone's own joint, shared near its start with the parent and near its end with the child: half at the joint."""
+    """The bone's own joint; near its ends shared with the parent and the child, half and half at the joint."""
     weights = torch.zeros(len(along), len(JOINTS))
     own, parent = JOINTS.index(bone.start), PARENTS[bone.start]
     at_start = 0.5 * (1 - along / BLEND).clamp(0, 1) if parent is not None else torch.zeros_like(along)

@@ -1,9 +1,9 @@
 """The skeleton picture that the openpose ControlNets were trained on: 18 COCO keypoints, 17 limbs, on black.
 
 The convention, from the public drawing code of openpose's derivatives (facts only): each limb is a filled ellipse
-polygon with half axes (half its length, 4 pixels), drawn in a fixed order and in the colour of its number; all limbs are
-then darkened to 0.6; each keypoint is a disc of radius 4 in the colour of its own number. Limbs with a hidden end are
-left out. Sizes are in pixels of the picture, whatever its resolution.
+polygon with half axes (half its length, 4 pixels), drawn in a fixed order and in the colour of its number; all limbs
+are then darkened to 0.6; each keypoint is a disc of radius 4 in the colour of its own number. Limbs with a hidden end
+are left out. Sizes are in pixels of the picture, whatever its resolution.
 """
 
 import math

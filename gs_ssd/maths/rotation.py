@@ -41,7 +41,7 @@ def quat_about(axis: Float[Tensor, "*batch 3"], angle_rad: Float[Tensor, "*batch
 
 
 def quat_between(source: Float[Tensor, "3"], target: Float[Tensor, "3"]) -> Float[Tensor, "4"]:
-    """The shortest turn from the direction of `source` to that of `target`; about any normal where they are opposite."""
+    """The shortest turn from the direction of `source` to that of `target`; any of them where they are opposite."""
     a, b = functional.normalize(source, dim=0), functional.normalize(target, dim=0)
     cosine = float(a @ b)
     if cosine < -1 + 1e-6:

@@ -107,7 +107,7 @@ def test_the_path_is_scaled_to_our_legs(motion_file):
 def test_bone_names_of_other_programs_are_known(motion_file):
     renamed = {"RightArm": "rShldr"}
     other = {renamed.get(name, name): (renamed.get(above, above), offset) for name, (above, offset) in TREE.items()}
-    with pytest.raises(UserError, match="no bone for right_shoulder; it has .*rShldr"):
+    with pytest.raises(UserError, match=r"no bone for right_shoulder; it has .*rShldr"):
         keypoints(motion_file([{}], tree=other))
     cmu = {"RightArm": "r_shoulder", "RightForeArm": "r_elbow", "RightHand": "r_wrist"}
     other = {cmu.get(name, name): (cmu.get(above, above), offset) for name, (above, offset) in TREE.items()}
