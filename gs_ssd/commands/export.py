@@ -6,9 +6,10 @@ from pathlib import Path
 
 from gs_ssd.errors import UserError
 from gs_ssd.export import splat_transform
-from gs_ssd.export.clean import Cleaning, clean
+from gs_ssd.export.clean import Cleaning, clean, refuse_non_finite
 from gs_ssd.export.formats import AXES, format_of, read_splats, suffix_of, write_splats
 from gs_ssd.export.frames import Frame
+from gs_ssd.export.simplify import simplify, target_of
 from gs_ssd.export.splats import Splats
 from gs_ssd.export.targets import TARGETS
 from gs_ssd.viewer.page import write_page
@@ -19,6 +20,7 @@ examples
   gs-ssd export out/a-red-mushroom --for unity             the file, and the line that says how to import it
   gs-ssd export out/a-red-mushroom --for blender --for web
   gs-ssd export out/a-red-mushroom -o mushroom.glb --drop-floaters --height 0.3
+  gs-ssd export out/a-red-mushroom --for web --simplify 25%  fewer, larger splats that look alike
   gs-ssd export someones.ply -o theirs.spz --up +z         a file whose z axis points up
   gs-ssd export out/a-red-mushroom -o mushroom.obj --mesh  a surface, for engines without splats
   gs-ssd export axes -o axes.ply                           an object that shows what an importer does to the axes
@@ -55,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--crop", type=float, metavar="R", help="drop what is farther from the middle, in the file's units"
     )
     tidy.add_argument("--max-splats", type=int, metavar="N", help="keep the N most visible")
+    tidy.add_argument("--simplify", metavar="N|N%", help="merge splats until N, or N%% of them, are left")
     tidy.add_argument("--recenter", action="store_true", help="stand it over the origin, base on the ground")
     tidy.add_argument("--height", type=float, metavar="METRES", help="scale to this height")
     mesh = parser.add_argument_group("mesh, for engines without splats (extra mesh; a preview, not a model)")
@@ -118,6 +121,10 @@ def load(args: argparse.Namespace) -> tuple[Splats, str, Path]:
     counted = [f"{count} {reason}" for reason, count in removed.items() if count or reason != "non-finite"]
     if counted:
         print(f"{len(splats)} of {before} splats kept; removed: {', '.join(counted)}")
+    if args.simplify is not None:
+        refuse_non_finite(source, splats)
+        before, splats = len(splats), simplify(splats, target_of(args.simplify, len(splats)))
+        print(f"{before} splats merged into {len(splats)}")
     return splats, args.title or title, source
 
 

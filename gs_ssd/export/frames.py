@@ -49,18 +49,19 @@ def up_rotation(up: str, frame: Frame) -> FloatArray:
 
 
 def quaternion_from_rotation(rotation: FloatArray) -> FloatArray:
-    """The unit quaternion (w, x, y, z), w >= 0, of a rotation [3,3]; safe at half turns.
+    """Unit quaternions (w, x, y, z) [...,4], w >= 0, of rotations [...,3,3]; safe at half turns.
 
     The largest eigenvector of Bar-Itzhack's 4x4 matrix (J. Guidance 23(6), 2000) never divides by a small number.
     """
     r = np.asarray(rotation, dtype=np.float64)
-    trace = np.trace(r)
-    skew = np.array([r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1]])
-    k = np.empty((4, 4))
-    k[0, 0], k[0, 1:], k[1:, 0] = trace, skew, skew
-    k[1:, 1:] = r + r.T - trace * np.eye(3)
-    wxyz = np.linalg.eigh(k)[1][:, -1]
-    return wxyz if wxyz[0] >= 0 else -wxyz
+    trace = np.trace(r, axis1=-2, axis2=-1)
+    skew = [r[..., 2, 1] - r[..., 1, 2], r[..., 0, 2] - r[..., 2, 0], r[..., 1, 0] - r[..., 0, 1]]
+    k = np.empty((*r.shape[:-2], 4, 4))
+    k[..., 0, 0] = trace
+    k[..., 0, 1:] = k[..., 1:, 0] = np.stack(skew, axis=-1)
+    k[..., 1:, 1:] = r + np.swapaxes(r, -1, -2) - trace[..., None, None] * np.eye(3)
+    wxyz = np.linalg.eigh(k)[1][..., -1]
+    return np.where(wxyz[..., :1] >= 0, wxyz, -wxyz)
 
 
 def multiply_quaternions(left_wxyz: FloatArray, right_wxyz: FloatArray) -> FloatArray:
