@@ -139,16 +139,15 @@ class Trainer:
         progress = anneal.progress(step, config.num_steps)
         optimizers.set_learning_rates(patient.optimizer, config.optimizer, progress)
 
-        cameras = viewpoints.sample(self.viewpoints, step, generator, progress)
-        azimuth, polar, closeup = cameras.azimuth_rad.tolist(), cameras.polar_rad.tolist(), cameras.closeup.tolist()
-        cameras = cameras.to(self.device)
+        on_host = viewpoints.sample(self.viewpoints, step, generator, progress)
+        cameras = on_host.to(self.device)
         background = to_device(augment.backgrounds(config.augment, len(cameras), generator), self.device)
         scales = augment.noisy_scales(patient.gaussians.scales, config.augment, generator)
         output = render(patient.gaussians, cameras, background, scales=scales)
 
         near = disparity(output.depth, output.alpha, cameras.tan_half_fov)
         rgb, depth = (shrink(picture, self.prior.image_size) for picture in (output.rgb, near))
-        guided = self.distillation.step(rgb, azimuth, polar, step, generator, depth=depth, closeup=closeup)
+        guided = self.distillation.step(rgb, on_host, step, generator, depth=depth)
         if self._preview_is_due(step + 1):
             seen, alpha = output.rgb.detach(), output.alpha.detach()
             self.step_pictures = StepPictures(seen, near.detach(), alpha, guided.preview(), guided.gradient)

@@ -41,12 +41,14 @@ from gs_ssd.guidance.vsd import VsdConfig
 from gs_ssd.lab.commands import cost
 from gs_ssd.prior import DTYPES, PriorConfig
 from gs_ssd.prior.stable_diffusion import StableDiffusionPrior, add_lora, freeze
+from gs_ssd.scene.camera import at_angles
 from gs_ssd.trainer import Trainer
 
 VIEWS = 4
 ESTIMATORS = ("ssd", "csd", "sds", "nfsd", "ism", "sdi", "vsd")
 TIMED_T = (120, 300, 420)  # their inversions cost 2, 2 and 3 evaluations: 2.33, below the schedule's average of 2.7
 AZIMUTHS = [math.radians(azimuth) for azimuth in (-150.0, -60.0, 30.0, 120.0)]
+CAMERAS = at_angles(AZIMUTHS, [1.4] * VIEWS, radius=4.0, fov_y_rad=0.8, size=512)
 PRESETS = Path(__file__).parents[1] / "configs" / "presets"
 UNET = {
     "sample_size": 64,
@@ -177,7 +179,7 @@ def memory_of_step(pipe: argparse.Namespace, preset: str, args: argparse.Namespa
     rgb = torch.rand(VIEWS, 3, args.image_size, args.image_size, generator=generator).to(prior.device).requires_grad_()
 
     def step() -> None:
-        distillation.step(rgb, AZIMUTHS, [1.4] * VIEWS, 0, generator).loss.backward()
+        distillation.step(rgb, CAMERAS, 0, generator).loss.backward()
 
     peak = most_in_use(step, prior.device)
     assert rgb.grad is not None
@@ -255,7 +257,7 @@ class Row:
             torch.cuda.reset_peak_memory_stats(prior.device)
             torch.cuda.synchronize(prior.device)
         started = clock()
-        result = distillation.step(rgb, AZIMUTHS, [1.4] * VIEWS, 0, torch.Generator().manual_seed(t))
+        result = distillation.step(rgb, CAMERAS, 0, torch.Generator().manual_seed(t))
         result.loss.backward()
         if cuda:
             torch.cuda.synchronize(prior.device)

@@ -28,6 +28,7 @@ from gs_ssd.files import atomic_path
 from gs_ssd.maths.diffusion import add_noise, ddim_step, v_from_eps
 from gs_ssd.memory import MIB, Gauge
 from gs_ssd.prior import DiffusionPrior, PriorConfig, load
+from gs_ssd.prior.condition import Condition
 from gs_ssd.run import environment
 from gs_ssd.scene.initialize import InitializeConfig
 from gs_ssd.scene.viewpoints import ViewpointConfig
@@ -172,11 +173,11 @@ def _sample(prior: DiffusionPrior, text: Tensor, null: Tensor, steps: int = 25, 
     """Two DDIM samples with guidance: pictures of the model's own kind."""
     shape = prior.encode(torch.zeros(1, 3, prior.image_size, prior.image_size, device=prior.device)).shape[1:]
     x = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0)).to(prior.device)
-    embeddings = torch.stack([text, text, null, null])
+    told = Condition(torch.stack([text, text, null, null]))
     ts = torch.linspace(980, 0, steps + 1).long().tolist()
     for u, v in pairwise(ts):
         t = torch.full((4,), u, device=prior.device)
-        positive, negative = prior.predict_noise(torch.cat([x, x]), t, embeddings).chunk(2)
+        positive, negative = prior.predict_noise(torch.cat([x, x]), t, told).chunk(2)
         x = ddim_step(x, negative + cfg_scale * (positive - negative), prior.alphas_cumprod[u], prior.alphas_cumprod[v])
     return x
 
@@ -185,7 +186,7 @@ def _predict(prior: DiffusionPrior, latents: Tensor, text: Tensor, t: int, label
     eps = torch.randn(latents.shape, generator=torch.Generator().manual_seed(t)).to(latents)
     x_t = add_noise(latents, eps, prior.alphas_cumprod[t])
     labels = torch.full((len(latents),), label, device=prior.device)
-    return eps, x_t, prior.predict_noise(x_t, labels, text.expand(len(latents), -1, -1))
+    return eps, x_t, prior.predict_noise(x_t, labels, Condition(text.expand(len(latents), -1, -1)))
 
 
 def _errors(prior: DiffusionPrior, latents: Tensor, text: Tensor) -> tuple[dict[int, float], dict[int, float]]:

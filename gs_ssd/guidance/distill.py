@@ -28,6 +28,8 @@ from gs_ssd.guidance.vsd import Critic, VsdConfig
 from gs_ssd.maths import anneal
 from gs_ssd.maths.diffusion import NUM_TIMESTEPS, WEIGHTINGS, x0_from_eps
 from gs_ssd.prior.base import DiffusionPrior
+from gs_ssd.prior.condition import Condition
+from gs_ssd.scene.camera import Cameras
 
 T = TypeVar("T")
 
@@ -167,18 +169,15 @@ class Distillation:
     def step(
         self,
         rgb: Float[Tensor, "v 3 H W"],
-        azimuth_rad: Sequence[float],
-        polar_rad: Sequence[float],
+        cameras: Cameras,
         step: int,
         generator: torch.Generator,
         depth: Float[Tensor, "v 1 H W"] | None = None,
-        closeup: Sequence[bool] | None = None,
     ) -> DistillationResult:
         """One loss for V rendered views (0..1). `depth` is 0 far .. 1 near, where depth is used at all.
 
-        `closeup` marks views of a part, which have prompts of their own (`ViewPrompts.at`).
-
-        Keep the generator on the CPU: some of its numbers are needed on the host, where a GPU's cost a sync.
+        Keep the cameras and the generator on the CPU: some of their numbers are needed on the host, where a GPU's
+        cost a sync.
         """
         mirrored = bool(self.config.flip) and self._coin(self.config.flip, generator)
         as_depth = bool(self.config.depth_as_latents) and self._coin(self.config.depth_as_latents, generator)
@@ -186,13 +185,12 @@ class Distillation:
             raise ValueError("depth is None, but depth_as_latents or a depth ControlNet asks for it")
         if mirrored:
             rgb, depth = rgb.flip(-1), None if depth is None else depth.flip(-1)
-            azimuth_rad = [-azimuth for azimuth in azimuth_rad]
+            cameras = cameras.mirrored()
         picture = depth.expand(-1, 3, -1, -1) if as_depth and depth is not None else rgb
         latents = self._encode(picture, generator)
         with torch.no_grad():
-            views = self.prompts.at(azimuth_rad, polar_rad, closeup)
             control = depth.detach() if self.prior.uses_depth and depth is not None else None
-            return self._distill(latents, views, control, step, generator)
+            return self._distill(latents, self.prompts.at(cameras, control), step, generator)
 
     def _encode(self, pictures: Tensor, generator: torch.Generator) -> Tensor:
         """Latents with their gradient; in passes that keep nothing but their pictures, where the config says so."""
@@ -210,11 +208,9 @@ class Distillation:
     def _encode_pass(self, pictures: Tensor, seed: int | None) -> Tensor:
         return self.prior.encode(pictures, None if seed is None else torch.Generator().manual_seed(seed))
 
-    def _distill(
-        self, latents: Tensor, views: ViewBatch, depth: Tensor | None, step: int, generator: torch.Generator
-    ) -> DistillationResult:
+    def _distill(self, latents: Tensor, views: ViewBatch, step: int, generator: torch.Generator) -> DistillationResult:
         most = None if self.config.views_per_pass is None else 2 * self.config.views_per_pass
-        call = _Predictor(self.prior, depth, most)
+        call = _Predictor(self.prior, most)
         t = self.draw_timesteps(latents.shape[0], step, generator)
         host_t = int(t[0]) if self.trajectory != "noise" else 0
         t = to_device(t, latents.device)
@@ -276,7 +272,7 @@ class Distillation:
         generator: torch.Generator,
     ) -> Noised:
         options, abar = self.config.trajectories, self.prior.alphas_cumprod
-        null, negative = (e.expand_as(views.main) for e in (self.prompts.null, self.prompts.negative))
+        null, negative = (views.main.with_text(text) for text in (self.prompts.null, self.prompts.negative))
         if self.trajectory == "noise":
             return trajectory.plain(x, abar[t], options.offset_noise, generator)
         if self.trajectory == "ism":
@@ -296,14 +292,14 @@ class Distillation:
         roles = {"eps_pos": views.main}
         if self.needs & {"h", "eps_uncond"}:
             slot = self.prompts.null if beside_null else self.prompts.negative
-            roles["eps_uncond"] = slot.expand_as(views.main)
+            roles["eps_uncond"] = views.main.with_text(slot)
         if beside_null:
-            roles["eps_neg"] = self.prompts.negative.expand_as(views.main)
+            roles["eps_neg"] = views.main.with_text(self.prompts.negative)
         live = views.live if "h" in self.needs else []
         count = x_t.shape[0]
         index = [*range(count)] * len(roles) + [v for _, v in live]
-        complements = [views.negatives[k, v][None] for k, v in live]
-        out = call(x_t, t, index, torch.cat([*roles.values(), *complements]))
+        complements = [views.negatives[k][v : v + 1] for k, v in live]
+        out = call(x_t, t, index, Condition.cat([*roles.values(), *complements]))
         parts = dict(zip(roles, out[: count * len(roles)].split(count), strict=True))
         if "h" in self.needs:
             parts["h"] = parts["eps_pos"] - parts["eps_uncond"]
@@ -334,35 +330,37 @@ class Distillation:
 class _Predictor:
     """The prior's noise prediction, at most `most` images at a time, with a count of what it cost."""
 
-    def __init__(self, prior: DiffusionPrior, depth: Tensor | None, most: int | None) -> None:
-        self.prior, self.depth, self.most, self.images = prior, depth, most, 0
+    def __init__(self, prior: DiffusionPrior, most: int | None) -> None:
+        self.prior, self.most, self.images = prior, most, 0
 
-    def __call__(self, x_t: Tensor, t: Tensor, index: list[int], embeddings: Tensor) -> Tensor:
-        """Predict for the views `index` (with repetitions), one embedding each."""
+    def __call__(self, x_t: Tensor, t: Tensor, index: list[int], condition: Condition) -> Tensor:
+        """Predict for the views `index` (with repetitions), one row of `condition` each."""
         self.images += len(index)
-        batches = to_device(torch.tensor(index), x_t.device).split(self.most or len(index))
-        parts = []
-        for where, some in zip(batches, embeddings.split(self.most or len(index)), strict=True):
-            control = {} if self.depth is None else {"depth": self.depth[where]}
-            parts.append(self.prior.predict_noise(x_t[where], t[where], some, **control))
+        most = self.most or len(index)
+        parts = [
+            self.prior.predict_noise(x_t[where], t[where], some)
+            for where, some in zip(
+                to_device(torch.tensor(index), x_t.device).split(most), condition.split(most), strict=True
+            )
+        ]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def alone(self, embeddings: Tensor) -> trajectory.Predict:
+    def alone(self, condition: Condition) -> trajectory.Predict:
         """One prompt, for an inversion."""
-        views = [*range(len(embeddings))]
+        views = [*range(len(condition))]
 
         def predict(x: Tensor, u: int) -> Tensor:
-            return self(x, torch.full((len(x),), u, device=x.device), views, embeddings)
+            return self(x, torch.full((len(x),), u, device=x.device), views, condition)
 
         return predict
 
-    def guided(self, first: Tensor, second: Tensor, scale: float) -> trajectory.Predict:
+    def guided(self, first: Condition, second: Condition, scale: float) -> trajectory.Predict:
         """first + scale (second - first), both in one call, for an inversion."""
         views = [*range(len(first))] * 2
-        embeddings = torch.cat([first, second])
+        both = Condition.cat([first, second])
 
         def predict(x: Tensor, u: int) -> Tensor:
-            a, b = self(x, torch.full((len(x),), u, device=x.device), views, embeddings).chunk(2)
+            a, b = self(x, torch.full((len(x),), u, device=x.device), views, both).chunk(2)
             return guided(a, b - a, scale)
 
         return predict

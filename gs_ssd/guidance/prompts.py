@@ -1,4 +1,4 @@
-"""Floor 2: prompts that know where the camera stands: azimuth and elevation -> embedding and Perp-Neg weights.
+"""Floor 2: what a prior is told about each view: cameras -> conditions and Perp-Neg weights.
 
 Two ways to mix, the model decides:
 
@@ -14,7 +14,6 @@ import difflib
 import logging
 import math
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +25,8 @@ from gs_ssd.devices import to_device
 from gs_ssd.errors import UserError
 from gs_ssd.guidance.perp_neg import ViewWeights, view_weights
 from gs_ssd.prior.base import DiffusionPrior
+from gs_ssd.prior.condition import Condition
+from gs_ssd.scene.camera import Cameras
 
 log = logging.getLogger(__name__)
 
@@ -58,11 +59,11 @@ class PromptConfig:
 
 @dataclass(frozen=True)
 class ViewBatch:
-    """The prompts of V cameras."""
+    """The conditions of V views."""
 
-    main: Float[Tensor, "v l d"]
-    negatives: Float[Tensor, "k v l d"]
-    """The complementary view prompts: front, then side. K = 2 with Perp-Neg, else 0."""
+    main: Condition
+    negatives: tuple[Condition, ...]
+    """The complementary views, V rows each: front, then side. K = 2 with Perp-Neg, else 0."""
     weights: tuple[tuple[float, ...], ...]
     """K x V weights <= 0, on the host: zeros are not evaluated."""
 
@@ -73,7 +74,7 @@ class ViewBatch:
 
 
 class ViewPrompts:
-    """The embeddings of one prompt from everywhere, with the negative and the null prompt's.
+    """Makes the conditions of one prompt seen from anywhere; keeps the negative and the null prompt's embeddings.
 
     Raises:
         UserError: see `check_prompt`.
@@ -81,7 +82,7 @@ class ViewPrompts:
 
     def __init__(self, prior: DiffusionPrior, prompt: str, config: PromptConfig, *, anyway: bool = False) -> None:
         check_prompt(prior, prompt, anyway=anyway)
-        self.config = config
+        self.config, self.uses_cameras = config, prior.uses_cameras
         views = prior.metadata.get("views", LUCID_VIEWS) if config.view_dependent else PLAIN_VIEWS
         self.azimuths, azimuth_words = _sorted_words(views["azimuth_words"], period=360.0)
         self.elevations, elevation_words = _sorted_words(views["elevation_words"])
@@ -105,23 +106,35 @@ class ViewPrompts:
         rows = [texts.index(text) for text in flat]
         self.table = table[rows].unflatten(0, (2, len(self.elevations), len(self.azimuths)))
 
-    def at(
-        self, azimuth_rad: Sequence[float], polar_rad: Sequence[float], closeup: Sequence[bool] | None = None
-    ) -> ViewBatch:
-        """The prompts of cameras at these angles (host numbers; azimuth 0 is the front, polar angle from +z).
+    def at(self, cameras: Cameras, depth: Float[Tensor, "v 1 H W"] | None = None) -> ViewBatch:
+        """The conditions of these views.
 
-        `closeup` marks the views that show a part; `None`: all show the whole.
+        The mix of the prompts follows the cameras' angles, which are needed on the host: keep the cameras on the CPU.
+        The prior hears of the cameras themselves where it uses them. A complementary view has the angle of its prompt
+        and the camera turned to there, and shares the rest with its view.
+
+        Args:
+            cameras: of V views; those marked `closeup` show a part, and have prompts of their own.
+            depth: 0 far .. 1 near, for a prior that uses it.
         """
-        near = [False] * len(azimuth_rad) if closeup is None else [bool(view) for view in closeup]
-        elevation = [90 - math.degrees(polar) for polar in polar_rad]
-        main = self._mix([math.degrees(azimuth) for azimuth in azimuth_rad], elevation, near)
+        azimuth = cameras.azimuth_rad.tolist()
+        near = cameras.closeup.tolist()
+        elevation = [90 - math.degrees(polar) for polar in cameras.polar_rad.tolist()]
+
+        def seen_from(angles_deg: list[float]) -> Condition:
+            text = self._mix(angles_deg, elevation, near)
+            if not self.uses_cameras:
+                return Condition(text, depth=depth)
+            turn = torch.tensor(angles_deg).deg2rad().to(cameras.azimuth_rad) - cameras.azimuth_rad
+            return Condition(text, cameras.turned(turn).to(text.device), depth)
+
+        main = seen_from([math.degrees(angle) for angle in azimuth])
         if not self.config.perp_neg:
-            return ViewBatch(main, main.new_zeros((0, *main.shape)), ())
-        side = [math.copysign(90.0, math.remainder(azimuth, 2 * math.pi)) for azimuth in azimuth_rad]
-        negatives = torch.stack([self._mix(angles, elevation, near) for angles in ([0.0] * len(side), side)])
+            return ViewBatch(main, (), ())
+        side = [math.copysign(90.0, math.remainder(angle, 2 * math.pi)) for angle in azimuth]
         law = self.config.perp_neg_weights
-        pairs = [view_weights(azimuth, law) for azimuth in azimuth_rad]
-        return ViewBatch(main, negatives, tuple(zip(*pairs, strict=True)))
+        pairs = [view_weights(angle, law) for angle in azimuth]
+        return ViewBatch(main, (seen_from([0.0] * len(side)), seen_from(side)), tuple(zip(*pairs, strict=True)))
 
     def _mix(self, azimuth_deg: list[float], elevation_deg: list[float], closeup: list[bool]) -> Float[Tensor, "v l d"]:
         across = mix_weights(azimuth_deg, self.azimuths, period=360.0)

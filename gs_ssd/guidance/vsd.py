@@ -16,6 +16,7 @@ from gs_ssd.bounds import POSITIVE, Bounds, bounded
 from gs_ssd.errors import UserError
 from gs_ssd.maths.diffusion import NUM_TIMESTEPS, add_noise, normal
 from gs_ssd.prior.base import DiffusionPrior, TrainablePrior
+from gs_ssd.prior.condition import Condition
 
 
 @dataclass(frozen=True)
@@ -52,24 +53,24 @@ class Critic:
         self.optimizer = torch.optim.AdamW(self.copy.parameters(), lr=config.learning_rate, weight_decay=0.0)
 
     @torch.no_grad()
-    def predict(self, x_t: Float[Tensor, "b c h w"], t: Tensor, text: Tensor) -> Float[Tensor, "b c h w"]:
+    def predict(self, x_t: Float[Tensor, "b c h w"], t: Tensor, condition: Condition) -> Float[Tensor, "b c h w"]:
         """The reference noise of VSD."""
         most = len(x_t) if self.views_per_pass is None else 2 * self.views_per_pass
-        passes = zip(x_t.split(most), t.split(most), text.split(most), strict=True)
+        passes = zip(x_t.split(most), t.split(most), condition.split(most), strict=True)
         return torch.cat([self.copy.predict(*some) for some in passes])
 
-    def learn(self, x: Float[Tensor, "b c h w"], text: Tensor, generator: torch.Generator) -> None:
+    def learn(self, x: Float[Tensor, "b c h w"], condition: Condition, generator: torch.Generator) -> None:
         """Move towards the noise prediction of a model of these renderings, at fresh timesteps and noise."""
         for _ in range(self.config.steps):
             t = torch.randint(NUM_TIMESTEPS, (len(x),), generator=generator, device=generator.device).to(x.device)
             eps = normal(tuple(x.shape), generator, x)
             x_t, most = add_noise(x, eps, self.abar[t]), self.views_per_pass or len(x)
             self.optimizer.zero_grad(set_to_none=True)
-            for some_x, some_eps, some_t, some_text in zip(
-                x_t.split(most), eps.split(most), t.split(most), text.split(most), strict=True
+            for some_x, some_eps, some_t, told in zip(
+                x_t.split(most), eps.split(most), t.split(most), condition.split(most), strict=True
             ):
                 with torch.enable_grad():
-                    error = (self.copy.predict(some_x, some_t, some_text) - some_eps).square().mean()
+                    error = (self.copy.predict(some_x, some_t, told) - some_eps).square().mean()
                     (error * (len(some_x) / len(x))).backward()
             self.optimizer.step()
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from gs_ssd.maths.diffusion import alpha_sigma, scaled_linear_schedule
+from gs_ssd.prior.condition import Condition
 
 DISCS = {"red": (0.85, 0.1, 0.1), "green": (0.1, 0.7, 0.2), "blue": (0.1, 0.2, 0.85), "yellow": (0.9, 0.8, 0.1)}
 
@@ -49,7 +50,7 @@ class AnalyticPrior:
         self.image_size = means.shape[-1] * pool
         schedule = scaled_linear_schedule() if alphas_cumprod is None else alphas_cumprod
         self.alphas_cumprod = schedule.to(means)
-        self.uses_depth = False
+        self.uses_depth = self.uses_cameras = False
         self.metadata: dict[str, Any] = {}
 
     @classmethod
@@ -109,11 +110,10 @@ class AnalyticPrior:
         self,
         x_t: Float[Tensor, "b c h w"],
         t: Int[Tensor, " b"],
-        embeddings: Float[Tensor, "b 1 k"],
-        depth: Tensor | None = None,  # noqa: ARG002 -- pictures are all it knows
+        condition: Condition,
     ) -> Float[Tensor, "b c h w"]:
         """The exact eps(x_t, t, y); its reductions over pixels keep the dtype of the means (use float64 in proofs)."""
-        return self.exact_noise(self.means, x_t, t, embeddings)
+        return self.exact_noise(self.means, x_t, t, condition.text)
 
     def exact_noise(self, means: Tensor, x_t: Tensor, t: Tensor, embeddings: Tensor) -> Tensor:
         """The formula at the top, for components at `means`, with gradient."""
@@ -137,6 +137,6 @@ class MovingMixture:
         """The means."""
         return [self.means]
 
-    def predict(self, x_t: Tensor, t: Tensor, embeddings: Tensor) -> Tensor:
+    def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """Exact for the means as they are."""
-        return self.prior.exact_noise(self.means, x_t, t, embeddings)
+        return self.prior.exact_noise(self.means, x_t, t, condition.text)

@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from gs_ssd.prior.condition import Condition
+
 
 @runtime_checkable
 class DiffusionPrior(Protocol):
@@ -41,6 +43,11 @@ class DiffusionPrior(Protocol):
         ...
 
     @property
+    def uses_cameras(self) -> bool:
+        """Whether `predict_noise` wants the cameras that see the pictures."""
+        ...
+
+    @property
     def metadata(self) -> dict[str, Any]:
         """What the model says of itself (`gs_ssd.json`): kinds, colors, views, recipe. Empty for Stable Diffusion."""
         ...
@@ -68,13 +75,9 @@ class DiffusionPrior(Protocol):
         ...
 
     def predict_noise(
-        self,
-        x_t: Float[Tensor, "b c h w"],
-        t: Int[Tensor, " b"],
-        embeddings: Float[Tensor, "b l d"],
-        depth: Float[Tensor, "b 1 H W"] | None = None,
+        self, x_t: Float[Tensor, "b c h w"], t: Int[Tensor, " b"], condition: Condition
     ) -> Float[Tensor, "b c h w"]:
-        """eps(x_t, t, y), without gradient, in the dtype of `x_t`. `depth`: 0 far .. 1 near, only if `uses_depth`."""
+        """eps(x_t, t, y), without gradient, in the dtype of `x_t`."""
         ...
 
 
@@ -87,7 +90,7 @@ class TrainableCopy(Protocol):
         ...
 
     def predict(
-        self, x_t: Float[Tensor, "b c h w"], t: Int[Tensor, " b"], embeddings: Float[Tensor, "b l d"]
+        self, x_t: Float[Tensor, "b c h w"], t: Int[Tensor, " b"], condition: Condition
     ) -> Float[Tensor, "b c h w"]:
         """As `predict_noise`, with gradient towards the parameters."""
         ...

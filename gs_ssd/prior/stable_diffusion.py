@@ -16,6 +16,7 @@ from torch.nn.functional import interpolate
 from gs_ssd.errors import UserError
 from gs_ssd.maths.diffusion import eps_from_v
 from gs_ssd.prior import PriorConfig, choose_dtype
+from gs_ssd.prior.condition import Condition
 from gs_ssd.prior.pipelines import door
 
 
@@ -53,7 +54,7 @@ class StableDiffusionPrior:
         self.unet = self._place(pipe.unet)
         self.vae = self._place_vae(pipe.vae)
         self.controlnet = self._load_controlnet()
-        self.uses_depth = self.controlnet is not None
+        self.uses_depth, self.uses_cameras = self.controlnet is not None, False
         self.image_size = config.image_size or pipe.unet.config.sample_size * self.vae_factor
         if self.image_size % self.vae_factor:
             raise UserError(f"prior.image_size={self.image_size} must be a multiple of {self.vae_factor}")
@@ -151,32 +152,25 @@ class StableDiffusionPrior:
         self,
         x_t: Float[Tensor, "b c h w"],
         t: Int[Tensor, " b"],
-        embeddings: Float[Tensor, "b l d"],
-        depth: Float[Tensor, "b 1 H W"] | None = None,
+        condition: Condition,
     ) -> Float[Tensor, "b c h w"]:
-        """One UNet call for the whole batch. `depth` (0 far .. 1 near) drives a depth ControlNet."""
-        x, (text, conditions) = x_t.to(self.dtype), self.conditions(embeddings)
+        """One UNet call for the whole batch; the depth drives a depth ControlNet."""
+        x, (text, added) = x_t.to(self.dtype), self.told(condition)
         if self.config.channels_last and self.device.type == "cuda":
             x = x.contiguous(memory_format=torch.channels_last)
         if self.controlnet is not None:
-            if depth is None:
+            if condition.depth is None:
                 raise UserError("prior.controlnet is set, but no depth was passed to the noise prediction")
-            hint = interpolate(depth, (self.image_size, self.image_size), mode="bilinear").expand(-1, 3, -1, -1)
-            down, mid = self.controlnet(
-                x,
-                t,
-                text,
-                hint.to(self.dtype),
-                conditioning_scale=self.config.control_scale,
-                return_dict=False,
-                **conditions,
-            )
-            conditions |= {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
-        return self.as_noise(x_t, t, self.unet(x, t, encoder_hidden_states=text, return_dict=False, **conditions)[0])
+            size = (self.image_size, self.image_size)
+            hint = interpolate(condition.depth, size, mode="bilinear").expand(-1, 3, -1, -1).to(self.dtype)
+            scale = self.config.control_scale
+            down, mid = self.controlnet(x, t, text, hint, conditioning_scale=scale, return_dict=False, **added)
+            added |= {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
+        return self.as_noise(x_t, t, self.unet(x, t, encoder_hidden_states=text, return_dict=False, **added)[0])
 
-    def conditions(self, embeddings: Tensor) -> tuple[Tensor, dict[str, Any]]:
+    def told(self, condition: Condition) -> tuple[Tensor, dict[str, Any]]:
         """What the UNet is told: text, and keyword arguments beside it."""
-        return embeddings.to(self.dtype), {}
+        return condition.text.to(self.dtype), {}
 
     def as_noise(self, x_t: Tensor, t: Tensor, output: Tensor) -> Tensor:
         """The UNet's output as epsilon, in the dtype of `x_t`: the one place where v is converted."""
@@ -213,14 +207,14 @@ class LoraCopy:
         """Both halves of every low-rank pair, float32."""
         return self.trained
 
-    def predict(self, x_t: Tensor, t: Tensor, embeddings: Tensor) -> Tensor:
+    def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """The noise prediction with the LoRA on."""
-        x, (text, conditions) = x_t.to(self.prior.dtype), self.prior.conditions(embeddings)
+        x, (text, added) = x_t.to(self.prior.dtype), self.prior.told(condition)
         if len(self.unet.peft_config) > 1:
             self.unet.set_adapter(self.name)
         self.unet.enable_adapters()
         try:
-            output = self.unet(x, t, encoder_hidden_states=text, return_dict=False, **conditions)[0]
+            output = self.unet(x, t, encoder_hidden_states=text, return_dict=False, **added)[0]
         finally:
             self._switch_off()
         return self.prior.as_noise(x_t, t, output)

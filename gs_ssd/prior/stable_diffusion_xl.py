@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from gs_ssd.prior import PriorConfig
+from gs_ssd.prior.condition import Condition
 from gs_ssd.prior.stable_diffusion import StableDiffusionPrior, freeze
 
 
@@ -59,9 +60,9 @@ class StableDiffusionXLPrior(StableDiffusionPrior):
         self.text_encoder_2 = None
         super().release_text_encoder()
 
-    def conditions(self, embeddings: Tensor) -> tuple[Tensor, dict[str, Any]]:
+    def told(self, condition: Condition) -> tuple[Tensor, dict[str, Any]]:
         """The tokens; beside them the pooled embedding and "a whole picture of this size, not cropped"."""
-        size = [self.image_size, self.image_size]
+        embeddings, size = condition.text, [self.image_size, self.image_size]
         ids = torch.tensor([*size, 0, 0, *size], dtype=self.dtype, device=embeddings.device)
         added = {
             "text_embeds": embeddings[:, -1, : self.pooled_size].to(self.dtype),

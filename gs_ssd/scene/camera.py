@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -85,6 +87,27 @@ class Cameras:
         chosen = {name: getattr(self, name)[index] for name in _TENSORS}
         return dataclasses.replace(self, **chosen)
 
+    @staticmethod
+    def cat(parts: Sequence["Cameras"]) -> "Cameras":
+        """The cameras of all parts, which must agree in image size, as one batch."""
+        if len({(part.width, part.height) for part in parts}) > 1:
+            raise ValueError("cameras of different image sizes cannot be one batch")
+        joined: dict[str, Any] = {n: torch.cat([getattr(part, n) for part in parts]) for n in _TENSORS}
+        return dataclasses.replace(parts[0], **joined)
+
+    def turned(self, angle_rad: Float[Tensor, " v"]) -> "Cameras":
+        """The same cameras after a turn about the z axis that adds `angle_rad` to each azimuth."""
+        cos, sin = angle_rad.cos(), angle_rad.sin()
+        back = torch.eye(4).to(self.w2c).repeat(len(self), 1, 1)  # undoes the turn, then the camera looks as before
+        back[:, 0, 0], back[:, 0, 1], back[:, 1, 0], back[:, 1, 1] = cos, -sin, sin, cos
+        return dataclasses.replace(self, w2c=self.w2c @ back, azimuth_rad=wrap_angle(self.azimuth_rad + angle_rad))
+
+    def mirrored(self) -> "Cameras":
+        """Cameras to which the object mirrored at x = 0 looks as it does to these, left for right."""
+        flip = torch.diag(torch.tensor([-1.0, 1.0, 1.0, 1.0])).to(self.w2c)
+        azimuth = torch.where(self.azimuth_rad < math.pi, -self.azimuth_rad, self.azimuth_rad)
+        return dataclasses.replace(self, w2c=flip @ self.w2c @ flip, azimuth_rad=azimuth)
+
     def to(self, device: torch.device | str) -> "Cameras":
         """The same cameras on another device."""
         moved = {name: to_device(getattr(self, name), torch.device(device)) for name in _TENSORS}
@@ -97,6 +120,15 @@ class Cameras:
 
 
 _TENSORS = ("w2c", "tan_half_fov", "azimuth_rad", "polar_rad", "radius", "closeup")
+
+
+def at_angles(
+    azimuth_rad: Sequence[float], polar_rad: Sequence[float], *, radius: float, fov_y_rad: float, size: int
+) -> Cameras:
+    """Square cameras at these angles, on the CPU."""
+    ones = torch.ones(len(azimuth_rad))
+    azimuth, polar = (torch.tensor(angle, dtype=torch.float32) for angle in (azimuth_rad, polar_rad))
+    return Cameras.orbit(azimuth, polar, ones * radius, ones * fov_y_rad, size, size)
 
 
 def ring(

@@ -26,10 +26,10 @@ class _Wrong(AnalyticPrior):
 
     fault = ""
 
-    def predict_noise(self, x_t, t, embeddings, depth=None):
+    def predict_noise(self, x_t, t, condition):
         if self.fault == "shifted":
             t = (t + 100).clamp(max=999)
-        eps = super().predict_noise(x_t, t, embeddings)
+        eps = super().predict_noise(x_t, t, condition)
         if self.fault == "v as eps":
             alpha = self.alphas_cumprod[t].sqrt().reshape(-1, 1, 1, 1)
             return (eps - (1 - alpha**2).sqrt() * x_t) / alpha

@@ -14,10 +14,10 @@ class RecordingPrior(AnalyticPrior):
     calls = images = 0
     scale = 1.0
 
-    def predict_noise(self, x_t, t, embeddings, depth=None):
+    def predict_noise(self, x_t, t, condition):
         self.calls, self.images = self.calls + 1, self.images + len(x_t)
-        self.last = (x_t, t, embeddings, depth)
-        return self.scale * super().predict_noise(x_t, t, embeddings)
+        self.last = (x_t, t, condition)
+        return self.scale * super().predict_noise(x_t, t, condition)
 
 
 @pytest.fixture

@@ -13,15 +13,21 @@ from gs_ssd.guidance.perp_neg import combine, view_weights
 from gs_ssd.guidance.trajectory import TrajectoryConfig
 from gs_ssd.maths.diffusion import add_noise
 from gs_ssd.prior import DiffusionPrior
+from gs_ssd.prior.condition import Condition
+from gs_ssd.scene.camera import at_angles
 
 ANGLES = [0.9, -1.2, 2.0, 3.1], [1.3, 1.5, 1.6, 1.2]  # no view straight from the front
 ONE_T = ((0.0, 0.3, 0.3),)
 RUNNABLE = list(ESTIMATORS)
 
 
+def _cameras(azimuth_rad, polar_rad):
+    return at_angles(azimuth_rad, polar_rad, radius=4.0, fov_y_rad=0.7, size=16)
+
+
 def _step(prior, rgb, seed=0, step=0, angles=ANGLES, depth=None, **config):
     distillation = Distillation(DistillConfig(**config), prior, "a mushroom", num_steps=100)
-    return distillation.step(rgb, *angles, step, torch.Generator().manual_seed(seed), depth=depth)
+    return distillation.step(rgb, _cameras(*angles), step, torch.Generator().manual_seed(seed), depth=depth)
 
 
 def _grads(result, rgb):
@@ -52,8 +58,8 @@ def test_the_ssd_gradient_against_the_paper(prior, rgb):
     eps = torch.randn(4, 3, 4, 4, generator=generator).double()
     x_t = add_noise(prior.encode(rgb).detach(), eps, prior.alphas_cumprod[t])
     main = torch.stack([_view(prior, azimuth) for azimuth in ANGLES[0]])
-    eps_pos = prior.predict_noise(x_t, t, main)
-    h = eps_pos - prior.predict_noise(x_t, t, prior.embed(["blurry"]).expand(4, 1, -1))
+    eps_pos = prior.predict_noise(x_t, t, Condition(main))
+    h = eps_pos - prior.predict_noise(x_t, t, Condition(prior.embed(["blurry"]).expand(4, 1, -1)))
     for i in range(4):
         r = (eps_pos[i] * eps[i]).sum() / (eps[i] ** 2).sum()
         z = eps_pos[i] - r * eps[i]
@@ -105,10 +111,12 @@ def test_skipping_zero_weights_changes_nothing(prior, rgb):
     angles = [0.0, 0.1, 1.5, 3.0], [1.5] * 4
     config = {"estimator": "csd", "weighting": "uniform", "prompts": PromptConfig(negative="blurry", perp_neg=True)}
     result = _step(prior, rgb, angles=angles, t_schedule=ONE_T, **config)
-    x_t, t, _, _ = prior.last
+    x_t, t, _ = prior.last
     texts = ["a mushroom, front view", "a mushroom, side view", "blurry"]
-    front, side, uncond = (prior.predict_noise(x_t[:4], t[:4], e.expand(4, 1, -1)) for e in prior.embed(texts))
-    main = prior.predict_noise(x_t[:4], t[:4], torch.stack([_view(prior, a) for a in angles[0]]))
+    front, side, uncond = (
+        prior.predict_noise(x_t[:4], t[:4], Condition(e.expand(4, 1, -1))) for e in prior.embed(texts)
+    )
+    main = prior.predict_noise(x_t[:4], t[:4], Condition(torch.stack([_view(prior, a) for a in angles[0]])))
     weights = torch.tensor([view_weights(a) for a in angles[0]]).T
     expected = combine(main - uncond, torch.stack([front - uncond, side - uncond]), weights)
     torch.testing.assert_close(result.gradient, expected)
@@ -130,7 +138,7 @@ def _with_fixed(distillation, t, eps, rgb, angles):
         patch.object(distillation, "draw_timesteps", lambda *_: t),
         patch("gs_ssd.guidance.trajectory.draw_noise", lambda *_: eps),
     ):
-        return distillation.step(rgb, *angles, 0, torch.Generator())
+        return distillation.step(rgb, _cameras(*angles), 0, torch.Generator())
 
 
 def test_no_gradient_reaches_the_prior(prior, rgb):
@@ -175,7 +183,7 @@ def test_a_mirrored_batch_is_the_mirror_images_step(prior, rgb):
     generator = torch.Generator().manual_seed(0)
     torch.rand((), generator=generator)  # the coin
     distillation = Distillation(DistillConfig(t_schedule=ONE_T), prior, "a mushroom", num_steps=100)
-    plain = distillation.step(mirrored, [-a for a in ANGLES[0]], ANGLES[1], 0, generator)
+    plain = distillation.step(mirrored, _cameras([-a for a in ANGLES[0]], ANGLES[1]), 0, generator)
     torch.testing.assert_close(_grads(flipped, rgb), _grads(plain, mirrored).flip(-1))
 
 
@@ -193,9 +201,22 @@ def test_a_prior_that_wants_depth_gets_it_row_by_row(prior, rgb):
     prior.uses_depth = True
     depth = torch.rand(4, 1, 16, 16).double()
     _step(prior, rgb, depth=depth)
-    x_t, _, _, seen = prior.last
-    assert seen.shape == (len(x_t), 1, 16, 16)
-    assert torch.equal(seen, torch.cat([depth, depth]))
+    x_t, _, told = prior.last
+    assert told.depth.shape == (len(x_t), 1, 16, 16)
+    assert torch.equal(told.depth, torch.cat([depth, depth]))
+
+
+@pytest.mark.parametrize("flip", [0.0, 1.0])
+@pytest.mark.parametrize("size", [None, 1])
+def test_a_prior_that_wants_cameras_gets_them_row_by_row(prior, rgb, flip, size):
+    """A mirrored picture is told the mirrored camera; the null prompt's rows are told their views' cameras too."""
+    prior.uses_cameras = True
+    cameras, told = _cameras(*ANGLES), []
+    predict = prior.predict_noise
+    prior.predict_noise = lambda x_t, t, condition: (told.append(condition), predict(x_t, t, condition))[1]
+    _step(prior, rgb, flip=flip, views_per_pass=size)
+    expected = cameras.mirrored() if flip else cameras
+    assert torch.equal(Condition.cat(told).cameras.w2c, torch.cat([expected.w2c, expected.w2c]))
 
 
 def test_nan_from_the_prior_is_counted_and_stopped(prior, rgb):
@@ -250,7 +271,7 @@ def test_an_estimator_of_ones_own(prior, rgb):
         return 2 * (eps_pos - eps_ref)
 
     own = Distillation(DistillConfig(), prior, "a mushroom", num_steps=10, estimator=only_main)
-    result = own.step(rgb, *ANGLES, 0, torch.Generator().manual_seed(0))
+    result = own.step(rgb, _cameras(*ANGLES), 0, torch.Generator().manual_seed(0))
     assert result.unet_images == 4
     built_in = _step(prior, rgb, estimator="seek_minus_eps")
     torch.testing.assert_close(result.gradient, 2 * built_in.gradient)
@@ -288,9 +309,9 @@ def test_passes_of_few_views_change_the_memory_and_nothing_else(prior, rgb, size
         most["encoded"] = max(most["encoded"], len(some))
         return encode(some, generator)
 
-    def predicting(x_t, *rest, **control):
+    def predicting(x_t, *rest):
         most["predicted"] = max(most["predicted"], len(x_t))
-        return predict(x_t, *rest, **control)
+        return predict(x_t, *rest)
 
     prior.encode, prior.predict_noise = encoding, predicting
     parts = _step(prior, rgb, views_per_pass=size, **config)

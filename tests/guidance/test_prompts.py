@@ -2,18 +2,24 @@
 
 import logging
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from gs_ssd.errors import UserError
 from gs_ssd.guidance.prompts import LUCID_NEGATIVE, PromptConfig, ViewPrompts, fill, mix_weights
+from gs_ssd.scene.camera import at_angles
 
 VIEWS = {
     "azimuth_words": [[0, "front"], [90, "right"], [180, "back"], [270, "left"]],
     "elevation_words": [[0, "level"], [60, "above"]],
     "template": "{prompt}, {azimuth}, {elevation}",
 }
+
+
+def _cameras(azimuth_rad, polar_rad):
+    return at_angles(azimuth_rad, polar_rad, radius=4.0, fov_y_rad=0.7, size=16)
 
 
 @pytest.fixture
@@ -39,55 +45,71 @@ def _shares(prior, embedding):
     (370, {"front": 0.8889, "side": 0.1111}),
 ])  # fmt: skip
 def test_lucid_dreamers_interpolation(spelled, azimuth, shares):
-    batch = ViewPrompts(spelled, "a mug.", PromptConfig()).at([math.radians(azimuth)], [1.5])
-    assert _shares(spelled, batch.main[0]) == {f"a mug, {word} view": share for word, share in shares.items()}
-    assert batch.negatives.shape[0] == 0
+    batch = ViewPrompts(spelled, "a mug.", PromptConfig()).at(_cameras([math.radians(azimuth)], [1.5]))
+    assert _shares(spelled, batch.main.text[0]) == {f"a mug, {word} view": share for word, share in shares.items()}
+    assert batch.negatives == ()
     assert batch.live == []
 
 
 def test_a_priors_own_words_mix_bilinearly(spelled):
     spelled.metadata = {"views": VIEWS}
     prompts = ViewPrompts(spelled, "a mug", PromptConfig())
-    batch = prompts.at([math.radians(-60)], [math.radians(75)])  # 300 degrees, elevation 15
+    batch = prompts.at(_cameras([math.radians(-60)], [math.radians(75)]))  # 300 degrees, elevation 15
     expected = {
         "a mug, left, level": 2 / 3 * 3 / 4,
         "a mug, front, level": 1 / 3 * 3 / 4,
         "a mug, left, above": 2 / 3 / 4,
         "a mug, front, above": 1 / 3 / 4,
     }
-    assert _shares(spelled, batch.main[0]) == {k: pytest.approx(v, abs=1e-4) for k, v in expected.items()}
-    high = prompts.at([0.0], [math.radians(5)])  # beyond the last word: clamped
-    assert _shares(spelled, high.main[0]) == {"a mug, front, above": 1}
+    assert _shares(spelled, batch.main.text[0]) == {k: pytest.approx(v, abs=1e-4) for k, v in expected.items()}
+    high = prompts.at(_cameras([0.0], [math.radians(5)]))  # beyond the last word: clamped
+    assert _shares(spelled, high.main.text[0]) == {"a mug, front, above": 1}
     assert torch.equal(prompts.negative, prompts.null)  # no default negative for a prior with its own words
 
 
 def test_a_view_of_a_part_says_so_where_the_prior_has_words_for_it(spelled):
-    angles = [0.0, 0.0], [math.pi / 2] * 2
-    near = [False, True]
-    assert torch.equal(*ViewPrompts(spelled, "a mug", PromptConfig()).at(*angles, near).main)
+    cameras = _cameras([0.0, 0.0], [math.pi / 2] * 2)
+    cameras = replace(cameras, closeup=torch.tensor([False, True]))
+    assert torch.equal(*ViewPrompts(spelled, "a mug", PromptConfig()).at(cameras).main.text)
     spelled.metadata = {"views": VIEWS, "camera": {"closeup": {"template": "closeup of {prompt}"}}}
     config = PromptConfig(perp_neg=True)
-    batch = ViewPrompts(spelled, "a mug.", config).at(*angles, near)
-    assert [_shares(spelled, e) for e in batch.main] == [
+    batch = ViewPrompts(spelled, "a mug.", config).at(cameras)
+    assert [_shares(spelled, e) for e in batch.main.text] == [
         {"a mug, front, level": 1},
         {"closeup of a mug, front, level": 1},
     ]
-    assert _shares(spelled, batch.negatives[1, 1]) == {"closeup of a mug, right, level": 1}
+    assert _shares(spelled, batch.negatives[1].text[1]) == {"closeup of a mug, right, level": 1}
 
 
 def test_perp_neg_names_front_and_this_side(spelled):
     spelled.metadata = {"views": VIEWS}
     config = PromptConfig(perp_neg=True)
-    batch = ViewPrompts(spelled, "a cat", config).at([math.radians(45), math.radians(-135)], [math.pi / 2] * 2)
-    assert [_shares(spelled, e) for e in batch.negatives[0]] == [{"a cat, front, level": 1}] * 2
-    assert [_shares(spelled, e) for e in batch.negatives[1]] == [{"a cat, right, level": 1}, {"a cat, left, level": 1}]
+    batch = ViewPrompts(spelled, "a cat", config).at(
+        _cameras([math.radians(45), math.radians(-135)], [math.pi / 2] * 2)
+    )
+    assert [_shares(spelled, e) for e in batch.negatives[0].text] == [{"a cat, front, level": 1}] * 2
+    assert [_shares(spelled, e) for e in batch.negatives[1].text] == [
+        {"a cat, right, level": 1},
+        {"a cat, left, level": 1},
+    ]
     assert batch.weights[0] == pytest.approx((-0.736, -2), rel=1e-2)
     assert len(batch.live) == 4
 
 
+def test_a_prior_that_uses_cameras_gets_them_and_complements_see_their_own_view(spelled):
+    cameras = _cameras([math.radians(45), math.radians(-135)], [1.2, 1.5])
+    config = PromptConfig(perp_neg=True)
+    assert ViewPrompts(spelled, "a cat", config).at(cameras).main.cameras is None
+    spelled.uses_cameras = True
+    batch = ViewPrompts(spelled, "a cat", config).at(cameras)
+    assert torch.equal(batch.main.cameras.w2c, cameras.w2c)
+    for told, azimuth in zip(batch.negatives, ([0.0, 0.0], [math.pi / 2, -math.pi / 2]), strict=True):
+        torch.testing.assert_close(told.cameras.w2c, _cameras(azimuth, [1.2, 1.5]).w2c)
+
+
 def test_without_view_words_every_view_is_the_same(spelled):
-    batch = ViewPrompts(spelled, "a cat", PromptConfig(view_dependent=False)).at([0.0, 2.0], [1.0, 2.0])
-    assert _shares(spelled, batch.main[0]) == _shares(spelled, batch.main[1]) == {"a cat": 1}
+    batch = ViewPrompts(spelled, "a cat", PromptConfig(view_dependent=False)).at(_cameras([0.0, 2.0], [1.0, 2.0]))
+    assert _shares(spelled, batch.main.text[0]) == _shares(spelled, batch.main.text[1]) == {"a cat": 1}
 
 
 def test_negative_prompts(spelled):
@@ -100,7 +122,7 @@ def test_negative_prompts(spelled):
 def test_embeddings_are_computed_once(spelled):
     prompts = ViewPrompts(spelled, "a cat", PromptConfig(perp_neg=True))
     spelled.embed = None
-    prompts.at([0.3], [1.0])
+    prompts.at(_cameras([0.3], [1.0]))
 
 
 @pytest.mark.parametrize(("azimuth", "elevation", "text"), [

@@ -13,6 +13,7 @@ import torch
 from gs_ssd.guidance.estimators import csd, seek, ssd
 from gs_ssd.maths.diffusion import add_noise, linear_schedule
 from gs_ssd.prior.analytic import AnalyticPrior
+from gs_ssd.prior.condition import Condition
 
 DRAWS, STEPS = 128, 300
 TRAP = torch.tensor([0.0, 0.0])
@@ -45,8 +46,8 @@ def _run(name: str, seed: int = 0) -> torch.Tensor:
         eps = torch.randn(n, 2, 1, 1, generator=generator)
         x = theta.detach().repeat_interleave(DRAWS, dim=0).reshape(n, 2, 1, 1)
         x_t = add_noise(x, eps, prior.alphas_cumprod[t])
-        eps_pos = prior.predict_noise(x_t, t, conditional.expand(n, 1, -1))
-        h = eps_pos - prior.predict_noise(x_t, t, null.expand(n, 1, -1))
+        eps_pos = prior.predict_noise(x_t, t, Condition(conditional.expand(n, 1, -1)))
+        h = eps_pos - prior.predict_noise(x_t, t, Condition(null.expand(n, 1, -1)))
         direction = estimator(eps_pos=eps_pos, h=h, eps_ref=eps, t=t, M=200)
         theta.grad = direction.reshape(len(theta), DRAWS, 2).mean(dim=1)
         optimizer.step()

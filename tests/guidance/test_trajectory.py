@@ -9,9 +9,16 @@ from gs_ssd.errors import UserError
 from gs_ssd.guidance import trajectory as tr
 from gs_ssd.guidance.distill import Distillation, DistillConfig, PromptConfig, t_range
 from gs_ssd.maths.diffusion import scaled_linear_schedule
+from gs_ssd.prior.condition import Condition
+from gs_ssd.scene.camera import at_angles
 
 ABAR = scaled_linear_schedule()
 MU, VARIANCE = 0.4, 0.3
+
+
+def _cameras(azimuth_rad):
+    polar_rad = [1.5] * len(azimuth_rad)
+    return at_angles(azimuth_rad, polar_rad, radius=4.0, fov_y_rad=0.7, size=16)
 
 
 def _exact_eps(x, u):
@@ -102,7 +109,7 @@ def test_the_whole_ism_gradient_against_a_transcript(prior, rgb):
     config = DistillConfig(estimator="ism", scale=0.1, prompts=PromptConfig(negative="blurry"))
     distillation = Distillation(config, prior, "a mushroom", num_steps=1000)
     azimuths = [0.0, 0.5, -2.0, 3.0]
-    result = distillation.step(rgb, azimuths, [1.5] * 4, 100, torch.Generator().manual_seed(4))
+    result = distillation.step(rgb, _cameras(azimuths), 100, torch.Generator().manual_seed(4))
 
     generator = torch.Generator().manual_seed(4)
     progress = 100 / 1000
@@ -118,15 +125,15 @@ def test_the_whole_ism_gradient_against_a_transcript(prior, rgb):
     null, negative = prior.embed(["", "blurry"])
     x = prior.alphas_cumprod[1].sqrt() * z + (1 - prior.alphas_cumprod[1]).sqrt() * eps0
     for u, v in zip(path, [*path[1:], t], strict=True):
-        target = prior.predict_noise(x, torch.full((4,), u), null.expand(4, 1, -1))
+        target = prior.predict_noise(x, torch.full((4,), u), Condition(null.expand(4, 1, -1)))
         a, b = prior.alphas_cumprod[u], prior.alphas_cumprod[v]
         x = b.sqrt() * (x - (1 - a).sqrt() * target) / a.sqrt() + (1 - b).sqrt() * target
     views = prior.embed([f"a mushroom, {side} view" for side in ("front", "side", "back")])
     shares = [(1, 0, 0), (1 - 0.5 / (math.pi / 2), 0.5 / (math.pi / 2), 0)]
     shares += [(0, 2 - a / (math.pi / 2), a / (math.pi / 2) - 1) for a in (2.0, 3.0)]
     text = torch.einsum("vk,kld->vld", torch.tensor(shares).to(views), views)
-    eps_pos = prior.predict_noise(x, torch.full((4,), t), text)
-    eps_neg = prior.predict_noise(x, torch.full((4,), t), negative.expand(4, 1, -1))
+    eps_pos = prior.predict_noise(x, torch.full((4,), t), Condition(text))
+    eps_neg = prior.predict_noise(x, torch.full((4,), t), Condition(negative.expand(4, 1, -1)))
     abar = prior.alphas_cumprod[t]
     expected = 0.1 * ((1 - abar) / abar).sqrt() * (eps_neg + 7.5 * (eps_pos - eps_neg) - target)
     torch.testing.assert_close(result.gradient, expected, rtol=1e-6, atol=1e-7)
@@ -153,7 +160,7 @@ def test_the_average_cost_of_ism_is_the_recipes():
 
 def _gradient(prior, rgb, **config):
     distillation = Distillation(DistillConfig(estimator="ism", **config), prior, "a mushroom", num_steps=100)
-    return distillation.step(rgb, [0.1, 0.5, 2.0, 3.0], [1.5] * 4, 0, torch.Generator().manual_seed(4)).gradient
+    return distillation.step(rgb, _cameras([0.1, 0.5, 2.0, 3.0]), 0, torch.Generator().manual_seed(4)).gradient
 
 
 def test_the_reference_is_a_choice_beside_the_trajectory_and_the_weight(prior, rgb):
@@ -196,8 +203,8 @@ def test_a_critic_may_be_the_reference_of_any_estimator(prior, rgb):
         for name in ("sds", "vsd")
     )
     assert one.critic is not None
-    angles = [0.1, 0.5, 2.0, 3.0], [1.5] * 4
-    results = [d.step(rgb, *angles, 0, g) for d, g in zip((one, other), generators, strict=True)]
+    cameras = _cameras([0.1, 0.5, 2.0, 3.0])
+    results = [d.step(rgb, cameras, 0, g) for d, g in zip((one, other), generators, strict=True)]
     assert torch.equal(results[0].gradient, results[1].gradient)
 
 

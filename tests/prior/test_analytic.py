@@ -6,6 +6,7 @@ import torch
 from gs_ssd.maths.diffusion import add_noise
 from gs_ssd.prior import DiffusionPrior, PriorConfig, load
 from gs_ssd.prior.analytic import AnalyticPrior
+from gs_ssd.prior.condition import Condition
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def test_prediction_is_minus_sigma_times_the_score(mixture):
     weights = mixture.embed(["cat and dog", "", "bird", "dog"])
     _log_density(mixture, x_t, t, weights[:, 0]).sum().backward()
     sigma = (1 - mixture.alphas_cumprod[t]).sqrt().reshape(-1, 1, 1, 1)
-    torch.testing.assert_close(mixture.predict_noise(x_t.detach(), t, weights), -sigma * x_t.grad)
+    torch.testing.assert_close(mixture.predict_noise(x_t.detach(), t, Condition(weights)), -sigma * x_t.grad)
 
 
 def test_prediction_is_the_posterior_mean_of_the_noise():
@@ -39,7 +40,7 @@ def test_prediction_is_the_posterior_mean_of_the_noise():
     eps = torch.randn(400_000, 1, 1, 1, generator=generator)
     x_t = add_noise(x0, eps, prior.alphas_cumprod[300])
     near = (x_t - 0.8).abs() < 0.05
-    predicted = prior.predict_noise(torch.full((1, 1, 1, 1), 0.8), torch.tensor([300]), prior.embed(["x"]))
+    predicted = prior.predict_noise(torch.full((1, 1, 1, 1), 0.8), torch.tensor([300]), Condition(prior.embed(["x"])))
     assert predicted.item() == pytest.approx(eps[near].mean().item(), abs=0.02)
 
 

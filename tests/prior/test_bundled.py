@@ -1,6 +1,7 @@
 """The weights in the package: the format, what the model says of itself, and that it does what its card says."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -9,6 +10,8 @@ from gs_ssd.guidance.prompts import PromptConfig, ViewPrompts
 from gs_ssd.lab import world
 from gs_ssd.lab.prior_training.captions import view_mix
 from gs_ssd.prior import BUNDLED, DiffusionPrior, PriorConfig, load
+from gs_ssd.prior.condition import Condition
+from gs_ssd.scene.camera import Cameras, at_angles
 
 MEBI = 2**20
 DEVELOPMENT = [
@@ -19,6 +22,13 @@ DEVELOPMENT = [
     ("green", "tree"),
     ("red", "mushroom"),
 ]
+
+
+def cameras(azimuth_deg: list[float], elevation_deg: list[float]) -> Cameras:
+    """At the middle of the radii that the prior was trained on."""
+    azimuth_rad = [math.radians(angle) for angle in azimuth_deg]
+    polar_rad = [math.radians(90 - angle) for angle in elevation_deg]
+    return at_angles(azimuth_rad, polar_rad, radius=3.35, fov_y_rad=math.radians(40), size=64)
 
 
 @pytest.fixture(scope="module")
@@ -77,26 +87,26 @@ def test_the_shipped_encoder_is_linear_and_has_unit_variance(prior):
 def test_the_pipeline_mixes_view_words_as_the_training_did(prior):
     prompts = ViewPrompts(prior, "a red mug", PromptConfig())
     azimuth, elevation = 100.0, 31.0
-    batch = prompts.at([torch.tensor(azimuth).deg2rad().item()], [torch.tensor(90 - elevation).deg2rad().item()])
+    batch = prompts.at(cameras([azimuth], [elevation]))
     mix = view_mix("a red mug", azimuth, elevation)
     expected = torch.einsum("t,tld->ld", torch.tensor(mix.weights), prior.embed(list(mix.texts)))
-    torch.testing.assert_close(batch.main[0], expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(batch.main.text[0], expected, atol=1e-4, rtol=0)
 
 
 @torch.no_grad()
 def test_noise_prediction_approaches_the_noise_as_t_grows(prior):
     """The paper's observation (section 4): cos(eps_cond, eps) rises with t, to above .99."""
     views = world.turntable(4)
-    azimuth, polar = views.azimuth_deg.deg2rad().tolist(), (90 - views.elevation_deg).deg2rad().tolist()
+    seen_by = cameras(views.azimuth_deg.tolist(), views.elevation_deg.tolist())
     cosines = {t: [] for t in (20, 100, 300, 600, 980)}
     for color, kind in DEVELOPMENT:
         z = prior.encode(world.render(kind, color, views.w2c, views.tan_half_fov, 64, 64).rgb)
-        embeddings = ViewPrompts(prior, f"a {color} {kind}", PromptConfig()).at(azimuth, polar).main
+        told = ViewPrompts(prior, f"a {color} {kind}", PromptConfig()).at(seen_by).main
         noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(0))
         for t, found in cosines.items():
             alpha = prior.alphas_cumprod[t]
             noised = alpha.sqrt() * z + (1 - alpha).sqrt() * noise
-            predicted = prior.predict_noise(noised, torch.full((len(z),), t), embeddings)
+            predicted = prior.predict_noise(noised, torch.full((len(z),), t), told)
             found.append(torch.nn.functional.cosine_similarity(predicted.flatten(1), noise.flatten(1)).mean())
     means = [torch.stack(found).mean().item() for found in cosines.values()]
     assert means == sorted(means)
@@ -110,15 +120,14 @@ def view_losses(prior, kind: str, t: int = 500) -> torch.Tensor:
     views = world.orbit(torch.tensor([0.0, 90.0, 180.0, 270.0]), torch.full((4,), 12.0), 3.35, 40.0)
     z = prior.encode(world.render(kind, "blue", views.w2c, views.tan_half_fov, 64, 64).rgb)
     prompts = ViewPrompts(prior, f"a blue {kind}", PromptConfig())
-    azimuth = (torch.arange(4) * torch.pi / 2).tolist()
-    words = prompts.at(azimuth, [torch.tensor(78.0).deg2rad().item()] * 4).main
+    told = prompts.at(cameras([0.0, 90.0, 180.0, 270.0], [12.0] * 4)).main
     alpha, generator = prior.alphas_cumprod[t], torch.Generator().manual_seed(0)
     losses = torch.zeros(4, 4)
     for _ in range(6):
         noise = torch.randn(z[:1].shape, generator=generator).expand_as(z)
         noised = alpha.sqrt() * z + (1 - alpha).sqrt() * noise
         for word in range(4):
-            predicted = prior.predict_noise(noised, torch.full((4,), t), words[word].expand(4, -1, -1))
+            predicted = prior.predict_noise(noised, torch.full((4,), t), told[torch.full((4,), word)])
             losses[:, word] += (predicted - noise).square().mean((1, 2, 3))
     return losses
 
@@ -138,8 +147,8 @@ def draw(prior, prompt: str, azimuth_deg: float, seed: int, steps: int = 25, sca
 
     scheduler = DDIMScheduler.from_pretrained(BUNDLED, subfolder="scheduler")
     scheduler.set_timesteps(steps)
-    words = ViewPrompts(prior, prompt, PromptConfig()).at([azimuth_deg * torch.pi / 180], [75 * torch.pi / 180]).main
-    both = torch.cat([prior.embed([""]), words])
+    main = ViewPrompts(prior, prompt, PromptConfig()).at(cameras([azimuth_deg], [15.0])).main
+    both = Condition.cat([main.with_text(prior.embed([""])), main])
     x = torch.randn(1, 12, 16, 16, generator=torch.Generator().manual_seed(seed))
     for t in scheduler.timesteps:
         free, told = prior.predict_noise(torch.cat([x, x]), t.expand(2), both).chunk(2)

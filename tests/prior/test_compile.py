@@ -8,6 +8,7 @@ import torch
 from torch._dynamo.testing import CompileCounter
 
 from gs_ssd.prior import PriorConfig, load
+from gs_ssd.prior.condition import Condition
 
 pytest.importorskip("diffusers")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -24,7 +25,7 @@ def _question(prior, images):
     generator = torch.Generator().manual_seed(images)
     text = torch.randn(images, 16, 32, generator=generator)
     t = torch.randint(1000, (images,), generator=generator)
-    return torch.randn(images, 4, 16, 16, generator=generator), t, text
+    return torch.randn(images, 4, 16, 16, generator=generator), t, Condition(text)
 
 
 def test_one_graph_serves_every_number_of_images(folder, monkeypatch):

@@ -5,6 +5,7 @@ import torch
 
 from gs_ssd.maths.diffusion import add_noise
 from gs_ssd.prior import BUNDLED, PriorConfig, load
+from gs_ssd.prior.condition import Condition
 
 pytest.importorskip("diffusers")
 pytestmark = [
@@ -24,7 +25,7 @@ def disengaging(dtype, t):
     times = torch.full((4,), t)
     x_t = add_noise(latents, torch.randn(latents.shape, generator=generator), prior.alphas_cumprod[times])
     eps_pos, eps_null = (
-        prior.predict_noise(x_t, times, text.expand(4, -1, -1)) for text in prior.embed(["a red mug", ""])
+        prior.predict_noise(x_t, times, Condition(text.expand(4, -1, -1))) for text in prior.embed(["a red mug", ""])
     )
     return eps_pos - eps_null, eps_pos
 

@@ -6,6 +6,7 @@ from safetensors.torch import save_file
 
 from gs_ssd.errors import UserError
 from gs_ssd.prior import PriorConfig, load
+from gs_ssd.prior.condition import Condition
 
 pytest.importorskip("diffusers")
 pytest.importorskip("peft")
@@ -24,16 +25,16 @@ def test_lora_round_trip(prior, folder, tmp_path):
 
     unet = UNet2DConditionModel.from_pretrained(str(folder / "unet"))
     unet.add_adapter(peft.LoraConfig(r=2, lora_alpha=2, target_modules=["to_q", "to_v"], init_lora_weights=False))
-    x, text = torch.randn(2, 4, 16, 16), prior.embed(["a red mug", ""])
+    x, told = torch.randn(2, 4, 16, 16), Condition(prior.embed(["a red mug", ""]))
     StableDiffusionPipeline.save_lora_weights(str(tmp_path), unet_lora_layers=peft.get_peft_model_state_dict(unet))
     file = str(tmp_path / "pytorch_lora_weights.safetensors")
     adapted = load(PriorConfig(model=str(folder), lora=(file,)), "cpu")
     with torch.no_grad():
-        expected = unet(x, T, text).sample
-    torch.testing.assert_close(adapted.predict_noise(x, T, text), expected, atol=1e-4, rtol=1e-4)
-    assert (expected - prior.predict_noise(x, T, text)).abs().max() > 1e-2
+        expected = unet(x, T, told.text).sample
+    torch.testing.assert_close(adapted.predict_noise(x, T, told), expected, atol=1e-4, rtol=1e-4)
+    assert (expected - prior.predict_noise(x, T, told)).abs().max() > 1e-2
     off = load(PriorConfig(model=str(folder), lora=(file,), lora_scale=0.0), "cpu")
-    torch.testing.assert_close(off.predict_noise(x, T, text), prior.predict_noise(x, T, text), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(off.predict_noise(x, T, told), prior.predict_noise(x, T, told), atol=1e-5, rtol=1e-4)
 
 
 def _kohya(prior, alpha):

@@ -10,9 +10,12 @@ from gs_ssd.errors import UserError
 from gs_ssd.guidance.distill import Distillation, DistillConfig, PromptConfig
 from gs_ssd.maths.diffusion import scaled_linear_schedule, v_from_eps
 from gs_ssd.prior import DiffusionPrior, PriorConfig, load, sources
+from gs_ssd.prior.condition import Condition
+from gs_ssd.scene.camera import at_angles
 
 pytest.importorskip("diffusers")
 T = torch.tensor([3, 700])
+CAMERAS = at_angles([0.1, 2.0], [1.5, 1.5], radius=4.0, fov_y_rad=0.7, size=32)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +30,7 @@ def broken(folder, tmp_path):
 
 
 def _noise(prior):
-    return torch.randn(2, 4, 16, 16), prior.embed(["a red mug", ""])
+    return torch.randn(2, 4, 16, 16), Condition(prior.embed(["a red mug", ""]))
 
 
 def test_it_is_a_prior(prior):
@@ -38,10 +41,10 @@ def test_it_is_a_prior(prior):
 
 def test_prediction_is_the_pipelines_own(prior, tiny, tmp_path):
     pipe = tiny.pipeline(tmp_path)
-    x, text = _noise(prior)
-    torch.testing.assert_close(prior.predict_noise(x, T, text), pipe.unet(x, T, text).sample)
+    x, told = _noise(prior)
+    torch.testing.assert_close(prior.predict_noise(x, T, told), pipe.unet(x, T, told.text).sample)
     ids = pipe.tokenizer(["a red mug", ""], padding="max_length", max_length=16, return_tensors="pt").input_ids
-    torch.testing.assert_close(text, pipe.text_encoder(ids)[0])
+    torch.testing.assert_close(told.text, pipe.text_encoder(ids)[0])
     picture = torch.rand(2, 3, 32, 32)
     mean = pipe.vae.encode(2 * picture - 1).latent_dist.mean * 0.18215
     torch.testing.assert_close(prior.encode(picture), mean)
@@ -52,8 +55,8 @@ def test_only_encoding_carries_a_gradient_and_nothing_is_trained(prior):
     rgb = torch.rand(1, 3, 32, 32, requires_grad=True)
     prior.encode(rgb).sum().backward()
     assert rgb.grad.abs().sum() > 0
-    x, text = _noise(prior)
-    assert not prior.predict_noise(x.requires_grad_(), T, text).requires_grad
+    x, told = _noise(prior)
+    assert not prior.predict_noise(x.requires_grad_(), T, told).requires_grad
     parameters = [*prior.unet.parameters(), *prior.vae.parameters(), *prior.text_encoder.parameters()]
     assert all(p.grad is None and not p.requires_grad for p in parameters)
 
@@ -79,21 +82,21 @@ def test_v_prediction_equals_its_epsilon_twin(tiny, tmp_path, sd2, monkeypatch):
     by_v = load(PriorConfig(model=str(tmp_path / "v")), "cpu")
     by_eps = load(PriorConfig(model=str(tmp_path / "v"), prediction="epsilon"), "cpu")
     assert by_v.prediction == "v_prediction"
-    x, text = _noise(by_v)
-    eps = by_v.predict_noise(x, T, text)
+    x, told = _noise(by_v)
+    eps = by_v.predict_noise(x, T, told)
     torch.testing.assert_close(
-        v_from_eps(x, eps, by_v.alphas_cumprod[T]), by_eps.predict_noise(x, T, text), rtol=1e-3, atol=1e-4
+        v_from_eps(x, eps, by_v.alphas_cumprod[T]), by_eps.predict_noise(x, T, told), rtol=1e-3, atol=1e-4
     )
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_agrees(prior, folder, dtype):
     half = load(PriorConfig(model=str(folder), dtype=dtype), "cpu")
-    x, text = _noise(prior)
+    x, told = _noise(prior)
     tolerance = {"bfloat16": 0.05, "float16": 0.01}[dtype]
-    prediction = half.predict_noise(x, T, text)
+    prediction = half.predict_noise(x, T, told)
     assert prediction.dtype == torch.float32
-    torch.testing.assert_close(prediction, prior.predict_noise(x, T, text), atol=tolerance, rtol=tolerance)
+    torch.testing.assert_close(prediction, prior.predict_noise(x, T, told), atol=tolerance, rtol=tolerance)
     rgb = torch.rand(1, 3, 32, 32, requires_grad=True)
     grads = [torch.autograd.grad(p.encode(rgb).square().sum(), rgb)[0].flatten() for p in (prior, half)]
     assert torch.cosine_similarity(*grads, dim=0) > 0.995
@@ -124,8 +127,8 @@ def test_slicing_changes_memory_not_numbers(prior, folder):
     picture = torch.rand(3, 3, 32, 32, requires_grad=True)
     torch.testing.assert_close(sliced.encode(picture), prior.encode(picture))
     sliced.encode(picture).sum().backward()
-    x, text = _noise(prior)
-    torch.testing.assert_close(sliced.predict_noise(x, T, text), prior.predict_noise(x, T, text))
+    x, told = _noise(prior)
+    torch.testing.assert_close(sliced.predict_noise(x, T, told), prior.predict_noise(x, T, told))
 
 
 def test_image_size_can_be_lowered(folder):
@@ -140,7 +143,7 @@ def test_text_encoder_is_released(folder):
     distillation = Distillation(DistillConfig(prompts=PromptConfig(perp_neg=True)), prior, "a red mug", num_steps=10)
     prior.release_text_encoder()
     rgb = torch.rand(2, 3, 32, 32, requires_grad=True)
-    result = distillation.step(rgb, [0.1, 2.0], [1.5, 1.5], 0, torch.Generator().manual_seed(0))
+    result = distillation.step(rgb, CAMERAS, 0, torch.Generator().manual_seed(0))
     result.loss.backward()
     assert rgb.grad.abs().sum() > 0
     assert result.preview().shape == (2, 3, 32, 32)
@@ -202,10 +205,10 @@ def test_depth_controlnet(folder, tmp_path):
     gradients = []
     for depth in (torch.zeros(2, 1, 32, 32), torch.rand(2, 1, 32, 32)):
         generator = torch.Generator().manual_seed(0)
-        gradients.append(distillation.step(rgb, [0.1, 2.0], [1.5, 1.5], 0, generator, depth=depth).gradient)
+        gradients.append(distillation.step(rgb, CAMERAS, 0, generator, depth=depth).gradient)
     assert (gradients[0] - gradients[1]).abs().max() > 1e-4
     with pytest.raises(ValueError, match="depth"):
-        distillation.step(rgb, [0.1, 2.0], [1.5, 1.5], 0, torch.Generator())
+        distillation.step(rgb, CAMERAS, 0, torch.Generator())
     for critic in ({"estimator": "vsd"}, {"estimator": "sds", "reference": "critic"}):
         with pytest.raises(UserError, match=r"guidance\.estimator=vsd .*leave prior\.controlnet out"):
             Distillation(DistillConfig(**critic), prior, "a red mug", num_steps=10)
@@ -325,8 +328,8 @@ def test_a_filled_cache_serves_without_a_network(prior, folder, tmp_path, monkey
         cached = load(PriorConfig(model="sd21-base", offline=way == "prior.offline"), "cpu")
     assert f"Manojb/stable-diffusion-2-1-base at {commit}" in caplog.text
     assert cached.source == f"Manojb/stable-diffusion-2-1-base at {commit}"
-    x, text = _noise(prior)
-    torch.testing.assert_close(cached.predict_noise(x, T, text), prior.predict_noise(x, T, text))
+    x, told = _noise(prior)
+    torch.testing.assert_close(cached.predict_noise(x, T, told), prior.predict_noise(x, T, told))
     with pytest.raises(UserError, match="no weights"):
         load(PriorConfig(model="sd21-base", revision="another", offline=True), "cpu")
 
@@ -345,16 +348,16 @@ def test_the_lora_critic_of_vsd(folder):
     """Starts equal to the prior, learns, and leaves the prior's own prediction untouched to the last bit."""
     pytest.importorskip("peft")
     prior = load(PriorConfig(model=str(folder)), "cpu")
-    x, text = _noise(prior)
-    before = prior.predict_noise(x, T, text)
+    x, told = _noise(prior)
+    before = prior.predict_noise(x, T, told)
     distillation = Distillation(DistillConfig(estimator="vsd"), prior, "a red mug", num_steps=10)
     critic = distillation.critic
-    torch.testing.assert_close(critic.predict(x, T, text), before, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(critic.predict(x, T, told), before, atol=1e-5, rtol=1e-5)
     rgb = torch.rand(2, 3, 32, 32, requires_grad=True)
     for step in range(2):
-        distillation.step(rgb, [0.1, 2.0], [1.5, 1.5], step, torch.Generator().manual_seed(step)).loss.backward()
-    assert (critic.predict(x, T, text) - before).abs().max() > 1e-4
-    torch.testing.assert_close(prior.predict_noise(x, T, text), before, atol=0, rtol=0)
+        distillation.step(rgb, CAMERAS, step, torch.Generator().manual_seed(step)).loss.backward()
+    assert (critic.predict(x, T, told) - before).abs().max() > 1e-4
+    torch.testing.assert_close(prior.predict_noise(x, T, told), before, atol=0, rtol=0)
     assert len(critic.copy.parameters()) > 0
     assert rgb.grad.isfinite().all()
 
@@ -366,21 +369,21 @@ def test_two_critics_on_one_prior_learn_apart(folder):
     config = DistillConfig(estimator="vsd")
     first, second = (Distillation(config, prior, "a red mug", num_steps=10) for _ in range(2))
     lonely = Distillation(config, alone, "a red mug", num_steps=10)
-    x, text = _noise(prior)
-    before = prior.predict_noise(x, T, text)
+    x, told = _noise(prior)
+    before = prior.predict_noise(x, T, told)
     rgb = torch.rand(2, 3, 32, 32)
 
     def train(distillation: Distillation, step: int) -> torch.Tensor:
-        return distillation.step(rgb, [0.1, 2.0], [1.5, 1.5], step, torch.Generator().manual_seed(step)).gradient
+        return distillation.step(rgb, CAMERAS, step, torch.Generator().manual_seed(step)).gradient
 
     train(first, 0)
-    torch.testing.assert_close(second.critic.predict(x, T, text), before, atol=1e-5, rtol=1e-5)  # has learned nothing
+    torch.testing.assert_close(second.critic.predict(x, T, told), before, atol=1e-5, rtol=1e-5)  # has learned nothing
     train(second, 5)
     train(lonely, 0)
     assert torch.equal(train(first, 1), train(lonely, 1))
-    assert torch.equal(first.critic.predict(x, T, text), lonely.critic.predict(x, T, text))
-    assert (second.critic.predict(x, T, text) - first.critic.predict(x, T, text)).abs().max() > 1e-4
-    assert torch.equal(prior.predict_noise(x, T, text), before)
+    assert torch.equal(first.critic.predict(x, T, told), lonely.critic.predict(x, T, told))
+    assert (second.critic.predict(x, T, told) - first.critic.predict(x, T, told)).abs().max() > 1e-4
+    assert torch.equal(prior.predict_noise(x, T, told), before)
 
 
 def test_a_single_file_is_the_same_model(prior, tiny, folder, tmp_path):
@@ -388,9 +391,9 @@ def test_a_single_file_is_the_same_model(prior, tiny, folder, tmp_path):
     tiny.single_file(tiny.pipeline(tmp_path), tmp_path / "model.safetensors")
     config = PriorConfig(model=str(tmp_path / "model.safetensors"), base=str(folder), offline=True)
     single = load(config, "cpu")
-    x, text = _noise(prior)
-    torch.testing.assert_close(single.embed(["a red mug", ""]), text)
-    torch.testing.assert_close(single.predict_noise(x, T, text), prior.predict_noise(x, T, text))
+    x, told = _noise(prior)
+    torch.testing.assert_close(single.embed(["a red mug", ""]), told.text)
+    torch.testing.assert_close(single.predict_noise(x, T, told), prior.predict_noise(x, T, told))
     picture = torch.rand(1, 3, 32, 32)
     torch.testing.assert_close(single.encode(picture), prior.encode(picture))
     torch.testing.assert_close(single.decode(x), prior.decode(x))

@@ -6,9 +6,12 @@ import torch
 from gs_ssd.errors import UserError
 from gs_ssd.guidance.distill import Distillation, DistillConfig, PromptConfig
 from gs_ssd.prior import DiffusionPrior, PriorConfig, load
+from gs_ssd.prior.condition import Condition
+from gs_ssd.scene.camera import at_angles
 
 pytest.importorskip("diffusers")
 T = torch.tensor([3, 700])
+CAMERAS = at_angles([0.1, 2.0], [1.5, 1.5], radius=4.0, fov_y_rad=0.7, size=32)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +37,7 @@ def test_prompts_and_prediction_are_the_pipelines_own(saved):
     with torch.no_grad():
         text = torch.cat([positive, negative])
         expected = pipe.unet(x, T, encoder_hidden_states=text, added_cond_kwargs=added).sample
-    torch.testing.assert_close(prior.predict_noise(x, T, embeddings), expected)
+    torch.testing.assert_close(prior.predict_noise(x, T, Condition(embeddings)), expected)
 
 
 @pytest.mark.parametrize("estimator", ["ssd", "vsd"])
@@ -46,7 +49,7 @@ def test_a_step_after_the_encoders_are_released(saved, estimator):
     distillation = Distillation(config, prior, "a red mug", num_steps=10)
     prior.release_text_encoder()
     rgb = torch.rand(2, 3, 32, 32, requires_grad=True)
-    distillation.step(rgb, [0.1, 2.0], [1.5, 1.5], 0, torch.Generator().manual_seed(0)).loss.backward()
+    distillation.step(rgb, CAMERAS, 0, torch.Generator().manual_seed(0)).loss.backward()
     assert rgb.grad.abs().sum() > 0
     with pytest.raises(RuntimeError, match="released"):
         prior.embed(["a"])

@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,10 @@ from gs_ssd.lab.reproduce.comparison import PERP_NEG, RULE, decide, settle
 from gs_ssd.lab.reproduce.grid import BARE, CONFIG, TINY, Grid, run_grid
 from gs_ssd.lab.reproduce.origin import origin_of_prior
 from gs_ssd.lab.reproduce.report import Claim, Context, Report, SizeName
+from gs_ssd.lab.reproduce.truth import cameras_around
 from gs_ssd.maths.diffusion import NUM_TIMESTEPS, add_noise, x0_from_eps
 from gs_ssd.prior import BUNDLED, DiffusionPrior, PriorConfig, load
+from gs_ssd.prior.condition import Condition
 
 TITLE = "Second faces: Perp-Neg on a prior that prefers fronts"
 MODEL = Path("out/reproduce/front_biased")
@@ -93,14 +94,15 @@ def front_biased(folder: Path) -> Path:
 def draw_backs(prior: DiffusionPrior, entries: Sequence[Entry], steps: int, seed: int) -> Float[Tensor, "e 3 H W"]:
     """What the prior draws for each prompt seen from behind: DDIM, guidance 2."""
     prompts = [ViewPrompts(prior, entry.prompt, PromptConfig()) for entry in entries]
-    main = torch.cat([some.at([math.pi], [math.radians(75)]).main for some in prompts])
-    text = torch.cat([main, prompts[0].null.expand_as(main)])
+    behind = cameras_around(2, prior.image_size)[1:]
+    main = Condition.cat([some.at(behind).main for some in prompts])
+    told = Condition.cat([main, main.with_text(prompts[0].null)])
     template = prior.encode(torch.zeros(1, 3, prior.image_size, prior.image_size, device=prior.device))
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn((len(entries), *template.shape[1:]), generator=generator).to(template)
     times = torch.linspace(NUM_TIMESTEPS - 1, 0, steps + 1).long()
     for t, following in itertools.pairwise(times):
-        given, free = prior.predict_noise(torch.cat([x, x]), t.expand(2 * len(x)).to(x.device), text).chunk(2)
+        given, free = prior.predict_noise(torch.cat([x, x]), t.expand(2 * len(x)).to(x.device), told).chunk(2)
         eps = guided(free, given - free, 2.0)
         x0 = x0_from_eps(x, eps, prior.alphas_cumprod[t.expand(len(x))])
         x = add_noise(x0, eps, prior.alphas_cumprod[following.expand(len(x))])

@@ -13,6 +13,7 @@ from torch import Tensor
 from gs_ssd.guidance.estimators import ESTIMATORS, variance_reduced
 from gs_ssd.maths.diffusion import WEIGHTINGS, add_noise, linear_schedule, scaled_linear_schedule
 from gs_ssd.prior.analytic import AnalyticPrior
+from gs_ssd.prior.condition import Condition
 
 SCHEDULES = {"linear": linear_schedule, "scaled_linear": scaled_linear_schedule}
 
@@ -93,8 +94,8 @@ def descend(
         t, eps = t.repeat(len(thresholds)), eps.repeat(len(thresholds), 1, 1, 1)
         abar = prior.alphas_cumprod[t]
         x_t = add_noise(theta.detach().reshape(-1, 2, 1, 1).repeat_interleave(how.draws, dim=0), eps, abar)
-        eps_pos = prior.predict_noise(x_t, t, conditional.expand(len(t), 1, 3))
-        h = eps_pos - prior.predict_noise(x_t, t, unconditional.expand(len(t), 1, 3))
+        eps_pos = prior.predict_noise(x_t, t, Condition(conditional.expand(len(t), 1, 3)))
+        h = eps_pos - prior.predict_noise(x_t, t, Condition(unconditional.expand(len(t), 1, 3)))
         parts = zip(thresholds, *(v.chunk(len(thresholds)) for v in (eps_pos, h, eps, t)), strict=True)
         direction = torch.cat([_direction(term, *part) for part in parts])[:, :, 0, 0]
         weight = WEIGHTINGS[how.weighting](abar)[:, None]

@@ -21,9 +21,10 @@ from gs_ssd.lab.reproduce.assets import to_bytes
 from gs_ssd.lab.reproduce.grid import TINY
 from gs_ssd.lab.reproduce.report import Claim, Context, Report, SizeName, new_figure, save_figure, write_table
 from gs_ssd.lab.reproduce.sds_made import sds_views
-from gs_ssd.lab.reproduce.truth import true_views
+from gs_ssd.lab.reproduce.truth import cameras_around, true_views
 from gs_ssd.maths.diffusion import add_noise
 from gs_ssd.prior import DiffusionPrior, PriorConfig, load
+from gs_ssd.prior.condition import Condition
 
 TITLE = "Numerical study: norms, correlation, projection ratio, variances over t (Figs. 5, 19-22)"
 
@@ -99,7 +100,7 @@ def moments(
         both = prior.predict_noise(
             torch.cat([x_t, x_t]),
             torch.full((2 * len(part),), t, device=latent.device),
-            torch.stack([positive, null]).repeat_interleave(len(part), dim=0),
+            Condition(torch.stack([positive, null]).repeat_interleave(len(part), dim=0)),
         )
         eps_pos, eps_null = both.chunk(2)
         seek.append(eps_pos)
@@ -263,7 +264,7 @@ def _renderings(
     for prompt, rgb in pictures.items():
         views = len(rgb)
         sentences = ViewPrompts(prior, prompt, PromptConfig())
-        embeddings = sentences.at([2 * math.pi * i / views for i in range(views)], [math.radians(75)] * views).main
+        embeddings = sentences.at(cameras_around(views, prior.image_size)).main.text
         for view, latent in enumerate(prior.encode(rgb.to(prior.device)).float()):
             yield prompt, view, latent, embeddings[view], sentences.null
 

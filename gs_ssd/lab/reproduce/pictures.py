@@ -7,7 +7,6 @@ disengaging term alone, with t drawn from one band only, to see what it contribu
 import dataclasses
 import functools
 import itertools
-import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -26,9 +25,10 @@ from gs_ssd.lab.reproduce.grid import working_folder
 from gs_ssd.lab.reproduce.origin import code_version, origin_of_prior, short_hash
 from gs_ssd.lab.reproduce.processes import in_order
 from gs_ssd.lab.reproduce.report import Claim, Context, Report, SizeName, new_figure, save_figure, write_table
-from gs_ssd.lab.reproduce.truth import true_views
+from gs_ssd.lab.reproduce.truth import cameras_around, true_views
 from gs_ssd.maths.diffusion import WEIGHTINGS, add_noise
 from gs_ssd.prior import DiffusionPrior, PriorConfig, load
+from gs_ssd.prior.condition import Condition
 
 TITLE = "2D generation: what each term does to a picture (Figs. 4, 10, 17)"
 
@@ -140,7 +140,8 @@ def optimize(
         abar = prior.alphas_cumprod[t]
         with torch.no_grad():
             x_t = add_noise(latents, eps, abar)
-            both = prior.predict_noise(torch.cat([x_t, x_t]), t.repeat(2), torch.cat([positive, null]))
+            told = Condition(torch.cat([positive, null]))
+            both = prior.predict_noise(torch.cat([x_t, x_t]), t.repeat(2), told)
             eps_pos, eps_null = both.chunk(2)
             direction = _directions(methods, eps_pos, eps_null, eps, t)
             weight = WEIGHTINGS["sigma2"](abar).reshape(-1, 1, 1, 1).to(direction)
@@ -231,8 +232,8 @@ def _prior(model: str, device: str) -> DiffusionPrior:
 
 def _embeddings(prior: DiffusionPrior, prompt: str) -> Float[Tensor, "2 l d"]:
     """Of the prompt seen from the front, and of nothing."""
-    batch = (sentences := ViewPrompts(prior, prompt, PromptConfig())).at([0.0], [math.radians(75)])
-    return torch.stack([batch.main[0], sentences.null])
+    sentences = ViewPrompts(prior, prompt, PromptConfig())
+    return torch.stack([sentences.at(cameras_around(1, prior.image_size)).main.text[0], sentences.null])
 
 
 def measure(
@@ -256,7 +257,7 @@ def measure(
     losses = []
     for latent in latents:
         x_t = add_noise(latent.expand_as(noise), noise, prior.alphas_cumprod[t])
-        predicted = prior.predict_noise(x_t, t, positive.expand(16, *positive.shape))
+        predicted = prior.predict_noise(x_t, t, Condition(positive.expand(16, *positive.shape)))
         losses.append(float((predicted - noise).square().mean()))
     return Outcome(
         label,

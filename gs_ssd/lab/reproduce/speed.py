@@ -10,6 +10,7 @@ import torch
 
 from gs_ssd.guidance.distill import Distillation, DistillConfig
 from gs_ssd.lab.reproduce.report import Claim, Context, Report, SizeName, new_figure, save_figure, write_table
+from gs_ssd.lab.reproduce.truth import cameras_around
 from gs_ssd.prior import DiffusionPrior, PriorConfig, load
 
 TITLE = "Speed: what DDIM inversion costs (section 5.1)"
@@ -36,7 +37,7 @@ def time_estimator(prior: DiffusionPrior, name: str, prompt: str, draws: int, re
     distillation = Distillation(DistillConfig(estimator=name), prior, prompt, num_steps=draws)
     size = prior.image_size
     pictures = torch.rand(VIEWS, 3, size, size, generator=torch.Generator().manual_seed(seed)).to(prior.device)
-    azimuth = [2 * math.pi * view / VIEWS for view in range(VIEWS)]
+    cameras = cameras_around(VIEWS, prior.image_size)
     # CPU seconds of this process where they are all that counts: other processes do not disturb them.
     clock = time.process_time if prior.device.type == "cpu" else time.perf_counter
     images, best = 0, math.inf
@@ -46,7 +47,7 @@ def time_estimator(prior: DiffusionPrior, name: str, prompt: str, draws: int, re
             rgb = pictures.clone().requires_grad_()
             generator = torch.Generator().manual_seed(seed + draw)
             started = clock()
-            result = distillation.step(rgb, azimuth, [math.radians(75)] * VIEWS, draw, generator)
+            result = distillation.step(rgb, cameras, draw, generator)
             result.loss.backward()
             spent += clock() - started
             images += result.unet_images

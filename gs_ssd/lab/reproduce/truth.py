@@ -1,12 +1,23 @@
 """True pictures of the bundled world, at the cameras of the benchmark."""
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gs_ssd.scene.camera import Cameras, ring
+
+ELEVATION_DEG, RADIUS, FOV_Y_DEG = 15.0, 3.35, 40.0
+
+
+def cameras_around(views: int, size: int) -> Cameras:
+    """The cameras of `true_views`, on the CPU: evenly around, the first at the front."""
+    return ring(views, math.radians(90 - ELEVATION_DEG), RADIUS, math.radians(FOV_Y_DEG), size)
+
 
 def true_views(
-    kind: str, color: str, views: int, size: int, elevation_deg: float = 15.0
+    kind: str, color: str, views: int, size: int, elevation_deg: float = ELEVATION_DEG
 ) -> tuple[Float[Tensor, "v 3 h w"], Float[Tensor, "v 1 h w"]]:
     """Renderings of the kind's mean shape on white, evenly around it from the front on; colours and alpha."""
     from gs_ssd.lab.world.kinds import sculpt
@@ -14,6 +25,6 @@ def true_views(
     from gs_ssd.lab.world.views import orbit
 
     azimuth = torch.arange(views) * (360.0 / views)
-    cameras = orbit(azimuth, torch.full((views,), elevation_deg), 3.35, 40.0)
+    cameras = orbit(azimuth, torch.full((views,), elevation_deg), RADIUS, FOV_Y_DEG)
     picture = trace(stack([sculpt(kind, color)]), cameras.w2c, cameras.tan_half_fov, size, size, supersample=4)
     return picture.rgb, picture.alpha
