@@ -16,7 +16,7 @@ import torch
 from gs_ssd import config as configs
 from gs_ssd.config import ExperimentConfig
 from gs_ssd.errors import UserError
-from gs_ssd.export import ply
+from gs_ssd.export.ply_reader import read_ply
 from gs_ssd.interrupts import Interrupted
 from gs_ssd.run import checkpoint
 from gs_ssd.scene import viewpoints
@@ -92,7 +92,7 @@ def test_a_red_disc_becomes_red_and_a_run_leaves_what_it_promises(tmp_path):
     assert peaks == sorted(peaks)
     assert 0 <= peaks[0] < 4000
     assert len({row["grad_norm"] for row in metrics[:20]}) == 20
-    asset = ply.read_ply(tmp_path / "point_cloud.ply")
+    asset = read_ply(tmp_path / "point_cloud.ply")
     assert len(asset) == metrics[-1]["num_splats"]
     solid = asset.opacities > 0.3
     red, green, blue = np.average(asset.colors[solid], axis=0)

@@ -7,7 +7,7 @@ from pathlib import Path
 from gs_ssd.errors import UserError
 from gs_ssd.export import splat_transform
 from gs_ssd.export.clean import Cleaning, clean, refuse_non_finite
-from gs_ssd.export.formats import AXES, format_of, read_splats, suffix_of, write_splats
+from gs_ssd.export.formats import AXES, format_of, read_splats, suffix_of, warn_if_mark_is_lost, write_splats
 from gs_ssd.export.frames import Frame
 from gs_ssd.export.simplify import simplify, target_of
 from gs_ssd.export.splats import Splats
@@ -43,6 +43,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     form.add_argument("--axes", choices=AXES, help="axes of the file (default: those its readers expect)")
     form.add_argument(
         "--up", metavar="AXIS", help="which axis of the source points up, if not its format's: -y, +z, ..."
+    )
+    form.add_argument(
+        "--activated",
+        nargs="?",
+        const="both",
+        choices=("both", "opacities", "scales"),
+        help="the source stores opacities in 0..1 and linear sizes, not logits and logarithms",
+    )
+    form.add_argument(
+        "--keep-offset", action="store_true", help="note beside the output how a far source was moved"
     )
     form.add_argument("--sh-degree", type=int, choices=range(4), metavar="0..3", help="drop harmonics above this")
     form.add_argument("--pad-sh3", action="store_true", help="write all 45 harmonics (zeros), for strict importers")
@@ -104,7 +114,9 @@ def load(args: argparse.Namespace) -> tuple[Splats, str, Path]:
     if args.up is not None and not re.fullmatch(r"[+-]?[xyz]", args.up):
         raise UserError(f"--up {args.up}: name a signed axis, such as +z or -y")
     source, title = (Path("axes"), "axes") if args.source == "axes" else source_of(Path(args.source))
-    splats = read_splats(source, up=args.up)
+    if args.keep_offset and args.height is not None:
+        raise UserError("--keep-offset cannot be combined with --height: scaled positions have no plain offset")
+    splats = read_splats(source, up=args.up, activated=args.activated)
     if args.sh_degree is not None and args.sh_degree < splats.sh_degree:
         splats = splats.with_sh_degree(args.sh_degree)
     options = Cleaning(
@@ -138,10 +150,11 @@ def write(path: Path, splats: Splats, args: argparse.Namespace, title: str, *, f
             splat_transform.convert(splats.to_frame(axes), path)
         else:
             axes = "gltf"
+            warn_if_mark_is_lost(path, splats)
             write_page(path, splats, title=title)
     else:
         axes = frame or format_of(path).frame
-        write_splats(path, splats, frame=frame, title=title, spz_version=args.spz_version)
+        write_splats(path, splats, frame=frame, title=title, spz_version=args.spz_version, keep_offset=args.keep_offset)
     name = next(key for key, value in AXES.items() if value == axes)
     print(f"{path}  {len(splats)} splats, degree {splats.sh_degree}, axes {name}, {_bytes(path)}")
 

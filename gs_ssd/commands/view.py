@@ -5,6 +5,7 @@ import tempfile
 import webbrowser
 from pathlib import Path
 
+from gs_ssd.export.activated import Part
 from gs_ssd.export.clean import Cleaning, clean
 from gs_ssd.export.formats import read_splats, suffix_of
 from gs_ssd.viewer.page import write_page
@@ -28,6 +29,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=0, help="default: a free one")
     parser.add_argument("--no-browser", action="store_true", help="print the address, open nothing")
     parser.add_argument("--up", metavar="AXIS", choices=[s + a for a in "xyz" for s in ("+", "-")], help="e.g. +z")
+    parser.add_argument(
+        "--activated",
+        nargs="?",
+        const="both",
+        choices=("both", "opacities", "scales"),
+        help="sources store opacities in 0..1 and linear sizes (as `gs-ssd export --activated`)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -38,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     """
     with tempfile.TemporaryDirectory(prefix="gs-ssd-view-") as name:
         folder = Path(name)
-        address = prepare(args.sources, folder, up=args.up)
+        address = prepare(args.sources, folder, up=args.up, activated=args.activated)
         with open_server(folder, args.port) as server:
             url = f"http://{HOST}:{server.server_port}/{address}"
             print(f"{url}  (Ctrl-C ends it)", flush=True)
@@ -51,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def prepare(sources: list[Path], folder: Path, *, up: str | None = None) -> str:
+def prepare(sources: list[Path], folder: Path, *, up: str | None = None, activated: Part | None = None) -> str:
     """Write the pages into `folder`; returns the name of the one to open."""
     pages = []
     for index, source in enumerate(sources):
@@ -61,7 +69,7 @@ def prepare(sources: list[Path], folder: Path, *, up: str | None = None) -> str:
             title = source.stem
         else:
             file, title = source_of(source) if str(source) != "axes" else (source, "axes")
-            splats, _ = clean(read_splats(file, up=up), Cleaning())
+            splats, _ = clean(read_splats(file, up=up, activated=activated), Cleaning())
             write_page(folder / name, splats, title=title, turn=index == 0)
         pages.append((name, title))
     if len(pages) == 1:

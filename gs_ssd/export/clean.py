@@ -106,9 +106,11 @@ def place(splats: Splats, *, recenter: bool, height: float | None) -> Splats:
     if recenter:
         center, _ = framing(splats)
         origin = center - up * (up @ center) + up * low
+    x, y, z = ((np.array(splats.offset) + origin) * factor).tolist()
     return dataclasses.replace(
         splats,
         means=(splats.means - origin) * factor,
+        offset=(x, y, z),
         log_scales=splats.log_scales + np.log(factor),
     )
 

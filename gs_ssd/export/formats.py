@@ -8,13 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gs_ssd.errors import UserError
+from gs_ssd.export import activated as activation
+from gs_ssd.export import far_away
 from gs_ssd.export.axes_object import axes_object
 from gs_ssd.export.compressed_ply import write_compressed_ply
 from gs_ssd.export.dotsplat import read_splat, write_splat
 from gs_ssd.export.frames import FROM_WORLD, Frame, up_rotation
 from gs_ssd.export.glb import write_glb
 from gs_ssd.export.glb_reader import read_glb
-from gs_ssd.export.ply import read_ply, write_ply
+from gs_ssd.export.ply import write_ply
+from gs_ssd.export.ply_reader import read_ply
 from gs_ssd.export.sog import write_sog
 from gs_ssd.export.splats import Splats
 from gs_ssd.export.spz import write_spz
@@ -24,6 +27,7 @@ from gs_ssd.files import atomic_path
 
 log = logging.getLogger(__name__)
 
+HOLD_ANTIALIASING = (".ply", ".compressed.ply", ".sog", ".spz")  #: as a comment, an entry or a bit
 AXES: dict[str, Frame] = {"inria": "inria", "yup": "gltf", "zup": "blender"}  #: what the command line calls them
 
 
@@ -64,11 +68,14 @@ def format_of(path: str | os.PathLike[str]) -> Format:
     return FORMATS[suffix]
 
 
-def read_splats(path: str | os.PathLike[str], *, up: str | None = None) -> Splats:
+def read_splats(
+    path: str | os.PathLike[str], *, up: str | None = None, activated: activation.Part | None = None
+) -> Splats:
     """Read any format that we read; `axes` instead of a path gives the test object.
 
     The frame is the format's own, or the one noted beside a file that we wrote in other axes, or, where `up` names
-    the axis that points up ("-y", "+z", ...), the file is turned to make that true.
+    the axis that points up ("-y", "+z", ...), the file is turned to make that true. `activated` says which raw
+    values of a .ply are stored as they are drawn; where they look so and nothing was said, a warning names it.
 
     Raises:
         UserError: the file is unreadable, of a format that is only written, or holds no splats.
@@ -83,18 +90,34 @@ def read_splats(path: str | os.PathLike[str], *, up: str | None = None) -> Splat
     splats = kind.read(path)
     if len(splats) == 0:
         raise UserError(f"{path}: the file holds no splats")
-    noted = _noted_frame(path)
+    if activated is not None:
+        splats = activation.deactivated(splats, activated)
+    elif suffix_of(path) == ".ply":
+        activation.warn_if_suspected(path, splats)
+    if not any(splats.offset):
+        means, offset = far_away.centered(path, splats.means, splats.log_scales)
+        splats = dataclasses.replace(splats, means=means, offset=offset)
+    noted, offset = _noted(path)
     if up is not None:
         return splats.rotated(up_rotation(up, splats.frame))
-    return dataclasses.replace(splats, frame=noted) if noted else splats
+    if noted is None:
+        return splats
+    x, y, z = (a + b for a, b in zip(splats.offset, offset, strict=True))
+    return dataclasses.replace(splats, frame=noted, offset=(x, y, z))
 
 
 def write_splats(
-    path: str | os.PathLike[str], splats: Splats, *, frame: Frame | None = None, **options: object
+    path: str | os.PathLike[str],
+    splats: Splats,
+    *,
+    frame: Frame | None = None,
+    keep_offset: bool = False,
+    **options: object,
 ) -> None:
     """Write by suffix, in the format's own axes or in `frame`.
 
-    Other axes than the format's own are noted in `<file>.axes.json`, so that reading the file back knows them.
+    Other axes than the format's own are noted in `<file>.axes.json`, so that reading the file back knows them; with
+    `keep_offset` also what was taken away from far positions (`Splats.offset`): added to the file's, it gives them.
     `options` that a format has no use for are ignored: `title`, `spz_version`.
 
     Raises:
@@ -104,25 +127,42 @@ def write_splats(
     if len(splats) == 0:
         raise UserError(f"cannot write {path}: there are no splats")
     chosen = frame or kind.frame
-    kind.write(path, splats.to_frame(chosen), **options)
+    splats = splats.to_frame(chosen)
+    warn_if_mark_is_lost(path, splats)
+    kind.write(path, splats, **options)
     note = _note(Path(path))
-    if chosen != kind.frame:
+    kept = {"offset": list(splats.offset)} if keep_offset and any(splats.offset) else {}
+    if chosen != kind.frame or kept:
         with atomic_path(note) as temporary:
-            temporary.write_text(json.dumps({"frame": chosen}) + "\n")
+            temporary.write_text(json.dumps({"frame": chosen, **kept}) + "\n")
     else:
         note.unlink(missing_ok=True)
+
+
+def warn_if_mark_is_lost(path: str | os.PathLike[str], splats: Splats) -> None:
+    """Say that this format cannot hold the mark of antialiased splats."""
+    if splats.antialiased and suffix_of(path) not in HOLD_ANTIALIASING:
+        holders = ", ".join(HOLD_ANTIALIASING)
+        log.warning("%s: cannot say that its splats are antialiased, and will look too heavy from afar; %s can",
+                    path, holders)  # fmt: skip
 
 
 def _note(path: Path) -> Path:
     return path.with_name(path.name + ".axes.json")
 
 
-def _noted_frame(path: Path) -> Frame | None:
+def _noted(path: Path) -> tuple[Frame | None, tuple[float, float, float]]:
+    """The frame and the offset that are noted beside the file."""
+    nothing: tuple[None, tuple[float, float, float]] = None, (0.0, 0.0, 0.0)
     note = _note(path)
+    if not note.is_file():
+        return nothing
     try:
-        text = note.read_text()[:4096] if note.is_file() else "{}"
-        frame = json.loads(text).get("frame")
-    except (OSError, ValueError, AttributeError):
-        frame = None
+        with note.open("rb") as file:
+            noted = json.loads(file.read(4096))
+        x, y, z = (float(number) for number in noted.get("offset", nothing[1]))
+        frame = next((known for known in FROM_WORLD if known == noted.get("frame")), None)
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         log.warning("%s: unreadable, ignored", note)
-    return next((known for known in FROM_WORLD if known == frame), None)
+        return nothing
+    return frame, (x, y, z)

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from gs_ssd.errors import UserError
 from gs_ssd.maths.color import srgb_from_linear
+from gs_ssd.maths.stored_colors import unit_colors
+from gs_ssd.scene.ply_file import PLY_ERRORS, open_ply
 
 Frame = Literal["world", "gltf", "inria", "blender"]
 
@@ -63,14 +65,6 @@ def read_points(path: Path, frame: Frame | None = None) -> tuple[Float[Tensor, "
     return to_world(torch.from_numpy(points), frame or own_frame(path)), colors
 
 
-def unit_colors(rgb: np.ndarray) -> np.ndarray:
-    """Colours in 0..1, float32, from 8 or 16 bit integers, floats in 0..1 or floats in 0..255."""
-    if rgb.dtype.kind == "u":
-        return (rgb / np.iinfo(rgb.dtype).max).astype(np.float32)
-    rgb = np.nan_to_num(rgb.astype(np.float32), nan=0.5)
-    return np.clip(rgb / 255.0 if rgb.size and rgb.max() > 2.0 else rgb, 0.0, 1.0)
-
-
 def _require(path: Path) -> None:
     if not path.is_file():
         raise UserError(f"initialize.file: there is no file {path}")
@@ -81,17 +75,15 @@ def _unreadable(path: Path, what: str, reason: object) -> UserError:
 
 
 def _read_ply(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    from plyfile import PlyData, PlyParseError
-
     def columns(*names: str) -> np.ndarray:
         return np.stack([vertex[name] for name in names], axis=-1)
 
     try:
-        vertex = PlyData.read(str(path))["vertex"].data
+        vertex = open_ply(path)["vertex"].data
         points = columns("x", "y", "z").astype(np.float32)
         has_colors = {"red", "green", "blue"} <= set(vertex.dtype.names)
         return points, columns("red", "green", "blue") if has_colors else None
-    except (PlyParseError, KeyError, ValueError, EOFError, OSError, UnicodeDecodeError, MemoryError) as error:
+    except PLY_ERRORS as error:
         raise _unreadable(path, ".ply of points", error) from error
 
 

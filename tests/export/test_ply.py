@@ -7,7 +7,8 @@ import pytest
 from plyfile import PlyData, PlyElement
 
 from gs_ssd.errors import UserError
-from gs_ssd.export.ply import property_names, read_ply, write_ply
+from gs_ssd.export.ply import property_names, write_ply
+from gs_ssd.export.ply_reader import read_ply
 
 ARRAYS = ("means", "log_scales", "logit_opacities", "sh")
 

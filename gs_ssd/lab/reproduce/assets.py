@@ -18,7 +18,7 @@ import torch
 from jaxtyping import UInt8
 
 from gs_ssd.errors import UserError
-from gs_ssd.export import ply
+from gs_ssd.export.ply_reader import read_ply
 from gs_ssd.export.splats import to_gaussians
 from gs_ssd.files import atomic_path
 from gs_ssd.lab.evaluate import judge, sheet, summary
@@ -215,7 +215,7 @@ def load_gaussians(path: Path) -> Gaussians:
     Raises:
         UserError: the file is missing or unreadable.
     """
-    return to_gaussians(ply.read_ply(path))
+    return to_gaussians(read_ply(path))
 
 
 def training_numbers(metrics: Path) -> dict[str, Any]:

@@ -1,0 +1,59 @@
+"""Files whose opacities or sizes are stored as they are drawn, where readers expect logits and logarithms."""
+
+import dataclasses
+import logging
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from gs_ssd.export.splats import Splats, logit
+
+log = logging.getLogger(__name__)
+
+Part = Literal["both", "opacities", "scales"]
+ENOUGH = 16  #: splats; fewer may lie within 0..1 by chance
+
+
+def suspected(splats: Splats) -> Part | None:
+    """Which of the raw values look activated already, judged by their distribution.
+
+    Logits of a real splat reach beyond 0..1 on both sides; these never do, and are not all the same. Logarithms of
+    sizes are negative for anything smaller than a unit; sizes never are, and read as logarithms they would make
+    splats as large as the object.
+    """
+    opacities, sizes = splats.logit_opacities, splats.log_scales
+    opacities = opacities[~np.isnan(opacities)]
+    if len(opacities) < ENOUGH:
+        return None
+    faded = bool(opacities.min() >= 0 and opacities.max() <= 1 and np.ptp(opacities) > 0.05)
+    extent = float(np.linalg.norm(np.ptp(np.nan_to_num(splats.means), axis=0)))
+    linear = bool((sizes >= 0).all())
+    if faded:
+        return "both" if linear else "opacities"
+    return "scales" if linear and np.exp(min(float(np.median(sizes)), 60.0)) > 0.1 * extent else None
+
+
+def warn_if_suspected(path: Path, splats: Splats) -> None:
+    """Say so, with the flag that helps."""
+    part = suspected(splats)
+    if part is None:
+        return
+    words = {
+        "both": "all opacities lie within 0..1 and no size is negative, so both look activated already",
+        "opacities": "all opacities lie within 0..1, so they look activated already",
+        "scales": "no size is negative and splats would be as large as the object, so sizes look linear",
+    }[part]
+    flag = "--activated" if part == "both" else f"--activated {part}"
+    log.warning("%s: %s; if they are, add %s (read as logits and logarithms for now)", path, words, flag)
+
+
+def deactivated(splats: Splats, part: Part) -> Splats:
+    """Raw values from activated ones; sizes of zero become non-finite, which cleaning counts."""
+    logits, sizes = splats.logit_opacities, splats.log_scales
+    if part != "scales":
+        logits = logit(logits, margin=1 / 1024)
+    if part != "opacities":
+        with np.errstate(divide="ignore", invalid="ignore"):
+            sizes = np.log(sizes)
+    return dataclasses.replace(splats, logit_opacities=logits, log_scales=sizes)
