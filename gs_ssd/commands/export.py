@@ -51,9 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("both", "opacities", "scales"),
         help="the source stores opacities in 0..1 and linear sizes, not logits and logarithms",
     )
-    form.add_argument(
-        "--keep-offset", action="store_true", help="note beside the output how a far source was moved"
-    )
+    form.add_argument("--keep-offset", action="store_true", help="note beside the output how a far source was moved")
     form.add_argument("--sh-degree", type=int, choices=range(4), metavar="0..3", help="drop harmonics above this")
     form.add_argument("--pad-sh3", action="store_true", help="write all 45 harmonics (zeros), for strict importers")
     form.add_argument("--spz-version", type=int, choices=(2, 3), default=3, help="of .spz files (3)")

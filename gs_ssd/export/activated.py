@@ -19,19 +19,20 @@ def suspected(splats: Splats) -> Part | None:
     """Which of the raw values look activated already, judged by their distribution.
 
     Logits of a real splat reach beyond 0..1 on both sides; these never do, and are not all the same. Logarithms of
-    sizes are negative for anything smaller than a unit; sizes never are, and read as logarithms they would make
-    splats as large as the object.
+    sizes are negative for anything smaller than a unit; sizes never are, and read as logarithms they would all be
+    a unit or a little more, or as large as the object.
     """
     opacities, sizes = splats.logit_opacities, splats.log_scales
     opacities = opacities[~np.isnan(opacities)]
     if len(opacities) < ENOUGH:
         return None
     faded = bool(opacities.min() >= 0 and opacities.max() <= 1 and np.ptp(opacities) > 0.05)
+    if not bool((sizes >= 0).all()):
+        return "opacities" if faded else None
     extent = float(np.linalg.norm(np.ptp(np.nan_to_num(splats.means), axis=0)))
-    linear = bool((sizes >= 0).all())
-    if faded:
-        return "both" if linear else "opacities"
-    return "scales" if linear and np.exp(min(float(np.median(sizes)), 60.0)) > 0.1 * extent else None
+    as_large_as_the_object = np.exp(min(float(np.median(sizes)), 60.0)) > 0.1 * extent
+    crowded_above_one_unit = sizes.min() < 0.1 and np.percentile(sizes, 95) < 1
+    return "both" if faded else "scales" if as_large_as_the_object or crowded_above_one_unit else None
 
 
 def warn_if_suspected(path: Path, splats: Splats) -> None:
@@ -42,7 +43,7 @@ def warn_if_suspected(path: Path, splats: Splats) -> None:
     words = {
         "both": "all opacities lie within 0..1 and no size is negative, so both look activated already",
         "opacities": "all opacities lie within 0..1, so they look activated already",
-        "scales": "no size is negative and splats would be as large as the object, so sizes look linear",
+        "scales": "no size is negative, and read as logarithms all would be too large, so they look linear",
     }[part]
     flag = "--activated" if part == "both" else f"--activated {part}"
     log.warning("%s: %s; if they are, add %s (read as logits and logarithms for now)", path, words, flag)

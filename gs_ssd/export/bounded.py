@@ -9,6 +9,16 @@ from gs_ssd.errors import UserError
 MAX_FILE = 4 << 30  #: bytes
 MAX_SPLATS = 50_000_000  #: no tool known to us opens more
 
+RATIO, ALWAYS_ALLOWED = 1024, 64 << 20
+
+
+def room_for(packed: int) -> int:
+    """Bytes that `packed` bytes may honestly unpack to, where the packing itself sets no limit.
+
+    1024 times as many, which is what SPZ's own library allows and near the limit of deflate; small results always.
+    """
+    return max(RATIO * packed, ALWAYS_ALLOWED)
+
 
 def require_plain_file(path: str | os.PathLike[str]) -> int:
     """Its size in bytes. A pipe, socket or device is refused before it is opened: that could wait for ever.

@@ -23,6 +23,7 @@ from gs_ssd.export.clean import refuse_non_finite
 from gs_ssd.export.dotsplat import to_bytes
 from gs_ssd.export.frames import FloatArray
 from gs_ssd.export.morton import morton_order
+from gs_ssd.export.ply import ANTIALIASED
 from gs_ssd.export.splats import Splats
 from gs_ssd.files import atomic_path
 
@@ -59,8 +60,9 @@ def write_compressed_ply(path: str | os.PathLike[str], splats: Splats) -> None:
     words[:, 2] = _pack(scale, (11, 10, 11))
     words[:, 3] = _pack(np.concatenate([color, splats.opacities[:, None]], axis=1), (8, 8, 8, 8))
     rest = splats.sh[:, 1:].transpose(0, 2, 1).reshape(count, coefficients)
+    comments = [f"comment {ANTIALIASED}"] if splats.antialiased else []
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        file.write(_header(count, len(bounds), coefficients).encode("ascii"))
+        file.write(_header(count, len(bounds), coefficients, comments).encode("ascii"))
         file.write(bounds.tobytes())
         file.write(words.tobytes())
         file.write(to_bytes(np.floor(rest * 32 + 128)).tobytes())
@@ -97,8 +99,8 @@ def _pack(shares: FloatArray, widths: tuple[int, ...]) -> np.ndarray:
     return word
 
 
-def _header(count: int, chunks: int, coefficients: int) -> str:
-    lines = ["ply", "format binary_little_endian 1.0", f"element chunk {chunks}"]
+def _header(count: int, chunks: int, coefficients: int, comments: list[str]) -> str:
+    lines = ["ply", "format binary_little_endian 1.0", *comments, f"element chunk {chunks}"]
     lines += [f"property float {name}" for name in BOUNDS]
     lines += [f"element vertex {count}", *(f"property uint {name}" for name in WORDS)]
     if coefficients:

@@ -30,7 +30,7 @@ def centered(path: Path, means: FloatArray, log_scales: FloatArray) -> tuple[Flo
     too_coarse = distance * EPSILON * STEPS_PER_SIGMA > sigma and distance > 10 * extent
     if not too_coarse and distance < FAR:
         return means, (0.0, 0.0, 0.0)
-    x, y, z = np.rint(middle).tolist()
+    x, y, z = (np.rint(middle) + 0.0).tolist()  # no -0
     log.warning(
         "%s: its splats lie around (%.0f, %.0f, %.0f), too far out for 32-bit floats, and were moved to the origin; "
         "--keep-offset notes that beside the output",

@@ -16,9 +16,11 @@ from gs_ssd.export.dotsplat import read_splat, write_splat
 from gs_ssd.export.frames import FROM_WORLD, Frame, up_rotation
 from gs_ssd.export.glb import write_glb
 from gs_ssd.export.glb_reader import read_glb
+from gs_ssd.export.ksplat_reader import read_ksplat
 from gs_ssd.export.ply import write_ply
 from gs_ssd.export.ply_reader import read_ply
 from gs_ssd.export.sog import write_sog
+from gs_ssd.export.sog_reader import read_sog
 from gs_ssd.export.splats import Splats
 from gs_ssd.export.spz import write_spz
 from gs_ssd.export.spz_reader import read_spz
@@ -36,19 +38,20 @@ class Format:
     """`frame`: the axes that readers of this format expect. `write` gets splats that are in them already."""
 
     frame: Frame
-    write: Callable[..., None]
+    write: Callable[..., None] | None
     read: Callable[[Path], Splats] | None = None
 
 
 FORMATS: dict[str, Format] = {
-    ".compressed.ply": Format("inria", lambda path, splats, **_: write_compressed_ply(path, splats)),
+    ".compressed.ply": Format("inria", lambda path, splats, **_: write_compressed_ply(path, splats), read_ply),
     ".ply": Format("inria", lambda path, splats, **_: write_ply(path, splats), read_ply),
     ".splat": Format("inria", lambda path, splats, **_: write_splat(path, splats), read_splat),
     ".spz": Format(
         "gltf", lambda path, splats, *, spz_version=3, **_: write_spz(path, splats, version=spz_version), read_spz
     ),
     ".glb": Format("gltf", lambda path, splats, *, title="splat", **_: write_glb(path, splats, name=title), read_glb),
-    ".sog": Format("inria", lambda path, splats, **_: write_sog(path, splats)),
+    ".sog": Format("inria", lambda path, splats, **_: write_sog(path, splats), read_sog),
+    ".ksplat": Format("inria", None, read_ksplat),
     ".usda": Format("gltf", lambda path, splats, *, title="splat", **_: write_usd(path, splats, name=title)),
     ".usdc": Format("gltf", lambda path, splats, *, title="splat", **_: write_usd(path, splats, name=title)),
 }
@@ -124,6 +127,9 @@ def write_splats(
         UserError: unknown suffix, a missing helper, no splats, or a place that cannot be written.
     """
     kind = format_of(path)
+    if kind.write is None:
+        writable = ", ".join(suffix for suffix, format_ in FORMATS.items() if format_.write)
+        raise UserError(f"cannot write {path}: {suffix_of(path)} is read, not written; {writable} are written")
     if len(splats) == 0:
         raise UserError(f"cannot write {path}: there are no splats")
     chosen = frame or kind.frame

@@ -10,6 +10,7 @@ import numpy as np
 
 from gs_ssd.errors import UserError
 from gs_ssd.export.bounded import require_plain_file
+from gs_ssd.export.compressed_ply_reader import is_compressed, unpack
 from gs_ssd.export.far_away import centered
 from gs_ssd.export.splats import BASES, SH_C0, Splats
 from gs_ssd.maths.stored_colors import unit_colors
@@ -26,7 +27,7 @@ OPAQUE, UNSEEN = float(np.log(254.0)), float(-np.log(1023.0))
 
 
 def read_ply(path: str | os.PathLike[str]) -> Splats:
-    """Read a 3DGS PLY; the frame is INRIA's, unless a comment names another vertical axis.
+    """Read a 3DGS PLY, or PlayCanvas's compressed one; the frame is INRIA's, unless a comment names another vertical axis.
 
     Unknown properties and further elements are ignored with a warning that names them; coefficients above
     degree 3 are dropped. Splats at map coordinates are centred (`Splats.offset`).
@@ -37,11 +38,14 @@ def read_ply(path: str | os.PathLike[str]) -> Splats:
     path = Path(path)
     header = read_header(path, size=require_plain_file(path))
     try:
-        vertex = open_ply(path)["vertex"].data
+        data = open_ply(path)
+        vertex = data["vertex"].data
+        packed = unpack(path, data) if is_compressed(data) else None
     except PLY_ERRORS as error:
         raise UserError(f"{path}: not a readable PLY ({error}); export it again") from error
-    others = [name for name, rows in header.elements.items() if name != "vertex" and rows]
-    splats = splats_from_columns(path, vertex)
+    known = ("vertex",) if packed is None else ("vertex", "chunk", "sh")
+    others = [name for name, rows in header.elements.items() if name not in known and rows]
+    splats = splats_from_columns(path, vertex) if packed is None else packed
     if others:
         log.warning("%s: ignoring %d further elements (%s)", path, len(others), ", ".join(others[:8]))
     return with_comments(path, splats, header.comments)
@@ -136,8 +140,6 @@ def with_comments(path: Path, splats: Splats, comments: tuple[str, ...]) -> Spla
 
 
 def _explain_missing(path: Path, missing: list[str], names: set[str]) -> str:
-    if {"packed_position", "packed_rotation"} <= names:
-        return f"{path}: PlayCanvas's compressed PLY without its chunks; export it again"
     if {"scale_0", "scale_1", "rot_0"} <= names and missing == ["scale_2"]:
         return f"{path}: a 2DGS file (two scales a splat); export it as 3DGS"
     return f"{path}: a PLY, but not a Gaussian splat: {', '.join(missing[:4])} missing"

@@ -56,6 +56,8 @@ def write_sog(path: str | os.PathLike[str], splats: Splats) -> None:
         "quats": _quats(splats, pictures),
         "sh0": _codebook(splats.sh[:, 0], "sh0", pictures, to_bytes(splats.opacities * 255)),
     }
+    if splats.antialiased:
+        meta["model"] = "antialiased"  # as splat-transform 3 marks it
     if splats.sh_degree:
         meta["shN"] = _harmonics(splats, pictures)
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from gs_ssd.errors import UserError
-from gs_ssd.export.bounded import MAX_SPLATS, read_bytes
+from gs_ssd.export.bounded import MAX_SPLATS, read_bytes, room_for
 from gs_ssd.export.splats import BASES, Splats, logit
 from gs_ssd.export.spz import ANTIALIASED, COLOR_SCALE, HEADER, MAGIC
 
@@ -52,9 +52,7 @@ RUB = 4
 COEFFICIENTS = (0, 9, 24, 45, 72)  #: bytes of harmonics a splat, degree 0 to 4
 MAX_EXTENSIONS = 1 << 16  #: bytes
 
-# What a file may unpack to. Deflate cannot exceed 1032:1, so equal splats reach it honestly. zstd has no such end:
-# beyond the 1024:1 that the format's own library allows, only what is small anyway.
-DEFLATE_RATIO, ZSTD_RATIO, ALWAYS_ALLOWED = 1032, 1024, 64 << 20
+DEFLATE_RATIO = 1032  #: deflate's own limit, which equal splats reach
 CHUNK = 1 << 20
 
 
@@ -141,7 +139,7 @@ def _read_version_4(path: Path, data: bytes) -> tuple[_Header, list[np.ndarray],
     if len(data) < HEADER_4.size:
         raise UserError(f"{path}: truncated, no SPZ header")
     *fields, count, contents = HEADER_4.unpack_from(data)
-    header = _checked(path, *fields, limit=max(ZSTD_RATIO * len(data), ALWAYS_ALLOWED))
+    header = _checked(path, *fields, limit=room_for(len(data)))
     wanted = [width * header.count for width in header.widths]
     if wanted[-1] == 0 and count == 5:
         wanted.pop()

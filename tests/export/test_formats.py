@@ -124,7 +124,9 @@ def test_suffixes():
     with pytest.raises(UserError, match=r"\.obj"):
         write_splats("a.obj", axes_object())
     with pytest.raises(UserError, match="written, not read"):
-        read_splats("a.sog")
+        read_splats("a.usda")
+    with pytest.raises(UserError, match="read, not written"):
+        write_splats("a.ksplat", axes_object())
     assert len(read_splats("axes")) == len(axes_object())
 
 

@@ -17,7 +17,7 @@ from gs_ssd.export.codebook import palette, scalar_codebook
 from gs_ssd.export.formats import write_splats
 from gs_ssd.export.frames import rotations_from_quaternions
 from gs_ssd.export.morton import morton_order
-from gs_ssd.export.ply import read_ply
+from gs_ssd.export.ply_reader import read_ply
 from gs_ssd.export.splats import Splats
 
 # Largest errors: position, rotation matrix entry, log sigma, opacity, colour coefficient, harmonics.
