@@ -88,6 +88,8 @@ def test_lines_that_end_in_cr_lf(tmp_path, make_splats):
     assert np.array_equal(read_ply(tmp_path / "a.ply").means, splats.means)
 
 
+UTM = np.array([431_234.0, 5_412_345.0, 512.0])
+
 MARKS = {
     b"SplatRenderMode: mip": True,
     b"SplatRenderMode: default": False,
@@ -205,7 +207,7 @@ def at_utm(path, splats: Splats, dtype) -> None:
     write_ply(path, splats)
 
     def change(columns):
-        for name, far in zip("xyz", (431_234.0, 5_412_345.0, 512.0), strict=True):
+        for name, far in zip("xyz", UTM, strict=True):
             columns[name] = columns[name].astype(dtype) + dtype(far)
 
     rewrite(path, change)
@@ -215,7 +217,7 @@ def test_map_coordinates_are_centred_in_doubles(tmp_path, make_splats, caplog):
     splats = make_splats(500)
     at_utm(tmp_path / "a.ply", splats, np.float64)
     back = read_splats(tmp_path / "a.ply")
-    assert back.means + back.offset == pytest.approx(splats.means + [431_234, 5_412_345, 512], abs=1e-9, rel=1e-12)
+    assert back.means + back.offset == pytest.approx(splats.means + UTM, abs=1e-9, rel=1e-12)
     assert np.abs(np.median(back.means, axis=0)).max() < 1
     assert "431234" in caplog.text
 
@@ -223,7 +225,7 @@ def test_map_coordinates_are_centred_in_doubles(tmp_path, make_splats, caplog):
 @pytest.mark.parametrize("suffix", [".ply", ".glb", ".splat"])
 def test_far_single_precision_is_not_called_non_finite(tmp_path, make_splats, suffix):
     splats = dataclasses.replace(make_splats(50, frame="gltf"))
-    splats.means[:] += [431_234.0, 5_412_345.0, 512.0]
+    splats.means[:] += UTM
     write_splats(tmp_path / f"a{suffix}", splats, frame="gltf")
     words = ["export", str(tmp_path / f"a{suffix}"), "-o", str(tmp_path / "b.ply")]
     assert main(words) == 0
@@ -240,7 +242,7 @@ def test_the_offset_is_noted_on_request_in_the_axes_of_the_output(tmp_path, make
     noted = json.loads((tmp_path / "b.glb.axes.json").read_text())
     assert noted["offset"] == pytest.approx([431_234, -5_412_345, -512], abs=1)
     back = read_splats(tmp_path / "b.glb").to_frame("inria")
-    assert back.means + back.offset == pytest.approx(splats.means + [431_234, 5_412_345, 512], abs=1e-5, rel=0)
+    assert back.means + back.offset == pytest.approx(splats.means + UTM, abs=1e-5, rel=0)
     assert main([*words, "--keep-offset", "--height", "2"]) == 2
 
 
