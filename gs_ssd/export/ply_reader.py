@@ -27,8 +27,9 @@ OPAQUE, UNSEEN = float(np.log(254.0)), float(-np.log(1023.0))
 
 
 def read_ply(path: str | os.PathLike[str]) -> Splats:
-    """Read a 3DGS PLY, or PlayCanvas's compressed one; the frame is INRIA's, unless a comment names another vertical axis.
+    """Read a 3DGS PLY, or PlayCanvas's compressed one.
 
+    The frame is INRIA's, unless a comment names another vertical axis.
     Unknown properties and further elements are ignored with a warning that names them; coefficients above
     degree 3 are dropped. Splats at map coordinates are centred (`Splats.offset`).
 
