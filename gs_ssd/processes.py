@@ -1,8 +1,12 @@
-"""Floor 0: is the process that once wrote its number down still there, or has the number another?"""
+"""Floor 0: whether another process is still there: one that wrote its number down, or the one that started this."""
 
 import os
+import signal
+import threading
+import time
 from pathlib import Path
 
+PATIENCE_S = 120.0  # from the first request to end to the second, which acts at once
 SLACK_S = 2.0  # /proc counts the start in ticks from a boot that is known to the second
 
 
@@ -34,3 +38,26 @@ def _state_and_start(pid: int) -> tuple[str, float | None]:
         return fields[0], boot + int(fields[19]) / os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError, IndexError, StopIteration):
         return "", None
+
+
+def end_with_stdin() -> None:
+    """From now on ask this process to end (SIGTERM) when its standard input does.
+
+    A program that starts this one and gives it a pipe thus leaves no orphan, even where it is killed itself.
+    """
+    threading.Thread(target=_wait_for_end_of_input, daemon=True).start()
+
+
+def _wait_for_end_of_input() -> None:
+    while _read_input():
+        pass
+    for _ in range(2):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(PATIENCE_S)
+
+
+def _read_input() -> bytes:
+    try:
+        return os.read(0, 4096)  # not sys.stdin, whose lock would hang the end of the interpreter
+    except OSError:  # closed
+        return b""

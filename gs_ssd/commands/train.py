@@ -15,6 +15,7 @@ from gs_ssd import config as configs
 from gs_ssd.config import ExperimentConfig
 from gs_ssd.errors import UserError
 from gs_ssd.interrupts import Interrupted, Terminated
+from gs_ssd.processes import end_with_stdin
 from gs_ssd.run import checkpoint as checkpoints
 
 if TYPE_CHECKING:
@@ -56,6 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--viewer", action="store_true", help="watch, pause and steer it in the browser (extra viewer)")
     parser.add_argument("--viewer-host", default="127.0.0.1", metavar="HOST", help="default: this machine alone")
     parser.add_argument("--viewer-port", type=int, default=8080, metavar="PORT", help="default: 8080")
+    parser.add_argument(
+        "--end-with-stdin", action="store_true", help="save and stop when standard input ends, with who started this"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print all settings as YAML (null: open) and stop")
 
 
@@ -70,6 +74,8 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         print(configs.to_yaml(config), end="")
         return 0
+    if args.end_with_stdin:
+        end_with_stdin()
     folder = args.out if args.resume else choose_folder(args.out, config.prompt, overwrite=args.overwrite)
     with _memory_told_in_a_sentence():
         return _fit(args, config, folder)

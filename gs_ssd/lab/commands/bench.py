@@ -4,12 +4,18 @@ import argparse
 import math
 from pathlib import Path
 
+from gs_ssd import bounds
+from gs_ssd import config as configs
+from gs_ssd.config import ExperimentConfig
 from gs_ssd.errors import UserError
+from gs_ssd.files import sweep
+from gs_ssd.guidance.estimators import ESTIMATORS
 from gs_ssd.lab.evaluate.benchmark import Job, Variant, plan, read_ledger, run_jobs
 from gs_ssd.lab.evaluate.clip_score import ClipScore
-from gs_ssd.lab.evaluate.suite import load_suite, suite_names
+from gs_ssd.lab.evaluate.suite import LARGEST_SEED, load_suite, suite_names
 from gs_ssd.lab.reproduce.assets import Workshop, find_judge
 from gs_ssd.lab.reproduce.origin import metrics_version, origins
+from gs_ssd.locks import held
 
 EPILOG = """\
 examples
@@ -49,7 +55,13 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"there is no config {args.config}; name one with --config")
     if args.workers < 1 or (args.limit is not None and args.limit < 1):
         raise UserError("--workers and --limit must be at least 1")
+    if not args.minutes > 0:  # nor NaN
+        raise UserError("--minutes must be above 0")
+    if any(not 0 <= seed <= LARGEST_SEED for seed in args.seeds or ()):
+        raise UserError(f"--seeds must be from 0 to {LARGEST_SEED}")
     variants = [Variant.parse(text) for text in args.estimators or suite.estimators]
+    for variant in variants:
+        _check(configs.load(args.config, [*args.overrides, *variant.overrides]))
     jobs = plan(
         suite,
         variants,
@@ -63,10 +75,27 @@ def run(args: argparse.Namespace) -> int:
     workshop = Workshop(
         args.config, out, suite.turntable, find_judge(), clip=ClipScore(args.clip) if args.clip else None
     )
-    if not args.report:
+    title = f"Suite {suite.name}: {suite.about}"
+    if args.report:
+        return _report(workshop, jobs, title)
+    with held(out, "gs-ssd bench"):
+        sweep(out)
         for _ in run_jobs(jobs, out, workshop.train, workshop.measure, workers=args.workers, minutes=args.minutes):
             pass
-    title = f"Suite {suite.name}: {suite.about}"
+        return _report(workshop, jobs, title)
+
+
+def _check(experiment: ExperimentConfig) -> None:
+    """What every training of a variant would be refused for, before the first of another."""
+    bounds.check(experiment)
+    name = experiment.guidance.estimator
+    if name not in ESTIMATORS:
+        raise UserError(f"guidance.estimator={name} is unknown; there are {', '.join(ESTIMATORS)}")
+
+
+def _report(workshop: Workshop, jobs: list[Job], title: str) -> int:
+    """Write and print the tables; the exit code."""
+    out = workshop.out
     path = workshop.write_summary(jobs, title, _costs(jobs, out))
     print(path.read_text(encoding="utf-8"))
     print(f"wrote {path}, {out / 'sheet.png'}, {out / 'index.html'}")

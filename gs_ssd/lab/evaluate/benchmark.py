@@ -9,17 +9,20 @@ import hashlib
 import json
 import math
 import os
-import subprocess
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final
 
 from gs_ssd.errors import UserError
 from gs_ssd.lab.evaluate.suite import Entry, Suite
+from gs_ssd.lab.evaluate.trainings import Cost, TrainingError, end_all
 
 LEDGER = "results.jsonl"
+LABEL: Final = re.compile(r"[\w+=-][\w.+=@-]*")
+"""What a variant may be called: its label names a folder."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,12 +37,14 @@ class Variant:
         """`ssd`, or `ssd@M300:guidance.M=300,seed=1`: estimator, an optional mark, optional settings.
 
         Raises:
-            UserError: a setting without "=".
+            UserError: a setting without "=", or a label that cannot name a folder.
         """
         label, _, rest = text.partition(":")
         settings = [s for s in rest.split(",") if s]
-        if not label or any("=" not in s for s in settings):
+        if any("=" not in s for s in settings):
             raise UserError(f"the estimator {text!r} is not of the form NAME or NAME@MARK:key=value,key=value")
+        if not LABEL.fullmatch(label) or len(label) > 100:
+            raise UserError(f"the estimator {text!r:.120} names a folder: use letters, digits and . + = @ - _ alone")
         return Variant(label, (f"guidance.estimator={label.partition('@')[0]}", *settings))
 
 
@@ -72,18 +77,6 @@ class Job:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
 
-class Cost(NamedTuple):
-    """What one training took: wall time, processor time, and the process's largest resident memory."""
-
-    seconds: float
-    cpu_seconds: float
-    peak_mb: float
-
-
-class TrainingError(Exception):
-    """A training that ended badly; its text says how."""
-
-
 def plan(
     suite: Suite,
     variants: Sequence[Variant],
@@ -101,7 +94,13 @@ def plan(
         common: settings of every training.
         origin: what a training with such overrides is made with (see `Job.origin`).
         metrics: see `Job.metrics`.
+
+    Raises:
+        UserError: a seed or a variant is named twice.
     """
+    for name, values in (("seed", seeds or suite.seeds), ("estimator", [variant.label for variant in variants])):
+        if twice := [value for i, value in enumerate(values) if value in values[:i]]:
+            raise UserError(f"the {name} {twice[0]!r} is named twice; name each once (an estimator also as NAME@MARK)")
     made_with = [origin((*common, *variant.overrides)) for variant in variants]
     return [
         Job(entry, seed, variant, tuple(common), origin, metrics)
@@ -112,15 +111,16 @@ def plan(
 
 
 def read_ledger(out: Path) -> dict[str, dict[str, Any]]:
-    """Records by key, the last one of each; a half-written last line (a killed run) is dropped."""
+    """Records by key, the last one of each; lines that a killed run left half written are dropped."""
     path = out / LEDGER
     records: dict[str, dict[str, Any]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
         try:
             record = json.loads(line)
-            records[record["key"]] = record
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, RecursionError):
             continue
+        if isinstance(record, dict) and isinstance(record.get("key"), str) and "fingerprint" in record:
+            records[record["key"]] = record
     return records
 
 
@@ -202,30 +202,8 @@ def run_jobs(
                     yield record
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            end_all()
             raise
-
-
-def run_process(command: Sequence[str], log: Path) -> Cost:
-    """One training as a process with one thread; its output goes to `log`.
-
-    Raises:
-        TrainingError: it ended with another code than 0; carries the log's last lines.
-    """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    single = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    started = time.monotonic()
-    with log.open("ab") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=os.environ | single)
-        try:
-            _, status, usage = os.wait4(process.pid, 0)
-        except BaseException:
-            process.terminate()
-            raise
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        tail = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
-        raise TrainingError(f"exit code {process.returncode}: {' | '.join(tail)}")
-    return Cost(time.monotonic() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
 def _measured_again(
@@ -261,10 +239,16 @@ def _record(
 
 
 def _append(path: Path, record: dict[str, Any]) -> None:
+    """Add a line, and wait until it is on the disk: an asset is hours of work."""
+    line = json.dumps(record).encode() + b"\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        with path.open("a+b") as file:
+            if file.tell() > 0 and os.pread(file.fileno(), 1, file.tell() - 1) != b"\n":
+                line = b"\n" + line  # a killed run left the last line torn: this one must not become its end
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}; free some room, then call it again") from error
 

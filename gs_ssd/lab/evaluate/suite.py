@@ -5,15 +5,20 @@ A suite is a JSON file: ours lie beside this module (`suites/*.json`), anybody's
 """
 
 import dataclasses
+import hashlib
 import json
 import math
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, NoReturn
 
 from gs_ssd.errors import UserError
+from gs_ssd.lab import world
 
 ALIASES: Final[dict[str, str]] = {"dev": "development"}
+MOST_VIEWS: Final = 720
+LARGEST_SEED: Final = 2**63 - 1
+LONGEST_SLUG: Final = 120  # bytes; file systems end at 255, and temporaries need some
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,8 +31,12 @@ class Entry:
 
     @property
     def slug(self) -> str:
-        """The prompt as a folder's name: "a red car" is "a-red-car"."""
-        return "-".join("".join(c if c.isalnum() else " " for c in self.prompt.lower()).split())
+        """The prompt as a folder's name: "a red car" is "a-red-car"; a long one is cut and ends with a hash."""
+        slug = "-".join("".join(c if c.isalnum() else " " for c in self.prompt.lower()).split())
+        if len(slug.encode()) <= LONGEST_SLUG:
+            return slug
+        start = slug.encode()[: LONGEST_SLUG - 9].decode(errors="ignore")
+        return f"{start}-{hashlib.sha256(slug.encode()).hexdigest()[:8]}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +87,11 @@ def load_suite(name: str) -> Suite:
     if path.suffix != ".json":
         raise UserError(f"unknown suite {name!r}; there are {', '.join(suite_names())}, or the path of a .json file")
     try:
-        return parse_suite(path.stem, path.read_text(encoding="utf-8"))
+        if path.exists() and not path.is_file():
+            raise UserError(f"cannot read the suite {path}: it is a folder, a pipe or a device; name a file")
+        return parse_suite(path.stem, path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise UserError(f"the suite {path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
     except OSError as error:
         raise UserError(f"cannot read the suite {path}: {error.strerror or error}") from error
 
@@ -87,29 +100,110 @@ def parse_suite(name: str, text: str) -> Suite:
     """A suite from its JSON text.
 
     Raises:
-        UserError: not JSON, an unknown key, no prompts, or a prompt that is listed twice.
+        UserError: not JSON, an unknown key, or a value that no benchmark could be run with; names the key.
     """
     try:
-        raw: dict[str, Any] = json.loads(text)
-        entries = tuple(Entry(**entry) for entry in raw.pop("prompts"))
-        elevations = tuple(float(e) for e in raw.pop("elevations_deg", Turntable.elevations_deg))
-        turntable = Turntable(raw.pop("views", Turntable.views), elevations)
-        suite = Suite(
-            name=name,
-            about=raw.pop("about", ""),
-            entries=entries,
-            seeds=tuple(raw.pop("seeds")),
-            estimators=tuple(raw.pop("estimators", ("ssd",))),
-            turntable=turntable,
+        raw = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
+        raise UserError(f"the suite {name!r} is not readable: {reason}; compare it with suites/quick.json") from error
+    reader = _Reader(name)
+    keys = reader.table(raw, "it", ("about", "seeds", "views", "elevations_deg", "estimators", "prompts"))
+    if missing := [key for key in ("seeds", "prompts") if key not in keys]:
+        reader.refuse(missing[0], "missing", "a list")
+    return Suite(
+        name=name,
+        about=reader.text(keys.get("about", ""), "about", empty=True),
+        entries=reader.entries(keys["prompts"]),
+        seeds=reader.seeds(keys["seeds"]),
+        estimators=tuple(
+            reader.text(e, "estimators") for e in reader.several(keys.get("estimators", ["ssd"]), "estimators")
+        ),
+        turntable=Turntable(
+            reader.whole(keys.get("views", Turntable.views), "views", 1, MOST_VIEWS),
+            reader.elevations(keys.get("elevations_deg", list(Turntable.elevations_deg))),
+        ),
+    )
+
+
+class _Reader(NamedTuple):
+    """Values of a suite's keys, or one sentence that names the key."""
+
+    suite: str
+
+    def refuse(self, key: str, value: Any, wanted: str) -> NoReturn:
+        shown = value if value == "missing" else f"{value!r:.60}"
+        raise UserError(f"the suite {self.suite!r}: {key} is {shown}; it must be {wanted}")
+
+    def table(self, value: Any, key: str, known: tuple[str, ...]) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            self.refuse(key, value, "a JSON object {...}")
+        for name in value:
+            if name not in known:
+                raise UserError(f"the suite {self.suite!r} has an unknown key {name!r}; there are {', '.join(known)}")
+        return value
+
+    def several(self, value: Any, key: str) -> list[Any]:
+        """A list of different things, at least one."""
+        if not isinstance(value, list) or not value or any(x in value[:i] for i, x in enumerate(value)):
+            self.refuse(key, value, "a list that is not empty and has each value once")
+        return value
+
+    def text(self, value: Any, key: str, *, empty: bool = False) -> str:
+        if not isinstance(value, str) or not (value.strip() or empty) or not _is_unicode(value):
+            self.refuse(key, value, "text")
+        return value
+
+    def whole(self, value: Any, key: str, low: int, high: int) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            self.refuse(key, value, f"a whole number from {low} to {high}")
+        return value
+
+    def seeds(self, value: Any) -> tuple[int, ...]:
+        return tuple(self.whole(seed, "seeds", 0, LARGEST_SEED) for seed in self.several(value, "seeds"))
+
+    def elevations(self, value: Any) -> tuple[float, ...]:
+        if not isinstance(value, list) or not value:
+            self.refuse("elevations_deg", value, "a list of numbers from -90 to 90")
+        for angle in value:
+            if not isinstance(angle, int | float) or isinstance(angle, bool) or not -90 <= angle <= 90:  # nor NaN
+                self.refuse("elevations_deg", angle, "a number from -90 to 90")
+        return tuple(float(angle) for angle in value)
+
+    def entries(self, value: Any) -> tuple[Entry, ...]:
+        if not isinstance(value, list) or not value:
+            self.refuse("prompts", value, "a list of objects with a prompt each")
+        entries: dict[str, Entry] = {}
+        for row in value:
+            entry = self.entry(row)
+            if not entry.slug:
+                self.refuse("prompt", entry.prompt, "text with a letter or digit, which name its folder")
+            if entry.slug in entries:
+                self.refuse("prompt", entry.prompt, "listed once (two of the same words share a folder)")
+            entries[entry.slug] = entry
+        return tuple(entries.values())
+
+    def entry(self, row: Any) -> Entry:
+        keys = self.table(row, "an entry of prompts", ("prompt", "kind", "color"))
+        prompt = (
+            self.text(keys.get("prompt", "missing"), "prompt")
+            if "prompt" in keys
+            else self.refuse("the prompt of an entry", "missing", "text")
         )
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"the suite {name!r} is not readable: {error!r}; compare it with suites/quick.json") from error
-    if raw:
-        raise UserError(f"the suite {name!r} has an unknown key {next(iter(raw))!r}")
-    slugs = [entry.slug for entry in entries]
-    if not slugs or len(set(slugs)) < len(slugs):
-        raise UserError(f"the suite {name!r} needs prompts, each of them once")
-    return suite
+        kind, color = keys.get("kind"), keys.get("color")
+        if (kind is None) != (color is None):
+            self.refuse(
+                "color" if color is None else "kind", "missing", f"given with the other, or neither ({prompt!r})"
+            )
+        for key, word, known in (("kind", kind, world.kinds()), ("color", color, world.colors())):
+            if word is not None and word not in known:
+                self.refuse(key, word, f"one of {', '.join(known)}")
+        return Entry(prompt, kind, color)
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it can be written as UTF-8 (JSON can name half a surrogate pair, which nothing else can)."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _folder() -> resources.abc.Traversable:

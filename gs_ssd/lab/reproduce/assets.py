@@ -22,7 +22,7 @@ from gs_ssd.export.ply_reader import read_ply
 from gs_ssd.export.splats import to_gaussians
 from gs_ssd.files import atomic_path
 from gs_ssd.lab.evaluate import judge, sheet, summary
-from gs_ssd.lab.evaluate.benchmark import Cost, Job, read_ledger, recorded, run_process
+from gs_ssd.lab.evaluate.benchmark import Job, read_ledger, recorded
 from gs_ssd.lab.evaluate.clip_score import ClipScore
 from gs_ssd.lab.evaluate.intervals import bootstrap, frechet_interval
 from gs_ssd.lab.evaluate.measure import (
@@ -37,6 +37,7 @@ from gs_ssd.lab.evaluate.measure import (
     recognised,
 )
 from gs_ssd.lab.evaluate.suite import Entry, Turntable
+from gs_ssd.lab.evaluate.trainings import Cost, run_process
 from gs_ssd.scene.gaussians import Gaussians
 
 log = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ class Workshop:
     def train(self, job: Job, folder: Path) -> Cost:
         """`gs-ssd train` in a process; continues a run that was interrupted, unless it was another's."""
         command = [sys.executable, "-m", "gs_ssd.cli", "train", "--config", str(self.config)]
-        command += ["--prompt", job.entry.prompt, "--out", str(folder)]
+        command += ["--prompt", job.entry.prompt, "--out", str(folder), "--end-with-stdin"]
         marker = folder.with_name(f"{folder.name}.fingerprint")
         same = marker.exists() and marker.read_text(encoding="utf-8") == job.fingerprint
         if same and any((folder / "checkpoints").glob("*.pt")):

@@ -1,10 +1,12 @@
 import json
+import threading
 
 import pytest
 
 from gs_ssd import cli
-from gs_ssd.lab.evaluate.benchmark import Cost
+from gs_ssd.lab.evaluate.trainings import Cost
 from gs_ssd.lab.reproduce.assets import Workshop
+from gs_ssd.locks import held
 
 CONFIG = "configs/smoke.yaml"
 
@@ -24,11 +26,36 @@ def suite(tmp_path):
         (["--suite", "quick", "--config", CONFIG, "--workers", "0"], "--workers"),
         (["--suite", "quick", "--config", CONFIG, "--limit", "-1"], "--limit"),
         (["--suite", "quick", "--config", CONFIG, "--estimators", "ssd:M"], "key=value"),
+        (["--suite", "quick", "--config", CONFIG, "--estimators", "ssd", "nosuch"], "nosuch"),
+        (["--suite", "quick", "--config", CONFIG, "--seeds", "1", "1"], "named twice"),
+        (["--suite", "quick", "--config", CONFIG, "--seeds", "-1"], "--seeds"),
+        (["--suite", "quick", "--config", CONFIG, "--minutes", "nan"], "--minutes"),
+        (["--suite", "quick", "--config", CONFIG, "--", "num_stepps=3"], "num_stepps"),
+        (["--suite", "quick", "--config", CONFIG, "--", "guidance.views_per_pass=-1"], "views_per_pass"),
     ],
 )
-def test_mistakes_exit_with_2_and_one_sentence(arguments, word, capsys):
+def test_mistakes_exit_with_2_and_one_sentence_before_anything_is_trained(
+    arguments, word, capsys, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(Workshop, "train", lambda *_: pytest.fail("it trains"))
+    arguments = [*arguments[:2], "--out", str(tmp_path / "out"), *arguments[2:]]
     assert cli.main(["bench", *arguments]) == 2
     assert word in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_second_one_in_the_same_folder_is_refused_and_may_report(suite, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    arguments = ["bench", "--suite", suite, "--config", CONFIG, "--out", str(out)]
+    monkeypatch.setattr(Workshop, "write_summary", lambda *_: tmp_path / "mine.json")
+    codes = []
+    with held(out, "gs-ssd bench"):
+        for words in (arguments, [*arguments, "--report"]):
+            thread = threading.Thread(target=lambda words=words: codes.append(cli.main(words)))
+            thread.start()
+            thread.join()
+    assert codes == [2, 1]  # 1: not all are there
+    assert "in use by" in capsys.readouterr().err
 
 
 def test_it_trains_what_is_missing_and_reports(suite, tmp_path, monkeypatch, capsys):

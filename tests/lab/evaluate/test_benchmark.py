@@ -1,25 +1,27 @@
 import dataclasses
 import json
 import shutil
+import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
 from gs_ssd.errors import UserError
+from gs_ssd.lab.evaluate import trainings
 from gs_ssd.lab.evaluate.benchmark import (
     LEDGER,
-    Cost,
     Job,
-    TrainingError,
     Variant,
     plan,
     read_ledger,
     recorded,
     run_jobs,
-    run_process,
 )
 from gs_ssd.lab.evaluate.suite import Entry, Suite
+from gs_ssd.lab.evaluate.trainings import Cost, TrainingError, run_process
+from gs_ssd.processes import is_running
 
 SUITE = Suite("toy", "", tuple(Entry(f"a {c} cube", "cube", c) for c in ("red", "blue", "green")), (0, 1))
 SSD, CSD = Variant.parse("ssd"), Variant.parse("csd@wide:guidance.scale=2")
@@ -177,3 +179,84 @@ def test_records_are_plain_json(tmp_path):
     record = json.loads((tmp_path / LEDGER).read_text())
     assert record["overrides"] == ["seed=3", "guidance.estimator=csd", "guidance.scale=2"]
     assert record["variant"] == "csd@wide"
+
+
+def test_a_torn_last_line_does_not_swallow_the_next(tmp_path):
+    jobs = plan(SUITE, [SSD], seeds=[0])
+    run(jobs[:1], tmp_path, FakeTrainer())
+    torn = (tmp_path / LEDGER).read_bytes()[:-30]
+    (tmp_path / LEDGER).write_bytes(torn)
+    shutil.rmtree(tmp_path / "runs")
+    run(jobs, tmp_path, FakeTrainer())
+    assert set(read_ledger(tmp_path)) == {job.key for job in jobs}
+
+
+@pytest.mark.parametrize("line", ["null", "[1]", "3", '{"key": 1}', '{"key": "a"}', "[" * 10000, "\xff\x00"])
+def test_lines_that_are_no_records_are_passed_over(tmp_path, line):
+    jobs = plan(SUITE, [SSD], seeds=[0], limit=1)
+    (tmp_path / LEDGER).write_bytes(line.encode("latin-1") + b"\n")
+    assert len(run(jobs, tmp_path, FakeTrainer())) == 1
+    assert set(read_ledger(tmp_path)) == {jobs[0].key}
+
+
+@pytest.mark.parametrize("label", ["..", ".", "../x", "a/b", "", "@x", "ssd@" + "x" * 200, "ssd\n"])
+def test_a_label_that_cannot_name_a_folder_is_refused(label):
+    with pytest.raises(UserError, match="names a folder"):
+        Variant.parse(label)
+
+
+def test_what_is_named_twice_is_refused():
+    with pytest.raises(UserError, match="seed 3 is named twice"):
+        plan(SUITE, [SSD], seeds=[3, 4, 3])
+    with pytest.raises(UserError, match="estimator 'ssd' is named twice"):
+        plan(SUITE, [SSD, Variant.parse("ssd:guidance.M=3")])
+
+
+def test_an_error_ends_the_trainings_that_run(tmp_path):
+    """Else the end of the program would wait for them, for an hour say."""
+    pids = []
+
+    def train(job: Job, folder) -> Cost:
+        if job.entry.prompt == "a red cube":
+            return run_process([sys.executable, "-c", "print('begun', flush=True); import time; time.sleep(600)"], log)
+        while not log.exists() or not log.read_text():
+            time.sleep(0.02)
+        pids.extend(process.pid for process in trainings._running)
+        return Cost(0.0, 0.0, 0.0)
+
+    def measure(job: Job, folder):
+        raise RuntimeError("no disk")
+
+    log = tmp_path / "train.log"
+    started = time.monotonic()
+    with pytest.raises(RuntimeError, match="no disk"):
+        list(run_jobs(plan(SUITE, [SSD], seeds=[0]), tmp_path, train, measure, workers=2))
+    assert time.monotonic() - started < 60
+    assert pids
+    assert not any(is_running(pid, time.time()) for pid in pids)
+
+
+CALLER = """
+import sys
+from pathlib import Path
+from gs_ssd.lab.evaluate.trainings import run_process
+child = (
+    "import os, time; from gs_ssd.processes import end_with_stdin; end_with_stdin();"
+    "print(os.getpid(), flush=True); time.sleep(600)"
+)
+run_process([sys.executable, "-c", child], Path(sys.argv[1]))
+"""
+
+
+def test_a_training_ends_with_a_caller_that_was_killed(tmp_path):
+    log = tmp_path / "train.log"
+    with subprocess.Popen([sys.executable, "-c", CALLER, log]) as caller:
+        while not log.exists() or not log.read_text():
+            time.sleep(0.02)
+        child = int(log.read_text())
+        assert is_running(child, time.time())
+        caller.kill()
+    deadline = time.monotonic() + 30
+    while is_running(child, time.time()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not is_running(child, time.time())

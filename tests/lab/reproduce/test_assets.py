@@ -10,10 +10,11 @@ import torch
 
 from gs_ssd.errors import UserError
 from gs_ssd.export import ply, splats
-from gs_ssd.lab.evaluate.benchmark import Cost, Variant, plan, run_jobs
+from gs_ssd.lab.evaluate.benchmark import Variant, plan, run_jobs
 from gs_ssd.lab.evaluate.judge import Opinion
 from gs_ssd.lab.evaluate.measure import Pictures, Truth, numbers_beside_truth
 from gs_ssd.lab.evaluate.suite import Entry, Suite, Turntable
+from gs_ssd.lab.evaluate.trainings import Cost
 from gs_ssd.lab.reproduce.assets import Workshop, load_gaussians
 from gs_ssd.scene.gaussians import Gaussians
 

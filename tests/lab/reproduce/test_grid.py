@@ -10,8 +10,9 @@ from gs_ssd import cli, config
 from gs_ssd.errors import UserError
 from gs_ssd.guidance.distill import LUCID_T_SCHEDULE
 from gs_ssd.guidance.estimators import ESTIMATORS
-from gs_ssd.lab.evaluate.benchmark import Cost, Variant
+from gs_ssd.lab.evaluate.benchmark import Variant
 from gs_ssd.lab.evaluate.suite import Entry
+from gs_ssd.lab.evaluate.trainings import Cost
 from gs_ssd.lab.reproduce import comparison, defaults, janus, tuning
 from gs_ssd.lab.reproduce.assets import QUIET, Workshop
 from gs_ssd.lab.reproduce.grid import CONFIG
