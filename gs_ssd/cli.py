@@ -28,6 +28,7 @@ COMMANDS: dict[str, Command] = {
     "train": Command("gs_ssd.commands.train", "optimize a splat for a sentence"),
     "export": Command("gs_ssd.commands.export", "write a splat for a viewer or an engine"),
     "view": Command("gs_ssd.commands.view", "open splats in the browser"),
+    "inspect": Command("gs_ssd.commands.inspect", "what is in a splat file, and what it costs and loses elsewhere"),
     "gallery": Command("gs_ssd.commands.gallery", "one page over many runs"),
     "bench": Command("gs_ssd.lab.commands.bench", "measure the assets: recognised, crisp, clean, cost"),
     "reproduce": Command("gs_ssd.lab.commands.reproduce", "rerun the paper's experiments"),

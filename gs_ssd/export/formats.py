@@ -136,7 +136,7 @@ def write_splats(
     splats = splats.to_frame(chosen)
     warn_if_mark_is_lost(path, splats)
     kind.write(path, splats, **options)
-    note = _note(Path(path))
+    note = note_of(Path(path))
     kept = {"offset": list(splats.offset)} if keep_offset and any(splats.offset) else {}
     if chosen != kind.frame or kept:
         with atomic_path(note) as temporary:
@@ -153,14 +153,15 @@ def warn_if_mark_is_lost(path: str | os.PathLike[str], splats: Splats) -> None:
                     path, holders)  # fmt: skip
 
 
-def _note(path: Path) -> Path:
+def note_of(path: Path) -> Path:
+    """Where other axes than the format's own are noted."""
     return path.with_name(path.name + ".axes.json")
 
 
 def _noted(path: Path) -> tuple[Frame | None, tuple[float, float, float]]:
     """The frame and the offset that are noted beside the file."""
     nothing: tuple[None, tuple[float, float, float]] = None, (0.0, 0.0, 0.0)
-    note = _note(path)
+    note = note_of(path)
     if not note.is_file():
         return nothing
     try:
