@@ -1,0 +1,133 @@
+// LANES floats at a time in the vector extensions of GCC and Clang, with the gathers of x86 where there are some.
+// Included inside the instruction set's own namespace. SPDX-License-Identifier: Apache-2.0
+
+#ifdef __AVX512F__
+constexpr int LANES = 16;
+#else
+constexpr int LANES = 8;
+#endif
+typedef float vf __attribute__((vector_size(4 * LANES)));
+typedef int32_t vi __attribute__((vector_size(4 * LANES)));
+typedef uint32_t vu __attribute__((vector_size(4 * LANES)));
+
+#define HGE_INLINE inline __attribute__((always_inline))
+
+HGE_INLINE vf splat(float x) { return vf{} + x; }
+HGE_INLINE vf keep(vi mask, vf x) { return (vf)(mask & (vi)x); }
+
+// Both return y where x is NaN.
+#if defined(__AVX512F__)
+HGE_INLINE vf minimum(vf x, vf y) { return (vf)_mm512_min_ps((__m512)x, (__m512)y); }
+HGE_INLINE vf maximum(vf x, vf y) { return (vf)_mm512_max_ps((__m512)x, (__m512)y); }
+#elif defined(__AVX__)
+HGE_INLINE vf minimum(vf x, vf y) { return (vf)_mm256_min_ps((__m256)x, (__m256)y); }
+HGE_INLINE vf maximum(vf x, vf y) { return (vf)_mm256_max_ps((__m256)x, (__m256)y); }
+#else
+HGE_INLINE vf minimum(vf x, vf y) { return (vf)(((x < y) & (vi)x) | (~(x < y) & (vi)y)); }
+HGE_INLINE vf maximum(vf x, vf y) { return (vf)(((x > y) & (vi)x) | (~(x > y) & (vi)y)); }
+#endif
+// x from a to b, by f from 0 to 1.
+HGE_INLINE vf mix(vf a, vf b, vf f) { return a + f * (b - a); }
+HGE_INLINE vi minimum(vi x, vi y) { return ((x < y) & x) | (~(x < y) & y); }
+
+HGE_INLINE vf load(const float* p) {
+    vf x;
+    __builtin_memcpy(&x, p, sizeof x);
+    return x;
+}
+HGE_INLINE void store(float* p, vf x) { __builtin_memcpy(p, &x, sizeof x); }
+
+// The same for the last points, fewer than LANES.
+HGE_INLINE vf load(const float* p, int64_t count) {
+    if (count >= LANES) return load(p);
+    vf x = {};
+    __builtin_memcpy(&x, p, static_cast<size_t>(count) * sizeof(float));
+    return x;
+}
+HGE_INLINE void store(float* p, vf x, int64_t count) {
+    if (count >= LANES) return store(p, x);
+    __builtin_memcpy(p, &x, static_cast<size_t>(count) * sizeof(float));
+}
+
+// Lane i of the result is lane S::at(i) of a, b put together.
+template <class S, int... I>
+HGE_INLINE vf shuffle(vf a, vf b, std::integer_sequence<int, I...>) {
+#ifdef __clang__
+    return __builtin_shufflevector(a, b, S::at(I)...);
+#else
+    return __builtin_shuffle(a, b, vi{S::at(I)...});
+#endif
+}
+template <class S>
+HGE_INLINE vf shuffle(vf a, vf b) {
+    return shuffle<S>(a, b, std::make_integer_sequence<int, LANES>());
+}
+struct TwiceLow { static constexpr int at(int i) { return i / 2; } };
+struct TwiceHigh { static constexpr int at(int i) { return LANES / 2 + i / 2; } };
+struct Even { static constexpr int at(int i) { return 2 * i; } };
+struct Odd { static constexpr int at(int i) { return 2 * i + 1; } };
+struct ZipLow { static constexpr int at(int i) { return i / 2 + (i % 2 ? LANES : 0); } };
+struct ZipHigh { static constexpr int at(int i) { return LANES / 2 + i / 2 + (i % 2 ? LANES : 0); } };
+// The same with pairs of lanes.
+struct ZipPairsLow { static constexpr int at(int i) { return i / 4 * 2 + i % 2 + (i % 4 > 1 ? LANES : 0); } };
+struct ZipPairsHigh { static constexpr int at(int i) { return LANES / 2 + ZipPairsLow::at(i); } };
+template <int S> struct TradeLow { static constexpr int at(int i) { return i & S ? LANES + i - S : i; } };
+template <int S> struct TradeHigh { static constexpr int at(int i) { return i & S ? LANES + i : i + S; } };
+
+template <int S>
+HGE_INLINE void trade(vf* r) {
+    for (int i = 0; i < LANES; ++i) {
+        if (i & S) continue;
+        const vf a = r[i], b = r[i | S];
+        r[i] = shuffle<TradeLow<S>>(a, b), r[i | S] = shuffle<TradeHigh<S>>(a, b);
+    }
+}
+// LANES rows of LANES floats become columns.
+HGE_INLINE void transpose(vf* r) {
+    trade<1>(r), trade<2>(r), trade<4>(r);
+    if constexpr (LANES == 16) trade<8>(r);
+}
+
+// Two floats each of LANES entries: those of the first half of the lanes, and of the second.
+struct Pairs {
+    vf low, high;
+};
+HGE_INLINE Pairs gather(const float* table, vu index) {
+    Pairs out;
+#if defined(__AVX512F__)
+    const __m512i at = (__m512i)index;
+    out.low = (vf)_mm512_i32gather_pd(_mm512_castsi512_si256(at), table, 8);
+    out.high = (vf)_mm512_i32gather_pd(_mm512_extracti64x4_epi64(at, 1), table, 8);
+#elif defined(__AVX2__)
+    const __m256i at = (__m256i)index;
+    const double* pairs = reinterpret_cast<const double*>(table);
+    out.low = (vf)_mm256_i32gather_pd(pairs, _mm256_castsi256_si128(at), 8);
+    out.high = (vf)_mm256_i32gather_pd(pairs, _mm256_extracti128_si256(at, 1), 8);
+#else
+    float all[2 * LANES];
+    for (int i = 0; i < LANES; ++i) __builtin_memcpy(all + 2 * i, table + 2 * static_cast<size_t>(index[i]), 8);
+    out.low = load(all), out.high = load(all + LANES);
+#endif
+    return out;
+}
+
+// table[index .. index + 1] += four, two floats each.
+HGE_INLINE void add_two_pairs(float* table, uint32_t index, const float* four) {
+    float* at = table + 2 * static_cast<size_t>(index);
+#ifdef __SSE2__
+    _mm_storeu_ps(at, _mm_add_ps(_mm_loadu_ps(at), _mm_load_ps(four)));
+#else
+    for (int i = 0; i < 4; ++i) at[i] += four[i];
+#endif
+}
+// table[index] += pair, two floats each.
+HGE_INLINE void add_pair(float* table, uint32_t index, const float* pair) {
+    float* at = table + 2 * static_cast<size_t>(index);
+#ifdef __SSE2__
+    const __m128d old = _mm_load_sd(reinterpret_cast<const double*>(at));
+    const __m128d more = _mm_load_sd(reinterpret_cast<const double*>(pair));
+    _mm_store_sd(reinterpret_cast<double*>(at), _mm_castps_pd(_mm_add_ps(_mm_castpd_ps(old), _mm_castpd_ps(more))));
+#else
+    at[0] += pair[0], at[1] += pair[1];
+#endif
+}

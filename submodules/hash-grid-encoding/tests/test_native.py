@@ -1,0 +1,158 @@
+"""The native backend against the float64 reference: values, gradients, second gradients."""
+
+import pytest
+import torch
+from fields import (
+    GRID,
+    generator,
+    losses,
+    relative,
+    some_field,
+    some_points,
+    some_rays,
+    some_samples,
+    some_tables,
+    some_weights,
+)
+from hash_grid_encoding import Box, HashGrid, composite, encode, march, mlp, visible
+
+SIZES = [0, 1, 5, 37, 4099]
+
+
+def both(run, *tensors):
+    """Results of run(backend, *leaves) in float32 natively and in float64 by the reference."""
+    for backend, dtype in (("native", torch.float32), ("reference", torch.float64)):
+        yield run(backend, *(tensor.to(dtype).requires_grad_() for tensor in tensors))
+
+
+def check(run, *tensors, within=3e-6):
+    for number, (have, want) in enumerate(zip(*both(run, *tensors), strict=True)):
+        assert have.shape == want.shape
+        assert relative(have, want) < within, number
+
+
+@pytest.mark.parametrize("count", SIZES)
+@pytest.mark.parametrize("on", [0, 3, 8])
+def test_encoding(count, on):
+    grads = torch.randn(count, GRID.num_features, generator=generator(1))
+
+    def run(backend, points, tables, grads):
+        features = encode(points, tables, GRID, on, backend=backend)
+        first = torch.autograd.grad((features * grads).sum() + 0 * (points.sum() + tables.sum()), (points, tables))
+        return features, *first
+
+    check(run, some_points(count, 2), some_tables(GRID, 3), grads)
+
+
+@pytest.mark.parametrize("count", SIZES[1:])
+def test_second_gradients_of_the_encoding(count):
+    """Of what both first gradients are, by all that they depend on."""
+    rng = generator(4)
+    grads, v = torch.randn(count, GRID.num_features, generator=rng), torch.randn(count, 3, generator=rng)
+    u = torch.randn(GRID.num_entries, 2, generator=rng)
+
+    def run(backend, points, tables, grads, v, u):
+        features = encode(points, tables, GRID, 7, backend=backend)
+        first = torch.autograd.grad((features * grads).sum(), (points, tables), create_graph=True)
+        pulled = torch.autograd.grad((first[0] * v).sum(), (points, tables, grads), retain_graph=True)
+        scattered = torch.autograd.grad((first[1] * u).sum(), (points, grads))
+        return *pulled, *scattered
+
+    check(run, some_points(count, 5), some_tables(GRID, 6), grads, v, u)
+
+
+@pytest.mark.parametrize("shape", [(32, 64, 1), (32, 64, 3), (24, 64, 16), (1, 8, 2), (7, 16, 5), (64, 128, 16)], ids=str)
+@pytest.mark.parametrize("count", SIZES)
+def test_perceptron(count, shape):
+    inputs, hidden, outputs = shape
+    rng = generator(7)
+    x, g = torch.randn(count, inputs, generator=rng), torch.randn(count, outputs, generator=rng)
+    v = torch.randn(count, inputs, generator=rng)
+
+    def run(backend, x, w1, w2, g, v):
+        out = mlp(x, w1, w2, backend=backend)
+        first = torch.autograd.grad((out * g).sum(), (x, w1, w2), create_graph=True)
+        second = torch.autograd.grad((first[0] * v).sum(), (w1, w2, g))
+        return out, *first, *second
+
+    check(run, x, *some_weights(*shape, 8), g, v)
+
+
+def test_whole_field_and_orientation_loss():
+    samples = some_rays(9)
+    assert len(samples.t) > 300
+    field = some_field(10)
+    for term in (0, 1):
+        found = []
+        for backend, dtype in (("native", torch.float32), ("reference", torch.float64)):
+            parameters = field.to(dtype)
+            loss = losses(parameters, samples, backend)[term]
+            found.append([loss, *torch.autograd.grad(loss, parameters, allow_unused=True)])
+        for have, want in zip(*found, strict=True):
+            assert (have is None) == (want is None)
+            assert have is None or relative(have, want) < 2e-5
+
+
+def test_perceptron_refuses_what_it_cannot():
+    x, (w1, w2) = torch.randn(4, 8), some_weights(8, 8, 1, 0)
+    w1.requires_grad_()
+    (slope,) = torch.autograd.grad(mlp(x, w1, w2).sum(), w1, create_graph=True)
+    with pytest.raises(NotImplementedError, match="reference"):
+        slope.sum().backward()
+
+
+@pytest.mark.parametrize("counts", [[], [0, 0], [1], [3, 0, 17, 1, 0], [2000, 1, 5]], ids=str)
+def test_compositing(counts):
+    samples = some_samples(counts, 11)
+    rng = generator(12)
+    sigmas = 40 * torch.rand(len(samples.t), generator=rng) ** 4
+    sigmas[::7] = 3000.0  # solid: nothing gets past
+    colors = torch.rand(len(samples.t), 3, generator=rng)
+    w, o, z, c = (torch.randn(shape, generator=rng) for shape in (len(sigmas), len(counts), len(counts), (len(counts), 3)))
+
+    def run(backend, sigmas, colors, t):
+        out = composite(samples._replace(t=t), sigmas, colors, 0.03, backend=backend)
+        total = (out.weights * w).sum() + (out.opacity * o).sum() + (out.depth * z).sum() + (out.rgb * c).sum()
+        return *out, *torch.autograd.grad(total, (sigmas, colors))
+
+    check(run, sigmas, colors, samples.t, within=1e-5)
+
+
+def test_visibility():
+    samples = some_samples([50, 0, 7, 300], 13)
+    sigmas = 3 * torch.rand(len(samples.t), generator=generator(14)) ** 2
+    have = visible(samples, sigmas, 0.05, 0.02, 1e-2)
+    want = visible(samples, sigmas.double(), 0.05, 0.02, 1e-2, backend="reference")
+    assert torch.equal(have, want)
+    assert 0.1 < have.double().mean() < 0.9
+
+
+@pytest.mark.parametrize("cells", [1, 5, 32])
+def test_marching_visits_every_occupied_step(cells):
+    """The walk that leaps over empty cells finds what looking at every step finds, in float64."""
+    rng = generator(15)
+    origins = torch.cat([3 * torch.randn(300, 3, generator=rng), 0.5 * torch.randn(100, 3, generator=rng)])
+    directions = torch.nn.functional.normalize(torch.randn(400, 3, generator=rng) - origins / 3, dim=1)
+    directions[:6] = torch.eye(3).repeat(2, 1) * torch.tensor([1.0, 1, 1, -1, -1, -1])[:, None]  # along the axes
+    origins[:6] = -2.9 * directions[:6] + 0.1
+    jitter = torch.rand(400, generator=rng)
+    occupied = torch.rand(cells, cells, cells, generator=rng) < (0.2 if cells > 1 else 2)
+    box = Box((-1.0, -0.8, -1.2), (1.0, 1.1, 0.9))
+    have = march(origins, directions, occupied, box, 0.013, jitter)
+    want = march(*(x.double() for x in (origins, directions)), occupied, box, float(torch.tensor(0.013)), jitter.double())
+    # Middles that lie on a wall to rounding may fall on either side of it.
+    assert abs(len(have.t) - len(want.t)) <= 2
+    if len(have.t) == len(want.t):
+        assert torch.equal(have.offsets, want.offsets)
+        torch.testing.assert_close(have.positions.double(), want.positions, atol=2e-6, rtol=0)
+        torch.testing.assert_close(have.t.double(), want.t, atol=2e-6, rtol=0)
+    assert len(have.t) > 1000
+
+
+def test_fine_levels_in_float32():
+    """At 4096 cells a side a place in a cell is known to 2^-12 only; features stay within that of the reference's."""
+    grid = HashGrid()
+    points, tables = torch.rand(2000, 3, generator=generator(16)), some_tables(grid, 17)
+    have, want = encode(points, tables, grid), encode(points.double(), tables.double(), grid)
+    assert (have - want).abs().max() < 3e-3
+    assert relative(have[:, :10], want[:, :10]) < 1e-5
