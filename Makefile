@@ -24,7 +24,7 @@ help:
 	@echo 'make test-all    the slow tests too, and why those that skip do'
 	@echo 'make test-viewers  our files in the viewers of others, in Chromium'
 	@echo 'make lint        ruff, types, import floors'
-	@echo 'make bench       the rasterizer against its peers and its arithmetic floor'
+	@echo 'make bench       the rasterizer and the hash grid against their peers and their floors'
 	@echo 'make reproduce   the paper'"'"'s experiments, at a size for two cores'
 	@echo 'make benchmark   six prompts of the asset benchmark: ten minutes of two cores'
 
@@ -45,9 +45,10 @@ $(VENV)/.torch: constraints.txt | $(BIN)/python
 
 # A PyTorch without CUDA could not use a CUDA backend: it is then not built. DGR_CUDA=ON insists, OFF refuses.
 $(VENV)/.native: $(NATIVE) | $(VENV)/.torch
-	@echo 'building our two native packages ...'
+	@echo 'building our three native packages ...'
 	DGR_CUDA=$${DGR_CUDA:-$$($(BIN)/python -c 'import torch; print("AUTO" if torch.version.cuda else "OFF")')} \
-	  $(PIP) install --no-deps --force-reinstall ./submodules/diff-gaussian-rasterization ./submodules/simple-knn
+	  $(PIP) install --no-deps --force-reinstall ./submodules/diff-gaussian-rasterization ./submodules/simple-knn \
+	    ./submodules/hash-grid-encoding
 	@touch $@
 
 $(VENV)/.runtime: pyproject.toml constraints.txt $(VENV)/.native | $(VENV)/.torch
@@ -97,6 +98,7 @@ lint: $(VENV)/.lint
 bench: $(VENV)/.test
 	$(BIN)/python submodules/diff-gaussian-rasterization/benchmarks/benchmark.py
 	$(BIN)/python submodules/diff-gaussian-rasterization/benchmarks/mitsuba_ratio.py || true
+	$(BIN)/python submodules/hash-grid-encoding/benchmarks/benchmark.py
 
 reproduce: $(VENV)/.test
 	$(BIN)/gs-ssd reproduce all --out out/reproduction --workers 2

@@ -1,6 +1,6 @@
-"""Floor 0: finds our two native packages, and recognises a stranger under either name.
+"""Floor 0: finds our three native packages, and recognises a stranger under their names.
 
-Both are installed by path, never from an index: an unrelated k-NN classifier is published there as
+All are installed by path, never from an index: an unrelated k-NN classifier is published there as
 `simple-knn`, and many forks of a `diff_gaussian_rasterization` with another interface are about.
 """
 
@@ -12,6 +12,7 @@ from gs_ssd.errors import UserError
 _OURS = {
     "diff_gaussian_rasterization": ("render_views", "submodules/diff-gaussian-rasterization"),
     "simple_knn": ("mean_squared_distance", "submodules/simple-knn"),
+    "hash_grid_encoding": ("encode", "submodules/hash-grid-encoding"),
 }
 
 
@@ -19,7 +20,7 @@ def native(name: str) -> ModuleType:
     """Import one of our native packages.
 
     Args:
-        name: `diff_gaussian_rasterization` or `simple_knn`.
+        name: `diff_gaussian_rasterization`, `simple_knn` or `hash_grid_encoding`.
 
     Raises:
         UserError: it is missing, or another package answers to its name.

@@ -98,7 +98,7 @@ def _nvcc() -> tuple[str, str, str]:
 
 
 def _packages() -> Iterator[Finding]:
-    for name in ("diff_gaussian_rasterization", "simple_knn"):
+    for name in ("diff_gaussian_rasterization", "simple_knn", "hash_grid_encoding"):
         try:
             module = native(name)
         except UserError as error:

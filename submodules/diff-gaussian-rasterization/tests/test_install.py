@@ -1,4 +1,4 @@
-"""Both native packages install into an empty environment: build isolation, no torch, no CUDA, seconds."""
+"""All native packages install into an empty environment: build isolation, no torch, no CUDA, seconds."""
 
 import os
 import resource
@@ -37,7 +37,11 @@ def empty(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("folder", "module"),
-    [(PACKAGE, "diff_gaussian_rasterization"), (PACKAGE.parent / "simple-knn", "simple_knn")],
+    [
+        (PACKAGE, "diff_gaussian_rasterization"),
+        (PACKAGE.parent / "simple-knn", "simple_knn"),
+        (PACKAGE.parent / "hash-grid-encoding", "hash_grid_encoding"),
+    ],
     ids=lambda part: part if isinstance(part, str) else "",
 )
 def test_installs_without_torch(empty, folder, module, record_property):

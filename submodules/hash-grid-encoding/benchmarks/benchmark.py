@@ -133,8 +133,7 @@ def main() -> None:
     parser.add_argument("--no-compile", action="store_true", help="leave out torch.compile, which takes minutes")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    print(f"{native.backend_name()}, one thread, 2^{arguments.points.bit_length() - 1} points, torch {torch.__version__}")
-    print(f"load {os.getloadavg()[0]:.1f}")
+    print(f"{native.backend_name()}, one thread, {arguments.points} points, load {os.getloadavg()[0]:.1f}")
     for name, grid in GRIDS.items():
         measure(name, grid, arguments)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-# The tests' own helpers, wherever pytest was started and however it imports.
-sys.path.insert(0, str(Path(__file__).parent))
+# The tests' own helpers, wherever pytest was started; last, for other packages have tests of the same names.
+sys.path.append(str(Path(__file__).parent))
 
 
 @pytest.fixture(autouse=True)

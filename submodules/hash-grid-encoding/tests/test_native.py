@@ -17,6 +17,7 @@ from fields import (
 from hash_grid_encoding import Box, HashGrid, composite, encode, march, mlp, visible
 
 SIZES = [0, 1, 5, 37, 4099]
+SHAPES = [(32, 64, 1), (32, 64, 3), (24, 64, 16), (1, 8, 2), (7, 16, 5), (64, 128, 16)]
 
 
 def both(run, *tensors):
@@ -61,10 +62,10 @@ def test_second_gradients_of_the_encoding(count):
     check(run, some_points(count, 5), some_tables(GRID, 6), grads, v, u)
 
 
-@pytest.mark.parametrize("shape", [(32, 64, 1), (32, 64, 3), (24, 64, 16), (1, 8, 2), (7, 16, 5), (64, 128, 16)], ids=str)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("count", SIZES)
 def test_perceptron(count, shape):
-    inputs, hidden, outputs = shape
+    inputs, _, outputs = shape
     rng = generator(7)
     x, g = torch.randn(count, inputs, generator=rng), torch.randn(count, outputs, generator=rng)
     v = torch.randn(count, inputs, generator=rng)
@@ -108,7 +109,8 @@ def test_compositing(counts):
     sigmas = 40 * torch.rand(len(samples.t), generator=rng) ** 4
     sigmas[::7] = 3000.0  # solid: nothing gets past
     colors = torch.rand(len(samples.t), 3, generator=rng)
-    w, o, z, c = (torch.randn(shape, generator=rng) for shape in (len(sigmas), len(counts), len(counts), (len(counts), 3)))
+    shapes = (len(sigmas), len(counts), len(counts), (len(counts), 3))
+    w, o, z, c = (torch.randn(shape, generator=rng) for shape in shapes)
 
     def run(backend, sigmas, colors, t):
         out = composite(samples._replace(t=t), sigmas, colors, 0.03, backend=backend)
@@ -139,7 +141,8 @@ def test_marching_visits_every_occupied_step(cells):
     occupied = torch.rand(cells, cells, cells, generator=rng) < (0.2 if cells > 1 else 2)
     box = Box((-1.0, -0.8, -1.2), (1.0, 1.1, 0.9))
     have = march(origins, directions, occupied, box, 0.013, jitter)
-    want = march(*(x.double() for x in (origins, directions)), occupied, box, float(torch.tensor(0.013)), jitter.double())
+    doubles = (tensor.double() for tensor in (origins, directions))
+    want = march(*doubles, occupied, box, float(torch.tensor(0.013)), jitter.double())
     # Middles that lie on a wall to rounding may fall on either side of it.
     assert abs(len(have.t) - len(want.t)) <= 2
     if len(have.t) == len(want.t):

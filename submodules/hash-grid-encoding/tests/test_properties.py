@@ -1,5 +1,7 @@
 """What holds of every field, whatever its numbers."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from fields import GRID, generator, relative, some_points, some_rays, some_samples, some_tables
@@ -53,7 +55,7 @@ def test_refining_the_step_converges():
         depth = float((light * sigma * (fine + 2)).sum() * 1e-5)
         assert float(out.opacity) == pytest.approx(1 - torch.exp(torch.tensor(-6.0)).item(), abs=1e-5)
         errors.append(abs(float(out.depth) - depth))
-    assert all(coarse > 3 * fine for coarse, fine in zip(errors, errors[1:], strict=False)), errors
+    assert all(coarse > 3 * fine for coarse, fine in pairwise(errors)), errors
 
 
 def test_masked_levels_leave_coarse_ones_untouched():

@@ -60,9 +60,6 @@ def losses_at(field, samples, term, held):
     return (held * (normals @ towards).clamp_min(0).square()).sum()
 
 
-
-
-
 def test_vertices_hold_their_entries():
     """At a vertex of a level without a hash the features are that vertex's entry, and nothing else."""
     grid = HashGrid(levels=1, log2_entries=10, base_resolution=4)

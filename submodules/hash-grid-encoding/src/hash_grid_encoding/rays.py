@@ -71,11 +71,11 @@ def march(
         raise ValueError(f"jitter must be [{origins.shape[0]}], got {list(jitter.shape)}")
     cells = occupied.shape[0] if occupied.dim() else 0
     if occupied.dtype != torch.bool or occupied.shape != (cells, cells, cells) or not 1 <= cells <= 1024:
-        raise ValueError(f"occupied must be bool [G,G,G], G from 1 to 1024, got {occupied.dtype} {list(occupied.shape)}")
+        raise ValueError(f"occupied must be bool [G,G,G], G to 1024, got {occupied.dtype} {list(occupied.shape)}")
     sides = [high - low for low, high in zip(*box, strict=True)]
     if not min(sides) > 0:
         raise ValueError(f"the box is empty: {box}")
-    if not 0 < step or not max(sides) / step < 1 << 20:
+    if not step > 0 or not max(sides) / step < 1 << 20:
         raise ValueError(f"step must be positive and not below 2^-20 of the box, got {step}")
     with torch.no_grad():
         if choose_backend(backend, origins=origins, directions=directions, jitter=jitter) == "reference":
@@ -101,9 +101,7 @@ def visible(
         return native.visible(samples.offsets, sigmas.contiguous(), step, min_alpha, min_light)
 
 
-def composite(
-    samples: Samples, sigmas: Tensor, colors: Tensor, step: float, backend: str | None = None
-) -> Composite:
+def composite(samples: Samples, sigmas: Tensor, colors: Tensor, step: float, backend: str | None = None) -> Composite:
     """Alpha compositing of sigmas [S] and colors [S,3]; differentiable by both.
 
     Raises:
