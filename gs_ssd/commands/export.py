@@ -54,7 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     form.add_argument("--keep-offset", action="store_true", help="note beside the output how a far source was moved")
     form.add_argument("--sh-degree", type=int, choices=range(4), metavar="0..3", help="drop harmonics above this")
     form.add_argument("--pad-sh3", action="store_true", help="write all 45 harmonics (zeros), for strict importers")
-    form.add_argument("--spz-version", type=int, choices=(2, 3), default=3, help="of .spz files (3)")
+    form.add_argument(
+        "--spz-version", type=int, choices=(2, 3, 4), help="of .spz files (4, or the newest that the target reads)"
+    )
     form.add_argument("--viewer", choices=("own", "supersplat"), default="own", help="whose page .html becomes (own)")
     form.add_argument("--title", help="of pages and nodes (the prompt)")
     tidy = parser.add_argument_group("cleaning, each step counted")
@@ -100,10 +102,12 @@ def run(args: argparse.Namespace) -> int:
         folder = source.parent if str(source) != "axes" else Path()
         path = folder / f"{_slug(title)}.{name}{target.suffix}"
         frame = AXES[args.axes] if args.axes else target.frame
-        write(path, splats, args, title, frame=frame, pad=args.pad_sh3 or target.pad_sh3)
+        pad, version = args.pad_sh3 or target.pad_sh3, args.spz_version or target.spz_version
+        write(path, splats, args, title, frame=frame, pad=pad, spz_version=version)
         print("  " + target.hint.format(file=path.name))
     if args.output is not None:
-        write(args.output, splats, args, title, frame=AXES[args.axes] if args.axes else None, pad=args.pad_sh3)
+        frame = AXES[args.axes] if args.axes else None
+        write(args.output, splats, args, title, frame=frame, pad=args.pad_sh3, spz_version=args.spz_version or 4)
     return 0
 
 
@@ -138,7 +142,16 @@ def load(args: argparse.Namespace) -> tuple[Splats, str, Path]:
     return splats, args.title or title, source
 
 
-def write(path: Path, splats: Splats, args: argparse.Namespace, title: str, *, frame: Frame | None, pad: bool) -> None:
+def write(
+    path: Path,
+    splats: Splats,
+    args: argparse.Namespace,
+    title: str,
+    *,
+    frame: Frame | None,
+    pad: bool,
+    spz_version: int,
+) -> None:
     """One file, and one line about it."""
     if pad:
         splats = splats.with_sh_degree(3)
@@ -152,7 +165,7 @@ def write(path: Path, splats: Splats, args: argparse.Namespace, title: str, *, f
             write_page(path, splats, title=title)
     else:
         axes = frame or format_of(path).frame
-        write_splats(path, splats, frame=frame, title=title, spz_version=args.spz_version, keep_offset=args.keep_offset)
+        write_splats(path, splats, frame=frame, title=title, spz_version=spz_version, keep_offset=args.keep_offset)
     name = next(key for key, value in AXES.items() if value == axes)
     print(f"{path}  {len(splats)} splats, degree {splats.sh_degree}, axes {name}, {_bytes(path)}")
 

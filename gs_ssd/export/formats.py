@@ -47,7 +47,7 @@ FORMATS: dict[str, Format] = {
     ".ply": Format("inria", lambda path, splats, **_: write_ply(path, splats), read_ply),
     ".splat": Format("inria", lambda path, splats, **_: write_splat(path, splats), read_splat),
     ".spz": Format(
-        "gltf", lambda path, splats, *, spz_version=3, **_: write_spz(path, splats, version=spz_version), read_spz
+        "gltf", lambda path, splats, *, spz_version=4, **_: write_spz(path, splats, version=spz_version), read_spz
     ),
     ".glb": Format("gltf", lambda path, splats, *, title="splat", **_: write_glb(path, splats, name=title), read_glb),
     ".sog": Format("inria", lambda path, splats, **_: write_sog(path, splats), read_sog),
@@ -136,13 +136,19 @@ def write_splats(
     splats = splats.to_frame(chosen)
     warn_if_mark_is_lost(path, splats)
     kind.write(path, splats, **options)
+    stated = splats.to_frame(kind.frame) if _names_its_axes(path, options) else splats
     note = note_of(Path(path))
-    kept = {"offset": list(splats.offset)} if keep_offset and any(splats.offset) else {}
-    if chosen != kind.frame or kept:
+    kept = {"offset": list(stated.offset)} if keep_offset and any(stated.offset) else {}
+    if stated.frame != kind.frame or kept:
         with atomic_path(note) as temporary:
-            temporary.write_text(json.dumps({"frame": chosen, **kept}) + "\n")
+            temporary.write_text(json.dumps({"frame": stated.frame, **kept}) + "\n")
     else:
         note.unlink(missing_ok=True)
+
+
+def _names_its_axes(path: str | os.PathLike[str], options: dict[str, object]) -> bool:
+    """Whether the file itself says which axes it is in, and reading it turns them to the format's own."""
+    return suffix_of(path) == ".spz" and options.get("spz_version", 4) == 4
 
 
 def warn_if_mark_is_lost(path: str | os.PathLike[str], splats: Splats) -> None:

@@ -1,21 +1,29 @@
-"""Writing Niantic's SPZ, versions 2 and 3 (`gs_ssd.export.spz_reader` reads them).
+"""Writing Niantic's SPZ, versions 2 to 4 (`gs_ssd.export.spz_reader` reads them).
 
-One gzip stream, 20 bytes a splat and 9, 24 or 45 more for harmonics. Header `<IIIBBBB`: magic, version,
-count, harmonic degree, fractional bits, flags, 0. Then, each for all splats: positions (3 x 24-bit fixed
-point), opacities, colours (3 bytes), log scales (3 bytes, steps of 1/16 from -10), rotations (version 2: x, y, z
-in 3 bytes; version 3: the three smallest parts in 4), harmonics (coefficient-major, red green blue inside). Its
-text says y is up (RUB, our glTF frame).
+20 bytes a splat and 9, 24 or 45 more for harmonics, in streams, each for all splats: positions (3 x 24-bit
+fixed point), opacities, colours (3 bytes), log scales (3 bytes, steps of 1/16 from -10), rotations (version 2:
+x, y, z in 3 bytes; from version 3 on the three smallest parts in 4), harmonics (coefficient-major, red green
+blue inside). Its text says y is up (RUB, our glTF frame).
+
+Versions 2 and 3 are one gzip stream: a header `<IIIBBBB` (magic, version, count, harmonic degree, fractional
+bits, flags, 0), then the streams. Version 4 is a header `<IIIBBBBI12x` in the open (as before, with the number
+of streams and the offset of their table), extensions, the table (packed and unpacked size, two u64 a stream),
+and one zstd frame a stream. The extension 0xADBE0003 names other axes than RUB.
+Source: README.md and extensions/README.md of nianticlabs/spz at 21715c3.
 """
 
 import logging
 import os
 import struct
 import zlib
+from collections.abc import Iterator
 
 import numpy as np
+import zstandard
 
 from gs_ssd.errors import UserError
 from gs_ssd.export.dotsplat import to_bytes
+from gs_ssd.export.frames import Frame
 from gs_ssd.export.splats import Splats
 from gs_ssd.files import atomic_path
 
@@ -26,27 +34,43 @@ HEADER = struct.Struct("<IIIBBBB")
 FRACTIONAL_BITS, MOST_FRACTIONAL_BITS = 12, 23  #: what the format's library writes; what 24 bits leave room for
 STEPS_PER_SIGMA = 16  #: wanted: positions then move by 1/32 of a sigma at most
 COLOR_SCALE = 0.15
-ANTIALIASED = 1  #: of the header's flags
+ANTIALIASED, HAS_EXTENSIONS = 1, 2  #: of the header's flags
+
+HEADER_4, TOC_ENTRY = struct.Struct("<IIIBBBBI12x"), struct.Struct("<QQ")
+EXTENSION = struct.Struct("<III")  #: kind, length of the rest, and what stands in the one that names axes
+AXES_EXTENSION = 0xADBE0003  #: SPZ_ADOBE_coordinate_system
+AXES_NUMBER: dict[Frame, int] = {"gltf": 4, "inria": 6, "blender": 12}  #: RUB RDF RFU; others are turned
+ZSTD_LEVEL = 15  #: more takes longer and saves less than a percent
 
 
-def write_spz(path: str | os.PathLike[str], splats: Splats, *, version: int = 3) -> None:
-    """Write in the frame `splats` is in, as one gzip stream that is the same for the same splats.
+def write_spz(path: str | os.PathLike[str], splats: Splats, *, version: int = 4) -> None:
+    """Write in the frame `splats` is in; the same bytes for the same splats.
 
+    Version 4 says which frame that is, unless it is glTF's, and turns a frame without a name (ours) to glTF's.
     Coarse by design: positions to 1/4096 unit (finer where splats are small, see `fractional_bits`), sizes to 3 %,
     rotations to 0.2 degrees (version 2: up to 11).
 
     Raises:
-        UserError: another version than 2 or 3.
+        UserError: another version than 2, 3 or 4.
     """
-    if version not in (2, 3):
-        raise UserError(f"cannot write {path}: SPZ version {version}; 2 and 3 are written")
+    if version not in (2, 3, 4):
+        raise UserError(f"cannot write {path}: SPZ version {version}; 2, 3 and 4 are written")
+    if version == 4 and splats.frame not in AXES_NUMBER:
+        splats = splats.to_frame("gltf")
     _warn_of_clipping(path, splats)
     bits = fractional_bits(splats)
     _warn_of_coarse_positions(path, splats, bits)
+    header = (MAGIC, version, len(splats), splats.sh_degree, bits, ANTIALIASED * splats.antialiased)
+    streams = _streams(splats, version, bits)
+    blocks = _open_blocks(header, streams, splats.frame) if version == 4 else _gzip_blocks(header, streams)
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        file.writelines(blocks)
+
+
+def _streams(splats: Splats, version: int, bits: int) -> list[bytes]:
     fixed = np.rint(splats.means.astype(np.float64) * 2**bits).clip(-(2**23), 2**23 - 1).astype("<i4")
-    pack = _pack_rotations_v3 if version == 3 else _pack_rotations_v2
-    parts = [
-        HEADER.pack(MAGIC, version, len(splats), splats.sh_degree, bits, ANTIALIASED * splats.antialiased, 0),
+    pack = _pack_rotations_v2 if version == 2 else _pack_rotations_v3
+    return [
         np.ascontiguousarray(fixed.view(np.uint8).reshape(-1, 3, 4)[..., :3]).tobytes(),
         to_bytes(splats.opacities * 255).tobytes(),
         to_bytes(splats.sh[:, 0] * (COLOR_SCALE * 255) + 127.5).tobytes(),
@@ -54,11 +78,26 @@ def write_spz(path: str | os.PathLike[str], splats: Splats, *, version: int = 3)
         pack(splats.unit_quats_wxyz).tobytes(),
         _pack_harmonics(splats.sh[:, 1:]).tobytes(),
     ]
+
+
+def _gzip_blocks(header: tuple[int, ...], streams: list[bytes]) -> Iterator[bytes]:
     packer = zlib.compressobj(6, zlib.DEFLATED, 31)  # 31: gzip, whose header zlib leaves without a date
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        for part in parts:
-            file.write(packer.compress(part))
-        file.write(packer.flush())
+    for block in (HEADER.pack(*header, 0), *streams):
+        yield packer.compress(block)
+    yield packer.flush()
+
+
+def _open_blocks(header: tuple[int, ...], streams: list[bytes], frame: Frame) -> Iterator[bytes]:
+    extension = b"" if frame == "gltf" else EXTENSION.pack(AXES_EXTENSION, 4, AXES_NUMBER[frame])
+    *fields, flags = header
+    flags |= HAS_EXTENSIONS if extension else 0
+    streams = [stream for stream in streams if stream]  # degree 0 has five
+    packed = [zstandard.compress(stream, ZSTD_LEVEL) for stream in streams]
+    yield HEADER_4.pack(*fields, flags, len(streams), HEADER_4.size + len(extension))
+    yield extension
+    for small, stream in zip(packed, streams, strict=True):
+        yield TOC_ENTRY.pack(len(small), len(stream))
+    yield from packed
 
 
 def fractional_bits(splats: Splats) -> int:

@@ -20,14 +20,21 @@ import numpy as np
 from gs_ssd.errors import UserError
 from gs_ssd.export.bounded import MAX_SPLATS, read_bytes, room_for
 from gs_ssd.export.splats import BASES, Splats, logit
-from gs_ssd.export.spz import ANTIALIASED, COLOR_SCALE, HEADER, MAGIC
+from gs_ssd.export.spz import (
+    ANTIALIASED,
+    AXES_EXTENSION,
+    COLOR_SCALE,
+    HAS_EXTENSIONS,
+    HEADER,
+    HEADER_4,
+    MAGIC,
+    TOC_ENTRY,
+)
 
 log = logging.getLogger(__name__)
 
-HAS_EXTENSIONS = 2  #: of the header's flags
-HEADER_4 = struct.Struct("<IIIBBBBI12x")
-RECORD, TOC_ENTRY = struct.Struct("<II"), struct.Struct("<QQ")
-AXES_EXTENSION = 0xADBE0003  #: "SPZ_ADOBE_coordinate_system": one u32, 1..16, an index into `SYSTEMS` plus one
+RECORD = struct.Struct("<II")
+#: What `AXES_EXTENSION` holds, one u32, is an index into these plus one.
 SYSTEMS = [
     "LDB",
     "RDB",

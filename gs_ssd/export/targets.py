@@ -7,12 +7,16 @@ from gs_ssd.export.frames import Frame
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """`suffix` and `frame` choose the file; `pad_sh3` writes all 62 columns, for importers that insist on them."""
+    """`suffix` and `frame` choose the file; `pad_sh3` writes all 62 columns, for importers that insist on them.
+
+    `spz_version`: the newest that is read there.
+    """
 
     suffix: str
     frame: Frame
     hint: str
     pad_sh3: bool = False
+    spz_version: int = 4
 
 
 TARGETS: dict[str, Target] = {
@@ -22,6 +26,7 @@ TARGETS: dict[str, Target] = {
         "gltf",
         'with Spark: scene.add(new SparkRenderer({{ renderer }}), new SplatMesh({{ url: "{file}" }})), upright as is; '
         "three 0.187 and later read --for gltf with their own GLTFLoader",
+        spz_version=3,  # Spark 2.2 takes version 4 for broken gzip
     ),
     "babylon": Target(".glb", "gltf", 'await BABYLON.ImportMeshAsync("{file}", scene); upright in either handedness'),
     "playcanvas": Target(".glb", "gltf", "upload {file} as a container asset; no rotation needed"),

@@ -75,7 +75,7 @@ def test_spz_version_2_is_as_coarse_as_it_is(tmp_path, make_splats):
     back = read_splats(tmp_path / "a.spz")
     assert gzip.decompress((tmp_path / "a.spz").read_bytes())[4] == 2
     compare(back, splats, (2.5e-4, 0.2, 0.033, 0.003, 0.004, 1.0))
-    write_splats(tmp_path / "b.spz", splats)
+    write_splats(tmp_path / "b.spz", splats, spz_version=3)
     assert gzip.decompress((tmp_path / "b.spz").read_bytes())[4] == 3
 
 
@@ -187,7 +187,7 @@ def test_hostile_spz(tmp_path, name):
 
 
 def test_spz_longer_than_promised_is_cut_where_it_ends(tmp_path, make_splats, caplog):
-    write_splats(tmp_path / "a.spz", make_splats(5))
+    write_splats(tmp_path / "a.spz", make_splats(5), spz_version=3)
     raw = zlib.decompress((tmp_path / "a.spz").read_bytes(), 31)
     (tmp_path / "a.spz").write_bytes(gzip.compress(raw[:14] + b"\x03" + raw[15:] + b"\0" * 10_000_000))
     assert len(read_splats(tmp_path / "a.spz")) == 5

@@ -39,7 +39,7 @@ def raw_streams(path) -> tuple[list[bytes], int, int]:
 
 @pytest.mark.parametrize("degree", [0, 1, 3])
 def test_version_4_holds_the_same_streams(tmp_path, make_splats, degree):
-    write_splats(tmp_path / "a.spz", make_splats(40, degree=degree))
+    write_splats(tmp_path / "a.spz", make_splats(40, degree=degree), spz_version=3)
     (tmp_path / "b.spz").write_bytes(version_4(*raw_streams(tmp_path / "a.spz")))
     ours, theirs = read_splats(tmp_path / "a.spz"), read_splats(tmp_path / "b.spz")
     for name in ("means", "log_scales", "quats_wxyz", "logit_opacities", "sh"):
@@ -55,7 +55,7 @@ def test_a_file_without_its_gzip_is_read(tmp_path, make_splats):
         read_splats(tmp_path / "b.spz")
 
 
-@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("version", [2, 3, 4])
 def test_thousands_of_equal_splats_come_back(tmp_path, make_splats, version):
     one = make_splats(1, frame="gltf")
     splats = one.take(np.zeros(200_000, dtype=int))
@@ -77,13 +77,15 @@ def test_harmonics_above_degree_3_are_dropped_and_said(tmp_path, caplog):
     assert caplog.text.count("above degree 3") == 2
 
 
-def test_the_antialiased_bit_goes_both_ways(tmp_path, make_splats):
+@pytest.mark.parametrize("version", [3, 4])
+def test_the_antialiased_bit_goes_both_ways(tmp_path, make_splats, version):
     splats = make_splats(5)
     for mark in (False, True):
         marked = Splats(*(getattr(splats, name) for name in ("means", "log_scales", "quats_wxyz")),
                         splats.logit_opacities, splats.sh, "gltf", antialiased=mark)  # fmt: skip
-        write_splats(tmp_path / "a.spz", marked)
-        assert gzip.decompress((tmp_path / "a.spz").read_bytes())[14] == mark
+        write_splats(tmp_path / "a.spz", marked, spz_version=version)
+        raw = (tmp_path / "a.spz").read_bytes()
+        assert (raw if version == 4 else gzip.decompress(raw))[14] == mark
         assert read_splats(tmp_path / "a.spz").antialiased is mark
 
 
@@ -92,7 +94,7 @@ def test_positions_of_small_objects_keep_their_place_within_a_splat(tmp_path, ma
     splats = make_splats(300, frame="gltf")
     splats = Splats(splats.means * size, np.full((300, 3), np.log(0.01 * size)), splats.quats_wxyz,
                     splats.logit_opacities, splats.sh, "gltf")  # fmt: skip
-    write_splats(tmp_path / "a.spz", splats)
+    write_splats(tmp_path / "a.spz", splats, spz_version=3)
     error = np.abs(read_splats(tmp_path / "a.spz").means - splats.means).max()
     assert error < 0.035 * 0.01 * size
 
@@ -100,10 +102,10 @@ def test_positions_of_small_objects_keep_their_place_within_a_splat(tmp_path, ma
 def test_positions_that_must_stay_coarse_are_said(tmp_path, make_splats, caplog):
     splats = make_splats(20, frame="gltf")
     splats.log_scales[:] = np.log(1e-3)
-    write_splats(tmp_path / "a.spz", splats)
+    write_splats(tmp_path / "a.spz", splats, spz_version=3)
     assert not caplog.text
     splats.means[0] = [3000, 0, 0]
-    write_splats(tmp_path / "a.spz", splats)
+    write_splats(tmp_path / "a.spz", splats, spz_version=3)
     assert "24 % of a typical splat's sigma" in caplog.text
 
 
@@ -121,7 +123,7 @@ def test_an_extension_names_the_axes(tmp_path, letters):
     moved = Splats(
         splats.means * signs, splats.log_scales, splats.quats_wxyz, splats.logit_opacities, splats.sh, "gltf"
     )
-    write_splats(tmp_path / "a.spz", moved)
+    write_splats(tmp_path / "a.spz", moved, spz_version=3)
     streams, count, _ = raw_streams(tmp_path / "a.spz")
     record = struct.pack("<II3s", 0xADBE0002, 3, b"cam") + axes_record(1 + spz_reader.SYSTEMS.index(letters))
     (tmp_path / "b.spz").write_bytes(version_4(streams, count, flags=2, extensions=record))
@@ -175,7 +177,7 @@ for (let system = 1; system <= 16; system++) {
 @pytest.mark.readers
 def test_axes_agree_with_the_formats_own_library(tmp_path, make_splats, node_package):
     splats = make_splats(40, degree=3, frame="gltf")
-    write_splats(tmp_path / "a.spz", splats)
+    write_splats(tmp_path / "a.spz", splats, spz_version=3)
     streams, count, degree = raw_streams(tmp_path / "a.spz")
     for system in range(1, 17):
         data = version_4(streams, count, degree, flags=2, extensions=axes_record(system))
@@ -219,7 +221,7 @@ def test_version_4_of_gsply(tmp_path, make_splats, degree):
 
 
 def test_what_follows_the_streams_is_not_unpacked(tmp_path, make_splats):
-    write_splats(tmp_path / "a.spz", make_splats(5))
+    write_splats(tmp_path / "a.spz", make_splats(5), spz_version=3)
     raw = zlib.decompress((tmp_path / "a.spz").read_bytes(), 31)
     (tmp_path / "a.spz").write_bytes(gzip.compress(raw + bytes(50_000_000)))
     tracemalloc.start()

@@ -47,7 +47,7 @@ def shots_of_viewers(folder: Path, run: str, page: Callable[..., Image.Image]) -
     """The run in every viewer that can be had here, by its name and the kind of file."""
     files = {}
     for name in ("a.ply", "a.spz", "a.splat", "a.glb", "a.sog", "a.compressed.ply", "a.html"):
-        gs_ssd(["export", run, "-o", str(folder / name)])
+        gs_ssd(["export", run, "-o", str(folder / name), "--spz-version", "3"])  # the newest that Spark reads
         files[name.removeprefix("a.")] = name
     gs_ssd(["export", run, "-o", str(folder / "b.html"), "--viewer", "supersplat"])
     (folder / "settings.json").write_text(json.dumps(supersplat_settings()))
