@@ -27,7 +27,7 @@ def centered(path: Path, means: FloatArray, log_scales: FloatArray) -> tuple[Flo
     distance, extent = np.abs(middle).max(), (high - low).max()
     with np.errstate(over="ignore", invalid="ignore"):
         sigma = np.nan_to_num(np.exp(np.median(log_scales.astype(np.float64))), nan=0.0)
-    too_coarse = distance * EPSILON * STEPS_PER_SIGMA > sigma and distance > 10 * extent
+    too_coarse = 0 < sigma < distance * EPSILON * STEPS_PER_SIGMA and distance > 10 * extent
     if not too_coarse and distance < FAR:
         return means, (0.0, 0.0, 0.0)
     x, y, z = (np.rint(middle) + 0.0).tolist()  # no -0

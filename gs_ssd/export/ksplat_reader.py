@@ -23,7 +23,7 @@ from gs_ssd.export.bounded import read_bytes
 from gs_ssd.export.splats import BASES, SH_C0, Splats, logit
 
 HEADER, SECTION = 4096, 1024
-COEFFICIENTS = (0, 9, 24)  #: of degrees 0, 1, 2
+COEFFICIENTS = (0, 9, 24, 45)  #: of degrees 0 to 3; the last is rare
 MAX_SECTIONS = 10_000
 
 
@@ -77,7 +77,7 @@ def _section(
     full, partial = struct.unpack_from("<2I", data, header + 32)
     (degree,) = struct.unpack_from("<H", data, header + 40)
     if degree >= len(COEFFICIENTS):
-        raise UserError(f"{path}: a .ksplat section of harmonic degree {degree}; 0 to 2 exist")
+        raise UserError(f"{path}: a .ksplat section of harmonic degree {degree}; 0 to 3 exist")
     record = _record(level, COEFFICIENTS[degree])
     middles = start + 4 * partial
     rows = middles + bucket_bytes * buckets

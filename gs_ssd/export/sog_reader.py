@@ -19,10 +19,11 @@ from PIL import Image
 from gs_ssd.errors import UserError
 from gs_ssd.export.bounded import MAX_SPLATS, read_bytes, room_for
 from gs_ssd.export.compressed_ply_reader import with_largest
-from gs_ssd.export.sog import PER_ROW
+from gs_ssd.export.sog import MAX_PALETTE, PER_ROW
 from gs_ssd.export.splats import BASES, Splats, logit
 
-MAX_META, MAX_PICTURE = 4 << 20, 256 << 20  #: bytes, unpacked from the archive but not decoded
+MAX_META = 4 << 20  #: bytes
+MAX_EXTRA = 4096  #: pixels of padding, or bytes of a picture beyond its pixels
 BYTES_PER_SPLAT = 20
 #: What zipfile, json and Pillow raise over damaged files, and numpy over what does not fit together.
 DAMAGE = (
@@ -85,22 +86,24 @@ class _Reader:
         with self.archive.open(self.folder + name) as file:
             data = file.read(limit + 1)
         if len(data) > limit:
-            raise UserError(f"{self.path}: {name} unpacks to more than {limit >> 20} MB; not a splat")
+            raise UserError(f"{self.path}: {name} unpacks to more than {limit >> 10} KB; the file is damaged")
         return data
 
-    def _picture(self, name: str, *, least: int) -> np.ndarray:
-        """Bytes [H,W,4]; its size is known before it is decoded."""
+    def _picture(self, name: str, *, least: int, most: int) -> np.ndarray:
+        """Bytes [H,W,4] of so many pixels; their number is known before they are decoded."""
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(self._member(str(name), MAX_PICTURE)), formats=["WEBP", "PNG"])
+            data = self._member(str(name), 4 * most + MAX_EXTRA)
+            image = Image.open(io.BytesIO(data), formats=["WEBP", "PNG"])
             pixels = image.width * image.height
-            if not least <= pixels <= 2 * least + (1 << 20):
+            if not least <= pixels <= most:
                 raise UserError(f"{self.path}: {name} has {pixels} pixels for {least} entries; the file is damaged")
             return np.asarray(image.convert("RGBA"))
 
     def _pixels(self, name: str) -> np.ndarray:
-        """One pixel a splat [N,4]."""
-        return self._picture(name, least=self.count).reshape(-1, 4)[: self.count]
+        """One pixel a splat [N,4]; pictures may be padded to a power of two each way."""
+        picture = self._picture(name, least=self.count, most=4 * self.count + MAX_EXTRA)
+        return picture.reshape(-1, 4)[: self.count]
 
     def _means(self) -> np.ndarray:
         part = self.meta["means"]
@@ -136,7 +139,7 @@ class _Reader:
         label = self._pixels(labels).astype(np.uint32)
         index = label[:, 0] | (label[:, 1] << 8)
         entries = int(index.max()) + 1
-        picture = self._picture(centroids, least=entries * 3)
+        picture = self._picture(centroids, least=entries * 3, most=MAX_PALETTE * 15)
         coefficients, remainder = divmod(picture.shape[1], PER_ROW)
         if remainder or coefficients + 1 not in BASES[1:] or len(picture) * PER_ROW < entries:
             raise UserError(f"{self.path}: a palette of {picture.shape[1]} x {len(picture)} pixels; it is damaged")
