@@ -1,26 +1,39 @@
-"""Floor 0: what a number may be, said once: of a knob (else it is refused by name) or of something measured.
+"""What a setting may be, said once, beside it: its type, its bounds, its choices.
 
-A knob carries its bounds in its dataclass field (`bounded`, `law`), and `check` reads them off.
+`settings` makes a frozen dataclass that pydantic checks whenever one is made, so a config that exists is a valid one
+and nothing below looks again. The types here are what its fields are annotated with; `Bounds` also says whether
+something measured lies where it should.
 """
 
 import dataclasses
+import difflib
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Annotated, Any, TypeVar, cast, dataclass_transform
 
-from gs_ssd.errors import UserError
+import annotated_types
+import pydantic
+from pydantic import AfterValidator, ConfigDict
 
-NUMBERS, LAW = "bounds", "bounds of a law"
+T = TypeVar("T")
+N = TypeVar("N")
 
 
 @dataclasses.dataclass(frozen=True)
-class Bounds:
+class Bounds(annotated_types.GroupedMetadata):
     """An interval of numbers; `above` and `below` say that its lower and its upper end do not belong to it."""
 
     low: int | float = -math.inf
     high: int | float = math.inf
     above: bool = False
     below: bool = False
+
+    def __iter__(self) -> Iterator[annotated_types.BaseMetadata]:
+        """The parts that pydantic knows: one for each end."""
+        if math.isfinite(self.low):
+            yield annotated_types.Gt(self.low) if self.above else annotated_types.Ge(self.low)
+        if math.isfinite(self.high):
+            yield annotated_types.Lt(self.high) if self.below else annotated_types.Le(self.high)
 
     def holds(self, value: int | float) -> bool:
         """Whether `value` lies inside; NaN lies nowhere."""
@@ -29,57 +42,79 @@ class Bounds:
 
     def __str__(self) -> str:
         if math.isfinite(self.low) and math.isfinite(self.high) and not (self.above or self.below):
-            return f"within {self.low:g}..{self.high:g}"
+            return f"within {_shown(self.low)}..{_shown(self.high)}"
         ends = []
         if math.isfinite(self.low):
-            ends.append(f"{'above' if self.above else 'at least'} {self.low:g}")
+            ends.append(f"{'above' if self.above else 'at least'} {_shown(self.low)}")
         if math.isfinite(self.high):
-            ends.append(f"{'below' if self.below else 'at most'} {self.high:g}")
+            ends.append(f"{'below' if self.below else 'at most'} {_shown(self.high)}")
         return " and ".join(ends) or "a number"
 
 
-POSITIVE, SHARE = Bounds(0, above=True), Bounds(0, 1)
+def _shown(number: int | float) -> str:
+    return f"{number:_}" if isinstance(number, int) else f"{number:g}"
 
 
-def bounded(default: Any, bounds: Bounds) -> Any:
-    """A dataclass field: a number, or a tuple of numbers, each within `bounds`; `None` is left alone."""
-    return dataclasses.field(default=default, metadata={NUMBERS: bounds})
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
+def settings(cls: type[T]) -> type[T]:
+    """A frozen dataclass that takes nothing but what its annotations say: no text for a number, no NaN, no stranger.
 
-
-def law(default: Any, bounds: Bounds) -> Any:
-    """A dataclass field: knots (share of the run, value), in order of their shares, their values within `bounds`."""
-    return dataclasses.field(default=default, metadata={LAW: bounds})
-
-
-def check(config: Any, prefix: str = "") -> None:
-    """Refuse the first number of a dataclass, or of one inside it, that is out of its bounds.
-
-    Raises:
-        UserError: names the key (after `prefix`), what it holds, and what it may.
+    Raises (the class, when it is called):
+        pydantic.ValidationError: a value that does not fit; `gs_ssd.config` turns it into a sentence.
+        UserError: values that do not go together (from a `__post_init__`); names the keys.
     """
-    for field in dataclasses.fields(config):
-        key, value = f"{prefix}{field.name}", getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
-            check(value, f"{key}.")
-        elif value is None:
-            continue
-        elif NUMBERS in field.metadata:
-            _check_numbers(key, value, field.metadata[NUMBERS])
-        elif LAW in field.metadata:
-            _check_law(key, value, field.metadata[LAW])
+    checks = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+    return cast(type[T], pydantic.dataclasses.dataclass(frozen=True, config=checks)(cls))
 
 
-def _check_numbers(key: str, value: int | float | Sequence[float], bounds: Bounds) -> None:
-    several = isinstance(value, Sequence)
-    if not all(bounds.holds(number) for number in (value if several else (value,))):
-        shown = list(value) if several else value
-        raise UserError(f"{key} is {shown}; {'each of them' if several else 'it'} must be {bounds}")
+def choice(table: Iterable[str]) -> AfterValidator:
+    """The value is one of the names in `table`; else the nearest is named."""
+    names = list(table)
+
+    def check(value: str) -> str:
+        if value not in names:
+            near = difflib.get_close_matches(value, names, n=1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise ValueError(f"choose one of {', '.join(names)}{hint}")
+        return value
+
+    return AfterValidator(check)
 
 
-def _check_law(key: str, knots: Sequence[Sequence[float]], bounds: Bounds) -> None:
-    shown = [list(knot) for knot in knots]
-    shares = [share for share, _ in knots]
-    if shares != sorted(shares):
-        raise UserError(f"{key} is {shown}; put the knots [share of the run, value] in order of their shares")
-    if not all(bounds.holds(value) for _, value in knots):
-        raise UserError(f"{key} is {shown}; the second number of each knot must be {bounds}")
+def _in_order(what: str, sort_key: Callable[[Any], Any]) -> AfterValidator:
+    def check(value: tuple[Any, ...]) -> tuple[Any, ...]:
+        keys = [sort_key(item) for item in value]
+        if keys != sorted(keys):
+            raise ValueError(what)
+        return value
+
+    return AfterValidator(check)
+
+
+IN_ORDER = _in_order("put the knots in order of their first numbers, the shares of the run", lambda knot: knot[0])
+LOW_HIGH = _in_order("put the smaller number first", float)
+
+Positive = Annotated[float, Bounds(0, 1_000_000, above=True)]
+NonNegative = Annotated[float, Bounds(0, 1_000_000)]
+Share = Annotated[float, Bounds(0, 1)]
+Number = Annotated[float, Bounds(-1_000_000, 1_000_000)]
+PolarDeg = Annotated[float, Bounds(0, 180)]
+AzimuthDeg = Annotated[float, Bounds(-3600, 3600)]
+FovDeg = Annotated[float, Bounds(0, 170, above=True, below=True)]
+Distance = Annotated[float, Bounds(0.2, 1000, above=True)]
+"""Of a camera from the origin; world units, of which the object fills about one."""
+Rate = Annotated[float, Bounds(0, 10)]
+"""A learning rate; Adam moves a parameter by about this much at a step."""
+Size = Annotated[int, Bounds(16, 4096)]
+"""Pixels a side."""
+Count = Annotated[int, Bounds(1, 20_000_000)]
+"""Of Gaussians."""
+Often = Annotated[int, Bounds(0, 1_000_000_000)]
+"""Steps between two of something; 0: never."""
+Views = Annotated[int, Bounds(1, 64)]
+"""Pictures that are held in memory at once."""
+
+Range = Annotated[tuple[N, N], LOW_HIGH]
+"""(lowest, highest)."""
+Knots = Annotated[tuple[tuple[Share, N], ...], IN_ORDER]
+"""A law of progress: knots (share of the run, value), joined by straight lines."""

@@ -1,28 +1,26 @@
-"""Floor 4: one experiment, composed of the components' own frozen dataclasses.
+"""One experiment, composed of the components' own settings; read, merged and checked here and nowhere else.
 
-Precedence: the dataclasses' defaults, then the YAML file (after the one that it `extends`), then `key.sub=value` from
-the command line. An unknown key is refused with the nearest known one. OmegaConf stays inside this file.
+Precedence: the defaults, then the YAML file (after the one that it `extends`), then `key.sub=value` from the command
+line. Whatever does not fit is refused by its full key and the file that holds it; an unknown key with the nearest
+known one. pydantic checks types, bounds and choices, as `gs_ssd.bounds` has them written beside each setting.
 """
 
 import dataclasses
 import difflib
 import functools
+import json
 import logging
-import math
 import os
-import re
-import types
 import typing
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import omegaconf
-import yaml
-from omegaconf import OmegaConf
+import pydantic
 
-from gs_ssd import bounds, lucid_yaml
-from gs_ssd.bounds import POSITIVE, Bounds, bounded
+from gs_ssd import lucid_yaml, refusals, yaml_files
+from gs_ssd.bounds import Bounds, FovDeg, Often, PolarDeg, Positive, Size, settings
 from gs_ssd.densify.choice import DensifyConfig
 from gs_ssd.errors import UserError
 from gs_ssd.files import atomic_path
@@ -38,49 +36,56 @@ from gs_ssd.scene.viewpoints import ViewpointConfig
 log = logging.getLogger(__name__)
 
 EXTENDS, PROMPT = "extends", "prompt"
-MAX_DEPTH = 8
-OR_NEVER = Bounds(0)
+MAX_EXTENDS = 8
+SWITCHES = frozenset({"no", "off", "none", "false", "yes", "on", "true"})
+
+Layer = tuple[str, Mapping[str, Any]]
+"""Where values come from (a file, an override), and the values as nested mappings."""
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class OutputConfig:
     """What a run writes while it runs and when it ends. 0 steps means never."""
 
-    preview_every: int = bounded(100, OR_NEVER)
-    checkpoint_every: int = bounded(500, OR_NEVER)
-    keep_checkpoints: int = bounded(2, Bounds(1))
-    log_every: int = bounded(1, Bounds(1))
+    preview_every: Often = 100
+    checkpoint_every: Often = 500
+    keep_checkpoints: Annotated[int, Bounds(1, 1_000_000)] = 2
+    log_every: Annotated[int, Bounds(1, 1_000_000_000)] = 1
     """Steps between lines of metrics.jsonl."""
     tensorboard: bool = False
     wandb: str | None = None
     """A Weights & Biases project to log to; needs the wandb package."""
-    turntable_frames: int = bounded(120, OR_NEVER)
+    turntable_frames: Annotated[int, Bounds(0, 10_000)] = 120
     """A ring; 0: no video."""
-    turntable_size: int = bounded(512, Bounds(16, 4096))
+    turntable_size: Size = 512
     """Pixels of the video's square frames."""
-    polar_deg: tuple[float, ...] | None = bounded(None, Bounds(0, 180))
+    polar_deg: Annotated[tuple[PolarDeg, ...], pydantic.Field(min_length=1, max_length=64)] | None = None
     """Rings of the video and the test views, one after the other; `None`: the middle of the training cameras' range."""
-    radius: float | None = bounded(None, POSITIVE)
-    fov_y_deg: float | None = bounded(None, Bounds(0, 170, above=True, below=True))
+    radius: Positive | None = None
+    fov_y_deg: FovDeg | None = None
     """Where the showing cameras stand; `None`: in the middle of the first step's ranges."""
     depth: bool = False
     """Put the disparity beside the colours in the videos and test views."""
-    test_views: int = bounded(0, OR_NEVER)
+    test_views: Annotated[int, Bounds(0, 1000)] = 0
     """Single pictures a ring, in test_views/; 0: none."""
-    process_frames: int = bounded(0, OR_NEVER)
+    process_frames: Annotated[int, Bounds(0, 100_000)] = 0
     """Frames of a video of the making (process.mp4), spread over the run; 0: none."""
 
+    def __post_init__(self) -> None:
+        if self.wandb is not None and self.wandb.lower() in SWITCHES:
+            raise UserError(f"output.wandb is {self.wandb!r}; it names a project to log to, and null turns it off")
 
-@dataclasses.dataclass(frozen=True)
+
+@settings
 class ExperimentConfig:
     """Everything that decides the result of `train.py`; saved with the run as config.yaml."""
 
     prompt: str = ""
-    seed: int = 0
-    num_steps: int = bounded(5000, Bounds(1))
+    seed: Annotated[int, Bounds(-(2**63), 2**63 - 1)] = 0
+    num_steps: Annotated[int, Bounds(1, 10_000_000)] = 5000
     device: str = "auto"
     """auto (a GPU where there is one), cpu, cuda, cuda:1, ..."""
-    max_bad_steps: int = bounded(20, Bounds(1))
+    max_bad_steps: Annotated[int, Bounds(1, 1_000_000)] = 20
     """Steps in a row whose gradient is not finite before the run gives up; each one is skipped and counted."""
     prior: PriorConfig = dataclasses.field(default_factory=PriorConfig)
     guidance: DistillConfig = dataclasses.field(default_factory=DistillConfig)
@@ -94,31 +99,69 @@ class ExperimentConfig:
     output: OutputConfig = dataclasses.field(default_factory=OutputConfig)
 
 
+SCHEMA = pydantic.TypeAdapter(ExperimentConfig)
+
+
 def load(path: str | os.PathLike[str] | None, overrides: Sequence[str] = ()) -> ExperimentConfig:
     """The experiment of a YAML file (`None`: the defaults) with `key.sub=value` overrides.
 
     Raises:
         UserError: a file that is missing or no YAML, an unknown key, a value of the wrong type or out of range.
     """
-    values = {} if path is None else read_yaml(Path(path))
-    if lucid_yaml.recognises(values):
-        values = _translated(values, str(path), overrides)
-    merged = _merge(_empty(), values, str(path))
-    return _finished(_override(merged, [(text, _parse_override(text)) for text in overrides]))
+    layers = [] if path is None else read_layers(Path(path))
+    if lucid_yaml.recognises(merged := _merged(layers)):
+        layers = [(str(path), _translated(merged, str(path), overrides))]
+    return _checked([*layers, *((text, _parse_override(text)) for text in overrides)])
 
 
-def _override(base: omegaconf.DictConfig, parsed: Sequence[tuple[str, Mapping[str, Any]]]) -> omegaconf.DictConfig:
-    """Merge all overrides at once, which is what takes time; if they do not fit, one by one, to name the culprit."""
-    together: Mapping[str, Any] = {}
-    for text, values in parsed:
-        _check_keys(values, text)
-        together = deep_merge(together, values)
+def from_mapping(values: Mapping[str, Any], source: str) -> ExperimentConfig:
+    """The experiment of a nested mapping, with the same checks; `source` is named in messages."""
+    return _checked([(source, values)])
+
+
+def read_layers(path: Path, depth: int = 0) -> list[Layer]:
+    """A YAML file's mapping, after those of the file that it `extends` (a path relative to it); its notes are logged.
+
+    Raises:
+        UserError: see `load`.
+    """
+    if not path.is_file():
+        raise UserError(f"there is no config file {path}{_nearest_file(path)}")
+    if depth > MAX_EXTENDS:
+        raise UserError(f"{path}: `extends` goes round in a circle")
     try:
-        return _merge(base, together, "the overrides")
-    except UserError:
-        for text, values in parsed:
-            base = _merge(base, values, text)
-        return base
+        document = yaml_files.parse(path.read_text(encoding="utf-8"), str(path))
+    except (UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{path} is not readable YAML: {error}") from error
+    for note in document.notes:
+        log.warning("%s, %s", path, note)
+    values = {} if document.value is None else document.value
+    if not isinstance(values, dict):
+        raise UserError(f"{path} holds a {type(values).__name__}; a config is a mapping of keys to values")
+    parent = values.pop(EXTENDS, None)
+    if parent is None:
+        return [(str(path), values)]
+    if not isinstance(parent, str):
+        raise UserError(f"{path}: extends must name one file, got {parent!r}")
+    file = path.parent / (parent if parent.endswith(".yaml") else f"{parent}.yaml")
+    if not file.is_file():
+        raise UserError(
+            f"{path} extends {file}, which is not there; give a path relative to {path.name}, or an absolute one"
+        )
+    return [*read_layers(file, depth + 1), (str(path), values)]
+
+
+def deep_merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested mappings: keys of `over` win, sections are merged."""
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = deep_merge(merged[key], value) if both else value
+    return merged
+
+
+def _merged(layers: Sequence[Layer]) -> dict[str, Any]:
+    return functools.reduce(deep_merge, (values for _, values in layers), {})
 
 
 def _translated(values: Mapping[str, Any], path: str, overrides: Sequence[str]) -> dict[str, Any]:
@@ -129,11 +172,6 @@ def _translated(values: Mapping[str, Any], path: str, overrides: Sequence[str]) 
     for note in translation.notes:
         log.warning("%s (a LucidDreamer file): %s", path, note)
     return translation.config
-
-
-def from_mapping(values: Mapping[str, Any], source: str) -> ExperimentConfig:
-    """The experiment of a nested mapping, with the same checks; `source` is named in messages."""
-    return _finished(_merge(_empty(), values, source))
 
 
 def to_mapping(config: ExperimentConfig) -> dict[str, Any]:
@@ -149,7 +187,7 @@ def _plain(value: Any) -> Any:
 
 def to_yaml(config: ExperimentConfig) -> str:
     """The whole experiment as YAML, in the order of the dataclasses; `load` reads it back to an equal config."""
-    return yaml.dump(to_mapping(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+    return yaml_files.dump(to_mapping(config))
 
 
 def save(config: ExperimentConfig, path: Path) -> None:
@@ -173,157 +211,76 @@ def leaves(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield f"{prefix}{key}", value
 
 
-def read_yaml(path: Path, depth: int = 0) -> dict[str, Any]:
-    """A YAML file's mapping, merged over the file that it `extends` (a path relative to it)."""
-    if not path.is_file():
-        raise UserError(f"there is no config file {path}{_nearest_file(path)}")
-    if depth > MAX_DEPTH:
-        raise UserError(f"{path}: `extends` goes round in a circle")
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader) or {}
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise UserError(f"{path} is not readable YAML: {str(error).splitlines()[0]} ({_position(error)})") from error
-    if not isinstance(values, dict):
-        raise UserError(f"{path} holds a {type(values).__name__}; a config is a mapping of keys to values")
-    parent = values.pop(EXTENDS, None)
-    if parent is None:
-        return values
-    if not isinstance(parent, str):
-        raise UserError(f"{path}: extends must name one file, got {parent!r}")
-    file = path.parent / (parent if parent.endswith(".yaml") else f"{parent}.yaml")
-    if not file.is_file():
-        raise UserError(
-            f"{path} extends {file}, which is not there; give a path relative to {path.name}, or an absolute one"
-        )
-    return deep_merge(read_yaml(file, depth + 1), values)
-
-
-def deep_merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested mappings: keys of `over` win, sections are merged."""
-    merged = dict(base)
-    for key, value in over.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = deep_merge(merged[key], value) if both else value
-    return merged
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads 1e-3 as a word; here it is a number. Refused: a key twice, a value inside itself."""
-
-    def construct_document(self, node: yaml.Node) -> Any:
-        self.deep_construct = True  # at once, not later: an alias of what is not finished is then an error
-        return super().construct_document(node)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            if not isinstance(key_node, yaml.ScalarNode):
-                problem = "a key is a list or a mapping, where a word is due"
-                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
-            if key_node.value in seen:
-                problem = f"the key {key_node.value!r} stands there twice"
-                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
-            seen.add(key_node.value)
-        return super().construct_mapping(node, deep)
-
-
-class _Dumper(yaml.SafeDumper):
-    """Short sequences on one line, as one would write them; a word that `_Loader` would read as a number is quoted."""
-
-
-for side in (_Loader, _Dumper):
-    side.add_implicit_resolver(
-        "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-    )
-_Dumper.add_representer(
-    list, lambda dumper, data: dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=True)
-)
-
-
 @functools.cache
-def _empty() -> omegaconf.DictConfig:
-    return OmegaConf.structured(ExperimentConfig)
+def known_keys() -> dict[str, tuple[Any, Any]]:
+    """Every key that there is, dotted: its annotation and its default."""
+    defaults = dict(leaves(to_mapping(ExperimentConfig())))
+    return {key: (_annotation(key.split(".")), default) for key, default in defaults.items()}
 
 
-@functools.cache
-def _defaults() -> dict[str, Any]:
-    """Every key that there is, dotted, with its default."""
-    return dict(leaves(to_mapping(ExperimentConfig())))
+def _annotation(names: Sequence[str], owner: type = ExperimentConfig) -> Any:
+    hint = typing.get_type_hints(owner, include_extras=True)[names[0]]
+    return _annotation(names[1:], hint) if len(names) > 1 else hint
 
 
 def _parse_override(text: str) -> dict[str, Any]:
+    """`key.sub=value` as a nested mapping. A prompt is taken word for word, other text too unless it is in quotes."""
     key, sign, value = text.partition("=")
-    if not sign or not key.strip():
+    key = key.strip()
+    if not sign or not key:
         raise UserError(f"{text!r} is no override; write key.sub=value, e.g. seed=1 or guidance.M=300")
-    if key.strip() == PROMPT:  # a sentence, which YAML would cut at a # and split at a colon
-        return {PROMPT: value}
-    try:
-        parsed: Any = yaml.load(value, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise UserError(f"{text!r}: {value!r} is not a YAML value") from error
-    for part in reversed(key.strip().split(".")):
+    hint = known_keys().get(key, (None, None))[0]
+    is_word = refusals.bare(hint) is str and value.strip() not in ("", "~", "null") and value.strip()[0] not in "'\""
+    if key == PROMPT or is_word:
+        parsed: Any = value if key == PROMPT else value.strip()
+    else:
+        parsed = yaml_files.parse(value, f"the value of {text!r}").value
+    for part in reversed(key.split(".")):
         parsed = {part: parsed}
     return parsed
 
 
-def _merge(base: omegaconf.DictConfig, values: Mapping[str, Any], source: str) -> omegaconf.DictConfig:
-    """Check every key, then merge at once; if that fails, leaf by leaf, to name by its full key what does not fit."""
-    _check_keys(values, source)
+def _checked(layers: Sequence[Layer]) -> ExperimentConfig:
+    """The experiment that the layers make, the last one winning; the first thing that does not fit is refused."""
+    for source, values in layers:
+        _check_keys(values, source)
+    values = _merged(layers)
     try:
-        merged = OmegaConf.merge(base, dict(values))
-    except omegaconf.errors.OmegaConfBaseException as error:
-        for key, value in leaves(values):
-            _merge_leaf(base, key, value, source)
-        raise UserError(f"{source} does not fit ({str(error).splitlines()[0]})") from error
-    assert isinstance(merged, omegaconf.DictConfig)
-    return merged
+        return SCHEMA.validate_json(json.dumps(values))
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(part for part in first["loc"] if isinstance(part, str))
+        known = known_keys()[key][0], dict(leaves(values))[key]
+        raise UserError(f"{_whose(key, layers)}{refusals.complaint(key, *known, first)}") from error
+    except UserError as error:  # from a __post_init__, which knows the keys but not the file
+        key = next((word for word in str(error).replace("=", " ").split() if word in known_keys()), "")
+        raise UserError(f"{_whose(key, layers)}{error}") from error
+
+
+def _whose(key: str, layers: Sequence[Layer]) -> str:
+    """The file that has the last word on a key, as the beginning of a message; an override names its key itself."""
+    holders = [source for source, values in layers if key in dict(leaves(values))]
+    return f"{holders[-1]}: " if holders and not holders[-1].startswith(f"{key}=") else ""
 
 
 def _check_keys(values: Mapping[str, Any], source: str) -> None:
-    known = _defaults()
+    known = known_keys()
     sections = {key.rsplit(".", depth)[0] for key in known for depth in range(1, key.count(".") + 1)}
     for key, value in leaves(values):
         if key in sections:
-            raise UserError(f"{source}: {key} is a section; give it keys of its own, e.g. {_member(key, known)}: ...")
-        if key not in known:
+            if value != {}:
+                raise UserError(f"{source}: {key} is a section; give it keys, e.g. {_member(key, known)}: ...")
+        elif key not in known:
             raise UserError(f"{source}: there is no key {key!r}{_nearest_key(key, known)}")
-        if isinstance(value, str) and (value == "???" or "${" in value):
-            raise UserError(f"{source}: {key} holds {value!r}, which a config cannot hold; write the value itself")
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and any(map(_unprintable, text)):
+                whose = _whose(key, [(source, values)])
+                raise UserError(f"{whose}{key} is {refusals.shown(text)}; it holds bytes that are no text")
 
 
-def _merge_leaf(base: omegaconf.DictConfig, key: str, value: Any, source: str) -> None:
-    update: Any = value
-    for part in reversed(key.split(".")):
-        update = {part: update}
-    try:
-        OmegaConf.merge(base, update)
-    except omegaconf.errors.OmegaConfBaseException as error:
-        reason = str(error).splitlines()[0]
-        where = "" if source.startswith(f"{key}=") else f"{source}: "
-        raise UserError(f"{where}{key}={value!r} does not fit ({reason})") from error
-
-
-def _build(hint: Any, value: Any, key: str) -> Any:
-    """The value of a type hint. OmegaConf checked the leaves; what lies inside nested sequences it leaves to us."""
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        hints = typing.get_type_hints(hint)
-        fields = {f.name: _build(hints[f.name], value[f.name], f"{key}.{f.name}") for f in dataclasses.fields(hint)}
-        return hint(**fields)
-    options = typing.get_args(hint)
-    if types.NoneType in options:
-        return None if value is None else _build(options[0], value, key)
-    if typing.get_origin(hint) is tuple:
-        many = options[-1] is Ellipsis
-        if not isinstance(value, list | tuple) or (not many and len(value) != len(options)):
-            wanted = "a list" if many else f"{len(options)} values"
-            raise UserError(f"{key.lstrip('.')} holds {value!r} where {wanted} are due")
-        kinds = [options[0]] * len(value) if many else options
-        return tuple(_build(kind, item, key) for kind, item in zip(kinds, value, strict=True))
-    if hint is float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise UserError(f"{key.lstrip('.')} holds {value!r} where a number is due")
-        return float(value)
-    return value
+def _unprintable(character: str) -> bool:
+    """A control character, or half of a surrogate pair (how Python shows bytes that are no UTF-8)."""
+    return unicodedata.category(character) in ("Cc", "Cs") and character not in "\t\n\r"
 
 
 def _member(section: str, known: Mapping[str, Any]) -> str:
@@ -345,19 +302,3 @@ def _nearest_file(path: Path) -> str:
     names = [str(other) for other in sorted(folder.glob("*.yaml"))] if folder.is_dir() else []
     near = difflib.get_close_matches(str(path), names, n=1, cutoff=0.5)
     return f"; did you mean {near[0]}?" if near else ""
-
-
-def _position(error: Exception) -> str:
-    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", "")
-    return f"line {mark.line + 1}: {problem}" if mark is not None else type(error).__name__
-
-
-def _finished(merged: omegaconf.DictConfig) -> ExperimentConfig:
-    """The dataclass, every number of it within its bounds; what hangs together is checked where it is used."""
-    try:
-        values = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
-    except omegaconf.errors.OmegaConfBaseException as error:
-        raise UserError(f"the config cannot be resolved: {str(error).splitlines()[0]}") from error
-    config: ExperimentConfig = _build(ExperimentConfig, values, "")
-    bounds.check(config)
-    return config

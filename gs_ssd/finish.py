@@ -10,13 +10,13 @@ whose edge-on view makes a sharp outline. What the prior drew, and where, stays 
 import dataclasses
 import logging
 import math
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gs_ssd import bounds
-from gs_ssd.bounds import POSITIVE, Bounds, bounded
+from gs_ssd.bounds import Bounds, Share, Size, Views, settings
 from gs_ssd.densify import surgery
 from gs_ssd.densify.surgery import Patient
 from gs_ssd.errors import UserError
@@ -25,9 +25,11 @@ from gs_ssd.render.renderer import render
 from gs_ssd.scene import optimizers
 from gs_ssd.scene.camera import Cameras
 from gs_ssd.scene.gaussians import Gaussians
-from gs_ssd.scene.optimizers import OptimizerConfig
+from gs_ssd.scene.optimizers import Law, OptimizerConfig
 
 log = logging.getLogger(__name__)
+
+Opacity = Annotated[float, Bounds(0, 1, below=True)]
 
 SURVEY_VIEWS = 24
 SURVEY_SIZE = 192
@@ -35,27 +37,32 @@ SPLIT_SHRINK = 1.3
 """Factor on the scales of a Gaussian that becomes two (of 1.3^2 where it becomes four or more)."""
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class FinishConfig:
     """A fit of `steps` steps after the last step of guidance; lengths in world units."""
 
-    steps: int = bounded(0, Bounds(0))
+    steps: Annotated[int, Bounds(0, 100_000)] = 0
     """0: no finish."""
-    num_views: int = bounded(2, Bounds(1))
-    image_size: int = bounded(256, Bounds(16, 4096))
-    edge: tuple[float, float] = (0.45, 0.55)
+    num_views: Views = 2
+    image_size: Size = 256
+    edge: tuple[Share, Share] = (0.45, 0.55)
     """Alphas up to the first become 0, from the second on 1, smoothly in between."""
-    thickness: float = bounded(0.002, POSITIVE)
+    thickness: Annotated[float, Bounds(0, 10, above=True)] = 0.002
     """The smallest scale of every Gaussian is brought down to this over the first half."""
-    hidden: float = bounded(0.03, Bounds(0, 1, below=True))
+    hidden: Opacity = 0.03
     """Gaussians that show less than this share of the average Gaussian's light are moved, three times in the fit."""
-    prune_opacity: float = bounded(0.02, Bounds(0, 1, below=True))
+    prune_opacity: Opacity = 0.02
     """What is fainter in the end is dropped."""
-    means: tuple[float, float] = (0.003, 0.0003)
-    log_scales: tuple[float, float] = (0.02, 0.005)
-    quats_wxyz: tuple[float, float] = (0.02, 0.005)
-    logit_opacities: tuple[float, float] = (0.1, 0.1)
-    sh_dc: tuple[float, float] = (0.01, 0.0025)
+    means: Law = (0.003, 0.0003)
+    log_scales: Law = (0.02, 0.005)
+    quats_wxyz: Law = (0.02, 0.005)
+    logit_opacities: Law = (0.1, 0.1)
+    sh_dc: Law = (0.01, 0.0025)
+
+    def __post_init__(self) -> None:
+        low, high = self.edge
+        if not 0 < low < high < 1:
+            raise UserError(f"finish.edge is [{low:g}, {high:g}]; choose 0 < low < high < 1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,19 +78,6 @@ class Orbit:
         radius = self.radius[0] + (self.radius[1] - self.radius[0]) * distance
         fov = self.fov_rad[0] + (self.fov_rad[1] - self.fov_rad[0]) * opening
         return Cameras.orbit(2 * math.pi * azimuth, (1 - 2 * height).acos(), radius, fov, size, size)
-
-
-def check(config: FinishConfig) -> None:
-    """Refuse numbers that make no sense.
-
-    Raises:
-        UserError: names the key.
-    """
-    bounds.check(config, "finish.")
-    optimizers.check(_laws(config), "finish")
-    low, high = config.edge
-    if not 0 < low < high < 1:
-        raise UserError(f"finish.edge is [{low:g}, {high:g}]; choose 0 < low < high < 1")
 
 
 def _laws(config: FinishConfig) -> OptimizerConfig:

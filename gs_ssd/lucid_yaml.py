@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
+from gs_ssd.densify.adaptive import LAST_GROWTH
 from gs_ssd.errors import UserError
 
 TOP_LEVEL: dict[str, Any] = {"port": None, "save_video": True, "seed": 0, "device": "auto"}
@@ -94,12 +95,16 @@ POINTE_SHARE = 4096 / 5000
 
 SHAPES: dict[str, tuple[str, tuple[float, float, float] | None]] = {
     "pointe": ("text", None),
+    "shape": ("text", None),  # GaussianDreamerPro's word: Shap-E in place of Point-E
     "sphere": ("sphere", None),
     "box": ("box", (1.0, 1.0, 1.0)),
     "rectangle_x": ("box", (0.6, 1.2, 0.5)),
     "rectangle_z": ("box", (0.8, 0.6, 1.2)),
     "scene": ("shell", None),
 }
+
+
+SWITCHES = {"on": True, "yes": True, "y": True, "off": False, "no": False, "n": False}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,6 +137,13 @@ def translate(values: Mapping[str, Any], source: str, *, estimator: str | None =
     chosen = estimator or ("sds" if guidance.sds else "ssd")
     if not guidance.sds and chosen == "ssd":
         notes.append("runs with SSD in place of ISM (guidance.estimator=ism runs the file's own method)")
+    if cameras.init_shape == "shape":
+        notes.append("init_shape=shape starts from Shap-E's idea of init_prompt, as initialize.shape=text does here")
+    if _share(optimization.densify_until_iter, optimization) > LAST_GROWTH:
+        notes.append(
+            f"densify_until_iter={optimization.densify_until_iter} lies late in {optimization.iterations} iterations: "
+            f"densification ends at {LAST_GROWTH} of the run, so that the splats can settle"
+        )
     config = {
         "prompt": guidance.text,
         "seed": top.seed,
@@ -164,7 +176,7 @@ def _read(values: Mapping[str, Any], source: str) -> tuple[SimpleNamespace, dict
         if not isinstance(given, Mapping):
             raise UserError(f"{source}: {section} must hold keys and values, not {given!r}")
         others = UNSUPPORTED[section]
-        known = [*defaults, *others, *DEAD[section]]
+        known, live = [*defaults, *others, *DEAD[section]], {}
         for key, value in given.items():
             if key not in known:
                 raise UserError(f"{source}: {section} has no key {key!r}{_nearest(key, known)}")
@@ -173,8 +185,7 @@ def _read(values: Mapping[str, Any], source: str) -> tuple[SimpleNamespace, dict
             elif key in others and value != others[key]:
                 notes.append(f"{section}.{key}={value} is not supported; it runs as {key}={others[key]}")
             elif key in defaults:
-                _check_kind(f"{source}: {section}.{key}", value, defaults[key])
-        live = {key: value for key, value in given.items() if key in defaults}
+                live[key] = _as_kind(f"{source}: {section}.{key}", value, defaults[key])
         sections[section] = SimpleNamespace(**{**defaults, **live})
     if "port" in top:
         dead.append("port")
@@ -188,9 +199,13 @@ def _nearest(key: str, known: list[str]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def _check_kind(name: str, value: Any, default: Any) -> None:
-    """Numbers, booleans and ranges must be what they are in the defaults, or the arithmetic below would fail."""
+def _as_kind(name: str, value: Any, default: Any) -> Any:
+    """Numbers, booleans and ranges must be what they are in the defaults, or the arithmetic below would fail.
+
+    LucidDreamer reads YAML 1.1 (on, off, yes, no), and takes 1e5 where a whole number is due.
+    """
     if isinstance(default, bool):
+        value = SWITCHES.get(value.lower(), value) if isinstance(value, str) else value
         good, wanted = isinstance(value, bool), "true or false"
     elif isinstance(default, int | float):
         good, wanted = isinstance(value, int | float) and not isinstance(value, bool), "a number"
@@ -201,6 +216,9 @@ def _check_kind(name: str, value: Any, default: Any) -> None:
         good, wanted = value is None or isinstance(value, str), "text"
     if not good:
         raise UserError(f"{name} is {value!r}; it must be {wanted}")
+    if isinstance(default, int) and isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
 
 
 def _prior(guidance: SimpleNamespace) -> dict[str, Any]:
@@ -217,7 +235,7 @@ def _prior(guidance: SimpleNamespace) -> dict[str, Any]:
 
 def _guidance(guidance: SimpleNamespace, optimization: SimpleNamespace, estimator: str) -> dict[str, Any]:
     low, high = guidance.t_range
-    warm = _tidy(min(optimization.warmup_iter / max(optimization.iterations, 1), 1.0))
+    warm = _share(optimization.warmup_iter, optimization)
     return {
         "estimator": estimator,
         "cfg_scale": guidance.guidance_scale,
@@ -262,7 +280,7 @@ def _initialize(model: SimpleNamespace, cameras: SimpleNamespace) -> dict[str, A
     }
     if box is not None:
         start["box"] = list(box)
-    if cameras.init_shape == "pointe":
+    if shape == "text":
         start |= {"text": cameras.init_prompt, "num_points": round(cameras.init_num_pts * POINTE_SHARE), "spread": 0.05}
     if cameras.init_shape == "scene":
         start["radius"] = 3 * max(cameras.radius_range) + 0.5
@@ -277,6 +295,7 @@ def _viewpoints(
     if cameras.image_w != cameras.image_h:
         raise UserError(f"{source}: image_w={cameras.image_w} and image_h={cameras.image_h}; views are square here")
     jitter = float(cameras.jitter_pose)
+    every = 0.0 if optimization.use_progressive else _share(optimization.scale_up_cameras_iter, optimization)
     return {
         "num_views": guidance.C_batch_size,
         "image_size": cameras.image_w,
@@ -289,7 +308,7 @@ def _viewpoints(
         "jitter_target": jitter * cameras.jitter_target,
         "jitter_up": jitter * cameras.jitter_up,
         "widening": {
-            "every": 0 if optimization.use_progressive else optimization.scale_up_cameras_iter,
+            "every_share": every,
             "radius_factor": optimization.scale_up_factor,
             "radius_limits": cameras.max_radius_range,
             "fov_factors": optimization.fovy_scale_up_factor,
@@ -303,6 +322,11 @@ def _viewpoints(
 
 def _degrees(range_rad: list[float]) -> list[float]:
     return [_tidy(math.degrees(end)) for end in range_rad]
+
+
+def _share(iteration: int | float, optimization: SimpleNamespace) -> float:
+    """The share of the run that lies behind an iteration of the file."""
+    return _tidy(min(iteration / max(optimization.iterations, 1), 1.0))
 
 
 def _tidy(number: float) -> float:
@@ -351,14 +375,14 @@ def _regularize(optimization: SimpleNamespace, absolute: bool) -> dict[str, Any]
 def _densify(optimization: SimpleNamespace, cameras: SimpleNamespace, absolute: bool) -> dict[str, Any]:
     """Its test is `iteration > densify_from_iter and iteration % densification_interval == 0`."""
     return {
-        "every": optimization.densification_interval,
-        "start": optimization.densify_from_iter + 1,
-        "stop": optimization.densify_until_iter,
+        "every": max(round(optimization.densification_interval), 1),
+        "start_share": _share(optimization.densify_from_iter + 1, optimization),
+        "stop_share": min(_share(optimization.densify_until_iter, optimization), LAST_GROWTH),
         "select": "absolute" if absolute else "quantile",
         "threshold": optimization.densify_grad_threshold,
         "split_above": _tidy(optimization.percent_dense * cameras.default_radius),
         "prune_scale": _tidy(0.1 * cameras.default_radius),
-        "prune_scale_after": optimization.opacity_reset_interval,
+        "prune_scale_after_share": _share(optimization.opacity_reset_interval, optimization),
         "reset_every": optimization.opacity_reset_interval,
     }
 

@@ -24,7 +24,6 @@ def first_gaussians(config: ExperimentConfig, generator: torch.Generator, device
         UserError: see `initialize.create`, `prior.shap_e.imagine` and `export.formats.read_splats`.
     """
     start = config.initialize
-    initialize.check(start)
     if start.shape == "text":
         return _from_text(config, generator, device)
     if start.shape == "splat":

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from gs_ssd import bounds, devices, finish, interrupts
 from gs_ssd import config as configs
+from gs_ssd import devices, finish, interrupts
 from gs_ssd.config import ExperimentConfig
 from gs_ssd.densify import choice, surgery
 from gs_ssd.devices import to_device
@@ -95,9 +95,6 @@ class Trainer:
         self.estimator_name = config.guidance.estimator if estimator is None else provenance.name_of(estimator)
         if resume:
             provenance.refuse_another_estimator(self.folder, self.estimator_name)
-        bounds.check(config)
-        augment.check(config.augment)
-        finish.check(config.finish)
         boards.check(tensorboard=config.output.tensorboard, wandb=config.output.wandb)
         self.viewpoints = viewpoints.resolve(config.viewpoints, self.prior.metadata, self.prior.image_size)
         self.distillation = Distillation(
@@ -139,7 +136,7 @@ class Trainer:
         progress = anneal.progress(step, config.num_steps)
         optimizers.set_learning_rates(patient.optimizer, config.optimizer, progress)
 
-        on_host = viewpoints.sample(self.viewpoints, step, generator, progress)
+        on_host = viewpoints.sample(self.viewpoints, step, config.num_steps, generator)
         cameras = on_host.to(self.device)
         background = to_device(augment.backgrounds(config.augment, len(cameras), generator), self.device)
         scales = augment.noisy_scales(patient.gaussians.scales, config.augment, generator)
@@ -258,7 +255,7 @@ class Trainer:
         """Harden the outlines, once. The checkpoint keeps what guidance left; resuming comes by here again."""
         if self.finished or self.config.finish.steps == 0:
             return
-        ranges = viewpoints.ranges_at(self.viewpoints, 0)
+        ranges = viewpoints.first_ranges(self.viewpoints)
         generator = generator_at(self.config.seed, self.config.num_steps)
         log.info("finishing: %d steps without the prior", self.config.finish.steps)
         orbit = finish.Orbit(ranges.radius, ranges.fov_rad)

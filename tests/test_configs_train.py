@@ -20,7 +20,8 @@ FILES = [pytest.param(path, id=path.stem) for path in sorted(CONFIGS.rglob("*.ya
 
 SMALL = (
     "device=cpu", "viewpoints.image_size=32", "num_steps=4", "initialize.num_points=80", "initialize.text_steps=1",
-    "initialize.text_grid=12", "densify.adaptive.every=1", "densify.adaptive.start=1", "densify.adaptive.stop=9",
+    "initialize.text_grid=12", "densify.adaptive.every=1", "densify.adaptive.start_share=0",
+    "densify.adaptive.stop_share=0.8",
     "densify.mcmc.every=1", "densify.mcmc.budget=90", "output.checkpoint_every=2", "output.preview_every=3",
     "output.process_frames=2", "output.turntable_frames=0", "output.test_views=0",
 )  # fmt: skip
@@ -105,7 +106,7 @@ def test_the_number_of_splats_does_not_hang_on_the_scale_of_the_priors_answer(pa
     """SSD is homogeneous in the prior's answer; the preset must be too, from 0.1 to 10."""
     options = (
         "num_steps=24", "initialize.shape=ball", "initialize.num_points=300", "output.preview_every=0",
-        "densify.adaptive.every=4", "densify.adaptive.stop=24", "densify.adaptive.reset_every=8",
+        "densify.adaptive.every=4", "densify.adaptive.stop_share=0.8", "densify.adaptive.reset_every=8",
         "densify.adaptive.quantile=0.8",
     )  # fmt: skip
     config = small(path, *options)

@@ -1,5 +1,6 @@
 """LucidDreamer's files: its nine recipes load unchanged, dead options are said once, typos are refused by name."""
 
+import dataclasses
 import logging
 import math
 
@@ -227,9 +228,9 @@ def test_values_of_the_wrong_kind_are_named(tmp_path, change):
 
 
 def test_use_progressive_is_inverted_there_and_stays_so(tmp_path):
-    assert configs.load(write(tmp_path, recipe())).viewpoints.widening.every == 500
+    assert configs.load(write(tmp_path, recipe())).viewpoints.widening.every_share == 0.1
     still = configs.load(write(tmp_path, recipe(OptimizationParams__use_progressive=True)))
-    assert still.viewpoints.widening.every == 0
+    assert still.viewpoints.widening.every_share == 0
 
 
 @pytest.mark.parametrize(("shape", "box"), [("rectangle_x", (0.6, 1.2, 0.5)), ("rectangle_z", (0.8, 0.6, 1.2))])
@@ -248,6 +249,35 @@ def test_an_earlier_splat_keeps_its_place_and_moves(tmp_path):
     config = configs.load(write(tmp_path, recipe(ModelParams__pretrained_model_path="a.ply")))
     assert (config.initialize.shape, config.initialize.file) == ("splat", "a.ply")
     assert min(config.optimizer.means) > 0  # LucidDreamer froze the positions here
+
+
+def test_its_absolute_steps_become_shares_of_its_iterations(tmp_path):
+    adaptive = configs.load(write(tmp_path, recipe())).densify.adaptive
+    assert adaptive == dataclasses.replace(adaptive, start_share=0.0202, stop_share=0.6, prune_scale_after_share=0.06)
+    assert (adaptive.every, adaptive.reset_every) == (100, 300)
+    assert [round(share * 5000) for share in (adaptive.start_share, adaptive.stop_share)] == [101, 3000]
+
+
+def test_densification_that_would_end_too_late_ends_earlier_and_says_so():
+    translation = lucid_yaml.translate(recipe(OptimizationParams__iterations=900), "file")
+    assert translation.config["densify"]["adaptive"]["stop_share"] == 0.8
+    assert any("densify_until_iter=3000 lies late in 900" in note for note in translation.notes)
+
+
+def test_gaussian_dreamer_pros_shape_starts_from_shap_e_and_says_so(tmp_path):
+    values = recipe(GenerateCamParams__init_shape="shape")
+    start = configs.load(write(tmp_path, values)).initialize
+    assert (start.shape, start.text, start.spread, start.num_points) == ("text", "a bagel.", 0.05, 81_920)
+    assert any("init_shape=shape" in note for note in lucid_yaml.translate(values, "file").notes)
+
+
+def test_it_reads_the_yaml_that_its_own_reader_takes(tmp_path):
+    file = tmp_path / "old.yaml"
+    file.write_text("GuidanceParams: {text: 'a cup', perpneg: no, C_batch_size: 4.0}\n"
+                    "GenerateCamParams: {init_num_pts: 1e5, jitter_pose: On}\n")  # fmt: skip
+    config = configs.load(file)
+    assert (config.guidance.prompts.perp_neg, config.viewpoints.num_views) == (False, 4)
+    assert (config.initialize.num_points, config.viewpoints.jitter_position) == (100_000, 0.05)
 
 
 def test_command_line_wins_over_the_file(tmp_path):

@@ -51,13 +51,18 @@ def test_two_steps_resumed_to_four_equal_four_uninterrupted_bit_for_bit(tmp_path
     """Splats, Adam, statistics, random numbers, the widening of the cameras, and VSD's critic through a file."""
     options = [
         f"guidance.estimator={estimator}",
-        "viewpoints.widening.every=1",
+        "viewpoints.widening.every_share=0.01",
         f"densify.policy={policy}",
         "densify.adaptive.every=1",
-        "densify.adaptive.start=1",
+        "densify.adaptive.start_share=0",
         "num_steps=4",
     ]
-    options += ["densify.mcmc.every=1", "densify.mcmc.budget=330", "densify.mcmc.noise=1e3", "densify.adaptive.stop=9"]
+    options += [
+        "densify.mcmc.every=1",
+        "densify.mcmc.budget=330",
+        "densify.mcmc.noise=1e3",
+        "densify.adaptive.stop_share=0.8",
+    ]
     config = smoke(*options)
     whole = Trainer(config, tmp_path / "whole")
     whole.fit()
@@ -67,7 +72,7 @@ def test_two_steps_resumed_to_four_equal_four_uninterrupted_bit_for_bit(tmp_path
     resumed.fit()
     assert len(whole.patient) != 300  # the population changed on the way
     same_bits(whole, resumed)
-    first, last = (viewpoints.ranges_at(resumed.viewpoints, step) for step in (0, 3))
+    first, last = (viewpoints.ranges_at(resumed.viewpoints, step, resumed.config.num_steps) for step in (0, 3))
     assert first.fov_rad[0] > last.fov_rad[0]  # the ranges did widen on the way
     untimed = [
         [{**row, "seconds_per_step": 0, "peak_memory_mib": 0} for row in rows(tmp_path / name)]
@@ -234,7 +239,9 @@ def test_lines_are_written_as_often_as_told_and_for_the_last_step(tmp_path):
 
 
 def test_no_splats_left_ends_the_run_with_the_checkpoint_kept(tmp_path):
-    config = smoke("densify.adaptive.prune_opacity=0.9999", "densify.adaptive.start=3", "densify.adaptive.every=3")
+    config = smoke(
+        *(f"densify.adaptive.{setting}" for setting in ("prune_opacity=0.9999", "start_share=0.05", "every=3"))
+    )
     with pytest.raises(UserError, match="no splats are left after step 3"):
         Trainer(config, tmp_path).fit()
     assert checkpoint.load(checkpoint.latest(tmp_path / "checkpoints")).step == 2
@@ -243,7 +250,7 @@ def test_no_splats_left_ends_the_run_with_the_checkpoint_kept(tmp_path):
 def test_the_priors_scale_changes_nothing_but_the_logged_norm(tmp_path):
     counts, splats = [], []
     for scale in (0.1, 10.0):
-        config = smoke(f"guidance.scale={scale}", "densify.adaptive.stop=100", "regularize.tv_rgb=[[0, 0.1]]")
+        config = smoke(f"guidance.scale={scale}", "densify.adaptive.stop_share=0.8", "regularize.tv_rgb=[[0, 0.1]]")
         trainer = Trainer(config, tmp_path)
         norms = [float(trainer.step(step)["grad_norm"]) for step in range(30)]
         counts.append(len(trainer.patient))

@@ -1,41 +1,46 @@
 """Floor 2: clone, split, prune and reset as in 3DGS and LucidDreamer, on the statistics of all views."""
 
-import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from gs_ssd.bounds import POSITIVE, SHARE, Bounds, bounded
+from gs_ssd.bounds import Bounds, Count, Often, Positive, Share, settings
 from gs_ssd.densify import surgery
 from gs_ssd.densify.policy import Policy
 from gs_ssd.densify.surgery import Moment, Patient
 
+LAST_GROWTH, LAST_RESET = 0.8, 0.7
+"""Shares of the run: what comes later the optimizer cannot settle, and a splat whose opacities were reset stays fog."""
 
-@dataclasses.dataclass(frozen=True)
+
+@settings
 class AdaptiveConfig:
-    """Steps are counted from 1 here, as in the recipe. World sizes assume an object of about one unit."""
+    """When it begins and ends are shares of the run; how often it acts are steps, for statistics and opacities need
+    a number of steps to build up, however long the run. World sizes assume an object of about one unit."""
 
-    every: int = bounded(100, Bounds(1))
-    start: int = 200
-    stop: int = 3000
-    """First step at which nothing happens any more; in runs of another length than 5000 write it down."""
+    every: Annotated[int, Bounds(1, 1_000_000_000)] = 100
+    """Steps between two rounds of growing and pruning."""
+    start_share: Share = 0.04
+    stop_share: Annotated[float, Bounds(0, LAST_GROWTH)] = 0.6
+    """Growing and pruning happen from the first on, and before the second (LucidDreamer: steps 200 and 3000 of 5000).
+    So do resets, which end at .7 of the run at the latest."""
     select: Literal["quantile", "absolute"] = "quantile"
     """Whom to densify: the share with the largest gradients, which does not hang on the gradient's scale (SSD has no
     guidance factor in it), or all above a threshold (LucidDreamer: 7.5e-4, tuned to ISM at scale 7.5)."""
-    quantile: float = bounded(0.97, SHARE)
-    threshold: float = bounded(7.5e-4, Bounds(0))
+    quantile: Share = 0.97
+    threshold: Annotated[float, Bounds(0, 1e6)] = 7.5e-4
     """Mean norm of the screen gradient over the views that saw the Gaussian, NDC units."""
-    split_above: float = bounded(0.0105, Bounds(0))
+    split_above: Annotated[float, Bounds(0, 1e6)] = 0.0105
     """Larger ones (largest scale, world units) are split, smaller ones cloned."""
-    prune_opacity: float = bounded(0.005, Bounds(0, 1, below=True))
-    prune_scale: float = bounded(0.35, POSITIVE)
-    prune_scale_after: int = 300
-    reset_every: int = bounded(300, Bounds(0))
-    """0 never resets."""
-    reset_opacity: float = bounded(0.01, Bounds(0, 1, above=True, below=True))
-    max_splats: int = bounded(500_000, Bounds(1))
+    prune_opacity: Annotated[float, Bounds(0, 1, below=True)] = 0.005
+    prune_scale: Positive = 0.35
+    prune_scale_after_share: Share = 0.06
+    reset_every: Often = 300
+    """Steps between two resets of the opacities; 0: never."""
+    reset_opacity: Annotated[float, Bounds(0, 1, above=True, below=True)] = 0.01
+    max_splats: Count = 500_000
 
 
 class AdaptivePolicy(Policy):
@@ -60,17 +65,21 @@ class AdaptivePolicy(Policy):
         patient.statistics["sightings"] += visible.sum(dim=0)
 
     def refine(self, patient: Patient, moment: Moment) -> dict[str, int]:
-        """Grow and prune every `every` steps, reset opacities every `reset_every`, from `start` until `stop`."""
+        """Grow and prune every `every` steps, reset opacities every `reset_every`; counted from 1, as in the recipe."""
         config, iteration = self.config, moment.step + 1
+        start, stop, last_reset, prune_scale_after = (
+            round(share * moment.num_steps)
+            for share in (config.start_share, config.stop_share, LAST_RESET, config.prune_scale_after_share)
+        )
         done: dict[str, int] = {}
-        if iteration >= config.stop:
+        if iteration >= stop:
             return done
-        if iteration >= config.start and iteration % config.every == 0:
+        if iteration >= start and iteration % config.every == 0:
             done |= self._grow(patient, moment.generator)
-            done["pruned"] = self._prune(patient, iteration)
+            done["pruned"] = self._prune(patient, with_scale=iteration > prune_scale_after)
             for value in patient.statistics.values():
                 value.zero_()
-        if config.reset_every and iteration % config.reset_every == 0:
+        if config.reset_every and iteration % config.reset_every == 0 and iteration < last_reset:
             surgery.reset_opacities(patient, config.reset_opacity)
             done["reset"] = len(patient)
         return done
@@ -90,9 +99,9 @@ class AdaptivePolicy(Policy):
         surgery.split(patient, chosen[large], generator)
         return {"cloned": int((~large).sum()), "split": int(large.sum())}
 
-    def _prune(self, patient: Patient, iteration: int) -> int:
+    def _prune(self, patient: Patient, *, with_scale: bool) -> int:
         gaussians = patient.gaussians.detach()
         good = gaussians.opacities >= self.config.prune_opacity
-        if iteration > self.config.prune_scale_after:
+        if with_scale:
             good &= gaussians.scales.amax(dim=-1) <= self.config.prune_scale
         return surgery.keep(patient, good)

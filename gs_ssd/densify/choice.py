@@ -3,13 +3,13 @@
 import dataclasses
 from typing import Literal
 
-from gs_ssd import bounds
+from gs_ssd.bounds import settings
 from gs_ssd.densify.adaptive import AdaptiveConfig, AdaptivePolicy
 from gs_ssd.densify.mcmc import McmcConfig, McmcPolicy
 from gs_ssd.densify.policy import Policy
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class DensifyConfig:
     """`policy` picks; the section of its name configures it."""
 
@@ -19,12 +19,7 @@ class DensifyConfig:
 
 
 def create(config: DensifyConfig) -> Policy:
-    """The policy that the config names.
-
-    Raises:
-        UserError: a number that makes no sense; names the key.
-    """
-    bounds.check(config, "densify.")
+    """The policy that the config names."""
     if config.policy == "adaptive":
         return AdaptivePolicy(config.adaptive)
     if config.policy == "mcmc":

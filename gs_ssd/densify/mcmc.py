@@ -1,33 +1,34 @@
 """Floor 2: 3DGS-MCMC: a fixed budget, dead Gaussians move to living ones, and noise keeps everything exploring."""
 
-import dataclasses
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gs_ssd.bounds import SHARE, Bounds, bounded
+from gs_ssd.bounds import Bounds, Count, Share, settings
 from gs_ssd.densify import surgery
 from gs_ssd.densify.policy import Policy
 from gs_ssd.densify.surgery import Moment, Patient
 from gs_ssd.maths import rotation
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class McmcConfig:
     """Kheradmand et al. 2024, arXiv 2404.09591. Nothing here depends on the scale of the gradient."""
 
-    budget: int = bounded(100_000, Bounds(1))
+    budget: Count = 100_000
     """Never exceeded; a start below it grows by `growth` at each relocation until it is reached."""
-    growth: float = bounded(0.05, Bounds(0))
-    every: int = bounded(100, Bounds(1))
-    start_share: float = bounded(0.0, SHARE)
-    stop_share: float = bounded(0.8, SHARE)
+    growth: Annotated[float, Bounds(0, 10)] = 0.05
+    every: Annotated[int, Bounds(1, 1_000_000_000)] = 100
+    """Steps between relocations."""
+    start_share: Share = 0.0
+    stop_share: Share = 0.8
     """Relocation and noise happen in this part of the run."""
-    dead_opacity: float = bounded(0.005, Bounds(0, 1, below=True))
-    noise: float = bounded(5e5, Bounds(0))
+    dead_opacity: Annotated[float, Bounds(0, 1, below=True)] = 0.005
+    noise: Annotated[float, Bounds(0, 1e9)] = 5e5
     """Times the means' learning rate, the covariance and a sigmoid that is 1 for opacities near 0 (paper: 5e5)."""
-    gate: float = 100.0
+    gate: Annotated[float, Bounds(0, 10_000)] = 100.0
     """Steepness of that sigmoid, which falls at an opacity of 0.005."""
 
 

@@ -8,15 +8,15 @@ The estimator is a pure function of `estimators.py`; which predictions are made 
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal
 
 import torch
 from jaxtyping import Float, Int
+from pydantic import AfterValidator
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from gs_ssd import bounds
-from gs_ssd.bounds import POSITIVE, SHARE, Bounds, bounded
+from gs_ssd.bounds import IN_ORDER, Bounds, Positive, Share, choice, settings
 from gs_ssd.devices import to_device
 from gs_ssd.errors import UserError
 from gs_ssd.guidance import trajectory
@@ -31,51 +31,58 @@ from gs_ssd.prior.base import DiffusionPrior
 from gs_ssd.prior.condition import Condition
 from gs_ssd.scene.camera import Cameras
 
-T = TypeVar("T")
+TrajectoryName = Annotated[str, choice(trajectory.REFERENCES)]
 
-TSchedule = tuple[tuple[float, float, float], ...]
+
+def _low_high(schedule: tuple[tuple[float, float, float], ...]) -> tuple[tuple[float, float, float], ...]:
+    if not schedule or any(low > high for _, low, high in schedule):
+        raise ValueError("it needs knots [share of the run, lowest t, highest t]")
+    return schedule
+
+
+TSchedule = Annotated[tuple[tuple[Share, Share, Share], ...], IN_ORDER, AfterValidator(_low_high)]
 LUCID_T_SCHEDULE: TSchedule = ((0.0, 0.02, 0.98), (0.3, 0.02, 0.5))
 
 
-@dataclass(frozen=True)
+@settings
 class DistillConfig:
     """How the 2D prior's opinion of a picture becomes a gradient. `None` means: the estimator's or the prior's own."""
 
-    estimator: str = "ssd"
+    estimator: Annotated[str, choice(ESTIMATORS)] = "ssd"
     """A name in `estimators.ESTIMATORS`."""
-    M: int | None = bounded(None, Bounds(0, NUM_TIMESTEPS))
+    M: Annotated[int, Bounds(0, NUM_TIMESTEPS)] | None = None
     """SSD seeks modes at t <= M (of 1000). None: the prior's measured M, else 80 with Perp-Neg and 200 without."""
-    cfg_scale: float | None = None
+    cfg_scale: Annotated[float, Bounds(-10_000, 10_000)] | None = None
     """g of eps_g = eps_uncond + g h. SSD and CSD use none."""
-    weighting: str | None = None
+    weighting: Annotated[str, choice(WEIGHTINGS)] | None = None
     """w(t), a name in `diffusion.WEIGHTINGS`."""
-    scale: float = bounded(1.0, POSITIVE)
+    scale: Positive = 1.0
     """A common factor on w(t) (LucidDreamer's lambda_guidance, 0.1 there)."""
     t_schedule: TSchedule | None = None
     """Knots (share of the run, lowest t, highest t), t as a share of 1000, straight lines between. None: the prior's
     measured one, else LucidDreamer's: .02 to .98, whose upper end falls to .5 over the first 30 % of the run."""
     t_per_view: bool = True
     """One t a view; False: one for the batch, as LucidDreamer (and always with DDIM inversion)."""
-    trajectory: str | None = None
+    trajectory: TrajectoryName | None = None
     """noise | ism | sdi: how x_t arises."""
-    reference: str | None = None
+    reference: Annotated[str, choice(("drawn", "last", "found", "critic"))] | None = None
     """drawn | last | found | critic: the noise that x_t is credited with. None: the trajectory's own; VSD's critic."""
     trajectories: TrajectoryConfig = field(default_factory=TrajectoryConfig)
     prompts: PromptConfig = field(default_factory=PromptConfig)
-    flip: float = bounded(0.0, SHARE)
+    flip: Share = 0.0
     """Probability of mirroring the batch, left for right (the azimuth changes sign with it)."""
-    depth_as_latents: float = bounded(0.0, SHARE)
+    depth_as_latents: Share = 0.0
     """Probability of encoding the depth map instead of the colours."""
     sample_posterior: bool = False
     """Encode with a sample of the VAE's posterior instead of its mean."""
-    views_per_pass: int | None = bounded(None, Bounds(1))
+    views_per_pass: Annotated[int, Bounds(1, 64)] | None = None
     """Encode this many views at a time, and predict at most twice as many images at a time, to save memory; the
     encoder then runs forward twice. A critic learns from as many views at a time. None: all at once."""
-    normalize: str = "none"
+    normalize: Literal["none", "unit"] = "none"
     """none | unit: scale each view's E to a root mean square of `unit_rms` before w(t): the prior's scale is moot."""
-    unit_rms: float = bounded(0.1, POSITIVE)
+    unit_rms: Positive = 0.1
     vsd: VsdConfig = field(default_factory=VsdConfig)
-    max_norm: float | None = bounded(None, POSITIVE)
+    max_norm: Annotated[float, Bounds(0, 1e12, above=True)] | None = None
     """Shrink the batch's gradient to at most this norm."""
 
 
@@ -129,28 +136,25 @@ class Distillation:
         anyway: bool = False,
         estimator: Estimator | None = None,
     ) -> None:
-        bounds.check(config, "guidance.")
         self.config, self.prior, self.num_steps = config, prior, num_steps
         own = SETTINGS.get(config.estimator, Setting()) if estimator is None else Setting()
-        self.estimator = estimator or _pick("estimator", config.estimator, ESTIMATORS)
+        self.estimator = estimator or ESTIMATORS[config.estimator]
         self.needs = set(inspect.signature(self.estimator).parameters)
         weighting = config.weighting or own.weighting
-        self.weighting = _pick("weighting", weighting, WEIGHTINGS)
+        self.weighting = WEIGHTINGS[weighting]
         self.trajectory = config.trajectory or own.trajectory
-        offered = _pick("trajectory", self.trajectory, trajectory.REFERENCES)
+        offered = trajectory.REFERENCES[self.trajectory]
         self.reference = config.reference or own.reference or offered[0]
         if self.reference not in offered:
             raise UserError(
                 f"guidance.reference={self.reference!r} does not exist on guidance.trajectory={self.trajectory}; "
                 f"choose one of {', '.join(offered)}"
             )
-        _pick("normalize", config.normalize, {"none": 0, "unit": 0})
         self.cfg_scale = own.cfg_scale if config.cfg_scale is None else config.cfg_scale
         recipe = prior.metadata.get("recipe", {})
         self.M = _first(config.M, recipe.get("M"), 80 if config.prompts.perp_neg else 200)
         schedule = _first(config.t_schedule, recipe.get("t_schedule"), LUCID_T_SCHEDULE)
         self.t_schedule = tuple((float(at), float(low), float(high)) for at, low, high in schedule)  # JSON has integers
-        _check_schedule(self.t_schedule)
         self.prompts = ViewPrompts(prior, prompt, config.prompts, anyway=anyway)
         learns = self.reference == "critic" and "eps_ref" in self.needs
         self.critic = Critic(prior, config.vsd, config.views_per_pass) if learns else None
@@ -370,20 +374,6 @@ def t_range(schedule: Sequence[Sequence[float]], progress: float) -> tuple[float
     """(lowest, highest) t as shares of 1000, at this share of the run."""
     low, high = (anneal.piecewise(progress, [(knot[0], knot[end]) for knot in schedule]) for end in (1, 2))
     return low, high
-
-
-def _check_schedule(schedule: Sequence[Sequence[float]]) -> None:
-    at = [knot[0] for knot in schedule]
-    if not schedule or at != sorted(at) or any(not 0 <= low <= high <= 1 for _, low, high in schedule):
-        raise UserError(
-            f"guidance.t_schedule={schedule!r} needs knots [share of run, low, high] in order, 0 <= low <= high <= 1"
-        )
-
-
-def _pick(key: str, name: str, table: dict[str, T]) -> T:
-    if name not in table:
-        raise UserError(f"guidance.{key}={name!r} is unknown; choose one of {', '.join(table)}")
-    return table[name]
 
 
 def _first(*values: Any) -> Any:

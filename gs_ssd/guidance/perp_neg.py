@@ -9,27 +9,30 @@ so <h, Delta_0> = ||Delta_0||^2 and ||h|| >= ||Delta_0||, per sample. A term wit
 """
 
 import math
-from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gs_ssd.bounds import Bounds, bounded
+from gs_ssd.bounds import Bounds, NonNegative, settings
 
 NEGLIGIBLE = 1e-4
 
 
-@dataclass(frozen=True)
+@settings
 class ViewWeights:
     """The three numbers of LucidDreamer's weight law (its `negative_w`, `front_decay_factor`, `side_decay_factor`)."""
 
-    strength: float = bounded(-2.0, Bounds(high=0))
-    front_decay: float = 2.0
-    side_decay: float = 10.0
+    strength: Annotated[float, Bounds(-1000, 0)] = -2.0
+    front_decay: NonNegative = 2.0
+    side_decay: NonNegative = 10.0
 
 
-def view_weights(azimuth_rad: float, law: ViewWeights = ViewWeights()) -> tuple[float, float]:
+RECIPE = ViewWeights()
+
+
+def view_weights(azimuth_rad: float, law: ViewWeights = RECIPE) -> tuple[float, float]:
     """The weights (of the front prompt, of the side prompt) for a camera at this azimuth, 0 meaning the front.
 
     Seen from the front half (|azimuth| < 90 degrees, r = 1 - |azimuth| / 90), the front prompt is avoided less the

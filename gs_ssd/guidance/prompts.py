@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gs_ssd.bounds import settings
 from gs_ssd.devices import to_device
 from gs_ssd.errors import UserError
 from gs_ssd.guidance.perp_neg import ViewWeights, view_weights
@@ -44,7 +45,7 @@ PLAIN_WORDS = re.compile(
 )
 
 
-@dataclass(frozen=True)
+@settings
 class PromptConfig:
     """The negative prompt and how far the views' prompts push one another away."""
 

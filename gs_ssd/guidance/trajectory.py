@@ -19,12 +19,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gs_ssd.bounds import SHARE, Bounds, bounded
+from gs_ssd.bounds import Bounds, Share, settings
 from gs_ssd.maths.diffusion import NUM_TIMESTEPS, add_noise, alpha_sigma, ddim_step, eps_from_x0, normal, x0_from_eps
 
 REFERENCES: dict[str, tuple[str, ...]] = {
@@ -38,24 +39,24 @@ Predict = Callable[[Tensor, int], Tensor]
 """(x_u, u) -> the prediction at timestep u, for a whole batch; counts its own cost."""
 
 
-@dataclass(frozen=True)
+@settings
 class TrajectoryConfig:
     """Numbers of the inversions; unused by plain noise except `offset_noise`."""
 
-    offset_noise: float = bounded(0.0, Bounds(0))
+    offset_noise: Annotated[float, Bounds(0, 100)] = 0.0
     """Standard deviation of a constant added to each channel of the noise (LucidDreamer: 0.1)."""
-    ism_stride: int = bounded(200, Bounds(1))
-    ism_max_steps: int = bounded(5, Bounds(0))
-    ism_interval: int = bounded(80, Bounds(0))
+    ism_stride: Annotated[int, Bounds(1, NUM_TIMESTEPS)] = 200
+    ism_max_steps: Annotated[int, Bounds(0, NUM_TIMESTEPS)] = 5
+    ism_interval: Annotated[int, Bounds(0, NUM_TIMESTEPS)] = 80
     """t - s at the end of the warm-up."""
-    ism_interval_start: int = bounded(100, Bounds(0))
-    ism_warmup: float = bounded(0.3, SHARE)
+    ism_interval_start: Annotated[int, Bounds(0, NUM_TIMESTEPS)] = 100
+    ism_warmup: Share = 0.3
     """Share of the run (LucidDreamer: 1500 of 5000 steps)."""
-    ism_reverse_scale: float = 1.0
+    ism_reverse_scale: Annotated[float, Bounds(-1000, 1000)] = 1.0
     """Above 1, the inversion predicts eps_inv + k (eps_neg - eps_inv) (`denoise_guidance_scale`)."""
-    sdi_steps: int = bounded(10, Bounds(1, NUM_TIMESTEPS))
-    sdi_cfg_scale: float = -7.5
-    sdi_eta: float = bounded(0.3, SHARE)
+    sdi_steps: Annotated[int, Bounds(1, NUM_TIMESTEPS)] = 10
+    sdi_cfg_scale: Annotated[float, Bounds(-1000, 1000)] = -7.5
+    sdi_eta: Share = 0.3
 
 
 @dataclass(frozen=True)

@@ -5,27 +5,26 @@ look like: E = eps_g - eps_critic, with the critic trained in step on || eps_cri
 a LoRA on the prior's own weights. The authors also tell it the camera pose; here it hears the view-dependent prompt.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gs_ssd.bounds import POSITIVE, Bounds, bounded
+from gs_ssd.bounds import Bounds, settings
 from gs_ssd.errors import UserError
 from gs_ssd.maths.diffusion import NUM_TIMESTEPS, add_noise, normal
 from gs_ssd.prior.base import DiffusionPrior, TrainablePrior
 from gs_ssd.prior.condition import Condition
 
 
-@dataclass(frozen=True)
+@settings
 class VsdConfig:
     """The critic. Each training step of it costs one more UNet image a view, forward and backward."""
 
-    rank: int = bounded(4, Bounds(1))
-    learning_rate: float = bounded(1e-3, POSITIVE)
-    steps: int = bounded(1, Bounds(0))
+    rank: Annotated[int, Bounds(1, 1024)] = 4
+    learning_rate: Annotated[float, Bounds(0, 1, above=True)] = 1e-3
+    steps: Annotated[int, Bounds(0, 100)] = 1
     """Training steps of the critic for each step of the splat."""
 
 

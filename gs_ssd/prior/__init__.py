@@ -1,24 +1,24 @@
 """Floor 1: 2D diffusion models. `load` is the only door; see `base.DiffusionPrior` for what comes out."""
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
 import torch
 
-from gs_ssd import bounds
-from gs_ssd.bounds import Bounds, bounded
+from gs_ssd.bounds import Bounds, choice, settings
 from gs_ssd.errors import UserError
 from gs_ssd.prior.base import DiffusionPrior
 from gs_ssd.prior.sources import locate, name_of
 
 BUNDLED = Path(__file__).parent / "bundled"
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+Dtype = Annotated[str, choice(DTYPES)]
 
 __all__ = ["BUNDLED", "DiffusionPrior", "PriorConfig", "choose_dtype", "load"]
 
 
-@dataclass(frozen=True)
+@settings
 class PriorConfig:
     """Which 2D model guides, and how it runs."""
 
@@ -28,24 +28,24 @@ class PriorConfig:
     """Branch, tag or commit of a hub id."""
     base: str | None = None
     """For a single file: pipeline folder or hub id with the matching configs (needed for SD 2.x)."""
-    prediction: str | None = None
+    prediction: Literal["epsilon", "v_prediction"] | None = None
     """"epsilon" or "v_prediction", where the model's own scheduler config is wrong or absent."""
-    dtype: str | None = None
+    dtype: Dtype | None = None
     """float32 | float16 | bfloat16; by default float16 on a GPU and float32 on a CPU."""
-    vae_dtype: str | None = None
+    vae_dtype: Dtype | None = None
     """The VAE's own, where it must differ (float32 cures a VAE that overflows in half precision)."""
-    image_size: int | None = bounded(None, Bounds(1))
+    image_size: Annotated[int, Bounds(8, 4096)] | None = None
     """Pixels a side that the VAE sees; by default the model's. Smaller saves memory and time."""
     tiny_vae: str | None = None
     """Folder or hub id of an AutoencoderTiny that replaces the VAE (e.g. madebyollin/taesd)."""
     lora: tuple[str, ...] = ()
     """LoRA files (diffusers/peft or kohya layout)."""
-    lora_scale: float = 1.0
+    lora_scale: Annotated[float, Bounds(-100, 100)] = 1.0
     textual_inversion: tuple[str, ...] = ()
     """Learned tokens, each "file" or "file=token"."""
     controlnet: str | None = None
     """Folder or hub id of a depth ControlNet, driven by the rendered depth."""
-    control_scale: float = 1.0
+    control_scale: Annotated[float, Bounds(-100, 100)] = 1.0
     sliced_vae: bool = False
     """Encode and decode one view at a time: less memory, a little slower."""
     attention_slicing: bool = False
@@ -68,7 +68,6 @@ def load(config: PriorConfig, device: torch.device | str) -> DiffusionPrior:
         from gs_ssd.prior.analytic import AnalyticPrior
 
         return AnalyticPrior.discs(device)
-    bounds.check(config, "prior.")
     dtype = choose_dtype(config.dtype, device)
     path = _locate(config, half=dtype != torch.float32)  # before the import of diffusers, which takes seconds
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # read when it is imported: it warns of what is not used
@@ -87,12 +86,10 @@ def load(config: PriorConfig, device: torch.device | str) -> DiffusionPrior:
     return prior
 
 
-def choose_dtype(name: str | None, device: torch.device, key: str = "prior.dtype") -> torch.dtype:
+def choose_dtype(name: str | None, device: torch.device) -> torch.dtype:
     """The dtype of a config's word; without one, half precision on a GPU and single on a CPU."""
     if name is None:
         return torch.float16 if device.type == "cuda" else torch.float32
-    if name not in DTYPES:
-        raise UserError(f"{key}={name!r} is unknown; choose one of {', '.join(DTYPES)}")
     return DTYPES[name]
 
 

@@ -75,7 +75,7 @@ class StableDiffusionPrior:
                 kind: Any = AutoencoderTiny
                 vae = kind.from_pretrained(self.config.tiny_vae, local_files_only=self.config.offline)
         wanted = self.config.vae_dtype
-        dtype = self.dtype if wanted is None else choose_dtype(wanted, self.device, "prior.vae_dtype")
+        dtype = self.dtype if wanted is None else choose_dtype(wanted, self.device)
         vae = freeze(self._place(vae), self.device, dtype)
         if self.config.sliced_vae:
             vae.enable_slicing()

@@ -1,40 +1,33 @@
 """Floor 2: what is varied from view to view so that the prior cannot be fooled: backgrounds and scales."""
 
-import dataclasses
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gs_ssd import bounds
-from gs_ssd.bounds import SHARE, Bounds, bounded
+from gs_ssd.bounds import Bounds, Share, settings
 from gs_ssd.devices import to_device
 from gs_ssd.errors import UserError
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class AugmentConfig:
     """Probabilities of a view's background; what is left of 1 stays white."""
 
-    background_random: float = bounded(0.33, SHARE)
+    background_random: Share = 0.33
     """A plain colour, uniform in RGB."""
-    background_black: float = bounded(0.33, SHARE)
-    scale_noise: float = bounded(0.1118, Bounds(0))
+    background_black: Share = 0.33
+    scale_noise: Annotated[float, Bounds(0, 10)] = 0.1118
     """Standard deviation of the relative noise on every scale (LucidDreamer: sqrt(0.2) / 4)."""
 
-
-def check(config: AugmentConfig) -> None:
-    """Refuse probabilities that leave less than nothing for white.
-
-    Raises:
-        UserError: names the keys.
-    """
-    bounds.check(config, "augment.")
-    if config.background_random + config.background_black > 1 + 1e-9:
-        raise UserError(
-            f"augment.background_random={config.background_random:g} and background_black={config.background_black:g} "
-            "are shares of the views; together they must be at most 1"
-        )
+    def __post_init__(self) -> None:
+        if self.background_random + self.background_black > 1 + 1e-9:
+            raise UserError(
+                f"augment.background_random={self.background_random:g} and "
+                f"augment.background_black={self.background_black:g} are shares of the views; together they must be "
+                "at most 1"
+            )
 
 
 def backgrounds(config: AugmentConfig, num_views: int, generator: torch.Generator) -> Float[Tensor, "v 3"]:

@@ -14,29 +14,28 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gs_ssd.bounds import Bounds, law
+from gs_ssd.bounds import Knots, NonNegative, settings
 from gs_ssd.maths import anneal
 from gs_ssd.render.renderer import RenderOutput, disparity
 from gs_ssd.scene.gaussians import Gaussians
 
-Knots = tuple[tuple[float, float], ...]
-WEIGHT = Bounds(0)
+Weight = Knots[NonNegative]
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class RegularizeConfig:
     """Weights as laws of progress: knots [share of the run, weight] joined by straight lines; empty is off."""
 
     units: Literal["ratio", "absolute"] = "ratio"
-    tv_rgb: Knots = law((), WEIGHT)
-    tv_disparity: Knots = law((), WEIGHT)
-    binarize: Knots = law((), WEIGHT)
+    tv_rgb: Weight = ()
+    tv_disparity: Weight = ()
+    binarize: Weight = ()
     """On alpha (1 - alpha): late in the run it turns haze into edges; a ratio near 1 halves the haze, far above 1 the
     object inflates."""
-    scale: Knots = law((), WEIGHT)
-    flat: Knots = law((), WEIGHT)
+    scale: Weight = ()
+    flat: Weight = ()
     """On the logarithm of each Gaussian's smallest scale: discs along the surface have sharper outlines than balls."""
-    opacity: Knots = law((), WEIGHT)
+    opacity: Weight = ()
 
 
 def total_variation(image: Float[Tensor, "v c height width"]) -> Float[Tensor, ""]:

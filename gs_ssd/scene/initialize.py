@@ -4,17 +4,15 @@ What needs a room above this floor is brought in by `gs_ssd.start`: an earlier s
 reader) and the shape of a sentence (`shape: text`, Shap-E). Nothing is cached, so nothing stale can be read back.
 """
 
-import dataclasses
 import math
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gs_ssd import bounds
-from gs_ssd.bounds import POSITIVE, SHARE, Bounds, bounded
+from gs_ssd.bounds import Bounds, Share, settings
 from gs_ssd.errors import UserError
 from gs_ssd.maths import harmonics
 from gs_ssd.native import native
@@ -23,9 +21,10 @@ from gs_ssd.scene.gaussians import Gaussians
 from gs_ssd.scene.initialize_files import Frame
 
 MIN_SQUARED_DISTANCE = 1e-7
+Length = Annotated[float, Bounds(0, 100, above=True)]
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class InitializeConfig:
     """How training starts."""
 
@@ -40,38 +39,41 @@ class InitializeConfig:
     """A plain noun for the shape, which need not be the prompt ("a man head"); `None`: the prompt."""
     text_model: str = "openai/shap-e"
     """Hub id or folder of a diffusers ShapEPipeline."""
-    text_steps: int = bounded(64, Bounds(1))
-    text_guidance: float = 15.0
-    text_grid: int = bounded(128, Bounds(4))
+    text_steps: Annotated[int, Bounds(1, 1000)] = 64
+    text_guidance: Annotated[float, Bounds(-1000, 1000)] = 15.0
+    text_grid: Annotated[int, Bounds(4, 512)] = 128
     """Cells a side of Shap-E's marching cubes."""
-    num_points: int = bounded(100_000, Bounds(4))
+    num_points: Annotated[int, Bounds(4, 20_000_000)] = 100_000
     """Of a built-in shape, a mesh or a text. A point file keeps its own number, unless it has more, or `spread` is
     positive."""
-    spread: float = bounded(0.0, Bounds(0))
+    spread: Annotated[float, Bounds(0, 100)] = 0.0
     """Every point of a file or text is moved within a ball of this radius (LucidDreamer: 0.05), and a file with
     fewer points than `num_points` is repeated until it has them."""
-    radius: float = bounded(0.5, POSITIVE)
+    radius: Length = 0.5
     """Of the ball, sphere and shell; what comes from a file or text is centred and scaled to reach this far."""
     rescale: bool = False
     """A splat is taken as it is; true: its body too is centred and scaled to `radius`."""
-    box: tuple[float, float, float] = bounded((1.0, 1.0, 1.0), POSITIVE)
+    box: tuple[Length, Length, Length] = (1.0, 1.0, 1.0)
     """Full extents in x, y and z."""
     keep_colors: bool = False
     """Take the colours of the file or text instead of `color`."""
-    color: tuple[float, float, float] = bounded((0.5, 0.5, 0.5), SHARE)
-    opacity: float = bounded(0.1, Bounds(0, 1, above=True, below=True))
-    scale: float | None = bounded(None, POSITIVE)
+    color: tuple[Share, Share, Share] = (0.5, 0.5, 0.5)
+    opacity: Annotated[float, Bounds(0, 1, above=True, below=True)] = 0.1
+    scale: Length | None = None
     """Standard deviation of every Gaussian; `None`: the root mean squared distance to its three neighbours."""
-    sh_degree: int = bounded(0, Bounds(0, harmonics.MAX_DEGREE))
+    sh_degree: Annotated[int, Bounds(0, harmonics.MAX_DEGREE)] = 0
+
+    def __post_init__(self) -> None:
+        if self.shape in ("points", "mesh", "splat") and not self.file:
+            raise UserError(f"initialize.shape is '{self.shape}' but initialize.file is empty; name a file there")
 
 
 def create(config: InitializeConfig, generator: torch.Generator) -> Gaussians:
     """Fresh Gaussians on the CPU, drawn from `generator` (which must live there too).
 
     Raises:
-        UserError: an impossible number, or a file that is missing, truncated or holds no points.
+        UserError: a file that is missing, truncated or holds no points.
     """
-    check(config)
     if config.shape in ("splat", "text"):
         raise ValueError(f"initialize.shape={config.shape} is made by gs_ssd.start, not here")
     path = Path(config.file or "")
@@ -99,17 +101,6 @@ def from_cloud(
     if config.spread > 0:
         points = points + config.spread * uniform_ball(torch.rand(len(points), 3, generator=generator))
     return from_points(points, rgb if config.keep_colors else None, config)
-
-
-def check(config: InitializeConfig) -> None:
-    """Refuse what cannot start a training.
-
-    Raises:
-        UserError: names the key.
-    """
-    bounds.check(config, "initialize.")
-    if config.shape in ("points", "mesh", "splat") and not config.file:
-        raise UserError(f"initialize.shape is '{config.shape}' but initialize.file is empty; name a file there")
 
 
 def sample_points(config: InitializeConfig, generator: torch.Generator) -> Float[Tensor, "n 3"]:

@@ -1,20 +1,29 @@
 """Floor 1: one Adam with a parameter group per raw tensor, and learning rates as laws of the step."""
 
-import dataclasses
 import math
+from typing import Annotated
 
 import torch
+from pydantic import AfterValidator
 
-from gs_ssd.bounds import POSITIVE, Bounds, bounded, law
+from gs_ssd.bounds import Bounds, Knots, NonNegative, Positive, Rate, settings
 from gs_ssd.errors import UserError
 from gs_ssd.maths import anneal, harmonics
-from gs_ssd.scene.gaussians import PARAMETERS, Gaussians
-
-Law = tuple[float, float]
-Knots = tuple[tuple[float, float], ...]
+from gs_ssd.scene.gaussians import Gaussians
 
 
-@dataclasses.dataclass(frozen=True)
+def _both_or_neither(law: tuple[float, float]) -> tuple[float, float]:
+    if 0 in law and law != (0, 0):
+        raise ValueError("both must be positive, or both 0 to freeze it")
+    return law
+
+
+Law = Annotated[tuple[Rate, Rate], AfterValidator(_both_or_neither)]
+"""A learning rate at the first step and at the last."""
+Momentum = Annotated[float, Bounds(0, 1, below=True)]
+
+
+@settings
 class OptimizerConfig:
     """Learning rates (first step, last step), log-linear in between; equal ends are a constant.
 
@@ -28,43 +37,34 @@ class OptimizerConfig:
     logit_opacities: Law = (0.05, 0.05)
     sh_dc: Law = (5e-3, 3e-3)
     sh_rest: Law = (2.5e-4, 2.5e-4)
-    betas: tuple[float, float] = bounded((0.9, 0.999), Bounds(0, 1, below=True))
-    scale_floor: Knots = law((), Bounds(0))
-    scale_ceiling: Knots = law((), POSITIVE)
+    betas: tuple[Momentum, Momentum] = (0.9, 0.999)
+    scale_floor: Knots[NonNegative] = ()
+    scale_ceiling: Knots[Positive] = ()
     """Bounds of every scale (linear, world units) as knots [share of the run, bound]; empty: unbounded."""
-    reach: float | None = bounded(None, POSITIVE)
+    reach: Positive | None = None
     """Means stay within this distance of the origin; `None`: anywhere."""
     clamp_colors: bool = False
     """Keep the view-independent part of the colours within 0..1, beyond which a picture shows no difference."""
 
-
-def check(config: OptimizerConfig, section: str = "optimizer") -> None:
-    """Refuse learning rates that are no law, and bounds on the scales that cross anywhere in the run.
-
-    Raises:
-        UserError: names the key in `section` of the config.
-    """
-    for name in PARAMETERS:
-        start, end = getattr(config, name)
-        if not (start > 0 and end > 0) and not start == end == 0:
-            raise UserError(f"{section}.{name} is [{start:g}, {end:g}]; both must be positive, or both 0 to freeze it")
-    if config.scale_floor and config.scale_ceiling:
-        for share in sorted({knot[0] for knot in (*config.scale_floor, *config.scale_ceiling)}):
-            _scale_bounds(config, share)
+    def __post_init__(self) -> None:
+        """Refuse bounds on the scales that cross anywhere in the run: straight lines do so at a knot or not at all."""
+        for share in sorted({knot[0] for knot in (*self.scale_floor, *self.scale_ceiling)}):
+            low, high = _scale_bounds(self, share)
+            if low > high:
+                raise UserError(
+                    f"optimizer.scale_floor {low:g} is above optimizer.scale_ceiling {high:g} at {share:.0%} of the run"
+                )
 
 
 def _scale_bounds(config: OptimizerConfig, progress: float) -> tuple[float, float]:
-    """The least and the greatest scale at this share of the run; straight lines cross between knots only if at one."""
+    """The least and the greatest scale at this share of the run."""
     low = anneal.piecewise(progress, config.scale_floor) if config.scale_floor else 0.0
     high = anneal.piecewise(progress, config.scale_ceiling) if config.scale_ceiling else math.inf
-    if low > high:
-        raise UserError(f"optimizer.scale_floor {low:g} is above scale_ceiling {high:g} at {progress:.0%} of the run")
     return low, high
 
 
 def build(gaussians: Gaussians, config: OptimizerConfig) -> torch.optim.Adam:
     """Adam (eps 1e-15) over the six tensors; each group carries its tensor's `name`."""
-    check(config)
     groups = [{"params": [tensor], "name": name} for name, tensor in gaussians.parameters().items()]
     optimizer = torch.optim.Adam(groups, lr=0.0, betas=config.betas, eps=1e-15)
     set_learning_rates(optimizer, config, 0.0)

@@ -7,76 +7,88 @@ goes on. A prior whose metadata names the cameras of its own training pictures o
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gs_ssd import bounds
-from gs_ssd.bounds import POSITIVE, SHARE, Bounds, bounded, law
+from gs_ssd.bounds import (
+    AzimuthDeg,
+    Bounds,
+    Distance,
+    FovDeg,
+    Knots,
+    NonNegative,
+    PolarDeg,
+    Share,
+    Size,
+    Views,
+    settings,
+)
+from gs_ssd.bounds import Range as Ordered
 from gs_ssd.errors import UserError
 from gs_ssd.maths import anneal
 from gs_ssd.scene.camera import Cameras
 
 Range = tuple[float, float]
-Knots = tuple[tuple[float, float], ...]
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class WideningConfig:
-    """Every `every` steps (0: never) each range is multiplied by its factor and clipped to its limits."""
+    """Again and again each range is multiplied by its factor and clipped to its limits."""
 
-    every: int = bounded(500, Bounds(0))
-    radius_factor: float = bounded(0.95, POSITIVE)
-    radius_limits: Range = (3.5, 5.0)
+    every_share: Share = 0.1
+    """Share of the run between two widenings; 0: never (LucidDreamer: 500 of 5000 steps)."""
+    radius_factor: Annotated[float, Bounds(0.1, 10)] = 0.95
+    radius_limits: Ordered[Distance] = (3.5, 5.0)
     """Lowest values of the lower and of the upper end."""
-    fov_factors: Range = bounded((0.75, 1.1), POSITIVE)
-    fov_limits_deg: Range = (9.167, 34.377)
-    angle_factor: float = bounded(1.5, Bounds(1))
-    polar_limits_deg: Range | None = None
+    fov_factors: tuple[Annotated[float, Bounds(0.1, 10)], Annotated[float, Bounds(0.1, 10)]] = (0.75, 1.1)
+    fov_limits_deg: Ordered[FovDeg] = (9.167, 34.377)
+    angle_factor: Annotated[float, Bounds(1, 10)] = 1.5
+    polar_limits_deg: Ordered[PolarDeg] | None = None
     """`None`: the starting range, so that the polar angle never widens (as in all of LucidDreamer's configs)."""
-    azimuth_limits_deg: Range = (-180.0, 180.0)
+    azimuth_limits_deg: Ordered[AzimuthDeg] = (-180.0, 180.0)
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class CloseupConfig:
     """Views with a narrow field of view on a point off the middle: a coarse prior sees fine parts in them.
 
     Their prompts say so where the prior's metadata has words for it (`camera.closeup.template`).
     """
 
-    share: Knots = law((), SHARE)
+    share: Knots[Share] = ()
     """Share of the views as a law of progress: knots [share of the run, share of the views]; empty: none."""
-    fov_y_deg: Range | None = None
-    look_at_jitter: float | None = None
+    fov_y_deg: Ordered[FovDeg] | None = None
+    look_at_jitter: NonNegative | None = None
     """The camera is moved, direction kept, by up to this much along each axis (uniform), world units.
     `None`, both: the prior's own, where its metadata names them."""
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class ViewpointConfig:
     """Cameras of a step. Degrees here and in logs, radians in code; polar angles from +z (90 is level)."""
 
-    num_views: int = bounded(4, Bounds(1))
-    image_size: int | None = None
+    num_views: Views = 4
+    image_size: Size | None = None
     """Pixels of the square renderings; `None`: the prior's."""
-    radius: Range | None = None
-    fov_y_deg: Range | None = None
-    polar_deg: Range | None = bounded(None, Bounds(0, 180))
+    radius: Ordered[Distance] | None = None
+    fov_y_deg: Ordered[FovDeg] | None = None
+    polar_deg: Ordered[PolarDeg] | None = None
     """`None`: the prior's own cameras where its metadata names them, else LucidDreamer's object recipe."""
-    azimuth_deg: Range = (-180.0, 180.0)
-    angle_gamma: float = bounded(1.0, POSITIVE)
+    azimuth_deg: Ordered[AzimuthDeg] = (-180.0, 180.0)
+    angle_gamma: Annotated[float, Bounds(0.01, 100)] = 1.0
     """1 is uniform; above 1 the angles concentrate at the middle of their ranges (1.5 for faces)."""
     azimuths: Literal["stratified", "independent"] = "stratified"
     """Stratified: the azimuth range is cut into one slice a view, so no step looks at one side alone."""
     fov: Literal["shared", "per_view"] = "per_view"
     """LucidDreamer draws one field of view for a pool of ten cameras: `shared` draws one a step."""
-    jitter_position: float = bounded(0.05, Bounds(0))
+    jitter_position: Annotated[float, Bounds(0, 100)] = 0.05
     """Full width of the uniform noise on the position, world units."""
-    jitter_target: float = bounded(0.05, Bounds(0))
+    jitter_target: Annotated[float, Bounds(0, 100)] = 0.05
     """Standard deviation of the point looked at, world units."""
-    jitter_up: float = bounded(0.01, Bounds(0))
+    jitter_up: Annotated[float, Bounds(0, 100)] = 0.01
     widening: WideningConfig = dataclasses.field(default_factory=WideningConfig)
     closeup: CloseupConfig = dataclasses.field(default_factory=CloseupConfig)
 
@@ -95,7 +107,7 @@ RECIPE_CAMERA: dict[str, Range] = {"radius": (5.2, 5.5), "fov_y_deg": (18.335, 3
 
 
 def resolve(config: ViewpointConfig, metadata: Mapping[str, Any], image_size: int) -> ViewpointConfig:
-    """Fill what is `None` from the prior's metadata (`camera`) or the recipe; refuse ranges that make no sense.
+    """Fill what is `None` from the prior's metadata (`camera`) or the recipe.
 
     A prior that names its cameras was trained on them alone, so its ranges do not widen, and a widening of the user's
     own is refused.
@@ -106,22 +118,20 @@ def resolve(config: ViewpointConfig, metadata: Mapping[str, Any], image_size: in
         low, high = camera["elevation_deg"]
         known["polar_deg"] = (90.0 - high, 90.0 - low)
     filled = RECIPE_CAMERA | known
-    if known and config.widening.every and config.widening != WideningConfig():
+    if known and config.widening.every_share and config.widening != WideningConfig():
         raise UserError(
             "viewpoints.widening would lead away from the cameras that this prior names, and it was trained on them "
-            "alone: set viewpoints.widening.every=0, or leave the section out"
+            "alone: set viewpoints.widening.every_share=0, or leave the section out"
         )
-    resolved = dataclasses.replace(
+    return dataclasses.replace(
         config,
         image_size=config.image_size or image_size,
         radius=config.radius or filled["radius"],
         fov_y_deg=config.fov_y_deg or filled["fov_y_deg"],
         polar_deg=config.polar_deg or filled["polar_deg"],
-        widening=dataclasses.replace(config.widening, every=0) if known else config.widening,
+        widening=dataclasses.replace(config.widening, every_share=0.0) if known else config.widening,
         closeup=_resolve_closeup(config.closeup, camera.get("closeup") or {}),
     )
-    _check(resolved)
-    return resolved
 
 
 def _resolve_closeup(config: CloseupConfig, own: Mapping[str, Any]) -> CloseupConfig:
@@ -133,28 +143,22 @@ def _resolve_closeup(config: CloseupConfig, own: Mapping[str, Any]) -> CloseupCo
         raise UserError(
             "the prior names no close-ups: set viewpoints.closeup.fov_y_deg and .look_at_jitter, or no share"
         )
-    if not 0 < fov[0] <= fov[1] < 170:
-        raise UserError(f"viewpoints.closeup.fov_y_deg is [{fov[0]:g}, {fov[1]:g}]; choose low <= high within (0, 170)")
     return CloseupConfig(config.share, (float(fov[0]), float(fov[1])), float(jitter))
 
 
-def _check(config: ViewpointConfig) -> None:
-    bounds.check(config, "viewpoints.")
-    for key in (*RECIPE_CAMERA, "azimuth_deg"):
-        low, high = getattr(config, key)
-        if low > high:
-            raise UserError(f"viewpoints.{key} is [{low:g}, {high:g}]; put the smaller number first")
-    if not 16 <= (config.image_size or 0) <= 4096:
-        raise UserError(f"viewpoints.image_size is {config.image_size}; choose 16..4096 pixels")
-    ranges = ranges_at(config, 0)
-    if ranges.radius[0] <= 0.2 or ranges.fov_rad[0] <= 0 or ranges.fov_rad[1] >= math.radians(170):
-        raise UserError("viewpoints.radius must be above 0.2 and viewpoints.fov_y_deg within (0, 170)")
-
-
-def ranges_at(config: ViewpointConfig, step: int) -> Ranges:
+def ranges_at(config: ViewpointConfig, step: int, num_steps: int) -> Ranges:
     """The ranges of a step, counted from 0, of a resolved config (recipe: widened at iterations 500, 1000, ...)."""
+    every = max(round(config.widening.every_share * num_steps), 1)
+    return _widened(config, (step + 1) // every if config.widening.every_share > 0 else 0)
+
+
+def first_ranges(config: ViewpointConfig) -> Ranges:
+    """The ranges before any widening, of a resolved config."""
+    return _widened(config, 0)
+
+
+def _widened(config: ViewpointConfig, times: int) -> Ranges:
     widening = config.widening
-    times = (step + 1) // widening.every if widening.every > 0 else 0
     radius, fov, polar = config.radius, config.fov_y_deg, config.polar_deg
     if radius is None or fov is None or polar is None:
         raise ValueError("the config has open ranges; viewpoints.resolve() fills them")
@@ -190,12 +194,12 @@ def angle_quantile(uniform: Float[Tensor, "*batch"], low: float, high: float, ga
     return (low + high) / 2 + centred.sign() * centred.abs() ** gamma * (high - low) / 2
 
 
-def sample(config: ViewpointConfig, step: int, generator: torch.Generator, progress: float = 0.0) -> Cameras:
-    """The cameras of one step, on the generator's device; the config must be resolved.
+def sample(config: ViewpointConfig, step: int, num_steps: int, generator: torch.Generator) -> Cameras:
+    """The cameras of one step (counted from 0) of `num_steps`, on the generator's device; the config must be resolved.
 
-    `progress` (0..1) of the run decides how many of them are close-ups: their share of the views, rounded at random.
+    How many of them are close-ups, the share of them at this step says, rounded at random.
     """
-    ranges = ranges_at(config, step)
+    ranges = ranges_at(config, step, num_steps)
     views, device = config.num_views, generator.device
 
     def uniform(*shape: int) -> Tensor:
@@ -216,7 +220,7 @@ def sample(config: ViewpointConfig, step: int, generator: torch.Generator, progr
     target = config.jitter_target * normal(views, 3)
 
     closeup, near = torch.zeros(views, dtype=torch.bool, device=device), config.closeup
-    share = anneal.piecewise(progress, near.share)
+    share = anneal.piecewise(anneal.progress(step, num_steps), near.share)
     if share > 0 and near.fov_y_deg is not None and near.look_at_jitter is not None:
         closeup[torch.randperm(views, generator=generator, device=device)[: int(views * share + uniform(1).item())]] = (
             True
@@ -235,5 +239,5 @@ def sample(config: ViewpointConfig, step: int, generator: torch.Generator, progr
 
 def centre(config: ViewpointConfig) -> tuple[float, float, float]:
     """(polar_rad, radius, fov_y_rad) in the middle of the first step's ranges: for previews and turntables."""
-    ranges = ranges_at(config, 0)
+    ranges = first_ranges(config)
     return sum(ranges.polar_rad) / 2, sum(ranges.radius) / 2, sum(ranges.fov_rad) / 2

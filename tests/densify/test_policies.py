@@ -4,6 +4,8 @@ import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gs_ssd.densify import choice
 from gs_ssd.densify.adaptive import AdaptiveConfig, AdaptivePolicy
@@ -45,6 +47,25 @@ def test_the_adaptive_schedule_is_the_recipes():
         reset += [iteration] if "reset" in done else []
     assert grown == list(range(200, 3000, 100))
     assert reset == list(range(300, 3000, 300))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    num_steps=st.integers(1, 6000),
+    stop=st.floats(0, 0.8),
+    every=st.integers(1, 700),
+    reset_every=st.integers(0, 700),
+)
+def test_at_any_length_the_last_growth_lies_before_point_8_and_the_last_reset_before_point_7(
+    num_steps, stop, every, reset_every
+):
+    """A reset in the last steps (a run of 900 steps, of old) exports fog."""
+    rule = AdaptivePolicy(AdaptiveConfig(stop_share=stop, every=every, reset_every=reset_every))
+    rule._grow, rule._prune = lambda *_: {"cloned": 0}, lambda *_, **__: 0
+    patient, due = make(4), {*range(every, num_steps + 1, every), *range(reset_every or num_steps, num_steps + 1)}
+    done = {iteration: rule.refine(patient, at(iteration, num_steps)) for iteration in sorted(due)}
+    assert all(iteration < 0.8 * num_steps for iteration, what in done.items() if "cloned" in what)
+    assert all(iteration < 0.7 * num_steps for iteration, what in done.items() if "reset" in what)
 
 
 def test_all_views_count_and_only_where_they_see():

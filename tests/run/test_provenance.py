@@ -54,7 +54,7 @@ def test_what_settings_left_open_became_is_kept_and_a_resume_says_what_is_new(tm
         "viewpoints.radius": [5.2, 5.5],
         "viewpoints.fov_y_deg": [38, 42],
         "viewpoints.polar_deg": [45, 105],
-        "viewpoints.widening.every": 0,
+        "viewpoints.widening.every_share": 0,
         "output.polar_deg": [75],
         "output.radius": 5.35,
         "output.fov_y_deg": 40,
