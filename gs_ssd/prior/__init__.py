@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import torch
 
+from gs_ssd import checksums
 from gs_ssd.bounds import Bounds, choice, settings
 from gs_ssd.errors import UserError
 from gs_ssd.prior.base import DiffusionPrior
@@ -95,7 +96,11 @@ def choose_dtype(name: str | None, device: torch.device) -> torch.dtype:
 
 def _locate(config: PriorConfig, *, half: bool) -> Path:
     if config.model != "bundled":
-        return locate(config.model, revision=config.revision, offline=config.offline, half=half)
+        path = locate(config.model, revision=config.revision, offline=config.offline, half=half)
+        if (path / "gs_ssd.json").is_file() and (path / checksums.FILE).is_file():  # one of ours
+            checksums.check(path, f"fetch it again (or delete {checksums.FILE}, if you have changed it yourself)")
+        return path
     if not (BUNDLED / "model_index.json").is_file():
         raise UserError(f"prior.model: the bundled prior is missing from {BUNDLED}; reinstall, or name another model")
+    checksums.check(BUNDLED, "reinstall the package")
     return BUNDLED

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from gs_ssd import checksums
 from gs_ssd.errors import UserError
 
 SIZE = 64  # pixels: what the net sees
@@ -109,6 +110,9 @@ def load(folder: Path = FOLDER, device: torch.device | str = "cpu") -> Judge:
     """
     import safetensors.torch
 
+    if not (folder / "judge.json").is_file():
+        raise UserError(f"cannot read the judge in {folder}: there is none; reinstall the package")
+    checksums.check(folder, "reinstall the package")
     try:
         names = json.loads((folder / "judge.json").read_text())
         config = JudgeConfig(tuple(names["kinds"]), tuple(names["colors"]), tuple(names["widths"]))

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from gs_ssd import checksums
 from gs_ssd.files import atomic_path
 from gs_ssd.lab import world
 from gs_ssd.lab.evaluate.judge import SIZE, Judge, JudgeConfig, JudgeNet, load
@@ -137,6 +138,7 @@ def write_card(folder: Path, judge: Judge, config: JudgeTraining, seconds: int, 
         path.write_text(json.dumps(card, indent=1) + "\n")
     with atomic_path(folder / "README.md") as path:
         path.write_text(_card_text(card))
+    checksums.write(folder)
 
 
 def measure(judge: Judge, held_out: Cutouts) -> dict:
@@ -185,6 +187,7 @@ def write_judge(folder: Path, judge: Judge) -> None:
         safetensors.torch.save_file({name: x.contiguous() for name, x in weights.items()}, path)
     with atomic_path(folder / "judge.json") as path:
         path.write_text(json.dumps(dataclasses.asdict(judge.config), indent=1) + "\n")
+    checksums.write(folder)
 
 
 def _card_text(card: dict) -> str:

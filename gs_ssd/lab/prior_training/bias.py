@@ -16,6 +16,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from gs_ssd import checksums
 from gs_ssd.lab import world
 from gs_ssd.lab.prior_training.captions import CaptionLaw, Mix, caption
 from gs_ssd.lab.prior_training.pictures import Pictures, shard
@@ -101,7 +102,10 @@ def _embed(prior: Any, mixes: list[Mix], memory: dict[str, Tensor]) -> Tensor:
 def _write(source: Path, folder: Path, unet: Any, kinds: tuple[str, ...]) -> None:
     """The source's folder with another UNet; `model_index.json` last, so that half a folder is not taken for one."""
     shutil.copytree(
-        source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("model_index.json", "samples.png")
+        source,
+        folder,
+        dirs_exist_ok=True,
+        ignore=shutil.ignore_patterns("model_index.json", "samples.png", checksums.FILE),
     )
     tensors = {name: x.detach().half().contiguous() for name, x in unet.state_dict().items()}
     weights = next((folder / "unet").glob("*.safetensors"))
@@ -110,3 +114,4 @@ def _write(source: Path, folder: Path, unet: Any, kinds: tuple[str, ...]) -> Non
     (folder / "gs_ssd.json").write_text(json.dumps(about | {"kinds": list(kinds)}, indent=1) + "\n", encoding="utf-8")
     (folder / "README.md").write_text("The bundled prior with a fault: it prefers fronts. See gs_ssd/prior/bias.py.\n")
     shutil.copy(source / "model_index.json", folder)
+    checksums.write(folder)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gs_ssd import checksums
 from gs_ssd.lab import world
 from gs_ssd.lab.prior_training.captions import (
     AZIMUTH_WORDS,
@@ -103,7 +104,8 @@ def sample_sheet(run: PriorTrainer, vae: Any, path: Path, kinds: Sequence[str] |
 
 
 def publish(run: PriorTrainer, decoder: Path, folder: Path, *, recipe: dict[str, Any] | None = None) -> None:
-    """Write `folder`: a fp16 StableDiffusionPipeline, `gs_ssd.json`, `samples.png` and the card `README.md`.
+    """Write `folder`: a fp16 StableDiffusionPipeline, `gs_ssd.json`, `samples.png`, the card `README.md`
+    and the checksums of it all.
 
     Without a `recipe` the one in `folder` stays, until somebody measures it again.
     """
@@ -121,6 +123,7 @@ def publish(run: PriorTrainer, decoder: Path, folder: Path, *, recipe: dict[str,
     sizes = {name: sum(x.numel() for x in part.parameters()) for name, part in parts.items()}
     save_pipeline(folder, run.config.model, unet, text_encoder, vae, about)
     (folder / "README.md").write_text(_card(run, sizes, int(state["step"])))
+    checksums.write(folder)
 
 
 def _card(run: PriorTrainer, sizes: dict[str, int], decoder_steps: int) -> str:

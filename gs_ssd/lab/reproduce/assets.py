@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from gs_ssd.errors import UserError
 from gs_ssd.export.ply_reader import read_ply
 from gs_ssd.export.splats import to_gaussians
 from gs_ssd.files import atomic_path
@@ -202,12 +201,15 @@ class Workshop:
 
 
 def find_judge() -> Judge | None:
-    """The bundled judge, or None (with a warning) where it is not installed."""
-    try:
-        return judge.load()
-    except UserError as error:
-        log.warning("kind and colour are not measured: %s", error)
+    """The bundled judge, or None (with a warning) where it is not installed.
+
+    Raises:
+        UserError: it is there, but damaged.
+    """
+    if not judge.FOLDER.is_dir():
+        log.warning("kind and colour are not measured: there is no judge in %s", judge.FOLDER)
         return None
+    return judge.load()
 
 
 def load_gaussians(path: Path) -> Gaussians:
