@@ -34,7 +34,7 @@ def check(folder: Path, mend: str) -> None:
     """
     try:
         lines = (folder / FILE).read_text(encoding="ascii").splitlines()
-        listed = dict(reversed(line.split("  ", 1)) for line in lines)
+        listed = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
     except (OSError, ValueError) as error:
         raise UserError(f"{folder / FILE} is missing or damaged; {mend}") from error
     found = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
