@@ -6,6 +6,7 @@ Only `UserError` may come out, within two seconds of processor time and 4 GB of 
 
 import argparse
 import gzip
+import io
 import json
 import logging
 import random
@@ -14,6 +15,7 @@ import struct
 import tempfile
 import time
 import traceback
+import zipfile
 import zlib
 from collections import Counter
 from pathlib import Path
@@ -25,13 +27,14 @@ from gs_ssd.export.formats import read_splats, write_splats
 from gs_ssd.export.splats import Splats
 
 NUMBERS = [0, 1, -1, 2, 255, 2**15, 2**31 - 1, 2**32 - 1, 2**63, 10**30, 0.5, 1e308, float("nan"), float("inf")]
+WRITTEN = (".ply", ".compressed.ply", ".splat", ".spz", ".glb", ".sog")
 WORDS = [b"list", b"uchar", b"double", b"ascii", b"element", b"property", b"end_header", b"vertex", b"\n"]
 
 
 def seeds() -> dict[str, list[bytes]]:
     """Small honest files of every format that is read."""
     rng = np.random.default_rng(0)
-    out: dict[str, list[bytes]] = {".ply": [], ".splat": [], ".spz": [], ".glb": []}
+    out: dict[str, list[bytes]] = {suffix: [] for suffix in WRITTEN}
     with tempfile.TemporaryDirectory() as folder:
         for suffix, files in out.items():
             for degree in (0, 1, 3):
@@ -40,7 +43,21 @@ def seeds() -> dict[str, list[bytes]]:
                 path = Path(folder) / f"a{suffix}"
                 write_splats(path, Splats(*parts, frame="inria"))
                 files.append(path.read_bytes())
+                if suffix == ".spz":
+                    write_splats(path, read_splats(path), spz_version=3)
+                    files.append(path.read_bytes())
+    out[".ksplat"] = [ksplat(level) for level in (0, 1, 2)]
     return out
+
+
+def ksplat(level: int) -> bytes:
+    """Twelve splats of degree 1 in one bucket that is not full."""
+    head, section = bytearray(4096), bytearray(1024)
+    head[1] = 1
+    struct.pack_into("<IIIIH", head, 4, 1, 1, 12, 12, level)
+    struct.pack_into("<4IfHxxI4xIIH", section, 0, 12, 12, 256, 1, 5.0, 12, 32767, 0, 1, 1)
+    width = (44 + 36, 24 + 18, 24 + 9)[level]
+    return bytes(head + section) + struct.pack("<I", 12) + bytes(12) + bytes(range(1, 13)) * width
 
 
 def mangle(data: bytes, rng: random.Random) -> bytes:
@@ -80,9 +97,11 @@ def mangle_json(value: object, rng: random.Random) -> object:
 
 def broken(suffix: str, data: bytes, rng: random.Random) -> bytes:
     """A broken file, sometimes broken behind its compression or inside its JSON."""
-    if suffix == ".spz" and rng.random() < 0.8:
+    if suffix == ".sog" and rng.random() < 0.9:
+        return broken_sog(data, rng)
+    if suffix == ".spz" and data[:2] == b"\x1f\x8b" and rng.random() < 0.8:
         return gzip.compress(mangle(zlib.decompress(data, 31), rng), 1)
-    if suffix == ".ply" and rng.random() < 0.6:
+    if suffix.endswith(".ply") and rng.random() < 0.6:
         end = data.index(b"end_header")
         return mangle(data[:end], rng) + data[end:]
     if suffix == ".glb" and rng.random() < 0.8:
@@ -96,11 +115,27 @@ def broken(suffix: str, data: bytes, rng: random.Random) -> bytes:
     return mangle(data, rng)
 
 
+def broken_sog(data: bytes, rng: random.Random) -> bytes:
+    """Another meta.json, or a broken picture, in an archive that is whole."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    name = rng.choice([*members, "meta.json", "meta.json"])
+    if name == "meta.json" and rng.random() < 0.8:
+        members[name] = json.dumps(mangle_json(json.loads(members[name]), rng)).encode()
+    else:
+        members[name] = mangle(members[name], rng)
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for key, value in members.items():
+            archive.writestr(key, value)
+    return out.getvalue()
+
+
 def main() -> None:
     """Fuzz one format or all, in turns."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=1.0, help="for each format")
-    parser.add_argument("--format", choices=[".ply", ".splat", ".spz", ".glb"])
+    parser.add_argument("--format", choices=[*WRITTEN, ".ksplat"])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, default=Path(tempfile.gettempdir()) / "gs-ssd-fuzz")
     args = parser.parse_args()

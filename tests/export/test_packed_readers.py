@@ -111,8 +111,7 @@ fs.writeFileSync(target, Buffer.from(made.bufferData));
 
 
 @pytest.mark.readers
-@pytest.mark.parametrize("level", [0, 1, 2])
-@pytest.mark.parametrize("degree", [0, 1, 2])
+@pytest.mark.parametrize(("level", "degree"), [(0, 2), (1, 0), (1, 1), (2, 2)])
 def test_ksplat_of_its_own_library(tmp_path, make_splats, node_package, level, degree):
     splats = tame(make_splats(700, degree=degree))
     splats.means[:350] += 20  # more than one block
