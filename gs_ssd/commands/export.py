@@ -33,7 +33,9 @@ formats   .ply .compressed.ply .splat .spz .sog .glb .html; .usda .usdc with the
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.epilog = EPILOG
-    parser.add_argument("source", help="a run's folder, a .ply, .splat, .spz or .glb, or the word: axes")
+    parser.add_argument(
+        "source", help="a run's folder, a splat (.ply .splat .spz .glb .sog .ksplat), or the word: axes"
+    )
     goal = parser.add_mutually_exclusive_group(required=True)
     goal.add_argument(
         "--for", dest="targets", action="append", choices=TARGETS, metavar="TARGET", help="may be repeated"

@@ -25,7 +25,9 @@ Served on 127.0.0.1 alone until Ctrl-C. A run's index.html also opens by itself,
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.epilog = EPILOG
-    parser.add_argument("sources", nargs="+", type=Path, help="runs' folders, .ply .splat .spz .glb, or pages of ours")
+    parser.add_argument(
+        "sources", nargs="+", type=Path, help="runs' folders, splats (.ply .splat .spz .glb .sog .ksplat), or pages"
+    )
     parser.add_argument("--port", type=int, default=0, help="default: a free one")
     parser.add_argument("--no-browser", action="store_true", help="print the address, open nothing")
     parser.add_argument("--up", metavar="AXIS", choices=[s + a for a in "xyz" for s in ("+", "-")], help="e.g. +z")

@@ -91,6 +91,7 @@ def test_khronos_validator_knows_no_other_fault_than_the_new_extension(tmp_path,
     report = json.loads(done.stdout)
     codes = {message["code"] for message in report["issues"]["messages"]}
     assert codes <= {"UNSUPPORTED_EXTENSION", "MESH_PRIMITIVE_INVALID_ATTRIBUTE"}, codes
+    assert report["issues"]["numErrors"] == 7  # one for each attribute of the extension, at degree 1
     assert report["info"]["totalVertexCount"] == 60
 
 
