@@ -1,9 +1,14 @@
-"""Floor 0: files are written whole or not at all, and are on the disk before they bear their name."""
+"""Floor 0: files are written whole or not at all, and are on the disk before they bear their name.
+
+`slug` is how a text becomes a name of a file or folder.
+"""
 
 import contextlib
 import errno
+import hashlib
 import os
 import tempfile
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +17,24 @@ from gs_ssd.processes import is_running
 
 TEMPORARY = ".gs-ssd-tmp-"
 """How the names of our temporary files begin; the process's number follows, and a dash."""
+LONGEST_SLUG = 120
+"""Bytes; file systems end at 255, and counters, endings and temporary names need some."""
+RESERVED = frozenset({"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(10))})
+"""Names that Windows keeps for devices, with any ending."""
 NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+
+
+def slug(text: str, otherwise: str = "run") -> str:
+    """A text as a name that any file system takes: "A red mushroom!" is a-red-mushroom, in the letters of its script.
+
+    One that is too long is cut and ends with a hash; `otherwise` is the name of a text without letters and digits.
+    """
+    letters = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower())
+    name = "-".join("".join(c if unicodedata.category(c)[0] in "LMN" else " " for c in letters).split())
+    if len(name.encode()) > LONGEST_SLUG:
+        start = name.encode()[: LONGEST_SLUG - 9].decode(errors="ignore")
+        return f"{start}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return f"{name}-" if name in RESERVED else name or otherwise
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Floor 0: how much memory the work took: of the GPU where it ran on one, else of the process."""
+"""Floor 0: how much memory the work took, of the GPU where it ran on one, else of the process; is it full?"""
 
 import resource
 import sys
@@ -7,6 +7,14 @@ from pathlib import Path
 import torch
 
 MIB = 2**20
+ALLOCATORS = ("not enough memory", "can't allocate memory", "bad_alloc", "Cannot allocate memory")
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an allocator refused: Python's, NumPy's, C++'s, or PyTorch's on a CPU (a RuntimeError) or a GPU."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in ALLOCATORS)
 
 
 class Gauge:

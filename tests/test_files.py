@@ -4,13 +4,16 @@ import errno
 import os
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gs_ssd import files
 from gs_ssd.errors import UserError
-from gs_ssd.files import TEMPORARY, atomic_path, sweep
+from gs_ssd.files import TEMPORARY, atomic_path, slug, sweep
 
 
 def test_success_replaces_and_leaves_nothing_behind(tmp_path):
@@ -107,3 +110,37 @@ def test_a_disk_that_refuses_is_said_and_the_old_file_stays(tmp_path, monkeypatc
         path.write_text("new")
     assert os.listdir(tmp_path) == ["a.txt"]
     assert (tmp_path / "a.txt").read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("A red mushroom!", "a-red-mushroom"),
+        ("ein gr\u00fcner Kaktus", "ein-gr\u00fcner-kaktus"),
+        ("\u7ea2\u8272\u7684\u8611\u83c7", "\u7ea2\u8272\u7684\u8611\u83c7"),
+        ("\u0439\u043e\u0433\u0443\u0440\u0442", "\u0439\u043e\u0433\u0443\u0440\u0442"),
+        ("\u0939\u093f\u0928\u094d\u0926\u0940", "\u0939\u093f\u0928\u094d\u0926\u0940"),  # vowel signs are marks
+        ("\uff21\uff22\uff23 \u2460", "abc-1"),  # full width
+        ("../../etc/passwd", "etc-passwd"),
+        ("a\\b:c*d?e", "a-b-c-d-e"),
+        ("CON", "con-"),
+        ("?!", "run"),
+        ("\U0001f344", "run"),
+        ("", "run"),
+    ],
+)
+def test_a_text_becomes_a_name_in_the_letters_of_its_script(text, name):
+    assert slug(text) == name
+
+
+@given(st.text(max_size=400))
+def test_any_text_becomes_a_name_that_a_file_system_takes(text):
+    name = slug(text)
+    assert 0 < len(name.encode()) <= 120
+    assert name == Path(name).name == unicodedata.normalize("NFC", name)
+    assert not set(name) & set('<>:"/\\|?* .')
+    assert not any(unicodedata.category(character)[0] in "CZ" for character in name)
+
+
+def test_long_texts_with_one_beginning_have_names_of_their_own():
+    assert slug("ab " * 200 + "0") != slug("ab " * 200 + "1")

@@ -2,9 +2,12 @@
 
 import sys
 
+import numpy as np
 import pytest
 import torch
 
+from gs_ssd.commands.train import memory_told_in_a_sentence
+from gs_ssd.errors import UserError
 from gs_ssd.memory import MIB, Gauge
 
 CPU = torch.device("cpu")
@@ -28,3 +31,18 @@ def test_on_a_gpu_it_is_what_was_allocated():
     block = torch.ones(100 * MIB, dtype=torch.uint8, device="cuda")
     del block
     assert gauge.peak - before == 100 * MIB
+
+
+@pytest.mark.parametrize("ask", [lambda: torch.empty(2**55), lambda: np.empty(2**55), lambda: bytearray(2**55)])
+def test_what_does_not_fit_is_told_in_a_sentence_that_names_settings(ask):
+    with (
+        pytest.raises(UserError, match=r"memory is full .*initialize\.num_points") as caught,
+        memory_told_in_a_sentence(),
+    ):
+        ask()
+    assert "\n" not in str(caught.value)
+
+
+def test_other_errors_are_not_taken_for_it():
+    with pytest.raises(RuntimeError, match="shape"), memory_told_in_a_sentence():
+        torch.ones(2).reshape(3)

@@ -12,6 +12,7 @@ from gs_ssd.export.frames import Frame
 from gs_ssd.export.simplify import simplify, target_of
 from gs_ssd.export.splats import Splats
 from gs_ssd.export.targets import TARGETS
+from gs_ssd.files import slug
 from gs_ssd.viewer.page import write_page
 from gs_ssd.viewer.runs import source_of
 
@@ -102,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
     for name in args.targets or []:
         target = TARGETS[name]
         folder = source.parent if str(source) != "axes" else Path()
-        path = folder / f"{_slug(title)}.{name}{target.suffix}"
+        path = folder / f"{slug(title, 'splat')}.{name}{target.suffix}"
         frame = AXES[args.axes] if args.axes else target.frame
         pad, version = args.pad_sh3 or target.pad_sh3, args.spz_version or target.spz_version
         write(path, splats, args, title, frame=frame, pad=pad, spz_version=version)
@@ -175,7 +176,3 @@ def write(
 def _bytes(path: Path) -> str:
     size = path.stat().st_size
     return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} KB"
-
-
-def _slug(title: str) -> str:
-    return re.sub(r"[^\w]+", "-", title.lower()).strip("-")[:60] or "splat"

@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gs_ssd import config as configs
+from gs_ssd import memory
 from gs_ssd.config import ExperimentConfig
 from gs_ssd.errors import UserError
+from gs_ssd.files import slug
 from gs_ssd.interrupts import Interrupted, Terminated
 from gs_ssd.processes import end_with_stdin
 from gs_ssd.run import checkpoint as checkpoints
@@ -77,19 +78,29 @@ def run(args: argparse.Namespace) -> int:
     if args.end_with_stdin:
         end_with_stdin()
     folder = args.out if args.resume else choose_folder(args.out, config.prompt, overwrite=args.overwrite)
-    with _memory_told_in_a_sentence():
+    with memory_told_in_a_sentence():
         return _fit(args, config, folder)
 
 
 @contextmanager
-def _memory_told_in_a_sentence() -> Iterator[None]:
+def memory_told_in_a_sentence() -> Iterator[None]:
+    """What an allocator says, on a GPU or a CPU, with what needs less.
+
+    Raises:
+        UserError: in place of an error that says that memory is full.
+    """
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except (MemoryError, RuntimeError) as error:
+        if not memory.is_full(error):
+            raise
+        where = "the GPU's memory" if isinstance(error, torch.OutOfMemoryError) else "the memory"
+        said = str(error).splitlines()[:1] or [type(error).__name__]
         raise UserError(
-            f"the GPU's memory is full ({str(error).splitlines()[0]}); the last checkpoint, if any, is intact. Less is "
-            "needed with guidance.views_per_pass=1 prior.sliced_vae=true (configs/presets/low_vram.yaml), and with a "
-            "smaller viewpoints.image_size, prior.image_size or densify.adaptive.max_splats"
+            f"{where} is full ({said[0]}); the last checkpoint, if any, is intact. Less is needed with "
+            "guidance.views_per_pass=1 prior.sliced_vae=true (configs/presets/low_vram.yaml), and with smaller "
+            "viewpoints.num_views, viewpoints.image_size, prior.image_size, initialize.num_points, "
+            "densify.adaptive.max_splats, densify.mcmc.budget or output.turntable_size"
         ) from error
 
 
@@ -164,15 +175,14 @@ def _compose(args: argparse.Namespace) -> ExperimentConfig:
         saved = args.out / "config.yaml"
         if not saved.is_file():
             raise UserError(f"nothing to resume: {saved} is not there; start without --resume")
+        if source is None and not saved.read_bytes().strip():
+            raise UserError(
+                f"{saved} is empty, so what the run was made with is lost; name its settings with --config FILE, or "
+                "start without --resume"
+            )
         source = source or saved
     prompt = [] if args.prompt is None else [f"prompt={args.prompt}"]
     return configs.load(source, [*args.overrides, *prompt])
-
-
-def slug(prompt: str) -> str:
-    """A folder name for a prompt: `a-red-mushroom`."""
-    words = re.findall(r"[a-z0-9]+", prompt.lower())
-    return "-".join(words)[:60].strip("-") or "run"
 
 
 def choose_folder(out: Path | None, prompt: str, *, overwrite: bool) -> Path:

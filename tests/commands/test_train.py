@@ -38,9 +38,9 @@ def test_prompt_as_an_option_and_as_a_setting_are_the_same(capsys, text):
         assert yaml.safe_load(capsys.readouterr().out)["prompt"] == text
 
 
-def test_a_prompt_that_its_own_config_could_not_hold_is_refused_before_the_run(tmp_path, capsys):
-    assert run(["--config", SMOKE, "--prompt", "a ${red} disc", "--out", str(tmp_path / "run")]) == 2
-    assert "prompt holds 'a ${red} disc', which a config cannot hold" in capsys.readouterr().err
+def test_a_prompt_that_is_no_text_is_refused_before_the_run(tmp_path, capsys):
+    assert run(["--config", SMOKE, "--prompt", "a \udcff disc", "--out", str(tmp_path / "run")]) == 2
+    assert "it holds bytes that are no text" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -218,3 +218,9 @@ def test_sigterm_ends_the_process_with_143_and_a_sentence(tmp_path):
     assert process.returncode == 143
     assert f"--resume --out {out}" in printed
     assert list((out / "checkpoints").glob("step_*.pt"))
+
+
+def test_a_run_whose_config_is_empty_says_so_on_resume(tmp_path, capsys):
+    (tmp_path / "config.yaml").write_text("\n")
+    assert run(["--resume", "--out", str(tmp_path)]) == 2
+    assert "config.yaml is empty" in capsys.readouterr().err

@@ -5,7 +5,6 @@ A suite is a JSON file: ours lie beside this module (`suites/*.json`), anybody's
 """
 
 import dataclasses
-import hashlib
 import json
 import math
 from importlib import resources
@@ -13,12 +12,12 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
 from gs_ssd.errors import UserError
+from gs_ssd.files import slug
 from gs_ssd.lab import world
 
 ALIASES: Final[dict[str, str]] = {"dev": "development"}
 MOST_VIEWS: Final = 720
 LARGEST_SEED: Final = 2**63 - 1
-LONGEST_SLUG: Final = 120  # bytes; file systems end at 255, and temporaries need some
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,11 +31,7 @@ class Entry:
     @property
     def slug(self) -> str:
         """The prompt as a folder's name: "a red car" is "a-red-car"; a long one is cut and ends with a hash."""
-        slug = "-".join("".join(c if c.isalnum() else " " for c in self.prompt.lower()).split())
-        if len(slug.encode()) <= LONGEST_SLUG:
-            return slug
-        start = slug.encode()[: LONGEST_SLUG - 9].decode(errors="ignore")
-        return f"{start}-{hashlib.sha256(slug.encode()).hexdigest()[:8]}"
+        return slug(self.prompt, otherwise="")
 
 
 @dataclasses.dataclass(frozen=True)
