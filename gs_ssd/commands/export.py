@@ -15,6 +15,7 @@ from gs_ssd.export.targets import TARGETS
 from gs_ssd.files import slug
 from gs_ssd.viewer.page import write_page
 from gs_ssd.viewer.runs import source_of
+from gs_ssd.viewer.views import read_views
 
 EPILOG = f"""\
 examples
@@ -22,6 +23,7 @@ examples
   gs-ssd export out/a-red-mushroom --for blender --for web
   gs-ssd export out/a-red-mushroom -o mushroom.glb --drop-floaters --height 0.3
   gs-ssd export out/a-red-mushroom --for web --simplify 25%  fewer, larger splats that look alike
+  gs-ssd export out/a-red-mushroom --for web --views views.json  named views, a camera path; C on the page copies one
   gs-ssd export someones.ply -o theirs.spz --up +z         a file whose z axis points up
   gs-ssd export out/a-red-mushroom -o mushroom.obj --mesh  a surface, for engines without splats
   gs-ssd export axes -o axes.ply                           an object that shows what an importer does to the axes
@@ -29,6 +31,8 @@ examples
 targets   {", ".join(TARGETS)}
 formats   .ply .compressed.ply .splat .spz .sog .glb .html; .usda .usdc with the extra usd
 """
+
+PAGES = (".html", ".htm")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--spz-version", type=int, choices=(2, 3, 4), help="of .spz files (4, or the newest that the target reads)"
     )
     form.add_argument("--viewer", choices=("own", "supersplat"), default="own", help="whose page .html becomes (own)")
+    form.add_argument("--views", type=Path, metavar="FILE", help="named views and a camera path for .html pages, JSON")
     form.add_argument("--title", help="of pages and nodes (the prompt)")
     tidy = parser.add_argument_group("cleaning, each step counted")
     tidy.add_argument("--keep-non-finite", action="store_true", help="do not drop NaN, infinite and absurd splats")
@@ -90,6 +95,11 @@ def run(args: argparse.Namespace) -> int:
     """
     if not args.mesh and (args.texture or args.triangles is not None):
         raise UserError("--texture and --triangles are of a mesh; add --mesh")
+    if args.views:
+        pages = "web" in (args.targets or []) or (args.output and suffix_of(args.output) in PAGES)
+        if args.mesh or args.viewer != "own" or not pages:
+            raise UserError("--views are shown by our own page: add --for web, or -o FILE.html")
+        read_views(args.views)  # before anything is written
     splats, title, source = load(args)
     if args.mesh:
         if args.output is None:
@@ -158,14 +168,14 @@ def write(
     """One file, and one line about it."""
     if pad:
         splats = splats.with_sh_degree(3)
-    if suffix_of(path) in (".html", ".htm"):
+    if suffix_of(path) in PAGES:
         if args.viewer == "supersplat":
             axes: Frame = "inria"
             splat_transform.convert(splats.to_frame(axes), path)
         else:
             axes = "gltf"
             warn_if_mark_is_lost(path, splats)
-            write_page(path, splats, title=title)
+            write_page(path, splats, title=title, views=read_views(args.views) if args.views else None)
     else:
         axes = frame or format_of(path).frame
         write_splats(path, splats, frame=frame, title=title, spz_version=spz_version, keep_offset=args.keep_offset)

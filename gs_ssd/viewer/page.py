@@ -12,8 +12,9 @@ from typing import Literal
 from gs_ssd.export.splats import Splats
 from gs_ssd.files import atomic_path
 from gs_ssd.viewer.pack import pack_splats
+from gs_ssd.viewer.views import Views
 
-SCRIPTS = ("sort.js", "renderer.js", "orbit.js", "viewer.js")
+SCRIPTS = ("sort.js", "renderer.js", "orbit.js", "views.js", "viewer.js")
 
 
 def write_page(
@@ -27,10 +28,12 @@ def write_page(
     fov_y_deg: float = 40.0,
     background: Literal["dark", "light", "grey"] = "dark",
     turn: bool = True,
+    views: Views | None = None,
 ) -> int:
     """Write a self-contained viewer page around `splats` (any frame; the page turns them y-up itself).
 
     Angles are those of the first view (azimuth 0 sees the front), which also turns by itself unless `turn` is off.
+    `views` adds named views and a path, and its own first view, which then stands still.
     `title` is usually the prompt; `subtitle` stands under it, before the count of splats.
 
     Returns:
@@ -49,7 +52,8 @@ def write_page(
         "polar": math.radians(90 - elevation_deg),
         "tanHalfY": math.tan(math.radians(fov_y_deg) / 2),
         "background": background,
-        "turn": turn,
+        "turn": turn and (views is None or views.first is None),
+        **(views or Views()).scene(),
         "caption": f"{subtitle} · {caption}" if subtitle else caption,
     }
     text = fill_template(

@@ -1,6 +1,7 @@
 const BACKGROUNDS = [["dark", [0.059, 0.063, 0.071]], ["light", [1, 1, 1]], ["grey", [0.502, 0.502, 0.502]]];
 const TURN_SPEED = 0.35;  // radians a second
-const SHORTCUTS = { " ": "turn", b: "background", r: "reset", 0: "reset", s: "screenshot", "?": "help" };
+const FIT = 1.35;  // radii of the ball that a first view shows
+const SHORTCUTS = { " ": "turn", b: "background", r: "reset", 0: "reset", s: "screenshot", c: "copy", p: "path", "?": "help" };
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const ZOOMS = { "+": 0.9, "=": 0.9, "-": 1.1, _: 1.1 };
 
@@ -26,16 +27,17 @@ function decode(element) {
 }
 
 // Far enough for the unit sphere to fill about three quarters of the window's narrower side.
-function fittingDistance() {
+function fittingDistance(tanHalfY) {
   const narrow = Math.min(1, canvas.clientWidth / canvas.clientHeight || 1);
-  return 1.35 / Math.sin(Math.atan(scene.tanHalfY * narrow));
+  return FIT / Math.sin(Math.atan(tanHalfY * narrow));
 }
 
 class Viewer {
   constructor(bytes) {
     this.renderer = new Renderer(canvas, scene, bytes);
-    const { azimuth, polar, tanHalfY } = scene;
-    this.orbit = new Orbit({ azimuth, polar, tanHalfY, distance: fittingDistance(), target: [0, 0, 0] });
+    this.first = scene.views[scene.first] ?? scene;  // the scene itself names angles, and no distance
+    this.orbit = new Orbit(poseOf(this.first));
+    this.flight = null;
     this.dirty = true;  // the picture is not the one that the state asks for
     this.moving = 0;  // frames until things count as being at rest
     this.detail = 1;  // share of the window's pixels, less while a slow machine moves
@@ -94,6 +96,11 @@ class Viewer {
   frame(time) {
     const elapsed = Math.min(time - this.lastTime, 200);
     this.lastTime = time;
+    if (this.flight) {
+      Object.assign(this.orbit, this.flight.advance(Math.min(elapsed, 100)));
+      if (this.flight.done) this.flight = null;
+      this.moved();
+    }
     if (this.turning) {
       this.orbit.turn(TURN_SPEED * Math.min(elapsed, 100) / 1000, 0);
       this.moved();
@@ -116,8 +123,42 @@ class Viewer {
   }
 
   setTurning(on) {
+    this.stop();
     this.turning = on;
     $("turn").setAttribute("aria-pressed", String(on));
+  }
+
+  // The hand takes over: nothing moves by itself any more.
+  stop() {
+    [this.turning, this.flight] = [false, null];
+    for (const id of ["turn", "path"]) $(id).setAttribute("aria-pressed", "false");
+    for (const button of $("views").children) button.setAttribute("aria-pressed", "false");
+  }
+
+  flyTo(index) {
+    if (!scene.views[index]) return;
+    const pose = poseOf(scene.views[index]);
+    const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    this.stop();
+    $("views").children[index].setAttribute("aria-pressed", "true");
+    this.flight = new Flight(still ? () => pose : wayThrough([this.orbit, pose], false), still ? 1 : FLIGHT_MS, { ease: true });
+  }
+
+  playPath() {
+    const playing = this.flight?.isPath;
+    this.stop();
+    if (playing || !scene.path) return;
+    const { views, seconds, loop } = scene.path;
+    this.flight = new Flight(wayThrough(views.map((index) => poseOf(scene.views[index])), loop), 1000 * seconds, { loop });
+    this.flight.isPath = true;
+    $("path").setAttribute("aria-pressed", "true");
+  }
+
+  // A sentence in place of the caption, for a while.
+  say(sentence) {
+    $("status").textContent = sentence;
+    clearTimeout(this.saying);
+    this.saying = setTimeout(() => ($("status").textContent = scene.caption), 6000);
   }
 
   setBackground(index) {
@@ -127,9 +168,9 @@ class Viewer {
   }
 
   goHome() {
-    this.orbit.home.distance = fittingDistance();
+    this.stop();
+    this.orbit.home = poseOf(this.first);  // the window may have changed
     this.orbit.reset();
-    this.setTurning(false);
     this.moved();
   }
 
@@ -175,7 +216,7 @@ class Viewer {
 
   // Resolves when the new view stands there, sorted.
   set({ azimuth, polar, distance, target, fovY, backgroundColor }) {
-    this.setTurning(false);
+    this.stop();
     if (azimuth !== undefined) this.orbit.azimuth = azimuth;
     if (polar !== undefined) this.orbit.polar = polar;
     if (distance !== undefined) this.orbit.distance = distance / scene.radius;
@@ -191,13 +232,16 @@ function attachKeys(viewer, actions) {
   addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.key === "Escape" && !$("keys").hidden) return viewer.toggleHelp();
+    if (event.target === $("copied")) return event.key === "Escape" && event.target.blur();
     if (event.key === " " && event.target instanceof HTMLButtonElement) return;
     const action = actions[SHORTCUTS[event.key.toLowerCase()]];
     const arrow = ARROWS[event.key], zoom = ZOOMS[event.key];
-    if (!action && !arrow && !zoom) return;
+    const number = /^[1-9]$/.test(event.key) && scene.views[event.key - 1];
+    if (!action && !arrow && !zoom && !number) return;
     event.preventDefault();
     if (action) return action();
-    viewer.setTurning(false);
+    if (number) return viewer.flyTo(event.key - 1);
+    viewer.stop();
     if (zoom) viewer.orbit.zoom(zoom);
     else if (event.shiftKey) viewer.orbit.pan(0.04 * arrow[0], 0.04 * arrow[1]);
     else viewer.orbit.turn(0.1 * arrow[0], 0.1 * arrow[1]);
@@ -223,12 +267,16 @@ function start() {
     background: () => viewer.setBackground(viewer.background + 1),
     reset: () => viewer.goHome(),
     screenshot: () => viewer.screenshot(),
+    copy: () => copyView(viewer),
+    path: () => viewer.playPath(),
     help: () => viewer.toggleHelp(),
   };
   for (const [id, action] of Object.entries(actions)) $(id).addEventListener("click", action);
   attachKeys(viewer, actions);
-  attachPointer(canvas, viewer.orbit, { moved: () => viewer.moved(), touched: () => viewer.setTurning(false), home: actions.reset });
+  attachPointer(canvas, viewer.orbit, { moved: () => viewer.moved(), touched: () => viewer.stop(), home: actions.reset });
   attachContextLoss(viewer);
+  showViews(viewer);
+  $("copied").addEventListener("blur", () => ($("copied").hidden = true));
   addEventListener("resize", () => (viewer.dirty = true));
   $("status").textContent = scene.caption;
 }
