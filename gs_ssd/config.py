@@ -15,22 +15,22 @@ import typing
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pydantic
 
 from gs_ssd import lucid_yaml, refusals, yaml_files
+from gs_ssd.assets.splat.densify.choice import DensifyConfig
+from gs_ssd.assets.splat.finish import FinishConfig
+from gs_ssd.assets.splat.optimizers import OptimizerConfig
 from gs_ssd.bounds import Bounds, FovDeg, Often, PolarDeg, Positive, Size, settings
-from gs_ssd.densify.choice import DensifyConfig
 from gs_ssd.errors import UserError
 from gs_ssd.files import atomic_path
-from gs_ssd.finish import FinishConfig
 from gs_ssd.guidance.distill import DistillConfig
 from gs_ssd.prior import PriorConfig
 from gs_ssd.render.augment import AugmentConfig
 from gs_ssd.render.regularizers import RegularizeConfig
 from gs_ssd.scene.initialize import InitializeConfig
-from gs_ssd.scene.optimizers import OptimizerConfig
 from gs_ssd.scene.viewpoints import ViewpointConfig
 
 log = logging.getLogger(__name__)
@@ -87,6 +87,8 @@ class ExperimentConfig:
     """auto (a GPU where there is one), cpu, cuda, cuda:1, ..."""
     max_bad_steps: Annotated[int, Bounds(1, 1_000_000)] = 20
     """Steps in a row whose gradient is not finite before the run gives up; each one is skipped and counted."""
+    asset: Literal["splat"] = "splat"
+    """What is optimized: a 3D Gaussian splat."""
     prior: PriorConfig = dataclasses.field(default_factory=PriorConfig)
     guidance: DistillConfig = dataclasses.field(default_factory=DistillConfig)
     initialize: InitializeConfig = dataclasses.field(default_factory=InitializeConfig)

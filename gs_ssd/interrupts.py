@@ -5,7 +5,7 @@ Either way nothing dies in the middle of something: files half written and folde
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -58,8 +58,11 @@ def raised() -> Iterator[None]:
 
 
 @contextmanager
-def collected() -> Iterator[list[int]]:
-    """Collect Ctrl-C, SIGTERM and SIGHUP in a list instead of dying; a second one acts at once. Main thread only."""
+def collected(tell: Callable[[], None] = lambda: None) -> Iterator[list[int]]:
+    """Collect Ctrl-C, SIGTERM and SIGHUP in a list instead of dying; a second one acts at once. Main thread only.
+
+    `tell` is called within the signal handler: it should set a flag, and no more.
+    """
     received: list[int] = []
     before = {number: signal.getsignal(number) for number in _watched("SIGINT", "SIGTERM", "SIGHUP")}
 
@@ -69,6 +72,7 @@ def collected() -> Iterator[list[int]]:
 
     def note(number: int, _frame: FrameType | None) -> None:
         received.append(number)
+        tell()
         restore()
 
     for number in before:

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
-from gs_ssd.densify.adaptive import LAST_GROWTH
+from gs_ssd.assets.splat.densify.adaptive import LAST_GROWTH
 from gs_ssd.errors import UserError
 
 TOP_LEVEL: dict[str, Any] = {"port": None, "save_video": True, "seed": 0, "device": "auto"}

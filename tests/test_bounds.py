@@ -8,11 +8,11 @@ from pydantic import ValidationError
 
 from gs_ssd import config as configs
 from gs_ssd import refusals
+from gs_ssd.assets.splat.finish import FinishConfig
+from gs_ssd.assets.splat.optimizers import OptimizerConfig
 from gs_ssd.bounds import Bounds
 from gs_ssd.config import ExperimentConfig
 from gs_ssd.errors import UserError
-from gs_ssd.finish import FinishConfig
-from gs_ssd.scene.optimizers import OptimizerConfig
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import torch
 
 from gs_ssd import config as configs
 from gs_ssd import prior as priors
-from gs_ssd import start
-from gs_ssd.densify import surgery
+from gs_ssd.assets.splat import initial
+from gs_ssd.assets.splat.densify.surgery import TrainedSplat
 from gs_ssd.prior.shap_e import Shape
 from gs_ssd.scene.gaussians import PARAMETERS
 from gs_ssd.trainer import Trainer
@@ -48,13 +48,13 @@ def test_two_steps_resumed_to_four_equal_four_uninterrupted(path, small, tmp_pat
     config = small(path)
     prior = priors.load(config.prior, "cpu")
     whole = Trainer(config, tmp_path / "whole", prior=prior)
-    before = [tensor.detach().clone() for tensor in whole.gaussians.parameters().values()]
+    before = [tensor.detach().clone() for tensor in whole.asset.gaussians.parameters().values()]
     whole.fit()
     Trainer(config, tmp_path / "parts", prior=prior).fit(until=2)
     resumed = Trainer(config, tmp_path / "parts", prior=prior, resume=True)
     resumed.fit()
-    after = whole.gaussians.parameters()
-    assert all(torch.equal(after[name], getattr(resumed.gaussians, name)) for name in PARAMETERS)
+    after = whole.asset.gaussians.parameters()
+    assert all(torch.equal(after[name], getattr(resumed.asset.gaussians, name)) for name in PARAMETERS)
     assert whole.bad_steps == 0
     assert all(tensor.isfinite().all() for tensor in after.values())
     moved = [len(a) != len(b) or not torch.equal(a, b) for a, b in zip(before, after.values(), strict=True)]
@@ -73,8 +73,8 @@ def test_low_vram_changes_no_gradient(as_latents, small, tmp_path):
         config = small(CONFIGS / "presets" / f"{name}.yaml", *options)
         trainer = Trainer(config, tmp_path, prior=priors.load(config.prior, "cpu"))
         kept = gradients[name] = []
-        trainer.patient.optimizer.step = functools.partial(_keep_gradients, trainer, kept)
-        trainer.step(0)
+        trainer.asset.trained.optimizer.step = functools.partial(_keep_gradients, trainer, kept)
+        trainer.step()
     assert len(gradients["object"]) == 5
     for whole, parts in zip(*gradients.values(), strict=True):
         assert whole.abs().max() > 0
@@ -82,7 +82,7 @@ def test_low_vram_changes_no_gradient(as_latents, small, tmp_path):
 
 
 def _keep_gradients(trainer, kept):
-    kept += [t.grad.clone() for name, t in trainer.gaussians.parameters().items() if name != "sh_rest"]
+    kept += [t.grad.clone() for name, t in trainer.asset.gaussians.parameters().items() if name != "sh_rest"]
 
 
 class Scaled:
@@ -114,9 +114,9 @@ def test_the_number_of_splats_does_not_hang_on_the_scale_of_the_priors_answer(pa
     counts = {}
     for factor in (0.1, 1.0, 10.0):
         trainer = Trainer(config, tmp_path, prior=Scaled(prior, factor))
-        for step in range(24):
-            trainer.step(step)
-        counts[factor] = len(trainer.gaussians)
+        for _ in range(24):
+            trainer.step()
+        counts[factor] = len(trainer.asset.gaussians)
     assert counts[1.0] > 400  # it grew
     assert abs(counts[0.1] / counts[1.0] - 1) <= 0.1
     assert abs(counts[10.0] / counts[1.0] - 1) <= 0.1
@@ -131,9 +131,9 @@ def test_a_threshold_in_the_recipes_own_units_does_hang_on_it(small, tmp_path):
     counts = []
     for factor in (1e-3, 1e3):
         trainer = Trainer(config, tmp_path, prior=Scaled(prior, factor))
-        for step in range(4):
-            trainer.step(step)
-        counts.append(len(trainer.gaussians))
+        for _ in range(4):
+            trainer.step()
+        counts.append(len(trainer.asset.gaussians))
     assert counts[1] > 1.1 * counts[0]
 
 
@@ -148,7 +148,9 @@ def test_a_text_starts_upright_and_faces_the_front(small, tmp_path, monkeypatch)
     )
     config = small(CONFIGS / "cat_armor.yaml", "initialize.keep_colors=true", "initialize.num_points=4000",
                    "initialize.spread=0", "initialize.radius=0.5")  # fmt: skip
-    splat = start.first_gaussians(config, torch.Generator().manual_seed(0), torch.device("cpu"))
+    splat = initial.first_gaussians(
+        config.initialize, config.prompt, torch.Generator().manual_seed(0), torch.device("cpu"), offline=True
+    )
     assert asked["text"] == "a cat"
     assert len(splat) == 4000
     assert splat.means.norm(dim=-1).max().item() == pytest.approx(0.5, rel=0.05)
@@ -168,14 +170,14 @@ def test_a_start_is_made_anew_in_the_same_folder(small, tmp_path):
     for shape in ("ball", "box"):
         config = small(CONFIGS / "presets" / "quick.yaml", f"initialize.shape={shape}")
         trainer = Trainer(config, tmp_path, overwrite=True, prior=priors.load(config.prior, "cpu"))
-        starts.append(trainer.gaussians.means.detach().norm(dim=-1).max())
+        starts.append(trainer.asset.gaussians.means.detach().norm(dim=-1).max())
         trainer.save()
     assert starts[0] <= 0.5 < starts[1]
 
 
-def test_patients_of_a_text_and_of_a_ball_are_alike(small, tmp_path):
+def test_splats_of_a_text_and_of_a_ball_are_alike(small, tmp_path):
     config = small(CONFIGS / "bagel.yaml")
     trainer = Trainer(config, tmp_path, prior=priors.load(config.prior, "cpu"))
-    assert isinstance(trainer.patient, surgery.Patient)
-    assert len(trainer.patient) == 80
-    assert trainer.gaussians.opacities.detach().max().item() == pytest.approx(0.1)
+    assert isinstance(trainer.asset.trained, TrainedSplat)
+    assert len(trainer.asset.trained) == 80
+    assert trainer.asset.gaussians.opacities.detach().max().item() == pytest.approx(0.1)

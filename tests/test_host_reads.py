@@ -23,11 +23,11 @@ READS = {"_local_scalar_dense", "nonzero", "is_nonzero", "masked_select", "_uniq
 
 HOST_ONLY = {
     "distill.py:_coin": "the CPU generator's own number",
-    "trainer.py:step": "the cameras' angles, before they go to the device",
+    "job.py:_step": "the cameras' angles, before they go to the device",
     "viewpoints.py:sample": "the CPU generator's own numbers",
 }
 """Reads of tensors that never were on the device."""
-ALLOWED = {"trainer.py:_is_sound": 1}
+ALLOWED = {"job.py:_is_sound": 1}
 """Reads of the device a step: whether the gradient is finite, on which depends whether Adam moves. Logging reads four
 numbers more, every `output.log_every` steps."""
 
@@ -81,9 +81,9 @@ def test_a_step_reads_the_device_once(config, tiny_stable_diffusion, tmp_path, r
                f"prior.model={tiny_stable_diffusion}")  # fmt: skip
     experiment = configs.load(CONFIGS / f"{config}.yaml", options)
     trainer = Trainer(experiment, tmp_path, prior=priors.load(experiment.prior, "cpu"))
-    trainer.step(0)
+    trainer.step()
     reads.seen.clear()
     with reads:
-        for step in (1, 2, 3):
-            trainer.step(step)
+        for _ in range(3):
+            trainer.step()
     assert {place: count / 3 for place, count in reads.seen.items() if place not in HOST_ONLY} == ALLOWED

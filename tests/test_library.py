@@ -34,11 +34,11 @@ def test_an_estimator_of_ones_own_guides(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     defined = run(BLOCKS[1])
     mine = defined["trainer"]
-    assert mine.distillation.estimator is defined["half_and_half"]
+    assert mine.job.distillation.estimator is defined["half_and_half"]
     theirs = type(mine)(mine.config, tmp_path / "ssd")
-    for step in range(6):
-        theirs.step(step)
-    assert not torch.equal(theirs.gaussians.sh_dc, mine.gaussians.sh_dc)
+    for _ in range(6):
+        theirs.step()
+    assert not torch.equal(theirs.asset.gaussians.sh_dc, mine.asset.gaussians.sh_dc)
 
 
 def test_the_parts_alone_and_a_file(tmp_path, monkeypatch):

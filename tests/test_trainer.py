@@ -16,12 +16,14 @@ import torch
 from gs_ssd import config as configs
 from gs_ssd.config import ExperimentConfig
 from gs_ssd.errors import UserError
+from gs_ssd.events import Stepped
 from gs_ssd.export.ply_reader import read_ply
 from gs_ssd.interrupts import Interrupted
+from gs_ssd.job import generator_at
 from gs_ssd.run import checkpoint
 from gs_ssd.scene import viewpoints
 from gs_ssd.scene.gaussians import PARAMETERS
-from gs_ssd.trainer import Trainer, generator_at
+from gs_ssd.trainer import Trainer
 
 SMOKE = Path(__file__).parents[1] / "configs" / "smoke.yaml"
 
@@ -37,11 +39,12 @@ def rows(folder: Path) -> list[dict]:
 
 def same_bits(one: Trainer, other: Trainer) -> None:
     for name in PARAMETERS:
-        a, b = getattr(one.gaussians, name), getattr(other.gaussians, name)
+        a, b = getattr(one.asset.gaussians, name), getattr(other.asset.gaussians, name)
         assert torch.equal(a, b), name
-        state_a, state_b = one.patient.optimizer.state[a], other.patient.optimizer.state[b]
+        state_a, state_b = one.asset.trained.optimizer.state[a], other.asset.trained.optimizer.state[b]
         assert all(torch.equal(state_a[key], state_b[key]) for key in state_a), name
-    assert all(torch.equal(value, other.patient.statistics[key]) for key, value in one.patient.statistics.items())
+    theirs = other.asset.trained.statistics
+    assert all(torch.equal(value, theirs[key]) for key, value in one.asset.trained.statistics.items())
 
 
 @pytest.mark.parametrize(
@@ -68,11 +71,11 @@ def test_two_steps_resumed_to_four_equal_four_uninterrupted_bit_for_bit(tmp_path
     whole.fit()
     Trainer(config, tmp_path / "parts").fit(until=2)
     resumed = Trainer(config, tmp_path / "parts", resume=True)
-    assert resumed.next_step == 2
+    assert resumed.completed == 2
     resumed.fit()
-    assert len(whole.patient) != 300  # the population changed on the way
+    assert len(whole.asset.gaussians) != 300  # the population changed on the way
     same_bits(whole, resumed)
-    first, last = (viewpoints.ranges_at(resumed.viewpoints, step, resumed.config.num_steps) for step in (0, 3))
+    first, last = (viewpoints.ranges_at(resumed.job.viewpoints, step, resumed.config.num_steps) for step in (0, 3))
     assert first.fov_rad[0] > last.fov_rad[0]  # the ranges did widen on the way
     untimed = [
         [{**row, "seconds_per_step": 0, "peak_memory_mib": 0} for row in rows(tmp_path / name)]
@@ -112,14 +115,14 @@ def test_a_signal_saves_and_the_run_goes_on_to_the_same_bits(tmp_path, number):
     whole = Trainer(config, tmp_path / "whole")
     whole.fit()
     stopped = Trainer(config, tmp_path / "parts")
-    step = stopped.step
+    step = stopped.job.step
 
-    def step_and_be_told(index: int) -> dict:
-        if index == 1:
+    def step_and_be_told() -> Stepped:
+        if stopped.completed == 1:
             os.kill(os.getpid(), number)
-        return step(index)
+        return step()
 
-    stopped.step = step_and_be_told
+    stopped.job.step = step_and_be_told
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with pytest.raises(Interrupted) as stop:
         stopped.fit()
@@ -130,17 +133,18 @@ def test_a_signal_saves_and_the_run_goes_on_to_the_same_bits(tmp_path, number):
     same_bits(whole, resumed)
 
 
+def stopped_at_once(trainer: Trainer) -> None:
+    trainer.fit(listeners=[lambda event: trainer.stop()])
+
+
 def test_an_interrupted_run_has_the_frames_and_sheets_of_an_uninterrupted_one(tmp_path):
     config = smoke("num_steps=4", "output.process_frames=4", "output.preview_every=2")
 
-    def stop_at_once(step: int, *_: object) -> bool:
-        return step in (0, 1)
-
     parts = tmp_path / "parts"
     with pytest.raises(Interrupted):
-        Trainer(config, parts).fit(watch=stop_at_once)
+        stopped_at_once(Trainer(config, parts))
     with pytest.raises(Interrupted):
-        Trainer(config, parts, resume=True).fit(watch=stop_at_once)
+        stopped_at_once(Trainer(config, parts, resume=True))
     assert sorted(path.name for path in (parts / "process").iterdir()) == ["000000.png", "000001.png"]
     Trainer(config, parts, resume=True).fit()
     Trainer(config, tmp_path / "whole").fit()
@@ -150,10 +154,10 @@ def test_an_interrupted_run_has_the_frames_and_sheets_of_an_uninterrupted_one(tm
 
 def test_until_no_step_trains_none(tmp_path):
     trainer = Trainer(smoke("num_steps=4"), tmp_path)
-    before = {name: tensor.detach().clone() for name, tensor in trainer.gaussians.parameters().items()}
+    before = {name: tensor.detach().clone() for name, tensor in trainer.asset.gaussians.parameters().items()}
     assert trainer.fit(until=0) == []
-    assert trainer.next_step == 0
-    assert all(torch.equal(before[name], getattr(trainer.gaussians, name)) for name in before)
+    assert trainer.completed == 0
+    assert all(torch.equal(before[name], getattr(trainer.asset.gaussians, name)) for name in before)
     resumed = Trainer(smoke("num_steps=4"), tmp_path, resume=True)
     resumed.fit()
     assert [row["step"] for row in rows(tmp_path)] == [0, 1, 2, 3]
@@ -198,24 +202,24 @@ def test_training_works_in_a_thread_where_signals_cannot_be_caught(tmp_path):
 
 def test_a_step_with_nan_is_skipped_counted_and_in_the_end_refused(tmp_path, caplog):
     trainer = Trainer(smoke("max_bad_steps=3"), tmp_path)
-    trainer.step(0)
-    before = {name: tensor.detach().clone() for name, tensor in trainer.gaussians.parameters().items()}
-    real = trainer.distillation.step
+    trainer.step()
+    before = {name: tensor.detach().clone() for name, tensor in trainer.asset.gaussians.parameters().items()}
+    real = trainer.job.distillation.step
 
     def poisoned(*args: object, **named: object):
         result = real(*args, **named)
         return dataclasses.replace(result, loss=result.loss * float("nan"))
 
-    trainer.distillation.step = poisoned
-    assert trainer.step(1)["bad_steps"] == 1
-    assert all(torch.equal(before[name], getattr(trainer.gaussians, name)) for name in before)
+    trainer.job.distillation.step = poisoned
+    assert trainer.step().metrics["bad_steps"] == 1
+    assert all(torch.equal(before[name], getattr(trainer.asset.gaussians, name)) for name in before)
     assert "step 2: the gradient is not finite" in caplog.text
-    trainer.distillation.step = real
-    assert trainer.step(2)["bad_steps"] == 1
-    trainer.distillation.step = poisoned
+    trainer.job.distillation.step = real
+    assert trainer.step().metrics["bad_steps"] == 1
+    trainer.job.distillation.step = poisoned
     with pytest.raises(UserError, match="3 steps in a row"):
-        for step in range(3, 9):
-            trainer.step(step)
+        for _ in range(3, 9):
+            trainer.step()
 
 
 @pytest.mark.parametrize(
@@ -224,13 +228,13 @@ def test_a_step_with_nan_is_skipped_counted_and_in_the_end_refused(tmp_path, cap
 )
 def test_the_half_precision_part_that_overflowed_is_named(tmp_path, count, culprit, mend, caplog):
     trainer = Trainer(smoke("max_bad_steps=2"), tmp_path)
-    real = trainer.distillation.step
+    real = trainer.job.distillation.step
     one = torch.ones((), dtype=torch.long)
-    trainer.distillation.step = lambda *args, **named: dataclasses.replace(real(*args, **named), **{count: one})
-    trainer.step(0)
+    trainer.job.distillation.step = lambda *args, **named: dataclasses.replace(real(*args, **named), **{count: one})
+    trainer.step()
     assert culprit in caplog.text
     with pytest.raises(UserError, match=mend):
-        trainer.step(1)
+        trainer.step()
 
 
 def test_lines_are_written_as_often_as_told_and_for_the_last_step(tmp_path):
@@ -252,8 +256,8 @@ def test_the_priors_scale_changes_nothing_but_the_logged_norm(tmp_path):
     for scale in (0.1, 10.0):
         config = smoke(f"guidance.scale={scale}", "densify.adaptive.stop_share=0.8", "regularize.tv_rgb=[[0, 0.1]]")
         trainer = Trainer(config, tmp_path)
-        norms = [float(trainer.step(step)["grad_norm"]) for step in range(30)]
-        counts.append(len(trainer.patient))
+        norms = [float(trainer.step().metrics["grad_norm"]) for _ in range(30)]
+        counts.append(len(trainer.asset.gaussians))
         splats.append(norms[0])
     assert splats[1] == pytest.approx(100 * splats[0], rel=1e-4)
     assert counts[0] == pytest.approx(counts[1], rel=0.02)
@@ -264,8 +268,8 @@ def test_an_earlier_splat_starts_a_run_as_it_is(tmp_path):
     first.fit()
     file = tmp_path / "first" / "point_cloud.ply"
     again = Trainer(smoke("initialize.shape=splat", f"initialize.file={file}"), tmp_path / "again")
-    torch.testing.assert_close(again.gaussians.means, first.gaussians.means, atol=1e-6, rtol=0)
-    torch.testing.assert_close(again.gaussians.log_scales, first.gaussians.log_scales)
+    torch.testing.assert_close(again.asset.gaussians.means, first.asset.gaussians.means, atol=1e-6, rtol=0)
+    torch.testing.assert_close(again.asset.gaussians.log_scales, first.asset.gaussians.log_scales)
 
 
 def test_every_step_has_its_own_numbers_and_always_the_same():
@@ -291,9 +295,8 @@ def test_a_folder_with_another_runs_checkpoints_is_refused_unless_it_is_to_be_re
         Trainer(smoke("num_steps=3", "seed=1"), tmp_path)
     replacing = Trainer(smoke("num_steps=3", "seed=1"), tmp_path, overwrite=True)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
-    for step in range(3):
-        replacing.step(step)
-    replacing.next_step = 3
+    for _ in range(3):
+        replacing.step()
     replacing.save()
     assert [path.name for path in checkpoint.listing(tmp_path / "checkpoints")] == ["step_000003.pt"]
     resumed = Trainer(smoke("num_steps=3", "seed=1"), tmp_path, resume=True)

@@ -328,7 +328,7 @@ def timed_training(args: argparse.Namespace) -> dict[str, float]:
     prior = behind_the_door(random_pipeline(args), config.prior, args)
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(config, folder, prior=prior)
-        seconds = cost.measure(trainer, args.train)
+        seconds = cost.measure(trainer.job, args.train)
     whole = {"minutes": config.num_steps * seconds["step"] / 60, "peak_mib": trainer.memory.peak_mib}
     return {name: round(value, 4) for name, value in (seconds | whole).items()}
 

@@ -3,10 +3,10 @@
 import argparse
 import logging
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -20,7 +20,8 @@ from gs_ssd.processes import end_with_stdin
 from gs_ssd.run import checkpoint as checkpoints
 
 if TYPE_CHECKING:
-    from gs_ssd.trainer import Watch
+    from gs_ssd.events import Event
+    from gs_ssd.trainer import Trainer
 
 DESCRIPTION = "Distill a sentence into a 3D Gaussian splat."
 EPILOG = """\
@@ -109,8 +110,8 @@ def _fit(args: argparse.Namespace, config: ExperimentConfig, folder: Path) -> in
 
     trainer = Trainer(config, folder, resume=args.resume, overwrite=args.overwrite, anyway=args.anyway)
     try:
-        with _live(args, config, folder) as watch:
-            written = trainer.fit(watch=watch)
+        with _live(args, trainer) as listeners:
+            written = trainer.fit(listeners=listeners)
     except Interrupted as stop:
         print(f"\n{stop}; a checkpoint is saved. Continue with: {_resuming(args, folder)}")
         return 128 + stop.signal_number
@@ -128,41 +129,52 @@ def _resuming(args: argparse.Namespace, folder: Path) -> str:
 
 
 @contextmanager
-def _live(args: argparse.Namespace, config: ExperimentConfig, folder: Path) -> Iterator["Watch | None"]:
-    """What `Trainer.fit` calls after each step: the live view, if it was asked for."""
+def _live(args: argparse.Namespace, trainer: "Trainer") -> Iterator["list[Callable[[Event], None]]"]:
+    """What is told every event: the live view, if it was asked for."""
     if not args.viewer:
-        yield None
+        yield []
         return
+    from gs_ssd.assets import choice
+    from gs_ssd.assets.base import Asset
+    from gs_ssd.events import Event, Stepped
     from gs_ssd.export.ply import write_ply
-    from gs_ssd.export.splats import from_gaussians
-    from gs_ssd.scene.gaussians import PARAMETERS, Gaussians
+    from gs_ssd.export.splats import Splats
     from gs_ssd.viewer.live import LiveView
 
-    def export(gaussians: Gaussians) -> Path:
-        write_ply(folder / "live.ply", from_gaussians(gaussians).to_frame("inria"))
+    config, folder = trainer.config, trainer.folder
+
+    def export(asset: Asset) -> Path:
+        splats = asset.splats()
+        if splats is None:
+            asset.export(folder / "live", title=config.prompt)
+            return folder / "live"
+        write_ply(folder / "live.ply", splats.to_frame("inria"))
         return folder / "live.ply"
 
-    def load(path: Path) -> Gaussians:
-        parameters = checkpoints.load(path).parameters
-        return Gaussians(**{name: parameters[name] for name in PARAMETERS})
+    def load(path: Path) -> Splats | None:
+        asset = choice.create(config, torch.device("cpu"))
+        asset.load_state_dict(checkpoints.load(path).state["asset"])
+        return asset.splats()
 
     with LiveView(
         prompt=config.prompt,
         num_steps=config.num_steps,
         export=export,
-        checkpoints=lambda: checkpoints.listing(folder / "checkpoints"),
+        checkpoints=lambda: checkpoints.listing(trainer.checkpoints),
         load=load,
         host=args.viewer_host,
         port=args.viewer_port,
     ) as view:
         print(f"live view: {view.url}", flush=True)
 
-        def watch(step: int, gaussians: Gaussians, metrics: Mapping[str, Any], received: Sequence[int]) -> bool:
-            view.update(step, gaussians, metrics)
-            view.wait_while_paused(unless=lambda: bool(received))
-            return view.stop_requested
+        def show(event: Event) -> None:
+            if isinstance(event, Stepped):
+                view.update(event.completed - 1, trainer.asset, event.metrics)
+                view.wait_while_paused(unless=lambda: trainer.stopping)
+                if view.stop_requested:
+                    trainer.stop()
 
-        yield watch
+        yield [show]
 
 
 def _compose(args: argparse.Namespace) -> ExperimentConfig:

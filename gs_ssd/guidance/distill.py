@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from pydantic import AfterValidator
 from torch import Tensor
+from torch.profiler import record_function
 from torch.utils.checkpoint import checkpoint
 
 from gs_ssd.bounds import IN_ORDER, Bounds, Positive, Share, choice, settings
@@ -191,7 +192,8 @@ class Distillation:
             rgb, depth = rgb.flip(-1), None if depth is None else depth.flip(-1)
             cameras = cameras.mirrored()
         picture = depth.expand(-1, 3, -1, -1) if as_depth and depth is not None else rgb
-        latents = self._encode(picture, generator)
+        with record_function("gs_ssd.encode"):
+            latents = self._encode(picture, generator)
         with torch.no_grad():
             control = depth.detach() if self.prior.uses_depth and depth is not None else None
             return self._distill(latents, self.prompts.at(cameras, control), step, generator)
@@ -341,12 +343,11 @@ class _Predictor:
         """Predict for the views `index` (with repetitions), one row of `condition` each."""
         self.images += len(index)
         most = self.most or len(index)
-        parts = [
-            self.prior.predict_noise(x_t[where], t[where], some)
-            for where, some in zip(
-                to_device(torch.tensor(index), x_t.device).split(most), condition.split(most), strict=True
-            )
-        ]
+        batches = to_device(torch.tensor(index), x_t.device).split(most)
+        parts = []
+        for where, some in zip(batches, condition.split(most), strict=True):
+            with record_function("gs_ssd.unet"):
+                parts.append(self.prior.predict_noise(x_t[where], t[where], some))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def alone(self, condition: Condition) -> trajectory.Predict:

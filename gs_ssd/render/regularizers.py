@@ -1,4 +1,4 @@
-"""Floor 2: regularizers as pure functions, and the one backward that weighs them against the guidance.
+"""Regularizers as pure functions, and the one backward that weighs them against the guidance.
 
 Score distillation has no natural gradient scale: estimators differ by two orders of magnitude, and Adam hides it.
 So by default a weight here is a *ratio*: the norm of the regularizer's gradient over the norm of the guidance's own,
@@ -16,8 +16,7 @@ from torch import Tensor
 
 from gs_ssd.bounds import Knots, NonNegative, settings
 from gs_ssd.maths import anneal
-from gs_ssd.render.renderer import RenderOutput, disparity
-from gs_ssd.scene.gaussians import Gaussians
+from gs_ssd.render.output import RenderOutput, disparity
 
 Weight = Knots[NonNegative]
 
@@ -62,41 +61,48 @@ def image_terms(output: RenderOutput, tan_half_fov: Float[Tensor, "v 2"], active
     return terms
 
 
-def parameter_terms(gaussians: Gaussians, active: Sequence[str]) -> dict[str, tuple[Tensor, Tensor]]:
-    """The active terms that look at one raw tensor, with that tensor."""
-    terms = {}
-    if "flat" in active:
-        terms["flat"] = (gaussians.log_scales.amin(dim=-1).mean(), gaussians.log_scales)
-    if "scale" in active:
-        terms["scale"] = (gaussians.scales.mean(), gaussians.log_scales)
-    if "opacity" in active:
-        terms["opacity"] = (gaussians.opacities.mean(), gaussians.logit_opacities)
-    return terms
+@dataclasses.dataclass(frozen=True)
+class Term:
+    """A regularizer of one representation: `weight` times `value`, whose gradient is taken at `tensors`.
+
+    `tensors` are trained leaves. As a ratio, the weight compares the term's gradient there with the guidance's.
+    `value` may depend on the rendering's graph (ray weights, normals) and on the cameras.
+    """
+
+    name: str
+    value: Float[Tensor, ""]
+    weight: float
+    tensors: tuple[Tensor, ...]
+
+
+def weight_at(config: RegularizeConfig, name: str, progress: float) -> float:
+    """The weight of a term of the config at this share of the run; 0: off."""
+    return anneal.piecewise(progress, getattr(config, name))
 
 
 def backward(
     guidance_loss: Float[Tensor, ""],
     output: RenderOutput,
-    gaussians: Gaussians,
     tan_half_fov: Float[Tensor, "v 2"],
     config: RegularizeConfig,
     progress: float,
+    terms: Sequence[Term] = (),
 ) -> dict[str, Tensor]:
-    """Send the guidance's gradient and the regularizers' into the raw tensors; one pass through the rasterizer.
+    """Send the guidance's gradient and the regularizers' into the trained tensors; one pass through the renderer.
 
     The encoder's graph runs down to the pictures first. There the image terms are added, each scaled to its ratio of
-    the guidance's norm over all pixels; the terms on raw tensors are added to their tensor's `.grad` afterwards.
+    the guidance's norm over all pixels; the asset's own `terms` are added to their tensors' `.grad` afterwards.
 
     Returns:
         The value of each active term, detached.
     """
-    weights = {name: anneal.piecewise(progress, getattr(config, name)) for name in _TERMS}
+    weights = {name: weight_at(config, name, progress) for name in IMAGE_TERMS}
     active = [name for name, weight in weights.items() if weight != 0.0]
     pixels = (output.rgb, output.alpha, output.depth)
     total = _gradients(guidance_loss, pixels, retain_graph=False)  # the encoder's memory is free from here on
     reference = _norm(total)
     values: dict[str, Tensor] = {}
-    # The terms' small graphs end at the pictures' leaves; the rasterizer's own graph must survive until the last line.
+    # The terms' small graphs end at the pictures' leaves; the renderer's own graph must survive until the backward.
     for name, term in image_terms(output, tan_half_fov, active).items():
         gradients = _gradients(term, pixels, retain_graph=True)
         factor = weights[name]
@@ -104,19 +110,20 @@ def backward(
             factor = factor * reference / _norm(gradients).clamp_min(1e-30)
         total = [sum_ + factor * gradient for sum_, gradient in zip(total, gradients, strict=True)]
         values[name] = term.detach()
+    own = [_gradients(term.value, term.tensors, retain_graph=True) for term in terms]
     torch.autograd.backward(pixels, total)
-    for name, (term, tensor) in parameter_terms(gaussians, active).items():
-        (gradient,) = torch.autograd.grad(term, tensor)
-        guided = torch.zeros_like(tensor) if tensor.grad is None else tensor.grad
-        factor = weights[name]
+    for term, gradients in zip(terms, own, strict=True):
+        guided = [torch.zeros_like(at) if at.grad is None else at.grad for at in term.tensors]
+        factor = term.weight
         if config.units == "ratio":
-            factor = factor * guided.norm() / gradient.norm().clamp_min(1e-30)
-        tensor.grad = guided + factor * gradient
-        values[name] = term.detach()
+            factor = factor * _length(guided) / _length(gradients).clamp_min(1e-30)
+        for tensor, towards, gradient in zip(term.tensors, guided, gradients, strict=True):
+            tensor.grad = towards + factor * gradient
+        values[term.name] = term.value.detach()
     return values
 
 
-_TERMS = tuple(field.name for field in dataclasses.fields(RegularizeConfig) if field.name != "units")
+IMAGE_TERMS = ("tv_rgb", "tv_disparity", "binarize")
 
 
 def _gradients(value: Tensor, inputs: Sequence[Tensor], *, retain_graph: bool) -> list[Tensor]:
@@ -126,3 +133,9 @@ def _gradients(value: Tensor, inputs: Sequence[Tensor], *, retain_graph: bool) -
 
 def _norm(gradients: Sequence[Tensor]) -> Float[Tensor, ""]:
     return torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt()
+
+
+def _length(gradients: Sequence[Tensor]) -> Float[Tensor, ""]:
+    """The norm over all of them, from the norm of each: squares of tiny gradients would underflow in float32."""
+    norms = [gradient.norm() for gradient in gradients]
+    return norms[0] if len(norms) == 1 else torch.stack(norms).norm()

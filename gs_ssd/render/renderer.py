@@ -5,25 +5,21 @@ import dataclasses
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional
 
 from gs_ssd.maths import harmonics
 from gs_ssd.native import native
+from gs_ssd.render.output import RenderOutput
 from gs_ssd.scene.camera import Cameras
 from gs_ssd.scene.gaussians import Gaussians
 
 
 @dataclasses.dataclass(frozen=True)
-class RenderOutput:
-    """V renderings. `rgb` is in 0..1 wherever the colours are; `alpha` is accumulated opacity (0 empty, 1 solid).
+class SplatRenderOutput(RenderOutput):
+    """`radii` > 0 marks what a view sees.
 
-    `depth` is the sum of alpha T z: not divided by alpha, the background adds nothing. `radii` > 0 marks what a view
-    sees. `screen_means` receives the gradient of the projected means, in NDC units (pixel gradient x W/2, H/2).
+    `screen_means` receives the gradient of the projected means, in NDC units (pixel gradient x W/2, H/2).
     """
 
-    rgb: Float[Tensor, "v 3 height width"]
-    alpha: Float[Tensor, "v 1 height width"]
-    depth: Float[Tensor, "v 1 height width"]
     radii: Int[Tensor, "v n"]
     screen_means: Float[Tensor, "v n 2"]
 
@@ -41,7 +37,7 @@ def render(
     scales: Float[Tensor, "n 3"] | None = None,
     detach_depth: bool = False,
     backend: str | None = None,
-) -> RenderOutput:
+) -> SplatRenderOutput:
     """Render all views.
 
     Args:
@@ -73,35 +69,20 @@ def render(
         detach_depth=detach_depth,
         backend=backend,
     )
-    return RenderOutput(views.rgb, views.alpha, views.depth, views.radii, screen_means)
+    return SplatRenderOutput(views.rgb, views.alpha, views.depth, views.radii, screen_means)
 
 
-def shrink(images: Float[Tensor, "v c height width"], size: int) -> Float[Tensor, "v c h w"]:
-    """Average square blocks down to `size` pixels a side; any other ratio is left to the prior's own resizing.
+@dataclasses.dataclass(frozen=True)
+class RenderedGaussians:
+    """Gaussians as something to take pictures of: a splat that was read from a file, beside an `Asset`."""
 
-    Rendering finer than the prior sees spares the splats the rasterizer's low-pass of 0.3 pixels squared, which at the
-    prior's size would hide how small they are.
-    """
-    factor = images.shape[-1] // size
-    if factor < 2 or images.shape[-2:] != (factor * size, factor * size):
-        return images
-    return functional.avg_pool2d(images, factor)
+    gaussians: Gaussians
 
+    @property
+    def device(self) -> torch.device:
+        """Where the Gaussians are."""
+        return self.gaussians.device
 
-def disparity(
-    depth: Float[Tensor, "v 1 height width"],
-    alpha: Float[Tensor, "v 1 height width"],
-    tan_half_fov: Float[Tensor, "v 2"],
-) -> Float[Tensor, "v 1 height width"]:
-    """Nearness in 0..1 a view: 1 at the nearest solid pixel, 0 at the farthest and where nothing is.
-
-    LucidDreamer's map: focal / (depth + 10 (1 - alpha)), from its least value over solid pixels (alpha >= 0.9; over
-    all of them where none is solid) to its greatest.
-    """
-    focal = (0.5 / tan_half_fov[:, 0]).view(-1, 1, 1, 1)
-    near = focal / (depth + 10.0 * (1.0 - alpha) + 1e-5)
-    solid = alpha >= 0.9
-    solid = solid | ~solid.flatten(1).any(dim=1).view(-1, 1, 1, 1)
-    low = torch.where(solid, near, torch.inf).amin(dim=(1, 2, 3), keepdim=True)
-    high = near.amax(dim=(1, 2, 3), keepdim=True)
-    return ((near - low) / (high - low).clamp_min(1e-8)).clamp(0.0, 1.0)
+    def render(self, cameras: Cameras, background: Float[Tensor, "v 3"]) -> RenderOutput:
+        """All views, without gradient."""
+        return render(self.gaussians.detach(), cameras, background)

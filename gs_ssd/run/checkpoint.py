@@ -9,54 +9,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from gs_ssd.errors import UserError
 from gs_ssd.files import atomic_path
-from gs_ssd.scene.gaussians import PARAMETERS, Gaussians
 
-VERSION = 1
+VERSION = 2
 NAME = re.compile(r"step_(\d+)\.pt")
 
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """State after `step` completed steps. `adam` maps a raw tensor's name to Adam's own entries for it."""
+    """The settings of a run as nested plain values, and what `Job.state_dict` gave."""
 
-    step: int
     config: dict[str, Any]
-    parameters: dict[str, Tensor]
-    adam: dict[str, dict[str, Tensor]]
-    statistics: dict[str, Tensor]
-    extra: dict[str, Any]
-    """State of components that keep some (an estimator that learns, counters)."""
+    state: dict[str, Any]
 
-
-def capture(
-    step: int,
-    config: dict[str, Any],
-    gaussians: Gaussians,
-    optimizer: torch.optim.Adam,
-    statistics: dict[str, Tensor],
-    extra: dict[str, Any],
-) -> Checkpoint:
-    """A checkpoint of the live state; tensors are shared, not copied."""
-    parameters = gaussians.parameters()
-    adam = {name: optimizer.state[tensor] for name, tensor in parameters.items() if tensor in optimizer.state}
-    return Checkpoint(
-        step, config, {name: tensor.detach() for name, tensor in parameters.items()}, adam, statistics, extra
-    )
-
-
-def restore_optimizer(checkpoint: Checkpoint, gaussians: Gaussians, optimizer: torch.optim.Adam) -> None:
-    """Give the optimizer of `gaussians` the moments of the checkpoint."""
-    for name, tensor in gaussians.parameters().items():
-        if name in checkpoint.adam:
-            # Adam keeps its step counter on the host unless it is fused; moments go where the tensor is.
-            optimizer.state[tensor] = {
-                key: value.clone() if key == "step" else value.to(tensor.device, copy=True)
-                for key, value in checkpoint.adam[name].items()
-            }
+    @property
+    def step(self) -> int:
+        """Completed steps."""
+        return self.state["step"]
 
 
 def save(checkpoint: Checkpoint, folder: Path, *, keep: int) -> Path:
@@ -64,7 +35,7 @@ def save(checkpoint: Checkpoint, folder: Path, *, keep: int) -> Path:
     path = folder / f"step_{checkpoint.step:06d}.pt"
     with atomic_path(path) as temporary:
         try:
-            torch.save({"version": VERSION, **dataclasses.asdict(checkpoint)}, temporary)
+            torch.save({"version": VERSION, "config": checkpoint.config, "state": checkpoint.state}, temporary)
         except RuntimeError as error:  # torch's zip writer reports a full disk this way
             raise UserError(f"cannot write {path}: {str(error).splitlines()[0]}; is the disk full?") from error
     for old in listing(folder)[:-keep]:
@@ -90,13 +61,25 @@ def load(path: Path) -> Checkpoint:
         raise UserError(f"there is no checkpoint {path}") from error
     except Exception as error:  # torch raises half a dozen kinds for a damaged file
         raise UserError(f"{path} is damaged or no checkpoint; delete it, and --resume takes the one before") from error
-    fields = {field.name for field in dataclasses.fields(Checkpoint)}
-    if not isinstance(content, dict) or content.get("version") != VERSION or not fields <= set(content):
-        found = content.get("version") if isinstance(content, dict) else None
-        raise UserError(f"{path} is a checkpoint of version {found}; this program reads version {VERSION}")
-    if set(content["parameters"]) != set(PARAMETERS):
-        raise UserError(f"{path} lacks raw tensors of the splat; delete it, and --resume takes the one before")
-    return Checkpoint(**{name: content[name] for name in fields})
+    version = content.get("version") if isinstance(content, dict) else None
+    if version == 1:
+        return _from_version_1(content)
+    if version != VERSION or not {"config", "state"} <= set(content):
+        raise UserError(f"{path} is a checkpoint of version {version}; this program reads versions 1 to {VERSION}")
+    return Checkpoint(content["config"], content["state"])
+
+
+def _from_version_1(content: dict[str, Any]) -> Checkpoint:
+    """The first layout knew splats alone."""
+    extra = content["extra"]
+    state = {
+        "step": content["step"],
+        "kind": "splat",
+        "asset": {name: content[name] for name in ("parameters", "adam", "statistics")},
+        "guidance": extra["guidance"],
+        "bad_steps": extra["bad_steps"],
+    }
+    return Checkpoint(content["config"], state)
 
 
 def latest(folder: Path) -> Path:

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+from gs_ssd.assets.choice import FILES
 from gs_ssd.errors import UserError
 from gs_ssd.run import checkpoint, process_video, results
 
 LEFT = (
-    *(results.PLY, results.PAGE, results.VIDEO, results.ANIMATION, results.SHEET, f"{results.TEST_VIEWS}/*.png"),
+    *FILES,
+    *(results.VIDEO, results.ANIMATION, results.SHEET, f"{results.TEST_VIEWS}/*.png"),
     *(process_video.VIDEO, "process/*.png", "previews/*.png", "live.ply"),
     *("metrics.jsonl", "wandb_id.txt", "tensorboard/events.*"),
 )

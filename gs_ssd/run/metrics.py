@@ -3,7 +3,7 @@
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -72,10 +72,11 @@ class Recorder:
         for board in self.boards:
             board.picture(name, picture, step)
 
-    def advance(self, num_splats: int, seconds: float) -> None:
+    def advance(self, counts: Mapping[str, int], seconds: float) -> None:
         """Move the bar by one step; it shows the norm that was last logged, as reading one makes a GPU wait."""
-        norm = "" if self.grad_norm is None else f"|g| {self.grad_norm:.3g}, "
-        self.bar.set_postfix_str(f"{num_splats} splats, {norm}{seconds:.2f} s/step", refresh=False)
+        parts = [f"{count} {name.removeprefix('num_')}" for name, count in counts.items()]
+        parts += [] if self.grad_norm is None else [f"|g| {self.grad_norm:.3g}"]
+        self.bar.set_postfix_str(", ".join([*parts, f"{seconds:.2f} s/step"]), refresh=False)
         self.bar.update()
 
     def __enter__(self) -> "Recorder":

@@ -8,20 +8,20 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
+from gs_ssd.assets.base import Renderable
 from gs_ssd.files import atomic_path
-from gs_ssd.render.renderer import disparity, render
-from gs_ssd.scene import camera
-from gs_ssd.scene.gaussians import Gaussians
+from gs_ssd.render.output import disparity
+from gs_ssd.scene.camera import Cameras
 
 
 @torch.no_grad()
 def pictures(
-    gaussians: Gaussians, cameras: camera.Cameras, *, background: float = 1.0, depth: bool = False
+    asset: Renderable, cameras: Cameras, *, background: float = 1.0, depth: bool = False
 ) -> UInt8[np.ndarray, "v h w 3"]:
     """Renderings as 8-bit sRGB arrays on a plain grey `background`; with `depth` the disparity stands beside each."""
-    cameras = cameras.to(gaussians.device)
-    colors = torch.full((len(cameras), 3), background, device=gaussians.device)
-    output = render(gaussians.detach(), cameras, colors)
+    cameras = cameras.to(asset.device)
+    colors = torch.full((len(cameras), 3), background, device=asset.device)
+    output = asset.render(cameras, colors)
     if not depth:
         return to_uint8(output.rgb)
     near = disparity(output.depth, output.alpha, cameras.tan_half_fov).expand_as(output.rgb)

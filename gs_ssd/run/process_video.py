@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from gs_ssd.assets.base import Renderable
 from gs_ssd.export import turntable
 from gs_ssd.files import atomic_path
 from gs_ssd.run.pictures import pictures
 from gs_ssd.run.results import OutputCameras
-from gs_ssd.scene.gaussians import Gaussians
 
 VIDEO = "process.mp4"
 
@@ -30,12 +30,12 @@ class ProcessVideo:
         self.count = min(frames, num_steps)
         self.due = {(i + 1) * num_steps // self.count: i for i in range(self.count)}
 
-    def take(self, completed: int, gaussians: Gaussians) -> None:
+    def take(self, completed: int, asset: Renderable) -> None:
         """Take the frame that is due after `completed` steps, if one is."""
         index = self.due.get(completed)
         if index is None:
             return
-        (frame,) = pictures(gaussians, self.cameras.ring(self.count, self.size)[index : index + 1])
+        (frame,) = pictures(asset, self.cameras.ring(self.count, self.size)[index : index + 1])
         with atomic_path(self._frame(index)) as temporary:
             Image.fromarray(frame).save(temporary)
 

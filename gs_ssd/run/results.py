@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from gs_ssd.export import ply, splats, turntable
+from gs_ssd.assets.base import Asset, Renderable
+from gs_ssd.export import turntable
 from gs_ssd.run.pictures import pictures, write_sheet
 from gs_ssd.scene import camera
-from gs_ssd.scene.gaussians import Gaussians
-from gs_ssd.viewer import page
 
-PLY, VIDEO, ANIMATION, PAGE, SHEET = "point_cloud.ply", "turntable.mp4", "turntable.webp", "index.html", "views.png"
+VIDEO, ANIMATION, SHEET = "turntable.mp4", "turntable.webp", "views.png"
 TEST_VIEWS = "test_views"
 ANIMATION_FRAMES, ANIMATION_SIZE = 48, 256
 
@@ -34,7 +33,7 @@ class OutputCameras:
 
 def write_all(
     folder: Path,
-    gaussians: Gaussians,
+    asset: Asset,
     cameras: OutputCameras,
     *,
     title: str,
@@ -50,33 +49,29 @@ def write_all(
         depth: the disparity beside the colours in video and test views.
         test_views: single pictures a ring.
     """
-    asset = splats.from_gaussians(gaussians)
-    ply.write_ply(folder / PLY, asset.to_frame("inria"))
-    page.write_page(folder / PAGE, asset, title=title)
-    sheet = pictures(gaussians, cameras.ring(8, ANIMATION_SIZE))
+    written = asset.export(folder, title=title)
+    sheet = pictures(asset, cameras.ring(8, ANIMATION_SIZE))
     write_sheet(folder / SHEET, [sheet[:4], sheet[4:]])
-    names = [PLY, PAGE, SHEET]
+    names = [SHEET]
     levels = range(len(cameras.polar_rad))
     if frames:
         rings = (cameras.ring(frames, size, level) for level in levels)
-        turntable.write_mp4(
-            folder / VIDEO, (frame for ring in rings for frame in _frames(gaussians, ring, depth=depth))
-        )
+        turntable.write_mp4(folder / VIDEO, (frame for ring in rings for frame in _frames(asset, ring, depth=depth)))
         orbit = cameras.ring(min(frames, ANIMATION_FRAMES), min(size, ANIMATION_SIZE))
-        turntable.write_animation(folder / ANIMATION, _frames(gaussians, orbit))
+        turntable.write_animation(folder / ANIMATION, _frames(asset, orbit))
         names += [VIDEO, ANIMATION]
     if test_views:
         for level in levels:
-            views = _frames(gaussians, cameras.ring(test_views, size, level), depth=depth)
+            views = _frames(asset, cameras.ring(test_views, size, level), depth=depth)
             for i, view in enumerate(views):
                 polar, azimuth = math.degrees(cameras.polar_rad[level]), 360 * i / test_views
                 write_sheet(folder / TEST_VIEWS / f"polar_{polar:03.0f}_azimuth_{azimuth:03.0f}.png", [view[None]])
         names.append(TEST_VIEWS)
-    return [folder / name for name in names]
+    return [*written, *(folder / name for name in names)]
 
 
 def _frames(
-    gaussians: Gaussians, orbit: camera.Cameras, *, depth: bool = False, batch: int = 8
+    asset: Renderable, orbit: camera.Cameras, *, depth: bool = False, batch: int = 8
 ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
     for start in range(0, len(orbit), batch):
-        yield from pictures(gaussians, orbit[start : start + batch], depth=depth)
+        yield from pictures(asset, orbit[start : start + batch], depth=depth)

@@ -1,7 +1,8 @@
 """Floor 1: the first Gaussians: a ball, a box, a shell, or the points of a file.
 
-What needs a room above this floor is brought in by `gs_ssd.start`: an earlier splat (`shape: splat`, the exporters'
-reader) and the shape of a sentence (`shape: text`, Shap-E). Nothing is cached, so nothing stale can be read back.
+What needs a room above this floor is brought in by `gs_ssd.assets.splat.initial`: an earlier splat (`shape: splat`,
+the exporters' reader) and the shape of a sentence (`shape: text`, Shap-E). Nothing is cached,
+so nothing stale can be read back.
 """
 
 import math
@@ -75,7 +76,7 @@ def create(config: InitializeConfig, generator: torch.Generator) -> Gaussians:
         UserError: a file that is missing, truncated or holds no points.
     """
     if config.shape in ("splat", "text"):
-        raise ValueError(f"initialize.shape={config.shape} is made by gs_ssd.start, not here")
+        raise ValueError(f"initialize.shape={config.shape} is made by gs_ssd.assets.splat.initial, not here")
     path = Path(config.file or "")
     if config.shape == "points":
         return from_cloud(*initialize_files.read_points(path, config.frame), config, generator)

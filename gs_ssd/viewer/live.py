@@ -17,12 +17,12 @@ import numpy as np
 from gs_ssd.errors import UserError
 from gs_ssd.export.clean import VISIBLE, finite
 from gs_ssd.export.frames import rotations_from_quaternions
-from gs_ssd.export.splats import Splats, from_gaussians
+from gs_ssd.export.splats import Splats
 from gs_ssd.viewer.guard import Guard, is_loopback
 from gs_ssd.viewer.guarded_websockets import guarded_websockets
 
 if TYPE_CHECKING:
-    from gs_ssd.scene.gaussians import Gaussians
+    from gs_ssd.assets.base import Asset
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +37,9 @@ class LiveView:
     Args:
         prompt: the page's title.
         num_steps: the whole run, for the progress and the time left.
-        export: called with the Gaussians of the last step when somebody presses Export; returns what it wrote.
+        export: called with the asset of the last step when somebody presses Export; returns what it wrote.
         checkpoints: lists the saved ones, oldest first.
-        load: reads one of them.
+        load: reads the splats of one of them (None: its asset has none).
         host, port: where to listen; anything but this machine itself is warned about.
         interval_s: the least time between two updates.
 
@@ -52,9 +52,9 @@ class LiveView:
         *,
         prompt: str,
         num_steps: int,
-        export: "Callable[[Gaussians], Path] | None" = None,
+        export: "Callable[[Asset], Path] | None" = None,
         checkpoints: Callable[[], Sequence[Path]] = tuple,
-        load: "Callable[[Path], Gaussians] | None" = None,
+        load: Callable[[Path], Splats | None] | None = None,
         host: str = "127.0.0.1",
         port: int = 8080,
         interval_s: float = 0.5,
@@ -69,7 +69,7 @@ class LiveView:
         self._due = self._last_poll = 0.0
         self._started: tuple[float, int] | None = None
         self._export_wanted = False
-        self._latest: Gaussians | None = None
+        self._latest: Asset | None = None
         self.paused = False
         self.stop_requested = False
         _check_address(host, port)
@@ -85,9 +85,9 @@ class LiveView:
         self._server.on_client_connect(self._welcome)
         self._build(prompt)
 
-    def update(self, step: int, gaussians: "Gaussians", metrics: Mapping[str, Any]) -> None:
+    def update(self, step: int, asset: "Asset", metrics: Mapping[str, Any]) -> None:
         """Show the state after `step` (counted from 0), if somebody looks and it is time to."""
-        self._latest = gaussians
+        self._latest = asset
         now = time.monotonic()
         self._started = self._started or (now, step)
         if now < self._due:
@@ -97,11 +97,11 @@ class LiveView:
         if not self._server.get_clients():
             self._due = now + self.interval_s
             return
-        self._text.content = self._describe(step, len(gaussians), metrics, now)
+        self._text.content = self._describe(step, asset.counts(), metrics, now)
         self._progress.value = min(100.0, 100.0 * (step + 1) / max(self.num_steps, 1))
         self._offer_checkpoints()
         if self._is_live():
-            self._show(from_gaussians(gaussians))
+            self._show(asset.splats())
         cost = time.monotonic() - now
         self._due = now + cost + max(self.interval_s, cost / SHARE)
 
@@ -146,7 +146,7 @@ class LiveView:
         self._stop.label, self._stop.disabled = "Stopping…", True
 
     def _run_export(self) -> None:
-        """On the training's thread, so that nobody changes the Gaussians meanwhile."""
+        """On the training's thread, so that nobody changes the asset meanwhile."""
         self._export_wanted = False
         if self._export is None or self._latest is None:
             return
@@ -184,11 +184,13 @@ class LiveView:
             self._due = 0.0
             return
         try:
-            self._show(from_gaussians(self._load(paths[int(self._slider.value)])))
+            self._show(self._load(paths[int(self._slider.value)]))
         except (UserError, IndexError) as error:
             log.warning("the live view cannot show this checkpoint: %s", error)
 
-    def _show(self, splats: Splats) -> None:
+    def _show(self, splats: Splats | None) -> None:
+        if splats is None:
+            return
         splats = splats.take(finite(splats) & (splats.opacities >= VISIBLE))
         half = rotations_from_quaternions(splats.unit_quats_wxyz) * splats.scales[:, None, :]
         self._server.scene.add_gaussian_splats(
@@ -200,8 +202,9 @@ class LiveView:
             scale=1 / MAGNIFIED,
         )
 
-    def _describe(self, step: int, count: int, metrics: Mapping[str, Any], now: float) -> str:
-        rows = [f"step {step + 1} of {self.num_steps}", f"{count} splats"]
+    def _describe(self, step: int, counts: Mapping[str, int], metrics: Mapping[str, Any], now: float) -> str:
+        rows = [f"step {step + 1} of {self.num_steps}"]
+        rows += [f"{count} {name.removeprefix('num_')}" for name, count in counts.items()]
         if "grad_norm" in metrics:
             rows.append(f"gradient norm {float(metrics['grad_norm']):.3g}")
         began, first = self._started or (now, step)

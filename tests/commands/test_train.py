@@ -103,7 +103,7 @@ def test_an_overwrite_that_ends_early_leaves_nothing_of_the_old_asset(tmp_path, 
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("gs_ssd.trainer.Trainer.step", killed)
+    monkeypatch.setattr("gs_ssd.job.Job.step", killed)
     assert cli.main(["train", "--config", SMOKE, "--out", str(out), "--prompt", "a blue disc", "--overwrite"]) == 130
     left = {str(path.relative_to(out)) for path in contents(out)}
     assert left == {"config.yaml", "environment.json", "metrics.jsonl", "a-red-disc.unity.ply"}
@@ -153,7 +153,7 @@ def test_a_gpu_that_is_too_small_is_a_sentence(tmp_path, capsys, monkeypatch):
     def full(*_):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB\n(more)")
 
-    monkeypatch.setattr("gs_ssd.trainer.Trainer.step", full)
+    monkeypatch.setattr("gs_ssd.job.Job.step", full)
     assert run(["--config", SMOKE, "--out", str(tmp_path / "run"), *FAST]) == 2
     error = capsys.readouterr().err
     assert "Tried to allocate 20 GiB)" in error

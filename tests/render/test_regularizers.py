@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 
+from gs_ssd.assets.splat.regularizers import parameter_terms
 from gs_ssd.render import regularizers
 from gs_ssd.render.regularizers import RegularizeConfig
 from gs_ssd.render.renderer import render
@@ -30,7 +31,8 @@ def gradients(splat: Gaussians, config: RegularizeConfig, factor: float = 1.0) -
         tensor.grad = None
     output = render(splat, VIEWS, torch.ones(2, 3))
     weight = torch.linspace(1, 0, 24).expand(2, 3, 24, 24)
-    regularizers.backward((factor * output.rgb * weight).sum(), output, splat, VIEWS.tan_half_fov, config, 0.5)
+    terms = parameter_terms(splat, config, 0.5)
+    regularizers.backward((factor * output.rgb * weight).sum(), output, VIEWS.tan_half_fov, config, 0.5, terms)
     return {name: tensor.grad.clone() for name, tensor in splat.parameters().items() if tensor.numel()}
 
 

@@ -7,7 +7,8 @@ import torch
 
 from gs_ssd.render import augment
 from gs_ssd.render.augment import AugmentConfig
-from gs_ssd.render.renderer import disparity, render, shrink
+from gs_ssd.render.output import disparity, shrink
+from gs_ssd.render.renderer import render
 from gs_ssd.scene import camera
 from gs_ssd.scene.gaussians import Gaussians
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from gs_ssd.errors import UserError
+from gs_ssd.render.step_pictures import StepPictures, collage, heat_map
 from gs_ssd.run import boards
-from gs_ssd.run.step_pictures import StepPictures, collage, heat_map
 
 
 def pictures(views=2, size=32):

@@ -8,12 +8,11 @@ import torch
 from gs_ssd.errors import UserError
 from gs_ssd.run import checkpoint
 from gs_ssd.run.checkpoint import Checkpoint
-from gs_ssd.scene.gaussians import PARAMETERS
 
 
 def example(step: int) -> Checkpoint:
-    tensors = {name: torch.full((3,), float(step)) for name in PARAMETERS}
-    return Checkpoint(step, {"seed": 1}, tensors, {"means": {"step": torch.tensor(2.0)}}, {}, {"bad_steps": 0})
+    asset = {"colors": torch.full((3,), float(step)), "adam": {0: {"step": torch.tensor(2.0)}}}
+    return Checkpoint({"seed": 1}, {"step": step, "kind": "disc", "asset": asset, "guidance": {}, "bad_steps": 0})
 
 
 def test_the_newest_are_kept_and_come_back_equal(tmp_path):
@@ -23,7 +22,7 @@ def test_the_newest_are_kept_and_come_back_equal(tmp_path):
     loaded = checkpoint.load(checkpoint.latest(tmp_path))
     assert loaded.step == 1000
     assert loaded.config == {"seed": 1}
-    assert torch.equal(loaded.parameters["means"], torch.full((3,), 1000.0))
+    assert torch.equal(loaded.state["asset"]["colors"], torch.full((3,), 1000.0))
 
 
 def test_the_newest_is_the_one_of_most_steps(tmp_path):
@@ -47,7 +46,7 @@ def test_a_disk_that_fills_up_leaves_the_earlier_one_alone(tmp_path, monkeypatch
     assert checkpoint.load(checkpoint.latest(tmp_path)).step == 1
 
 
-@pytest.mark.parametrize("damage", ["truncated", "garbage", "other version", "lacks a tensor", "missing"])
+@pytest.mark.parametrize("damage", ["truncated", "garbage", "other version", "lacks its state", "missing"])
 def test_damage_is_named(tmp_path, damage):
     path = checkpoint.save(example(7), tmp_path, keep=1)
     if damage == "truncated":
@@ -59,7 +58,7 @@ def test_damage_is_named(tmp_path, damage):
     else:
         content = torch.load(path)
         content["version"] = 99 if damage == "other version" else content["version"]
-        content["parameters"].pop("means")
+        content.pop("state")
         torch.save(content, path)
     with pytest.raises(UserError, match=r"step_000007\.pt"):
         checkpoint.load(path)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from gs_ssd.render.renderer import RenderedGaussians
 from gs_ssd.run import results
 from gs_ssd.run.pictures import pictures
 from gs_ssd.run.process_video import ProcessVideo
@@ -20,11 +21,11 @@ CAMERAS = OutputCameras((math.radians(90), math.radians(60)), 3.5, 0.55)
 
 @pytest.fixture(scope="module")
 def splat():
-    """A red ball with its front half (+y) blue."""
+    """A red ball with its front half (+y) blue, as an asset."""
     config = InitializeConfig(shape="ball", num_points=400, radius=0.4, scale=0.06, opacity=0.9, color=(1.0, 0.0, 0.0))
     gaussians = initialize.create(config, torch.Generator().manual_seed(0))
     gaussians.sh_dc[gaussians.means[:, 1] > 0] = (torch.tensor([0.0, 0.0, 1.0]) - 0.5) / 0.28209479
-    return gaussians
+    return RenderedGaussians(gaussians)
 
 
 def test_two_rings_one_after_the_other_with_the_disparity_beside(tmp_path, splat):

@@ -29,7 +29,7 @@ def measure(browser: Browser, rounds: int, steps: int) -> tuple[dict[str, list[f
     shares: dict[str, list[float]] = {}
     with (
         tempfile.TemporaryDirectory() as folder,
-        LiveView(prompt="a red mushroom", num_steps=500, port=8765, load=lambda path: trainer.gaussians) as view,
+        LiveView(prompt="a red mushroom", num_steps=500, port=8765, load=lambda path: trainer.asset.splats()) as view,
     ):
         trainer = Trainer(config.load(QUICKSTART, []), Path(folder))
         step = 0
@@ -38,10 +38,10 @@ def measure(browser: Browser, rounds: int, steps: int) -> tuple[dict[str, list[f
             nonlocal step
             started, thread, showing = time.process_time(), time.thread_time(), 0.0
             for _ in range(count):
-                metrics = trainer.step(step)
+                metrics = trainer.step().metrics
                 before = time.thread_time()
                 if kind != "no live view":
-                    view.update(step, trainer.gaussians, metrics)
+                    view.update(step, trainer.asset, metrics)
                 showing += time.thread_time() - before
                 step += 1
             shares.setdefault(kind, []).append(showing / (time.thread_time() - thread))

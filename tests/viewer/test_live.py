@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 
 from gs_ssd.errors import UserError
 from gs_ssd.export.axes_object import axes_object
@@ -24,17 +23,17 @@ def _viser() -> None:
     pytest.importorskip("viser", reason="viser is not installed (pip install 'gs-ssd[viewer]')")
 
 
-class Scene(SimpleNamespace):
-    def __len__(self) -> int:
-        return len(self.means)
+class Scene:
+    """An asset, as far as the live view looks."""
 
+    def __init__(self, splats=None) -> None:
+        self.shown = (splats or axes_object()).to_frame("world")
 
-def gaussians(splats=None) -> Scene:
-    splats = (splats or axes_object()).to_frame("world")
-    tensors = {
-        n: torch.from_numpy(getattr(splats, n)) for n in ("means", "log_scales", "quats_wxyz", "logit_opacities")
-    }
-    return Scene(**tensors, sh_dc=torch.from_numpy(splats.sh[:, :1]), sh_rest=torch.from_numpy(splats.sh[:, 1:]))
+    def splats(self) -> Splats:
+        return self.shown
+
+    def counts(self) -> dict[str, int]:
+        return {"num_splats": len(self.shown)}
 
 
 def free_port() -> int:
@@ -59,7 +58,7 @@ def live():
 
 
 def test_costs_next_to_nothing_with_nobody_looking(live):
-    view, scene = live(), gaussians()
+    view, scene = live(), Scene()
     view.update(0, scene, {"grad_norm": 1.0})
     started = time.perf_counter()
     for step in range(1000):
@@ -73,7 +72,7 @@ def test_with_a_client_training_keeps_most_of_its_time(live, monkeypatch):
     rng = np.random.default_rng(0)
     n = 20_000
     arrays = (rng.normal(size=s) for s in ((n, 3), (n, 3), (n, 4), (n,), (n, 1, 3)))
-    scene = gaussians(Splats(*arrays, frame="world"))
+    scene = Scene(Splats(*arrays, frame="world"))
     shown, inside, started = [], 0.0, time.perf_counter()
     show = view._show
     monkeypatch.setattr(view, "_show", lambda splats: (shown.append(len(splats)), show(splats)))
@@ -89,7 +88,7 @@ def test_with_a_client_training_keeps_most_of_its_time(live, monkeypatch):
 def test_pause_stop_and_export_from_the_training_thread(live, tmp_path):
     done = []
     view = live(export=lambda scene: done.append(threading.current_thread()) or tmp_path / "a.ply", interval_s=0.0)
-    scene = gaussians()
+    scene = Scene()
     view.update(0, scene, {})
     view._toggle()
     assert view.paused
@@ -251,7 +250,7 @@ def test_in_a_browser(live, open_page, picture, until, tmp_path):
     view = live(
         export=lambda scene: exported.append(len(scene)) or tmp_path / "point_cloud.ply",
         checkpoints=lambda: paths,
-        load=lambda path: gaussians(faint),
+        load=lambda path: Scene(faint),
         interval_s=0.1,
     )
     running, steps = True, []
@@ -259,7 +258,7 @@ def test_in_a_browser(live, open_page, picture, until, tmp_path):
     def train() -> None:
         while running and not view.stop_requested:
             steps.append(len(steps))
-            view.update(steps[-1], gaussians(), {"grad_norm": 0.123})
+            view.update(steps[-1], Scene(), {"grad_norm": 0.123})
             view.wait_while_paused()
             time.sleep(0.01)
 

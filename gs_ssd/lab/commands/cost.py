@@ -1,21 +1,19 @@
 """Where a training step's time goes, measured on a run that is there: its own config, its own last splats.
 
-On a CPU with one thread, in seconds of processor time, so that other processes do not disturb; else wall time.
+The parts are the ranges named `gs_ssd.*` that the code marks for PyTorch's profiler. On a CPU with one thread they
+count wall time, so measure on a machine that does nothing else; on a GPU the time of the kernels that they started.
 """
 
-import collections
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-from unittest import mock
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from gs_ssd import config as configs
-from gs_ssd import trainer as trainers
-from gs_ssd.render import regularizers
+from gs_ssd.job import Job
+from gs_ssd.trainer import Trainer
+
+PREFIX = "gs_ssd."
 
 
 def breakdown(folder: Path, steps: int = 8) -> dict[str, float]:
@@ -24,51 +22,27 @@ def breakdown(folder: Path, steps: int = 8) -> dict[str, float]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return measure(trainers.Trainer(config, folder, resume=True), steps)
+        return measure(Trainer(config, folder, resume=True).job, steps)
     finally:
         torch.set_num_threads(threads)
 
 
-def measure(trainer: trainers.Trainer, steps: int) -> dict[str, float]:
+def measure(job: Job, steps: int) -> dict[str, float]:
     """Seconds a step by part, over the run's last `steps` steps, which are trained for it."""
-    config = trainer.config
-    clock = time.process_time if trainer.device.type == "cpu" else _synchronized
-    spent: dict[str, float] = collections.defaultdict(float)
-    first = max(config.num_steps - steps - 1, 0)
-    trainer.step(first)
-    with _watched(trainer, spent, clock):
-        started = clock()
-        for step in range(first + 1, first + 1 + steps):
-            trainer.step(step)
-        whole = clock() - started
-    parts = {name: seconds / steps for name, seconds in spent.items()}
-    return parts | {"other": whole / steps - sum(parts.values()), "step": whole / steps}
-
-
-def _synchronized() -> float:
-    torch.cuda.synchronize()
-    return time.perf_counter()
-
-
-@contextmanager
-def _watched(trainer: trainers.Trainer, spent: dict[str, float], clock: Callable[[], float]) -> Iterator[None]:
-    def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            started = clock()
-            try:
-                return function(*args, **kwargs)
-            finally:
-                spent[name] += clock() - started
-
-        return call
-
-    with (
-        mock.patch.object(trainers, "render", timed("render", trainers.render)),
-        mock.patch.object(trainer.prior, "encode", timed("encode", trainer.prior.encode)),
-        mock.patch.object(trainer.prior, "predict_noise", timed("unet", trainer.prior.predict_noise)),
-        mock.patch.object(regularizers, "backward", timed("backward", regularizers.backward)),
-        mock.patch.object(trainer.patient.optimizer, "step", timed("adam", trainer.patient.optimizer.step)),
-        mock.patch.object(trainer.policy, "observe", timed("densify", trainer.policy.observe)),
-        mock.patch.object(trainer.policy, "refine", timed("densify", trainer.policy.refine)),
-    ):
-        yield
+    job.completed = max(job.config.num_steps - steps - 1, 0)
+    job.step()
+    on_gpu = job.device.type == "cuda"
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+    # In one thread, so that the kernels of a backward pass belong to the range that called it.
+    with torch.autograd.set_multithreading_enabled(False), profile(activities=activities) as record:
+        for _ in job.steps(job.completed + steps):
+            pass
+        if on_gpu:
+            torch.cuda.synchronize()
+    parts: dict[str, float] = {}
+    for event in record.key_averages():
+        if event.key.startswith(PREFIX):
+            microseconds = event.device_time_total if on_gpu else event.cpu_time_total
+            parts[event.key.removeprefix(PREFIX)] = microseconds / steps / 1e6
+    whole = parts.pop("step")
+    return parts | {"other": whole - sum(parts.values()), "step": whole}

@@ -11,12 +11,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from gs_ssd.assets.base import Renderable
 from gs_ssd.lab.evaluate import statistics
 from gs_ssd.lab.evaluate.judge import Opinion
 from gs_ssd.lab.evaluate.suite import Entry, Turntable
-from gs_ssd.render.renderer import render
 from gs_ssd.scene.camera import Cameras
-from gs_ssd.scene.gaussians import Gaussians
 
 SIZE = 512
 """Pixels a side at which edges and floaters are looked at."""
@@ -62,7 +61,7 @@ class Judge(Protocol):
 
 
 @torch.no_grad()
-def photograph(gaussians: Gaussians, turntable: Turntable, size: int = SIZE) -> Pictures:
+def photograph(asset: Renderable, turntable: Turntable, size: int = SIZE) -> Pictures:
     """The asset from the turntable's cameras, four views at a time."""
     azimuth, polar = torch.tensor(turntable.azimuths_rad()), torch.tensor(turntable.polars_rad())
     radius = torch.full_like(azimuth, turntable.radius)
@@ -70,8 +69,8 @@ def photograph(gaussians: Gaussians, turntable: Turntable, size: int = SIZE) -> 
     cameras = Cameras.orbit(azimuth, polar, radius, fov, size, size)
     rgb, alpha = [], []
     for start in range(0, turntable.views, 4):
-        some = cameras[start : start + 4].to(gaussians.device)
-        output = render(gaussians, some, torch.full((len(some), 3), WHITE, device=gaussians.device))
+        some = cameras[start : start + 4].to(asset.device)
+        output = asset.render(some, torch.full((len(some), 3), WHITE, device=asset.device))
         rgb.append(output.rgb.clamp(0, 1).cpu())
         alpha.append(output.alpha[:, 0].clamp(0, 1).cpu())
     return Pictures(torch.cat(rgb), torch.cat(alpha))

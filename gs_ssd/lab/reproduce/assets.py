@@ -37,7 +37,7 @@ from gs_ssd.lab.evaluate.measure import (
 )
 from gs_ssd.lab.evaluate.suite import Entry, Turntable
 from gs_ssd.lab.evaluate.trainings import Cost, run_process
-from gs_ssd.scene.gaussians import Gaussians
+from gs_ssd.render.renderer import RenderedGaussians
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class Workshop:
 
     def measure(self, job: Job, folder: Path) -> dict[str, Any]:
         """All numbers of one asset; leaves `strip.png` and `views.npz` (small pictures, the judge's features)."""
-        pictures = photograph(load_gaussians(folder / "point_cloud.ply"), self.turntable, self.size)
+        pictures = photograph(load_splat(folder / "point_cloud.ply"), self.turntable, self.size)
         coarse, small = pictures.shrunk(COARSE), pictures.shrunk(JUDGED).rgb
         crisp = pictures.chosen([v for v in CRISP_VIEWS if v < self.turntable.views])
         numbers: dict[str, Any] = own_numbers(crisp, coarse) | training_numbers(folder / "metrics.jsonl")
@@ -212,13 +212,13 @@ def find_judge() -> Judge | None:
     return judge.load()
 
 
-def load_gaussians(path: Path) -> Gaussians:
-    """The Gaussians of a PLY file, in our world's axes.
+def load_splat(path: Path) -> RenderedGaussians:
+    """The splat of a PLY file, in our world's axes.
 
     Raises:
         UserError: the file is missing or unreadable.
     """
-    return to_gaussians(read_ply(path))
+    return RenderedGaussians(to_gaussians(read_ply(path)))
 
 
 def training_numbers(metrics: Path) -> dict[str, Any]:

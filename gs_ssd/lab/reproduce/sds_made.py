@@ -11,7 +11,7 @@ from gs_ssd.errors import UserError
 from gs_ssd.lab.evaluate.benchmark import Job, Variant, plan, run_jobs
 from gs_ssd.lab.evaluate.measure import photograph
 from gs_ssd.lab.evaluate.suite import Entry, Turntable, load_suite
-from gs_ssd.lab.reproduce.assets import Workshop, load_gaussians
+from gs_ssd.lab.reproduce.assets import Workshop, load_splat
 from gs_ssd.lab.reproduce.grid import BARE, adopt, checkout_config, working_folder
 from gs_ssd.lab.reproduce.origin import origins
 from gs_ssd.lab.reproduce.report import Context
@@ -38,9 +38,9 @@ def sds_views(
     for record in run_jobs(jobs, out, workshop.train, _unmeasured, workers=context.workers):
         if "failed" in record:
             raise UserError(f"the training of {record['key']} failed: {record['failed']}; {out} has its log")
-    splats = {job.entry.prompt: load_gaussians(out / "runs" / job.key / "point_cloud.ply") for job in jobs}
+    splats = {job.entry.prompt: load_splat(out / "runs" / job.key / "point_cloud.ply") for job in jobs}
     table = Turntable(views=views, elevations_deg=(15.0,))
-    return {prompt: photograph(gaussians, table, size).rgb for prompt, gaussians in splats.items()}
+    return {prompt: photograph(splat, table, size).rgb for prompt, splat in splats.items()}
 
 
 def _unmeasured(_job: Job, _folder: Path) -> dict[str, Any]:

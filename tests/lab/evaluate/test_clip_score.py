@@ -8,7 +8,7 @@ from gs_ssd.lab.evaluate.benchmark import Job, Variant
 from gs_ssd.lab.evaluate.clip_score import MEAN, STD, ClipScore
 from gs_ssd.lab.evaluate.measure import photograph
 from gs_ssd.lab.evaluate.suite import Entry, Turntable
-from gs_ssd.lab.reproduce.assets import Workshop, load_gaussians
+from gs_ssd.lab.reproduce.assets import Workshop, load_splat
 from gs_ssd.scene.gaussians import Gaussians
 
 transformers = pytest.importorskip("transformers")
@@ -74,7 +74,7 @@ def test_the_benchmark_scores_every_view_of_a_free_prompt(folder, tmp_path):
     score, table = ClipScore(folder), Turntable(views=4)
     workshop = Workshop(tmp_path / "config.yaml", tmp_path, table, size=64, clip=score)
     record = workshop.measure(Job(Entry("a hamburger"), 0, Variant("ssd")), run)
-    views = score(photograph(load_gaussians(run / "point_cloud.ply"), table, 64).rgb, "a hamburger")
+    views = score(photograph(load_splat(run / "point_cloud.ply"), table, 64).rgb, "a hamburger")
     assert record["clip"] == folder
     assert record["clip_mean"] == pytest.approx(float(views.mean()), abs=1e-4)
     assert record["clip_worst"] == pytest.approx(float(views.min()), abs=1e-4)

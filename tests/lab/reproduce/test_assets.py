@@ -15,7 +15,7 @@ from gs_ssd.lab.evaluate.judge import Opinion
 from gs_ssd.lab.evaluate.measure import Pictures, Truth, numbers_beside_truth
 from gs_ssd.lab.evaluate.suite import Entry, Suite, Turntable
 from gs_ssd.lab.evaluate.trainings import Cost
-from gs_ssd.lab.reproduce.assets import Workshop, load_gaussians
+from gs_ssd.lab.reproduce.assets import Workshop, load_splat
 from gs_ssd.scene.gaussians import Gaussians
 
 pytest.importorskip("diff_gaussian_rasterization")
@@ -116,11 +116,11 @@ def test_a_free_prompt_is_measured_without_judge_and_truth(tmp_path):
 def test_a_splat_is_read_back_in_the_world_s_axes(tmp_path):
     gaussians = ball(0)
     ply.write_ply(tmp_path / "a.ply", splats.from_gaussians(gaussians).to_frame("inria"))
-    back = load_gaussians(tmp_path / "a.ply")
+    back = load_splat(tmp_path / "a.ply").gaussians
     torch.testing.assert_close(back.means, gaussians.means, atol=1e-5, rtol=0)
     torch.testing.assert_close(back.sh_dc, gaussians.sh_dc, atol=1e-5, rtol=0)
     with pytest.raises(UserError):
-        load_gaussians(tmp_path / "missing.ply")
+        load_splat(tmp_path / "missing.ply")
 
 
 def test_a_duck_has_three_front_views_and_a_two_faced_one_has_more():

@@ -1,4 +1,4 @@
-"""Floor 2: clone, split, prune and reset as in 3DGS and LucidDreamer, on the statistics of all views."""
+"""Clone, split, prune and reset as in 3DGS and LucidDreamer, on the statistics of all views."""
 
 from typing import Annotated, Literal
 
@@ -6,10 +6,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from gs_ssd.assets.base import TrainingStep
+from gs_ssd.assets.splat.densify import surgery
+from gs_ssd.assets.splat.densify.policy import Policy
+from gs_ssd.assets.splat.densify.surgery import TrainedSplat
 from gs_ssd.bounds import Bounds, Count, Often, Positive, Share, settings
-from gs_ssd.densify import surgery
-from gs_ssd.densify.policy import Policy
-from gs_ssd.densify.surgery import Moment, Patient
 
 LAST_GROWTH, LAST_RESET = 0.8, 0.7
 """Shares of the run: what comes later the optimizer cannot settle, and a splat whose opacities were reset stays fog."""
@@ -53,55 +54,57 @@ class AdaptivePolicy(Policy):
     def __init__(self, config: AdaptiveConfig) -> None:
         self.config = config
 
-    def begin(self, patient: Patient) -> None:
+    def begin(self, splat: TrainedSplat) -> None:
         """Running sum of gradient norms and number of sightings."""
         for key in ("gradient_sum", "sightings"):
-            patient.statistics.setdefault(key, torch.zeros(len(patient), device=patient.gaussians.device))
+            splat.statistics.setdefault(key, torch.zeros(len(splat), device=splat.gaussians.device))
 
-    def observe(self, patient: Patient, screen_gradient: Float[Tensor, "v n 2"], visible: Bool[Tensor, "v n"]) -> None:
+    def observe(
+        self, splat: TrainedSplat, screen_gradient: Float[Tensor, "v n 2"], visible: Bool[Tensor, "v n"]
+    ) -> None:
         """Add this step's norms where a view saw the Gaussian."""
         norms = screen_gradient.norm(dim=-1)
-        patient.statistics["gradient_sum"] += torch.where(visible, norms, 0.0).sum(dim=0)
-        patient.statistics["sightings"] += visible.sum(dim=0)
+        splat.statistics["gradient_sum"] += torch.where(visible, norms, 0.0).sum(dim=0)
+        splat.statistics["sightings"] += visible.sum(dim=0)
 
-    def refine(self, patient: Patient, moment: Moment) -> dict[str, int]:
+    def refine(self, splat: TrainedSplat, step: TrainingStep) -> dict[str, int]:
         """Grow and prune every `every` steps, reset opacities every `reset_every`; counted from 1, as in the recipe."""
-        config, iteration = self.config, moment.step + 1
+        config, iteration = self.config, step.index + 1
         start, stop, last_reset, prune_scale_after = (
-            round(share * moment.num_steps)
+            round(share * step.num_steps)
             for share in (config.start_share, config.stop_share, LAST_RESET, config.prune_scale_after_share)
         )
         done: dict[str, int] = {}
         if iteration >= stop:
             return done
         if iteration >= start and iteration % config.every == 0:
-            done |= self._grow(patient, moment.generator)
-            done["pruned"] = self._prune(patient, with_scale=iteration > prune_scale_after)
-            for value in patient.statistics.values():
+            done |= self._grow(splat, step.generator)
+            done["pruned"] = self._prune(splat, with_scale=iteration > prune_scale_after)
+            for value in splat.statistics.values():
                 value.zero_()
         if config.reset_every and iteration % config.reset_every == 0 and iteration < last_reset:
-            surgery.reset_opacities(patient, config.reset_opacity)
-            done["reset"] = len(patient)
+            surgery.reset_opacities(splat, config.reset_opacity)
+            done["reset"] = len(splat)
         return done
 
-    def _grow(self, patient: Patient, generator: torch.Generator) -> dict[str, int]:
+    def _grow(self, splat: TrainedSplat, generator: torch.Generator) -> dict[str, int]:
         config = self.config
-        mean = patient.statistics["gradient_sum"] / patient.statistics["sightings"].clamp_min(1)
-        room = max(config.max_splats - len(patient), 0)
+        mean = splat.statistics["gradient_sum"] / splat.statistics["sightings"].clamp_min(1)
+        room = max(config.max_splats - len(splat), 0)
         seen = int((mean > 0).sum())
         if config.select == "quantile":
             wanted = round((1 - config.quantile) * seen)
         else:
             wanted = int((mean >= config.threshold).sum())
         chosen = mean.topk(min(wanted, room, seen)).indices.sort().values
-        large = patient.gaussians.scales.detach()[chosen].amax(dim=-1) > config.split_above
-        surgery.clone(patient, chosen[~large])
-        surgery.split(patient, chosen[large], generator)
+        large = splat.gaussians.scales.detach()[chosen].amax(dim=-1) > config.split_above
+        surgery.clone(splat, chosen[~large])
+        surgery.split(splat, chosen[large], generator)
         return {"cloned": int((~large).sum()), "split": int(large.sum())}
 
-    def _prune(self, patient: Patient, *, with_scale: bool) -> int:
-        gaussians = patient.gaussians.detach()
+    def _prune(self, splat: TrainedSplat, *, with_scale: bool) -> int:
+        gaussians = splat.gaussians.detach()
         good = gaussians.opacities >= self.config.prune_opacity
         if with_scale:
             good &= gaussians.scales.amax(dim=-1) <= self.config.prune_scale
-        return surgery.keep(patient, good)
+        return surgery.keep(splat, good)

@@ -1,4 +1,4 @@
-"""Floor 1: one Adam with a parameter group per raw tensor, and learning rates as laws of the step."""
+"""One Adam with a parameter group per raw tensor, and learning rates as laws of the step."""
 
 import math
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""Floor 5: the first Gaussians of a run, whatever they are made of: a shape, a file, a sentence, an earlier splat."""
+"""The first Gaussians of a run, whatever they are made of: a shape, a file, a sentence, an earlier splat."""
 
 import dataclasses
 import logging
@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 
-from gs_ssd.config import ExperimentConfig
 from gs_ssd.errors import UserError
 from gs_ssd.export.splats import to_gaussians
 from gs_ssd.scene import initialize, initialize_files
@@ -17,33 +16,36 @@ from gs_ssd.scene.initialize import InitializeConfig
 log = logging.getLogger(__name__)
 
 
-def first_gaussians(config: ExperimentConfig, generator: torch.Generator, device: torch.device) -> Gaussians:
+def first_gaussians(
+    start: InitializeConfig, prompt: str, generator: torch.Generator, device: torch.device, *, offline: bool = False
+) -> Gaussians:
     """Gaussians on the CPU, drawn from `generator` (which must live there too); `device` is where Shap-E may run.
 
     Raises:
         UserError: see `initialize.create`, `prior.shap_e.imagine` and `export.formats.read_splats`.
     """
-    start = config.initialize
     if start.shape == "text":
-        return _from_text(config, generator, device)
+        text = prompt if start.text is None else start.text
+        return _from_text(start, text, generator, device, offline=offline)
     if start.shape == "splat":
         return _from_splat(start)
     return initialize.create(start, generator)
 
 
-def _from_text(config: ExperimentConfig, generator: torch.Generator, device: torch.device) -> Gaussians:
-    """Points on the surface that Shap-E imagines for the initial text (or the prompt)."""
+def _from_text(
+    start: InitializeConfig, text: str, generator: torch.Generator, device: torch.device, *, offline: bool
+) -> Gaussians:
+    """Points on the surface that Shap-E imagines for the text."""
     from gs_ssd.prior import shap_e
 
-    start = config.initialize
     shape = shap_e.imagine(
-        config.prompt if start.text is None else start.text,
+        text,
         model=start.text_model,
         steps=start.text_steps,
         guidance=start.text_guidance,
         generator=generator,
         device=device,
-        offline=config.prior.offline,
+        offline=offline,
         grid_size=start.text_grid,
     )
     corners = initialize_files.to_world(shape.vertices, "blender")

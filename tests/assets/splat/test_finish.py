@@ -9,21 +9,21 @@ import torch
 from pydantic import ValidationError
 
 from gs_ssd import config as configs
-from gs_ssd import finish
-from gs_ssd.densify.surgery import Patient
+from gs_ssd.assets.splat import finish, optimizers
+from gs_ssd.assets.splat.densify.surgery import TrainedSplat
+from gs_ssd.assets.splat.finish import FinishConfig, Orbit
+from gs_ssd.assets.splat.optimizers import OptimizerConfig
 from gs_ssd.errors import UserError
-from gs_ssd.finish import FinishConfig, Orbit
 from gs_ssd.lab.evaluate import statistics
 from gs_ssd.render.renderer import render
 from gs_ssd.run import checkpoint
-from gs_ssd.scene import camera, initialize, optimizers
+from gs_ssd.scene import camera, initialize
 from gs_ssd.scene.gaussians import PARAMETERS, Gaussians
 from gs_ssd.scene.initialize import InitializeConfig
-from gs_ssd.scene.optimizers import OptimizerConfig
 from gs_ssd.trainer import Trainer
 
 ORBIT = Orbit((3.1, 3.6), (math.radians(38), math.radians(42)))
-SMOKE = Path(__file__).parents[1] / "configs" / "smoke.yaml"
+SMOKE = Path(__file__).parents[3] / "configs" / "smoke.yaml"
 RING = camera.ring(4, math.radians(75), 3.35, math.radians(40), 192)
 QUICK = FinishConfig(steps=150, image_size=96)
 
@@ -112,11 +112,11 @@ def test_what_hides_inside_moves_to_the_surface():
     gaussians = initialize.create(start, seeded())
     gaussians.means[:800] *= 0.5 / gaussians.means[:800].norm(dim=-1, keepdim=True)
     gaussians.means[800:] *= 0.1
-    patient = Patient(gaussians.requires_grad_(), optimizers.build(gaussians, OptimizerConfig()))
-    assert finish.relocate_hidden(patient, ORBIT, 0.03, seeded(5)) == 100
-    assert len(patient) == 900
-    assert (patient.gaussians.means.norm(dim=-1) > 0.3).all()
-    assert finish.relocate_hidden(patient, ORBIT, 0.0, seeded(5)) == 0
+    splat = TrainedSplat(gaussians.requires_grad_(), optimizers.build(gaussians, OptimizerConfig()))
+    assert finish.relocate_hidden(splat, ORBIT, 0.03, seeded(5)) == 100
+    assert len(splat) == 900
+    assert (splat.gaussians.means.norm(dim=-1) > 0.3).all()
+    assert finish.relocate_hidden(splat, ORBIT, 0.0, seeded(5)) == 0
 
 
 def test_cameras_look_from_every_direction_at_the_middle():
@@ -145,8 +145,9 @@ def test_a_run_is_hardened_once_its_checkpoint_is_not_and_resuming_ends_the_same
     run = Trainer(config, tmp_path / "run")
     run.fit()
     kept = checkpoint.load(checkpoint.latest(tmp_path / "run" / "checkpoints"))
-    assert all(torch.equal(kept.parameters[name], getattr(plain.gaussians, name)) for name in PARAMETERS)
-    assert run.gaussians.scales.amin(dim=-1).max() < plain.gaussians.scales.amin(dim=-1).min()
+    parameters = kept.state["asset"]["parameters"]
+    assert all(torch.equal(parameters[name], getattr(plain.asset.gaussians, name)) for name in PARAMETERS)
+    assert run.asset.gaussians.scales.amin(dim=-1).max() < plain.asset.gaussians.scales.amin(dim=-1).min()
     first = (tmp_path / "run/point_cloud.ply").read_bytes()
     run.fit()
     assert (tmp_path / "run/point_cloud.ply").read_bytes() == first  # not hardened twice

@@ -1,4 +1,4 @@
-"""Floor 2: edits of a splat under training. Raw tensors, Adam's moments and the policy's statistics change together.
+"""Edits of a splat under training. Raw tensors, Adam's moments and the policy's statistics change together.
 
 Every edit is built from three moves: `keep` some rows, `append` rows copied from others, or overwrite rows in place.
 New rows start with zero moments; rows that survive keep theirs.
@@ -19,8 +19,8 @@ MIN_OPACITY = 1e-6
 
 
 @dataclasses.dataclass
-class Patient:
-    """What surgery operates on: N Gaussians, the Adam that trains them, and per-Gaussian statistics [N, ...]."""
+class TrainedSplat:
+    """N Gaussians, the Adam that trains them, and per-Gaussian statistics [N, ...]: what densification edits."""
 
     gaussians: Gaussians
     optimizer: torch.optim.Adam
@@ -30,59 +30,57 @@ class Patient:
         return len(self.gaussians)
 
 
-@dataclasses.dataclass(frozen=True)
-class Moment:
-    """When a policy operates: after the optimizer's step number `step` (counted from 0) of `num_steps`."""
-
-    step: int
-    num_steps: int
-    generator: torch.Generator
-
-
-def _rewrite(patient: Patient, edit: Callable[[str, Tensor], Tensor], edit_moment: Callable[[Tensor], Tensor]) -> None:
+def _rewrite(
+    splat: TrainedSplat, edit: Callable[[str, Tensor], Tensor], edit_moment: Callable[[Tensor], Tensor]
+) -> None:
     """Replace every raw tensor by a new leaf and hand its group and its (edited) moments over to it."""
-    groups = {group["name"]: group for group in patient.optimizer.param_groups}
-    for name, old in patient.gaussians.parameters().items():
+    groups = {group["name"]: group for group in splat.optimizer.param_groups}
+    for name, old in splat.gaussians.parameters().items():
         new = edit(name, old.detach()).contiguous().requires_grad_()
-        state = patient.optimizer.state.pop(old, None)
+        state = splat.optimizer.state.pop(old, None)
         if state is not None:
             for key in ("exp_avg", "exp_avg_sq"):
                 state[key] = edit_moment(state[key])
-            patient.optimizer.state[new] = state
+            splat.optimizer.state[new] = state
         groups[name]["params"][0] = new
-        setattr(patient.gaussians, name, new)
+        setattr(splat.gaussians, name, new)
 
 
-def keep(patient: Patient, mask: Bool[Tensor, " n"]) -> int:
+def keep(splat: TrainedSplat, mask: Bool[Tensor, " n"]) -> int:
     """Remove the Gaussians where `mask` is false. Returns how many went."""
     removed = int((~mask).sum())
     if removed:
-        _rewrite(patient, lambda _, tensor: tensor[mask], lambda moment: moment[mask])
-        patient.statistics = {key: value[mask] for key, value in patient.statistics.items()}
+        _rewrite(splat, lambda _, tensor: tensor[mask], lambda moment: moment[mask])
+        splat.statistics = {key: value[mask] for key, value in splat.statistics.items()}
     return removed
 
 
-def append(patient: Patient, source: Int[Tensor, " m"], changes: dict[str, Tensor] | None = None) -> None:
+def append(splat: TrainedSplat, source: Int[Tensor, " m"], changes: dict[str, Tensor] | None = None) -> None:
     """Add copies of the Gaussians `source`, with some raw tensors ([m, ...]) replaced; moments and statistics zero."""
     changes = changes or {}
 
     def with_zeros(tensor: Tensor) -> Tensor:
         return torch.cat([tensor, tensor.new_zeros(len(source), *tensor.shape[1:])])
 
-    _rewrite(patient, lambda name, tensor: torch.cat([tensor, changes.get(name, tensor[source])]), with_zeros)
-    patient.statistics = {key: with_zeros(value) for key, value in patient.statistics.items()}
+    _rewrite(splat, lambda name, tensor: torch.cat([tensor, changes.get(name, tensor[source])]), with_zeros)
+    splat.statistics = {key: with_zeros(value) for key, value in splat.statistics.items()}
 
 
-def clone(patient: Patient, chosen: Int[Tensor, " m"]) -> None:
+def clone(splat: TrainedSplat, chosen: Int[Tensor, " m"]) -> None:
     """Duplicate small Gaussians in place; the optimizer drives the twins apart (3DGS, section 5)."""
-    append(patient, chosen)
+    append(splat, chosen)
 
 
 def split(
-    patient: Patient, chosen: Int[Tensor, " m"], generator: torch.Generator, *, children: int = 2, shrink: float = 1.6
+    splat: TrainedSplat,
+    chosen: Int[Tensor, " m"],
+    generator: torch.Generator,
+    *,
+    children: int = 2,
+    shrink: float = 1.6,
 ) -> None:
     """Replace large Gaussians by `children` drawn from them, with scales divided by `shrink` (3DGS, section 5)."""
-    gaussians = patient.gaussians.detach()
+    gaussians = splat.gaussians.detach()
     parents = chosen.repeat(children)
     noise = torch.randn(len(parents), 3, generator=generator, device=generator.device).to(gaussians.means)
     frame = rotation.quat_to_matrix(gaussians.quats_wxyz[parents])
@@ -91,13 +89,13 @@ def split(
         "means": gaussians.means[parents] + offset,
         "log_scales": gaussians.log_scales[parents] - math.log(shrink),
     }
-    append(patient, parents, changes)
-    mask = torch.ones(len(patient), dtype=torch.bool, device=chosen.device)
+    append(splat, parents, changes)
+    mask = torch.ones(len(splat), dtype=torch.bool, device=chosen.device)
     mask[chosen] = False
-    keep(patient, mask)
+    keep(splat, mask)
 
 
-def relocate(patient: Patient, dead: Int[Tensor, " m"], target: Int[Tensor, " m"]) -> None:
+def relocate(splat: TrainedSplat, dead: Int[Tensor, " m"], target: Int[Tensor, " m"]) -> None:
     """Move `dead` Gaussians onto living `target`s and share each target's opacity so that the picture stays.
 
     3DGS-MCMC (Kheradmand et al. 2024, arXiv 2404.09591), eq. (9): with R Gaussians at one place, each gets opacity
@@ -106,25 +104,25 @@ def relocate(patient: Patient, dead: Int[Tensor, " m"], target: Int[Tensor, " m"
     """
     if len(dead) == 0:
         return
-    gaussians = patient.gaussians.detach()
-    counts = torch.bincount(target, minlength=len(patient)) + 1
+    gaussians = splat.gaussians.detach()
+    counts = torch.bincount(target, minlength=len(splat)) + 1
     touched = target.unique()
     opacity, factor = shared_opacity(gaussians.opacities[touched], counts[touched])
     opacity = opacity.clamp(MIN_OPACITY, 1 - MIN_OPACITY)
     with torch.no_grad():
-        patient.gaussians.logit_opacities[touched] = torch.logit(opacity)
-        patient.gaussians.log_scales[touched] += factor.log().unsqueeze(-1)
-        for tensor in patient.gaussians.parameters().values():
+        splat.gaussians.logit_opacities[touched] = torch.logit(opacity)
+        splat.gaussians.log_scales[touched] += factor.log().unsqueeze(-1)
+        for tensor in splat.gaussians.parameters().values():
             tensor[dead] = tensor[target]
-    _zero_rows(patient, torch.cat([touched, dead]))
+    _zero_rows(splat, torch.cat([touched, dead]))
 
 
 @torch.no_grad()
-def overwrite(patient: Patient, rows: Int[Tensor, " m"], values: dict[str, Tensor]) -> None:
+def overwrite(splat: TrainedSplat, rows: Int[Tensor, " m"], values: dict[str, Tensor]) -> None:
     """Replace the raw tensors of some rows by `values` ([m, ...]), in place; their moments are zeroed."""
     for name, value in values.items():
-        getattr(patient.gaussians, name)[rows] = value
-    _zero_rows(patient, rows)
+        getattr(splat.gaussians, name)[rows] = value
+    _zero_rows(splat, rows)
 
 
 def shared_opacity(
@@ -143,21 +141,21 @@ def shared_opacity(
     return new.to(opacity.dtype), (old / total).to(opacity.dtype)
 
 
-def reset_opacities(patient: Patient, ceiling: float) -> None:
+def reset_opacities(splat: TrainedSplat, ceiling: float) -> None:
     """Cap every opacity at `ceiling` and zero the opacities' moments (3DGS, section 5.2)."""
     with torch.no_grad():
-        patient.gaussians.logit_opacities.clamp_(max=math.log(ceiling / (1 - ceiling)))
-    state = patient.optimizer.state.get(patient.gaussians.logit_opacities)
+        splat.gaussians.logit_opacities.clamp_(max=math.log(ceiling / (1 - ceiling)))
+    state = splat.optimizer.state.get(splat.gaussians.logit_opacities)
     if state:
         state["exp_avg"].zero_()
         state["exp_avg_sq"].zero_()
 
 
-def _zero_rows(patient: Patient, rows: Int[Tensor, " m"]) -> None:
-    for tensor in patient.gaussians.parameters().values():
-        state = patient.optimizer.state.get(tensor)
+def _zero_rows(splat: TrainedSplat, rows: Int[Tensor, " m"]) -> None:
+    for tensor in splat.gaussians.parameters().values():
+        state = splat.optimizer.state.get(tensor)
         if state:
             state["exp_avg"][rows] = 0.0
             state["exp_avg_sq"][rows] = 0.0
-    for value in patient.statistics.values():
+    for value in splat.statistics.values():
         value[rows] = 0

@@ -1,4 +1,4 @@
-"""Floor 3: the last touch. A splat is fitted to its own pictures with hardened outlines; no prior takes part.
+"""The last touch. A splat is fitted to its own pictures with hardened outlines; no prior takes part.
 
 A prior of 64 pixels cannot tell an outline that fades over a pixel of its own from a sharp one, so guidance leaves
 fog exactly there, and many Gaussians inside the object, where nobody sees them. Here the splat as
@@ -16,16 +16,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gs_ssd.assets.splat import optimizers
+from gs_ssd.assets.splat.densify import surgery
+from gs_ssd.assets.splat.densify.surgery import TrainedSplat
+from gs_ssd.assets.splat.optimizers import Law, OptimizerConfig
 from gs_ssd.bounds import Bounds, Share, Size, Views, settings
-from gs_ssd.densify import surgery
-from gs_ssd.densify.surgery import Patient
 from gs_ssd.errors import UserError
 from gs_ssd.maths import harmonics, rotation
 from gs_ssd.render.renderer import render
-from gs_ssd.scene import optimizers
 from gs_ssd.scene.camera import Cameras
 from gs_ssd.scene.gaussians import Gaussians
-from gs_ssd.scene.optimizers import Law, OptimizerConfig
 
 log = logging.getLogger(__name__)
 
@@ -103,29 +103,29 @@ def harden(gaussians: Gaussians, config: FinishConfig, orbit: Orbit, generator: 
         return model
     laws = _laws(config)
     fitted = Gaussians(**model.parameters()).requires_grad_()
-    patient = Patient(fitted, optimizers.build(fitted, laws))
+    splat = TrainedSplat(fitted, optimizers.build(fitted, laws))
     solid = torch.zeros((), device=model.device)
     for step in range(config.steps):
         if step in (0, config.steps // 4, config.steps // 2):
-            relocate_hidden(patient, orbit, config.hidden, generator)
+            relocate_hidden(splat, orbit, config.hidden, generator)
         progress = step / config.steps
-        optimizers.set_learning_rates(patient.optimizer, laws, progress)
+        optimizers.set_learning_rates(splat.optimizer, laws, progress)
         cameras = orbit.sample(config.num_views, config.image_size, generator).to(model.device)
         background = torch.rand(config.num_views, 3, generator=generator).to(model.device)
         rgb, alpha = hardened(model, cameras, background, config.edge)
         solid += alpha.sum()
-        output = render(patient.gaussians, cameras, background)
+        output = render(splat.gaussians, cameras, background)
         ((output.rgb - rgb).abs().mean() + (output.alpha - alpha).abs().mean()).backward()
-        patient.optimizer.step()
-        patient.optimizer.zero_grad(set_to_none=True)
-        optimizers.project(patient.gaussians, laws, progress)
-        flatten(patient.gaussians, config.thickness * 8 ** max(0.0, 1 - 2 * progress))
-    visible = patient.gaussians.opacities.detach() > config.prune_opacity
+        splat.optimizer.step()
+        splat.optimizer.zero_grad(set_to_none=True)
+        optimizers.project(splat.gaussians, laws, progress)
+        flatten(splat.gaussians, config.thickness * 8 ** max(0.0, 1 - 2 * progress))
+    visible = splat.gaussians.opacities.detach() > config.prune_opacity
     if not (solid > 0 and visible.any()):
         log.warning("no view of the splat is solid anywhere: it was left as it is, without a finish")
         return model
-    surgery.keep(patient, visible)
-    return patient.gaussians.detach()
+    surgery.keep(splat, visible)
+    return splat.gaussians.detach()
 
 
 @torch.no_grad()
@@ -159,28 +159,28 @@ def visibility(gaussians: Gaussians, orbit: Orbit, generator: torch.Generator) -
 
 
 @torch.no_grad()
-def relocate_hidden(patient: Patient, orbit: Orbit, share: float, generator: torch.Generator) -> int:
+def relocate_hidden(splat: TrainedSplat, orbit: Orbit, share: float, generator: torch.Generator) -> int:
     """Turn Gaussians that show less than `share` of the average into children of visible ones. Returns how many.
 
     A visible one is drawn in proportion to what it shows; it and its children are redrawn from it, smaller.
     """
     with torch.enable_grad():
-        seen = visibility(patient.gaussians, orbit, generator)
+        seen = visibility(splat.gaussians, orbit, generator)
     hidden = seen < share * seen.mean()
     moved = hidden.nonzero().squeeze(-1)
-    if len(moved) in (0, len(patient)):
+    if len(moved) in (0, len(splat)):
         return 0
     odds = torch.where(hidden, 0.0, seen).to(generator.device)
     parents = torch.multinomial(odds, len(moved), replacement=True, generator=generator).to(moved)
     family, origin = torch.cat([parents.unique(), moved]), torch.cat([parents.unique(), parents])
-    children = torch.bincount(parents, minlength=len(patient))[origin]
-    old = {name: tensor[origin] for name, tensor in patient.gaussians.detach().parameters().items()}
-    drawn = torch.randn(len(family), 3, generator=generator).to(patient.gaussians.device) * old["log_scales"].exp()
+    children = torch.bincount(parents, minlength=len(splat))[origin]
+    old = {name: tensor[origin] for name, tensor in splat.gaussians.detach().parameters().items()}
+    drawn = torch.randn(len(family), 3, generator=generator).to(splat.gaussians.device) * old["log_scales"].exp()
     offset = rotation.quat_to_matrix(old["quats_wxyz"]) @ drawn.unsqueeze(-1)
     old["means"] = old["means"] + 0.8 * offset.squeeze(-1)
     generations = (1.0 + children).log2().clamp_max(2.0)
     old["log_scales"] = old["log_scales"] - math.log(SPLIT_SHRINK) * generations.unsqueeze(-1)
-    surgery.overwrite(patient, family, old)
+    surgery.overwrite(splat, family, old)
     return len(moved)
 
 

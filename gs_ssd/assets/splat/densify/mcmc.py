@@ -1,4 +1,4 @@
-"""Floor 2: 3DGS-MCMC: a fixed budget, dead Gaussians move to living ones, and noise keeps everything exploring."""
+"""3DGS-MCMC: a fixed budget, dead Gaussians move to living ones, and noise keeps everything exploring."""
 
 from typing import Annotated
 
@@ -6,10 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gs_ssd.assets.base import TrainingStep
+from gs_ssd.assets.splat.densify import surgery
+from gs_ssd.assets.splat.densify.policy import Policy
+from gs_ssd.assets.splat.densify.surgery import TrainedSplat
 from gs_ssd.bounds import Bounds, Count, Share, settings
-from gs_ssd.densify import surgery
-from gs_ssd.densify.policy import Policy
-from gs_ssd.densify.surgery import Moment, Patient
 from gs_ssd.maths import rotation
 
 
@@ -38,46 +39,46 @@ class McmcPolicy(Policy):
     def __init__(self, config: McmcConfig) -> None:
         self.config = config
 
-    def refine(self, patient: Patient, moment: Moment) -> dict[str, int]:
+    def refine(self, splat: TrainedSplat, step: TrainingStep) -> dict[str, int]:
         """Relocate and grow every `every` steps; jitter the means at every step."""
-        share, generator = (moment.step + 1) / moment.num_steps, moment.generator
+        share, generator = (step.index + 1) / step.num_steps, step.generator
         if not self.config.start_share <= share <= self.config.stop_share:
             return {}
         done: dict[str, int] = {}
-        if (moment.step + 1) % self.config.every == 0:
-            done["relocated"] = self._relocate(patient, generator)
-            done["added"] = self._add(patient, generator)
+        if (step.index + 1) % self.config.every == 0:
+            done["relocated"] = self._relocate(splat, generator)
+            done["added"] = self._add(splat, generator)
         if self.config.noise:
-            self._jitter(patient, generator)
+            self._jitter(splat, generator)
         return done
 
     def _draw(self, weight: Float[Tensor, " n"], count: int, generator: torch.Generator) -> Tensor:
         drawn = torch.multinomial(weight.to(generator.device), count, replacement=True, generator=generator)
         return drawn.to(weight.device)
 
-    def _relocate(self, patient: Patient, generator: torch.Generator) -> int:
-        opacities = patient.gaussians.opacities.detach()
+    def _relocate(self, splat: TrainedSplat, generator: torch.Generator) -> int:
+        opacities = splat.gaussians.opacities.detach()
         is_dead = opacities <= self.config.dead_opacity
         dead = is_dead.nonzero().squeeze(-1)
-        if len(dead) in (0, len(patient)):
+        if len(dead) in (0, len(splat)):
             return 0
-        surgery.relocate(patient, dead, self._draw(torch.where(is_dead, 0.0, opacities), len(dead), generator))
+        surgery.relocate(splat, dead, self._draw(torch.where(is_dead, 0.0, opacities), len(dead), generator))
         return len(dead)
 
-    def _add(self, patient: Patient, generator: torch.Generator) -> int:
-        before = len(patient)
+    def _add(self, splat: TrainedSplat, generator: torch.Generator) -> int:
+        before = len(splat)
         count = min(self.config.budget, int((1 + self.config.growth) * before)) - before
         if count <= 0:
             return 0
-        source = self._draw(patient.gaussians.opacities.detach(), count, generator)
-        surgery.append(patient, source)
-        surgery.relocate(patient, torch.arange(before, before + count, device=source.device), source)
+        source = self._draw(splat.gaussians.opacities.detach(), count, generator)
+        surgery.append(splat, source)
+        surgery.relocate(splat, torch.arange(before, before + count, device=source.device), source)
         return count
 
     @torch.no_grad()
-    def _jitter(self, patient: Patient, generator: torch.Generator) -> None:
-        gaussians = patient.gaussians
-        rate = next(group["lr"] for group in patient.optimizer.param_groups if group["name"] == "means")
+    def _jitter(self, splat: TrainedSplat, generator: torch.Generator) -> None:
+        gaussians = splat.gaussians
+        rate = next(group["lr"] for group in splat.optimizer.param_groups if group["name"] == "means")
         noise = torch.randn(gaussians.means.shape, generator=generator, device=generator.device).to(gaussians.means)
         gate = torch.sigmoid(-self.config.gate * (gaussians.opacities - 0.005))
         spread = rotation.covariance(gaussians.scales, gaussians.quats_wxyz) @ noise.unsqueeze(-1)

@@ -1,12 +1,12 @@
-"""Floor 2: one config word picks the densification policy."""
+"""One config word picks the densification policy."""
 
 import dataclasses
 from typing import Literal
 
+from gs_ssd.assets.splat.densify.adaptive import AdaptiveConfig, AdaptivePolicy
+from gs_ssd.assets.splat.densify.mcmc import McmcConfig, McmcPolicy
+from gs_ssd.assets.splat.densify.policy import Policy
 from gs_ssd.bounds import settings
-from gs_ssd.densify.adaptive import AdaptiveConfig, AdaptivePolicy
-from gs_ssd.densify.mcmc import McmcConfig, McmcPolicy
-from gs_ssd.densify.policy import Policy
 
 
 @settings

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gs_ssd import config as configs
-from gs_ssd import start
+from gs_ssd.assets.splat import initial
 from gs_ssd.errors import UserError
 from gs_ssd.export import formats
 from gs_ssd.export.splats import Splats
@@ -30,7 +30,7 @@ def splats(count=50, scale=1.0, shift=0.0):
 
 def first(path, **settings):
     config = configs.from_mapping({"initialize": {"shape": "splat", "file": str(path), **settings}}, "test")
-    return start.first_gaussians(config, torch.Generator(), torch.device("cpu"))
+    return initial.first_gaussians(config.initialize, config.prompt, torch.Generator(), torch.device("cpu"))
 
 
 @pytest.mark.parametrize("ending", ["ply", "splat", "spz", "glb"])

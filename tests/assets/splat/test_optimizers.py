@@ -6,10 +6,11 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from gs_ssd.assets.splat import optimizers
+from gs_ssd.assets.splat.optimizers import OptimizerConfig
 from gs_ssd.errors import UserError
-from gs_ssd.scene import initialize, optimizers
+from gs_ssd.scene import initialize
 from gs_ssd.scene.initialize import InitializeConfig
-from gs_ssd.scene.optimizers import OptimizerConfig
 
 
 @pytest.fixture

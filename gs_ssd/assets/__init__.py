@@ -1,0 +1,1 @@
+"""What is optimized: the `Asset` protocol, and one room for each representation."""

@@ -1,0 +1,39 @@
+"""One config word picks the representation that is optimized."""
+
+from collections.abc import Callable
+
+import torch
+
+from gs_ssd.assets.base import Asset
+from gs_ssd.assets.splat.asset import SplatAsset, SplatConfig
+from gs_ssd.config import ExperimentConfig
+
+
+def _splat(config: ExperimentConfig, device: torch.device) -> SplatAsset:
+    sections = SplatConfig(
+        prompt=config.prompt,
+        initialize=config.initialize,
+        optimizer=config.optimizer,
+        regularize=config.regularize,
+        densify=config.densify,
+        finish=config.finish,
+        augment=config.augment,
+        offline=config.prior.offline,
+    )
+    return SplatAsset(sections, device)
+
+
+ASSETS: dict[str, Callable[[ExperimentConfig, torch.device], Asset]] = {"splat": _splat}
+"""By the name in the config; an asset begins empty, until `initialize` or `load_state_dict`."""
+
+FILES = SplatAsset.files
+"""What the exports of all of them are called."""
+
+
+def create(config: ExperimentConfig, device: torch.device) -> Asset:
+    """The asset that the config asks for, still empty.
+
+    Raises:
+        UserError: a number that makes no sense; names the key.
+    """
+    return ASSETS[config.asset](config, device)

@@ -1,0 +1,1 @@
+"""Growing and pruning the splats while they are optimized."""
