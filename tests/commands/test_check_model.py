@@ -103,8 +103,8 @@ def _out_of_memory(*_):
 def test_the_short_run_is_a_training(monkeypatch):
     """Renderer, guidance and Adam, three steps of two views."""
     steps = []
-    step = check_model.Trainer.step
-    monkeypatch.setattr(check_model.Trainer, "step", lambda self, index: steps.append(index) or step(self, index))
+    step = check_model.Job.step
+    monkeypatch.setattr(check_model.Job, "step", lambda self: steps.append(self.completed) or step(self))
     measured = {}
     checks = {check.name: check for check in check_model.examine(AnalyticPrior.discs(), "a red ball", measured)}
     assert checks["short run"].passed

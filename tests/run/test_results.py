@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gs_ssd.render.renderer import RenderedGaussians
+from gs_ssd.assets.splat.asset import SplatAsset, SplatConfig
 from gs_ssd.run import results
 from gs_ssd.run.pictures import pictures
 from gs_ssd.run.process_video import ProcessVideo
@@ -25,7 +25,9 @@ def splat():
     config = InitializeConfig(shape="ball", num_points=400, radius=0.4, scale=0.06, opacity=0.9, color=(1.0, 0.0, 0.0))
     gaussians = initialize.create(config, torch.Generator().manual_seed(0))
     gaussians.sh_dc[gaussians.means[:, 1] > 0] = (torch.tensor([0.0, 0.0, 1.0]) - 0.5) / 0.28209479
-    return RenderedGaussians(gaussians)
+    asset = SplatAsset(SplatConfig(prompt="a ball"), torch.device("cpu"))
+    asset.load_state_dict({"parameters": gaussians.parameters(), "adam": {}, "statistics": {}})
+    return asset
 
 
 def test_two_rings_one_after_the_other_with_the_disparity_beside(tmp_path, splat):

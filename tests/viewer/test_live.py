@@ -248,9 +248,9 @@ def test_in_a_browser(live, open_page, picture, until, tmp_path):
     paths = [tmp_path / "step_000010.pt", tmp_path / "step_000020.pt"]
     faint = axes_object().take(np.arange(2))
     view = live(
-        export=lambda scene: exported.append(len(scene)) or tmp_path / "point_cloud.ply",
+        export=lambda scene: exported.append(len(scene.splats())) or tmp_path / "point_cloud.ply",
         checkpoints=lambda: paths,
-        load=lambda path: Scene(faint),
+        load=lambda path: faint,
         interval_s=0.1,
     )
     running, steps = True, []
