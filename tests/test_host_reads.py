@@ -23,7 +23,8 @@ READS = {"_local_scalar_dense", "nonzero", "is_nonzero", "masked_select", "_uniq
 
 HOST_ONLY = {
     "distill.py:_coin": "the CPU generator's own number",
-    "job.py:_step": "the cameras' angles, before they go to the device",
+    "prompts.py:at": "the cameras' angles, before they go to the device",
+    "job.py:_move": "Adam's step counters, which stay on the host",
     "viewpoints.py:sample": "the CPU generator's own numbers",
 }
 """Reads of tensors that never were on the device."""
