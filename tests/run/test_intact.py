@@ -1,0 +1,127 @@
+"""Checkpoints that were damaged after they were written, or hold what no run can go on from."""
+
+import copy
+import math
+import pickle
+import random
+
+import pytest
+import torch
+
+from gs_ssd.run.intact import fault_of, is_intact, misfit_of
+
+ROWS = {"means": (3,), "sh_rest": (None, 3)}
+
+
+def tree():
+    """Two Gaussians, say, of a run of ten steps."""
+    parameters = {"means": torch.randn(2, 3), "sh_rest": torch.zeros(2, 0, 3)}
+    adam = {
+        name: {"step": torch.tensor(4.0), "exp_avg": torch.zeros_like(x), "exp_avg_sq": torch.ones_like(x)}
+        for name, x in parameters.items()
+    }
+    asset = {"parameters": parameters, "adam": adam, "statistics": {"sightings": torch.zeros(2)}}
+    return {"step": 4, "kind": "splat", "asset": asset, "guidance": {"weights": [torch.ones(3)]}, "bad_steps": 0}
+
+
+def test_bits_that_flip_in_a_tensor_or_in_the_directory_are_seen(tmp_path):
+    """Bits that carry nothing (padding, dates) may flip unseen: then what is loaded is what was saved."""
+    path = tmp_path / "step_000004.pt"
+    torch.save({"config": {}, "state": tree()}, path)
+    good, rng = path.read_bytes(), random.Random(0)
+    assert is_intact(path)
+    seen = 0
+    saved = torch.load(path, weights_only=True)["state"]
+    for _ in range(300):
+        bit = rng.randrange(8 * len(good))
+        bad = bytearray(good)
+        bad[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(bad)
+        if not is_intact(path):
+            seen += 1
+            continue
+        try:
+            loaded = torch.load(path, weights_only=True)["state"]
+        except (RuntimeError, pickle.UnpicklingError):  # it refuses what it cannot find its way in
+            continue
+        assert torch.equal(loaded["asset"]["parameters"]["means"], saved["asset"]["parameters"]["means"])
+        assert {**loaded, "asset": 0, "guidance": 0} == {**saved, "asset": 0, "guidance": 0}
+    assert seen > 50
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"PK\x03\x04" * 100, b"nothing of the kind"])
+def test_what_is_no_archive_is_not_intact(tmp_path, content):
+    (tmp_path / "a.pt").write_bytes(content)
+    assert not is_intact(tmp_path / "a.pt")
+
+
+def test_a_truncated_archive_is_not_intact(tmp_path):
+    path = tmp_path / "a.pt"
+    torch.save(tree(), path)
+    whole = path.read_bytes()
+    for length in range(0, len(whole), 97):
+        path.write_bytes(whole[:length])
+        assert not is_intact(path)
+
+
+def changed(path, value):
+    state = copy.deepcopy(tree())
+    *way, last = path
+    inner = state
+    for key in way:
+        inner = inner[key]
+    if value is KeyError:
+        del inner[last]
+    else:
+        inner[last] = value
+    return state
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "word"),
+    [
+        (["step"], -3, "step is -3"),
+        (["step"], 10**9, "step is 1000000000, of 10"),
+        (["step"], 4.0, "step is float"),
+        (["step"], True, "step is bool"),
+        (["step"], KeyError, "lacks step"),
+        (["kind"], 3, "kind is int"),
+        (["asset"], KeyError, "lacks asset"),
+        (["asset"], [], "asset is list"),
+        (["guidance"], None, "guidance is NoneType"),
+        (["bad_steps"], -1, "bad steps is -1"),
+        (["bad_steps"], 5, "bad steps is 5"),
+        (["asset", "parameters", "means"], torch.full((2, 3), math.nan), "asset.parameters.means holds NaN"),
+        (["guidance", "weights", 0], torch.tensor([math.nan]), "guidance.weights.0 holds NaN"),
+    ],
+)
+def test_a_state_that_no_run_can_go_on_from_is_named(path, value, word):
+    assert fault_of(tree(), 10) is None
+    assert word in fault_of(changed(path, value), 10)
+    assert fault_of(None, 10) == "it holds no state"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "word"),
+    [
+        (["parameters", "means"], KeyError, "instead of means, sh_rest"),
+        (["parameters", "means"], torch.zeros(2, 4), "means is of shape (2, 4)"),
+        (["parameters", "sh_rest"], torch.zeros(3, 0, 3), "sh_rest is of shape (3, 0, 3)"),
+        (["parameters", "means"], torch.zeros(2), "means is no tensor of 2 dimensions"),
+        (["parameters", "means"], torch.zeros(2, 3, dtype=torch.int64), "single precision"),
+        (["parameters", "means"], [1.0], "means is no tensor"),
+        (["parameters", "means"], torch.full((2, 3), math.inf), "means is not finite"),
+        (["adam", "means", "exp_avg"], torch.zeros(3, 3), "moments of means"),
+        (["adam", "means", "exp_avg_sq"], KeyError, "entry for means"),
+        (["adam", "shape"], {}, "entry for shape"),
+        (["statistics", "sightings"], torch.zeros(3), "statistics sightings"),
+    ],
+)
+def test_tensors_that_do_not_fit_together_are_named(path, value, word):
+    assert misfit_of(**tree()["asset"], rows=ROWS) is None
+    assert word in misfit_of(**changed(["asset", *path], value)["asset"], rows=ROWS)
+
+
+def test_no_rows_are_no_asset():
+    empty = {"means": torch.zeros(0, 3), "sh_rest": torch.zeros(0, 0, 3)}
+    assert misfit_of(empty, {}, {}, ROWS) == "it holds no rows"
