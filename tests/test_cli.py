@@ -24,6 +24,19 @@ def test_an_unknown_subcommand_exits_2():
     assert stop.value.code == 2
 
 
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_subcommand_can_print_its_help_and_refuse_an_option(name, capsys):
+    """Both format every text of its arguments, where a lone % would be an error."""
+    with pytest.raises(SystemExit) as stop:
+        cli.main([name, "--help"])
+    assert stop.value.code == 0
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        cli.main([name, "--nosuch", "--", "x"])
+    assert stop.value.code == 2
+    assert f"usage: gs-ssd {name}" in capsys.readouterr().err
+
+
 def test_a_user_error_is_one_sentence_and_exit_code_2(monkeypatch, capsys):
     class Broken:
         @staticmethod

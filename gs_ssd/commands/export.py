@@ -75,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--crop", type=float, metavar="R", help="drop what is farther from the middle, in the file's units"
     )
     tidy.add_argument("--max-splats", type=int, metavar="N", help="keep the N most visible")
-    tidy.add_argument("--simplify", metavar="N|N%", help="merge splats until N, or N%% of them, are left")
+    tidy.add_argument("--simplify", metavar="N", help="merge splats until N are left, or N%% of them (25%%)")
     tidy.add_argument("--recenter", action="store_true", help="stand it over the origin, base on the ground")
     tidy.add_argument("--height", type=float, metavar="METRES", help="scale to this height")
     mesh = parser.add_argument_group("mesh, for engines without splats (extra mesh; a preview, not a model)")

@@ -1,0 +1,231 @@
+"""Some hundred bad calls of every subcommand: each must end, in one sentence and without a traceback.
+
+    python tools/reliability/calls.py --every 1
+
+Every call runs in a process forked from this one, which has imported everything already, in a
+folder of hostile files. A call that would serve or train for long is asked to end (SIGTERM) after a
+while, which is no fault; one that does not end then hangs.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+SMOKE = Path(__file__).parents[2] / "configs" / "smoke.yaml"
+WORDS = (
+    *(
+        "",
+        " ",
+        "-1",
+        "0",
+        "1e400",
+        "nan",
+        "-inf",
+        "9" * 30,
+        "a" * 5000,
+        "\udc80",
+        "\U0001f4a5",
+        "%s{0}",
+        "../x",
+        "/",
+        "~",
+    ),
+    *("/dev/null", "/dev/zero", "/proc/self/mem", "nowhere", "empty", "folder", "pipe", "binary", "deep.json"),
+    *(
+        "deep.yaml",
+        "bad.yaml",
+        "half.ply",
+        "text.ply",
+        "empty.spz",
+        "zip.sog",
+        "bad.glb",
+        "x=1",
+        "=",
+        "seed=",
+        "seed=x",
+    ),
+    *("prompt=\udc80", "num_steps=1e30", "a.b.c=1", "guidance=3", "seed=[1,2", "seed=&a [*a]"),
+)
+OPTIONS = {
+    "train": ("--config", "--prompt", "--out", "--viewer-port", "--viewer-host"),
+    "export": ("-o", "--for", "--up", "--max-splats", "--axes", "--sh-degree", "--height", "--title", "--simplify"),
+    "view": ("--port", "--up"),
+    "gallery": ("-o", "--title"),
+    "inspect": ("--json", "--quick"),
+    "bench": ("--suite", "--config", "--out", "--workers", "--seeds", "--estimators", "--limit", "--minutes"),
+    "reproduce": ("--size", "--out", "--prior", "--seed", "--workers", "--rows", "--limit", "--minutes", "--device"),
+    "check-model": ("--model", "--base", "--dtype", "--image-size", "--device", "--prompt", "--out"),
+    "doctor": ("--x",),
+}
+GOOD = {
+    "train": ["--config", str(SMOKE), "num_steps=1", "output.turntable_frames=0", "output.preview_every=0"],
+    "export": ["axes"],
+    "view": ["axes", "--no-browser"],
+    "gallery": ["folder"],
+    "inspect": ["axes"],
+    "bench": ["--suite", "suite.json", "--config", str(SMOKE), "--report"],
+    "reproduce": ["illustrative", "--size", "tiny"],
+    "check-model": ["--offline", "--model", "folder"],
+    "doctor": [],
+}
+
+
+class Ended(NamedTuple):
+    """How one call ended; `code` is None where it hung."""
+
+    words: list[str]
+    code: int | None
+    error: str
+    seconds: float
+
+    @property
+    def fault(self) -> str | None:
+        """What is wrong with that, or None."""
+        if self.code is None:
+            return "hangs"
+        if "Traceback (most recent call last)" in self.error or self.code not in (0, 1, 2, 128 + 15):
+            return f"code {self.code}, {(self.error.strip().splitlines() or ['nothing said'])[-1][:200]}"
+        if self.code == 2 and not self.error.strip():
+            return "code 2 and no sentence"
+        return None
+
+
+def calls() -> Iterator[list[str]]:
+    """Every option and every bare word of every subcommand with every hostile value, one at a time."""
+    for command, options in OPTIONS.items():
+        for word in WORDS:
+            yield [command, word]
+            yield [command, *GOOD[command], word]
+            for option in options:
+                yield [command, *GOOD[command], option, word]
+    yield from ([], ["paint"], ["--version", "x"], ["\udc80"])
+
+
+def hostile_files(folder: Path) -> None:
+    """What the words above name."""
+    (folder / "empty").write_bytes(b"")
+    (folder / "folder").mkdir()
+    os.mkfifo(folder / "pipe")
+    (folder / "binary").write_bytes(bytes(range(256)) * 40)
+    (folder / "deep.json").write_text("[" * 100_000)
+    (folder / "deep.yaml").write_text("a: " + "[" * 20_000)
+    (folder / "bad.yaml").write_bytes(b"prompt: caf\xe9\n\t- x: [")
+    head = b"ply\nformat binary_little_endian 1.0\nelement vertex 1000\nproperty float x\nend_header\n1"
+    (folder / "half.ply").write_bytes(head)
+    (folder / "text.ply").write_text("ply\nformat ascii 1.0\nelement vertex -5\nend_header\n")
+    (folder / "empty.spz").write_bytes(b"\x1f\x8b")
+    (folder / "zip.sog").write_bytes(b"PK\x05\x06" + bytes(18))
+    (folder / "bad.glb").write_bytes(b"glTF" + b"\xff" * 100)
+    suite = {"seeds": [0], "prompts": [{"prompt": "a red disc"}]}
+    (folder / "suite.json").write_text(json.dumps(suite))
+
+
+def call(words: list[str], folder: Path, patience: float) -> Ended:
+    """One call in a forked process; asked to end after `patience` seconds, given up after as much again."""
+    log, started = folder / "said", time.monotonic()
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid == 0:
+        _child(words, folder / "work", log)
+    status = _wait(pid, patience)
+    if status is None:
+        os.kill(pid, signal.SIGTERM)
+        status = _wait(pid, patience)
+    if status is None:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    error = log.read_text(encoding="utf-8", errors="replace")
+    code = None if status is None else os.waitstatus_to_exitcode(status)
+    return Ended(words, code, error, time.monotonic() - started)
+
+
+def _child(words: list[str], folder: Path, log: Path) -> None:
+    """Never returns."""
+    from gs_ssd import cli
+
+    code = 70
+    try:
+        os.chdir(folder)
+        null, said = os.open(os.devnull, os.O_RDWR), os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        for target, source in ((0, null), (1, null), (2, said)):
+            os.dup2(source, target)
+        code = cli.main(words)
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.flush()
+        os._exit(code)
+
+
+def _wait(pid: int, seconds: float) -> int | None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found, status = os.waitpid(pid, os.WNOHANG)
+        if found:
+            return status
+        time.sleep(0.01)
+    return None
+
+
+def warm_up() -> None:
+    """Import what the subcommands import, once for all of them."""
+    import importlib
+
+    import gs_ssd.trainer  # noqa: F401
+    from gs_ssd import cli
+
+    for command in cli.COMMANDS.values():
+        importlib.import_module(command.module)
+
+
+def run(chosen: Sequence[list[str]], patience: float) -> list[Ended]:
+    """Every call in a folder of its own."""
+    os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    ended = []
+    for words in chosen:
+        with tempfile.TemporaryDirectory(prefix="hostile-") as name:
+            work = Path(name) / "work"
+            work.mkdir()
+            hostile_files(work)
+            ended.append(call(words, Path(name), patience))
+            shutil.rmtree(work)
+    return ended
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Call, and print each fault; the exit code says whether there was one."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--every", type=int, default=1, help="only every Nth call")
+    parser.add_argument("--only", help="of one subcommand")
+    parser.add_argument("--patience", type=float, default=20.0, help="seconds")
+    args = parser.parse_args(argv)
+    warm_up()
+    chosen = [words for words in list(calls())[:: args.every] if args.only in (None, *words[:1])]
+    ended = run(chosen, args.patience)
+    faults = [(one, one.fault) for one in ended if one.fault is not None]
+    for one, fault in faults:
+        print(ascii([word[:40] for word in one.words]), "->", ascii(fault))
+    hangs = sum(one.code is None for one in ended)
+    slowest = max(ended, key=lambda one: one.seconds)
+    refused = sum(one.code == 2 for one in ended)
+    print(f"{len(ended)} calls: {len(faults) - hangs} tracebacks or unexplained codes, {hangs} hangs;")
+    print(f"{refused} refused in a sentence; slowest {slowest.seconds:.1f} s {ascii(slowest.words)[:100]}")
+    return int(bool(faults))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
