@@ -38,7 +38,14 @@ def write_usd(path: str | os.PathLike[str], splats: Splats, *, name: str = "spla
         field.CreateScalesAttr(Vt.Vec3fArray.FromNumpy(splats.scales.astype(np.float32)))
         field.CreateOpacitiesAttr(Vt.FloatArray.FromNumpy(splats.opacities.astype(np.float32)))
         field.CreateRadianceSphericalHarmonicsDegreeAttr(splats.sh_degree)
-        field.CreateRadianceSphericalHarmonicsCoefficientsAttr(Vt.Vec3fArray.FromNumpy(splats.sh.reshape(-1, 3)))
+        coefficients = field.CreateRadianceSphericalHarmonicsCoefficientsAttr(
+            Vt.Vec3fArray.FromNumpy(splats.sh.reshape(-1, 3))
+        )
+        primvar = UsdGeom.Primvar(coefficients)  # unset, each would mean a single coefficient for all
+        primvar.SetInterpolation(UsdGeom.Tokens.vertex)
+        primvar.SetElementSize(splats.sh.shape[1])
+        space = Usd.ColorSpaceAPI.Apply(field.GetPrim())
+        space.CreateColorSpaceNameAttr(Gf.ColorSpaceNames.SRGBRec709)
         reach = 3 * splats.scales.max(axis=1, keepdims=True)
         low, high = (splats.means - reach).min(axis=0), (splats.means + reach).max(axis=0)
         field.CreateExtentAttr([Gf.Vec3f(*low.tolist()), Gf.Vec3f(*high.tolist())])

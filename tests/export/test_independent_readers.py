@@ -115,6 +115,23 @@ def test_usd_core(tmp_path, make_splats, suffix):
     assert field.GetRadianceSphericalHarmonicsDegreeAttr().Get() == 1
     coefficients = np.array(field.GetRadianceSphericalHarmonicsCoefficientsAttr().Get()).reshape(50, 4, 3)
     assert coefficients == pytest.approx(splats.sh)
+    assert usd.ColorSpaceAPI(field.GetPrim()).GetColorSpaceNameAttr().Get() == "srgb_rec709_scene"
+
+
+@pytest.mark.readers
+@pytest.mark.parametrize("degree", [0, 3])
+def test_nvidias_checker_of_splats(tmp_path, make_splats, degree):
+    validation = pytest.importorskip("usd_validation_nvidia", reason="usd-validation-nvidia is not installed")
+    from pxr import Usd
+    from usd_validation_nvidia.rules import GaussianSplatSchemaChecker
+
+    write_splats(tmp_path / "a.usdc", make_splats(50, degree=degree))
+    engine = validation.ValidationEngine(init_rules=False)
+    engine.enable_rule(GaussianSplatSchemaChecker)  # VG.035
+    assert [issue.message for issue in engine.validate(str(tmp_path / "a.usdc")).issues()] == []
+    stage = Usd.Stage.Open(str(tmp_path / "a.usdc"))
+    stage.GetDefaultPrim().GetAttribute("opacities").Set([2.0] * 50)  # it does look
+    assert "Opacity" in str([issue.message for issue in engine.validate(stage).issues()])
 
 
 @pytest.fixture
