@@ -20,7 +20,8 @@ from gs_ssd.files import atomic_path
 from gs_ssd.lab.evaluate.benchmark import Variant, plan, read_ledger, run_jobs
 from gs_ssd.lab.evaluate.measure import COARSE, Truth, photograph
 from gs_ssd.lab.evaluate.suite import Suite, Turntable, load_suite
-from gs_ssd.lab.reproduce.assets import Workshop, find_judge, load_splat, to_bytes
+from gs_ssd.lab.reproduce.assets import Workshop, find_judge, load_splat
+from gs_ssd.run.pictures import to_uint8
 
 ESTIMATORS = ("ssd", "sds", "csd", "nfsd", "ism", "sdi", "vsd")
 PORTRAIT = Turntable(views=8, elevations_deg=(15.0,))
@@ -65,13 +66,13 @@ def main() -> int:
     for _ in run_jobs(jobs, args.out, workshop.train, workshop.measure):
         pass
     folder = args.pictures or args.out / "pictures"
-    portrait(to_bytes(Truth(entry, PORTRAIT).coarse.rgb), folder / "truth.webp")
+    portrait(to_uint8(Truth(entry, PORTRAIT).coarse.rgb), folder / "truth.webp")
     ledger = read_ledger(args.out)
     good = [job for job in jobs if "failed" not in ledger[job.key]]
     for job in good:
         splat = load_splat(args.out / "runs" / job.key / "point_cloud.ply")
         rgb = photograph(splat, PORTRAIT, COARSE * FINENESS).shrunk(COARSE).rgb
-        portrait(to_bytes(rgb), folder / f"{job.variant.label}.webp")
+        portrait(to_uint8(rgb), folder / f"{job.variant.label}.webp")
     print(table([ledger[job.key] for job in good]))
     return int(len(good) < len(jobs))
 

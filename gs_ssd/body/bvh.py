@@ -17,6 +17,7 @@ from torch import Tensor
 from gs_ssd.body.body import JOINTS, Body, Pose
 from gs_ssd.errors import UserError
 from gs_ssd.maths import rotation
+from gs_ssd.maths.conventions import FROM_WORLD
 
 MAX_BYTES = 256 * 2**20
 NAMES: dict[str, tuple[str, ...]] = {
@@ -41,8 +42,8 @@ NAMES: dict[str, tuple[str, ...]] = {
 """For each of our joints the names it may have in a file, best first; case, separators and a prefix do not count."""
 REQUIRED = tuple(name for name in JOINTS if name not in ("spine", "chest", "neck", "head"))
 
-TO_WORLD = torch.tensor([[-1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
-"""BVH axes (y up, facing +z) to ours (z up, facing +y)."""
+TO_WORLD = torch.from_numpy(FROM_WORLD["gltf"].T).float()
+"""BVH axes (y up, facing +z, as glTF's) to ours (z up, facing +y)."""
 
 
 class Bone(NamedTuple):

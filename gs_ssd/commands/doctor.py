@@ -17,7 +17,17 @@ import gs_ssd
 from gs_ssd.errors import UserError
 from gs_ssd.native import native
 
-_REQUIRED = ("numpy", "diffusers", "transformers", "safetensors", "pydantic", "plyfile", "pillow", "imageio-ffmpeg")
+_REQUIRED = (
+    "numpy",
+    "scipy",
+    "diffusers",
+    "transformers",
+    "safetensors",
+    "pydantic",
+    "plyfile",
+    "pillow",
+    "imageio-ffmpeg",
+)
 _OPTIONAL = {
     "open3d": ("mesh", "meshes and mesh start shapes"),
     "trimesh": ("mesh", "mesh files (.glb)"),

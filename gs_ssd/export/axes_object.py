@@ -8,7 +8,8 @@ harmonics that were not turned.
 
 import numpy as np
 
-from gs_ssd.export.splats import SH_C0, Splats, logit
+from gs_ssd.export.splats import Splats, logit
+from gs_ssd.maths.conventions import SH_C0
 
 STROKES = ("####", "#...", "###.", "#...", "#...")  #: the letter F, five dots high
 RED, GREEN, BLUE = (0.9, 0.1, 0.1), (0.1, 0.8, 0.1), (0.15, 0.2, 0.95)

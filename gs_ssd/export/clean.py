@@ -5,10 +5,12 @@ import os
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from gs_ssd.errors import UserError
-from gs_ssd.export.frames import FROM_WORLD, FloatArray
+from gs_ssd.export.frames import FloatArray
 from gs_ssd.export.splats import Splats
+from gs_ssd.maths.conventions import FROM_WORLD
 
 VISIBLE = 1 / 255  #: an opacity below this never changes an 8-bit picture
 
@@ -133,7 +135,7 @@ def main_body(splats: Splats, *, cells: int = 40) -> NDArray[np.bool_]:
 
 
 def _components(cubes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """A label per sorted cube key: the smallest index among the cubes connected to it (26 neighbours)."""
+    """A label per sorted cube key, the same for all cubes that hang together (26 neighbours)."""
     steps = [
         (x << 42) + (y << 21) + z for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1) if (x, y, z) > (0, 0, 0)
     ]
@@ -144,15 +146,8 @@ def _components(cubes: NDArray[np.int64]) -> NDArray[np.int64]:
         first.append(found)
         second.append(at[found])
     a, b = np.concatenate(first), np.concatenate(second)
-    labels = np.arange(len(cubes))
-    while True:  # lower every label to its neighbours', then let labels point at their own label
-        before = labels.copy()
-        least = np.minimum(labels[a], labels[b])
-        np.minimum.at(labels, a, least)
-        np.minimum.at(labels, b, least)
-        labels = labels[labels]
-        if np.array_equal(labels, before):
-            return labels
+    graph = sparse.coo_array((np.ones(len(a), dtype=bool), (a, b)), shape=(len(cubes), len(cubes)))
+    return sparse.csgraph.connected_components(graph, directed=False)[1]
 
 
 def _visibility(splats: Splats) -> FloatArray:

@@ -7,7 +7,8 @@ from plyfile import PlyData
 
 from gs_ssd.errors import UserError
 from gs_ssd.export.compressed_ply import BOUNDS, CHUNK, WORDS
-from gs_ssd.export.splats import BASES, SH_C0, Splats, logit
+from gs_ssd.export.splats import BASES, Splats, logit
+from gs_ssd.maths.conventions import SH_C0
 
 
 def is_compressed(data: PlyData) -> bool:

@@ -12,8 +12,9 @@ import numpy as np
 
 from gs_ssd.errors import UserError
 from gs_ssd.export.bounded import read_bytes
-from gs_ssd.export.splats import SH_C0, Splats, logit
+from gs_ssd.export.splats import Splats, logit
 from gs_ssd.files import atomic_path
+from gs_ssd.maths.conventions import SH_C0
 
 RECORD = np.dtype([("mean", "<f4", 3), ("scale", "<f4", 3), ("rgba", "u1", 4), ("wxyz", "u1", 4)])
 

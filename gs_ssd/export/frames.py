@@ -1,30 +1,11 @@
-"""The four coordinate frames a splat may be in, and the rotations between them.
-
-| frame   | up | front | who expects it                                            |
-|---------|----|-------|-----------------------------------------------------------|
-| world   | +z | +y    | this project                                              |
-| gltf    | +y | +z    | glTF, USD, SPZ as its text says (RUB)                     |
-| inria   | -y | -z    | 3DGS PLY, .splat, SOG ("RDF": x right, y down, z forward) |
-| blender | +z | -y    | Blender and other z-up editors                            |
-
-All are right-handed, so every change is a proper rotation and nothing is ever mirrored.
-"""
-
-from typing import Literal
+"""Rotations between the frames of `gs_ssd.maths.conventions`, as matrices and quaternions; nothing is ever mirrored."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-Frame = Literal["world", "gltf", "inria", "blender"]
-FloatArray = NDArray[np.floating]
+from gs_ssd.maths.conventions import FROM_WORLD, Frame
 
-#: Rows say where each frame's x, y and z come from, in world coordinates: p_frame = R @ p_world.
-FROM_WORLD: dict[Frame, FloatArray] = {
-    "world": np.eye(3),
-    "gltf": np.array([[-1.0, 0, 0], [0, 0, 1], [0, 1, 0]]),
-    "inria": np.array([[-1.0, 0, 0], [0, 0, -1], [0, -1, 0]]),
-    "blender": np.array([[-1.0, 0, 0], [0, -1, 0], [0, 0, 1]]),
-}
+FloatArray = NDArray[np.floating]
 
 
 def frame_rotation(source: Frame, target: Frame) -> FloatArray:

@@ -9,7 +9,8 @@ import numpy as np
 from gs_ssd.errors import UserError
 from gs_ssd.export.glb import EXTENSION, harmonic_names
 from gs_ssd.export.glb_file import WIDTHS, GlbFile
-from gs_ssd.export.splats import BASES, SH_C0, logit
+from gs_ssd.export.splats import BASES, logit
+from gs_ssd.maths.conventions import SH_C0
 
 log = logging.getLogger(__name__)
 

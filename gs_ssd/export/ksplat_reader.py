@@ -20,7 +20,8 @@ import numpy as np
 
 from gs_ssd.errors import UserError
 from gs_ssd.export.bounded import read_bytes
-from gs_ssd.export.splats import BASES, SH_C0, Splats, logit
+from gs_ssd.export.splats import BASES, Splats, logit
+from gs_ssd.maths.conventions import SH_C0
 
 HEADER, SECTION = 4096, 1024
 COEFFICIENTS = (0, 9, 24, 45)  #: of degrees 0 to 3; the last is rare

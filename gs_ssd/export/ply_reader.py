@@ -12,7 +12,8 @@ from gs_ssd.errors import UserError
 from gs_ssd.export.bounded import require_plain_file
 from gs_ssd.export.compressed_ply_reader import is_compressed, unpack
 from gs_ssd.export.far_away import centered
-from gs_ssd.export.splats import BASES, SH_C0, Splats
+from gs_ssd.export.splats import BASES, Splats
+from gs_ssd.maths.conventions import SH_C0
 from gs_ssd.maths.stored_colors import unit_colors
 from gs_ssd.scene.ply_file import PLY_ERRORS, open_ply, read_header
 

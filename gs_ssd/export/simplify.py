@@ -15,7 +15,8 @@ from gs_ssd.errors import UserError
 from gs_ssd.export.clean import framing
 from gs_ssd.export.frames import FloatArray, quaternion_from_rotation, rotations_from_quaternions
 from gs_ssd.export.morton import morton_order
-from gs_ssd.export.splats import SH_C0, Splats, logit
+from gs_ssd.export.splats import Splats, logit
+from gs_ssd.maths.conventions import SH_C0
 
 NEIGHBOURS = 4  #: places along the curve, to either side, in which partners are looked for
 CURVES = 2  #: turned against each other: what one of them tears apart lies together on another

@@ -14,13 +14,13 @@ from gs_ssd.export.frames import (
     quaternion_from_rotation,
     sh_rotation,
 )
+from gs_ssd.maths.conventions import SH_C0
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from gs_ssd.scene.gaussians import Gaussians
 
-SH_C0 = 0.28209479177387814  #: Y_00 = 1 / (2 sqrt(pi)); colour = SH_C0 * sh[:, 0] + 0.5
 BASES = (1, 4, 9, 16)  #: harmonics up to degree 0, 1, 2, 3
 
 

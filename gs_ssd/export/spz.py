@@ -23,9 +23,9 @@ import zstandard
 
 from gs_ssd.errors import UserError
 from gs_ssd.export.dotsplat import to_bytes
-from gs_ssd.export.frames import Frame
 from gs_ssd.export.splats import Splats
 from gs_ssd.files import atomic_path
+from gs_ssd.maths.conventions import Frame
 
 log = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from gs_ssd.export.frames import Frame
+from gs_ssd.maths.conventions import Frame
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gs_ssd.maths.conventions import SH_C0 as C0
+
 MAX_DEGREE = 3
-C0 = 0.5 / math.sqrt(math.pi)
 _C1 = math.sqrt(3.0 / (4.0 * math.pi))
 _C2 = (
     0.5 * math.sqrt(15.0 / math.pi),

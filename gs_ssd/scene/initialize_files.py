@@ -7,7 +7,7 @@ imported when it is needed. Whatever a file's axes, sizes and colours, what leav
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,18 +16,9 @@ from torch import Tensor
 
 from gs_ssd.errors import UserError
 from gs_ssd.maths.color import srgb_from_linear
+from gs_ssd.maths.conventions import FROM_WORLD, Frame
 from gs_ssd.maths.stored_colors import unit_colors
 from gs_ssd.scene.ply_file import PLY_ERRORS, open_ply
-
-Frame = Literal["world", "gltf", "inria", "blender"]
-
-TO_WORLD: dict[str, tuple[tuple[int, int, int], ...]] = {
-    "world": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
-    "gltf": ((-1, 0, 0), (0, 0, 1), (0, 1, 0)),
-    "inria": ((-1, 0, 0), (0, 0, -1), (0, -1, 0)),
-    "blender": ((-1, 0, 0), (0, -1, 0), (0, 0, 1)),
-}
-"""p_world = R p_file. gltf: y up, front +z. inria: y down, front -z. blender: z up, front -y. All are rotations."""
 
 GLTF_ENDINGS = frozenset({".glb", ".gltf"})
 
@@ -41,9 +32,9 @@ class Mesh:
     colors: Float[Tensor, "m 3 3"] | None
 
 
-def to_world(points: Float[Tensor, "n 3"], frame: str) -> Float[Tensor, "n 3"]:
-    """The same points in world axes."""
-    return points @ torch.tensor(TO_WORLD[frame], dtype=points.dtype).T
+def to_world(points: Float[Tensor, "n 3"], frame: Frame) -> Float[Tensor, "n 3"]:
+    """The same points in world axes (p_world = R^T p_file, for rows)."""
+    return points @ torch.from_numpy(FROM_WORLD[frame]).to(points.dtype)
 
 
 def own_frame(path: Path) -> Frame:

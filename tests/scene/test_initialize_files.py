@@ -10,6 +10,7 @@ from PIL import Image
 from plyfile import PlyData, PlyElement
 
 from gs_ssd.errors import UserError
+from gs_ssd.maths.conventions import FROM_WORLD
 from gs_ssd.scene import initialize, initialize_files
 from gs_ssd.scene.initialize import InitializeConfig
 
@@ -75,12 +76,12 @@ def write_glb(path, attributes, *, base_color=None):
     return path
 
 
-@pytest.mark.parametrize("frame", initialize_files.TO_WORLD)
+@pytest.mark.parametrize("frame", FROM_WORLD)
 def test_every_frame_is_turned_so_that_front_is_y_and_up_is_z(frame):
     front, up = FRONT_UP[frame]
     turned = initialize_files.to_world(torch.stack([axis(front), axis(up)]), frame)
     torch.testing.assert_close(turned, torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]))
-    rotation = torch.tensor(initialize_files.TO_WORLD[frame], dtype=torch.float32)
+    rotation = torch.tensor(FROM_WORLD[frame].T, dtype=torch.float32)
     assert torch.linalg.det(rotation).item() == pytest.approx(1.0)
 
 

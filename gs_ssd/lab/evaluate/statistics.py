@@ -6,9 +6,11 @@ views as its text says; a view that holds nothing has nothing to average and is 
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
+from scipy import ndimage
 from torch import Tensor
 
 VISIBLE = 0.1
@@ -61,20 +63,9 @@ def outside_main_component(alpha: Float[Tensor, "v h w"]) -> float:
 
 
 def connected_components(mask: Bool[Tensor, "v h w"]) -> Int[Tensor, "v h w"]:
-    """8-connected components per view: 0 outside the mask, else a positive label that is shared by one component.
-
-    The largest pixel number floods each component: by running maxima along rows, columns and to the neighbours, so
-    that the rounds are as many as a component has bends, not as it has pixels.
-    """
-    labels = torch.arange(1, mask[0].numel() + 1, device=mask.device).reshape(mask[0].shape) * mask
-    while True:
-        flooded = labels
-        for axis in (1, 2):
-            flooded = _flood(_flood(flooded, mask, axis).flip(axis), mask.flip(axis), axis).flip(axis)
-        flooded = F.max_pool2d(flooded[:, None].double(), 3, stride=1, padding=1)[:, 0].long() * mask
-        if torch.equal(flooded, labels):
-            return labels
-        labels = flooded
+    """8-connected components per view: 0 outside the mask, else a positive label that is shared by one component."""
+    labels = [ndimage.label(view, structure=np.ones((3, 3)))[0] for view in mask.cpu().numpy()]
+    return torch.from_numpy(np.stack(labels)).long().to(mask.device)
 
 
 def silhouette_iou(alpha: Float[Tensor, "v h w"], truth: Float[Tensor, "v h w"]) -> Float[Tensor, " v"]:
@@ -134,13 +125,6 @@ def front_count(azimuths_deg: Sequence[float], tolerance_deg: float = 45) -> int
 
 def _ratio(part: Tensor, whole: Tensor) -> float:
     return float(part / whole) if whole > 0 else float("nan")
-
-
-def _flood(labels: Int[Tensor, "v h w"], mask: Bool[Tensor, "v h w"], axis: int) -> Int[Tensor, "v h w"]:
-    """Running maximum along an axis that starts anew after every gap of the mask."""
-    gaps = (~mask).long().cumsum(dim=axis)
-    size = int(labels.max()) + 1
-    return ((labels + gaps * size).cummax(dim=axis).values - gaps * size) * mask
 
 
 def _contour(

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import UInt8
 
 from gs_ssd.export.ply_reader import read_ply
@@ -38,6 +37,7 @@ from gs_ssd.lab.evaluate.measure import (
 from gs_ssd.lab.evaluate.suite import Entry, Turntable
 from gs_ssd.lab.evaluate.trainings import Cost, run_process
 from gs_ssd.render.renderer import RenderedGaussians
+from gs_ssd.run.pictures import to_uint8
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class Workshop:
         coarse, small = pictures.shrunk(COARSE), pictures.shrunk(JUDGED).rgb
         crisp = pictures.chosen([v for v in CRISP_VIEWS if v < self.turntable.views])
         numbers: dict[str, Any] = own_numbers(crisp, coarse) | training_numbers(folder / "metrics.jsonl")
-        kept = {"rgb": to_bytes(small)}
+        kept = {"rgb": to_uint8(small)}
         truth, truth_numbers = self.truth(job.entry)
         if truth is not None:
             numbers |= truth_numbers | numbers_beside_truth(coarse, truth)
@@ -93,7 +93,7 @@ class Workshop:
             numbers |= {"clip": self.clip.name, "clip_mean": float(scores.mean()), "clip_worst": float(scores.min())}
         with atomic_path(folder / "views.npz") as temporary:
             np.savez_compressed(temporary, **kept)
-        sheet.contact_sheet([[sheet.Strip("", spread(to_bytes(coarse.rgb), SHOWN))]], folder / "strip.png")
+        sheet.contact_sheet([[sheet.Strip("", spread(to_uint8(coarse.rgb), SHOWN))]], folder / "strip.png")
         return numbers
 
     @functools.cache  # noqa: B019 -- one workshop lives as long as its benchmark
@@ -104,7 +104,7 @@ class Workshop:
         truth = Truth(entry, self.turntable, self.size)
         coarse, small = truth.coarse, truth.coarse.shrunk(JUDGED).rgb
         numbers: dict[str, Any] = {f"{k}_truth": value for k, value in own_numbers(truth.crisp, coarse).items()}
-        kept = {"rgb": to_bytes(small)}
+        kept = {"rgb": to_uint8(small)}
         if self.judge is not None:
             opinion = self.judge(small)
             kept["features"] = opinion.features.detach().cpu().numpy()
@@ -114,7 +114,7 @@ class Workshop:
         folder = self.out / "truth" / entry.slug
         with atomic_path(folder / "views.npz") as temporary:
             np.savez_compressed(temporary, **kept)
-        sheet.contact_sheet([[sheet.Strip("", spread(to_bytes(coarse.rgb), SHOWN))]], folder / "strip.png")
+        sheet.contact_sheet([[sheet.Strip("", spread(to_uint8(coarse.rgb), SHOWN))]], folder / "strip.png")
         return truth, numbers
 
     def write_summary(self, jobs: Sequence[Job], title: str, extra: str = "") -> Path:
@@ -231,11 +231,6 @@ def training_numbers(metrics: Path) -> dict[str, Any]:
     if rows and "unet_images" in rows[-1]:
         numbers["unet_images"] = sum(row["unet_images"] for row in rows)
     return numbers
-
-
-def to_bytes(rgb: torch.Tensor) -> UInt8[np.ndarray, "v h w 3"]:
-    """Pictures [V,3,H,W] in 0..1 as 8-bit arrays."""
-    return (rgb.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
 def spread(pictures: UInt8[np.ndarray, "v h w 3"], count: int) -> UInt8[np.ndarray, "n h w 3"]:

@@ -18,7 +18,6 @@ from gs_ssd.lab.evaluate.benchmark import Variant
 from gs_ssd.lab.evaluate.measure import JUDGED, Truth
 from gs_ssd.lab.evaluate.statistics import leaning
 from gs_ssd.lab.evaluate.suite import Entry, Turntable, load_suite
-from gs_ssd.lab.reproduce.assets import to_bytes
 from gs_ssd.lab.reproduce.comparison import PERP_NEG, RULE, decide, settle
 from gs_ssd.lab.reproduce.grid import BARE, CONFIG, TINY, Grid, run_grid
 from gs_ssd.lab.reproduce.origin import origin_of_prior
@@ -27,6 +26,7 @@ from gs_ssd.lab.reproduce.truth import cameras_around
 from gs_ssd.maths.diffusion import NUM_TIMESTEPS, add_noise, x0_from_eps
 from gs_ssd.prior import BUNDLED, DiffusionPrior, PriorConfig, load
 from gs_ssd.prior.condition import Condition
+from gs_ssd.run.pictures import to_uint8
 
 TITLE = "Second faces: Perp-Neg on a prior that prefers fronts"
 MODEL = Path("out/reproduce/front_biased")
@@ -115,12 +115,12 @@ def fault(model: str, entries: Sequence[Entry], size: SizeName, path: Path, seed
     truths = [Truth(entry, table, JUDGED) for entry in entries]
     back, face = (torch.cat(x) for x in zip(*((t.coarse.rgb[1:], t.turned.rgb) for t in truths), strict=True))
     back, face = (F.adaptive_avg_pool2d(x, JUDGED) for x in (back, face))
-    rows = [to_bytes(back)]
+    rows = [to_uint8(back)]
     leanings = []
     for name in ("bundled", model):
         prior = load(PriorConfig(model=name), "cpu")
         drawn = [draw_backs(prior, entries, 4 if size == "tiny" else 25, seed + draw) for draw in range(draws)]
-        rows.append(to_bytes(drawn[0]))
+        rows.append(to_uint8(drawn[0]))
         lean = [leaning(F.adaptive_avg_pool2d(pictures, JUDGED), back, face) for pictures in drawn]
         leanings.append(torch.stack(lean, dim=1).numpy())
     captions = ("true backs", "the bundled prior asked for backs", "the faulty prior asked for backs")

@@ -17,7 +17,6 @@ from torch import Tensor
 from gs_ssd.guidance.estimators import optimal_coefficient, variance_reduced
 from gs_ssd.guidance.prompts import PromptConfig, ViewPrompts
 from gs_ssd.lab.evaluate import sheet
-from gs_ssd.lab.reproduce.assets import to_bytes
 from gs_ssd.lab.reproduce.grid import TINY
 from gs_ssd.lab.reproduce.report import Claim, Context, Report, SizeName, new_figure, save_figure, write_table
 from gs_ssd.lab.reproduce.sds_made import sds_views
@@ -25,6 +24,7 @@ from gs_ssd.lab.reproduce.truth import cameras_around, true_views
 from gs_ssd.maths.diffusion import add_noise
 from gs_ssd.prior import DiffusionPrior, PriorConfig, load
 from gs_ssd.prior.condition import Condition
+from gs_ssd.run.pictures import to_uint8
 
 TITLE = "Numerical study: norms, correlation, projection ratio, variances over t (Figs. 5, 19-22)"
 
@@ -130,7 +130,7 @@ def run(context: Context) -> Report:
     )
     results = {source: [m for s, *_, m in rows if s == source] for source in sources}
     _draw(context.folder / "moments.png", results, size["ts"])
-    strips = [[sheet.Strip(p, to_bytes(rgb)) for p, rgb in by_prompt.items()] for by_prompt in sources.values()]
+    strips = [[sheet.Strip(p, to_uint8(rgb)) for p, rgb in by_prompt.items()] for by_prompt in sources.values()]
     sheet.contact_sheet(strips, context.folder / "renderings.png")
     first, *others = sources
     return Report(
