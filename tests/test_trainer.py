@@ -344,3 +344,20 @@ def test_the_end_of_a_killed_process_is_cut_from_the_metrics(tmp_path):
         file.write('{"step": 2, "num_splats": 1}\n{"step": 3, "num_')
     Trainer(config, tmp_path, resume=True).fit()
     assert [row["step"] for row in rows(tmp_path)] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("name", ["means", "log_scales"])
+def test_splats_that_diverged_are_left_out_and_a_run_of_nothing_else_is_refused(tmp_path, caplog, name):
+    trainer = Trainer(smoke("num_steps=2"), tmp_path)
+    trainer.fit(until=1)
+    count = len(trainer.asset.gaussians)
+    with torch.no_grad():
+        getattr(trainer.asset.gaussians, name)[:5] = 1e38 if name == "log_scales" else torch.inf
+    trainer.job.completed = 2
+    trainer.fit()
+    assert "5 of 300 splats diverged to infinity" in caplog.text
+    assert len(trainer.asset.gaussians) == count - 5
+    with torch.no_grad():
+        getattr(trainer.asset.gaussians, name)[:] = torch.inf
+    with pytest.raises(UserError, match="the run diverged: none of its 295 splats"):
+        trainer.fit()

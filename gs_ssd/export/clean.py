@@ -147,7 +147,7 @@ def _components(cubes: NDArray[np.int64]) -> NDArray[np.int64]:
         second.append(at[found])
     a, b = np.concatenate(first), np.concatenate(second)
     graph = sparse.coo_array((np.ones(len(a), dtype=bool), (a, b)), shape=(len(cubes), len(cubes)))
-    return sparse.csgraph.connected_components(graph, directed=False)[1]
+    return sparse.csgraph.connected_components(graph, directed=False)[1].astype(np.int64)
 
 
 def _visibility(splats: Splats) -> FloatArray:

@@ -4,7 +4,7 @@ import dataclasses
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 PARAMETERS = ("means", "log_scales", "quats_wxyz", "logit_opacities", "sh_dc", "sh_rest")
@@ -41,6 +41,13 @@ class Gaussians:
     def sh(self) -> Float[Tensor, "n k 3"]:
         """All K coefficients, DC first."""
         return torch.cat([self.sh_dc, self.sh_rest], dim=1) if self.sh_rest.shape[1] else self.sh_dc
+
+    @property
+    def finite(self) -> Bool[Tensor, " n"]:
+        """Whose numbers, raw and activated, are all finite."""
+        numbers = (*self.parameters().values(), self.scales)
+        rows = torch.cat([tensor.reshape(len(self), -1) for tensor in numbers if tensor.numel()], dim=1)
+        return rows.isfinite().all(dim=1)
 
     @property
     def sh_degree(self) -> int:

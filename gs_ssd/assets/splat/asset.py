@@ -13,7 +13,7 @@ from torch.profiler import record_function
 
 from gs_ssd.assets.base import Asset, TrainingStep
 from gs_ssd.assets.splat import finish, initial, optimizers
-from gs_ssd.assets.splat.densify import choice
+from gs_ssd.assets.splat.densify import choice, surgery
 from gs_ssd.assets.splat.densify.choice import DensifyConfig
 from gs_ssd.assets.splat.densify.surgery import TrainedSplat
 from gs_ssd.assets.splat.finish import FinishConfig
@@ -139,7 +139,12 @@ class SplatAsset(Asset):
         return done
 
     def finish(self, ranges: Ranges, generator: torch.Generator) -> bool:
-        """Harden the outlines, if the config asks for it."""
+        """Harden the outlines, if the config asks for it.
+
+        Raises:
+            UserError: training left no Gaussian whose numbers are finite.
+        """
+        self._refuse_diverged()
         if self.config.finish.steps == 0:
             return False
         log.info("finishing: %d steps without the prior", self.config.finish.steps)
@@ -147,6 +152,17 @@ class SplatAsset(Asset):
         hard = finish.harden(self.gaussians, self.config.finish, orbit, generator).requires_grad_()
         self._train(hard)
         return True
+
+    def _refuse_diverged(self) -> None:
+        """A splat of infinities renders as nothing and exports as nothing; where only some are, they are dropped."""
+        sound = self.gaussians.detach().finite
+        lost = int((~sound).sum())
+        mend = "lower the learning rates (optimizer.*), guidance.scale or densify.mcmc.noise and begin again"
+        if lost == len(sound):
+            raise UserError(f"the run diverged: none of its {lost} splats has finite numbers; {mend}")
+        if lost:
+            log.warning("%d of %d splats diverged to infinity and are left out; %s", lost, len(sound), mend)
+            surgery.keep(self.trained, sound)
 
     def state_dict(self) -> dict[str, Any]:
         """The raw tensors, Adam's entries by the tensor's name, the policy's statistics."""
