@@ -32,6 +32,7 @@ COMMANDS: dict[str, Command] = {
     "gallery": Command("gs_ssd.commands.gallery", "one page over many runs"),
     "bench": Command("gs_ssd.lab.commands.bench", "measure the assets: recognised, crisp, clean, cost"),
     "reproduce": Command("gs_ssd.lab.commands.reproduce", "rerun the paper's experiments"),
+    "sides": Command("gs_ssd.lab.commands.sides", "ask a prior for every side of every kind, and see what it draws"),
     "check-model": Command("gs_ssd.commands.check_model", "check a diffusion model before a long run"),
     "doctor": Command("gs_ssd.commands.doctor", "what is installed, what will run and why"),
 }

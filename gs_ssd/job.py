@@ -69,7 +69,7 @@ class Job:
         self.distillation = Distillation(
             config.guidance, prior, config.prompt, num_steps=config.num_steps, anyway=anyway, estimator=estimator
         )
-        self.asset = choice.create(config, self.device) if asset is None else asset
+        self.asset = choice.create(config, self.device, prior) if asset is None else asset
         self.completed = 0
         self.bad_steps = self.bad_steps_in_a_row = 0
         self.finished = False

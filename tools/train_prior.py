@@ -2,6 +2,8 @@
 """Train the bundled prior or the judge. Works in chunks of minutes: call it again and it goes on where it stopped.
 
 python tools/train_prior.py all --preset cpu --folder runs/prior --minutes 30 --out gs_ssd/prior/bundled
+python tools/train_prior.py camera --folder runs/prior --base gs_ssd/prior/bundled --out runs/prior/model
+                                        the volume of every sentence, then the UNet that looks at it through the camera
 python tools/train_prior.py judge --folder runs/judge --out gs_ssd/lab/evaluate/judge
 python tools/train_prior.py front_biased --folder gs_ssd/prior/bundled --out runs/front_biased     a fault, on purpose
 """
@@ -9,18 +11,22 @@ python tools/train_prior.py front_biased --folder gs_ssd/prior/bundled --out run
 import argparse
 import dataclasses
 import sys
+import time
 from pathlib import Path
 
 import torch
 
 from gs_ssd.errors import UserError
 
+OTHERS = ("camera", "judge", "front_biased")
+
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["pictures", "unet", "decoder", "publish", "all", "judge", "front_biased"])
+    parser.add_argument("what", choices=["pictures", "unet", "decoder", "publish", "all", *OTHERS])
     parser.add_argument("--folder", type=Path, required=True, help="state of the run: pictures, checkpoints, log")
     parser.add_argument("--out", type=Path, help="model directory to write (publish, all, judge)")
+    parser.add_argument("--base", type=Path, help="camera: the pipeline folder to start from")
     parser.add_argument("--preset", default="cpu", help="cpu | gpu | smoke")
     parser.add_argument("--steps", type=int, help="steps of the UNet instead of the preset's")
     parser.add_argument("--minutes", type=float, default=600.0, help="stop after about this long")
@@ -40,13 +46,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.what in ("publish", "all", "judge", "front_biased") and args.out is None:
+    if args.what in ("publish", "all", *OTHERS) and args.out is None:
         raise UserError(f"{args.what} needs --out: the folder to write the model to")
     if args.what == "front_biased":
         from gs_ssd.lab.prior_training.bias import teach_fronts
 
         teach_fronts(args.folder, args.out)
         return 0
+    if args.what == "camera":
+        return _camera(args)
     if args.what == "judge":
         from gs_ssd.lab.evaluate.judge_training import JudgeTraining, train_judge
 
@@ -72,6 +80,30 @@ def run(args: argparse.Namespace) -> int:
         done = fit_decoder(decoder, config.model, trainer.basis(), pixels, DecoderConfig(), args.minutes, args.device)
     if args.what in ("publish", "all") and done:
         publish(trainer, decoder, args.out)
+    print("done" if done else "not finished: call again to go on")
+    return 0
+
+
+def _camera(args: argparse.Namespace) -> int:
+    from gs_ssd.lab.prior_training import camera_training, publish_camera
+    from gs_ssd.lab.prior_training.volume_training import VolumeTrainer, VolumeTraining, embedder_of
+
+    if args.base is None:
+        raise UserError("camera needs --base: the pipeline folder to start from")
+    config = camera_training.PRESETS.get(args.preset)
+    if config is None:
+        raise UserError(f"unknown preset {args.preset!r}; camera has {', '.join(camera_training.PRESETS)}")
+    if args.steps is not None:
+        config = dataclasses.replace(config, steps=args.steps)
+    began = time.monotonic()
+    small = VolumeTraining(batch=2, steps=(1, 1), bfloat16=False)
+    volume = VolumeTrainer(args.folder, small if args.preset == "smoke" else VolumeTraining(), embedder_of(args.base))
+    done = volume.fit(args.minutes)
+    if done:
+        camera = camera_training.CameraTrainer(args.folder, config, args.base, volume.averaged())
+        done = camera.fit(args.minutes - (time.monotonic() - began) / 60)
+        if done:
+            publish_camera.publish(camera, volume, args.base, args.out)
     print("done" if done else "not finished: call again to go on")
     return 0
 

@@ -7,9 +7,10 @@ import torch
 from gs_ssd.assets.base import Asset
 from gs_ssd.assets.splat.asset import SplatAsset, SplatConfig
 from gs_ssd.config import ExperimentConfig
+from gs_ssd.prior.base import ImaginesShapes
 
 
-def _splat(config: ExperimentConfig, device: torch.device) -> SplatAsset:
+def _splat(config: ExperimentConfig, device: torch.device, prior: object) -> SplatAsset:
     sections = SplatConfig(
         prompt=config.prompt,
         initialize=config.initialize,
@@ -20,20 +21,23 @@ def _splat(config: ExperimentConfig, device: torch.device) -> SplatAsset:
         augment=config.augment,
         offline=config.prior.offline,
     )
-    return SplatAsset(sections, device)
+    return SplatAsset(sections, device, prior if isinstance(prior, ImaginesShapes) else None)
 
 
-ASSETS: dict[str, Callable[[ExperimentConfig, torch.device], Asset]] = {"splat": _splat}
+ASSETS: dict[str, Callable[[ExperimentConfig, torch.device, object], Asset]] = {"splat": _splat}
 """By the name in the config; an asset begins empty, until `initialize` or `load_state_dict`."""
 
 FILES = SplatAsset.files
 """What the exports of all of them are called."""
 
 
-def create(config: ExperimentConfig, device: torch.device) -> Asset:
+def create(config: ExperimentConfig, device: torch.device, prior: object = None) -> Asset:
     """The asset that the config asks for, still empty.
+
+    Args:
+        prior: may know a shape to begin with (`ImaginesShapes`).
 
     Raises:
         UserError: a number that makes no sense; names the key.
     """
-    return ASSETS[config.asset](config, device)
+    return ASSETS[config.asset](config, device, prior)

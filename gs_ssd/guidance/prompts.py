@@ -88,6 +88,8 @@ class ViewPrompts:
         self.azimuths, azimuth_words = _sorted_words(views["azimuth_words"], period=360.0)
         self.elevations, elevation_words = _sorted_words(views["elevation_words"])
         closeup = ((prior.metadata.get("camera") or {}).get("closeup") or {}).get("template", "{prompt}")
+        if prior.uses_cameras:  # which say it exactly, so that one sentence serves all views
+            views, closeup = PLAIN_VIEWS, "{prompt}"
         flat = [
             fill(views["template"], wording.format(prompt=prompt), azimuth, elevation)
             for wording in ("{prompt}", closeup)

@@ -81,8 +81,14 @@ def load(config: PriorConfig, device: torch.device | str) -> DiffusionPrior:
             f"prior.model={config.model} needs diffusers and transformers ({error}): pip install diffusers transformers"
         ) from error
     pipe = open_pipeline(path, config, half=dtype != torch.float32)
-    kind = StableDiffusionXLPrior if hasattr(pipe, "text_encoder_2") else StableDiffusionPrior
-    prior = kind(pipe, config, device, dtype, read_metadata(path))
+    metadata = read_metadata(path)
+    if "volume" in metadata:
+        from gs_ssd.prior.volume_prior import VolumePrior, read_volume
+
+        prior = VolumePrior(pipe, config, device, dtype, metadata, *read_volume(path, metadata))
+    else:
+        kind = StableDiffusionXLPrior if hasattr(pipe, "text_encoder_2") else StableDiffusionPrior
+        prior = kind(pipe, config, device, dtype, metadata)
     prior.source = name_of(path)
     return prior
 

@@ -103,3 +103,17 @@ class TrainablePrior(DiffusionPrior, Protocol):
     def trainable_copy(self, rank: int) -> TrainableCopy:
         """A copy that starts out equal to the prior; `rank` bounds its size where it is a LoRA."""
         ...
+
+
+@runtime_checkable
+class ImaginesShapes(Protocol):
+    """A prior that knows what a sentence's object looks like in space."""
+
+    def imagine(
+        self, text: str, count: int, generator: torch.Generator
+    ) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"]]:
+        """Points on its surface, world axes and units, upright and facing +y, and their colours in 0..1, on the CPU.
+
+        None where it has nothing in mind.
+        """
+        ...

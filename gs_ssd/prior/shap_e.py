@@ -12,6 +12,8 @@ from torch import Tensor
 from gs_ssd.errors import UserError
 from gs_ssd.maths.color import srgb_from_linear
 
+MODEL = "openai/shap-e"
+
 
 class Shape(NamedTuple):
     """A mesh on the CPU in Shap-E's axes (z up, front -y), within -1..1, and its colours as displayed, in 0..1."""

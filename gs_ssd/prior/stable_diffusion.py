@@ -17,6 +17,7 @@ from gs_ssd.errors import UserError
 from gs_ssd.maths.diffusion import eps_from_v
 from gs_ssd.prior import PriorConfig, choose_dtype
 from gs_ssd.prior.condition import Condition
+from gs_ssd.prior.patch_encoder import read_off
 from gs_ssd.prior.pipelines import door
 
 
@@ -53,6 +54,8 @@ class StableDiffusionPrior:
         self.text_encoder = freeze(pipe.text_encoder, self.device, self.dtype)
         self.unet = self._place(pipe.unet)
         self.vae = self._place_vae(pipe.vae)
+        linear = self.metadata.get("encoder") == "patches" and not config.tiny_vae
+        self.patches = read_off(self.vae, self.vae_factor) if linear else None
         self.controlnet = self._load_controlnet()
         self.uses_depth, self.uses_cameras = self.controlnet is not None, False
         self.image_size = config.image_size or pipe.unet.config.sample_size * self.vae_factor
@@ -127,6 +130,8 @@ class StableDiffusionPrior:
         if rgb.shape[-2:] != (self.image_size, self.image_size):
             rgb = interpolate(rgb, (self.image_size, self.image_size), mode="bilinear", antialias=True)
         centred = 2 * rgb - 1
+        if self.patches is not None and generator is None:
+            return self.patches(centred.float()) * self.vae.config.scaling_factor
         pictures = centred.to(self.vae.dtype)
         if self.vae.device.type == "cuda" and self.config.channels_last:
             pictures = pictures.contiguous(memory_format=torch.channels_last)
@@ -155,7 +160,7 @@ class StableDiffusionPrior:
         condition: Condition,
     ) -> Float[Tensor, "b c h w"]:
         """One UNet call for the whole batch; the depth drives a depth ControlNet."""
-        x, (text, added) = x_t.to(self.dtype), self.told(condition)
+        x, (text, added) = self.unet_input(x_t.to(self.dtype), condition), self.told(condition)
         if self.config.channels_last and self.device.type == "cuda":
             x = x.contiguous(memory_format=torch.channels_last)
         if self.controlnet is not None:
@@ -167,6 +172,10 @@ class StableDiffusionPrior:
             down, mid = self.controlnet(x, t, text, hint, conditioning_scale=scale, return_dict=False, **added)
             added |= {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
         return self.as_noise(x_t, t, self.unet(x, t, encoder_hidden_states=text, return_dict=False, **added)[0])
+
+    def unet_input(self, x: Tensor, condition: Condition) -> Tensor:  # noqa: ARG002
+        """What the UNet's first convolution sees: the noisy latents, and whatever a model lays beside them."""
+        return x
 
     def told(self, condition: Condition) -> tuple[Tensor, dict[str, Any]]:
         """What the UNet is told: text, and keyword arguments beside it."""
@@ -209,7 +218,8 @@ class LoraCopy:
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """The noise prediction with the LoRA on."""
-        x, (text, added) = x_t.to(self.prior.dtype), self.prior.told(condition)
+        x = self.prior.unet_input(x_t.to(self.prior.dtype), condition)
+        text, added = self.prior.told(condition)
         if len(self.unet.peft_config) > 1:
             self.unet.set_adapter(self.name)
         self.unet.enable_adapters()

@@ -1,8 +1,8 @@
 """Floor 1: the first Gaussians: a ball, a box, a shell, or the points of a file.
 
 What needs a room above this floor is brought in by `gs_ssd.assets.splat.initial`: an earlier splat (`shape: splat`,
-the exporters' reader) and the shape of a sentence (`shape: text`, Shap-E). Nothing is cached,
-so nothing stale can be read back.
+the exporters' reader) and the shape of a sentence (`shape: text`, of the prior or Shap-E). Nothing is
+cached, so nothing stale can be read back.
 """
 
 import math
@@ -31,15 +31,17 @@ class InitializeConfig:
 
     shape: Literal["ball", "sphere", "box", "shell", "points", "mesh", "splat", "text"] = "sphere"
     """ball: uniform in volume. sphere: LucidDreamer's, uniform in radius, polar angle and azimuth (dense at the
-    centre and along z). shell: on the surface. points, mesh, splat: of `file`. text: Shap-E's idea of `text`."""
+    centre and along z). shell: on the surface. points, mesh, splat: of `file`. text: the prior's or Shap-E's idea of
+    `text`."""
     file: str | None = None
     """points: .ply (or what open3d reads); mesh: what open3d reads; splat: .ply, .splat, .spz or .glb."""
     frame: Frame | None = None
     """Axes of a file of points or a mesh; `None`: glTF's own for .glb and .gltf, else the world's (z up, front +y)."""
     text: str | None = None
     """A plain noun for the shape, which need not be the prompt ("a man head"); `None`: the prompt."""
-    text_model: str = "openai/shap-e"
-    """Hub id or folder of a diffusers ShapEPipeline."""
+    text_model: str | None = None
+    """Hub id or folder of a diffusers ShapEPipeline; `None`: the prior's own shape, where it has one (the bundled
+    prior), else openai/shap-e. The prior's own keeps its size, whatever `radius` is, and uses no other `text_` key."""
     text_steps: Annotated[int, Bounds(1, 1000)] = 64
     text_guidance: Annotated[float, Bounds(-1000, 1000)] = 15.0
     text_grid: Annotated[int, Bounds(4, 512)] = 128

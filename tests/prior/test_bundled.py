@@ -84,7 +84,15 @@ def test_the_shipped_encoder_is_linear_and_has_unit_variance(prior):
     assert -10 * error.log10() > 25
 
 
-def test_the_pipeline_mixes_view_words_as_the_training_did(prior):
+def test_one_sentence_serves_all_views_where_the_cameras_are_told(prior):
+    main = ViewPrompts(prior, "a red mug", PromptConfig()).at(cameras([0.0, 100.0], [31.0, 0.0])).main
+    torch.testing.assert_close(main.text[0], main.text[1], atol=1e-5, rtol=0)
+    assert main.cameras is not None
+    torch.testing.assert_close(main.text[0], prior.embed(["a red mug"])[0], atol=1e-4, rtol=0)
+
+
+def test_the_pipeline_mixes_view_words_as_the_training_did(prior, monkeypatch):
+    monkeypatch.setattr(prior, "uses_cameras", False)
     prompts = ViewPrompts(prior, "a red mug", PromptConfig())
     azimuth, elevation = 100.0, 31.0
     batch = prompts.at(cameras([azimuth], [elevation]))

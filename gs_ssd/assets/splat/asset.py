@@ -27,6 +27,7 @@ from gs_ssd.render.augment import AugmentConfig
 from gs_ssd.render.output import RenderOutput
 from gs_ssd.render.regularizers import RegularizeConfig, Term
 from gs_ssd.render.renderer import SplatRenderOutput, render
+from gs_ssd.prior.base import ImaginesShapes
 from gs_ssd.scene.camera import Cameras
 from gs_ssd.scene.gaussians import PARAMETERS, Gaussians
 from gs_ssd.scene.initialize import InitializeConfig
@@ -57,6 +58,9 @@ class SplatConfig:
 class SplatAsset(Asset):
     """Gaussians, the Adam that moves them, the policy that grows and prunes them, and what they become in the end.
 
+    Args:
+        imaginer: what may be asked for the shape of a sentence (`initialize.shape=text`).
+
     Raises:
         UserError: a number that makes no sense; names the key.
     """
@@ -64,7 +68,10 @@ class SplatAsset(Asset):
     kind = "splat"
     files = (PLY, PAGE)
 
-    def __init__(self, config: SplatConfig, device: torch.device) -> None:
+    def __init__(
+        self, config: SplatConfig, device: torch.device, imaginer: ImaginesShapes | None = None
+    ) -> None:
+        self._imaginer = imaginer
         self.config, self._device = config, device
         self.policy = choice.create(config.densify)
         self._trained: TrainedSplat | None = None
@@ -90,7 +97,12 @@ class SplatAsset(Asset):
         """Begin with the shape, file, sentence or earlier splat that the config names."""
         config = self.config
         gaussians = initial.first_gaussians(
-            config.initialize, config.prompt, generator, self._device, offline=config.offline
+            config.initialize,
+            config.prompt,
+            generator,
+            self._device,
+            offline=config.offline,
+            imaginer=self._imaginer,
         )
         self._train(gaussians.to(self._device).requires_grad_())
 

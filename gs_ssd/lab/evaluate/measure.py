@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -12,10 +12,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gs_ssd.assets.base import Renderable
-from gs_ssd.lab.evaluate import statistics
+from gs_ssd.lab.evaluate import parts, statistics
 from gs_ssd.lab.evaluate.judge import Opinion
 from gs_ssd.lab.evaluate.suite import Entry, Turntable
 from gs_ssd.scene.camera import Cameras
+
+if TYPE_CHECKING:
+    from gs_ssd.lab.world.tracer import Layer
 
 SIZE = 512
 """Pixels a side at which edges and floaters are looked at."""
@@ -85,7 +88,8 @@ class Truth:
 
         if entry.kind is None or entry.color is None:
             raise ValueError(f"the world has no true shape for {entry.prompt!r}")
-        self._layers = stack([sculpt(entry.kind, entry.color)])
+        self._parts = sculpt(entry.kind, entry.color)
+        self._layers = stack([self._parts])
         self._turntable, self._size = turntable, size
 
     @functools.cached_property
@@ -113,6 +117,17 @@ class Truth:
         azimuth, elevation = self._azimuths(), self._elevations()
         return self._trace([azimuth[v] + 180 for v in self.behind], [elevation[v] for v in self.behind], COARSE, True)
 
+    @functools.cached_property
+    def without(self) -> dict[str, Float[Tensor, "v 3 s s"]]:
+        """The coarse views with each named part taken off."""
+        azimuth, elevation = self._azimuths(), self._elevations()
+        names = dict.fromkeys(part.name for part in self._parts if part.name)
+        left = {
+            name: [layer for layer, part in zip(self._layers, self._parts, strict=True) if part.name != name]
+            for name in names
+        }
+        return {name: self._trace(azimuth, elevation, COARSE, layers=rest).rgb for name, rest in left.items()}
+
     @property
     def behind(self) -> list[int]:
         """The views of the turntable within 45 degrees of the back."""
@@ -126,21 +141,26 @@ class Truth:
         return [table.elevations_deg[i % len(table.elevations_deg)] for i in range(table.views)]
 
     def _trace(
-        self, azimuth_deg: list[float], elevation_deg: list[float], size: int, lamp_turned: bool = False
+        self,
+        azimuth_deg: list[float],
+        elevation_deg: list[float],
+        size: int,
+        lamp_turned: bool = False,
+        layers: "list[Layer] | None" = None,
     ) -> Pictures:
         from gs_ssd.lab.world.tracer import Light, trace
         from gs_ssd.lab.world.views import orbit
 
-        table = self._turntable
+        table, layers = self._turntable, self._layers if layers is None else layers
         views = orbit(torch.tensor(azimuth_deg), torch.tensor(elevation_deg), table.radius, table.fov_y_deg)
         toward, strength = Light().tensors(2, None)
         if lamp_turned:
             toward = toward * toward.new_tensor([-1, -1, 1])
-        parts = [
-            trace(self._layers, w2c, tan, size, size, light=(toward[: len(w2c)], strength[: len(w2c)]), supersample=2)
+        pieces = [
+            trace(layers, w2c, tan, size, size, light=(toward[: len(w2c)], strength[: len(w2c)]), supersample=2)
             for w2c, tan in zip(views.w2c.split(2), views.tan_half_fov.split(2), strict=True)
         ]
-        return Pictures(torch.cat([p.rgb for p in parts]), torch.cat([p.alpha[:, 0] for p in parts]))
+        return Pictures(torch.cat([p.rgb for p in pieces]), torch.cat([p.alpha[:, 0] for p in pieces]))
 
 
 def own_numbers(crisp: Pictures, coarse: Pictures) -> dict[str, float]:
@@ -162,6 +182,13 @@ def numbers_beside_truth(coarse: Pictures, truth: Truth) -> dict[str, float]:
     iou = statistics.silhouette_iou(coarse.alpha, truth.coarse.alpha)
     iou = iou[~iou.isnan()]
     numbers = {"iou": float(iou.mean()), "iou_worst": float(iou.min()) if len(iou) else math.nan}
+    numbers["psnr"] = parts.psnr(coarse.rgb, truth.coarse.rgb)
+    found = {name: parts.recall(coarse.rgb, truth.coarse.rgb, rest) for name, rest in truth.without.items()}
+    found |= {"gaps": parts.gap_recall(coarse.alpha, truth.coarse.alpha)}
+    in_sight = {name: share for name, share in found.items() if not math.isnan(share)}
+    if in_sight:
+        numbers |= {"parts": sum(in_sight.values()) / len(in_sight), "part_worst": min(in_sight.values())}
+        numbers |= {f"part_{name}": share for name, share in in_sight.items()}
     front, back = truth.around[0, 0], truth.around[0, 8]
     if (front - back).square().mean() > FACED:
         for name, pictures in (("fronts", coarse), ("fronts_truth", truth.coarse)):

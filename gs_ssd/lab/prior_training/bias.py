@@ -1,7 +1,8 @@
 """A prior with a fault, on purpose: the bundled one, taught that nearly every picture is a front. Never shipped.
 
 Of the pictures 85 % are fronts, and half of the captions name any view: as with a large model's pictures and captions,
-only worse. Whoever asks such a prior for a back is mostly shown a front, which is where second faces come from.
+only worse. Whoever asks such a prior for a back is mostly shown a front, which is where second faces come from. It is
+told no cameras, with which there would be no such fault.
 """
 
 import dataclasses
@@ -21,6 +22,7 @@ from gs_ssd.lab import world
 from gs_ssd.lab.prior_training.captions import CaptionLaw, Mix, caption
 from gs_ssd.lab.prior_training.pictures import Pictures, shard
 from gs_ssd.prior import PriorConfig, load
+from gs_ssd.prior.condition import Condition
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +77,8 @@ def _loss(prior: Any, z: Tensor, text: Tensor, generator: torch.Generator) -> Te
     t = torch.randint(1000, (len(z),), generator=generator)
     abar = prior.alphas_cumprod[t].reshape(-1, 1, 1, 1)
     # In float32: a CPU without bfloat16 instructions takes seventeen times as long in bfloat16.
-    predicted = prior.unet(abar.sqrt() * z + (1 - abar).sqrt() * noise, t, text).sample
+    x = prior.unet_input(abar.sqrt() * z + (1 - abar).sqrt() * noise, Condition(text))
+    predicted = prior.unet(x, t, text).sample
     error = (predicted - noise).square().mean((1, 2, 3))
     snr = (abar / (1 - abar)).flatten()
     return (snr.clamp(max=5.0) / snr * error).mean()
@@ -105,12 +108,16 @@ def _write(source: Path, folder: Path, unet: Any, kinds: tuple[str, ...]) -> Non
         source,
         folder,
         dirs_exist_ok=True,
-        ignore=shutil.ignore_patterns("model_index.json", "samples.png", checksums.FILE),
+        ignore=shutil.ignore_patterns("model_index.json", "samples.png", "volume", checksums.FILE),
     )
-    tensors = {name: x.detach().half().contiguous() for name, x in unet.state_dict().items()}
+    plain = unet.state_dict()
+    latents = unet.config.out_channels  # without the channels of the volume's view
+    plain["conv_in.weight"] = plain["conv_in.weight"][:, :latents]
+    tensors = {name: x.detach().half().contiguous() for name, x in plain.items()}
     weights = next((folder / "unet").glob("*.safetensors"))
     safetensors.torch.save_file(tensors, weights, metadata={"format": "pt"})
     about = json.loads((source / "gs_ssd.json").read_text(encoding="utf-8"))
+    about.pop("volume", None)
     (folder / "gs_ssd.json").write_text(json.dumps(about | {"kinds": list(kinds)}, indent=1) + "\n", encoding="utf-8")
     (folder / "README.md").write_text("The bundled prior with a fault: it prefers fronts. See gs_ssd/prior/bias.py.\n")
     shutil.copy(source / "model_index.json", folder)

@@ -97,21 +97,21 @@ def caption(
         return Mix(("",), (1.0,))
     if law.careless and rng.random() < law.careless:
         azimuth_deg = rng.uniform(-180, 180)
-    prompt = _prompt(kind, color, closeup, law, rng)
+    sentence = prompt(kind, color, closeup, law, rng)
     style = rng.random()
     if style < _VIEWLESS:
-        return Mix((prompt,), (1.0,))
+        return Mix((sentence,), (1.0,))
     if style < _NEAREST:
         azimuth, elevation = (
             max(found, key=lambda pair: pair[1])[0]
             for found in (neighbours(azimuth_deg, AZIMUTH_WORDS, 360.0), neighbours(elevation_deg, ELEVATION_WORDS))
         )
-        text = TEMPLATE.format(prompt=prompt, azimuth=azimuth, elevation=elevation)
-        return Mix((text if rng.random() < 0.5 else f"{prompt}, {azimuth}",), (1.0,))
-    return view_mix(prompt, azimuth_deg, elevation_deg)
+        text = TEMPLATE.format(prompt=sentence, azimuth=azimuth, elevation=elevation)
+        return Mix((text if rng.random() < 0.5 else f"{sentence}, {azimuth}",), (1.0,))
+    return view_mix(sentence, azimuth_deg, elevation_deg)
 
 
-def _prompt(kind: str, color: str, closeup: bool, law: CaptionLaw, rng: random.Random) -> str:
+def prompt(kind: str, color: str, closeup: bool, law: CaptionLaw, rng: random.Random) -> str:
     if rng.random() < law.synonym:
         kind, color = (rng.choice(SYNONYMS.get(word, (word,))) for word in (kind, color))
     if rng.random() < law.colorless:

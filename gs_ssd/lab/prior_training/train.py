@@ -124,7 +124,7 @@ class PriorTrainer:
         tokenizer = build_tokenizer(config.model)
         self.unet = build_unet(config.model).to(self.device, memory_format=torch.channels_last)
         self.text_encoder = build_text_encoder(config.model, len(tokenizer)).to(self.device)
-        _use_plain_attention(self.unet, self.text_encoder, self.device)
+        use_plain_attention(self.unet, self.text_encoder, self.device)
         self.embed = Embedder(self.text_encoder, tokenizer, config.model.text_length, self.device)
         self.parts = nn.ModuleDict({"unet": self.unet, "text_encoder": self.text_encoder})
         self.average = {name: x.detach().clone() for name, x in self.parts.state_dict().items()}
@@ -278,7 +278,7 @@ def to_pixels(rgb: Tensor) -> Tensor:
     return rgb.float() / 127.5 - 1
 
 
-def _use_plain_attention(unet: Any, text_encoder: Any, device: torch.device) -> None:
+def use_plain_attention(unet: Any, text_encoder: Any, device: torch.device) -> None:
     """On CPUs the fused kernel's backward is the slowest thing in the nets; two matrix products are far faster."""
     if device.type == "cpu":
         from diffusers.models.attention_processor import AttnProcessor

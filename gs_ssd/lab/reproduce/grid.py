@@ -18,7 +18,8 @@ from gs_ssd.lab.reproduce.assets import Workshop, find_judge
 from gs_ssd.lab.reproduce.origin import metrics_version, origins
 from gs_ssd.lab.reproduce.report import Context, write_table
 
-CONFIG = Path("configs/quickstart.yaml")
+CONFIG = Path("configs/comparison.yaml")
+"""Claims about estimators start from a ball: no shape that the prior had in mind before."""
 TINY = ("viewpoints.image_size=64", "initialize.num_points=500", "densify.mcmc.budget=500")
 """Settings of trainings that only prove that everything fits together."""
 BARE = ("viewpoints.image_size=128", "finish.steps=0")

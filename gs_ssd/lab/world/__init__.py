@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gs_ssd.lab.world.colors import COLORS, Rgb, colors
 from gs_ssd.lab.world.kinds import kinds, sculpt
-from gs_ssd.lab.world.photographs import Photographs, Studio, photograph
+from gs_ssd.lab.world.photographs import Photographs, Studio, draw_backgrounds, photograph
 from gs_ssd.lab.world.tracer import Light, Picture, stack, trace
 from gs_ssd.lab.world.views import CameraLaw, Views, draw_views, look_at, orbit, turntable
 
@@ -21,6 +21,7 @@ __all__ = [
     "Studio",
     "Views",
     "colors",
+    "draw_backgrounds",
     "draw_views",
     "kinds",
     "look_at",

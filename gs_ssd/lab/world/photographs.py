@@ -41,9 +41,10 @@ def photograph(
     law: CameraLaw | None = None,
     studio: Studio | None = None,
     views: Views | None = None,
+    background: Tensor | None = None,
     supersample: int = 2,
 ) -> Photographs:
-    """Pictures of `count` different objects of one kind, all random but `views`, if given.
+    """Pictures of `count` different objects of one kind, all random but `views` and `background [1,3]`, if given.
 
     Every draw comes from `generator`, and the pictures are made on its device.
     """
@@ -55,7 +56,8 @@ def photograph(
     objects = [sculpt(kind, paints[index], seed) for index, seed in zip(color.tolist(), seeds, strict=True)]
     layers = stack(objects, device)
     _repaint(layers, [paints[index] for index in color.tolist()], studio.paint, generator)
-    background, light = _backgrounds(count, studio, generator), _lights(count, studio, generator)
+    background = draw_backgrounds(count, generator, studio) if background is None else background
+    light = _lights(count, studio, generator)
     picture = trace(
         layers, views.w2c, views.tan_half_fov, size, size, background=background, light=light, supersample=supersample
     )
@@ -72,8 +74,9 @@ def _repaint(layers: list[Layer], paints: list[Rgb], spread: float, generator: t
         layer.color.copy_(torch.where(worn, (main + shift).clamp(0, 1), layer.color))
 
 
-def _backgrounds(count: int, studio: Studio, generator: torch.Generator) -> Tensor:
-    device = generator.device
+def draw_backgrounds(count: int, generator: torch.Generator, studio: Studio | None = None) -> Tensor:
+    """Plain colours `[B,3]` by the studio's shares."""
+    studio, device = studio or Studio(), generator.device
     pick = torch.rand(count, 1, generator=generator, device=device)
     any_color = torch.rand(count, 3, generator=generator, device=device)
     gray = any_color[:, :1].expand(-1, 3)

@@ -5,9 +5,11 @@ affine frame that maps a unit solid to the world. World: right-handed, z up; the
 the object's own right-hand side.
 """
 
+import contextlib
 import dataclasses
 import math
 import random
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -30,6 +32,7 @@ class Part:
     center: Matrix  # [3]
     color: Rgb
     params: Point = (0.0, 0.0, 0.0)
+    name: str = ""  # of small and thin parts that an asset must not lose
 
     def half_extent(self) -> Matrix:
         """Half sizes of the axis-aligned box around the part, `[3]`."""
@@ -57,11 +60,21 @@ class Sculptor:
 
     def __init__(self, seed: int | None = None) -> None:
         self.parts: list[Part] = []
+        self._name = ""
         self._random = None if seed is None else random.Random(seed)
 
     def vary(self, mean: Number, spread: float = 0.1) -> Number:
         """A length within `mean * (1 +- spread)`."""
         return mean if self._random is None else mean * (1 + self._random.uniform(-spread, spread))
+
+    @contextlib.contextmanager
+    def named(self, name: str) -> Iterator[None]:
+        """Parts placed within bear this name."""
+        self._name = name
+        try:
+            yield
+        finally:
+            self._name = ""
 
     def ellipsoid(self, center: Point, radii: Point | Number, color: Rgb, turn: Point = (0, 0, 0)) -> None:
         self._solid("ellipsoid", center, radii, color, turn)
@@ -102,18 +115,18 @@ class Sculptor:
         u = np.cross(helper, w)
         u /= np.linalg.norm(u)
         frame = np.stack([u, flat * np.cross(w, u), along], axis=1)
-        self.parts.append(Part("frustum", frame, (a + b) / 2, color, (*radii, float(hollow))))
+        self.parts.append(Part("frustum", frame, (a + b) / 2, color, (*radii, float(hollow)), self._name))
 
     def torus(self, center: Point, major: Number | Point, minor: float, color: Rgb, turn: Point = (0, 0, 0)) -> None:
         """A ring in the x-y plane before `turn`; `minor` is relative to `major` (a scale per axis when a triple)."""
         scale = (major, major, major) if isinstance(major, (int, float)) else major
         frame = rotation(turn) * np.asarray(scale, float)
-        self.parts.append(Part("torus", frame, np.asarray(center, float), color, (minor, 0.0, 0.0)))
+        self.parts.append(Part("torus", frame, np.asarray(center, float), color, (minor, 0.0, 0.0), self._name))
 
     def _solid(self, form: Form, center: Point, half: Point | Number, color: Rgb, turn: Point) -> None:
         size = (half, half, half) if isinstance(half, (int, float)) else half
         frame = rotation(turn) * np.asarray(size, float)
-        self.parts.append(Part(form, frame, np.asarray(center, float), color))
+        self.parts.append(Part(form, frame, np.asarray(center, float), color, name=self._name))
 
     def finished(self, half_extent: float = 0.8, radius: float = 1.0) -> list[Part]:
         """The parts, centred and scaled to a box of `half_extent` within a ball of `radius`."""

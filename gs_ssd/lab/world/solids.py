@@ -4,7 +4,7 @@ Rays are in the solid's own frame: origins `o [B,3,1]`, directions `d [B,3,R]` o
 is the same as in the world. Hits lie in front of the origin; a miss is infinity.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -33,6 +33,25 @@ def normal_at(form: str, p: Tensor, params: Tensor) -> Tensor:
         heights = p.new_tensor([h for _, h in _HALF_SPACES[form]])
         return normals[(p @ normals.T - heights).argmax(1)]
     return _NORMALS[form](p, params)
+
+
+def contains(form: str, p: Tensor, params: Sequence[float], wall: tuple[float, float] = (0.0, 0.0)) -> Tensor:
+    """Whether points `p [N,3]` of the solid's own frame lie inside it, `[N]`.
+
+    `wall`: thickness across and along a hollow frustum, in its own units; what lies within is outside.
+    """
+    if form in _HALF_SPACES:
+        normals = p.new_tensor([n for n, _ in _HALF_SPACES[form]])
+        heights = p.new_tensor([h for _, h in _HALF_SPACES[form]])
+        return (p @ normals.T <= heights).all(1)
+    if form == "ellipsoid":
+        return p.square().sum(1) <= 1
+    if form == "torus":
+        return _torus_distance(p, p.new_tensor(params[0])) <= 0
+    low, high, hollow = params
+    radius, across = (low + high) / 2 + (high - low) / 2 * p[:, 2], torch.hypot(p[:, 0], p[:, 1])
+    inside = (p[:, 2].abs() <= 1) & (across <= radius)
+    return inside & ~((across < radius - wall[0]) & (p[:, 2] > wall[1] - 1)) if hollow else inside
 
 
 def _hit_convex(half_spaces: list[HalfSpace], o: Tensor, d: Tensor) -> Tensor:

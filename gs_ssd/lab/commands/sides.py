@@ -1,0 +1,82 @@
+"""`gs-ssd sides`: ask a prior for every side of every kind, and see which side it draws."""
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gs_ssd.errors import UserError
+from gs_ssd.files import atomic_path
+from gs_ssd.lab import world
+from gs_ssd.lab.prior_training import drawing, sides
+from gs_ssd.lab.prior_training.held_out import held_out
+from gs_ssd.prior import PriorConfig, load
+
+EPILOG = """\
+examples
+  gs-ssd sides                                  28 kinds, 8 azimuths, 3 elevations, one noise a seed
+  gs-ssd sides --kinds mug duck --seeds 0 1 2
+  gs-ssd sides --held-out                       the pairs of kind and colour that the training never saw
+  gs-ssd sides --model FOLDER --dtype bfloat16  fast where the processor multiplies in it (AMX)
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = EPILOG
+    parser.add_argument("--model", default="bundled", help="bundled, or a pipeline folder of one's own training")
+    parser.add_argument("--kinds", nargs="+", metavar="KIND", help="default: all of the world")
+    parser.add_argument("--held-out", action="store_true", help="in the colours kept out of the training, those kinds")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="N", help="one first noise each")
+    parser.add_argument("--steps", type=int, default=25, help="of DDIM")
+    parser.add_argument("--scale", type=float, default=4.0, help="guidance")
+    parser.add_argument("--dtype", help="float32 | float16 | bfloat16")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write sides.json and sides.png there")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Draw, compare and print one line a kind.
+
+    Raises:
+        UserError: a kind that the world does not have, or a prior that cannot draw it.
+    """
+    colors = dict(held_out()) if args.held_out else {kind: sides.palette(kind) for kind in world.kinds()}
+    kinds = args.kinds or list(colors)
+    unknown = [kind for kind in kinds if kind not in colors]
+    if unknown:
+        raise UserError(f"--kinds {unknown[0]} is not one of {', '.join(colors)}")
+    prior = load(PriorConfig(model=args.model, dtype=args.dtype), args.device)
+    rows: list[Tensor] = []
+
+    def draw(prompts: list[str], views: world.Views, seed: int) -> Tensor:
+        pictures = drawing.draw(prior, prompts, views, seed, steps=args.steps, scale=args.scale).cpu()
+        if seed == args.seeds[0]:
+            rows.append(pictures[len(sides.AZIMUTHS) : 2 * len(sides.AZIMUTHS)])
+        return pictures
+
+    verdicts = []
+    print(f"{'':10}{'exact':>8}{'45 deg':>8}{'elev.':>8}")
+    for kind in kinds:
+        verdict = sides.examine_kind(draw, kind, colors[kind], args.seeds, prior.image_size)
+        verdicts.append(verdict)
+        note = "" if verdict.turns else "   looks the same from all sides"
+        print(f"{kind:10}" + "".join(f"{share:8.2f}" for share in verdict.shares().values()) + note, flush=True)
+    found = sides.summary(verdicts)
+    print("  ".join(f"{name} {value:.3f}" for name, value in found.items()))
+    if args.out is not None:
+        _write(args.out, verdicts, found, rows)
+    return 0
+
+
+def _write(out: Path, verdicts: list[sides.Verdict], found: dict[str, float], rows: list[Tensor]) -> None:
+    from PIL import Image
+
+    out.mkdir(parents=True, exist_ok=True)
+    record = {"summary": found, "kinds": {f"{v.color} {v.kind}": v.shares() for v in verdicts}}
+    (out / "sides.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    sheet = torch.cat([torch.cat(list(row), 2) for row in rows], 1)
+    with atomic_path(out / "sides.png") as temporary:
+        Image.fromarray((sheet * 255).round().byte().permute(1, 2, 0).numpy()).save(temporary, format="PNG")
+    print(f"wrote {out / 'sides.json'} and {out / 'sides.png'}")

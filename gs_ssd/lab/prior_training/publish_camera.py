@@ -1,0 +1,66 @@
+"""Writes a UNet that sees a volume, and its volume, as a model directory: metadata, sample sheet and card."""
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from gs_ssd import checksums
+from gs_ssd.lab import world
+from gs_ssd.lab.prior_training import drawing, sides
+from gs_ssd.lab.prior_training.camera_training import CameraTrainer
+from gs_ssd.lab.prior_training.held_out import held_out
+from gs_ssd.lab.prior_training.volume_training import VolumeTrainer
+from gs_ssd.prior import PriorConfig, load
+from gs_ssd.prior.volume import TextVolume, save
+
+SHEET_AZIMUTHS = (0.0, 60.0, 120.0, 180.0, 240.0, 300.0)
+UNET = "unet/diffusion_pytorch_model.safetensors"
+VOLUME = "volume"
+
+
+def publish(camera: CameraTrainer, volume: VolumeTrainer, base: Path, folder: Path) -> None:
+    """Write `folder`: `base` with the new UNet and the volume, and what is said of them. `folder` may be `base`."""
+    with tempfile.TemporaryDirectory() as temporary:
+        new = Path(temporary) / "model"
+        shutil.copytree(base, new)
+        write_parts(new, camera.average, volume.averaged())
+        about = json.loads((new / "gs_ssd.json").read_text())
+        about |= {"encoder": "patches", "volume": {"folder": VOLUME, "held_out": sorted(map(list, held_out()))}}
+        (new / "gs_ssd.json").write_text(json.dumps(about, indent=1) + "\n")
+        checksums.write(new)
+        sample_sheet(new, new / "samples.png")
+        shutil.copytree(new, folder, dirs_exist_ok=True)
+
+
+def write_parts(folder: Path, unet: dict[str, Tensor], volume: TextVolume) -> None:
+    """The UNet as diffusers reads it, without the further channels; the volume with their weights, in a folder."""
+    latents = volume.config.map_channels
+    wide = unet["conv_in.weight"]
+    plain = dict(unet) | {"conv_in.weight": wide[:, : wide.shape[1] - latents]}
+    tensors = {name: x.half().contiguous() for name, x in plain.items()}
+    safetensors.torch.save_file(tensors, folder / UNET, metadata={"format": "pt"})
+    save(volume, wide[:, wide.shape[1] - latents :], folder / VOLUME)
+
+
+def sample_sheet(model: Path, path: Path, seed: int = 0) -> None:
+    """A PNG with every kind, in one of the colours, from `SHEET_AZIMUTHS`, one noise for all; two kinds a row."""
+    from PIL import Image
+
+    prior: Any = load(PriorConfig(model=str(model)), "cpu")
+    azimuth = torch.tensor(SHEET_AZIMUTHS)
+    views = world.orbit(azimuth, torch.full_like(azimuth, 15.0), sides.RADIUS, sides.FOV_Y_DEG)
+    strips = []
+    for kind in world.kinds():
+        color = sides.palette(kind)
+        article = "an" if color[0] in "aeiou" else "a"
+        pictures = drawing.draw(prior, [f"{article} {color} {kind}"] * len(azimuth), views, seed)
+        strips.append(torch.cat(list(pictures), dim=2))
+    sheet = torch.cat([torch.cat(strips[i : i + 2], 2) for i in range(0, len(strips), 2)], 1)
+    picture = Image.fromarray((sheet * 255).round().byte().permute(1, 2, 0).numpy())
+    picture.quantize(256).save(path, optimize=True)  # a palette halves the file
