@@ -22,12 +22,12 @@ from gs_ssd.assets.splat.regularizers import parameter_terms
 from gs_ssd.errors import UserError
 from gs_ssd.export import ply, splats
 from gs_ssd.export.splats import Splats
+from gs_ssd.prior.base import ImaginesShapes
 from gs_ssd.render import augment
 from gs_ssd.render.augment import AugmentConfig
 from gs_ssd.render.output import RenderOutput
 from gs_ssd.render.regularizers import RegularizeConfig, Term
 from gs_ssd.render.renderer import SplatRenderOutput, render
-from gs_ssd.prior.base import ImaginesShapes
 from gs_ssd.scene.camera import Cameras
 from gs_ssd.scene.gaussians import PARAMETERS, Gaussians
 from gs_ssd.scene.initialize import InitializeConfig
@@ -68,9 +68,7 @@ class SplatAsset(Asset):
     kind = "splat"
     files = (PLY, PAGE)
 
-    def __init__(
-        self, config: SplatConfig, device: torch.device, imaginer: ImaginesShapes | None = None
-    ) -> None:
+    def __init__(self, config: SplatConfig, device: torch.device, imaginer: ImaginesShapes | None = None) -> None:
         self._imaginer = imaginer
         self.config, self._device = config, device
         self.policy = choice.create(config.densify)

@@ -80,7 +80,7 @@ def run(context: Context) -> Report:
 
 def front_biased(folder: Path) -> Path:
     """The folder of the faulty prior, trained there first if it is missing or comes from other weights."""
-    made_from, source = folder / "made_from.txt", origin_of_prior(PriorConfig())["weights"]
+    made_from, source = folder / "MADE_FROM", origin_of_prior(PriorConfig())["weights"]
     if not made_from.is_file() or made_from.read_text(encoding="utf-8") != source:
         from gs_ssd.lab.prior_training.bias import teach_fronts
 
