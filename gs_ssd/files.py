@@ -7,6 +7,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import stat
 import tempfile
 import unicodedata
 from collections.abc import Iterator
@@ -99,3 +100,23 @@ def sweep(folder: Path) -> int:
                 path.unlink()
                 removed += 1
     return removed
+
+
+def require_plain_file(path: str | os.PathLike[str]) -> int:
+    """Its size in bytes. A pipe, socket or device is refused before it is opened: that could wait for ever.
+
+    Raises:
+        UserError: it is missing, cannot be looked at, or is not a plain file.
+    """
+    path = Path(path)
+    try:
+        status = path.stat()
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise UserError(f"{path}: a folder, not a file")
+    if not stat.S_ISREG(status.st_mode):
+        raise UserError(f"{path}: not a plain file (a pipe, socket or device); save its content to a file first")
+    return status.st_size

@@ -46,7 +46,12 @@ def warn_if_suspected(path: Path, splats: Splats) -> None:
         "scales": "no size is negative, and read as logarithms all would be too large, so they look linear",
     }[part]
     flag = "--activated" if part == "both" else f"--activated {part}"
-    log.warning("%s: %s; if they are, add %s (read as logits and logarithms for now)", path, words, flag)
+    log.warning(
+        "%s: %s; if they are, `gs-ssd export` and `view` take %s (read as logits and logarithms for now)",
+        path,
+        words,
+        flag,
+    )
 
 
 def deactivated(splats: Splats, part: Part) -> Splats:

@@ -1,10 +1,10 @@
 """Reading files that may lie: sizes are checked against what is really there before anything is allocated."""
 
 import os
-import stat
 from pathlib import Path
 
 from gs_ssd.errors import UserError
+from gs_ssd.files import require_plain_file
 
 MAX_FILE = 4 << 30  #: bytes
 MAX_SPLATS = 50_000_000  #: no tool known to us opens more
@@ -18,26 +18,6 @@ def room_for(packed: int) -> int:
     1024 times as many, which is what SPZ's own library allows and near the limit of deflate; small results always.
     """
     return max(RATIO * packed, ALWAYS_ALLOWED)
-
-
-def require_plain_file(path: str | os.PathLike[str]) -> int:
-    """Its size in bytes. A pipe, socket or device is refused before it is opened: that could wait for ever.
-
-    Raises:
-        UserError: it is missing, cannot be looked at, or is not a plain file.
-    """
-    path = Path(path)
-    try:
-        status = path.stat()
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
-    if stat.S_ISDIR(status.st_mode):
-        raise UserError(f"{path}: a folder, not a file")
-    if not stat.S_ISREG(status.st_mode):
-        raise UserError(f"{path}: not a plain file (a pipe, socket or device); save its content to a file first")
-    return status.st_size
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:

@@ -33,7 +33,7 @@ def centered(path: Path, means: FloatArray, log_scales: FloatArray) -> tuple[Flo
     x, y, z = (np.rint(middle) + 0.0).tolist()  # no -0
     log.warning(
         "%s: its splats lie around (%.0f, %.0f, %.0f), too far out for 32-bit floats, and were moved to the origin; "
-        "--keep-offset notes that beside the output",
+        "`gs-ssd export --keep-offset` notes that beside the output",
         path, x, y, z,
     )  # fmt: skip
     return means.astype(np.float64) - [x, y, z], (x, y, z)

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from gs_ssd.errors import UserError
-from gs_ssd.export.bounded import require_plain_file
 from gs_ssd.export.compressed_ply_reader import is_compressed, unpack
 from gs_ssd.export.far_away import centered
 from gs_ssd.export.splats import BASES, Splats
+from gs_ssd.files import require_plain_file
 from gs_ssd.maths.conventions import SH_C0
 from gs_ssd.maths.stored_colors import unit_colors
 from gs_ssd.scene.ply_file import PLY_ERRORS, open_ply, read_header

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from gs_ssd.errors import UserError
+from gs_ssd.files import require_plain_file
 from gs_ssd.maths.color import srgb_from_linear
 from gs_ssd.maths.conventions import FROM_WORLD, Frame
 from gs_ssd.maths.stored_colors import unit_colors
@@ -57,8 +58,10 @@ def read_points(path: Path, frame: Frame | None = None) -> tuple[Float[Tensor, "
 
 
 def _require(path: Path) -> None:
-    if not path.is_file():
-        raise UserError(f"initialize.file: there is no file {path}")
+    try:
+        require_plain_file(path)
+    except UserError as error:
+        raise UserError(f"initialize.file: {error}") from error
 
 
 def _unreadable(path: Path, what: str, reason: object) -> UserError:

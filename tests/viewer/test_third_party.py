@@ -3,6 +3,7 @@
 `make readers` installs the viewers (tests/node/package.json pins them); without them these tests skip.
 """
 
+import dataclasses
 import http.server
 import json
 import math
@@ -15,6 +16,7 @@ import pytest
 
 from gs_ssd.export.axes_object import axes_object
 from gs_ssd.export.formats import write_splats
+from gs_ssd.export.spz import fractional_bits
 from gs_ssd.viewer.server import HOST, open_server
 
 pytestmark = [pytest.mark.browser, pytest.mark.readers, pytest.mark.slow]
@@ -164,6 +166,24 @@ def test_spark(site, open_page, picture, name, turn):
     write_splats(folder / name, axes_object(), spz_version=3)  # Spark 2.2 does not read version 4
     (folder / "t.html").write_text(SPARK % (THREE_MAP, EYE, name, list(turn)))
     assert_upright(picture(open_page(f"{url}/t.html")), harmonics=name != "a.splat")
+
+
+@pytest.mark.parametrize(("page", "version"), [("spark", 3), ("three", 4)])
+def test_small_objects_in_spz_lie_where_their_fractional_bits_say(site, open_page, picture, page, version):
+    folder, url = site
+    size = 0.01
+    full = axes_object()
+    small = dataclasses.replace(full, means=full.means * size, log_scales=full.log_scales + np.log(size))
+    assert fractional_bits(small) > 12
+    write_splats(folder / "a.spz", small, spz_version=version)
+    turn = [0, 0, 0, 1]
+    text = SPARK % (THREE_MAP, EYE, "a.spz", turn) if page == "spark" else THREE % (THREE_MAP, EYE, "a.spz")
+    (folder / "t.html").write_text(
+        text.replace("new THREE.Scene(),", f"larger(new THREE.Scene(), {1 / size}),").replace(
+            "const renderer", "const larger = (scene, size) => (scene.scale.setScalar(size), scene);\nconst renderer"
+        )
+    )
+    assert_upright(picture(open_page(f"{url}/t.html")))
 
 
 @pytest.mark.parametrize("name", ["a.glb", "a.spz"])
