@@ -1,6 +1,8 @@
 """Pictures for docs/formats.md: a run's files in the viewers of others, and its mesh beside it, in Chromium.
 
-    python tests/viewer/contact_sheet.py out/a-red-mushroom --viewers viewers.webp --mesh mesh.webp
+    python tests/viewer/contact_sheet.py out/a-red-mushroom --viewers run.webp --mesh mesh.webp
+    GS_SSD_PICTURES=shots make test-viewers test   # keeps the screenshots of the test object
+    python tests/viewer/contact_sheet.py shots --axes viewers.webp
 
 It exports every file as a user would, with `gs-ssd export`. Needs `make readers`, Chromium, and for the mesh the extra.
 """
@@ -86,6 +88,20 @@ def shots_of_mesh(folder: Path, run: str, page: Callable[..., Image.Image]) -> d
     }
 
 
+#: Names of tests, whose screenshots GS_SSD_PICTURES keeps, for the sheet of the test object.
+AXES = {
+    "our page": "test_front_is_upright_and_unmirrored",
+    "SuperSplat's viewer .ply": "test_supersplat_viewer[a.ply]",
+    "PlayCanvas .glb": "test_playcanvas[a.glb]",
+    "Spark .spz 3": "test_spark[a.spz-turn0]",
+    "three .spz 4": "test_three[a.spz]",
+    "PlayCanvas .sog": "test_playcanvas[a.sog]",
+    "Babylon .glb, right-handed": "test_babylon[True-a.glb]",
+    "SuperSplat's viewer .sog": "test_supersplat_viewer[a.sog]",
+    "PlayCanvas .compressed.ply": "test_playcanvas[a.compressed.ply]",
+}
+
+
 def sheet(shots: dict[str, Image.Image], size: int, columns: int) -> Image.Image:
     """All of them in a grid, each under its name."""
     rows = -(-len(shots) // columns)
@@ -104,7 +120,12 @@ def main() -> None:
     parser.add_argument("run")
     parser.add_argument("--viewers", type=Path)
     parser.add_argument("--mesh", type=Path)
+    parser.add_argument("--axes", type=Path, help="of kept screenshots: `run` is their folder")
     args = parser.parse_args()
+    if args.axes:
+        shots = {name: Image.open(Path(args.run) / f"{test}.png") for name, test in AXES.items()}
+        sheet(shots, 320, 3).save(args.axes, quality=85)
+        return
     os.environ.setdefault("GS_SSD_SPLAT_TRANSFORM", str(NODE / "@playcanvas/splat-transform/bin/cli.mjs"))
     with tempfile.TemporaryDirectory() as name, sync_playwright() as driver:
         folder = Path(name)
