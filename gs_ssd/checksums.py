@@ -1,4 +1,4 @@
-"""Floor 0: the weights that come with the program are those that were published, bit for bit.
+"""The weights that come with the program are those that were published, bit for bit.
 
 A folder of weights carries `SHA256SUMS`, which the code that publishes it writes and the code that loads it checks;
 `sha256sum -c SHA256SUMS` checks it too.

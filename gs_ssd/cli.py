@@ -1,4 +1,4 @@
-"""Floor 7: the `gs-ssd` command. Finds the subcommand's module, parses, calls, turns mistakes into exit code 2."""
+"""The `gs-ssd` command. Finds the subcommand's module, parses, calls, turns mistakes into exit code 2."""
 
 import argparse
 import contextlib

@@ -1,4 +1,4 @@
-"""Floor 0: the one exception for mistakes that the user can mend."""
+"""The one exception for mistakes that the user can mend."""
 
 
 class UserError(Exception):

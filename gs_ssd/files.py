@@ -1,4 +1,4 @@
-"""Floor 0: files are written whole or not at all, and are on the disk before they bear their name.
+"""Files are written whole or not at all, and are on the disk before they bear their name.
 
 `slug` is how a text becomes a name of a file or folder.
 """

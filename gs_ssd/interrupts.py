@@ -1,4 +1,4 @@
-"""Floor 0: Ctrl-C, SIGTERM and a closed terminal: in a loop notes to read between two steps, elsewhere exceptions.
+"""Ctrl-C, SIGTERM and a closed terminal: in a loop notes to read between two steps, elsewhere exceptions.
 
 Either way nothing dies in the middle of something: files half written and folders for the moment are removed.
 """

@@ -1,4 +1,4 @@
-"""Floor 0: one writer at a time in a folder. A second one is refused and told who the first is.
+"""One writer at a time in a folder. A second one is refused and told who the first is.
 
 The lock is the system's (`flock`) on a file in the folder: it ends with its process however that ends, so a file that
 a killed process left behind locks nothing. On file systems without flock the file itself is the lock; it is stale

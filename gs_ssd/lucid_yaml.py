@@ -1,4 +1,4 @@
-"""Floor 4: LucidDreamer's YAML files in our schema, so that `train.py --config bagel.yaml` runs them unchanged.
+"""LucidDreamer's YAML files in our schema, so that `train.py --config bagel.yaml` runs them unchanged.
 
 Its sections fill attributes of five parameter classes, whose built-in defaults hold for whatever a file leaves out;
 the table below is those names and defaults. Every name is either mapped, or known to have no effect there (reported

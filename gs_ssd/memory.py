@@ -1,4 +1,4 @@
-"""Floor 0: how much memory the work took, of the GPU where it ran on one, else of the process; is it full?"""
+"""How much memory the work took, of the GPU where it ran on one, else of the process; is it full?"""
 
 import resource
 import sys

@@ -1,4 +1,4 @@
-"""Floor 0: finds our three native packages, and recognises a stranger under their names.
+"""Finds our three native packages, and recognises a stranger under their names.
 
 All are installed by path, never from an index: an unrelated k-NN classifier is published there as
 `simple-knn`, and many forks of a `diff_gaussian_rasterization` with another interface are about.

@@ -1,4 +1,4 @@
-"""Floor 0: whether another process is still there: one that wrote its number down, or the one that started this."""
+"""Whether another process is still there: one that wrote its number down, or the one that started this."""
 
 import os
 import signal

@@ -20,7 +20,7 @@ def run(block, names=None):
 
 
 def test_the_document_has_the_blocks_that_are_tested():
-    assert len(BLOCKS) == 4
+    assert len(BLOCKS) == 5
 
 
 def test_an_asset_comes_back(tmp_path, monkeypatch):
@@ -30,9 +30,17 @@ def test_an_asset_comes_back(tmp_path, monkeypatch):
     assert (tmp_path / "out/library/point_cloud.ply").is_file()
 
 
+def test_many_jobs_share_a_prior(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    run(BLOCKS[1])
+    red, blue = ((tmp_path / "out" / name / "point_cloud.ply").read_bytes() for name in ("red", "blue"))
+    assert red != blue
+    assert "point_cloud.ply" in capsys.readouterr().out
+
+
 def test_an_estimator_of_ones_own_guides(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    defined = run(BLOCKS[1])
+    defined = run(BLOCKS[2])
     mine = defined["trainer"]
     assert mine.job.distillation.estimator is defined["half_and_half"]
     theirs = type(mine)(mine.config, tmp_path / "ssd")
@@ -43,8 +51,8 @@ def test_an_estimator_of_ones_own_guides(tmp_path, monkeypatch):
 
 def test_the_parts_alone_and_a_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    defined = run(BLOCKS[2])
+    defined = run(BLOCKS[3])
     assert not torch.equal(defined["splat"].sh_dc[:, 0], torch.zeros(500, 3))  # it has learned
     (tmp_path / "out").mkdir()
-    again = run(BLOCKS[3], defined)["again"]
+    again = run(BLOCKS[4], defined)["again"]
     assert again.means == pytest.approx(defined["splat"].means.detach().numpy(), abs=1e-6)

@@ -1,1 +1,1 @@
-"""Floor 7: one module a subcommand of `gs-ssd`; each offers `add_arguments(parser)` and `run(args) -> int`."""
+"""One module a subcommand of `gs-ssd`; each offers `add_arguments(parser)` and `run(args) -> int`."""

@@ -1,4 +1,4 @@
-"""Floor 7: `gs-ssd check-model`: whether a diffusion model is fit for score distillation, before a long run.
+"""`gs-ssd check-model`: whether a diffusion model is fit for score distillation, before a long run.
 
 It asks the model about its own samples, so it needs no pictures: a model that was loaded wrongly (another prediction
 type, a shifted timestep, a VAE that overflows in half precision, an untrained part) cannot agree with itself.

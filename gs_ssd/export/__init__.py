@@ -1,1 +1,1 @@
-"""Floor 3: splat files, videos and meshes."""
+"""Splat files, videos and meshes."""

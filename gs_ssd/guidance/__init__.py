@@ -1,1 +1,1 @@
-"""Floors 1-3: from rendered latents to the score-distillation gradient."""
+"""From rendered latents to the score-distillation gradient."""

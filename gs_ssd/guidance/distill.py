@@ -1,4 +1,4 @@
-"""Floor 3: one step of score distillation: pictures in, a loss whose gradient is w(t) E on the latents.
+"""One step of score distillation: pictures in, a loss whose gradient is w(t) E on the latents.
 
     z = encode(rgb) -> t -> x_t, eps_ref -> ONE noise prediction for all prompts -> h -> E -> w(t) E
 
@@ -104,10 +104,6 @@ class DistillationResult:
     """Non-finite numbers in the raw gradient; they were replaced by 0."""
     preview: Callable[[], Float[Tensor, "v 3 H W"]]
     """Decodes the guided x0 prediction: what the prior would like to see."""
-
-    @property
-    def grad_norms(self) -> Float[Tensor, " v"]:
-        return self.gradient.flatten(1).norm(dim=1)
 
     @property
     def grad_norm(self) -> Float[Tensor, ""]:

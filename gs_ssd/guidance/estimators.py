@@ -1,4 +1,4 @@
-"""Floor 1: the estimators, one pure function a paper, to be read beside it.
+"""The estimators, one pure function a paper, to be read beside it.
 
 Every function returns the direction E of
 
@@ -142,10 +142,6 @@ def seek_reduced(*, eps_pos: Latents, eps_ref: Latents, **_: object) -> Latents:
     """Mode-seeking with adaptive variance reduction, SSD eq. (9): E = eps_pos - r eps."""
     return variance_reduced(eps_pos, eps_ref)
 
-
-EstimatorName = Literal[
-    "ssd", "sds", "sds_reduced", "csd", "nfsd", "ism", "sdi", "vsd", "seek", "seek_minus_eps", "seek_reduced"
-]
 
 ESTIMATORS: dict[str, Estimator] = {
     "ssd": ssd,

@@ -1,4 +1,4 @@
-"""Floor 1: Perp-Neg (Armandpour et al. 2023, arXiv 2304.04968) with LucidDreamer's view weights.
+"""Perp-Neg (Armandpour et al. 2023, arXiv 2304.04968) with LucidDreamer's view weights.
 
 With Delta_k = eps(x_t, t, y_k) - eps_uncond, the complementary view prompts y_k (k >= 1) push away from their view
 only in directions perpendicular to the main prompt's own Delta_0:

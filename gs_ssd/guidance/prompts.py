@@ -1,4 +1,4 @@
-"""Floor 2: what a prior is told about each view: cameras -> conditions and Perp-Neg weights.
+"""What a prior is told about each view: cameras -> conditions and Perp-Neg weights.
 
 Two ways to mix, the model decides:
 

@@ -1,4 +1,4 @@
-"""Floor 2: how x_t arises from the latents x, and which noise it is credited with.
+"""How x_t arises from the latents x, and which noise it is credited with.
 
 - `noise`: x_t = alpha x + sigma eps with a fresh eps (SDS, SSD, CSD, NFSD, VSD). Costs no evaluation.
 - `ism`:   LucidDreamer's DDIM inversion without text; its own reference is `last`.

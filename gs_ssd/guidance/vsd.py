@@ -1,4 +1,4 @@
-"""Floor 2: the trained half of Variational Score Distillation (ProlificDreamer, arXiv 2305.16213).
+"""The trained half of Variational Score Distillation (ProlificDreamer, arXiv 2305.16213).
 
 VSD subtracts, in place of the noise, the prediction of a copy of the prior that keeps learning what the renderings
 look like: E = eps_g - eps_critic, with the critic trained in step on || eps_critic(x_t, t, y) - eps ||^2. The copy is

@@ -1,1 +1,1 @@
-"""Floor 0: pure functions on tensors; no state, no devices, nothing of the project imported."""
+"""Pure functions on tensors; no state, no devices, nothing of the project imported."""

@@ -1,4 +1,4 @@
-"""Floor 0: laws of the step, as pure functions of `progress`, the share of the run that is behind us (0..1)."""
+"""Laws of the step, as pure functions of `progress`, the share of the run that is behind us (0..1)."""
 
 import itertools
 import math
@@ -14,12 +14,6 @@ def linear(at: float, start: float, end: float) -> float:
     """From `start` to `end` along a straight line; `at` is clipped to 0..1."""
     clipped = min(max(at, 0.0), 1.0)
     return start + (end - start) * clipped
-
-
-def cosine(at: float, start: float, end: float) -> float:
-    """From `start` to `end` along half a cosine: flat at both ends."""
-    clipped = min(max(at, 0.0), 1.0)
-    return end + (start - end) * 0.5 * (1.0 + math.cos(math.pi * clipped))
 
 
 def log_linear(at: float, start: float, end: float) -> float:

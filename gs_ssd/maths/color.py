@@ -1,4 +1,4 @@
-"""Floor 0: colours as displayed against amounts of light."""
+"""Colours as displayed against amounts of light."""
 
 import torch
 from jaxtyping import Float

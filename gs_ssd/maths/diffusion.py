@@ -1,4 +1,4 @@
-"""Floor 0: the variance-preserving diffusion that every prior shares.
+"""The variance-preserving diffusion that every prior shares.
 
 Letters of the paper: `abar_t` is the cumulative alpha, `alpha_t = sqrt(abar_t)`, `sigma_t = sqrt(1 - abar_t)` and
 `x_t = alpha_t x + sigma_t eps`. Functions take `abar`, one value a sample (shape [B]) or one for all (shape []),

@@ -1,4 +1,4 @@
-"""Floor 0: real spherical harmonics up to degree 3, with the signs of 3D Gaussian splatting.
+"""Real spherical harmonics up to degree 3, with the signs of 3D Gaussian splatting.
 
 Order within a band is m = -l..l with the Condon-Shortley phase, so band 1 is (-y, z, -x). A colour is
 `sum_k sh[k] * basis[k](direction) + 0.5`, clamped at zero, where the direction runs from the camera to the Gaussian.

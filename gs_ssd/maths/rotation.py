@@ -1,4 +1,4 @@
-"""Floor 0: rotations, quaternions (w, x, y, z), look-at matrices and covariances of Gaussians."""
+"""Rotations, quaternions (w, x, y, z), look-at matrices and covariances of Gaussians."""
 
 import torch
 from jaxtyping import Float

@@ -1,4 +1,4 @@
-"""Floor 0: colours as files store them, whatever numbers they use. Numpy alone."""
+"""Colours as files store them, whatever numbers they use. Numpy alone."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Floor 1: 2D diffusion models. `load` is the only door; see `base.DiffusionPrior` for what comes out."""
+"""2D diffusion models. `load` is the only door; see `base.DiffusionPrior` for what comes out."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Floor 1: a mixture of Gaussians whose noise prediction is exact: a diffusion model that one can check by hand.
+"""A mixture of Gaussians whose noise prediction is exact: a diffusion model that one can check by hand.
 
     P(x; y) = sum_k w_k(y) N(mu_k, v_k I)
     P_t     = sum_k w_k(y) N(alpha mu_k, V_k I),            V_k = alpha^2 v_k + sigma^2

@@ -1,4 +1,4 @@
-"""Floor 1: what the pipeline asks of a 2D diffusion model, and nothing more.
+"""What the pipeline asks of a 2D diffusion model, and nothing more.
 
 Behind this door a model may be a mixture of Gaussians or Stable Diffusion; above it everything is noise prediction
 (epsilon) on latents. A prior knows nothing of 3D, of estimators or of view-dependent prompts.

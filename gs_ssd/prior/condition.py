@@ -1,4 +1,4 @@
-"""Floor 1: what a prior is told about the latents whose noise it predicts: text, and what else it listens to."""
+"""What a prior is told about the latents whose noise it predicts: text, and what else it listens to."""
 
 import dataclasses
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Floor 1: a diffusers StableDiffusionPipeline out of a folder or a single file, with learned tokens and LoRA files.
+"""A diffusers StableDiffusionPipeline out of a folder or a single file, with learned tokens and LoRA files.
 
 Whatever is missing, truncated or of another kind becomes one `UserError` that names it (`door`).
 """

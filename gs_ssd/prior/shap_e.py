@@ -1,4 +1,4 @@
-"""Floor 1: the shape of a sentence, by Shap-E (Jun and Nichol 2023, arXiv 2305.02463) through diffusers.
+"""The shape of a sentence, by Shap-E (Jun and Nichol 2023, arXiv 2305.02463) through diffusers.
 
 Beside `stable_diffusion.py` the only file that imports diffusers; it does so when it is called.
 """

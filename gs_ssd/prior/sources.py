@@ -1,4 +1,4 @@
-"""Floor 1: where a Stable Diffusion model's files come from: short names, mirrors, the hub's cache, local folders.
+"""Where a Stable Diffusion model's files come from: short names, mirrors, the hub's cache, local folders.
 
 Stability's own SD 2.x repositories left the hub in November 2025. The mirrors below are unofficial copies, tried in
 this order. What was taken is a commit of the hub, printed at start; pin it with `prior.revision`.

@@ -1,4 +1,4 @@
-"""Floor 1: Stable Diffusion 1.x and 2.x behind `base.DiffusionPrior`.
+"""Stable Diffusion 1.x and 2.x behind `base.DiffusionPrior`.
 
 The bundled prior is a folder in the same format and comes through the same code. Noise prediction is epsilon above
 this door; a v-prediction model is converted here, once. Everything is frozen; only `encode` carries a gradient.

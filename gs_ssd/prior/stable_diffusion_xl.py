@@ -1,4 +1,4 @@
-"""Floor 1: SDXL behind the same door.
+"""SDXL behind the same door.
 
 Its UNet hears two text encoders (their penultimate hidden states side by side), the second one's pooled embedding, and
 the picture's size. So that embeddings stay one tensor that can be mixed linearly, the pooled embedding travels as one

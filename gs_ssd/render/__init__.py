@@ -1,1 +1,1 @@
-"""Floor 2: Gaussians and cameras in, pictures out."""
+"""Gaussians and cameras in, pictures out."""

@@ -1,4 +1,4 @@
-"""Floor 2: what is varied from view to view so that the prior cannot be fooled: backgrounds and scales."""
+"""What is varied from view to view so that the prior cannot be fooled: backgrounds and scales."""
 
 from typing import Annotated
 

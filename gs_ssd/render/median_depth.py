@@ -1,4 +1,4 @@
-"""Floor 2: how far light gets before half of it is stopped, pixel by pixel. For surfaces; no gradients, and unhurried.
+"""How far light gets before half of it is stopped, pixel by pixel. For surfaces; no gradients, and unhurried.
 
 The mean along a ray lies between two layers, or before a rim's background, where nothing is; the median lies on one of
 the splats that are there. It is composited as the rasterizer does (its reference projects and sorts).

@@ -1,4 +1,4 @@
-"""Floor 2: Gaussians and cameras in, colour, alpha and depth of all views out, in one call of the rasterizer."""
+"""Gaussians and cameras in, colour, alpha and depth of all views out, in one call of the rasterizer."""
 
 import dataclasses
 

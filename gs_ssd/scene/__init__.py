@@ -1,1 +1,1 @@
-"""Floor 1: cameras, viewpoints, the raw Gaussian parameters and their optimizers."""
+"""Cameras, viewpoints, the raw Gaussian parameters and their optimizers."""

@@ -1,4 +1,4 @@
-"""Floor 1: a batch of pinhole cameras. World z up, cameras OpenCV (x right, y down, z forward), angles in radians."""
+"""A batch of pinhole cameras. World z up, cameras OpenCV (x right, y down, z forward), angles in radians."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""Floor 1: the raw parameters of N Gaussians. Every name says the space its numbers live in."""
+"""The raw parameters of N Gaussians. Every name says the space its numbers live in."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""Floor 1: the first Gaussians: a ball, a box, a shell, or the points of a file.
+"""The first Gaussians: a ball, a box, a shell, or the points of a file.
 
 What needs a room above this floor is brought in by `gs_ssd.assets.splat.initial`: an earlier splat (`shape: splat`,
 the exporters' reader) and the shape of a sentence (`shape: text`, of the prior or Shap-E). Nothing is

@@ -1,4 +1,4 @@
-"""Floor 1: points and colours from files that other programs wrote: point clouds and meshes.
+"""Points and colours from files that other programs wrote: point clouds and meshes.
 
 A .ply of points needs plyfile alone; every other format and every mesh goes through open3d (extra `mesh`), which is
 imported when it is needed. Whatever a file's axes, sizes and colours, what leaves here is in world axes (z up, front

@@ -1,4 +1,4 @@
-"""Floor 1: what a PLY's header says, read without trusting it, and plyfile for the rest.
+"""What a PLY's header says, read without trusting it, and plyfile for the rest.
 
 plyfile believes headers: it allocates what they promise, asks for gigabytes where a list says so, and takes the
 header to be ASCII, which comments often are not.

@@ -1,4 +1,4 @@
-"""Floor 1: where the training cameras stand, as pure functions of (config, step, generator).
+"""Where the training cameras stand, as pure functions of (config, step, generator).
 
 The defaults are LucidDreamer's recipe: telephoto views that come closer and spread around the object as training
 goes on. A prior whose metadata names the cameras of its own training pictures overrides whatever is left `None`.

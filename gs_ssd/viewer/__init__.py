@@ -1,1 +1,1 @@
-"""Floor 3: the offline page, the live view and the gallery."""
+"""The offline page, the live view and the gallery."""

@@ -12,7 +12,7 @@ shares = st.floats(-0.5, 1.5)
 @given(shares, st.floats(1e-6, 10), st.floats(1e-6, 10))
 def test_every_law_stays_between_its_ends(at, start, end):
     low, high = min(start, end), max(start, end)
-    for law in (anneal.linear, anneal.cosine, anneal.log_linear):
+    for law in (anneal.linear, anneal.log_linear):
         assert low * (1 - 1e-9) <= law(at, start, end) <= high * (1 + 1e-9)
         assert law(0.0, start, end) == pytest.approx(start)
         assert law(1.0, start, end) == pytest.approx(end)
@@ -20,7 +20,6 @@ def test_every_law_stays_between_its_ends(at, start, end):
 
 def test_halfway_is_the_mean_of_the_law():
     assert anneal.linear(0.5, 1.0, 100.0) == 50.5
-    assert anneal.cosine(0.5, 1.0, 100.0) == pytest.approx(50.5)
     assert anneal.log_linear(0.5, 1.0, 100.0) == pytest.approx(10)
 
 

@@ -1,1 +1,1 @@
-"""Floor 3: the judge, picture statistics and the asset benchmark."""
+"""The judge, picture statistics and the asset benchmark."""

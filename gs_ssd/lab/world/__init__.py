@@ -1,4 +1,4 @@
-"""Floor 1: the procedural objects that the bundled prior and the judge are trained on.
+"""The procedural objects that the bundled prior and the judge are trained on.
 
 `render` is ground truth at any resolution; `photograph` makes random training pictures.
 """

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,9 +26,6 @@ class CameraLaw:
     closeup_fov_y_deg: tuple[float, float] = (22.0, 34.0)
     closeup_look_at_jitter: float = 0.3
     front_share: float = 0.0
-
-    def as_metadata(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
 
 
 class Views(NamedTuple):
