@@ -6,6 +6,7 @@ imported when it is needed. Whatever a file's axes, sizes and colours, what leav
 """
 
 import dataclasses
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,10 @@ from gs_ssd.maths.color import srgb_from_linear
 from gs_ssd.maths.conventions import FROM_WORLD, Frame
 from gs_ssd.maths.stored_colors import unit_colors
 from gs_ssd.scene.ply_file import PLY_ERRORS, open_ply
+
+log = logging.getLogger(__name__)
+
+FAR = 1e5  #: units; beyond, float32 is coarser than a hundredth
 
 GLTF_ENDINGS = frozenset({".glb", ".gltf"})
 
@@ -74,11 +79,21 @@ def _read_ply(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
 
     try:
         vertex = open_ply(path)["vertex"].data
-        points = columns("x", "y", "z").astype(np.float32)
+        points = _near_the_origin(path, columns("x", "y", "z")).astype(np.float32)
         has_colors = {"red", "green", "blue"} <= set(vertex.dtype.names)
         return points, columns("red", "green", "blue") if has_colors else None
     except PLY_ERRORS as error:
         raise _unreadable(path, ".ply of points", error) from error
+
+
+def _near_the_origin(path: Path, points: np.ndarray) -> np.ndarray:
+    """Points at map coordinates, which 32 bits cannot tell apart, moved by whole units while they are doubles."""
+    points = points.astype(np.float64)
+    middle = np.nan_to_num(np.median(points, axis=0)) if len(points) else np.zeros(3)
+    if np.abs(middle).max() < FAR:
+        return points
+    log.warning("initialize.file: %s lies around (%.0f, %.0f, %.0f) and was moved to the origin", path, *middle)
+    return points - np.rint(middle)
 
 
 def _read_cloud(path: Path) -> tuple[np.ndarray, np.ndarray | None]:

@@ -33,7 +33,7 @@ SIZES = {
     "float32": 4,
     "float64": 8,
 }
-END = re.compile(rb"\nend_header[ \t]*(\r\n|\n|\r|$)")
+END = re.compile(rb"[\r\n]end_header[ \t]*(\r\n|\n|\r|$)")
 
 #: What plyfile and numpy raise over a file that is not what its header says.
 PLY_ERRORS = (PlyParseError, ValueError, KeyError, IndexError, OverflowError, MemoryError, OSError, EOFError)

@@ -79,12 +79,13 @@ def test_comments_are_free_text(tmp_path, make_splats):
     assert read_points(tmp_path / "a.ply")[0].numpy() == pytest.approx(splats.means)
 
 
-def test_lines_that_end_in_cr_lf(tmp_path, make_splats):
+@pytest.mark.parametrize("ending", [b"\r\n", b"\r"])
+def test_lines_that_end_otherwise(tmp_path, make_splats, ending):
     splats = make_splats(9)
     write_ply(tmp_path / "a.ply", splats)
     raw = (tmp_path / "a.ply").read_bytes()
     end = raw.index(b"end_header\n") + 11
-    (tmp_path / "a.ply").write_bytes(raw[:end].replace(b"\n", b"\r\n") + raw[end:])
+    (tmp_path / "a.ply").write_bytes(raw[:end].replace(b"\n", ending) + raw[end:])
     assert np.array_equal(read_ply(tmp_path / "a.ply").means, splats.means)
 
 
@@ -220,6 +221,15 @@ def test_map_coordinates_are_centred_in_doubles(tmp_path, make_splats, caplog):
     assert back.means + back.offset == pytest.approx(splats.means + UTM, abs=1e-9, rel=1e-12)
     assert np.abs(np.median(back.means, axis=0)).max() < 1
     assert "431234" in caplog.text
+
+
+def test_the_first_points_of_a_training_are_centred_in_doubles_too(tmp_path, make_splats, caplog):
+    splats = make_splats(500)
+    at_utm(tmp_path / "a.ply", splats, np.float64)
+    points = read_points(tmp_path / "a.ply")[0].numpy()
+    assert np.ptp(points - splats.means, axis=0) == pytest.approx(0, abs=1e-6)
+    assert np.abs(np.median(points, axis=0)).max() <= 0.5
+    assert "moved to the origin" in caplog.text
 
 
 @pytest.mark.parametrize("suffix", [".ply", ".glb", ".splat"])
