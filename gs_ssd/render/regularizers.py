@@ -99,8 +99,9 @@ def backward(
     weights = {name: weight_at(config, name, progress) for name in IMAGE_TERMS}
     active = [name for name, weight in weights.items() if weight != 0.0]
     pixels = (output.rgb, output.alpha, output.depth)
-    total = _gradients(guidance_loss, pixels, retain_graph=False)  # the encoder's memory is free from here on
-    reference = _norm(total)
+    guidance = _gradients(guidance_loss, pixels, retain_graph=False)  # the encoder's memory is free from here on
+    reference = _norm(guidance)
+    added = [torch.zeros_like(gradient) for gradient in guidance]
     values: dict[str, Tensor] = {}
     # The terms' small graphs end at the pictures' leaves; the renderer's own graph must survive until the backward.
     for name, term in image_terms(output, tan_half_fov, active).items():
@@ -108,19 +109,43 @@ def backward(
         factor = weights[name]
         if config.units == "ratio":
             factor = factor * reference / _norm(gradients).clamp_min(1e-30)
-        total = [sum_ + factor * gradient for sum_, gradient in zip(total, gradients, strict=True)]
+        added = [sum_ + factor * gradient for sum_, gradient in zip(added, gradients, strict=True)]
         values[name] = term.detach()
     own = [_gradients(term.value, term.tensors, retain_graph=True) for term in terms]
-    torch.autograd.backward(pixels, total)
-    for term, gradients in zip(terms, own, strict=True):
-        guided = [torch.zeros_like(at) if at.grad is None else at.grad for at in term.tensors]
+    guided = _backward_of_pictures(pixels, guidance, added if active else None, config, terms)
+    for term, gradients, alone in zip(terms, own, guided, strict=True):
         factor = term.weight
         if config.units == "ratio":
-            factor = factor * _length(guided) / _length(gradients).clamp_min(1e-30)
-        for tensor, towards, gradient in zip(term.tensors, guided, gradients, strict=True):
-            tensor.grad = towards + factor * gradient
+            factor = factor * alone / _length(gradients).clamp_min(1e-30)
+        for tensor, gradient in zip(term.tensors, gradients, strict=True):
+            tensor.grad = factor * gradient if tensor.grad is None else tensor.grad + factor * gradient
         values[term.name] = term.value.detach()
     return values
+
+
+def _backward_of_pictures(
+    pixels: Sequence[Tensor],
+    guidance: Sequence[Tensor],
+    added: Sequence[Tensor] | None,
+    config: RegularizeConfig,
+    terms: Sequence[Term],
+) -> list[Float[Tensor, ""]]:
+    """Send the pictures' gradients through the renderer. Returns the norm of the guidance's own gradient at each term's
+    tensors.
+
+    A ratio is to the guidance alone. So where image terms are active beside terms of the asset in units of ratio, the
+    renderer runs backward twice: once for the guidance, whose norms are then read, and once for the image terms.
+    """
+    apart = added is not None and bool(terms) and config.units == "ratio"
+    if added is not None and not apart:
+        guidance = [one + other for one, other in zip(guidance, added, strict=True)]
+    torch.autograd.backward(pixels, guidance, retain_graph=apart)
+    norms = [
+        _length([torch.zeros_like(at) if at.grad is None else at.grad for at in term.tensors]) for term in terms
+    ]
+    if apart:
+        torch.autograd.backward(pixels, added)
+    return norms
 
 
 IMAGE_TERMS = ("tv_rgb", "tv_disparity", "binarize")

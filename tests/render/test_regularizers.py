@@ -79,6 +79,29 @@ def test_a_ratio_is_a_ratio_of_norms(splat):
     assert (pushed - plain > 0).all()  # descending it lowers every opacity
 
 
+@pytest.mark.parametrize(
+    ("name", "at"), [("scale", "log_scales"), ("flat", "log_scales"), ("opacity", "logit_opacities")]
+)
+def test_a_ratio_is_to_the_guidance_alone_whatever_else_is_active(splat, name, at):
+    plain = gradients(splat, RegularizeConfig())[at]
+    everything = gradients(splat, RegularizeConfig(**ALL_ON))[at]
+    others = gradients(splat, RegularizeConfig(**{other: law for other, law in ALL_ON.items() if other != name}))[at]
+    assert ((everything - others).norm() / plain.norm()).item() == pytest.approx(0.5, rel=1e-3)
+
+
+def test_the_order_of_the_terms_does_not_matter(splat):
+    config, found = RegularizeConfig(**ALL_ON), []
+    for order in (slice(None), slice(None, None, -1)):
+        for tensor in splat.parameters().values():
+            tensor.grad = None
+        output = render(splat, VIEWS, torch.ones(2, 3))
+        terms = parameter_terms(splat, config, 0.5)[order]
+        regularizers.backward(output.rgb.sum(), output, VIEWS.tan_half_fov, config, 0.5, terms)
+        found.append({name: tensor.grad for name, tensor in splat.parameters().items() if tensor.numel()})
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(gradient, found[1][name], rtol=1e-5, atol=1e-6 * gradient.abs().max().item())
+
+
 def test_weights_are_laws_of_progress(splat):
     plain = gradients(splat, RegularizeConfig())
     late = gradients(splat, RegularizeConfig(binarize=((0.6, 0.0), (0.7, 1.0))))  # at 0.5 still off
