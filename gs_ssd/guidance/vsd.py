@@ -17,13 +17,17 @@ from gs_ssd.maths.diffusion import NUM_TIMESTEPS, add_noise, normal
 from gs_ssd.prior.base import DiffusionPrior, TrainablePrior
 from gs_ssd.prior.condition import Condition
 
+MAX_SKIPPED = 40
+"""Skipped steps of the critic in a row before the run gives up; the scale has then fallen by 2^40."""
+
 
 @settings
 class VsdConfig:
     """The critic. Each training step of it costs one more UNet image a view, forward and backward."""
 
     rank: Annotated[int, Bounds(1, 1024)] = 4
-    learning_rate: Annotated[float, Bounds(0, 1, above=True)] = 1e-3
+    learning_rate: Annotated[float, Bounds(0, 1, above=True)] = 1e-4
+    """threestudio's for ProlificDreamer's LoRA."""
     steps: Annotated[int, Bounds(0, 100)] = 1
     """Training steps of the critic for each step of the splat."""
 
@@ -50,6 +54,11 @@ class Critic:
         self.config, self.copy = config, prior.trainable_copy(config.rank)
         self.abar = prior.alphas_cumprod
         self.optimizer = torch.optim.AdamW(self.copy.parameters(), lr=config.learning_rate, weight_decay=0.0)
+        # The LoRA's weights are float32, but in half precision its gradients pass through the UNet's float16
+        # activations, where small ones become zero. Scaling the loss keeps them; a step that overflows is skipped.
+        half = prior.dtype == torch.float16
+        self.scaler = torch.amp.GradScaler(prior.device.type, init_scale=2.0**16 if half else 1.0)
+        self.skipped_in_a_row = 0
 
     @torch.no_grad()
     def predict(self, x_t: Float[Tensor, "b c h w"], t: Tensor, condition: Condition) -> Float[Tensor, "b c h w"]:
@@ -70,13 +79,29 @@ class Critic:
             ):
                 with torch.enable_grad():
                     error = (self.copy.predict(some_x, some_t, told) - some_eps).square().mean()
-                    (error * (len(some_x) / len(x))).backward()
-            self.optimizer.step()
+                    self.scaler.scale(error.float() * (len(some_x) / len(x))).backward()
+            self._step()
+
+    def _step(self) -> None:
+        """Adam's step where every gradient is finite; else the step is skipped and the loss scaled down.
+
+        Raises:
+            UserError: too many skipped steps in a row, as no scale helps against an activation that overflows.
+        """
+        before = self.scaler.get_scale()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.skipped_in_a_row = self.skipped_in_a_row + 1 if self.scaler.get_scale() < before else 0
+        if self.skipped_in_a_row >= MAX_SKIPPED:
+            raise UserError(
+                f"VSD's critic had no finite gradient in {MAX_SKIPPED} steps in a row; try prior.dtype=bfloat16 or "
+                "float32, or a smaller guidance.vsd.learning_rate (the last checkpoint is intact)"
+            )
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights and Adam's moments."""
+        """Weights, Adam's moments and the loss's scale."""
         weights = [parameter.detach().clone() for parameter in self.copy.parameters()]
-        return {"weights": weights, "optimizer": self.optimizer.state_dict()}
+        return {"weights": weights, "optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` gave."""
@@ -84,3 +109,5 @@ class Critic:
             for parameter, saved in zip(self.copy.parameters(), state["weights"], strict=True):
                 parameter.copy_(saved)
         self.optimizer.load_state_dict(state["optimizer"])
+        if "scaler" in state:  # checkpoints of earlier versions have none
+            self.scaler.load_state_dict(state["scaler"])

@@ -140,9 +140,7 @@ def _backward_of_pictures(
     if added is not None and not apart:
         guidance = [one + other for one, other in zip(guidance, added, strict=True)]
     torch.autograd.backward(pixels, guidance, retain_graph=apart)
-    norms = [
-        _length([torch.zeros_like(at) if at.grad is None else at.grad for at in term.tensors]) for term in terms
-    ]
+    norms = [_length([torch.zeros_like(at) if at.grad is None else at.grad for at in term.tensors]) for term in terms]
     if apart:
         torch.autograd.backward(pixels, added)
     return norms

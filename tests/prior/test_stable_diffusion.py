@@ -345,48 +345,6 @@ def test_half_precision_files_are_taken_where_they_are(folder, tmp_path):
     load(PriorConfig(model=str(tmp_path / "m")), "cpu")
 
 
-def test_the_lora_critic_of_vsd(folder):
-    """Starts equal to the prior, learns, and leaves the prior's own prediction untouched to the last bit."""
-    pytest.importorskip("peft")
-    prior = load(PriorConfig(model=str(folder)), "cpu")
-    x, told = _noise(prior)
-    before = prior.predict_noise(x, T, told)
-    distillation = Distillation(DistillConfig(estimator="vsd"), prior, "a red mug", num_steps=10)
-    critic = distillation.critic
-    torch.testing.assert_close(critic.predict(x, T, told), before, atol=1e-5, rtol=1e-5)
-    rgb = torch.rand(2, 3, 32, 32, requires_grad=True)
-    for step in range(2):
-        distillation.step(rgb, CAMERAS, step, torch.Generator().manual_seed(step)).loss.backward()
-    assert (critic.predict(x, T, told) - before).abs().max() > 1e-4
-    torch.testing.assert_close(prior.predict_noise(x, T, told), before, atol=0, rtol=0)
-    assert len(critic.copy.parameters()) > 0
-    assert rgb.grad.isfinite().all()
-
-
-def test_two_critics_on_one_prior_learn_apart(folder):
-    """A notebook makes a second Distillation on the prior that it has loaded; the first may still be in use."""
-    pytest.importorskip("peft")
-    prior, alone = (load(PriorConfig(model=str(folder)), "cpu") for _ in range(2))
-    config = DistillConfig(estimator="vsd")
-    first, second = (Distillation(config, prior, "a red mug", num_steps=10) for _ in range(2))
-    lonely = Distillation(config, alone, "a red mug", num_steps=10)
-    x, told = _noise(prior)
-    before = prior.predict_noise(x, T, told)
-    rgb = torch.rand(2, 3, 32, 32)
-
-    def train(distillation: Distillation, step: int) -> torch.Tensor:
-        return distillation.step(rgb, CAMERAS, step, torch.Generator().manual_seed(step)).gradient
-
-    train(first, 0)
-    torch.testing.assert_close(second.critic.predict(x, T, told), before, atol=1e-5, rtol=1e-5)  # has learned nothing
-    train(second, 5)
-    train(lonely, 0)
-    assert torch.equal(train(first, 1), train(lonely, 1))
-    assert torch.equal(first.critic.predict(x, T, told), lonely.critic.predict(x, T, told))
-    assert (second.critic.predict(x, T, told) - first.critic.predict(x, T, told)).abs().max() > 1e-4
-    assert torch.equal(prior.predict_noise(x, T, told), before)
-
-
 def test_a_single_file_is_the_same_model(prior, tiny, folder, tmp_path):
     """The original checkpoints' layout, with the configs of `prior.base`, offline."""
     tiny.single_file(tiny.pipeline(tmp_path), tmp_path / "model.safetensors")
