@@ -14,6 +14,7 @@ import difflib
 import logging
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -90,18 +91,21 @@ class ViewPrompts:
         closeup = ((prior.metadata.get("camera") or {}).get("closeup") or {}).get("template", "{prompt}")
         if prior.uses_cameras:  # which say it exactly, so that one sentence serves all views
             views, closeup = PLAIN_VIEWS, "{prompt}"
-        flat = [
-            fill(views["template"], wording.format(prompt=prompt), azimuth, elevation)
-            for wording in ("{prompt}", closeup)
-            for elevation in elevation_words
-            for azimuth in azimuth_words
-        ]
-        for text in dict.fromkeys(flat):
-            _warn_if_cut(prior, "the prompt", text)
+
+        def from_everywhere(words: str) -> list[str]:
+            return [
+                fill(views["template"], wording.format(prompt=words), azimuth, elevation)
+                for wording in ("{prompt}", closeup)
+                for elevation in elevation_words
+                for azimuth in azimuth_words
+            ]
+
+        flat = from_everywhere(_shortened(prior, prompt, from_everywhere))
         negative = config.negative
         if negative is None:
             negative = "" if "views" in prior.metadata else LUCID_NEGATIVE
-        _warn_if_cut(prior, "guidance.prompts.negative", negative)
+        if lost := prior.overflow(negative):
+            log.warning("guidance.prompts.negative is too long for the text encoder; its end %r is cut off", lost)
         self.negative_prompt = negative
         texts = list(dict.fromkeys(flat))
         table = prior.embed([*texts, negative, ""])
@@ -209,10 +213,22 @@ def check_prompt(prior: DiffusionPrior, prompt: str, *, anyway: bool = False) ->
         log.warning("the prior has never seen %s; expect %s to be ignored", ", ".join(map(repr, strange)), them)
 
 
-def _warn_if_cut(prior: DiffusionPrior, name: str, text: str) -> None:
-    lost = prior.overflow(text)
-    if lost:
-        log.warning("%s is too long for the text encoder; in %r the end %r is cut off", name, text, lost)
+def _shortened(prior: DiffusionPrior, prompt: str, from_everywhere: Callable[[str], list[str]]) -> str:
+    """The prompt without the last words that would push the view's words, which come after, out of the text encoder.
+
+    Without this, front, side and back of a long prompt would be one and the same embedding.
+    """
+    words = prompt.split()
+    kept = len(words)
+    while kept > 1 and any(prior.overflow(text) for text in dict.fromkeys(from_everywhere(" ".join(words[:kept])))):
+        kept -= 1
+    if kept == len(words):
+        return prompt
+    log.warning(
+        "the prompt is too long for the text encoder; its end %r is left out, so that the words for the view fit",
+        " ".join(words[kept:]),
+    )
+    return " ".join(words[:kept])
 
 
 def _sorted_words(pairs: list[list[Any]], period: float | None = None) -> tuple[list[float], list[str]]:

@@ -179,12 +179,31 @@ def test_strange_words_are_named(prior, caplog):
     assert "'red'" not in caplog.text
 
 
-def test_what_is_cut_is_said(prior, caplog):
-    prior.overflow = lambda text: text[30:]
-    with caplog.at_level(logging.WARNING):
-        ViewPrompts(prior, "a mushroom " + "very " * 5 + "small", PromptConfig(view_dependent=False))
-    assert "very small" in caplog.text
-    assert "cut off" in caplog.text
+def reads(prior, count, monkeypatch):
+    """Let the prior read the first `count` words of a text only."""
+    embed = prior.embed
+    monkeypatch.setattr(prior, "overflow", lambda text: " ".join(text.split()[count:]))
+    monkeypatch.setattr(prior, "embed", lambda texts: embed([" ".join(text.split()[:count]) for text in texts]))
+
+
+@pytest.mark.parametrize("length", [3, 9, 40])
+def test_a_long_prompt_loses_its_own_end_and_keeps_the_views(length, prior, caplog, monkeypatch):
+    reads(prior, 8, monkeypatch)
+    prompt = "a mushroom " + " ".join(f"w{i}" for i in range(length))
+    views = ViewPrompts(prior, prompt, PromptConfig(perp_neg=True, negative="")).table[0, 0]
+    short = ViewPrompts(prior, "a mushroom", PromptConfig(perp_neg=True, negative="")).table[0, 0]
+    assert torch.equal(views, short)
+    assert (views[0] - views[2]).abs().max() > 0.1  # front and back
+    said = [record.getMessage() for record in caplog.records]
+    lost = " ".join(f"w{i}" for i in range(4, length))
+    expected = f"the prompt is too long for the text encoder; its end {lost!r} is left out, "
+    expected += "so that the words for the view fit"
+    assert said == ([] if length <= 4 else [expected])  # once, not once a view
+
+
+def test_one_long_word_is_tried_as_it_is(prior, monkeypatch):
+    reads(prior, 1, monkeypatch)
+    ViewPrompts(prior, "mushroom", PromptConfig())
 
 
 def test_a_negative_prompt_that_is_cut_is_said_by_its_key(prior, caplog):
@@ -192,6 +211,5 @@ def test_a_negative_prompt_that_is_cut_is_said_by_its_key(prior, caplog):
     with caplog.at_level(logging.WARNING):
         ViewPrompts(prior, "a red mug", PromptConfig(negative="blurry, " * 4 + "many faces", view_dependent=False))
     assert [record.getMessage() for record in caplog.records] == [
-        f"guidance.prompts.negative is too long for the text encoder; in {'blurry, ' * 4 + 'many faces'!r} "
-        "the end ', many faces' is cut off"
+        "guidance.prompts.negative is too long for the text encoder; its end ', many faces' is cut off"
     ]
