@@ -21,10 +21,9 @@ from gs_ssd.export.splats import Splats
 
 # The format's own library, compiled to WebAssembly: what it unpacks in RUB axes.
 LIBRARY = """
-const { createRequire } = require("node:module"), fs = require("node:fs");
-const find = createRequire(process.argv[1] + "/");
+const fs = require("node:fs");
 (async () => {
-  const module = await import(find.resolve("@adobe/spz")), spz = await module.default({ print() {}, printErr() {} });
+  const module = await import(process.argv[1]), spz = await module.default({ print() {}, printErr() {} });
   const log = console.log;
   console.log = console.error = console.warn = () => {};
   const to = spz.CoordinateSystem.RUB;
@@ -114,7 +113,7 @@ def test_the_formats_own_library(tmp_path, make_splats, node_package, axes):
     splats = make_splats(60, degree=3, frame="gltf")
     splats.sh[:] = splats.sh.clip(-0.4, 0.4)
     write_splats(tmp_path / "a.spz", splats, frame=axes)
-    words = ["node", "-e", LIBRARY, str(package.parents[1]), str(tmp_path / "a.spz")]
+    words = ["node", "-e", LIBRARY, str(package / "dist/spz.js"), str(tmp_path / "a.spz")]
     done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60, env=dict(os.environ))
     cloud = json.loads(done.stdout)
     assert np.reshape(cloud["positions"], (-1, 3)) == pytest.approx(splats.means, abs=2.5e-4)
