@@ -217,7 +217,11 @@ class Trainer:
             self.makes_room = False
 
     def _say_what_differs(self, saved: Checkpoint) -> None:
-        before = configs.from_mapping(saved.config, "the checkpoint")
+        try:
+            before = configs.from_mapping(saved.config, "the checkpoint")
+        except UserError as error:  # written by an older version, whose settings had other names
+            log.warning("resuming with settings that cannot be compared with the run's own (%s)", error)
+            return
         for key, (old, new) in configs.differences(before, self.config).items():
             log.warning("resuming with %s=%s (it was %s): not the numbers of one uninterrupted run", key, new, old)
 

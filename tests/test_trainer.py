@@ -303,6 +303,23 @@ def test_a_folder_with_another_runs_checkpoints_is_refused_unless_it_is_to_be_re
     same_bits(replacing, resumed)
 
 
+def test_a_checkpoint_of_the_first_layout_goes_on_to_the_same_bits(tmp_path, caplog):
+    """Version 1 knew splats alone, and settings that are now called otherwise."""
+    config = smoke("num_steps=4")
+    whole = Trainer(config, tmp_path / "whole")
+    whole.fit()
+    Trainer(config, tmp_path / "parts").fit(until=2)
+    path = checkpoint.latest(tmp_path / "parts" / "checkpoints")
+    content = torch.load(path)
+    state, old = content["state"], content["config"] | {"viewpoints": {"widening": {"every": 500}}}
+    extra = {name: state[name] for name in ("bad_steps", "guidance")}
+    torch.save({"version": 1, "step": 2, "config": old, **state["asset"], "extra": extra}, path)
+    resumed = Trainer(config, tmp_path / "parts", resume=True)
+    assert "cannot be compared with the run's own (the checkpoint: there is no key" in caplog.text
+    resumed.fit()
+    same_bits(whole, resumed)
+
+
 def test_resuming_with_other_settings_warns(tmp_path, caplog):
     Trainer(smoke("num_steps=4"), tmp_path).fit(until=2)
     Trainer(smoke("num_steps=4", "guidance.M=7"), tmp_path, resume=True)
