@@ -210,6 +210,13 @@ class Job:
                 f"the checkpoint holds an asset of the kind {state['kind']}, and this run optimizes a "
                 f"{self.asset.kind}: resume it with the asset that it was made with"
             )
-        self.asset.load_state_dict(state["asset"])
-        self.distillation.load_state_dict(state["guidance"])
+        try:
+            self.asset.load_state_dict(state["asset"])
+            self.distillation.load_state_dict(state["guidance"])
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
+            reason = (str(error).splitlines() or [""])[0][:200]
+            raise UserError(
+                f"the newest checkpoint does not fit this run ({type(error).__name__}: {reason}); resume it with the "
+                "settings that it was made with, or delete it, and --resume takes the one before"
+            ) from error
         self.completed, self.bad_steps = state["step"], state["bad_steps"]

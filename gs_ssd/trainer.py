@@ -13,9 +13,11 @@ from gs_ssd.assets.base import Asset
 from gs_ssd.config import ExperimentConfig
 from gs_ssd.errors import UserError
 from gs_ssd.events import Event, Finished, Previewed, Saved, Stepped, Stopped, Trained
+from gs_ssd.files import sweep
 from gs_ssd.guidance.estimators import Estimator
 from gs_ssd.interrupts import Interrupted
 from gs_ssd.job import Job
+from gs_ssd.locks import held
 from gs_ssd.memory import Gauge
 from gs_ssd.prior import DiffusionPrior
 from gs_ssd.prior import load as load_prior
@@ -149,7 +151,13 @@ class Trainer:
         The last event is `Finished` (after `Trained`) or `Stopped`.
 
         A caller that leaves the iteration before its end leaves no checkpoint of the steps since the last one.
+        Until it ends the folder is locked against other runs.
         """
+        with held(self.folder, "a run"):
+            sweep(self.folder)
+            yield from self._events(until)
+
+    def _events(self, until: int | None) -> Iterator[Event]:
         config, output, job = self.config, self.config.output, self.job
         last = config.num_steps if until is None else min(until, config.num_steps)
         self._make_room()
@@ -174,10 +182,12 @@ class Trainer:
                 if job.preview_is_due(event.completed):
                     yield Previewed(event.completed, self._write_preview(event, recorder))
                 if self._stop_wanted:
+                    recorder.sync()
                     yield Saved(event.completed, self.save())
                     yield self._stopped()
                     return
                 if output.checkpoint_every and event.completed % output.checkpoint_every == 0:
+                    recorder.sync()
                     yield Saved(event.completed, self.save())
         yield from self._end(last, video)
 

@@ -16,6 +16,7 @@ from gs_ssd.config import ExperimentConfig
 from gs_ssd.errors import UserError
 from gs_ssd.files import slug
 from gs_ssd.interrupts import Interrupted, Terminated
+from gs_ssd.locks import held, owner_of
 from gs_ssd.processes import end_with_stdin
 from gs_ssd.run import checkpoint as checkpoints
 
@@ -79,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     if args.end_with_stdin:
         end_with_stdin()
     folder = args.out if args.resume else choose_folder(args.out, config.prompt, overwrite=args.overwrite)
-    with memory_told_in_a_sentence():
+    with held(folder, "gs-ssd train"), memory_told_in_a_sentence():  # from before a checkpoint is read
         return _fit(args, config, folder)
 
 
@@ -213,9 +214,14 @@ def choose_folder(out: Path | None, prompt: str, *, overwrite: bool) -> Path:
     if overwrite:
         return base
     number = 1
-    while holds_run(folder := base if number == 1 else base.with_name(f"{base.name}-{number}")):
+    while _is_taken(folder := base if number == 1 else base.with_name(f"{base.name}-{number}")):
         number += 1
     return folder
+
+
+def _is_taken(folder: Path) -> bool:
+    """By a run that has left its traces, or by one that is about to."""
+    return holds_run(folder) or owner_of(folder) is not None
 
 
 def holds_run(folder: Path) -> bool:

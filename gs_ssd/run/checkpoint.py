@@ -12,8 +12,10 @@ import torch
 
 from gs_ssd.errors import UserError
 from gs_ssd.files import atomic_path
+from gs_ssd.run.intact import fault_of, is_intact
 
 VERSION = 2
+MEND = "delete it, and --resume takes the one before"
 NAME = re.compile(r"step_(\d+)\.pt")
 
 
@@ -53,33 +55,42 @@ def load(path: Path) -> Checkpoint:
     """Read a checkpoint onto the CPU; no code is run from it.
 
     Raises:
-        UserError: missing, truncated, not a checkpoint, or of another version.
+        UserError: missing, damaged, not a checkpoint, of another version, or of a state that no run can go on from.
     """
+    if not path.is_file():
+        raise UserError(f"there is no checkpoint {path}")
     try:
+        if not is_intact(path):
+            raise UserError(f"{path} is damaged or no checkpoint; {MEND}")
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise UserError(f"there is no checkpoint {path}") from error
+    except (UserError, MemoryError):
+        raise
     except Exception as error:  # torch raises half a dozen kinds for a damaged file
-        raise UserError(f"{path} is damaged or no checkpoint; delete it, and --resume takes the one before") from error
+        raise UserError(f"{path} is damaged or no checkpoint; {MEND}") from error
+    checkpoint = _read(path, content)
+    fault = fault_of(checkpoint.state, checkpoint.config.get("num_steps"))
+    if fault is not None:
+        raise UserError(f"{path} is no checkpoint to go on from: {fault}; {MEND}")
+    return checkpoint
+
+
+def _read(path: Path, content: Any) -> Checkpoint:
     version = content.get("version") if isinstance(content, dict) else None
-    if version == 1:
-        return _from_version_1(content)
-    if version != VERSION or not {"config", "state"} <= set(content):
+    if version not in (1, VERSION):
         raise UserError(f"{path} is a checkpoint of version {version}; this program reads versions 1 to {VERSION}")
-    return Checkpoint(content["config"], content["state"])
-
-
-def _from_version_1(content: dict[str, Any]) -> Checkpoint:
-    """The first layout knew splats alone."""
-    extra = content["extra"]
-    state = {
-        "step": content["step"],
-        "kind": "splat",
-        "asset": {name: content[name] for name in ("parameters", "adam", "statistics")},
-        "guidance": extra["guidance"],
-        "bad_steps": extra["bad_steps"],
-    }
+    state = content.get("state") if version == VERSION else _state_of_version_1(content)
+    if not isinstance(content.get("config"), dict) or not isinstance(state, dict):
+        raise UserError(f"{path} lacks its config or its state; {MEND}")
     return Checkpoint(content["config"], state)
+
+
+def _state_of_version_1(content: dict[str, Any]) -> dict[str, Any]:
+    """The first layout knew splats alone. What is missing from it stays missing, to be named by who asks for it."""
+    extra = content.get("extra")
+    state = {name: content[name] for name in ("step",) if name in content}
+    state |= {name: extra[name] for name in ("guidance", "bad_steps") if isinstance(extra, dict) and name in extra}
+    asset = {name: content[name] for name in ("parameters", "adam", "statistics") if name in content}
+    return state | {"kind": "splat", "asset": asset}
 
 
 def latest(folder: Path) -> Path:

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 
@@ -60,41 +59,3 @@ def tensors_in(tree: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
     elif isinstance(tree, list | tuple):
         for index, value in enumerate(tree):
             yield from tensors_in(value, f"{prefix}.{index}")
-
-
-def misfit_of(
-    parameters: Mapping[str, Any],
-    adam: Mapping[str, Any],
-    statistics: Mapping[str, Any],
-    rows: Mapping[str, tuple[int | None, ...]],
-) -> str | None:
-    """What does not fit together in saved tensors of N rows each, Adam's entries for them and statistics of them.
-
-    Args:
-        rows: by name, the shape of one row of a parameter; None: any size.
-    """
-    if set(parameters) != set(rows):
-        return f"it holds {', '.join(map(str, parameters)) or 'no parameters'} instead of {', '.join(rows)}"
-    count = None
-    for name, row in rows.items():
-        tensor = parameters[name]
-        if not isinstance(tensor, Tensor) or tensor.dtype != torch.float32 or tensor.dim() != 1 + len(row):
-            return f"{name} is no tensor of {1 + len(row)} dimensions and single precision"
-        count = len(tensor) if count is None else count
-        if len(tensor) != count or any(
-            want not in (None, size) for want, size in zip(row, tensor.shape[1:], strict=True)
-        ):
-            return f"{name} is of shape {tuple(tensor.shape)}"
-        if not bool(tensor.isfinite().all()):
-            return f"{name} is not finite: the run has diverged"
-    if not count:
-        return "it holds no rows"
-    for name, entry in adam.items():
-        if name not in rows or not isinstance(entry, Mapping) or set(entry) != {"step", "exp_avg", "exp_avg_sq"}:
-            return f"Adam's entry for {name} is none"
-        if any(entry[moment].shape != parameters[name].shape for moment in ("exp_avg", "exp_avg_sq")):
-            return f"Adam's moments of {name} are of another shape than it"
-    for name, tensor in statistics.items():
-        if not isinstance(tensor, Tensor) or tensor.dim() == 0 or len(tensor) != count:
-            return f"the statistics {name} are not of {count} rows"
-    return None

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -66,6 +67,13 @@ class Recorder:
                 numbers["t"] = sum(row["t"]) / len(row["t"])
             for board in self.boards:
                 board.numbers(numbers, row["step"])
+
+    def sync(self) -> None:
+        """Wait until the lines so far are on the disk: a resumed run does not write those before its checkpoint."""
+        try:
+            os.fsync(self.file.fileno())
+        except OSError as error:
+            raise UserError(f"cannot write {self.path}: {error.strerror}; free some room, then --resume") from error
 
     def show(self, name: str, picture: UInt8[np.ndarray, "h w 3"], step: int) -> None:
         """Send a picture to the boards."""

@@ -8,9 +8,7 @@ import random
 import pytest
 import torch
 
-from gs_ssd.run.intact import fault_of, is_intact, misfit_of
-
-ROWS = {"means": (3,), "sh_rest": (None, 3)}
+from gs_ssd.run.intact import fault_of, is_intact
 
 
 def tree():
@@ -99,29 +97,3 @@ def test_a_state_that_no_run_can_go_on_from_is_named(path, value, word):
     assert fault_of(tree(), 10) is None
     assert word in fault_of(changed(path, value), 10)
     assert fault_of(None, 10) == "it holds no state"
-
-
-@pytest.mark.parametrize(
-    ("path", "value", "word"),
-    [
-        (["parameters", "means"], KeyError, "instead of means, sh_rest"),
-        (["parameters", "means"], torch.zeros(2, 4), "means is of shape (2, 4)"),
-        (["parameters", "sh_rest"], torch.zeros(3, 0, 3), "sh_rest is of shape (3, 0, 3)"),
-        (["parameters", "means"], torch.zeros(2), "means is no tensor of 2 dimensions"),
-        (["parameters", "means"], torch.zeros(2, 3, dtype=torch.int64), "single precision"),
-        (["parameters", "means"], [1.0], "means is no tensor"),
-        (["parameters", "means"], torch.full((2, 3), math.inf), "means is not finite"),
-        (["adam", "means", "exp_avg"], torch.zeros(3, 3), "moments of means"),
-        (["adam", "means", "exp_avg_sq"], KeyError, "entry for means"),
-        (["adam", "shape"], {}, "entry for shape"),
-        (["statistics", "sightings"], torch.zeros(3), "statistics sightings"),
-    ],
-)
-def test_tensors_that_do_not_fit_together_are_named(path, value, word):
-    assert misfit_of(**tree()["asset"], rows=ROWS) is None
-    assert word in misfit_of(**changed(["asset", *path], value)["asset"], rows=ROWS)
-
-
-def test_no_rows_are_no_asset():
-    empty = {"means": torch.zeros(0, 3), "sh_rest": torch.zeros(0, 0, 3)}
-    assert misfit_of(empty, {}, {}, ROWS) == "it holds no rows"

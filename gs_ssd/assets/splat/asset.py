@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.profiler import record_function
 
 from gs_ssd.assets.base import Asset, TrainingStep
+from gs_ssd.assets.saved_tensors import misfit_of
 from gs_ssd.assets.splat import finish, initial, optimizers
 from gs_ssd.assets.splat.densify import choice, surgery
 from gs_ssd.assets.splat.densify.choice import DensifyConfig
@@ -37,6 +38,10 @@ from gs_ssd.viewer import page
 log = logging.getLogger(__name__)
 
 PLY, PAGE = "point_cloud.ply", "index.html"
+ROWS = {
+    "means": (3,), "log_scales": (3,), "quats_wxyz": (4,), "logit_opacities": (), "sh_dc": (1, 3), "sh_rest": (None, 3),
+}  # fmt: skip
+"""Shapes of one Gaussian in the raw tensors."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,9 +191,10 @@ class SplatAsset(Asset):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the splat and its Adam on the device of this asset."""
-        if set(state.get("parameters", ())) != set(PARAMETERS):
+        misfit = misfit_of(state.get("parameters"), state.get("adam"), state.get("statistics"), ROWS)
+        if misfit is not None:
             raise UserError(
-                "the newest checkpoint lacks raw tensors of the splat; delete it, and --resume takes the one before"
+                f"the newest checkpoint is none of a splat: {misfit}; delete it, and --resume takes the one before"
             )
         parameters = {name: state["parameters"][name] for name in PARAMETERS}
         gaussians = Gaussians(**parameters).to(self._device).requires_grad_()
