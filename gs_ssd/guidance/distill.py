@@ -152,7 +152,7 @@ class Distillation:
         self.M = _first(config.M, recipe.get("M"), 80 if config.prompts.perp_neg else 200)
         schedule = _first(config.t_schedule, recipe.get("t_schedule"), LUCID_T_SCHEDULE)
         self.t_schedule = tuple((float(at), float(low), float(high)) for at, low, high in schedule)  # JSON has integers
-        self.prompts = ViewPrompts(prior, prompt, config.prompts, anyway=anyway)
+        self.prompts = ViewPrompts(prior, prompt, config.prompts, anyway=anyway, needs_negative="eps_neg" in self.needs)
         learns = self.reference == "critic" and "eps_ref" in self.needs
         self.critic = Critic(prior, config.vsd, config.views_per_pass) if learns else None
         self.resolved = replace(

@@ -51,7 +51,8 @@ class PromptConfig:
     """The negative prompt and how far the views' prompts push one another away."""
 
     negative: str | None = None
-    """In the unconditional slot. Default: LucidDreamer's for Stable Diffusion, none for a prior with its own words."""
+    """In the unconditional slot. Default: LucidDreamer's for Stable Diffusion and for an estimator that subtracts the
+    negative's prediction (NFSD), none for a prior with its own words."""
     perp_neg: bool = False
     """Perpendicular negatives of the other views (against several faces); for creatures."""
     perp_neg_weights: ViewWeights = field(default_factory=ViewWeights)
@@ -78,11 +79,22 @@ class ViewBatch:
 class ViewPrompts:
     """Makes the conditions of one prompt seen from anywhere; keeps the negative and the null prompt's embeddings.
 
+    Args:
+        needs_negative: the estimator wants the negative prompt's own prediction beside the null prompt's.
+
     Raises:
-        UserError: see `check_prompt`.
+        UserError: see `check_prompt`; and an empty negative where one is needed.
     """
 
-    def __init__(self, prior: DiffusionPrior, prompt: str, config: PromptConfig, *, anyway: bool = False) -> None:
+    def __init__(
+        self,
+        prior: DiffusionPrior,
+        prompt: str,
+        config: PromptConfig,
+        *,
+        anyway: bool = False,
+        needs_negative: bool = False,
+    ) -> None:
         check_prompt(prior, prompt, anyway=anyway)
         self.config, self.uses_cameras = config, prior.uses_cameras
         views = prior.metadata.get("views", LUCID_VIEWS) if config.view_dependent else PLAIN_VIEWS
@@ -103,7 +115,13 @@ class ViewPrompts:
         flat = from_everywhere(_shortened(prior, prompt, from_everywhere))
         negative = config.negative
         if negative is None:
-            negative = "" if "views" in prior.metadata else LUCID_NEGATIVE
+            negative = "" if "views" in prior.metadata and not needs_negative else LUCID_NEGATIVE
+        elif needs_negative and not negative.strip():
+            # Equal to the null prompt, its difference from it would be zero: another method under this name.
+            raise UserError(
+                "guidance.prompts.negative is empty, but this estimator subtracts its prediction; write one, or leave "
+                "it open for the default"
+            )
         if lost := prior.overflow(negative):
             log.warning("guidance.prompts.negative is too long for the text encoder; its end %r is cut off", lost)
         self.negative_prompt = negative

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gs_ssd.errors import UserError
-from gs_ssd.guidance.prompts import LUCID_NEGATIVE, PromptConfig, ViewPrompts, fill, mix_weights
+from gs_ssd.guidance.prompts import LUCID_NEGATIVE, LUCID_VIEWS, PromptConfig, ViewPrompts, fill, mix_weights
 from gs_ssd.scene.camera import at_angles
 
 VIEWS = {
@@ -199,6 +199,18 @@ def test_a_long_prompt_loses_its_own_end_and_keeps_the_views(length, prior, capl
     expected = f"the prompt is too long for the text encoder; its end {lost!r} is left out, "
     expected += "so that the words for the view fit"
     assert said == ([] if length <= 4 else [expected])  # once, not once a view
+
+
+@pytest.mark.parametrize("views", [{}, {"views": LUCID_VIEWS}])
+def test_nfsd_has_a_negative_of_its_own_on_every_prior(views, prior, monkeypatch):
+    monkeypatch.setattr(prior, "metadata", {**prior.metadata, **views})
+    plain = ViewPrompts(prior, "a mushroom", PromptConfig())
+    assert plain.negative_prompt == ("" if views else LUCID_NEGATIVE)
+    needed = ViewPrompts(prior, "a mushroom", PromptConfig(), needs_negative=True)
+    assert needed.negative_prompt == LUCID_NEGATIVE
+    assert not torch.equal(needed.negative, needed.null)
+    with pytest.raises(UserError, match=r"guidance\.prompts\.negative is empty"):
+        ViewPrompts(prior, "a mushroom", PromptConfig(negative=" "), needs_negative=True)
 
 
 def test_one_long_word_is_tried_as_it_is(prior, monkeypatch):
