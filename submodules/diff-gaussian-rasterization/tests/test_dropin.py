@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from diff_gaussian_rasterization import GaussianRasterizationSettings, GaussianRasterizer, render_views
@@ -221,3 +222,49 @@ def test_drop_in_and_render_views_agree_within_the_window(scene):
     )  # fmt: skip
     assert (out.rgb[0] - color).abs().max() < 1e-4
     assert torch.equal(out.radii[0], radii)
+
+
+def one_view(height=48, width=48, degree=0):
+    scene = random_scene(3, 40, 48, 48)
+    camera = Camera(scene)
+    settings = GaussianRasterizationSettings(
+        height, width, math.tan(camera.FoVx / 2), math.tan(camera.FoVy / 2), torch.zeros(3), 1.0,
+        camera.world_view_transform, camera.full_proj_transform, degree, camera.camera_center, False,
+    )  # fmt: skip
+    means = scene.means.detach().float().requires_grad_()
+    colors = torch.rand(40, 3, generator=torch.Generator().manual_seed(0))
+    shape = {"scales": scene.scales.float(), "rotations": scene.quats_wxyz.float()}
+    opacities = scene.opacities.detach()[:, None].float()
+    return means, lambda: GaussianRasterizer(settings)(means, None, opacities, colors_precomp=colors, **shape)
+
+
+@pytest.mark.parametrize("integer", [np.int64, np.int32, torch.tensor])
+def test_sizes_may_be_any_integer(integer):
+    _, draw = one_view(integer(48), integer(48), integer(0))
+    _, plain = one_view()
+    assert torch.equal(draw()[0], plain()[0])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "name"), [((48.0, 48), "image_height"), ((48, "48"), "image_width"), ((True, 48), "image_height")]
+)
+def test_a_size_that_is_no_integer_is_refused_by_its_name(sizes, name):
+    with pytest.raises(TypeError, match=f"{name} must be an integer"):
+        one_view(*sizes)[1]()
+
+
+@pytest.mark.parametrize("penalty", [lambda image: image.sum(), lambda image: image.square().sum()])
+def test_a_penalty_on_gradients_raises(penalty):
+    means, draw = one_view()
+    image = draw()[0]
+    (gradient,) = torch.autograd.grad(penalty(image), means, create_graph=True)
+    once = torch.autograd.grad(penalty(draw()[0]), means)[0]
+    assert torch.equal(gradient, once)  # reading it is fine
+    with pytest.raises(RuntimeError, match=r"cannot be differentiated again.*backend='reference'"):
+        (gradient.square().sum() + image.mean()).backward()
+
+
+def test_create_graph_alone_is_no_error():
+    means, draw = one_view()
+    (gradient,) = torch.autograd.grad(draw()[0].sum(), means, create_graph=True)
+    assert gradient.abs().sum() > 0

@@ -194,7 +194,7 @@ def test_drop_in_names_its_own_arguments(changes, name):
         ({"campos": torch.zeros(1, 3)}, "campos"),
         ({"bg": torch.zeros(4)}, "bg"),
         ({"tanfovx": 0.0}, "tanfovx"),
-        ({"image_height": 0}, "height"),
+        ({"image_height": 0}, "image_height"),
         ({"viewmatrix": torch.eye(4).double()}, "viewmatrix"),
     ],
 )

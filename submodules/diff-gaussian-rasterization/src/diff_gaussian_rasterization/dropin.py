@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from . import native
 from .function import choose_backend, render
-from .problem import Cameras, Options, Splats, check_size, check_splats, check_tensor, renamed
+from .problem import Cameras, Options, Splats, as_int, check_size, check_splats, check_tensor, renamed
 
 NAMES = {
     "means": "means3D",
@@ -64,11 +64,11 @@ def rasterize_gaussians(
 
     means2D [P,3] (values ignored, may be None) receives the screen-space gradient in NDC units, third column 0."""
     settings = raster_settings
-    check_size(settings.image_width, settings.image_height)
+    width, height = check_size(settings.image_width, settings.image_height, ("image_width", "image_height"))
     options = Options(
-        width=settings.image_width,
-        height=settings.image_height,
-        sh_degree=settings.sh_degree,
+        width=width,
+        height=height,
+        sh_degree=as_int("sh_degree", settings.sh_degree),
         scale_modifier=float(settings.scale_modifier),
         tiles16=True,
         normalize_quats=False,

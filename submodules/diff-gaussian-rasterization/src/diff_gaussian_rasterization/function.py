@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from . import native, reference
 from .problem import Cameras, Options, Splats, check_cameras
@@ -42,7 +41,6 @@ class _Rasterize(torch.autograd.Function):
         return result.rgb, result.alpha, result.depth, result.transmittance, result.radii
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *image_grads: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         transmittance, geometry, binning, *saved = ctx.saved_tensors
         saved = dict(zip((*native.SPLAT_FIELDS, *native.CAMERA_FIELDS), saved, strict=True))
@@ -51,9 +49,30 @@ class _Rasterize(torch.autograd.Function):
         names = (None, None, "screen_means", *native.SPLAT_FIELDS)
         wanted = {name for name, needed in zip(names, ctx.needs_input_grad, strict=True) if name and needed}
         result = native.Kept(transmittance, geometry, binning, ctx.pairs)
-        incoming = dict(zip(("rgb", "alpha", "depth", "transmittance"), image_grads, strict=False))
-        grads = native.backward(splats, cameras, ctx.options, result, incoming, wanted)
+        with torch.no_grad():
+            incoming = dict(zip(("rgb", "alpha", "depth", "transmittance"), image_grads, strict=False))
+            grads = native.backward(splats, cameras, ctx.options, result, incoming, wanted)
+        if torch.is_grad_enabled():  # the caller wants to differentiate the gradient (create_graph=True)
+            anchor = torch.zeros((), device=splats.means.device, requires_grad=True)
+            grads = dict(zip(grads, _Once.apply(anchor, *grads.values()), strict=True))
         return tuple(grads.get(name) if name else None for name in names)
+
+
+class _Once(torch.autograd.Function):
+    """Gradients that raise where they are differentiated: they are constants to autograd, and a penalty on them would
+    silently have no gradient. (torch's once_differentiable raises only where the incoming gradient needs a gradient,
+    which that of a picture's sum does not.)"""
+
+    @staticmethod
+    def forward(_ctx: Any, _anchor: Tensor, *grads: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        return tuple(grad.view_as(grad) for grad in grads)
+
+    @staticmethod
+    def backward(_ctx: Any, *_grads: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        raise RuntimeError(
+            "the rasterizer's gradient cannot be differentiated again: its native backward pass has no second "
+            "derivative; use render_views(..., backend='reference'), which has one, or leave the penalty out"
+        )
 
 
 def choose_backend(name: str | None, means: Tensor) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 
 import torch
@@ -122,13 +123,26 @@ def renamed(error: ValueError, names: dict[str, str]) -> ValueError:
     return ValueError(f"{names.get(first, first)} {rest}")
 
 
-def check_size(width: object, height: object) -> None:
-    """Image sizes are positive ints of at most 32768 (the native backends keep pixel coordinates in 16 bits)."""
-    for name, value in (("width", width), ("height", height)):
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise TypeError(f"{name} must be an int, got {type(value).__name__}")
-        if not 1 <= value <= 32768:
-            raise ValueError(f"{name} must be in 1..32768, got {value}")
+def as_int(name: str, value: object) -> int:
+    """Any integer as an int: numpy's, or a tensor of one; else raises TypeError that names it."""
+    try:
+        if not isinstance(value, bool):
+            return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        pass
+    raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
+
+
+def check_size(width: object, height: object, names: tuple[str, str] = ("width", "height")) -> tuple[int, int]:
+    """Image sizes as ints of at most 32768 (the native backends keep pixel coordinates in 16 bits). `names` are those
+    of the caller's API."""
+    sizes = []
+    for name, value in zip(names, (width, height), strict=True):
+        size = as_int(name, value)
+        if not 1 <= size <= 32768:
+            raise ValueError(f"{name} must be in 1..32768, got {size}")
+        sizes.append(size)
+    return sizes[0], sizes[1]
 
 
 def check_splats(splats: Splats, options: Options, names: dict[str, str] | None = None) -> None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from .function import render
-from .problem import Cameras, Options, Splats, check_size, check_splats, check_tensor, renamed
+from .problem import Cameras, Options, Splats, as_int, check_size, check_splats, check_tensor, renamed
 
 MODES = ("tight", "tiles16")
 NAMES = {"view": "w2c", "proj": "w2c", "positions": "w2c"}
@@ -57,11 +57,11 @@ def render_views(
     """
     if mode not in MODES:
         raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
-    check_size(width, height)
+    width, height = check_size(width, height)
     options = Options(
         width=width,
         height=height,
-        sh_degree=sh_degree,
+        sh_degree=as_int("sh_degree", sh_degree),
         scale_modifier=float(scale_modifier),
         tiles16=mode == "tiles16",
         detach_depth=detach_depth,
