@@ -159,3 +159,16 @@ def test_fine_levels_in_float32():
     have, want = encode(points, tables, grid), encode(points.double(), tables.double(), grid)
     assert (have - want).abs().max() < 3e-3
     assert relative(have[:, :10], want[:, :10]) < 1e-5
+
+
+@pytest.mark.parametrize("backend", ["native", "reference"])
+def test_nan_is_not_hidden(backend):
+    """What a table or a weight has of it reaches the output: ReLU does not turn it into 0."""
+    points, tables = some_points(20, 18), some_tables(GRID, 19)
+    w1, w2 = some_weights(GRID.num_features, 16, 2, 20)
+    for spoilt in (tables, w1, w2):
+        spoilt[0] = float("nan")
+    points[:] = 0.0
+    for parts in ((tables, *some_weights(GRID.num_features, 16, 2, 20)), (some_tables(GRID, 19), w1, w2)):
+        out = mlp(encode(points, parts[0], GRID, backend=backend), *parts[1:], backend=backend)
+        assert out.isnan().any(dim=0).all() or out[:, 0].isnan().all()

@@ -106,7 +106,7 @@ static void mlp(const hge_mlp_problem& p, const float* w1_transposed, int64_t be
             take_block(p.grad_out, O, p.n, i, count, grad_out);
         }
         if (same) {
-            for (int at = 0; at < H * BLOCK; at += LANES) store(hidden + at, maximum(load(hidden + at), vf{}));
+            for (int at = 0; at < H * BLOCK; at += LANES) store(hidden + at, maximum(vf{}, load(hidden + at)));  // keeps NaN
         } else {
             // The mask is that of y; the values are those of x.
             take_block(p.x, I, p.n, i, count, x_other);

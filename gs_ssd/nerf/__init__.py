@@ -1,0 +1,1 @@
+"""Floor 2: a neural radiance field: density and colour on a hash grid, marched and composited."""

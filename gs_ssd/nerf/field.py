@@ -1,0 +1,106 @@
+"""Density and colour as functions of the place alone: a hash grid, and two perceptrons without biases."""
+
+import math
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from gs_ssd.errors import UserError
+from gs_ssd.native import native
+from gs_ssd.nerf.config import NerfConfig
+
+TABLES = "tables"
+NETWORKS = ("density_in", "density_out", "color_in", "color_out")
+PARAMETERS = (TABLES, *NETWORKS)
+
+
+class Field:
+    """sigma = softplus(MLP(enc(x)) + blob(x)), rgb = sigmoid(MLP(enc(x))); places are in units of the box, 0..1.
+
+    `parameters` are leaves by name: `tables` [E,2], `density_in` [H,2L], `density_out` [1,H], `color_in` [H,2L],
+    `color_out` [3,H].
+
+    Raises:
+        UserError: tables that the memory cannot hold, or a width that is no multiple of 8; names the key.
+    """
+
+    def __init__(self, config: NerfConfig, device: torch.device) -> None:
+        self.library = native("hash_grid_encoding")
+        self.config, self.device = config, device
+        try:
+            self.grid = self.library.HashGrid(
+                config.levels, config.log2_entries, config.base_resolution, config.level_scale
+            )
+        except ValueError as error:
+            raise UserError(f"nerf.levels, nerf.base_resolution and nerf.level_scale: {error}") from error
+        if config.hidden % 8 or self.grid.num_features > 64:
+            raise UserError(f"nerf.hidden={config.hidden} must be a multiple of 8")
+        self.levels_on = self.grid.levels
+        self.parameters: dict[str, Tensor] = {}
+
+    def initialize(self, generator: torch.Generator) -> None:
+        """Tables within 1e-4 of 0, weights within 1 / sqrt(inputs): the field is its blob, and grey."""
+        hidden, width = self.config.hidden, self.grid.num_features
+        shapes = {
+            TABLES: ((self.grid.num_entries, 2), 1e-4),
+            "density_in": ((hidden, width), 1 / math.sqrt(width)),
+            "density_out": ((1, hidden), 1 / math.sqrt(hidden)),
+            "color_in": ((hidden, width), 1 / math.sqrt(width)),
+            "color_out": ((3, hidden), 1 / math.sqrt(hidden)),
+        }
+        try:
+            made = {name: bound * (2 * torch.rand(s, generator=generator) - 1) for name, (s, bound) in shapes.items()}
+            self.load(made)
+        except RuntimeError as error:  # torch's allocator
+            size = self.grid.num_entries * 8 / 2**20
+            raise UserError(
+                f"the tables of nerf.log2_entries={self.config.log2_entries} take {size:.0f} MiB, and AdamW three times "
+                f"as much again, which this machine does not have; lower it"
+            ) from error
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Take these as the parameters.
+
+        Raises:
+            UserError: they are not a field of this config.
+        """
+        expected = (self.grid.num_entries, 2)
+        if set(tensors) != set(PARAMETERS) or tensors[TABLES].shape != expected:
+            raise UserError(
+                "the checkpoint's field has other tables than the config asks for; restore nerf.* as it was"
+            )
+        self.parameters = {name: tensors[name].detach().to(self.device).clone() for name in PARAMETERS}
+        for tensor in self.parameters.values():
+            tensor.requires_grad_()
+
+    def features(self, places: Float[Tensor, "s 3"]) -> Float[Tensor, "s f"]:
+        """What both perceptrons see."""
+        return self.library.encode(places, self.parameters[TABLES], self.grid, self.levels_on)
+
+    def density(
+        self, places: Float[Tensor, "s 3"], features: Float[Tensor, "s f"] | None = None
+    ) -> Float[Tensor, " s"]:
+        """Per world unit, not negative."""
+        features = self.features(places) if features is None else features
+        raw = self.library.mlp(features, self.parameters["density_in"], self.parameters["density_out"])[:, 0]
+        config = self.config
+        # The 1e-12 keeps the slope finite at the very middle.
+        distance = ((2 * places - 1).square().sum(dim=1) + 1e-12).sqrt() * config.radius
+        return functional.softplus(raw + config.blob_density * (1 - distance / config.blob_radius))
+
+    def color(self, features: Float[Tensor, "s f"]) -> Float[Tensor, "s 3"]:
+        """Within 0..1, the same from everywhere."""
+        return self.library.mlp(features, self.parameters["color_in"], self.parameters["color_out"]).sigmoid()
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """AdamW with the host's rates."""
+        config, p = self.config, self.parameters
+        groups: list[dict[str, Any]] = [
+            {"params": [p[TABLES]], "lr": config.table_rate},
+            {"params": [p[name] for name in NETWORKS], "lr": config.network_rate},
+        ]
+        decay, fused = config.weight_decay, p[TABLES].device.type in ("cpu", "cuda")
+        return torch.optim.AdamW(groups, betas=(0.9, 0.99), eps=1e-15, weight_decay=decay, fused=fused)

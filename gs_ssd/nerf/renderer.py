@@ -1,0 +1,108 @@
+"""A field and cameras in, pictures out: rays, samples in occupied cells, compositing on a plain background."""
+
+import dataclasses
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gs_ssd.errors import UserError
+from gs_ssd.nerf.field import Field
+from gs_ssd.nerf.occupancy import Occupancy
+from gs_ssd.scene.camera import Cameras
+
+
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+    """V renderings as other renderers return them (`depth` sums weight times z), and what regularizers ask for.
+
+    Samples that carry light: `places` [S,3] are leaves in 0..1 of the graph of `density` [S], so that its slope can be
+    taken; `ray` [S] says whose they are, `directions` [R,3] where those go; `weights` [S].
+    """
+
+    rgb: Float[Tensor, "v 3 height width"]
+    alpha: Float[Tensor, "v 1 height width"]
+    depth: Float[Tensor, "v 1 height width"]
+    places: Float[Tensor, "s 3"]
+    density: Float[Tensor, " s"]
+    weights: Float[Tensor, " s"]
+    ray: Tensor
+    directions: Float[Tensor, "r 3"]
+
+
+def step_length(field: Field) -> float:
+    """World units: the box's diagonal over the number of steps."""
+    return 2 * math.sqrt(3) * field.config.radius / field.config.steps
+
+
+def rays(cameras: Cameras) -> tuple[Float[Tensor, "r 3"], Float[Tensor, "r 3"], Float[Tensor, " r"]]:
+    """Origins, unit directions, and z a unit of distance, of the pixels' middles: view by view, row by row."""
+    height, width, like = cameras.height, cameras.width, cameras.w2c
+    y, x = torch.meshgrid(
+        (torch.arange(height).to(like) + 0.5) / height * 2 - 1, (torch.arange(width).to(like) + 0.5) / width * 2 - 1,
+        indexing="ij",
+    )  # fmt: skip
+    tan = cameras.tan_half_fov[:, None, None, :]
+    slopes = torch.stack([x, y], dim=-1)[None] * tan
+    ahead = torch.cat([slopes, torch.ones_like(slopes[..., :1])], dim=-1)
+    length = ahead.norm(dim=-1, keepdim=True)
+    directions = torch.einsum("vhwc,vcd->vhwd", ahead / length, cameras.w2c[:, :3, :3])
+    origins = cameras.positions[:, None, None, :].expand_as(directions)
+    return origins.reshape(-1, 3), directions.reshape(-1, 3), length.reciprocal().reshape(-1)
+
+
+def render(
+    field: Field,
+    occupancy: Occupancy,
+    cameras: Cameras,
+    background: Float[Tensor, "v 3"],
+    *,
+    generator: torch.Generator | None = None,
+    slopes: bool = False,
+) -> Pictures:
+    """All views.
+
+    Args:
+        background: one colour a view, 0..1.
+        generator: shifts each ray's samples within a step (stratified); without it they lie in the middle.
+        slopes: `places` require gradients, for the normals of regularizers.
+
+    Raises:
+        UserError: the density is not finite.
+    """
+    library, config = field.library, field.config
+    origins, directions, z = rays(cameras)
+    jitter = torch.full((len(origins),), 0.5) if generator is None else torch.rand(len(origins), generator=generator)
+    box = library.Box((-config.radius,) * 3, (config.radius,) * 3)
+    step = step_length(field)
+    samples = library.march(origins, directions, occupancy.occupied, box, step, jitter.to(origins))
+    with torch.no_grad():
+        dense = field.density(samples.positions)
+        if not bool(dense.isfinite().all()):
+            raise UserError(
+                "the density of the field is not finite; lower nerf.table_rate or nerf.network_rate (the last checkpoint "
+                "is intact)"
+            )
+        least = min(config.least_alpha, float(occupancy.values.mean()))
+        samples = samples.keep(library.visible(samples, dense, step, least, config.least_light))
+    places = samples.positions.detach().requires_grad_(slopes and torch.is_grad_enabled())
+    features = field.features(places)
+    density = field.density(places, features)
+    seen = library.composite(samples, density, field.color(features), step)
+    behind = background.repeat_interleave(cameras.width * cameras.height, dim=0)
+    rgb = seen.rgb + behind * (1 - seen.opacity[:, None])
+    size = (len(cameras), cameras.height, cameras.width)
+    return Pictures(
+        rgb.view(*size, 3).permute(0, 3, 1, 2), seen.opacity.view(size).unsqueeze(1),
+        (seen.depth * z).view(size).unsqueeze(1), places, density, seen.weights, samples.ray, directions,
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def render_large(
+    field: Field, occupancy: Occupancy, cameras: Cameras, background: Float[Tensor, "v 3"]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """rgb, alpha and depth as `render` gives them, a view at a time: pictures of any size in little memory."""
+    parts = [render(field, occupancy, cameras[i : i + 1], background[i : i + 1]) for i in range(len(cameras))]
+    return tuple(torch.cat([getattr(part, name) for part in parts]) for name in ("rgb", "alpha", "depth"))  # type: ignore[return-value]
