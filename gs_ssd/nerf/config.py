@@ -1,52 +1,59 @@
 """Every knob of a radiance field. The defaults are the host's (threestudio at 28d9d80); docs/nerf.md has the table."""
 
-import dataclasses
+from typing import Annotated
 
-from gs_ssd.bounds import POSITIVE, SHARE, Bounds, bounded, law
+from gs_ssd.bounds import Bounds, Knots, NonNegative, Positive, Rate, Share, settings
+from gs_ssd.errors import UserError
 
-Knots = tuple[tuple[float, float], ...]
+Level = Annotated[float, Bounds(0, 32)]
+Pixels = Annotated[float, Bounds(8, 2048)]
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class NerfConfig:
     """Laws are knots [share of the run, value]; the host's steps are out of its 15 000."""
 
-    levels: int = bounded(16, Bounds(1, 32))
-    log2_entries: int = bounded(19, Bounds(3, 26))
+    levels: Annotated[int, Bounds(1, 32)] = 16
+    log2_entries: Annotated[int, Bounds(3, 26)] = 19
     """Of each level's table: 2^19 entries of two numbers."""
-    base_resolution: int = bounded(16, Bounds(1, 1024))
-    level_scale: float = bounded(1.447269237440378, Bounds(1, 4))
-    levels_on: Knots = law(((2 / 15, 8.0), (0.4, 16.0)), Bounds(0, 32))
+    base_resolution: Annotated[int, Bounds(1, 1024)] = 16
+    level_scale: Annotated[float, Bounds(1, 4)] = 1.447269237440378
+    levels_on: Knots[Level] = ((2 / 15, 8.0), (0.4, 16.0))
     """How many of the coarsest levels speak, rounded down: 8, and one more every 500 steps from step 2000 on."""
-    hidden: int = bounded(64, Bounds(8, 128))
+    hidden: Annotated[int, Bounds(8, 128)] = 64
     """Width of the two perceptrons, a multiple of 8."""
 
-    radius: float = bounded(1.0, POSITIVE)
+    radius: Positive = 1.0
     """Half a side of the box that holds the object, world units."""
-    blob_density: float = bounded(10.0, Bounds(0))
-    blob_radius: float = bounded(0.5, POSITIVE)
+    blob_density: NonNegative = 10.0
+    blob_radius: Positive = 0.5
     """The first shape: blob_density (1 - |x| / blob_radius) is added to the density before its softplus."""
 
-    cells: int = bounded(32, Bounds(4, 256))
+    cells: Annotated[int, Bounds(4, 256)] = 32
     """A side, of the grid that remembers where something is."""
-    occupancy_every: int = bounded(16, Bounds(1))
-    steps: int = bounded(512, Bounds(8, 4096))
+    occupancy_every: Annotated[int, Bounds(1, 1_000_000)] = 16
+    """Steps between two looks into every cell."""
+    steps: Annotated[int, Bounds(8, 4096)] = 512
     """Along the box's diagonal, of a ray."""
-    least_alpha: float = bounded(0.01, SHARE)
+    least_alpha: Share = 0.01
     """A step that stops less of the light is left out, and a cell whose density is never more is empty."""
-    least_light: float = bounded(1e-4, SHARE)
+    least_light: Share = 1e-4
     """A ray ends where less of the light is left."""
-    resolution: Knots = law(((0.0, 64.0), (2 / 3, 64.0), (2 / 3, 512.0)), Bounds(8, 2048))
+    resolution: Knots[Pixels] = ((0.0, 64.0), (2 / 3, 64.0), (2 / 3, 512.0))
     """Pixels a side of the training's pictures: 64, then 512 for the last third."""
 
-    table_rate: float = bounded(0.01, POSITIVE)
-    network_rate: float = bounded(0.001, POSITIVE)
-    weight_decay: float = bounded(0.01, Bounds(0))
+    table_rate: Rate = 0.01
+    network_rate: Rate = 0.001
+    weight_decay: Share = 0.01
     """AdamW's, betas .9 and .99, eps 1e-15."""
 
-    orientation: Knots = law(((0.0, 10.0), (2 / 3, 1000.0)), Bounds(0))
+    orientation: Knots[NonNegative] = ((0.0, 10.0), (2 / 3, 1000.0))
     """On normals that face away from the camera: 10, to 1000 at step 10 000 (the paper)."""
-    sparsity: Knots = law(((0.0, 10.0),), Bounds(0))
+    sparsity: Knots[NonNegative] = ((0.0, 10.0),)
     """On opacity (the paper)."""
-    opaque: Knots = law((), Bounds(0))
+    opaque: Knots[NonNegative] = ()
     """On opacity that is neither 0 nor 1; off in the paper."""
+
+    def __post_init__(self) -> None:
+        if self.hidden % 8:
+            raise UserError(f"nerf.hidden={self.hidden} must be a multiple of 8")

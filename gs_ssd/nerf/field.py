@@ -24,7 +24,7 @@ class Field:
     `color_out` [3,H].
 
     Raises:
-        UserError: tables that the memory cannot hold, or a width that is no multiple of 8; names the key.
+        UserError: tables that the memory cannot hold, or levels that are too fine; names the key.
     """
 
     def __init__(self, config: NerfConfig, device: torch.device) -> None:
@@ -36,8 +36,6 @@ class Field:
             )
         except ValueError as error:
             raise UserError(f"nerf.levels, nerf.base_resolution and nerf.level_scale: {error}") from error
-        if config.hidden % 8 or self.grid.num_features > 64:
-            raise UserError(f"nerf.hidden={config.hidden} must be a multiple of 8")
         self.levels_on = self.grid.levels
         self.parameters: dict[str, Tensor] = {}
 
@@ -57,8 +55,8 @@ class Field:
         except RuntimeError as error:  # torch's allocator
             size = self.grid.num_entries * 8 / 2**20
             raise UserError(
-                f"the tables of nerf.log2_entries={self.config.log2_entries} take {size:.0f} MiB, and AdamW three times "
-                f"as much again, which this machine does not have; lower it"
+                f"the tables of nerf.log2_entries={self.config.log2_entries} take {size:.0f} MiB, and AdamW thrice "
+                "as much again, which this machine does not have; lower it"
             ) from error
 
     def load(self, tensors: dict[str, Tensor]) -> None:

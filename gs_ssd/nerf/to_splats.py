@@ -1,14 +1,14 @@
 """A radiance field as Gaussian splats: discs on its surface, then a short fit to its own pictures."""
 
-import dataclasses
 import math
+from typing import Annotated
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from gs_ssd.bounds import POSITIVE, Bounds, bounded
+from gs_ssd.bounds import Bounds, Rate, Size, settings
 from gs_ssd.errors import UserError
 from gs_ssd.maths import harmonics
 from gs_ssd.nerf.field import Field
@@ -21,17 +21,17 @@ from gs_ssd.scene.gaussians import Gaussians
 CLOSENESS = 0.02  #: to 0 and 1, of the opacities and colours that discs begin with
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class ConversionConfig:
     """How a field becomes splats; ours, as no host has it."""
 
-    spacing: float = bounded(1 / 48, Bounds(1e-3, 0.5))
+    spacing: Annotated[float, Bounds(1e-3, 0.5)] = 1 / 48
     """One disc a cube of this side, as a share of half the box."""
-    views: int = bounded(24, Bounds(4))
-    image_size: int = bounded(128, Bounds(16))
-    steps: int = bounded(100, Bounds(0))
+    views: Annotated[int, Bounds(4, 1000)] = 24
+    image_size: Size = 128
+    steps: Annotated[int, Bounds(0, 100_000)] = 100
     """Of the fit to the field's own pictures; 0: discs as they are."""
-    rate: float = bounded(0.01, POSITIVE)
+    rate: Rate = 0.01
     """Adam's, at the beginning; positions take a tenth of it. It falls to a tenth."""
 
 

@@ -148,13 +148,16 @@ def test_density_that_is_not_finite_is_refused():
     field, occupancy = a_field()
     with torch.no_grad():
         field.parameters["tables"].fill_(float("nan"))
-    with pytest.raises(UserError, match="density of the field is not finite; lower nerf.table_rate"):
+    with pytest.raises(UserError, match=r"density of the field is not finite; lower nerf\.table_rate"):
         renderer.render(field, occupancy, RING, torch.ones(3, 3))
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
-    [({"hidden": 20}, "nerf.hidden=20 must be a multiple of 8"), ({"level_scale": 4.0, "levels": 16}, "nerf.levels")],
+    [
+        ({"hidden": 20}, r"nerf\.hidden=20 must be a multiple of 8"),
+        ({"level_scale": 4.0, "levels": 16}, r"nerf\.levels"),
+    ],
     ids=str,
 )
 def test_shapes_that_cannot_be(changes, words):
