@@ -7,6 +7,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 TORCH_INDEX ?=
+CONFIG = configs/quickstart.yaml
 
 BIN := $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
@@ -16,10 +17,11 @@ NATIVE := $(shell find submodules -type f \( -name '*.py' -o -name '*.h' -o -nam
 # One thread a process: the tests are small, and idle OpenMP threads cost more than they bring.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup demo test test-all test-viewers readers lint bench reproduce benchmark clean
+.PHONY: help setup demo demo-nerf test test-all test-viewers readers lint bench reproduce benchmark clean
 
 help:
 	@echo 'make demo        set up, optimize "a red mushroom", say where to look'
+	@echo 'make demo-nerf   the same as a radiance field'
 	@echo 'make test        set up, run the default tests'
 	@echo 'make test-all    the slow tests too, and why those that skip do'
 	@echo 'make test-viewers  our files in the viewers of others, in Chromium'
@@ -77,8 +79,9 @@ $(VENV)/.lint: pyproject.toml $(VENV)/.test
 
 readers: $(VENV)/.readers $(VENV)/.node
 
-demo: $(VENV)/.runtime
-	OMP_NUM_THREADS=$$(nproc | awk '{print $$1 < 4 ? $$1 : 4}') $(BIN)/python train.py --config configs/quickstart.yaml
+demo-nerf: CONFIG = configs/quickstart_nerf.yaml
+demo demo-nerf: $(VENV)/.runtime
+	OMP_NUM_THREADS=$$(nproc | awk '{print $$1 < 4 ? $$1 : 4}') $(BIN)/python train.py --config $(CONFIG)
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest

@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 
 from gs_ssd import lucid_yaml, refusals, yaml_files
+from gs_ssd.assets.nerf.config import NerfConfig
 from gs_ssd.assets.splat.densify.choice import DensifyConfig
 from gs_ssd.assets.splat.finish import FinishConfig
 from gs_ssd.assets.splat.optimizers import OptimizerConfig
@@ -87,8 +88,8 @@ class ExperimentConfig:
     """auto (a GPU where there is one), cpu, cuda, cuda:1, ..."""
     max_bad_steps: Annotated[int, Bounds(1, 1_000_000)] = 20
     """Steps in a row whose gradient is not finite before the run gives up; each one is skipped and counted."""
-    asset: Literal["splat"] = "splat"
-    """What is optimized: a 3D Gaussian splat."""
+    asset: Literal["splat", "nerf"] = "splat"
+    """What is optimized: a 3D Gaussian splat, or a radiance field on a hash grid."""
     prior: PriorConfig = dataclasses.field(default_factory=PriorConfig)
     guidance: DistillConfig = dataclasses.field(default_factory=DistillConfig)
     initialize: InitializeConfig = dataclasses.field(default_factory=InitializeConfig)
@@ -98,6 +99,7 @@ class ExperimentConfig:
     regularize: RegularizeConfig = dataclasses.field(default_factory=RegularizeConfig)
     densify: DensifyConfig = dataclasses.field(default_factory=DensifyConfig)
     finish: FinishConfig = dataclasses.field(default_factory=FinishConfig)
+    nerf: NerfConfig = dataclasses.field(default_factory=NerfConfig)
     output: OutputConfig = dataclasses.field(default_factory=OutputConfig)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 
 from gs_ssd.assets.base import Asset
+from gs_ssd.assets.nerf.asset import NerfAsset
 from gs_ssd.assets.splat.asset import SplatAsset, SplatConfig
 from gs_ssd.config import ExperimentConfig
 from gs_ssd.prior.base import ImaginesShapes
@@ -24,10 +25,15 @@ def _splat(config: ExperimentConfig, device: torch.device, prior: object) -> Spl
     return SplatAsset(sections, device, prior if isinstance(prior, ImaginesShapes) else None)
 
 
-ASSETS: dict[str, Callable[[ExperimentConfig, torch.device, object], Asset]] = {"splat": _splat}
+def _nerf(config: ExperimentConfig, device: torch.device, prior: object) -> NerfAsset:
+    del prior
+    return NerfAsset(config.nerf, device)
+
+
+ASSETS: dict[str, Callable[[ExperimentConfig, torch.device, object], Asset]] = {"splat": _splat, "nerf": _nerf}
 """By the name in the config; an asset begins empty, until `initialize` or `load_state_dict`."""
 
-FILES = SplatAsset.files
+FILES = tuple(dict.fromkeys((*SplatAsset.files, *NerfAsset.files)))
 """What the exports of all of them are called."""
 
 

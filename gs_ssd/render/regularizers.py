@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 from gs_ssd.bounds import Knots, NonNegative, settings
 from gs_ssd.maths import anneal
@@ -31,6 +32,10 @@ class RegularizeConfig:
     binarize: Weight = ()
     """On alpha (1 - alpha): late in the run it turns haze into edges; a ratio near 1 halves the haze, far above 1 the
     object inflates."""
+    sparsity: Weight = ()
+    """On sqrt(alpha^2 + .01) (threestudio): the least where nothing is."""
+    opaque: Weight = ()
+    """On the entropy of alpha (threestudio): 0 where pixels are empty or solid."""
     scale: Weight = ()
     flat: Weight = ()
     """On the logarithm of each Gaussian's smallest scale: discs along the surface have sharper outlines than balls."""
@@ -49,6 +54,17 @@ def binarization(alpha: Float[Tensor, "v 1 height width"]) -> Float[Tensor, ""]:
     return (alpha * (1.0 - alpha)).mean()
 
 
+def sparsity(alpha: Float[Tensor, "v 1 height width"]) -> Float[Tensor, ""]:
+    """Mean of sqrt(alpha^2 + .01)."""
+    return (alpha.square() + 0.01).sqrt().mean()
+
+
+def opaque(alpha: Float[Tensor, "v 1 height width"]) -> Float[Tensor, ""]:
+    """Mean entropy of alpha clamped to .001 .. .999, in nats."""
+    held = alpha.clamp(1e-3, 1 - 1e-3)
+    return functional.binary_cross_entropy(held, held)
+
+
 def image_terms(output: RenderOutput, tan_half_fov: Float[Tensor, "v 2"], active: Sequence[str]) -> dict[str, Tensor]:
     """The active terms that look at the pictures."""
     terms = {}
@@ -58,6 +74,10 @@ def image_terms(output: RenderOutput, tan_half_fov: Float[Tensor, "v 2"], active
         terms["tv_disparity"] = total_variation(disparity(output.depth, output.alpha, tan_half_fov))
     if "binarize" in active:
         terms["binarize"] = binarization(output.alpha)
+    if "sparsity" in active:
+        terms["sparsity"] = sparsity(output.alpha)
+    if "opaque" in active:
+        terms["opaque"] = opaque(output.alpha)
     return terms
 
 
@@ -146,7 +166,7 @@ def _backward_of_pictures(
     return norms
 
 
-IMAGE_TERMS = ("tv_rgb", "tv_disparity", "binarize")
+IMAGE_TERMS = ("tv_rgb", "tv_disparity", "binarize", "sparsity", "opaque")
 
 
 def _gradients(value: Tensor, inputs: Sequence[Tensor], *, retain_graph: bool) -> list[Tensor]:

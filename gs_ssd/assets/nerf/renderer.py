@@ -7,23 +7,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gs_ssd.assets.nerf.field import Field
+from gs_ssd.assets.nerf.occupancy import Occupancy
 from gs_ssd.errors import UserError
-from gs_ssd.nerf.field import Field
-from gs_ssd.nerf.occupancy import Occupancy
+from gs_ssd.render.output import RenderOutput
 from gs_ssd.scene.camera import Cameras
 
 
 @dataclasses.dataclass(frozen=True)
-class Pictures:
-    """V renderings as other renderers return them (`depth` sums weight times z), and what regularizers ask for.
+class NerfRenderOutput(RenderOutput):
+    """V renderings, and what the orientation loss asks for.
 
     Samples that carry light: `places` [S,3] are leaves in 0..1 of the graph of `density` [S], so that its slope can be
     taken; `ray` [S] says whose they are, `directions` [R,3] where those go; `weights` [S].
     """
 
-    rgb: Float[Tensor, "v 3 height width"]
-    alpha: Float[Tensor, "v 1 height width"]
-    depth: Float[Tensor, "v 1 height width"]
     places: Float[Tensor, "s 3"]
     density: Float[Tensor, " s"]
     weights: Float[Tensor, " s"]
@@ -60,7 +58,7 @@ def render(
     *,
     generator: torch.Generator | None = None,
     slopes: bool = False,
-) -> Pictures:
+) -> NerfRenderOutput:
     """All views.
 
     Args:
@@ -93,7 +91,7 @@ def render(
     behind = background.repeat_interleave(cameras.width * cameras.height, dim=0)
     rgb = seen.rgb + behind * (1 - seen.opacity[:, None])
     size = (len(cameras), cameras.height, cameras.width)
-    return Pictures(
+    return NerfRenderOutput(
         rgb.view(*size, 3).permute(0, 3, 1, 2), seen.opacity.view(size).unsqueeze(1),
         (seen.depth * z).view(size).unsqueeze(1), places, density, seen.weights, samples.ray, directions,
     )  # fmt: skip

@@ -1,19 +1,18 @@
 """A radiance field as Gaussian splats: discs on its surface, then a short fit to its own pictures."""
 
 import math
-from typing import Annotated
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from gs_ssd.bounds import Bounds, Rate, Size, settings
+from gs_ssd.assets.nerf.config import ConversionConfig
+from gs_ssd.assets.nerf.field import Field
+from gs_ssd.assets.nerf.occupancy import Occupancy
+from gs_ssd.assets.nerf.renderer import NerfRenderOutput, render, render_large
 from gs_ssd.errors import UserError
 from gs_ssd.maths import harmonics
-from gs_ssd.nerf.field import Field
-from gs_ssd.nerf.occupancy import Occupancy
-from gs_ssd.nerf.renderer import Pictures, render, render_large
 from gs_ssd.render import renderer as splat_renderer
 from gs_ssd.scene.camera import Cameras
 from gs_ssd.scene.gaussians import Gaussians
@@ -21,22 +20,8 @@ from gs_ssd.scene.gaussians import Gaussians
 CLOSENESS = 0.02  #: to 0 and 1, of the opacities and colours that discs begin with
 
 
-@settings
-class ConversionConfig:
-    """How a field becomes splats; ours, as no host has it."""
-
-    spacing: Annotated[float, Bounds(1e-3, 0.5)] = 1 / 48
-    """One disc a cube of this side, as a share of half the box."""
-    views: Annotated[int, Bounds(4, 1000)] = 24
-    image_size: Size = 128
-    steps: Annotated[int, Bounds(0, 100_000)] = 100
-    """Of the fit to the field's own pictures; 0: discs as they are."""
-    rate: Rate = 0.01
-    """Adam's, at the beginning; positions take a tenth of it. It falls to a tenth."""
-
-
 @torch.no_grad()
-def crossings(pictures: Pictures) -> Int[Tensor, " k"]:
+def crossings(pictures: NerfRenderOutput) -> Int[Tensor, " k"]:
     """For every ray that is stopped by half or more, the sample at which half of the light is gone."""
     passed = pictures.weights.double().cumsum(0)
     rays = pictures.ray

@@ -6,11 +6,13 @@ import math
 import pytest
 import torch
 
+from gs_ssd.assets.nerf import renderer
+from gs_ssd.assets.nerf.config import NerfConfig
+from gs_ssd.assets.nerf.field import PARAMETERS, Field
+from gs_ssd.assets.nerf.occupancy import Occupancy
+from gs_ssd.assets.nerf.regularizers import orientation
 from gs_ssd.errors import UserError
-from gs_ssd.nerf import regularizers, renderer
-from gs_ssd.nerf.config import NerfConfig
-from gs_ssd.nerf.field import PARAMETERS, Field
-from gs_ssd.nerf.occupancy import Occupancy
+from gs_ssd.render import regularizers
 from gs_ssd.scene import camera
 
 CPU = torch.device("cpu")
@@ -55,7 +57,7 @@ def test_an_empty_grid_renders_the_background():
     seen = renderer.render(field, occupancy, RING, background, generator=generator(), slopes=True)
     assert torch.equal(seen.rgb, background[:, :, None, None].expand_as(seen.rgb))
     assert not seen.alpha.any()
-    assert regularizers.orientation(seen).item() == 0.0
+    assert orientation(seen).item() == 0.0
 
 
 def test_rays_meet_their_pixels():
@@ -106,13 +108,13 @@ def test_finer_steps_converge():
 def test_normals_of_a_ball_face_the_camera_and_of_a_hollow_do_not(monkeypatch):
     field, occupancy = a_field()
     seen = renderer.render(field, occupancy, RING, torch.ones(3, 3), slopes=True)
-    ball = regularizers.orientation(seen).item()
+    ball = orientation(seen).item()
     # Density that grows with distance: normals on the near side point inwards, away from the camera.
     monkeypatch.setattr(field, "density", lambda places, _=None: 4 * (2 * places - 1).square().sum(dim=1))
     occupancy.occupied = torch.ones_like(occupancy.occupied)
     seen = renderer.render(field, occupancy, RING, torch.ones(3, 3), slopes=True)
     assert ball < 0.05
-    assert regularizers.orientation(seen).item() > 10 * ball
+    assert orientation(seen).item() > 10 * ball
 
 
 def test_orientation_reaches_tables_and_density_weights_alone():
@@ -120,9 +122,7 @@ def test_orientation_reaches_tables_and_density_weights_alone():
     with torch.no_grad():
         field.parameters["tables"].normal_(std=0.3, generator=generator(3))
     seen = renderer.render(field, occupancy, RING, torch.ones(3, 3), generator=generator(4), slopes=True)
-    grads = torch.autograd.grad(
-        regularizers.orientation(seen), [field.parameters[n] for n in PARAMETERS], allow_unused=True
-    )
+    grads = torch.autograd.grad(orientation(seen), [field.parameters[n] for n in PARAMETERS], allow_unused=True)
     reached = {name: grad is not None and bool(grad.any()) for name, grad in zip(PARAMETERS, grads, strict=True)}
     assert reached == {
         "tables": True, "density_in": True, "density_out": True, "color_in": False, "color_out": False

@@ -8,9 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from gs_ssd.assets.nerf.config import NerfConfig
 from gs_ssd.errors import UserError
 from gs_ssd.native import native
-from gs_ssd.nerf.config import NerfConfig
 
 TABLES = "tables"
 NETWORKS = ("density_in", "density_out", "color_in", "color_out")

@@ -6,13 +6,13 @@ import math
 import pytest
 import torch
 
+from gs_ssd.assets.nerf import renderer, to_splats
+from gs_ssd.assets.nerf.config import ConversionConfig, NerfConfig
+from gs_ssd.assets.nerf.field import Field
+from gs_ssd.assets.nerf.occupancy import Occupancy
 from gs_ssd.errors import UserError
 from gs_ssd.lab import world
 from gs_ssd.maths import rotation
-from gs_ssd.nerf import renderer, to_splats
-from gs_ssd.nerf.config import NerfConfig
-from gs_ssd.nerf.field import Field
-from gs_ssd.nerf.occupancy import Occupancy
 from gs_ssd.render import renderer as splat_renderer
 from gs_ssd.scene import camera
 
@@ -60,7 +60,7 @@ def test_it_looks_like_what_it_saw(fitted):
 
 
 def test_as_splats(fitted):
-    config = to_splats.ConversionConfig(spacing=1 / 24, views=16, image_size=96, steps=60)
+    config = ConversionConfig(spacing=1 / 24, views=16, image_size=96, steps=60)
     splats = to_splats.convert(*fitted, config, torch.Generator().manual_seed(1))
     assert 300 < len(splats) < 9000
     ring = camera.ring(4, math.radians(70), 3.35, math.radians(40), 144)  # fine, for splats are blurred by a pixel
@@ -76,14 +76,14 @@ def test_surface_of_a_ball():
     config = dataclasses.replace(CONFIG, blob_density=1000.0, blob_radius=0.5, steps=384)  # hard
     field, occupancy = Field(config, CPU), Occupancy(CONFIG.cells, CPU)
     field.initialize(torch.Generator().manual_seed(0))
-    points, normals, colors = to_splats.surface(field, occupancy, to_splats.ConversionConfig(views=8, image_size=48))
+    points, normals, colors = to_splats.surface(field, occupancy, ConversionConfig(views=8, image_size=48))
     radius = points.norm(dim=1)
     assert (radius - 0.49).abs().max() < 0.04
     assert ((points / radius[:, None]) * normals).sum(1).min() > 0.9
     assert torch.allclose(colors, torch.full_like(colors, 0.5), atol=0.01)
     occupancy.load(torch.zeros_like(occupancy.values), 0.01)
     with pytest.raises(UserError, match="nothing of the field is solid"):
-        to_splats.surface(field, occupancy, to_splats.ConversionConfig(views=4, image_size=16))
+        to_splats.surface(field, occupancy, ConversionConfig(views=4, image_size=16))
 
 
 def test_discs_lie_flat():

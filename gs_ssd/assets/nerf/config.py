@@ -1,12 +1,27 @@
 """Every knob of a radiance field. The defaults are the host's (threestudio at 28d9d80); docs/nerf.md has the table."""
 
+import dataclasses
 from typing import Annotated
 
-from gs_ssd.bounds import Bounds, Knots, NonNegative, Positive, Rate, Share, settings
+from gs_ssd.bounds import Bounds, Knots, NonNegative, Positive, Rate, Share, Size, settings
 from gs_ssd.errors import UserError
 
 Level = Annotated[float, Bounds(0, 32)]
 Pixels = Annotated[float, Bounds(8, 2048)]
+
+
+@settings
+class ConversionConfig:
+    """How a field becomes splats; ours, as no host has it."""
+
+    spacing: Annotated[float, Bounds(1e-3, 0.5)] = 1 / 48
+    """One disc a cube of this side, as a share of half the box."""
+    views: Annotated[int, Bounds(4, 1000)] = 24
+    image_size: Size = 128
+    steps: Annotated[int, Bounds(0, 100_000)] = 100
+    """Of the fit to the field's own pictures; 0: discs as they are."""
+    rate: Rate = 0.01
+    """Adam's, at the beginning; positions take a tenth of it. It falls to a tenth."""
 
 
 @settings
@@ -49,10 +64,7 @@ class NerfConfig:
 
     orientation: Knots[NonNegative] = ((0.0, 10.0), (2 / 3, 1000.0))
     """On normals that face away from the camera: 10, to 1000 at step 10 000 (the paper)."""
-    sparsity: Knots[NonNegative] = ((0.0, 10.0),)
-    """On opacity (the paper)."""
-    opaque: Knots[NonNegative] = ()
-    """On opacity that is neither 0 nor 1; off in the paper."""
+    conversion: ConversionConfig = dataclasses.field(default_factory=ConversionConfig)
 
     def __post_init__(self) -> None:
         if self.hidden % 8:

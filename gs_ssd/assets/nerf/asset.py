@@ -1,0 +1,159 @@
+"""A radiance field under training: `NerfAsset`."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gs_ssd.assets.base import Asset, TrainingStep
+from gs_ssd.assets.nerf import regularizers, renderer, to_splats
+from gs_ssd.assets.nerf.config import NerfConfig
+from gs_ssd.assets.nerf.field import Field
+from gs_ssd.assets.nerf.occupancy import Occupancy
+from gs_ssd.assets.nerf.renderer import NerfRenderOutput
+from gs_ssd.errors import UserError
+from gs_ssd.export import ply, splats
+from gs_ssd.export.splats import Splats
+from gs_ssd.maths import anneal
+from gs_ssd.render.output import RenderOutput
+from gs_ssd.render.regularizers import Term
+from gs_ssd.scene.camera import Cameras
+from gs_ssd.viewer import page
+
+PLY, PAGE = "point_cloud.ply", "index.html"
+FIRST_LOOKS = 4  #: into every cell, before the first step
+
+
+class NerfAsset(Asset):
+    """The field, its AdamW, and the grid that remembers where it is not empty.
+
+    Raises:
+        UserError: a number that makes no sense; names the key.
+    """
+
+    kind = "nerf"
+    files = (PLY, PAGE)
+
+    def __init__(self, config: NerfConfig, device: torch.device) -> None:
+        self.config, self._device = config, device
+        self.field = Field(config, device)
+        self.occupancy = Occupancy(config.cells, device)
+        self.resolution = 0  # of the training's pictures; set by begin_step
+        self._optimizer: torch.optim.Optimizer | None = None
+        self._slopes = False
+        self._splats: Splats | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self._device
+
+    def initialize(self, generator: torch.Generator) -> None:
+        """Begin with the blob, and look where it is."""
+        self.field.initialize(generator)
+        self._optimizer = self.field.optimizer()
+        for _ in range(FIRST_LOOKS):
+            self._look(generator)
+
+    def _look(self, generator: torch.Generator) -> None:
+        step = renderer.step_length(self.field)
+        self.occupancy.update(self.field.density, step, self.config.least_alpha, generator)
+
+    @property
+    def optimizers(self) -> Sequence[torch.optim.Optimizer]:
+        """One AdamW."""
+        if self._optimizer is None:
+            raise RuntimeError("call initialize or load_state_dict first")
+        return (self._optimizer,)
+
+    def begin_step(self, step: TrainingStep) -> None:
+        """Set how many levels speak, the pictures' size, and whether normals are asked for; look where the field is."""
+        config, progress = self.config, step.progress
+        if config.levels_on:
+            self.field.levels_on = min(int(anneal.piecewise(progress, config.levels_on) + 1e-6), config.levels)
+        self.resolution = round(anneal.piecewise(progress, config.resolution)) if config.resolution else 0
+        self._slopes = anneal.piecewise(progress, config.orientation) > 0
+        if step.index and step.index % config.occupancy_every == 0:
+            self._look(step.generator)
+        if not bool(self.occupancy.occupied.any()):
+            raise UserError(
+                f"nothing of the field is left in step {step.index + 1}: it is empty everywhere; lower "
+                "regularize.sparsity or raise nerf.blob_density (the last checkpoint is intact)"
+            )
+
+    def render(
+        self, cameras: Cameras, background: Float[Tensor, "v 3"], generator: torch.Generator | None = None
+    ) -> RenderOutput:
+        """All views at once in training, at the resolution of the step; one after the other for people."""
+        if generator is None:
+            return RenderOutput(*renderer.render_large(self.field, self.occupancy, cameras, background))
+        if self.resolution:
+            cameras = dataclasses.replace(cameras, width=self.resolution, height=self.resolution)
+        return renderer.render(
+            self.field, self.occupancy, cameras, background, generator=generator, slopes=self._slopes
+        )
+
+    def regularizers(self, output: RenderOutput, cameras: Cameras, step: TrainingStep) -> Sequence[Term]:  # noqa: ARG002
+        """The orientation loss."""
+        weight = anneal.piecewise(step.progress, self.config.orientation)
+        if weight == 0.0:
+            return ()
+        assert isinstance(output, NerfRenderOutput)
+        reached = tuple(self.field.parameters[name] for name in ("tables", "density_in", "density_out"))
+        return (Term("orientation", regularizers.orientation(output), weight, reached),)
+
+    def after_step(self, step: TrainingStep) -> Mapping[str, int | float | Tensor]:  # noqa: ARG002
+        """Forget the splats of the last step."""
+        self._splats = None
+        return {"occupied": self.occupancy.share, "levels_on": self.field.levels_on}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The parameters by name, AdamW's state, the grid's values and the levels that speak."""
+        (optimizer,) = self.optimizers
+        return {
+            "parameters": {name: tensor.detach() for name, tensor in self.field.parameters.items()},
+            "adamw": optimizer.state_dict(),
+            "occupancy": self.occupancy.values,
+            "levels_on": self.field.levels_on,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore the field, its optimizer and its grid on the device of this asset."""
+        lacking = [name for name in ("parameters", "adamw", "occupancy", "levels_on") if name not in state]
+        if lacking or state["occupancy"].shape != self.occupancy.values.shape:
+            raise UserError(
+                "the newest checkpoint lacks parts of the radiance field, or nerf.cells was another; restore "
+                "the config, or delete it, and --resume takes the one before"
+            )
+        self.field.load(state["parameters"])
+        self.field.levels_on = state["levels_on"]
+        self._optimizer = self.field.optimizer()
+        self._optimizer.load_state_dict(state["adamw"])
+        self.occupancy.load(state["occupancy"].clone(), self.config.least_alpha)
+        self._splats = None
+
+    def counts(self) -> dict[str, int]:
+        """The occupied cells."""
+        return {"num_cells": int(self.occupancy.occupied.sum())}
+
+    def export(self, folder: Path, *, title: str) -> list[Path]:
+        """The field as splats, in the layout of 3D Gaussian Splatting, and a page that shows them offline."""
+        found = self.splats()
+        ply.write_ply(folder / PLY, found.to_frame("inria"))
+        page.write_page(folder / PAGE, found, title=title)
+        return [folder / PLY, folder / PAGE]
+
+    def splats(self) -> Splats:
+        """The field as Gaussian splats; always the same of the same field.
+
+        Raises:
+            UserError: nothing of it is solid.
+        """
+        if self._splats is None:
+            conversion, rng = self.config.conversion, torch.Generator().manual_seed(0)
+            self._splats = splats.from_gaussians(to_splats.convert(self.field, self.occupancy, conversion, rng))
+        return self._splats
