@@ -1,4 +1,4 @@
-"""`gs-ssd sides`: ask a prior for every side of every kind, and see which side it draws."""
+"""`gs-ssd sides`: ask a prior for every side of every kind, and see which side it draws, and how true its shape is."""
 
 import argparse
 import json
@@ -12,7 +12,9 @@ from gs_ssd.files import atomic_path
 from gs_ssd.lab import world
 from gs_ssd.lab.prior_training import drawing, sides
 from gs_ssd.lab.prior_training.held_out import held_out
+from gs_ssd.lab.prior_training.shapes import shape_iou
 from gs_ssd.prior import PriorConfig, load
+from gs_ssd.prior.volume_prior import VolumePrior
 
 EPILOG = """\
 examples
@@ -57,13 +59,18 @@ def run(args: argparse.Namespace) -> int:
         return pictures
 
     verdicts = []
-    print(f"{'':10}{'exact':>8}{'45 deg':>8}{'elev.':>8}")
+    shaped = prior if isinstance(prior, VolumePrior) else None
+    print(f"{'':10}{'exact':>8}{'45 deg':>8}{'elev.':>8}" + (f"{'shape':>8}" if shaped else ""))
+    fits: dict[str, float] = {}
     for kind in kinds:
         verdict = sides.examine_kind(draw, kind, colors[kind], args.seeds, prior.image_size)
         verdicts.append(verdict)
-        note = "" if verdict.turns else "   looks the same from all sides"
+        if shaped is not None:
+            fits[kind] = shape_iou(shaped, kind, sides.prompt_of(kind, colors[kind]))
+        note = f"{fits[kind]:8.2f}" if kind in fits else ""
+        note += "" if verdict.turns else "   looks the same from all sides"
         print(f"{kind:10}" + "".join(f"{share:8.2f}" for share in verdict.shares().values()) + note, flush=True)
-    found = sides.summary(verdicts)
+    found = sides.summary(verdicts) | ({"shape": sum(fits.values()) / len(fits)} if fits else {})
     print("  ".join(f"{name} {value:.3f}" for name, value in found.items()))
     if args.out is not None:
         _write(args.out, verdicts, found, rows)

@@ -50,6 +50,11 @@ def palette(kind: str) -> str:
     return world.colors()[(5 * world.kinds().index(kind) + 2) % len(world.colors())]
 
 
+def prompt_of(kind: str, color: str) -> str:
+    """The sentence that asks for it."""
+    return f"{'an' if color[0] in 'aeiou' else 'a'} {color} {kind}"
+
+
 def examine(
     draw: Draw, kinds: Sequence[str] | None = None, seeds: Sequence[int] = (0,), size: int = 64
 ) -> list[Verdict]:
@@ -67,10 +72,9 @@ def examine_kind(draw: Draw, kind: str, color: str, seeds: Sequence[int], size: 
     """Ask for every side of one kind."""
     views, shape = asked_views(), (len(ELEVATIONS), len(AZIMUTHS))
     truth = world.render(kind, color, views.w2c, views.tan_half_fov, size, size, background=torch.zeros(1, 3))
-    article = "an" if color[0] in "aeiou" else "a"
     rows = []
     for seed in seeds:
-        pictures = draw([f"{article} {color} {kind}"] * len(views.w2c), views, seed)
+        pictures = draw([prompt_of(kind, color)] * len(views.w2c), views, seed)
         rows.append(nearest(pictures, truth.rgb, truth.alpha).view(*shape, *shape))
     error = torch.stack(rows)  # [s, e, a, E, A]
     same = _alike(truth.rgb, truth.alpha).view(*shape, *shape)
