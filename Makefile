@@ -45,12 +45,16 @@ $(VENV)/.torch: constraints.txt | $(BIN)/python
 	$(PIP) install -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch numpy
 	@touch $@
 
-# A PyTorch without CUDA could not use a CUDA backend: it is then not built. DGR_CUDA=ON insists, OFF refuses.
+# A PyTorch without CUDA could not use a CUDA backend: it is then not built. DGR_CUDA=ON insists, OFF refuses. Where
+# there is a GPU and no nvcc, the compiler comes from the package index.
 $(VENV)/.native: $(NATIVE) | $(VENV)/.torch
 	@echo 'building our three native packages ...'
 	DGR_CUDA=$${DGR_CUDA:-$$($(BIN)/python -c 'import torch; print("AUTO" if torch.version.cuda else "OFF")')} \
 	  $(PIP) install --no-deps --force-reinstall ./submodules/diff-gaussian-rasterization ./submodules/simple-knn \
 	    ./submodules/hash-grid-encoding
+	@if [ "$${DGR_CUDA:-AUTO}" != OFF ] && $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \
+	  $(BIN)/python submodules/diff-gaussian-rasterization/csrc/cuda/compile.py --install .cache/nvcc || \
+	    echo 'the CUDA backend did not build; gs-ssd doctor says what to do'; fi
 	@touch $@
 
 $(VENV)/.runtime: pyproject.toml constraints.txt $(VENV)/.native | $(VENV)/.torch

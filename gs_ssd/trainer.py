@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 
 from gs_ssd import config as configs
-from gs_ssd import devices, interrupts
+from gs_ssd import interrupts
 from gs_ssd.assets.base import Asset
 from gs_ssd.config import ExperimentConfig
 from gs_ssd.errors import UserError
@@ -21,6 +21,7 @@ from gs_ssd.locks import held
 from gs_ssd.memory import Gauge
 from gs_ssd.prior import DiffusionPrior
 from gs_ssd.prior import load as load_prior
+from gs_ssd.render import device as rendering_device
 from gs_ssd.render.step_pictures import collage
 from gs_ssd.run import boards, provenance, results
 from gs_ssd.run import checkpoint as checkpoints
@@ -77,7 +78,7 @@ class Trainer:
                 "(overwrite=True), or choose another folder"
             )
         boards.check(tensorboard=config.output.tensorboard, wandb=config.output.wandb)
-        device = devices.choose(config.device)
+        device = rendering_device.choose(config.device)
         self.memory = Gauge(device)
         self.estimator_name = config.guidance.estimator if estimator is None else provenance.name_of(estimator)
         if resume:

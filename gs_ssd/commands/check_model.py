@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from gs_ssd import config as configs
-from gs_ssd import devices
 from gs_ssd.assets.splat.densify.choice import DensifyConfig
 from gs_ssd.bounds import Bounds
 from gs_ssd.config import ExperimentConfig
@@ -29,6 +28,7 @@ from gs_ssd.maths.diffusion import add_noise, ddim_step, v_from_eps
 from gs_ssd.memory import MIB, Gauge
 from gs_ssd.prior import DiffusionPrior, PriorConfig, load
 from gs_ssd.prior.condition import Condition
+from gs_ssd.render import device as rendering_device
 from gs_ssd.run import environment
 from gs_ssd.scene.initialize import InitializeConfig
 from gs_ssd.scene.viewpoints import ViewpointConfig
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         UserError: the model cannot be loaded, or the report not written.
     """
     config = _prior_config(args)
-    device = devices.choose(args.device)
+    device = rendering_device.choose(args.device)
     memory, started = Gauge(device), time.perf_counter()
     prior = load(config, device)
     measured: dict[str, Any] = {"seconds_to_load": round(time.perf_counter() - started, 2)}

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import gs_ssd
 from gs_ssd.errors import UserError
 from gs_ssd.native import native
+from gs_ssd.render import device as rendering_device
 
 _REQUIRED = (
     "numpy",
@@ -67,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         for finding in section():
             bad += finding.state == "bad"
             print(f"  {marks[finding.state]}{finding.name:<28}{finding.text}")
-    print("Training can run here." if not bad else f"Training cannot run: {bad} thing(s) above must be mended.")
+    print("Training can run here." if not bad else f"Training cannot run: {bad} thing(s) above must be fixed.")
     return 2 if bad else 0
 
 
@@ -98,7 +99,7 @@ def _machine() -> Iterator[Finding]:
 def _nvcc() -> tuple[str, str, str]:
     path = shutil.which("nvcc")
     if path is None:
-        return "note", "nvcc", "not on the PATH; the rasterizer is built without its CUDA backend"
+        return "note", "nvcc", "not on the PATH; needed only to build the rasterizer's CUDA backend"
     try:
         text = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=20, check=True).stdout
     except (OSError, subprocess.SubprocessError) as error:
@@ -114,12 +115,22 @@ def _packages() -> Iterator[Finding]:
         except UserError as error:
             yield Finding("bad", name, str(error))
             continue
-        backends = getattr(module, "available_backends", None)
-        which = f", backends: {', '.join(backends())}" if backends else ""
-        yield Finding("ok", name, f"{_version(name.replace('_', '-'))}{which}")
+        if name != "diff_gaussian_rasterization":
+            yield Finding("ok", name, _version(name.replace("_", "-")))
+            continue
+        backends = module.available_backends()
+        text = f"{_version(name.replace('_', '-'))}, backends: {', '.join(backends)}"
+        if "cuda" not in backends and _has_gpu():
+            yield Finding("bad", name, f"{text}; there is a GPU: {rendering_device.GET_CUDA}, or train with device=cpu")
+        else:
+            yield Finding("ok", name, text)
     for name in _REQUIRED:
         present = importlib.util.find_spec(_MODULES.get(name, name)) is not None
         yield Finding("ok" if present else "bad", name, _version(name) if present else f"missing; pip install {name}")
+
+
+def _has_gpu() -> bool:
+    return importlib.util.find_spec("torch") is not None and importlib.import_module("torch").cuda.is_available()
 
 
 def _extras() -> Iterator[Finding]:

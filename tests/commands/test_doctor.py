@@ -1,5 +1,7 @@
 """The doctor: 0 where training can run, 2 where it cannot; what has never been run with real weights is said."""
 
+import importlib
+
 import pytest
 
 from gs_ssd import cli
@@ -28,6 +30,17 @@ def test_what_is_missing_is_named_with_its_mend_and_exit_code_2(capsys, monkeypa
     bad = [line for line in capsys.readouterr().out.splitlines() if line.strip().startswith("BAD")]
     assert bad
     assert all("pip install" in line for line in bad)
+
+
+def test_a_gpu_without_the_cuda_backend_is_bad_and_the_command_is_named(capsys, monkeypatch):
+    rasterizer = importlib.import_module("diff_gaussian_rasterization")
+    monkeypatch.setattr(rasterizer, "available_backends", lambda: ("cpu", "reference"))
+    monkeypatch.setattr(doctor, "_has_gpu", lambda: True)
+    assert cli.main(["doctor"]) == 2
+    (bad,) = (line for line in capsys.readouterr().out.splitlines() if line.strip().startswith("BAD"))
+    assert "compile.py --install" in bad
+    monkeypatch.setattr(rasterizer, "available_backends", lambda: ("cpu", "cuda", "reference"))
+    assert cli.main(["doctor"]) == 0
 
 
 def _absent(name):

@@ -3,6 +3,8 @@
 python csrc/cuda/compile.py                          every architecture from sm_75 to sm_120, with the nvcc on the PATH
 python csrc/cuda/compile.py --pypi .cache/nvcc       the same with the compiler that the package index carries
 python csrc/cuda/compile.py --architectures 90 --output libdgr_cuda.so
+python csrc/cuda/compile.py --install .cache/nvcc    into the installed package, for this machine's GPUs: what
+                                                     `make setup` does where PyTorch has CUDA and there is no nvcc
 
 The result is loaded and asked for its ABI version, which works without a GPU and without a driver.
 """
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -64,6 +67,40 @@ def compile_library(nvcc: Path, architectures: tuple[str, ...], output: Path, jo
         subprocess.run([str(nvcc), *codes, "-shared", "-cudart=static", *objects, "-o", str(output)], check=True)
 
 
+def installed_package() -> Path:
+    """The folder of the installed diff_gaussian_rasterization; ImportError where there is none."""
+    spec = importlib.util.find_spec("diff_gaussian_rasterization")
+    if spec is None or spec.origin is None:
+        raise ImportError("diff_gaussian_rasterization is not installed")
+    return Path(spec.origin).parent
+
+
+def gpu_architectures() -> tuple[str, ...]:
+    """Compute capabilities of the GPUs that PyTorch sees here; all that we build for where it sees none."""
+    import torch
+
+    found = {torch.cuda.get_device_capability(index) for index in range(torch.cuda.device_count())}
+    return tuple(f"{major}{minor}" for major, minor in sorted(found)) or ARCHITECTURES
+
+
+def install_backend(compiler: Path, jobs: int) -> int:
+    """Compiles the backend into the installed package; nothing to do where it is there already."""
+    output = installed_package() / "libdgr_cuda.so"
+    if output.exists():
+        return 0
+    try:
+        nvcc = find_nvcc()
+    except FileNotFoundError:
+        print("the CUDA backend is missing and there is no nvcc: taking the compiler from the package index ...")
+        nvcc = install_nvcc(compiler)
+    architectures = gpu_architectures()
+    print(f"compiling the CUDA backend for sm_{', sm_'.join(architectures)} ...")
+    unfinished = output.with_suffix(".unfinished")
+    compile_library(nvcc, architectures, unfinished, jobs)
+    unfinished.replace(output)
+    return 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
@@ -71,8 +108,14 @@ def main() -> int:
     )
     parser.add_argument("--output", type=Path, help="keep the library under this name")
     parser.add_argument("--pypi", type=Path, metavar="FOLDER", help="use the index's compiler, installed into FOLDER")
+    parser.add_argument(
+        "--install", type=Path, metavar="FOLDER",
+        help="give the installed package the backend, unless it has one; a missing compiler is installed into FOLDER",
+    )  # fmt: skip
     parser.add_argument("--jobs", type=int, default=1, help="files compiled at a time")
     arguments = parser.parse_args()
+    if arguments.install:
+        return install_backend(arguments.install, arguments.jobs)
     nvcc = install_nvcc(arguments.pypi) if arguments.pypi else find_nvcc()
     with tempfile.TemporaryDirectory() as folder:
         output = (arguments.output or Path(folder) / "libdgr_cuda.so").resolve()

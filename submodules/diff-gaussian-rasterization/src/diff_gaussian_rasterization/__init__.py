@@ -6,12 +6,14 @@ except ImportError as error:
     raise ImportError("diff_gaussian_rasterization needs PyTorch at run time: pip install torch") from error
 
 from .dropin import GaussianRasterizationSettings, GaussianRasterizer, rasterize_gaussians
+from .native import available_backends
 from .views import RenderedViews, render_views
 
 __all__ = [
     "GaussianRasterizationSettings",
     "GaussianRasterizer",
     "RenderedViews",
+    "available_backends",
     "rasterize_gaussians",
     "render_views",
 ]

@@ -57,13 +57,22 @@ class Grads(Structure):
     ]
 
 
+def library_path(kind: str) -> Path | None:
+    """Where the backend `kind` ("cpu" or "cuda") was built; None where it was not."""
+    folder = Path(__file__).parent
+    return next((path for end in ("so", "dylib") if (path := folder / f"libdgr_{kind}.{end}").exists()), None)
+
+
+def available_backends() -> tuple[str, ...]:
+    """The backends that this build has: cpu, cuda (whether or not there is a GPU now), reference."""
+    return (*(kind for kind in ("cpu", "cuda") if library_path(kind)), "reference")
+
+
 @functools.cache
 def library(kind: str) -> ctypes.CDLL:
     """The backend `kind` ("cpu" or "cuda"); RuntimeError that says how to get it where it was not built."""
-    path = Path(__file__).parent / f"libdgr_{kind}.so"
-    if not path.exists():
-        path = path.with_suffix(".dylib")
-    if not path.exists():
+    path = library_path(kind)
+    if path is None:
         if kind == "cuda":
             raise RuntimeError(
                 "a CUDA tensor was given, but this diff_gaussian_rasterization was built without its CUDA backend: "
