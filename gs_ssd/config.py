@@ -2,7 +2,8 @@
 
 Precedence: the defaults, then the YAML file (after the one that it `extends`), then `key.sub=value` from the command
 line. Whatever does not fit is refused by its full key and the file that holds it; an unknown key with the nearest
-known one. pydantic checks types, bounds and choices, as `gs_ssd.bounds` has them written beside each setting.
+known one. OmegaConf merges files and overrides; pydantic checks types, bounds and choices, as `gs_ssd.bounds` has them
+written beside each setting.
 """
 
 import dataclasses
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
+from omegaconf import OmegaConf
 
 from gs_ssd import lucid_yaml, refusals, yaml_files
 from gs_ssd.assets.nerf.config import NerfConfig
@@ -155,17 +157,26 @@ def read_layers(path: Path, depth: int = 0) -> list[Layer]:
     return [*read_layers(file, depth + 1), (str(path), values)]
 
 
-def deep_merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested mappings: keys of `over` win, sections are merged."""
-    merged = dict(base)
-    for key, value in over.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = deep_merge(merged[key], value) if both else value
-    return merged
+class _Value:
+    """A value in a box that OmegaConf does not look into: it would take `${...}` and `???` in a prompt for its own."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
 
 
 def _merged(layers: Sequence[Layer]) -> dict[str, Any]:
-    return functools.reduce(deep_merge, (values for _, values in layers), {})
+    """The layers as one mapping: keys of the later ones win, sections are merged."""
+    boxed = [OmegaConf.create(_boxed(values), flags={"allow_objects": True}) for _, values in layers]
+    merged = OmegaConf.merge(OmegaConf.create({}, flags={"allow_objects": True}), *boxed)
+    return _unboxed(OmegaConf.to_container(merged))
+
+
+def _boxed(value: Any) -> Any:
+    return {key: _boxed(held) for key, held in value.items()} if isinstance(value, Mapping) else _Value(value)
+
+
+def _unboxed(value: Any) -> Any:
+    return {key: _unboxed(held) for key, held in value.items()} if isinstance(value, dict) else value.value
 
 
 def _translated(values: Mapping[str, Any], path: str, overrides: Sequence[str]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ _REQUIRED = (
     "diffusers",
     "transformers",
     "safetensors",
+    "omegaconf",
     "pydantic",
     "plyfile",
     "pillow",
