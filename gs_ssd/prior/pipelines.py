@@ -6,6 +6,7 @@ Whatever is missing, truncated or of another kind becomes one `UserError` that n
 import contextlib
 import json
 from collections.abc import Iterator
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,12 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from diffusers.utils import logging as diffusers_logging
-from safetensors import SafetensorError
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from gs_ssd.errors import UserError
 from gs_ssd.prior import PriorConfig
+from gs_ssd.prior.hub import HubError, from_hub
 from gs_ssd.prior.sources import locate, weight_variant
 
 # diffusers loads its classes lazily, which type checkers cannot follow.
@@ -39,7 +40,11 @@ def door(what: str) -> Iterator[None]:
     """Turn what the libraries raise on bad, absent or truncated files into one `UserError` that names them."""
     try:
         yield
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+    except HubError as error:
+        raise UserError(f"{what} cannot be fetched ({error}); place it in a folder and give its path") from error
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # the libraries raise every class there is, `Exception` itself among them
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
             f"{what} cannot be read ({type(error).__name__}: {reason[:300]}); is a file missing, truncated or of "
@@ -60,6 +65,11 @@ def _quiet() -> Iterator[None]:
         for library, verbosity in before:
             library.set_verbosity(verbosity)
             library.enable_progress_bar()
+
+
+def fetched(kind: Any, name: str, offline: bool) -> Any:
+    """A model of one part (tiny VAE, ControlNet) from a folder, the hub or its cache."""
+    return from_hub(lambda local: kind.from_pretrained(name, local_files_only=local), name, offline=offline)
 
 
 def open_pipeline(path: Path, config: PriorConfig, *, half: bool) -> Any:
@@ -138,16 +148,24 @@ def _load_additions(pipe: Any, config: PriorConfig) -> None:
         if hasattr(pipe, "text_encoder_2"):
             raise UserError("prior.textual_inversion is not supported for SDXL; use a LoRA")
         with door(f"prior.textual_inversion={file}"):
-            pipe.load_textual_inversion(_addition(file), token=token or None, local_files_only=config.offline)
+            from_hub(partial(_learn, pipe, _addition(file), token or None), file, offline=config.offline)
     if config.lora and find_spec("peft") is None:
         raise UserError("prior.lora needs the peft package: pip install peft")
     for file in config.lora:
         with door(f"prior.lora={file}"):
-            pipe.load_lora_weights(_addition(file), local_files_only=config.offline)
+            from_hub(partial(_load_lora, pipe, _addition(file)), file, offline=config.offline)
             if not pipe.get_list_adapters():  # diffusers only warns, and would train on without it
                 raise ValueError("none of its layers are of this model")
             pipe.fuse_lora(lora_scale=config.lora_scale)
             pipe.unload_lora_weights()
+
+
+def _learn(pipe: Any, name: str, token: str | None, local: bool) -> None:
+    pipe.load_textual_inversion(name, token=token, local_files_only=local)
+
+
+def _load_lora(pipe: Any, name: str, local: bool) -> None:
+    pipe.load_lora_weights(name, local_files_only=local)
 
 
 def _addition(name: str) -> str:

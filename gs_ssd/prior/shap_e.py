@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gs_ssd.errors import UserError
 from gs_ssd.maths.color import srgb_from_linear
+from gs_ssd.prior.hub import from_hub
 
 MODEL = "openai/shap-e"
 
@@ -70,7 +71,8 @@ def _load(model: str, offline: bool) -> Any:
     except ImportError as error:
         raise UserError(f"initialize.shape=text needs diffusers and transformers ({error}); install them") from error
     try:
-        return ShapEPipeline.from_pretrained(model, local_files_only=offline)
+        kind: Any = ShapEPipeline
+        return from_hub(lambda local: kind.from_pretrained(model, local_files_only=local), model, offline=offline)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise UserError(

@@ -4,12 +4,14 @@ Stability's own SD 2.x repositories left the hub in November 2025. The mirrors b
 this order. What was taken is a commit of the hub, printed at start; pin it with `prior.revision`.
 """
 
+import json
 import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from gs_ssd.errors import UserError
+from gs_ssd.prior.hub import first_sentence, from_hub
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +25,9 @@ CONFIGS = ("model_index.json", "gs_ssd.json", "*/config.json", "scheduler/*", "t
 WEIGHTS = ("unet", "vae", "text_encoder", "text_encoder_2")
 
 
-def locate(model: str, *, revision: str | None = None, offline: bool = False, half: bool = False) -> Path:
+def locate(
+    model: str, *, revision: str | None = None, offline: bool = False, half: bool = False, key: str = "prior.model"
+) -> Path:
     """The local folder or file of `model`, fetched from the hub if need be (half precision files where `half`).
 
     Raises:
@@ -32,12 +36,12 @@ def locate(model: str, *, revision: str | None = None, offline: bool = False, ha
     path = Path(model).expanduser()
     if path.is_dir() or path.is_file():
         if path.is_dir() and not (path / "model_index.json").is_file():
-            raise UserError(f"prior.model: {path} is not a diffusers pipeline folder (it has no model_index.json)")
+            raise UserError(f"{key}: {path} is not a diffusers pipeline folder (it has no model_index.json)")
         return path
     looks_like_path = model.count("/") != 1 or model.startswith((".", "/", "~")) or path.suffix == ".safetensors"
     if looks_like_path and model not in SHORT_NAMES:
         names = ", ".join(["bundled", "analytic", *SHORT_NAMES])
-        raise UserError(f"prior.model: nothing at {model!r}; name an existing folder or .safetensors file, a hub id "
+        raise UserError(f"{key}: nothing at {model!r}; name an existing folder or .safetensors file, a hub id "
                         f"(owner/name), or one of {names}")  # fmt: skip
     candidates = SHORT_NAMES.get(model, (model,))
     reasons = []
@@ -45,15 +49,30 @@ def locate(model: str, *, revision: str | None = None, offline: bool = False, ha
         try:
             folder = fetch(repository, revision=revision, offline=offline, half=half)
         except (OSError, ValueError, RuntimeError) as error:
-            reasons.append(f"{repository}: {_first_sentence(error)}")
+            reasons.append(f"{repository}: {first_sentence(error)}")
             continue
-        log.info("prior.model=%s is %s at %s", model, repository, folder.name)
+        log.info("%s=%s is %s at %s", key, model, repository, folder.name)
         return folder
-    raise UserError(_how_to_get(model, candidates, reasons))
+    raise UserError(_how_to_get(key, model, candidates, reasons))
 
 
 def fetch(repository: str, *, revision: str | None = None, offline: bool = False, half: bool = False) -> Path:
-    """The snapshot folder of a hub repository; only the files that the prior reads, from the cache where they are."""
+    """The snapshot folder of a hub repository; only the files that the prior reads, from the cache where they are.
+
+    Raises:
+        OSError: neither the hub nor the cache has all of its parts.
+    """
+
+    def take(local: bool) -> Path:
+        return _cached(repository, revision, half) if local else _download(repository, revision, half)
+
+    folder = from_hub(take, repository, offline=offline)
+    if not any(folder.rglob("*.safetensors")):
+        raise OSError("no .safetensors weights in the cache or the repository")
+    return folder
+
+
+def _download(repository: str, revision: str | None, half: bool) -> Path:
     from huggingface_hub import snapshot_download
 
     endings = ("*.fp16.safetensors", "*.safetensors") if half else ("*.safetensors",)
@@ -61,15 +80,34 @@ def fetch(repository: str, *, revision: str | None = None, offline: bool = False
     for ending in endings:
         unwanted = None if ending.startswith("*.fp16") else ["*.fp16.safetensors", "*.non_ema.*"]
         wanted = [*CONFIGS, *(f"{part}/{ending}" for part in WEIGHTS), ending.replace("*", "diffusion_pytorch_model")]
-        folder = Path(
-            snapshot_download(
-                repository, revision=revision, local_files_only=offline, allow_patterns=wanted, ignore_patterns=unwanted
-            )
-        )
+        folder = Path(snapshot_download(repository, revision=revision, allow_patterns=wanted, ignore_patterns=unwanted))
         if not (folder / "unet").is_dir() or any((folder / "unet").glob("*.safetensors")):
             break
-    if not any(folder.rglob("*.safetensors")):
-        raise OSError("no .safetensors weights in the cache or the repository")
+    return folder
+
+
+def _cached(repository: str, revision: str | None, half: bool) -> Path:
+    """The cache's snapshot, complete if each part has weights of either precision.
+
+    The hub's client calls a snapshot incomplete that lacks any file of the patterns which the repository has; a cache
+    that was filled in the other precision would be refused. So it is asked for one file, and the parts are ours to
+    look for.
+    """
+    from huggingface_hub import snapshot_download
+
+    folder = Path(
+        snapshot_download(repository, revision=revision, local_files_only=True, allow_patterns=["model_index.json"])
+    )
+    try:
+        listed = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise OSError("the cache lacks model_index.json") from error
+    parts = [part for part in WEIGHTS if part in listed]
+    lacking = [part for part in parts if not any((folder / part).glob("*.safetensors"))]
+    if lacking:
+        raise OSError(f"the cache lacks the weights of {', '.join(lacking)}")
+    if not half and any(weight_variant(folder / part, half) for part in parts):
+        log.warning("%s: the cache holds half precision files only; they are used in float32", repository)
     return folder
 
 
@@ -89,15 +127,10 @@ def weight_variant(folder: Path, half: bool) -> str | None:
     return "fp16" if halves and (half or len(halves) == len(names)) else None
 
 
-def _first_sentence(error: Exception) -> str:
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return line.split(". ")[0].rstrip(".")[:200]
-
-
-def _how_to_get(model: str, candidates: Sequence[str], reasons: Sequence[str]) -> str:
+def _how_to_get(key: str, model: str, candidates: Sequence[str], reasons: Sequence[str]) -> str:
     cache = os.environ.get("HF_HOME", "~/.cache/huggingface")
     return (
-        f"prior.model={model}: no weights. Tried {'; '.join(reasons)}.\n"
+        f"{key}={model}: no weights. Tried {'; '.join(reasons)}.\n"
         f"With a network: gs-ssd check-model --model {model} takes what is needed (half precision: 2.6 GB for SD 2.1, "
         f"7 for SDXL; a CPU: twice that) into {cache}, which may be copied to a machine without one; "
         f"hf download {candidates[0]} fetches all of that repository.\n"

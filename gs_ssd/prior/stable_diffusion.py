@@ -18,7 +18,7 @@ from gs_ssd.maths.diffusion import eps_from_v
 from gs_ssd.prior import PriorConfig, choose_dtype
 from gs_ssd.prior.condition import Condition
 from gs_ssd.prior.patch_encoder import read_off
-from gs_ssd.prior.pipelines import door
+from gs_ssd.prior.pipelines import door, fetched
 
 
 class StableDiffusionPrior:
@@ -76,7 +76,7 @@ class StableDiffusionPrior:
         if self.config.tiny_vae:
             with door(f"prior.tiny_vae={self.config.tiny_vae}"):
                 kind: Any = AutoencoderTiny
-                vae = kind.from_pretrained(self.config.tiny_vae, local_files_only=self.config.offline)
+                vae = fetched(kind, self.config.tiny_vae, self.config.offline)
         wanted = self.config.vae_dtype
         dtype = self.dtype if wanted is None else choose_dtype(wanted, self.device)
         vae = freeze(self._place(vae), self.device, dtype)
@@ -90,9 +90,7 @@ class StableDiffusionPrior:
         if not self.config.controlnet:
             return None
         with door(f"prior.controlnet={self.config.controlnet}"):
-            return self._place(
-                ControlNetModel.from_pretrained(self.config.controlnet, local_files_only=self.config.offline)
-            )
+            return self._place(fetched(ControlNetModel, self.config.controlnet, self.config.offline))
 
     @torch.no_grad()
     def embed(self, prompts: list[str]) -> Float[Tensor, "p l d"]:
