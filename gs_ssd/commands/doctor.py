@@ -35,7 +35,7 @@ _OPTIONAL = {
     "trimesh": ("mesh", "mesh files (.glb)"),
     "viser": ("viewer", "the live view, train.py --viewer"),
     "usd-core": ("usd", "OpenUSD files"),
-    "peft": ("lora", "LoRA files"),
+    "peft": ("lora", "guidance.estimator=vsd"),
     "tensorboard": ("logging", "TensorBoard logs"),
 }
 _NEVER_RUN = {

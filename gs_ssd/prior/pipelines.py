@@ -7,7 +7,6 @@ import contextlib
 import json
 from collections.abc import Iterator
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 from transformers.utils import logging as transformers_logging
 
 from gs_ssd.errors import UserError
-from gs_ssd.prior import PriorConfig
+from gs_ssd.prior import PriorConfig, lora
 from gs_ssd.prior.hub import HubError, from_hub
 from gs_ssd.prior.sources import locate, weight_variant
 
@@ -149,23 +148,13 @@ def _load_additions(pipe: Any, config: PriorConfig) -> None:
             raise UserError("prior.textual_inversion is not supported for SDXL; use a LoRA")
         with door(f"prior.textual_inversion={file}"):
             from_hub(partial(_learn, pipe, _addition(file), token or None), file, offline=config.offline)
-    if config.lora and find_spec("peft") is None:
-        raise UserError("prior.lora needs the peft package: pip install peft")
     for file in config.lora:
         with door(f"prior.lora={file}"):
-            from_hub(partial(_load_lora, pipe, _addition(file)), file, offline=config.offline)
-            if not pipe.get_list_adapters():  # diffusers only warns, and would train on without it
-                raise ValueError("none of its layers are of this model")
-            pipe.fuse_lora(lora_scale=config.lora_scale)
-            pipe.unload_lora_weights()
+            lora.fuse(pipe, file, config.lora_scale, offline=config.offline)
 
 
 def _learn(pipe: Any, name: str, token: str | None, local: bool) -> None:
     pipe.load_textual_inversion(name, token=token, local_files_only=local)
-
-
-def _load_lora(pipe: Any, name: str, local: bool) -> None:
-    pipe.load_lora_weights(name, local_files_only=local)
 
 
 def _addition(name: str) -> str:

@@ -75,9 +75,3 @@ def test_a_lora_of_another_model_is_refused_instead_of_ignored(folder, tmp_path)
               str(tmp_path / "flux.safetensors"))  # fmt: skip
     with pytest.raises(UserError, match=r"prior\.lora=.*flux\.safetensors.*none of its layers are of this model"):
         load(PriorConfig(model=str(folder), lora=(str(tmp_path / "flux.safetensors"),)), "cpu")
-
-
-def test_a_lora_without_peft_says_what_to_install(folder, monkeypatch):
-    monkeypatch.setattr("gs_ssd.prior.pipelines.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"prior\.lora needs the peft package: pip install"):
-        load(PriorConfig(model=str(folder), lora=("any.safetensors",)), "cpu")
