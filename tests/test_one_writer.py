@@ -33,7 +33,9 @@ def finished(tmp_path_factory):
     return run
 
 
-@pytest.mark.parametrize("words", [["--overwrite", "--config", SMOKE, "num_steps=1"], ["--resume"]])
+@pytest.mark.parametrize(
+    "words", [["--config", SMOKE], ["--overwrite", "--config", SMOKE, "num_steps=1"], ["--resume"]]
+)
 def test_a_second_run_is_refused_and_changes_nothing(finished, words, capsys):
     before = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
     with held(finished, "gs-ssd train"):

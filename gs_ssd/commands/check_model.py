@@ -9,7 +9,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -101,9 +101,9 @@ def _prior_config(args: argparse.Namespace) -> PriorConfig:
         if not setting.startswith("prior."):
             raise UserError(f"{setting}: only settings of the prior can be given here, e.g. prior.tiny_vae=FOLDER")
     flags = ("base", "prediction", "dtype", "vae_dtype", "image_size")
-    given = {name: getattr(args, name) for name in flags if getattr(args, name) is not None}
-    given |= {"offline": True} if args.offline else {}
-    return replace(configs.load(None, [f"prior.model={args.model}", *args.settings]).prior, **given)
+    given = [f"prior.{name}={getattr(args, name)}" for name in flags if getattr(args, name) is not None]
+    given += ["prior.offline=true"] if args.offline else []
+    return configs.load(None, [f"prior.model={args.model}", *args.settings, *given]).prior
 
 
 def _until_memory_ends(checks: Iterator[Check]) -> Iterator[Check]:

@@ -207,7 +207,7 @@ def choose_folder(out: Path | None, prompt: str, *, overwrite: bool) -> Path:
         UserError: the named folder holds a run and `overwrite` is off.
     """
     if out is not None:
-        if holds_run(out) and not overwrite:
+        if holds_run(out) and not overwrite and owner_of(out) is None:  # one that runs is named by the lock's refusal
             raise UserError(f"{out} holds a run already; continue it with --resume, or replace it with --overwrite")
         return out
     base = Path("out") / slug(prompt)

@@ -121,6 +121,19 @@ def test_settings_of_the_prior_and_no_others(tmp_path, capsys):
     assert (model["sliced_vae"], model["vae_dtype"], model["model"]) == (True, "float32", "analytic")
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--image-size", "-1"], "prior.image_size is -1; it must be within 8..4_096"),
+        (["--image-size", "0"], "prior.image_size is 0"),
+        (["--base", "a\udc80"], "prior.base is"),
+    ],
+)
+def test_options_are_checked_as_settings_are(words, said, capsys):
+    assert cli.main(["check-model", "--model", "analytic", *words]) == 2
+    assert said in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("device", "said"), [("toaster", "is none that this runs on"), ("cuda:99", "is not there")])
 def test_a_device_that_is_not_there_is_a_message(capsys, device, said):
     assert cli.main(["check-model", "--model", "analytic", "--device", device]) == 2

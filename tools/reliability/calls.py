@@ -8,10 +8,8 @@ while, which is no fault; one that does not end then hangs.
 """
 
 import argparse
-import contextlib
 import json
 import os
-import shutil
 import signal
 import sys
 import tempfile
@@ -20,7 +18,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-SMOKE = Path(__file__).parents[2] / "configs" / "smoke.yaml"
+from children import SMOKE, start, warm_up
+
 WORDS = (
     *(
         "",
@@ -64,6 +63,7 @@ OPTIONS = {
     "bench": ("--suite", "--config", "--out", "--workers", "--seeds", "--estimators", "--limit", "--minutes"),
     "reproduce": ("--size", "--out", "--prior", "--seed", "--workers", "--rows", "--limit", "--minutes", "--device"),
     "check-model": ("--model", "--base", "--dtype", "--image-size", "--device", "--prompt", "--out"),
+    "sides": ("--model", "--dtype", "--device", "--out", "--seed", "--x"),
     "doctor": ("--x",),
 }
 GOOD = {
@@ -75,6 +75,7 @@ GOOD = {
     "bench": ["--suite", "suite.json", "--config", str(SMOKE), "--report"],
     "reproduce": ["illustrative", "--size", "tiny"],
     "check-model": ["--offline", "--model", "folder"],
+    "sides": ["--model", "folder"],
     "doctor": [],
 }
 
@@ -130,79 +131,31 @@ def hostile_files(folder: Path) -> None:
 
 
 def call(words: list[str], folder: Path, patience: float) -> Ended:
-    """One call in a forked process; asked to end after `patience` seconds, given up after as much again."""
-    log, started = folder / "said", time.monotonic()
-    sys.stdout.flush()
-    pid = os.fork()
-    if pid == 0:
-        _child(words, folder / "work", log)
-    status = _wait(pid, patience)
-    if status is None:
-        os.kill(pid, signal.SIGTERM)
-        status = _wait(pid, patience)
-    if status is None:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-    error = log.read_text(encoding="utf-8", errors="replace")
-    code = None if status is None else os.waitstatus_to_exitcode(status)
-    return Ended(words, code, error, time.monotonic() - started)
+    """One call; asked to end after `patience` seconds, given up after as much again."""
+    began = time.monotonic()
+    child = start(words, folder / "work", folder / "said")
+    code = child.wait(patience)
+    if code is None:
+        os.kill(child.pid, signal.SIGTERM)
+        code = child.wait(patience)
+    if code is None:
+        child.kill()
+    return Ended(words, code, child.said, time.monotonic() - began)
 
 
-def _child(words: list[str], folder: Path, log: Path) -> None:
-    """Never returns."""
-    from gs_ssd import cli
-
-    code = 70
-    try:
-        os.chdir(folder)
-        null, said = os.open(os.devnull, os.O_RDWR), os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        for target, source in ((0, null), (1, null), (2, said)):
-            os.dup2(source, target)
-        code = cli.main(words)
-    except SystemExit as stop:
-        code = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-    finally:
-        with contextlib.suppress(OSError, ValueError):
-            sys.stderr.flush()
-        os._exit(code)
-
-
-def _wait(pid: int, seconds: float) -> int | None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found, status = os.waitpid(pid, os.WNOHANG)
-        if found:
-            return status
-        time.sleep(0.01)
-    return None
-
-
-def warm_up() -> None:
-    """Import what the subcommands import, once for all of them."""
-    import importlib
-
-    import gs_ssd.trainer  # noqa: F401
-    from gs_ssd import cli
-
-    for command in cli.COMMANDS.values():
-        importlib.import_module(command.module)
-
-
-def run(chosen: Sequence[list[str]], patience: float) -> list[Ended]:
-    """Every call in a folder of its own."""
-    os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    ended = []
+def run(chosen: Sequence[list[str]], patience: float, seconds: float) -> list[Ended]:
+    """Every call in a folder of its own, or those that the time allows; prints each fault."""
+    end, ended = time.monotonic() + seconds, []
     for words in chosen:
+        if time.monotonic() > end:
+            break
         with tempfile.TemporaryDirectory(prefix="hostile-") as name:
             work = Path(name) / "work"
             work.mkdir()
             hostile_files(work)
             ended.append(call(words, Path(name), patience))
-            shutil.rmtree(work)
+        if (fault := ended[-1].fault) is not None:
+            print(ascii([word[:40] for word in words]), "->", ascii(fault), flush=True)
     return ended
 
 
@@ -210,21 +163,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Call, and print each fault; the exit code says whether there was one."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--every", type=int, default=1, help="only every Nth call")
+    parser.add_argument("--first", type=int, default=0, help="number of the first call")
     parser.add_argument("--only", help="of one subcommand")
     parser.add_argument("--patience", type=float, default=20.0, help="seconds")
+    parser.add_argument("--seconds", type=float, default=86400, help="stop after these, with what was done by then")
     args = parser.parse_args(argv)
     warm_up()
-    chosen = [words for words in list(calls())[:: args.every] if args.only in (None, *words[:1])]
-    ended = run(chosen, args.patience)
-    faults = [(one, one.fault) for one in ended if one.fault is not None]
-    for one, fault in faults:
-        print(ascii([word[:40] for word in one.words]), "->", ascii(fault))
+    chosen = [words for words in list(calls())[args.first :: args.every] if args.only in (None, *words[:1])]
+    ended = run(chosen, args.patience, args.seconds)
+    faults = sum(one.fault is not None for one in ended)
     hangs = sum(one.code is None for one in ended)
     slowest = max(ended, key=lambda one: one.seconds)
     refused = sum(one.code == 2 for one in ended)
-    print(f"{len(ended)} calls: {len(faults) - hangs} tracebacks or unexplained codes, {hangs} hangs;")
+    print(f"{len(ended)} of {len(chosen)} calls: {faults - hangs} tracebacks or unexplained codes, {hangs} hangs;")
     print(f"{refused} refused in a sentence; slowest {slowest.seconds:.1f} s {ascii(slowest.words)[:100]}")
-    return int(bool(faults))
+    return int(faults > 0)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from gs_ssd import config as configs
+from gs_ssd import devices
+from gs_ssd.bounds import Bounds
 from gs_ssd.errors import UserError
 from gs_ssd.files import atomic_path
 from gs_ssd.lab import world
@@ -34,8 +37,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=25, help="of DDIM")
     parser.add_argument("--scale", type=float, default=4.0, help="guidance")
     parser.add_argument("--dtype", help="float32 | float16 | bfloat16")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, ...")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write sides.json and sides.png there")
+
+
+def _prior_config(args: argparse.Namespace) -> PriorConfig:
+    """What the options ask for.
+
+    Raises:
+        UserError: a number that nothing can be drawn with, no model, an unknown dtype.
+    """
+    for name, number, bounds in (
+        ("--steps", args.steps, Bounds(1, 1000)),
+        ("--scale", args.scale, Bounds(-1000, 1000)),
+        *(("--seeds", seed, Bounds(0, 2**32 - 1)) for seed in args.seeds),
+    ):
+        if not bounds.holds(number):
+            raise UserError(f"{name} {number}: it must be {bounds}")
+    dtype = [] if args.dtype is None else [f"prior.dtype={args.dtype}"]
+    return configs.load(None, [f"prior.model={args.model}", *dtype]).prior
 
 
 def run(args: argparse.Namespace) -> int:
@@ -49,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     unknown = [kind for kind in kinds if kind not in colors]
     if unknown:
         raise UserError(f"--kinds {unknown[0]} is not one of {', '.join(colors)}")
-    prior = load(PriorConfig(model=args.model, dtype=args.dtype), args.device)
+    prior = load(_prior_config(args), devices.choose(args.device))
     rows: list[Tensor] = []
 
     def draw(prompts: list[str], views: world.Views, seed: int) -> Tensor:

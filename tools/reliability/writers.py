@@ -1,0 +1,116 @@
+"""Two runs started in one folder at the same moment: one goes on, the other is told which process has the folder.
+
+    python tools/reliability/writers.py --times 40
+
+In turn: both begin in a new folder, both replace a finished run (--overwrite), both resume a half-done
+one. The two differ in their seed; what lies there at the end is of one of them, to the byte.
+"""
+
+import argparse
+import collections
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from children import SMOKE, start, warm_up
+
+WORDS = (
+    *("train", "--config", str(SMOKE), "num_steps=8", "initialize.num_points=100"),
+    *("output.preview_every=4", "output.checkpoint_every=4", "output.turntable_frames=0"),
+)
+SEEDS = (1, 2)
+MODES = ("new", "overwrite", "resume")
+PATIENCE_S = 300.0
+
+
+def words_of(mode: str, seed: int) -> list[str]:
+    """One call; a resumed run has the seed of the one that it goes on with."""
+    if mode == "resume":
+        return ["train", "--resume", "--out", "run"]
+    return [*WORDS, "--out", "run", f"seed={seed}", *(["--overwrite"] if mode == "overwrite" else [])]
+
+
+def finished(folder: Path, seed: int) -> bytes:
+    """Leave a finished run of that seed in folder/run; its splat.
+
+    Raises:
+        RuntimeError: it fails.
+    """
+    shutil.rmtree(folder / "run", ignore_errors=True)
+    child = start(words_of("new", seed), folder, folder / "said")
+    if child.wait(PATIENCE_S) != 0:
+        raise RuntimeError(f"a run alone fails: {child.said}")
+    return (folder / "run" / "point_cloud.ply").read_bytes()
+
+
+def at_once(mode: str, folder: Path, splats: dict[int, bytes]) -> str:
+    """Start two at once; "one goes on", or what is wrong."""
+    reading, writing = os.pipe()
+    children = [start(words_of(mode, seed), folder, folder / f"said{seed}", gate=reading) for seed in SEEDS]
+    time.sleep(0.05)  # until both wait
+    os.close(writing)
+    os.close(reading)
+    codes = [child.wait(PATIENCE_S) for child in children]
+    for child, code in zip(children, codes, strict=True):
+        if code is None:
+            child.kill()
+    if sorted(codes, key=str) != [0, 2]:
+        return f"codes {codes}: {[child.said[-300:] for child in children]}"
+    winner = codes.index(0)
+    pid, said = children[winner].pid, children[1 - winner].said
+    if f"process {pid} " not in said:
+        return f"the refusal does not name the process {pid}: {said[-300:]}"
+    run, seed = folder / "run", SEEDS[0] if mode == "resume" else SEEDS[winner]
+    if f"\nseed: {seed}\n" not in (run / "config.yaml").read_text():
+        return f"config.yaml is not of seed {seed}, which went on"
+    if (run / "point_cloud.ply").read_bytes() != splats[seed]:
+        return f"the splat is not of seed {seed}, which went on"
+    left = [path.name for path in run.rglob(".gs-ssd*")]
+    return f"left behind: {left}" if left else "one goes on"
+
+
+def writers(times: int, seconds: float) -> collections.Counter[str]:
+    """So many pairs, or those that the time allows; counts by how they ended."""
+    counts: collections.Counter[str] = collections.Counter()
+    end = time.monotonic() + seconds
+    with tempfile.TemporaryDirectory(prefix="writers-") as name:
+        folder = Path(name)
+        splats = {seed: finished(folder, seed) for seed in reversed(SEEDS)}  # a run of seed 1 stays
+        done = folder / "done"
+        (folder / "run").rename(done)
+        for number in range(times):
+            if time.monotonic() > end:
+                break
+            mode = MODES[number % len(MODES)]
+            shutil.rmtree(folder / "run", ignore_errors=True)
+            if mode != "new":
+                shutil.copytree(done, folder / "run")
+            if mode == "resume":
+                (folder / "run" / "point_cloud.ply").unlink()
+                (folder / "run" / "checkpoints" / "step_000008.pt").unlink()
+            ended = at_once(mode, folder, splats)
+            counts[f"{mode}: {ended}"] += 1
+            if ended != "one goes on":
+                print(f"FAULT: {mode}: {ended}", flush=True)
+    return counts
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the counts; the exit code says whether there was a fault."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--times", type=int, default=30)
+    parser.add_argument("--seconds", type=float, default=3600, help="stop after these, with what was done by then")
+    args = parser.parse_args(argv)
+    warm_up()
+    counts = writers(args.times, args.seconds)
+    faults = sum(count for ended, count in counts.items() if not ended.endswith("one goes on"))
+    print("; ".join(f"{ended}: {count}" for ended, count in counts.items()) + f"; faults: {faults}")
+    return int(faults > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
