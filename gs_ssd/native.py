@@ -15,6 +15,9 @@ _OURS = {
     "hash_grid_encoding": ("encode", "submodules/hash-grid-encoding"),
 }
 
+NEWEST = "available_backends"
+"""What the rasterizer of this version has and earlier ones have not."""
+
 
 def native(name: str) -> ModuleType:
     """Import one of our native packages.
@@ -33,6 +36,8 @@ def native(name: str) -> ModuleType:
         if error.name != name:
             raise
         raise UserError(f"the package {name} is not installed; {mend}") from error
+    if name == "diff_gaussian_rasterization" and hasattr(module, function) and not hasattr(module, NEWEST):
+        raise UserError(f"the package {name} is older than this gs_ssd; {mend}")
     if not hasattr(module, function):
         where = getattr(module, "__file__", None) or "an unknown place"
         raise UserError(

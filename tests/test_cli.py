@@ -3,6 +3,7 @@
 import argparse
 import subprocess
 import sys
+import types
 
 import pytest
 
@@ -92,6 +93,14 @@ def test_a_stranger_under_our_name_is_recognised(tmp_path, monkeypatch):
     del sys.modules["simple_knn"]
     with pytest.raises(UserError, match=r"not ours.*pip uninstall simple-knn.*submodules/simple-knn"):
         native.native("simple_knn")
+
+
+def test_a_rasterizer_of_an_earlier_version_is_recognised(monkeypatch):
+    earlier = types.ModuleType("diff_gaussian_rasterization")
+    earlier.render_views = None
+    monkeypatch.setitem(sys.modules, "diff_gaussian_rasterization", earlier)
+    with pytest.raises(UserError, match=r"older than this gs_ssd.*make setup"):
+        native.native("diff_gaussian_rasterization")
 
 
 def test_a_missing_native_package_says_how_to_build_it(monkeypatch):

@@ -15,10 +15,13 @@ import test_quirks
 import torch
 from checks import ALL_CHECKS, cameras_of, options_of, splats_of
 from diff_gaussian_rasterization import native, render_views
-from emulated import build_backend, runtime_of
+from emulated import CSRC, build_backend, runtime_of
 from scenes import random_scene, relative, render_with_gradients
 from test_dropin import scene  # noqa: F401 - a fixture of the tests taken over
 from test_inputs import VALID_PROBLEM
+
+if not (CSRC / "cuda" / "api.cu").is_file():
+    pytest.skip("the CUDA sources are not there", allow_module_level=True)
 
 ORDERS = ("forward", "backward", "shuffled")
 FAILING = random_scene(61, count=300, width=40, height=30)
