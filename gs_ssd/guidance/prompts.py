@@ -125,6 +125,7 @@ class ViewPrompts:
         if lost := prior.overflow(negative):
             log.warning("guidance.prompts.negative is too long for the text encoder; its end %r is cut off", lost)
         self.negative_prompt = negative
+        warn_of_unused_tokens(prior, f"{prompt} {negative}")
         texts = list(dict.fromkeys(flat))
         table = prior.embed([*texts, negative, ""])
         self.null, self.negative = table[-1], table[-2]
@@ -215,7 +216,10 @@ def check_prompt(prior: DiffusionPrior, prompt: str, *, anyway: bool = False) ->
     names = [*kinds, *(other for kind in kinds for other in synonyms.get(kind, []))]
     words = re.findall(r"[a-z0-9]+", prompt.lower())
     known = [name for name in names if re.search(rf" {re.escape(name.lower())}(e?s)? ", f" {' '.join(words)} ")]
-    if not known:
+    taught = prompt.lower()
+    for token in prior.metadata.get("learned_tokens", []):
+        taught = taught.replace(token.lower(), " ")
+    if not known and taught == prompt.lower():
         near = dict.fromkeys(m for word in words for m in difflib.get_close_matches(word, names, n=3, cutoff=0.6))
         hint = f"did you mean {', '.join(near)}? It" if near else "it"
         message = f"the prior knows no object in {prompt!r}; {hint} can draw: {', '.join(sorted(kinds))}"
@@ -225,10 +229,22 @@ def check_prompt(prior: DiffusionPrior, prompt: str, *, anyway: bool = False) ->
         return
     listed = [*names, *prior.metadata.get("colors", []), *(other for others in synonyms.values() for other in others)]
     vocabulary = set(" ".join(listed).lower().split()) | {f"{name}{end}" for name in known for end in ("s", "es")}
-    strange = [word for word in words if word not in vocabulary and not PLAIN_WORDS.fullmatch(word)]
+    others = re.findall(r"[a-z0-9]+", taught)
+    strange = [word for word in others if word not in vocabulary and not PLAIN_WORDS.fullmatch(word)]
     if strange:
         them = "it" if len(strange) == 1 else "them"
         log.warning("the prior has never seen %s; expect %s to be ignored", ", ".join(map(repr, strange)), them)
+
+
+def warn_of_unused_tokens(prior: DiffusionPrior, text: str) -> None:
+    """Say so where tokens were loaded (prior.textual_inversion) and neither prompt nor negative holds one."""
+    tokens: list[str] = prior.metadata.get("learned_tokens", [])
+    if tokens and not any(token.lower() in text.lower() for token in tokens):
+        log.warning(
+            "neither the prompt nor guidance.prompts.negative holds a learned token, so prior.textual_inversion does "
+            "nothing; write %s",
+            " or ".join(map(repr, tokens)),
+        )
 
 
 def _shortened(prior: DiffusionPrior, prompt: str, from_everywhere: Callable[[str], list[str]]) -> str:

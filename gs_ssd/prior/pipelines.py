@@ -6,7 +6,6 @@ Whatever is missing, truncated or of another kind becomes one `UserError` that n
 import contextlib
 import json
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,9 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 from transformers.utils import logging as transformers_logging
 
 from gs_ssd.errors import UserError
-from gs_ssd.prior import PriorConfig, lora
+from gs_ssd.prior import PriorConfig, lora, textual_inversion
 from gs_ssd.prior.hub import HubError, from_hub
+from gs_ssd.prior.schedulers import ddim
 from gs_ssd.prior.sources import locate, weight_variant
 
 # diffusers loads its classes lazily, which type checkers cannot follow.
@@ -108,7 +108,7 @@ def _load_folder(folder: Path, half: bool) -> Any:
         with door(f"{folder / name}"):
             parts[name] = CLIPTokenizer.from_pretrained(str(folder / name), local_files_only=True)
     with door(f"{folder / 'scheduler'}"):
-        parts["scheduler"] = SCHEDULER.from_config(SCHEDULER.load_config(str(folder / "scheduler")))
+        parts["scheduler"] = ddim(SCHEDULER.load_config(str(folder / "scheduler")), str(folder / "scheduler"))
     if not xl:
         return _pipeline(**parts)
     with door(str(folder / "model_index.json")):
@@ -132,7 +132,9 @@ def _load_single_file(file: Path, config: PriorConfig) -> Any:
             local_files_only=config.offline or base is not None,
             **({} if xl else {"safety_checker": None}),
         )
-    pipe.scheduler = SCHEDULER.from_config(pipe.scheduler.config)
+    pipe.scheduler = ddim(
+        {"_class_name": type(pipe.scheduler).__name__, **pipe.scheduler.config}, f"prior.model={file}"
+    )
     return pipe
 
 
@@ -147,14 +149,10 @@ def _load_additions(pipe: Any, config: PriorConfig) -> None:
         if hasattr(pipe, "text_encoder_2"):
             raise UserError("prior.textual_inversion is not supported for SDXL; use a LoRA")
         with door(f"prior.textual_inversion={file}"):
-            from_hub(partial(_learn, pipe, _addition(file), token or None), file, offline=config.offline)
+            textual_inversion.learn(pipe, _addition(file), token or None, offline=config.offline)
     for file in config.lora:
         with door(f"prior.lora={file}"):
             lora.fuse(pipe, file, config.lora_scale, offline=config.offline)
-
-
-def _learn(pipe: Any, name: str, token: str | None, local: bool) -> None:
-    pipe.load_textual_inversion(name, token=token, local_files_only=local)
 
 
 def _addition(name: str) -> str:

@@ -19,6 +19,7 @@ from gs_ssd.prior import PriorConfig, choose_dtype
 from gs_ssd.prior.condition import Condition
 from gs_ssd.prior.patch_encoder import read_off
 from gs_ssd.prior.pipelines import door, fetched
+from gs_ssd.prior.textual_inversion import learned_tokens
 
 
 class StableDiffusionPrior:
@@ -44,6 +45,10 @@ class StableDiffusionPrior:
     ) -> None:
         self.config, self.device, self.dtype = config, device, dtype
         self.metadata, self.source = metadata or {}, ""
+        if words := learned_tokens(pipe.tokenizer):
+            self.metadata = self.metadata | {"learned_tokens": words}
+        if not hasattr(pipe.scheduler, "alphas_cumprod"):
+            raise UserError(f"prior.model={config.model}: {type(pipe.scheduler).__name__} has no beta schedule")
         self.prediction = config.prediction or pipe.scheduler.config.prediction_type
         if self.prediction not in ("epsilon", "v_prediction"):
             raise UserError(f"prior.model={config.model}: prediction type {self.prediction!r} is not supported; "
