@@ -29,6 +29,8 @@ NO_FLOCK = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK, errno.E
 NO_LINK = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
 UNSIGNED_S = 10.0
 """A file without an owner's name that is older was left by a process that died as it wrote it."""
+SIGNING_S = 2.0
+"""What a refused process waits for the name of the one that holds the lock."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,11 +157,19 @@ def _flock(path: Path, me: Owner) -> int:
                 return handle
         except BlockingIOError:
             os.close(handle)
-            raise UserError(_refusal(path, _read(path))) from None
+            raise UserError(_refusal(path, _signer(path))) from None
         except BaseException:
             os.close(handle)
             raise
         os.close(handle)  # its holder removed it between our opening and locking it: try the next one
+
+
+def _signer(path: Path) -> Owner | None:
+    """Who holds the lock. It signs just after it has it: until then the file is empty, or names one that is gone."""
+    end = time.monotonic() + SIGNING_S
+    while (owner := owner_of(path.parent)) is None and time.monotonic() < end:
+        time.sleep(0.01)
+    return owner
 
 
 def _is_still(path: Path, handle: int) -> bool:
@@ -181,7 +191,7 @@ def _create(path: Path, me: Owner) -> None:
             except FileExistsError:
                 owner = _read(path)
                 if not _is_stale(path, owner):
-                    raise UserError(_refusal(path, owner)) from None
+                    raise UserError(_refusal(path, owner or _signer(path))) from None
                 _take_away(path, owner)
         raise UserError(_refusal(path, _read(path)))
     finally:

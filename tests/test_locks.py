@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -58,6 +59,21 @@ def test_it_is_there_within_and_gone_after(tmp_path):
         (folder / "result").write_text("")
     assert os.listdir(folder) == ["result"]
     assert owner_of(folder) is None
+
+
+@pytest.mark.parametrize("left", [b"", b'{"pid": 99999999, "host": "HOST", "what": "killed", "since": 1.0}'])
+def test_one_that_has_the_lock_and_has_not_signed_yet_is_waited_for(tmp_path, left):
+    path = tmp_path / NAME
+    path.write_bytes(left.replace(b"HOST", socket.gethostname().encode()))
+    signed = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "what": "the first", "since": time.time()})
+    with path.open("r+b") as file:
+        locks.fcntl.flock(file, locks.fcntl.LOCK_EX)
+        threading.Timer(0.3, path.write_text, [signed]).start()
+        with (
+            pytest.raises(UserError, match=rf"in use by process {os.getpid()} \(the first, since"),
+            held(tmp_path, "a"),
+        ):
+            pass
 
 
 @pytest.mark.usefixtures("_file_system")

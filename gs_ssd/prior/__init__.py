@@ -65,6 +65,11 @@ def load(config: PriorConfig, device: torch.device | str) -> DiffusionPrior:
         UserError: unknown or missing model, unreadable or truncated weights, no network; the message says the mend.
     """
     device = torch.device(device)
+    if config.base is not None and not config.model.endswith(".safetensors"):
+        raise UserError(
+            f"prior.base={config.base} says where a single .safetensors file finds its configs, and "
+            f"prior.model={config.model} is none; leave prior.base out"
+        )
     if config.model == "analytic":
         from gs_ssd.prior.analytic import AnalyticPrior
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from gs_ssd.errors import UserError
 from gs_ssd.maths.diffusion import add_noise
 from gs_ssd.prior import DiffusionPrior, PriorConfig, load
 from gs_ssd.prior.analytic import AnalyticPrior
@@ -66,3 +67,9 @@ def test_the_balls_have_their_colours():
         picture = prior.decode(prior.means[[prior.names.index(name)]])[0]
         assert picture[:, 32, 32].argmax() == channel
         torch.testing.assert_close(picture[:, 0, 0], torch.full((3,), 0.5), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("model", ["analytic", "bundled", "sd21-base"])
+def test_configs_of_a_single_file_are_refused_where_there_is_none(model):
+    with pytest.raises(UserError, match=r"^prior\.base=/nonexistent says .* leave prior\.base out$"):
+        load(PriorConfig(model=model, base="/nonexistent", offline=True), "cpu")

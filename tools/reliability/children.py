@@ -53,8 +53,8 @@ def warm_up() -> None:
         importlib.import_module(command.module)
 
 
-def start(words: Sequence[str], folder: Path, log: Path, gate: int | None = None) -> Child:
-    """Begin a call in `folder`; where `gate` is the reading end of a pipe, only once that pipe is closed."""
+def start(words: Sequence[str], folder: Path, log: Path, gate: tuple[int, int] | None = None) -> Child:
+    """Begin a call in `folder`; with a `gate`, a pipe, only once its writing end is closed."""
     sys.stdout.flush()
     pid = os.fork()
     if pid == 0:
@@ -62,7 +62,7 @@ def start(words: Sequence[str], folder: Path, log: Path, gate: int | None = None
     return Child(pid, log)
 
 
-def _child(words: Sequence[str], folder: Path, log: Path, gate: int | None) -> None:
+def _child(words: Sequence[str], folder: Path, log: Path, gate: tuple[int, int] | None) -> None:
     """Never returns."""
     from gs_ssd import cli
 
@@ -73,7 +73,8 @@ def _child(words: Sequence[str], folder: Path, log: Path, gate: int | None) -> N
         for target, source in ((0, null), (1, null), (2, said)):
             os.dup2(source, target)
         if gate is not None:
-            os.read(gate, 1)
+            os.close(gate[1])  # ours is a copy
+            os.read(gate[0], 1)
         code = cli.main(list(words))
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1

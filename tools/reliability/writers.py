@@ -49,11 +49,11 @@ def finished(folder: Path, seed: int) -> bytes:
 
 def at_once(mode: str, folder: Path, splats: dict[int, bytes]) -> str:
     """Start two at once; "one goes on", or what is wrong."""
-    reading, writing = os.pipe()
-    children = [start(words_of(mode, seed), folder, folder / f"said{seed}", gate=reading) for seed in SEEDS]
+    gate = os.pipe()
+    children = [start(words_of(mode, seed), folder, folder / f"said{seed}", gate=gate) for seed in SEEDS]
     time.sleep(0.05)  # until both wait
-    os.close(writing)
-    os.close(reading)
+    for end in reversed(gate):
+        os.close(end)
     codes = [child.wait(PATIENCE_S) for child in children]
     for child, code in zip(children, codes, strict=True):
         if code is None:
