@@ -24,6 +24,7 @@ from gs_ssd.prior import DiffusionPrior
 from gs_ssd.render import augment, regularizers
 from gs_ssd.render.output import RenderOutput, disparity, shrink
 from gs_ssd.render.step_pictures import StepPictures
+from gs_ssd.resolve import resolve
 from gs_ssd.scene import viewpoints
 
 log = logging.getLogger(__name__)
@@ -65,9 +66,11 @@ class Job:
     ) -> None:
         self.config, self.prior = config, prior
         self.device = devices.choose(config.device)
-        self.viewpoints = viewpoints.resolve(config.viewpoints, prior.metadata, prior.image_size)
+        self.resolved = resolve(config, prior, estimator)
+        self.viewpoints = self.resolved.viewpoints
+        guidance = self.resolved.experiment.guidance
         self.distillation = Distillation(
-            config.guidance, prior, config.prompt, num_steps=config.num_steps, anyway=anyway, estimator=estimator
+            guidance, prior, config.prompt, num_steps=config.num_steps, anyway=anyway, estimator=estimator
         )
         self.asset = choice.create(config, self.device, prior) if asset is None else asset
         self.completed = 0

@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import math
 import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
@@ -30,7 +29,6 @@ from gs_ssd.run.folder import clear
 from gs_ssd.run.metrics import Recorder
 from gs_ssd.run.pictures import pictures, write_sheet
 from gs_ssd.run.process_video import ProcessVideo
-from gs_ssd.scene import viewpoints
 
 log = logging.getLogger(__name__)
 
@@ -106,8 +104,7 @@ class Trainer:
     @property
     def resolved(self) -> ExperimentConfig:
         """The config with its open settings (null) as the estimator, the prior and the ranges have filled them."""
-        job = self.job
-        return provenance.resolved(self.config, job.prior, job.distillation, job.viewpoints, self.output_cameras)
+        return self.job.resolved.experiment
 
     def step(self) -> Stepped:
         """Take the next step, and write nothing."""
@@ -238,14 +235,9 @@ class Trainer:
 
     @property
     def output_cameras(self) -> results.OutputCameras:
-        """The cameras of pictures and videos: the config's, else the middle of the first step's ranges."""
-        polar, radius, fov = viewpoints.centre(self.job.viewpoints)
-        output = self.config.output
-        return results.OutputCameras(
-            tuple(math.radians(angle) for angle in output.polar_deg) if output.polar_deg else (polar,),
-            radius if output.radius is None else output.radius,
-            fov if output.fov_y_deg is None else math.radians(output.fov_y_deg),
-        )
+        """The cameras of pictures and videos."""
+        resolved = self.job.resolved
+        return results.OutputCameras(resolved.polar_rad, resolved.radius, resolved.fov_y_rad)
 
     def _write_preview(self, event: Stepped, recorder: Recorder) -> tuple[Path, ...]:
         """Contact sheets of eight views of the asset as it is now, and of what guidance saw in the step."""

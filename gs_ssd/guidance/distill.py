@@ -6,13 +6,13 @@ The estimator is a pure function of `estimators.py`; which predictions are made 
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 import torch
 from jaxtyping import Float, Int
-from pydantic import AfterValidator
+from pydantic import AfterValidator, ValidationError
 from torch import Tensor
 from torch.profiler import record_function
 from torch.utils.checkpoint import checkpoint
@@ -23,7 +23,7 @@ from gs_ssd.errors import UserError
 from gs_ssd.guidance import trajectory
 from gs_ssd.guidance.estimators import ESTIMATORS, SETTINGS, Estimator, Setting, guided
 from gs_ssd.guidance.perp_neg import combine
-from gs_ssd.guidance.prompts import PromptConfig, ViewBatch, ViewPrompts
+from gs_ssd.guidance.prompts import PromptConfig, ViewBatch, ViewPrompts, default_negative
 from gs_ssd.guidance.trajectory import Noised, TrajectoryConfig
 from gs_ssd.guidance.vsd import Critic, VsdConfig
 from gs_ssd.maths import anneal
@@ -87,6 +87,47 @@ class DistillConfig:
     """Shrink the batch's gradient to at most this norm."""
 
 
+def resolve(config: DistillConfig, metadata: Mapping[str, Any], estimator: Estimator | None = None) -> DistillConfig:
+    """Fill what is open: from the settings of the estimator's authors, then the prior's measured recipe, then ours.
+
+    What the estimator (a function of your own, or the one that the config names) does not ask for stays open.
+
+    Raises:
+        UserError: a reference that the trajectory does not have, or a prior whose recipe cannot be.
+    """
+    own = SETTINGS.get(config.estimator, Setting()) if estimator is None else Setting()
+    needs = inspect.signature(estimator or ESTIMATORS[config.estimator]).parameters
+    path = config.trajectory or own.trajectory
+    offered = trajectory.REFERENCES[path]
+    reference = config.reference or own.reference or offered[0]
+    if reference not in offered:
+        raise UserError(
+            f"guidance.reference={reference!r} does not exist on guidance.trajectory={path}; choose one of "
+            f"{', '.join(offered)}"
+        )
+    recipe = metadata.get("recipe", {})
+    schedule = _first(config.t_schedule, recipe.get("t_schedule"), LUCID_T_SCHEDULE)
+    cfg_scale = _first(config.cfg_scale, own.cfg_scale)
+    M = _first(config.M, recipe.get("M"), 80 if config.prompts.perp_neg else 200)
+    negative = config.prompts.negative
+    if negative is None:
+        negative = default_negative(metadata, needed="eps_neg" in needs)
+    try:
+        return replace(
+            config,
+            M=M if "M" in needs else config.M,
+            cfg_scale=cfg_scale if "cfg_scale" in needs else config.cfg_scale,
+            weighting=config.weighting or own.weighting,
+            t_schedule=tuple((float(at), float(low), float(high)) for at, low, high in schedule),  # JSON has integers
+            trajectory=path,
+            reference=reference if "eps_ref" in needs else config.reference,
+            prompts=replace(config.prompts, negative=negative),
+        )
+    except ValidationError as error:  # the config was valid; what the prior says may not be
+        first = error.errors()[0]
+        raise UserError(f"the prior's recipe has {first['loc'][0]}={first['input']}: {first['msg']}") from error
+
+
 @dataclass(frozen=True)
 class DistillationResult:
     """One step's outcome. Tensors stay on the device; reading one is the only host sync."""
@@ -133,39 +174,16 @@ class Distillation:
         anyway: bool = False,
         estimator: Estimator | None = None,
     ) -> None:
-        self.config, self.prior, self.num_steps = config, prior, num_steps
-        own = SETTINGS.get(config.estimator, Setting()) if estimator is None else Setting()
+        self.prior, self.num_steps = prior, num_steps
+        self.config = config = resolve(config, prior.metadata, estimator)
         self.estimator = estimator or ESTIMATORS[config.estimator]
         self.needs = set(inspect.signature(self.estimator).parameters)
-        weighting = config.weighting or own.weighting
-        self.weighting = WEIGHTINGS[weighting]
-        self.trajectory = config.trajectory or own.trajectory
-        offered = trajectory.REFERENCES[self.trajectory]
-        self.reference = config.reference or own.reference or offered[0]
-        if self.reference not in offered:
-            raise UserError(
-                f"guidance.reference={self.reference!r} does not exist on guidance.trajectory={self.trajectory}; "
-                f"choose one of {', '.join(offered)}"
-            )
-        self.cfg_scale = own.cfg_scale if config.cfg_scale is None else config.cfg_scale
-        recipe = prior.metadata.get("recipe", {})
-        self.M = _first(config.M, recipe.get("M"), 80 if config.prompts.perp_neg else 200)
-        schedule = _first(config.t_schedule, recipe.get("t_schedule"), LUCID_T_SCHEDULE)
-        self.t_schedule = tuple((float(at), float(low), float(high)) for at, low, high in schedule)  # JSON has integers
+        self.weighting = WEIGHTINGS[config.weighting or ""]
+        self.trajectory = config.trajectory or ""
+        self.t_schedule = config.t_schedule or ()
         self.prompts = ViewPrompts(prior, prompt, config.prompts, anyway=anyway, needs_negative="eps_neg" in self.needs)
-        learns = self.reference == "critic" and "eps_ref" in self.needs
+        learns = config.reference == "critic" and "eps_ref" in self.needs
         self.critic = Critic(prior, config.vsd, config.views_per_pass) if learns else None
-        self.resolved = replace(
-            config,
-            M=self.M if "M" in self.needs else config.M,
-            cfg_scale=self.cfg_scale if "cfg_scale" in self.needs else config.cfg_scale,
-            weighting=weighting,
-            t_schedule=self.t_schedule,
-            trajectory=self.trajectory,
-            reference=self.reference if "eps_ref" in self.needs else config.reference,
-            prompts=replace(config.prompts, negative=self.prompts.negative_prompt),
-        )
-        """The config with its open settings filled in; one that the estimator does not ask for stays as it is."""
 
     def step(
         self,
@@ -218,13 +236,15 @@ class Distillation:
         t = to_device(t, latents.device)
         x = torch.nan_to_num(latents.detach())
         noised = self._noise(call, x, t, host_t, views, step, generator)
-        eps_ref = noised.references.get(self.reference, noised.eps_ref)
+        eps_ref = noised.references.get(self.config.reference or "", noised.eps_ref)
         if self.critic is not None:
             eps_ref = self.critic.predict(noised.x_t, t, views.main)
             self.critic.learn(x, views.main, generator)
             call.images += len(x) * (1 + self.config.vsd.steps)
         predictions = self._predict(call, noised.x_t, t, views)
-        direction = self.estimator(**predictions, eps_ref=eps_ref, t=t, M=self.M, cfg_scale=self.cfg_scale)
+        direction = self.estimator(
+            **predictions, eps_ref=eps_ref, t=t, M=self.config.M, cfg_scale=self.config.cfg_scale
+        )
         raw = self._weigh(direction, t)
         gradient = self._clip(torch.nan_to_num(raw, nan=0.0, posinf=0.0, neginf=0.0))
         with torch.enable_grad():

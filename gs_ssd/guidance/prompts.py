@@ -14,7 +14,7 @@ import difflib
 import logging
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,6 +76,15 @@ class ViewBatch:
         return [(k, v) for k, row in enumerate(self.weights) for v, weight in enumerate(row) if weight]
 
 
+def default_negative(metadata: Mapping[str, Any], *, needed: bool = False) -> str:
+    """LucidDreamer's negative prompt; none for a prior with words of its own, which does not know these.
+
+    Args:
+        needed: the estimator subtracts the negative's prediction, so that there must be one.
+    """
+    return "" if "views" in metadata and not needed else LUCID_NEGATIVE
+
+
 class ViewPrompts:
     """Makes the conditions of one prompt seen from anywhere; keeps the negative and the null prompt's embeddings.
 
@@ -115,7 +124,7 @@ class ViewPrompts:
         flat = from_everywhere(_shortened(prior, prompt, from_everywhere))
         negative = config.negative
         if negative is None:
-            negative = "" if "views" in prior.metadata and not needs_negative else LUCID_NEGATIVE
+            negative = default_negative(prior.metadata, needed=needs_negative)
         elif needs_negative and not negative.strip():
             # Equal to the null prompt, its difference from it would be zero: another method under this name.
             raise UserError(

@@ -3,9 +3,7 @@
 A resumed run is held to it: another estimator is refused, everything else that differs is told.
 """
 
-import dataclasses
 import logging
-import math
 from pathlib import Path
 
 import torch
@@ -13,12 +11,9 @@ import torch
 from gs_ssd import config as configs
 from gs_ssd.config import ExperimentConfig
 from gs_ssd.errors import UserError
-from gs_ssd.guidance.distill import Distillation
 from gs_ssd.guidance.estimators import ESTIMATORS, Estimator
 from gs_ssd.prior import DiffusionPrior
 from gs_ssd.run import environment
-from gs_ssd.run.results import OutputCameras
-from gs_ssd.scene.viewpoints import ViewpointConfig
 
 log = logging.getLogger(__name__)
 
@@ -29,33 +24,6 @@ def name_of(estimator: Estimator) -> str:
     """Module and name of a function of the user's own (of its type, where it is an object)."""
     named = estimator if hasattr(estimator, "__qualname__") else type(estimator)
     return f"{named.__module__}.{named.__qualname__}"
-
-
-def resolved(
-    config: ExperimentConfig,
-    prior: DiffusionPrior,
-    distillation: Distillation,
-    viewpoints: ViewpointConfig,
-    cameras: OutputCameras,
-) -> ExperimentConfig:
-    """The config with its open settings (null) as the estimator, the prior and the ranges have filled them."""
-    polar = tuple(round(math.degrees(angle), 6) for angle in cameras.polar_rad)
-    return dataclasses.replace(
-        config,
-        prior=dataclasses.replace(
-            config.prior,
-            dtype=config.prior.dtype or str(prior.dtype).removeprefix("torch."),
-            image_size=config.prior.image_size or prior.image_size,
-        ),
-        guidance=distillation.resolved,
-        viewpoints=viewpoints,
-        output=dataclasses.replace(
-            config.output,
-            polar_deg=config.output.polar_deg or polar,
-            radius=cameras.radius,
-            fov_y_deg=config.output.fov_y_deg or round(math.degrees(cameras.fov_y_rad), 6),
-        ),
-    )
 
 
 def refuse_another_estimator(folder: Path, estimator: str) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 from jaxtyping import Float
+from pydantic import ValidationError
 from torch import Tensor
 
 from gs_ssd.bounds import (
@@ -103,10 +104,17 @@ class Ranges:
     azimuth_rad: Range
 
 
-RECIPE_CAMERA: dict[str, Range] = {"radius": (5.2, 5.5), "fov_y_deg": (18.335, 34.377), "polar_deg": (45.0, 105.0)}
+@settings
+class Viewpoints(ViewpointConfig):
+    """Viewpoints with nothing open; the ranges are LucidDreamer's object recipe."""
+
+    image_size: Size = 512
+    radius: Ordered[Distance] = (5.2, 5.5)
+    fov_y_deg: Ordered[FovDeg] = (18.335, 34.377)
+    polar_deg: Ordered[PolarDeg] = (45.0, 105.0)
 
 
-def resolve(config: ViewpointConfig, metadata: Mapping[str, Any], image_size: int) -> ViewpointConfig:
+def resolve(config: ViewpointConfig, metadata: Mapping[str, Any], image_size: int) -> Viewpoints:
     """Fill what is `None` from the prior's metadata (`camera`) or the recipe.
 
     A prior that names its cameras was trained on them alone, so its ranges do not widen, and a widening of the user's
@@ -117,21 +125,24 @@ def resolve(config: ViewpointConfig, metadata: Mapping[str, Any], image_size: in
     if "elevation_deg" in camera:
         low, high = camera["elevation_deg"]
         known["polar_deg"] = (90.0 - high, 90.0 - low)
-    filled = RECIPE_CAMERA | known
     if known and config.widening.every_share and config.widening != WideningConfig():
         raise UserError(
             "viewpoints.widening would lead away from the cameras that this prior names, and it was trained on them "
             "alone: set viewpoints.widening.every_share=0, or leave the section out"
         )
-    return dataclasses.replace(
-        config,
-        image_size=config.image_size or image_size,
-        radius=config.radius or filled["radius"],
-        fov_y_deg=config.fov_y_deg or filled["fov_y_deg"],
-        polar_deg=config.polar_deg or filled["polar_deg"],
-        widening=dataclasses.replace(config.widening, every_share=0.0) if known else config.widening,
-        closeup=_resolve_closeup(config.closeup, camera.get("closeup") or {}),
-    )
+    given = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    filled: dict[str, Any] = {"image_size": image_size, **known} | {
+        key: value for key, value in given.items() if value is not None
+    }
+    filled["closeup"] = _resolve_closeup(config.closeup, camera.get("closeup") or {})
+    if known:
+        filled["widening"] = dataclasses.replace(config.widening, every_share=0.0)
+    try:
+        return Viewpoints(**filled)
+    except ValidationError as error:  # the config was valid; what the prior says may not be
+        raise UserError(
+            f"the prior names cameras that cannot be: {error.errors()[0]['loc']}; mend its gs_ssd.json"
+        ) from error
 
 
 def _resolve_closeup(config: CloseupConfig, own: Mapping[str, Any]) -> CloseupConfig:
@@ -146,22 +157,20 @@ def _resolve_closeup(config: CloseupConfig, own: Mapping[str, Any]) -> CloseupCo
     return CloseupConfig(config.share, (float(fov[0]), float(fov[1])), float(jitter))
 
 
-def ranges_at(config: ViewpointConfig, step: int, num_steps: int) -> Ranges:
-    """The ranges of a step, counted from 0, of a resolved config (recipe: widened at iterations 500, 1000, ...)."""
+def ranges_at(config: Viewpoints, step: int, num_steps: int) -> Ranges:
+    """The ranges of a step, counted from 0 (recipe: widened at iterations 500, 1000, ...)."""
     every = max(round(config.widening.every_share * num_steps), 1)
     return _widened(config, (step + 1) // every if config.widening.every_share > 0 else 0)
 
 
-def first_ranges(config: ViewpointConfig) -> Ranges:
-    """The ranges before any widening, of a resolved config."""
+def first_ranges(config: Viewpoints) -> Ranges:
+    """The ranges before any widening."""
     return _widened(config, 0)
 
 
-def _widened(config: ViewpointConfig, times: int) -> Ranges:
+def _widened(config: Viewpoints, times: int) -> Ranges:
     widening = config.widening
     radius, fov, polar = config.radius, config.fov_y_deg, config.polar_deg
-    if radius is None or fov is None or polar is None:
-        raise ValueError("the config has open ranges; viewpoints.resolve() fills them")
     azimuth = config.azimuth_deg
     if times:
         shrink = widening.radius_factor**times
@@ -194,8 +203,8 @@ def angle_quantile(uniform: Float[Tensor, "*batch"], low: float, high: float, ga
     return (low + high) / 2 + centred.sign() * centred.abs() ** gamma * (high - low) / 2
 
 
-def sample(config: ViewpointConfig, step: int, num_steps: int, generator: torch.Generator) -> Cameras:
-    """The cameras of one step (counted from 0) of `num_steps`, on the generator's device; the config must be resolved.
+def sample(config: Viewpoints, step: int, num_steps: int, generator: torch.Generator) -> Cameras:
+    """The cameras of one step (counted from 0) of `num_steps`, on the generator's device.
 
     How many of them are close-ups, the share of them at this step says, rounded at random.
     """
@@ -232,12 +241,12 @@ def sample(config: ViewpointConfig, step: int, num_steps: int, generator: torch.
         eye_offset, target = (torch.where(closeup[:, None], shift, kept) for kept in (eye_offset, target))
 
     azimuth = angle_quantile(azimuth_share, *ranges.azimuth_rad, config.angle_gamma)
-    size = config.image_size or 0
+    size = config.image_size
     cameras = Cameras.orbit(azimuth, polar, radius, fov, size, size, eye_offset=eye_offset, target=target, up=up)
     return dataclasses.replace(cameras, closeup=closeup)
 
 
-def centre(config: ViewpointConfig) -> tuple[float, float, float]:
+def centre(config: Viewpoints) -> tuple[float, float, float]:
     """(polar_rad, radius, fov_y_rad) in the middle of the first step's ranges: for previews and turntables."""
     ranges = first_ranges(config)
     return sum(ranges.polar_rad) / 2, sum(ranges.radius) / 2, sum(ranges.fov_rad) / 2

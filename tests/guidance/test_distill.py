@@ -1,5 +1,6 @@
 """One step of distillation: exact gradient, per-view independence, cost, normalisation, and honest refusals."""
 
+import inspect
 import math
 from unittest.mock import patch
 
@@ -7,9 +8,10 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from gs_ssd.guidance.distill import Distillation, DistillConfig, PromptConfig, t_range
+from gs_ssd.guidance.distill import Distillation, DistillConfig, PromptConfig, resolve, t_range
 from gs_ssd.guidance.estimators import ESTIMATORS
 from gs_ssd.guidance.perp_neg import combine, view_weights
+from gs_ssd.guidance.prompts import LUCID_NEGATIVE, LUCID_VIEWS
 from gs_ssd.guidance.trajectory import TrajectoryConfig
 from gs_ssd.maths.diffusion import add_noise
 from gs_ssd.prior import DiffusionPrior
@@ -262,12 +264,34 @@ def test_timesteps_stay_in_their_range_and_fill_it(prior):
 
 def test_m_comes_from_config_then_prior_then_paper(prior):
     def m(**config):
-        return Distillation(DistillConfig(**config), prior, "a mushroom", num_steps=10).M
+        return Distillation(DistillConfig(**config), prior, "a mushroom", num_steps=10).config.M
 
     assert (m(), m(prompts=PromptConfig(perp_neg=True)), m(M=0)) == (200, 80, 0)
     prior.metadata = {"recipe": {"M": 333, "t_schedule": [[0.0, 0.1, 0.2]]}}
     assert (m(), m(M=5)) == (333, 5)
     assert Distillation(DistillConfig(), prior, "a mushroom", num_steps=10).t_schedule == ((0.0, 0.1, 0.2),)
+
+
+@pytest.mark.parametrize("metadata", [{}, {"views": LUCID_VIEWS, "recipe": {"M": 333}}])
+@pytest.mark.parametrize("name", RUNNABLE)
+def test_what_is_filled_is_filled_once(name, metadata):
+    filled = resolve(DistillConfig(estimator=name), metadata)
+    assert resolve(filled, metadata) == filled == resolve(filled, {"recipe": {"M": 4}})
+    assert None not in (filled.weighting, filled.t_schedule, filled.trajectory, filled.prompts.negative)
+
+
+def test_the_negative_that_is_filled_in_is_one_where_its_prediction_is_subtracted():
+    def negative(name, **metadata):
+        return resolve(DistillConfig(estimator=name), metadata).prompts.negative
+
+    assert negative("ssd") == negative("nfsd") == negative("nfsd", views=LUCID_VIEWS) == LUCID_NEGATIVE
+    assert negative("ssd", views=LUCID_VIEWS) == ""
+
+
+def test_a_setting_that_the_estimator_does_not_ask_for_stays_as_it_is():
+    assert "eps_ref" not in inspect.signature(ESTIMATORS["csd"]).parameters
+    for given in (None, "critic"):
+        assert resolve(DistillConfig(estimator="csd", reference=given), {}).reference == given
 
 
 def test_an_estimator_of_ones_own(prior, rgb):

@@ -218,7 +218,7 @@ def test_depth_controlnet(folder, tmp_path):
 def test_metadata_is_read(broken):
     (broken / "gs_ssd.json").write_text(json.dumps({"kinds": ["mug"], "recipe": {"M": 300}}))
     prior = load(PriorConfig(model=str(broken)), "cpu")
-    assert Distillation(DistillConfig(), prior, "a red mug", num_steps=10).M == 300
+    assert Distillation(DistillConfig(), prior, "a red mug", num_steps=10).config.M == 300
     with pytest.raises(UserError, match="mug"):
         Distillation(DistillConfig(), prior, "a red view", num_steps=10)
     (broken / "gs_ssd.json").write_text("{")
