@@ -42,8 +42,10 @@ def raised() -> Iterator[None]:
     Handlers that a program of the user's has set stay.
     """
     watched = [n for n in _watched("SIGTERM", "SIGHUP") if signal.getsignal(n) is signal.SIG_DFL]
+    received: list[int] = []
 
     def stop(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
         for watched_number in watched:
             signal.signal(watched_number, signal.SIG_DFL)
         raise Terminated(number)
@@ -55,6 +57,8 @@ def raised() -> Iterator[None]:
     finally:
         for number in watched:
             signal.signal(number, signal.SIG_DFL)
+    if received:  # Python drops what is raised in a finalizer or while a process forks: the request still stands
+        raise Terminated(received[0])
 
 
 @contextmanager

@@ -7,6 +7,7 @@ files have. Keys are text, whatever they look like.
 
 import dataclasses
 import re
+import unicodedata
 from typing import Any
 
 import yaml
@@ -153,6 +154,15 @@ for kind, pattern, first in SCALARS:
     for side in (_Loader, _Dumper):
         side.add_implicit_resolver(f"tag:yaml.org,2002:{kind}", re.compile(rf"^(?:{pattern})$"), starts)
 _Loader.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile(r"^<<$"), ["<"])
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    # A line break that is no "\n" (NEL, U+2028, ...) is folded into a space where the text stands without quotes.
+    odd = any(unicodedata.category(letter) in ("Cc", "Zl", "Zp") for letter in text if letter not in "\n\t")
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if odd else None)
+
+
+_Dumper.add_representer(str, _represent_text)
 _Dumper.add_representer(
     list, lambda dumper, data: dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=True)
 )

@@ -100,3 +100,24 @@ def test_an_output_that_nobody_takes_is_no_traceback(target):
     assert "Traceback" not in ended.stderr
     assert "Exception ignored" not in ended.stderr
     assert ("No space left" in ended.stderr) is ("full" in target)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_request_that_python_dropped_is_kept():
+    """An exception in a finalizer is printed and dropped; so are those in the callbacks around a fork."""
+
+    class Finalized:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.01)  # the handler runs here
+
+    done = []
+
+    def go_on():
+        with interrupts.raised():
+            Finalized()
+            done.append(True)
+
+    with pytest.raises(interrupts.Terminated):
+        go_on()
+    assert done

@@ -6,7 +6,7 @@ import tracemalloc
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gs_ssd import yaml_files
@@ -36,6 +36,8 @@ def test_keys_are_text_and_sections_can_be_merged():
     assert read("b: &b {x: 1, z: 2}\nc: {<<: *b, z: 3}")["c"] == {"x": 1, "z": 3}
 
 
+@example("\x85")
+@example("one\u2028two")
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_any_text_comes_back_for_readers_of_1_1_and_1_2(text):
     written = yaml_files.dump({"prompt": text})

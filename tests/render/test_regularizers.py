@@ -36,7 +36,9 @@ def gradients(splat: Gaussians, config: RegularizeConfig, factor: float = 1.0) -
     return {name: tensor.grad.clone() for name, tensor in splat.parameters().items() if tensor.numel()}
 
 
-ALL_ON = dict.fromkeys(("tv_rgb", "tv_disparity", "binarize", "scale", "flat", "opacity"), ((0.0, 0.5),))
+ALL_ON = dict.fromkeys(
+    ("tv_rgb", "tv_disparity", "binarize", "sparsity", "opaque", "scale", "flat", "opacity"), ((0.0, 0.5),)
+)
 
 
 def test_without_terms_it_is_the_plain_backward(splat):
