@@ -10,7 +10,7 @@ from gs_ssd import checksums
 from gs_ssd.bounds import Bounds, choice, settings
 from gs_ssd.errors import UserError
 from gs_ssd.prior.base import DiffusionPrior
-from gs_ssd.prior.sources import locate, name_of
+from gs_ssd.prior.sources import check_name, locate, name_of
 
 BUNDLED = Path(__file__).parent / "bundled"
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -75,6 +75,8 @@ def load(config: PriorConfig, device: torch.device | str) -> DiffusionPrior:
 
         return AnalyticPrior.discs(device)
     dtype = choose_dtype(config.dtype, device)
+    if config.base is not None:
+        check_name(config.base, "prior.base")
     path = _locate(config, half=dtype != torch.float32)  # before the import of diffusers, which takes seconds
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # read when it is imported: it warns of what is not used
     try:

@@ -5,6 +5,7 @@ Whatever is missing, truncated or of another kind becomes one `UserError` that n
 
 import contextlib
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,13 @@ from transformers.utils import logging as transformers_logging
 
 from gs_ssd.errors import UserError
 from gs_ssd.prior import PriorConfig, lora, textual_inversion
+from gs_ssd.prior.card import check_card
 from gs_ssd.prior.hub import HubError, from_hub
 from gs_ssd.prior.schedulers import ddim
+from gs_ssd.prior.single_file import missing_parts
 from gs_ssd.prior.sources import locate, weight_variant
+
+log = logging.getLogger(__name__)
 
 # diffusers loads its classes lazily, which type checkers cannot follow.
 PARTS: dict[str, Any] = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
@@ -88,40 +93,97 @@ def read_metadata(path: Path) -> dict[str, Any]:
     if not card.is_file():
         return {}
     with door(str(card)):
-        return json.loads(card.read_text(encoding="utf-8"))
+        metadata = json.loads(card.read_text(encoding="utf-8"))
+    check_card(metadata, card)
+    return metadata
 
 
 def _load_folder(folder: Path, half: bool) -> Any:
     """Component by component, so that nothing unused (safety checker, feature extractor) is asked for."""
-    parts: dict[str, Any] = {}
-    xl = (folder / "text_encoder_2").is_dir()
-    for name, kind in (XL_PARTS if xl else PARTS).items():
-        with door(f"{folder / name}"):
-            variant = weight_variant(folder / name, half)
-            parts[name], info = kind.from_pretrained(
-                str(folder / name), variant=variant, output_loading_info=True, local_files_only=True
-            )
-            missing = [key for key in info["missing_keys"] if "position_ids" not in key]
-            if missing:
-                raise ValueError(f"{len(missing)} tensors are missing, e.g. {missing[0]}")
-    for name in ("tokenizer", "tokenizer_2") if xl else ("tokenizer",):
-        with door(f"{folder / name}"):
-            parts[name] = CLIPTokenizer.from_pretrained(str(folder / name), local_files_only=True)
+    index = _json_object(folder, "model_index.json")
+    xl = "text_encoder_2" in index or (folder / "text_encoder_2").is_dir()
+    parts = {name: _load_part(folder, name, half) for name in (XL_PARTS if xl else PARTS)}
+    parts |= {name: _load_tokenizer(folder, name) for name in (("tokenizer", "tokenizer_2") if xl else ("tokenizer",))}
+    _json_object(folder / "scheduler", "scheduler_config.json")
     with door(f"{folder / 'scheduler'}"):
         parts["scheduler"] = ddim(SCHEDULER.load_config(str(folder / "scheduler")), str(folder / "scheduler"))
-    if not xl:
-        return _pipeline(**parts)
-    with door(str(folder / "model_index.json")):
-        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-    return XL_PIPELINE(**parts, force_zeros_for_empty_prompt=index.get("force_zeros_for_empty_prompt", True))
+    _check_fit(folder, parts)
+    with door(str(folder)):
+        if not xl:
+            return _pipeline(**parts)
+        return XL_PIPELINE(**parts, force_zeros_for_empty_prompt=index.get("force_zeros_for_empty_prompt", True))
+
+
+def _require(part: Path, *names: str) -> None:
+    """One of the files must be there: the libraries would go on to look for it on the hub, and blame that."""
+    if not any(file.is_file() for name in names for file in part.glob(name)):
+        wanted = " or ".join(names)
+        raise UserError(f"{part}: {wanted} is missing; the model's folder is incomplete, copy or fetch it again")
+
+
+def _json_object(part: Path, name: str) -> dict[str, Any]:
+    """A config that is there and an object; of a list the libraries say that the hub has no such model."""
+    _require(part, name)
+    with door(str(part / name)):
+        content = json.loads((part / name).read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("it must hold an object, {...}")
+    return content
+
+
+def _load_part(folder: Path, name: str, half: bool) -> Any:
+    _json_object(folder / name, "config.json")
+    _require(folder / name, "*.safetensors", "*.bin")
+    with door(f"{folder / name}"):
+        variant = weight_variant(folder / name, half)
+        part, info = XL_PARTS[name].from_pretrained(
+            str(folder / name), variant=variant, output_loading_info=True, local_files_only=True
+        )
+        missing = [key for key in info["missing_keys"] if "position_ids" not in key]
+        if missing:
+            raise ValueError(f"{len(missing)} tensors are missing, e.g. {missing[0]}")
+    return part
+
+
+def _load_tokenizer(folder: Path, name: str) -> Any:
+    _require(folder / name, "vocab.json", "tokenizer.json")
+    with door(f"{folder / name}"):
+        return CLIPTokenizer.from_pretrained(str(folder / name), local_files_only=True)
+
+
+def _check_fit(folder: Path, parts: dict[str, Any]) -> None:
+    """Parts of different models, each sound by itself, would fail in the middle of the first step."""
+    encoders = [parts[name] for name in ("text_encoder", "text_encoder_2") if name in parts]
+    width, wanted = sum(encoder.config.hidden_size for encoder in encoders), parts["unet"].config.cross_attention_dim
+    if width not in (wanted if isinstance(wanted, list | tuple) else (wanted,)):
+        raise UserError(f"{folder}: the text encoder gives {width} channels, the UNet reads {wanted}; "
+                        "they are of different models")  # fmt: skip
+    latents, predicted = parts["vae"].config.latent_channels, parts["unet"].config.out_channels
+    if latents != predicted:
+        raise UserError(f"{folder}: the VAE has {latents} latent channels, the UNet predicts {predicted}; "
+                        "they are of different models")  # fmt: skip
+    size = parts["unet"].config.sample_size
+    if type(size) is not int or size < 1:
+        raise UserError(f"{folder / 'unet' / 'config.json'}: sample_size={size!r} must be a number of latents a side")
+    for name in ("tokenizer", "tokenizer_2"):
+        encoder = parts.get(name.replace("tokenizer", "text_encoder"))
+        if encoder is not None and len(parts[name]) > encoder.config.vocab_size:
+            raise UserError(f"{folder / name}: {len(parts[name])} tokens, the text encoder knows "
+                            f"{encoder.config.vocab_size}; they are of different models")  # fmt: skip
 
 
 def _load_single_file(file: Path, config: PriorConfig) -> Any:
-    """One .safetensors file in the original layout; the configs come from `prior.base` (or diffusers' own guess)."""
+    """One .safetensors file in the original layout; configs and missing parts come from `prior.base`."""
     if file.suffix != ".safetensors":
         raise UserError(f"prior.model: {file} is not a .safetensors file (pickled ones can run code; convert it)")
-    base = None if config.base is None else locate(config.base, offline=config.offline)
+    base = None if config.base is None else locate(config.base, offline=config.offline, key="prior.base")
     xl = base is not None and (base / "text_encoder_2").is_dir()
+    parts: dict[str, Any] = {} if xl else {"safety_checker": None}
+    for name in missing_parts(file, xl=xl):
+        if base is None or not base.is_dir():
+            raise UserError(f"prior.model={file} holds no {name}; set prior.base to a folder or hub id that has one")
+        log.info("prior.model=%s holds no %s; it is taken from prior.base=%s", file, name, config.base)
+        parts[name] = _load_part(base, name, half=False)
     configs = (
         f"configs from prior.base={config.base}" if config.base else "diffusers guesses its configs: set prior.base"
     )
@@ -130,7 +192,7 @@ def _load_single_file(file: Path, config: PriorConfig) -> Any:
             str(file),
             config=None if base is None else str(base),
             local_files_only=config.offline or base is not None,
-            **({} if xl else {"safety_checker": None}),
+            **parts,
         )
     pipe.scheduler = ddim(
         {"_class_name": type(pipe.scheduler).__name__, **pipe.scheduler.config}, f"prior.model={file}"

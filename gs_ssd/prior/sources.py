@@ -38,11 +38,7 @@ def locate(
         if path.is_dir() and not (path / "model_index.json").is_file():
             raise UserError(f"{key}: {path} is not a diffusers pipeline folder (it has no model_index.json)")
         return path
-    looks_like_path = model.count("/") != 1 or model.startswith((".", "/", "~")) or path.suffix == ".safetensors"
-    if looks_like_path and model not in SHORT_NAMES:
-        names = ", ".join(["bundled", "analytic", *SHORT_NAMES])
-        raise UserError(f"{key}: nothing at {model!r}; name an existing folder or .safetensors file, a hub id "
-                        f"(owner/name), or one of {names}")  # fmt: skip
+    check_name(model, key)
     candidates = SHORT_NAMES.get(model, (model,))
     reasons = []
     for repository in candidates:
@@ -54,6 +50,20 @@ def locate(
         log.info("%s=%s is %s at %s", key, model, repository, folder.name)
         return folder
     raise UserError(_how_to_get(key, model, candidates, reasons))
+
+
+def check_name(model: str, key: str) -> None:
+    """Refuse what is neither there nor could be a short name or a hub id.
+
+    Raises:
+        UserError: names the key and what may stand there.
+    """
+    path = Path(model).expanduser()
+    looks_like_path = model.count("/") != 1 or model.startswith((".", "/", "~")) or path.suffix == ".safetensors"
+    if looks_like_path and model not in SHORT_NAMES and not path.exists():
+        names = ", ".join(["bundled", "analytic", *SHORT_NAMES])
+        raise UserError(f"{key}: nothing at {model!r}; name an existing folder or .safetensors file, a hub id "
+                        f"(owner/name), or one of {names}")  # fmt: skip
 
 
 def fetch(repository: str, *, revision: str | None = None, offline: bool = False, half: bool = False) -> Path:

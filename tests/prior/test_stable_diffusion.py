@@ -364,6 +364,9 @@ def test_a_truncated_single_file_is_named(tiny, folder, tmp_path):
     (tmp_path / "model.safetensors").write_bytes(content[: len(content) // 2])
     with pytest.raises(UserError, match=r"model\.safetensors"):
         load(PriorConfig(model=str(tmp_path / "model.safetensors"), base=str(folder), offline=True), "cpu")
+    with pytest.raises(UserError, match=r"model\.safetensors cannot be read"):
+        load(PriorConfig(model=str(tmp_path / "model.safetensors"), offline=True), "cpu")
+    (tmp_path / "model.safetensors").write_bytes(content)
     with pytest.raises(UserError, match=r"set prior\.base"):
         load(PriorConfig(model=str(tmp_path / "model.safetensors"), offline=True), "cpu")
     (tmp_path / "model.ckpt").write_bytes(b"pickle")
