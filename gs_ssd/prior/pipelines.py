@@ -58,10 +58,10 @@ def door(what: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """No progress bars and no advice from the libraries while they load a second's worth of files."""
+    """No progress bars while files load, and no advice; warnings stay, as some say that a result will be another."""
     before = [(library, library.get_verbosity()) for library in (diffusers_logging, transformers_logging)]
     for library, _ in before:
-        library.set_verbosity_error()
+        library.set_verbosity_warning()
         library.disable_progress_bar()
     try:
         yield

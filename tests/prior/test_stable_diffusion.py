@@ -1,6 +1,7 @@
 """The real Stable Diffusion code on small random models of the same classes. Real weights are not tested here."""
 
 import json
+import logging
 import shutil
 
 import pytest
@@ -10,7 +11,7 @@ from pydantic import ValidationError
 from gs_ssd.errors import UserError
 from gs_ssd.guidance.distill import Distillation, DistillConfig, PromptConfig
 from gs_ssd.maths.diffusion import scaled_linear_schedule, v_from_eps
-from gs_ssd.prior import DiffusionPrior, PriorConfig, load, sources
+from gs_ssd.prior import DiffusionPrior, PriorConfig, load, pipelines, sources
 from gs_ssd.prior.condition import Condition
 from gs_ssd.scene.camera import at_angles
 
@@ -372,3 +373,25 @@ def test_a_truncated_single_file_is_named(tiny, folder, tmp_path):
     (tmp_path / "model.ckpt").write_bytes(b"pickle")
     with pytest.raises(UserError, match="safetensors"):
         load(PriorConfig(model=str(tmp_path / "model.ckpt"), offline=True), "cpu")
+
+
+@pytest.mark.parametrize("library", ["diffusers", "transformers"])
+def test_a_librarys_warning_while_it_loads_is_heard(library, folder, monkeypatch):
+    """Some say that a result will be another: a scale that is dropped, weights that match nothing."""
+    heard = []
+
+    class Ear(logging.Handler):
+        def emit(self, record):
+            heard.append((record.levelname, record.getMessage()))
+
+    logger = logging.getLogger(library)
+    monkeypatch.setattr(logger, "handlers", [Ear()])
+    load(PriorConfig(model=str(folder)), "cpu")
+    assert heard == []  # a sound model is loaded in silence
+
+    def speak(*_):
+        logging.getLogger(f"{library}.loaders").warning("this scale is dropped")
+
+    monkeypatch.setattr(pipelines, "_load_additions", speak)
+    load(PriorConfig(model=str(folder)), "cpu")
+    assert heard == [("WARNING", "this scale is dropped")]
