@@ -35,7 +35,12 @@ def learn(pipe: Any, name: str, token: str | None, *, offline: bool) -> None:
 
 
 def learned_tokens(tokenizer: Any) -> list[str]:
-    """Words that were added to a tokenizer, without the further vectors (`word_1`, ...) of the same word."""
+    """Words that were added to a tokenizer, without the further vectors (`word_1`, ...) of the same word.
+
+    None for a pipeline that is made without text, as the tools that count a step's cost make one.
+    """
+    if tokenizer is None:
+        return []
     words = [word for word in tokenizer.get_added_vocab() if word not in tokenizer.all_special_tokens]
     return [word for word in words if not (_is_number(word) and word.rpartition("_")[0] in words)]
 
