@@ -91,7 +91,9 @@ def _in_order(what: str, sort_key: Callable[[Any], Any]) -> AfterValidator:
     return AfterValidator(check)
 
 
-IN_ORDER = _in_order("put the knots in order of their first numbers, the shares of the run", lambda knot: knot[0])
+IN_ORDER = _in_order(
+    "put the knots in order of their first numbers, the shares of the run", lambda knot: knot[0]
+)
 LOW_HIGH = _in_order("put the smaller number first", float)
 
 Positive = Annotated[float, Bounds(0, 1_000_000, above=True)]

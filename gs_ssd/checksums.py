@@ -44,7 +44,9 @@ def check(folder: Path, mend: str) -> None:
         if name not in listed:
             raise UserError(f"{folder / name} is not in {FILE}; {mend}")
         if _digest(found[name]) != listed[name]:
-            raise UserError(f"{folder / name} is damaged (its SHA-256 is not the one in {FILE}); {mend}")
+            raise UserError(
+                f"{folder / name} is damaged (its SHA-256 is not the one in {FILE}); {mend}"
+            )
 
 
 def _files(folder: Path) -> list[Path]:

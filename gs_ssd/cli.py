@@ -28,12 +28,21 @@ COMMANDS: dict[str, Command] = {
     "train": Command("gs_ssd.commands.train", "optimize a splat for a sentence"),
     "export": Command("gs_ssd.commands.export", "write a splat for a viewer or an engine"),
     "view": Command("gs_ssd.commands.view", "open splats in the browser"),
-    "inspect": Command("gs_ssd.commands.inspect", "what is in a splat file, and what it costs and loses elsewhere"),
+    "inspect": Command(
+        "gs_ssd.commands.inspect", "what is in a splat file, and what it costs and loses elsewhere"
+    ),
     "gallery": Command("gs_ssd.commands.gallery", "one page over many runs"),
-    "bench": Command("gs_ssd.lab.commands.bench", "measure the assets: recognised, crisp, clean, cost"),
+    "bench": Command(
+        "gs_ssd.lab.commands.bench", "measure the assets: recognised, crisp, clean, cost"
+    ),
     "reproduce": Command("gs_ssd.lab.commands.reproduce", "rerun the paper's experiments"),
-    "sides": Command("gs_ssd.lab.commands.sides", "ask a prior for every side of every kind, and see what it draws"),
-    "check-model": Command("gs_ssd.commands.check_model", "check a diffusion model before a long run"),
+    "sides": Command(
+        "gs_ssd.lab.commands.sides",
+        "ask a prior for every side of every kind, and see what it draws",
+    ),
+    "check-model": Command(
+        "gs_ssd.commands.check_model", "check a diffusion model before a long run"
+    ),
     "doctor": Command("gs_ssd.commands.doctor", "what is installed, what will run and why"),
 }
 
@@ -47,7 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may hold bytes that are no text
+        sys.stdout.reconfigure(
+            errors="backslashreplace"
+        )  # names of files may hold bytes that are no text
     try:
         with interrupts.raised():
             code = _run(arguments)
@@ -60,7 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGPIPE
     except OSError as error:
         if error.filename is not None:
-            return _say(f"{error.filename}: {error.strerror}; choose another, or mend its permissions", 2)
+            return _say(
+                f"{error.filename}: {error.strerror}; choose another, or mend its permissions", 2
+            )
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE):
             raise  # not about a file of the user's
         _let_output_go()
@@ -115,7 +128,9 @@ def _join_axes(arguments: Sequence[str]) -> list[str]:
 
 def _overview() -> argparse.ArgumentParser:
     """Names every subcommand, for `gs-ssd --help` and for words that are none."""
-    parser = argparse.ArgumentParser(prog="gs-ssd", description="A sentence becomes a 3D Gaussian splat.")
+    parser = argparse.ArgumentParser(
+        prog="gs-ssd", description="A sentence becomes a 3D Gaussian splat."
+    )
     parser.add_argument("--version", action="version", version=f"gs-ssd {gs_ssd.__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, command in COMMANDS.items():

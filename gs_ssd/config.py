@@ -62,7 +62,9 @@ class OutputConfig:
     """A ring; 0: no video."""
     turntable_size: Size = 512
     """Pixels of the video's square frames."""
-    polar_deg: Annotated[tuple[PolarDeg, ...], pydantic.Field(min_length=1, max_length=64)] | None = None
+    polar_deg: (
+        Annotated[tuple[PolarDeg, ...], pydantic.Field(min_length=1, max_length=64)] | None
+    ) = None
     """Rings of the video and the test views, one after the other; `None`: the middle of the training cameras' range."""
     radius: Positive | None = None
     fov_y_deg: FovDeg | None = None
@@ -76,7 +78,9 @@ class OutputConfig:
 
     def __post_init__(self) -> None:
         if self.wandb is not None and self.wandb.lower() in SWITCHES:
-            raise UserError(f"output.wandb is {self.wandb!r}; it names a project to log to, and null turns it off")
+            raise UserError(
+                f"output.wandb is {self.wandb!r}; it names a project to log to, and null turns it off"
+            )
 
 
 @settings
@@ -143,7 +147,9 @@ def read_layers(path: Path, depth: int = 0) -> list[Layer]:
         log.warning("%s, %s", path, note)
     values = {} if document.value is None else document.value
     if not isinstance(values, dict):
-        raise UserError(f"{path} holds a {type(values).__name__}; a config is a mapping of keys to values")
+        raise UserError(
+            f"{path} holds a {type(values).__name__}; a config is a mapping of keys to values"
+        )
     parent = values.pop(EXTENDS, None)
     if parent is None:
         return [(str(path), values)]
@@ -166,17 +172,27 @@ class _Value:
 
 def _merged(layers: Sequence[Layer]) -> dict[str, Any]:
     """The layers as one mapping: keys of the later ones win, sections are merged."""
-    boxed = [OmegaConf.create(_boxed(values), flags={"allow_objects": True}) for _, values in layers]
+    boxed = [
+        OmegaConf.create(_boxed(values), flags={"allow_objects": True}) for _, values in layers
+    ]
     merged = OmegaConf.merge(OmegaConf.create({}, flags={"allow_objects": True}), *boxed)
     return _unboxed(OmegaConf.to_container(merged))
 
 
 def _boxed(value: Any) -> Any:
-    return {key: _boxed(held) for key, held in value.items()} if isinstance(value, Mapping) else _Value(value)
+    return (
+        {key: _boxed(held) for key, held in value.items()}
+        if isinstance(value, Mapping)
+        else _Value(value)
+    )
 
 
 def _unboxed(value: Any) -> Any:
-    return {key: _unboxed(held) for key, held in value.items()} if isinstance(value, dict) else value.value
+    return (
+        {key: _unboxed(held) for key, held in value.items()}
+        if isinstance(value, dict)
+        else value.value
+    )
 
 
 def _translated(values: Mapping[str, Any], path: str, overrides: Sequence[str]) -> dict[str, Any]:
@@ -196,7 +212,9 @@ def to_mapping(config: ExperimentConfig) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {
+            field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)
+        }
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
@@ -243,9 +261,15 @@ def _parse_override(text: str) -> dict[str, Any]:
     key, sign, value = text.partition("=")
     key = key.strip()
     if not sign or not key:
-        raise UserError(f"{text!r} is no override; write key.sub=value, e.g. seed=1 or guidance.M=300")
+        raise UserError(
+            f"{text!r} is no override; write key.sub=value, e.g. seed=1 or guidance.M=300"
+        )
     hint = known_keys().get(key, (None, None))[0]
-    is_word = refusals.bare(hint) is str and value.strip() not in ("", "~", "null") and value.strip()[0] not in "'\""
+    is_word = (
+        refusals.bare(hint) is str
+        and value.strip() not in ("", "~", "null")
+        and value.strip()[0] not in "'\""
+    )
     if key == PROMPT or is_word:
         parsed: Any = value if key == PROMPT else value.strip()
     else:
@@ -268,7 +292,9 @@ def _checked(layers: Sequence[Layer]) -> ExperimentConfig:
         known = known_keys()[key][0], dict(leaves(values))[key]
         raise UserError(f"{_whose(key, layers)}{refusals.complaint(key, *known, first)}") from error
     except UserError as error:  # from a __post_init__, which knows the keys but not the file
-        key = next((word for word in str(error).replace("=", " ").split() if word in known_keys()), "")
+        key = next(
+            (word for word in str(error).replace("=", " ").split() if word in known_keys()), ""
+        )
         raise UserError(f"{_whose(key, layers)}{error}") from error
 
 
@@ -280,17 +306,23 @@ def _whose(key: str, layers: Sequence[Layer]) -> str:
 
 def _check_keys(values: Mapping[str, Any], source: str) -> None:
     known = known_keys()
-    sections = {key.rsplit(".", depth)[0] for key in known for depth in range(1, key.count(".") + 1)}
+    sections = {
+        key.rsplit(".", depth)[0] for key in known for depth in range(1, key.count(".") + 1)
+    }
     for key, value in leaves(values):
         if key in sections:
             if value != {}:
-                raise UserError(f"{source}: {key} is a section; give it keys, e.g. {_member(key, known)}: ...")
+                raise UserError(
+                    f"{source}: {key} is a section; give it keys, e.g. {_member(key, known)}: ..."
+                )
         elif key not in known:
             raise UserError(f"{source}: there is no key {key!r}{_nearest_key(key, known)}")
         for text in value if isinstance(value, list) else [value]:
             if isinstance(text, str) and any(map(_unprintable, text)):
                 whose = _whose(key, [(source, values)])
-                raise UserError(f"{whose}{key} is {refusals.shown(text)}; it holds bytes that are no text")
+                raise UserError(
+                    f"{whose}{key} is {refusals.shown(text)}; it holds bytes that are no text"
+                )
 
 
 def _unprintable(character: str) -> bool:

@@ -17,12 +17,16 @@ def choose(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
-        raise UserError(f"device={name} is none that this runs on; use cpu, cuda, cuda:1, ... or auto")
+        raise UserError(
+            f"device={name} is none that this runs on; use cpu, cuda, cuda:1, ... or auto"
+        )
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device={name} is not there ({str(error).splitlines()[0]}); use device=cpu or auto") from error
+        raise UserError(
+            f"device={name} is not there ({str(error).splitlines()[0]}); use device=cpu or auto"
+        ) from error
     return device
 
 

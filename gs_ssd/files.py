@@ -20,7 +20,9 @@ TEMPORARY = ".gs-ssd-tmp-"
 """How the names of our temporary files begin; the process's number follows, and a dash."""
 LONGEST_SLUG = 120
 """Bytes; file systems end at 255, and counters, endings and temporary names need some."""
-RESERVED = frozenset({"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(10))})
+RESERVED = frozenset(
+    {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(10))}
+)
 """Names that Windows keeps for devices, with any ending."""
 NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
@@ -31,7 +33,9 @@ def slug(text: str, otherwise: str = "run") -> str:
     One that is too long is cut and ends with a hash; `otherwise` is the name of a text without letters and digits.
     """
     letters = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower())
-    name = "-".join("".join(c if unicodedata.category(c)[0] in "LMN" else " " for c in letters).split())
+    name = "-".join(
+        "".join(c if unicodedata.category(c)[0] in "LMN" else " " for c in letters).split()
+    )
     if len(name.encode()) > LONGEST_SLUG:
         start = name.encode()[: LONGEST_SLUG - 9].decode(errors="ignore")
         return f"{start}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
@@ -55,7 +59,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(prefix=prefix, suffix=target.suffix, dir=target.parent)
         os.close(handle)
     except OSError as error:
-        raise UserError(f"cannot write {target}: {error.strerror or error}; choose another folder") from error
+        raise UserError(
+            f"cannot write {target}: {error.strerror or error}; choose another folder"
+        ) from error
     temporary = Path(name)
     try:
         yield temporary
@@ -96,7 +102,11 @@ def sweep(folder: Path) -> int:
     for path in folder.rglob(f"{TEMPORARY}*"):
         pid = path.name.removeprefix(TEMPORARY).partition("-")[0]
         with contextlib.suppress(FileNotFoundError):
-            if pid.isdecimal() and path.is_file() and not is_running(int(pid), path.stat().st_mtime):
+            if (
+                pid.isdecimal()
+                and path.is_file()
+                and not is_running(int(pid), path.stat().st_mtime)
+            ):
                 path.unlink()
                 removed += 1
     return removed
@@ -114,9 +124,13 @@ def require_plain_file(path: str | os.PathLike[str]) -> int:
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+        raise UserError(
+            f"cannot read {path}: {getattr(error, 'strerror', None) or error}"
+        ) from error
     if stat.S_ISDIR(status.st_mode):
         raise UserError(f"{path}: a folder, not a file")
     if not stat.S_ISREG(status.st_mode):
-        raise UserError(f"{path}: not a plain file (a pipe, socket or device); save its content to a file first")
+        raise UserError(
+            f"{path}: not a plain file (a pipe, socket or device); save its content to a file first"
+        )
     return status.st_size

@@ -68,7 +68,9 @@ def collected(tell: Callable[[], None] = lambda: None) -> Iterator[list[int]]:
     `tell` is called within the signal handler: it should set a flag, and no more.
     """
     received: list[int] = []
-    before = {number: signal.getsignal(number) for number in _watched("SIGINT", "SIGTERM", "SIGHUP")}
+    before = {
+        number: signal.getsignal(number) for number in _watched("SIGINT", "SIGTERM", "SIGHUP")
+    }
 
     def restore() -> None:
         for number, handler in before.items():

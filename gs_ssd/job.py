@@ -70,7 +70,12 @@ class Job:
         self.viewpoints = self.resolved.viewpoints
         guidance = self.resolved.experiment.guidance
         self.distillation = Distillation(
-            guidance, prior, config.prompt, num_steps=config.num_steps, anyway=anyway, estimator=estimator
+            guidance,
+            prior,
+            config.prompt,
+            num_steps=config.num_steps,
+            anyway=anyway,
+            estimator=estimator,
         )
         self.asset = choice.create(config, self.device, prior) if asset is None else asset
         self.completed = 0
@@ -98,7 +103,9 @@ class Job:
         if index >= num_steps:
             raise ValueError(f"all {num_steps} steps (num_steps) are done")
         with record_function("gs_ssd.step"):
-            metrics, pictures = self._step(TrainingStep(index, num_steps, generator_at(self.config.seed, index)))
+            metrics, pictures = self._step(
+                TrainingStep(index, num_steps, generator_at(self.config.seed, index))
+            )
         self.completed += 1
         return Stepped(self.completed, metrics, time.perf_counter() - started, pictures)
 
@@ -109,7 +116,9 @@ class Job:
 
         on_host = viewpoints.sample(self.viewpoints, step.index, step.num_steps, step.generator)
         cameras = on_host.to(self.device)
-        background = to_device(augment.backgrounds(config.augment, len(cameras), step.generator), self.device)
+        background = to_device(
+            augment.backgrounds(config.augment, len(cameras), step.generator), self.device
+        )
         with record_function("gs_ssd.render"):
             output = asset.render(cameras, background, step.generator)
 
@@ -136,7 +145,9 @@ class Job:
         }
         return metrics, pictures
 
-    def _move(self, step: TrainingStep, output: RenderOutput, guided: DistillationResult) -> Mapping[str, Any]:
+    def _move(
+        self, step: TrainingStep, output: RenderOutput, guided: DistillationResult
+    ) -> Mapping[str, Any]:
         """Optimizers and hooks of the asset, where the gradient is finite; then forget it."""
         done: Mapping[str, Any] = {}
         optimizers = self.asset.optimizers
@@ -153,7 +164,9 @@ class Job:
     def _is_sound(self, guided: DistillationResult, step: int) -> bool:
         """Skip and count a step with NaN or infinity; give up after too many in a row, with the checkpoint intact."""
         groups = (group for optimizer in self.asset.optimizers for group in optimizer.param_groups)
-        gradients = [tensor.grad for group in groups for tensor in group["params"] if tensor.grad is not None]
+        gradients = [
+            tensor.grad for group in groups for tensor in group["params"] if tensor.grad is not None
+        ]
         sound = [gradient.isfinite().all() for gradient in gradients]
         if bool(torch.stack([*sound, guided.bad_latents == 0, guided.bad_predictions == 0]).all()):
             self.bad_steps_in_a_row = 0
@@ -162,7 +175,10 @@ class Job:
         self.bad_steps_in_a_row += 1
         culprit, mend = "the gradient", "smaller learning rates"
         if guided.bad_latents > 0:
-            culprit, mend = "what the VAE encoded", "prior.vae_dtype=float32, as half precision overflows"
+            culprit, mend = (
+                "what the VAE encoded",
+                "prior.vae_dtype=float32, as half precision overflows",
+            )
         elif guided.bad_predictions > 0:
             culprit, mend = "the prior's noise prediction", "prior.dtype=bfloat16 or float32"
         if self.bad_steps_in_a_row >= max(self.config.max_bad_steps, 1):
@@ -170,7 +186,9 @@ class Job:
                 f"{culprit} was not finite in {self.bad_steps_in_a_row} steps in a row (now {step + 1}); try {mend} "
                 "(the last checkpoint is intact)"
             )
-        log.warning("step %d: %s is not finite; skipped (%d so far)", step + 1, culprit, self.bad_steps)
+        log.warning(
+            "step %d: %s is not finite; skipped (%d so far)", step + 1, culprit, self.bad_steps
+        )
         return False
 
     def preview_is_due(self, completed: int) -> bool:
@@ -178,7 +196,9 @@ class Job:
         every = self.config.output.preview_every
         return every > 0 and completed % every == 0
 
-    def _pictures(self, output: RenderOutput, near: torch.Tensor, guided: DistillationResult) -> StepPictures | None:
+    def _pictures(
+        self, output: RenderOutput, near: torch.Tensor, guided: DistillationResult
+    ) -> StepPictures | None:
         if not self.preview_is_due(self.completed + 1):
             return None
         rgb, alpha = output.rgb.detach(), output.alpha.detach()
@@ -188,7 +208,9 @@ class Job:
         """The asset's last touch, once; a checkpoint should be written before, as it changes what is optimized."""
         if not self.finished:
             ranges = viewpoints.first_ranges(self.viewpoints)
-            self.finished = self.asset.finish(ranges, generator_at(self.config.seed, self.config.num_steps))
+            self.finished = self.asset.finish(
+                ranges, generator_at(self.config.seed, self.config.num_steps)
+            )
         return self.finished
 
     def state_dict(self) -> dict[str, Any]:

@@ -22,7 +22,9 @@ from gs_ssd.errors import UserError
 from gs_ssd.files import TEMPORARY
 from gs_ssd.processes import is_running
 
-fcntl: Any = importlib.import_module("fcntl") if importlib.util.find_spec("fcntl") else None  # not on Windows
+fcntl: Any = (
+    importlib.import_module("fcntl") if importlib.util.find_spec("fcntl") else None
+)  # not on Windows
 
 NAME = ".gs-ssd.lock"
 NO_FLOCK = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL)
@@ -71,7 +73,9 @@ def held(folder: Path | str, what: str) -> Iterator[None]:
     with _guard:
         thread, depth = _held.get(key, (me, 0))
         if thread != me:
-            raise UserError(f"{folder} is in use by another thread of this process; choose another folder")
+            raise UserError(
+                f"{folder} is in use by another thread of this process; choose another folder"
+            )
         _held[key] = (me, depth + 1)
     try:
         if depth:
@@ -99,7 +103,9 @@ def _folder(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"cannot write into {folder}: {error.strerror}; choose another folder") from error
+        raise UserError(
+            f"cannot write into {folder}: {error.strerror}; choose another folder"
+        ) from error
     try:
         yield
     finally:
@@ -116,7 +122,9 @@ def _locked(path: Path, what: str) -> Iterator[None]:
         if handle is None:
             _create(path, me)
     except OSError as error:
-        raise UserError(f"cannot write into {path.parent}: {error.strerror}; choose another folder") from error
+        raise UserError(
+            f"cannot write into {path.parent}: {error.strerror}; choose another folder"
+        ) from error
     try:
         yield
     finally:
@@ -161,7 +169,9 @@ def _flock(path: Path, me: Owner) -> int:
         except BaseException:
             os.close(handle)
             raise
-        os.close(handle)  # its holder removed it between our opening and locking it: try the next one
+        os.close(
+            handle
+        )  # its holder removed it between our opening and locking it: try the next one
 
 
 def _signer(path: Path) -> Owner | None:
@@ -242,7 +252,9 @@ def _read(path: Path) -> Owner | None:
     """The owner that signed the file; None: no file, or nobody (yet)."""
     try:
         content = json.loads(path.read_bytes())
-        return Owner(int(content["pid"]), str(content["host"]), str(content["what"]), float(content["since"]))
+        return Owner(
+            int(content["pid"]), str(content["host"]), str(content["what"]), float(content["since"])
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

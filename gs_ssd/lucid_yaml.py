@@ -120,7 +120,9 @@ def recognises(values: Mapping[str, Any]) -> bool:
     return any(section in values for section in SECTIONS)
 
 
-def translate(values: Mapping[str, Any], source: str, *, estimator: str | None = None) -> Translation:
+def translate(
+    values: Mapping[str, Any], source: str, *, estimator: str | None = None
+) -> Translation:
     """The mapping of a LucidDreamer file in our schema.
 
     Args:
@@ -132,13 +134,18 @@ def translate(values: Mapping[str, Any], source: str, *, estimator: str | None =
     """
     top, sections, notes = _read(values, source)
     model, guidance, cameras, optimization = (
-        sections[key] for key in ("ModelParams", "GuidanceParams", "GenerateCamParams", "OptimizationParams")
+        sections[key]
+        for key in ("ModelParams", "GuidanceParams", "GenerateCamParams", "OptimizationParams")
     )
     chosen = estimator or ("sds" if guidance.sds else "ssd")
     if not guidance.sds and chosen == "ssd":
-        notes.append("runs with SSD in place of ISM (guidance.estimator=ism runs the file's own method)")
+        notes.append(
+            "runs with SSD in place of ISM (guidance.estimator=ism runs the file's own method)"
+        )
     if cameras.init_shape == "shape":
-        notes.append("init_shape=shape starts from Shap-E's idea of init_prompt, as initialize.shape=text does here")
+        notes.append(
+            "init_shape=shape starts from Shap-E's idea of init_prompt, as initialize.shape=text does here"
+        )
     if _share(optimization.densify_until_iter, optimization) > LAST_GROWTH:
         notes.append(
             f"densify_until_iter={optimization.densify_until_iter} lies late in {optimization.iterations} iterations: "
@@ -156,20 +163,27 @@ def translate(values: Mapping[str, Any], source: str, *, estimator: str | None =
         "augment": _augment(model),
         "optimizer": _optimizer(optimization, cameras),
         "regularize": _regularize(optimization, chosen in GUIDED),
-        "densify": {"policy": "adaptive", "adaptive": _densify(optimization, cameras, chosen in GUIDED)},
+        "densify": {
+            "policy": "adaptive",
+            "adaptive": _densify(optimization, cameras, chosen in GUIDED),
+        },
         "output": _output(top, guidance, cameras, optimization),
     }
     return Translation(config, tuple(notes))
 
 
-def _read(values: Mapping[str, Any], source: str) -> tuple[SimpleNamespace, dict[str, SimpleNamespace], list[str]]:
+def _read(
+    values: Mapping[str, Any], source: str
+) -> tuple[SimpleNamespace, dict[str, SimpleNamespace], list[str]]:
     """The file over the built-in defaults, and the notes on what is without effect."""
     dead: list[str] = []
     notes: list[str] = []
     top = {key: value for key, value in values.items() if key not in SECTIONS}
     for key in top:
         if key not in TOP_LEVEL:
-            raise UserError(f"{source}: LucidDreamer has no key {key!r}{_nearest(key, [*TOP_LEVEL, *SECTIONS])}")
+            raise UserError(
+                f"{source}: LucidDreamer has no key {key!r}{_nearest(key, [*TOP_LEVEL, *SECTIONS])}"
+            )
     sections = {}
     for section, defaults in SECTIONS.items():
         given = values.get(section) or {}
@@ -183,7 +197,9 @@ def _read(values: Mapping[str, Any], source: str) -> tuple[SimpleNamespace, dict
             if key in DEAD[section]:
                 dead.append(key)
             elif key in others and value != others[key]:
-                notes.append(f"{section}.{key}={value} is not supported; it runs as {key}={others[key]}")
+                notes.append(
+                    f"{section}.{key}={value} is not supported; it runs as {key}={others[key]}"
+                )
             elif key in defaults:
                 live[key] = _as_kind(f"{source}: {section}.{key}", value, defaults[key])
         sections[section] = SimpleNamespace(**{**defaults, **live})
@@ -210,7 +226,11 @@ def _as_kind(name: str, value: Any, default: Any) -> Any:
     elif isinstance(default, int | float):
         good, wanted = isinstance(value, int | float) and not isinstance(value, bool), "a number"
     elif isinstance(default, list):
-        good = isinstance(value, list) and len(value) == len(default) and all(isinstance(v, int | float) for v in value)
+        good = (
+            isinstance(value, list)
+            and len(value) == len(default)
+            and all(isinstance(v, int | float) for v in value)
+        )
         wanted = f"a list of {len(default)} numbers"
     else:
         good, wanted = value is None or isinstance(value, str), "text"
@@ -228,12 +248,16 @@ def _prior(guidance: SimpleNamespace) -> dict[str, Any]:
         "base": MODELS.get(guidance.base_model_key, guidance.base_model_key),
         "dtype": None if guidance.fp16 else "float32",
         "lora": [guidance.LoRA_path] if guidance.LoRA_path else [],
-        "textual_inversion": [guidance.textual_inversion_path] if guidance.textual_inversion_path else [],
+        "textual_inversion": [guidance.textual_inversion_path]
+        if guidance.textual_inversion_path
+        else [],
         "sliced_vae": guidance.vram_O,
     }
 
 
-def _guidance(guidance: SimpleNamespace, optimization: SimpleNamespace, estimator: str) -> dict[str, Any]:
+def _guidance(
+    guidance: SimpleNamespace, optimization: SimpleNamespace, estimator: str
+) -> dict[str, Any]:
     low, high = guidance.t_range
     warm = _share(optimization.warmup_iter, optimization)
     return {
@@ -247,7 +271,9 @@ def _guidance(guidance: SimpleNamespace, optimization: SimpleNamespace, estimato
             "ism_stride": guidance.xs_delta_t,
             "ism_max_steps": guidance.xs_inv_steps,
             "ism_interval": guidance.delta_t,
-            "ism_interval_start": guidance.delta_t_start if guidance.annealing_intervals else guidance.delta_t,
+            "ism_interval_start": guidance.delta_t_start
+            if guidance.annealing_intervals
+            else guidance.delta_t,
             "ism_warmup": warm,
             "ism_reverse_scale": guidance.denoise_guidance_scale,
         },
@@ -281,7 +307,11 @@ def _initialize(model: SimpleNamespace, cameras: SimpleNamespace) -> dict[str, A
     if box is not None:
         start["box"] = list(box)
     if shape == "text":
-        start |= {"text": cameras.init_prompt, "num_points": round(cameras.init_num_pts * POINTE_SHARE), "spread": 0.05}
+        start |= {
+            "text": cameras.init_prompt,
+            "num_points": round(cameras.init_num_pts * POINTE_SHARE),
+            "spread": 0.05,
+        }
     if cameras.init_shape == "scene":
         start["radius"] = 3 * max(cameras.radius_range) + 0.5
     if model.pretrained_model_path:
@@ -293,9 +323,15 @@ def _viewpoints(
     guidance: SimpleNamespace, cameras: SimpleNamespace, optimization: SimpleNamespace, source: str
 ) -> dict[str, Any]:
     if cameras.image_w != cameras.image_h:
-        raise UserError(f"{source}: image_w={cameras.image_w} and image_h={cameras.image_h}; views are square here")
+        raise UserError(
+            f"{source}: image_w={cameras.image_w} and image_h={cameras.image_h}; views are square here"
+        )
     jitter = float(cameras.jitter_pose)
-    every = 0.0 if optimization.use_progressive else _share(optimization.scale_up_cameras_iter, optimization)
+    every = (
+        0.0
+        if optimization.use_progressive
+        else _share(optimization.scale_up_cameras_iter, optimization)
+    )
     return {
         "num_views": guidance.C_batch_size,
         "image_size": cameras.image_w,
@@ -349,7 +385,10 @@ def _optimizer(optimization: SimpleNamespace, cameras: SimpleNamespace) -> dict[
     """The means' rates are times the scene's extent, which is `default_radius` there."""
     extent, feature = cameras.default_radius, optimization.feature_lr
     return {
-        "means": [_tidy(optimization.position_lr_init * extent), _tidy(optimization.position_lr_final * extent)],
+        "means": [
+            _tidy(optimization.position_lr_init * extent),
+            _tidy(optimization.position_lr_final * extent),
+        ],
         "log_scales": [optimization.scaling_lr, optimization.scaling_lr_final],
         "quats_wxyz": [optimization.rotation_lr, optimization.rotation_lr_final],
         "logit_opacities": [optimization.opacity_lr, optimization.opacity_lr],
@@ -372,7 +411,9 @@ def _regularize(optimization: SimpleNamespace, absolute: bool) -> dict[str, Any]
     }
 
 
-def _densify(optimization: SimpleNamespace, cameras: SimpleNamespace, absolute: bool) -> dict[str, Any]:
+def _densify(
+    optimization: SimpleNamespace, cameras: SimpleNamespace, absolute: bool
+) -> dict[str, Any]:
     """Its test is `iteration > densify_from_iter and iteration % densification_interval == 0`."""
     return {
         "every": max(round(optimization.densification_interval), 1),
@@ -388,7 +429,10 @@ def _densify(optimization: SimpleNamespace, cameras: SimpleNamespace, absolute: 
 
 
 def _output(
-    top: SimpleNamespace, guidance: SimpleNamespace, cameras: SimpleNamespace, optimization: SimpleNamespace
+    top: SimpleNamespace,
+    guidance: SimpleNamespace,
+    cameras: SimpleNamespace,
+    optimization: SimpleNamespace,
 ) -> dict[str, Any]:
     level = float(cameras.default_polar)
     return {

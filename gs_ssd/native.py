@@ -36,7 +36,11 @@ def native(name: str) -> ModuleType:
         if error.name != name:
             raise
         raise UserError(f"the package {name} is not installed; {mend}") from error
-    if name == "diff_gaussian_rasterization" and hasattr(module, function) and not hasattr(module, NEWEST):
+    if (
+        name == "diff_gaussian_rasterization"
+        and hasattr(module, function)
+        and not hasattr(module, NEWEST)
+    ):
         raise UserError(f"the package {name} is older than this gs_ssd; {mend}")
     if not hasattr(module, function):
         where = getattr(module, "__file__", None) or "an unknown place"

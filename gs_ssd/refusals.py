@@ -58,7 +58,9 @@ def bounds_of(annotation: Any) -> Bounds | None:
     """The bounds of a number, from its annotation."""
     if typing.get_origin(annotation) in (types.UnionType, typing.Union):
         return bounds_of(typing.get_args(annotation)[0])
-    return next((extra for extra in typing.get_args(annotation)[1:] if isinstance(extra, Bounds)), None)
+    return next(
+        (extra for extra in typing.get_args(annotation)[1:] if isinstance(extra, Bounds)), None
+    )
 
 
 def shown(value: Any) -> str:

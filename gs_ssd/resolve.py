@@ -27,7 +27,9 @@ class Resolved:
     """Where the cameras of pictures and videos stand: the config's, else the middle of the first step's ranges."""
 
 
-def resolve(config: ExperimentConfig, prior: DiffusionPrior, estimator: Estimator | None = None) -> Resolved:
+def resolve(
+    config: ExperimentConfig, prior: DiffusionPrior, estimator: Estimator | None = None
+) -> Resolved:
     """Fill what is open, from the settings of `estimator` (else of the one that the config names) and from the prior.
 
     Raises:
@@ -36,7 +38,11 @@ def resolve(config: ExperimentConfig, prior: DiffusionPrior, estimator: Estimato
     views = viewpoints.resolve(config.viewpoints, prior.metadata, prior.image_size)
     polar, radius, fov = viewpoints.centre(views)
     output = config.output
-    rings = (polar,) if output.polar_deg is None else tuple(math.radians(angle) for angle in output.polar_deg)
+    rings = (
+        (polar,)
+        if output.polar_deg is None
+        else tuple(math.radians(angle) for angle in output.polar_deg)
+    )
     radius = radius if output.radius is None else output.radius
     fov = fov if output.fov_y_deg is None else math.radians(output.fov_y_deg)
     filled = dataclasses.replace(

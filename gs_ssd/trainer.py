@@ -78,7 +78,9 @@ class Trainer:
         boards.check(tensorboard=config.output.tensorboard, wandb=config.output.wandb)
         device = rendering_device.choose(config.device)
         self.memory = Gauge(device)
-        self.estimator_name = config.guidance.estimator if estimator is None else provenance.name_of(estimator)
+        self.estimator_name = (
+            config.guidance.estimator if estimator is None else provenance.name_of(estimator)
+        )
         if resume:
             provenance.refuse_another_estimator(self.folder, self.estimator_name)
         saved = checkpoints.load(checkpoints.latest(self.checkpoints)) if resume else None
@@ -119,7 +121,9 @@ class Trainer:
         """Whether it has been asked to stop."""
         return self._stop_wanted
 
-    def fit(self, *, until: int | None = None, listeners: Sequence[Callable[[Event], None]] = ()) -> list[Path]:
+    def fit(
+        self, *, until: int | None = None, listeners: Sequence[Callable[[Event], None]] = ()
+    ) -> list[Path]:
         """Train to the end (or until `until` steps are complete), then write the results; returns their paths.
 
         Every listener is told every event. Ctrl-C, SIGTERM and SIGHUP stop the run after the step at
@@ -130,7 +134,10 @@ class Trainer:
             UserError: the disk is full, the gradient is not finite, nothing is left to optimize.
         """
         paths: tuple[Path, ...] = ()
-        with contextlib.ExitStack() as signals, contextlib.closing(self.events(until=until)) as events:
+        with (
+            contextlib.ExitStack() as signals,
+            contextlib.closing(self.events(until=until)) as events,
+        ):
             received = signals.enter_context(interrupts.collected(self.stop))
             for event in events:
                 for listener in listeners:
@@ -161,17 +168,26 @@ class Trainer:
         self._make_room()
         # Before this run writes anything: where a board refuses, nothing of it stays behind.
         opened = boards.open_boards(
-            self.folder, job.completed, configs.to_mapping(config), tensorboard=output.tensorboard, wandb=output.wandb
+            self.folder,
+            job.completed,
+            configs.to_mapping(config),
+            tensorboard=output.tensorboard,
+            wandb=output.wandb,
         )
         configs.save(config, self.folder / "config.yaml")
         settings, resumed = (config, self.resolved), job.completed > 0
-        provenance.remember(self.folder, job.device, job.prior, self.estimator_name, settings, resumed=resumed)
+        provenance.remember(
+            self.folder, job.device, job.prior, self.estimator_name, settings, resumed=resumed
+        )
         cameras, size = self.output_cameras, output.turntable_size
         video = ProcessVideo(self.folder, cameras, output.process_frames, size, config.num_steps)
         with Recorder(self.folder, job.completed, config.num_steps, opened) as recorder:
             for event in job.steps(last):
                 if event.completed % output.log_every == 0 or event.completed == last:
-                    cost = {"seconds_per_step": event.seconds, "peak_memory_mib": self.memory.peak_mib}
+                    cost = {
+                        "seconds_per_step": event.seconds,
+                        "peak_memory_mib": self.memory.peak_mib,
+                    }
                     recorder.log({**event.metrics, **cost})
                 recorder.advance(job.asset.counts(), event.seconds)
                 yield event
@@ -192,7 +208,11 @@ class Trainer:
     def _end(self, last: int, video: ProcessVideo) -> Iterator[Event]:
         """After the last step of this call: the checkpoint; where it was the run's last, the finish and the results."""
         job = self.job
-        where = "allocated on the GPU" if job.device.type == "cuda" else "of the process, beyond what its imports hold"
+        where = (
+            "allocated on the GPU"
+            if job.device.type == "cuda"
+            else "of the process, beyond what its imports hold"
+        )
         log.info("peak memory: %d MiB (%s)", self.memory.peak_mib, where)
         if not job.finished:
             yield Saved(job.completed, self.save())
@@ -204,7 +224,11 @@ class Trainer:
             yield Finished(job.completed, ())
             return
         if job.bad_steps:
-            log.warning("%d of %d steps had a gradient that was not finite and were skipped", job.bad_steps, last)
+            log.warning(
+                "%d of %d steps had a gradient that was not finite and were skipped",
+                job.bad_steps,
+                last,
+            )
         job.finish()
         yield Finished(job.completed, (*self.write_results(), *video.write()))
 
@@ -228,10 +252,17 @@ class Trainer:
         try:
             before = configs.from_mapping(saved.config, "the checkpoint")
         except UserError as error:  # written by an older version, whose settings had other names
-            log.warning("resuming with settings that cannot be compared with the run's own (%s)", error)
+            log.warning(
+                "resuming with settings that cannot be compared with the run's own (%s)", error
+            )
             return
         for key, (old, new) in configs.differences(before, self.config).items():
-            log.warning("resuming with %s=%s (it was %s): not the numbers of one uninterrupted run", key, new, old)
+            log.warning(
+                "resuming with %s=%s (it was %s): not the numbers of one uninterrupted run",
+                key,
+                new,
+                old,
+            )
 
     @property
     def output_cameras(self) -> results.OutputCameras:
@@ -249,7 +280,9 @@ class Trainer:
             sheets[folder / f"guidance_{event.completed:06d}.png"] = ("guidance", [sheet[None]])
         for path, (name, rows) in sheets.items():
             sheet = write_sheet(path, rows)
-            recorder.show(name, sheet, event.completed - 1)  # as the numbers: by the step that was taken last
+            recorder.show(
+                name, sheet, event.completed - 1
+            )  # as the numbers: by the step that was taken last
         return tuple(sheets)
 
     def write_results(self) -> list[Path]:

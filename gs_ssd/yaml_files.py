@@ -76,22 +76,34 @@ class _Loader(yaml.SafeLoader):
         event = self.peek_event()
         mark, tag = event.start_mark, getattr(event, "tag", None)
         if tag is not None:
-            raise ComposerError(None, None, f"the tag {tag!r} means nothing here; quotes make anything text", mark)
+            raise ComposerError(
+                None, None, f"the tag {tag!r} means nothing here; quotes make anything text", mark
+            )
         is_alias, before = self.check_event(yaml.AliasEvent), self.values
         self.depth += 1
         if self.depth > MAX_DEPTH:
-            raise ComposerError(None, None, f"more than {MAX_DEPTH} lists and mappings inside one another", mark)
+            raise ComposerError(
+                None, None, f"more than {MAX_DEPTH} lists and mappings inside one another", mark
+            )
         node = super().compose_node(parent, index)
         self.depth -= 1
         if is_alias and id(node) not in self.sizes:
             raise ComposerError(None, None, "a value is inside itself", mark)
         self.values += self.sizes[id(node)] if is_alias else 1
         if self.values > MAX_VALUES:
-            raise ComposerError(None, None, f"more than {MAX_VALUES} values, with its aliases written out", mark)
+            raise ComposerError(
+                None, None, f"more than {MAX_VALUES} values, with its aliases written out", mark
+            )
         self.sizes[id(node)] = self.values - before
         is_key = isinstance(parent, yaml.MappingNode) and index is None
-        if isinstance(node, yaml.ScalarNode) and not (is_key or node.style) and node.value.lower() in ONCE_BOOLEAN:
-            self.notes.append(f"line {mark.line + 1}: {node.value} is a word; what is on or off is true or false")
+        if (
+            isinstance(node, yaml.ScalarNode)
+            and not (is_key or node.style)
+            and node.value.lower() in ONCE_BOOLEAN
+        ):
+            self.notes.append(
+                f"line {mark.line + 1}: {node.value} is a word; what is on or off is true or false"
+            )
         return node
 
     def scan_plain(self) -> yaml.ScalarToken:
@@ -99,7 +111,9 @@ class _Loader(yaml.SafeLoader):
         if self.peek() == "#" and self.line == token.end_mark.line and _is_text(token.value):
             comment = self.prefix(1000).rstrip("\0").splitlines()[0]
             gap = self.column - token.end_mark.column
-            if gap == 1 or comment[1:2].strip():  # else it looks like a comment that is meant as one
+            if (
+                gap == 1 or comment[1:2].strip()
+            ):  # else it looks like a comment that is meant as one
                 self.notes.append(
                     f"line {self.line + 1}: {token.value!r} ends where YAML sees a comment, {comment!r}; if that "
                     "belongs to the text, put quotes around all of it"
@@ -114,9 +128,13 @@ class _Loader(yaml.SafeLoader):
         seen = set()
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                raise ConstructorError(None, None, "a key is a list or a mapping, not a word", key.start_mark)
+                raise ConstructorError(
+                    None, None, "a key is a list or a mapping, not a word", key.start_mark
+                )
             if key.value in seen:
-                raise ConstructorError(None, None, f"the key {key.value!r} stands there twice", key.start_mark)
+                raise ConstructorError(
+                    None, None, f"the key {key.value!r} stands there twice", key.start_mark
+                )
             seen.add(key.value)
         self.flatten_mapping(node)  # <<: *alias
         return {key.value: self.construct_object(value, deep=deep) for key, value in node.value}
@@ -142,7 +160,10 @@ def _is_text(plain: str) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or str(error)
+    mark, problem = (
+        getattr(error, "problem_mark", None),
+        getattr(error, "problem", None) or str(error),
+    )
     first = str(problem).splitlines()[0]
     return first if mark is None else f"line {mark.line + 1}: {first}"
 
@@ -152,17 +173,24 @@ _Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_number)
 for kind, pattern, first in SCALARS:
     starts = ["" if character == "\0" else character for character in first]
     for side in (_Loader, _Dumper):
-        side.add_implicit_resolver(f"tag:yaml.org,2002:{kind}", re.compile(rf"^(?:{pattern})$"), starts)
+        side.add_implicit_resolver(
+            f"tag:yaml.org,2002:{kind}", re.compile(rf"^(?:{pattern})$"), starts
+        )
 _Loader.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile(r"^<<$"), ["<"])
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     # A line break that is no "\n" (NEL, U+2028, ...) is folded into a space where the text stands without quotes.
-    odd = any(unicodedata.category(letter) in ("Cc", "Zl", "Zp") for letter in text if letter not in "\n\t")
+    odd = any(
+        unicodedata.category(letter) in ("Cc", "Zl", "Zp")
+        for letter in text
+        if letter not in "\n\t"
+    )
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if odd else None)
 
 
 _Dumper.add_representer(str, _represent_text)
 _Dumper.add_representer(
-    list, lambda dumper, data: dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=True)
+    list,
+    lambda dumper, data: dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=True),
 )

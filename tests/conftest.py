@@ -35,7 +35,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, None, None]:
 @pytest.fixture(scope="session")
 def node_package() -> Callable[[str], Path]:
     """Folder of an installed Node package; skips, saying so, where it or Node is missing."""
-    modules = Path(os.environ.get("GS_SSD_NODE_MODULES", Path(__file__).parent / "node" / "node_modules")).resolve()
+    modules = Path(
+        os.environ.get("GS_SSD_NODE_MODULES", Path(__file__).parent / "node" / "node_modules")
+    ).resolve()
 
     def find(name: str) -> Path:
         if shutil.which("node") is None:
@@ -75,7 +77,9 @@ def tiny_shap_e(tmp_path_factory: pytest.TempPathFactory) -> Path:
         time_embed_dim=64, num_layers=1, clip_embed_dim=32, additional_embeddings=0, time_embed_act_fn="gelu",
         norm_in_type="layer", encoder_hid_proj_type=None, added_emb_type=None,
     )  # fmt: skip
-    renderer = ShapERenderer(param_shapes=((8, 93), (8, 8), (8, 8), (8, 8)), d_latent=16, d_hidden=8, n_output=12)
+    renderer = ShapERenderer(
+        param_shapes=((8, 93), (8, 8), (8, 8), (8, 8)), d_latent=16, d_hidden=8, n_output=12
+    )
     last = renderer.mlp.mlp[-1]
     with torch.no_grad():
         last.weight[0], last.bias[0] = 0.0, 1.0  # the signed distance: inside everywhere
@@ -85,7 +89,10 @@ def tiny_shap_e(tmp_path_factory: pytest.TempPathFactory) -> Path:
             renderer.mesh_decoder.cases[case, 0] = torch.tensor(edges[:3])
             renderer.mesh_decoder.masks[case, 0] = True
     scheduler = diffusers.HeunDiscreteScheduler(
-        beta_schedule="exp", num_train_timesteps=1024, prediction_type="sample", use_karras_sigmas=True
+        beta_schedule="exp",
+        num_train_timesteps=1024,
+        prediction_type="sample",
+        use_karras_sigmas=True,
     )
     pipe = diffusers.ShapEPipeline(
         prior=prior, text_encoder=CLIPTextModelWithProjection(_text_config(tokenizer)), tokenizer=tokenizer,
@@ -102,7 +109,9 @@ def _letters() -> Any:
 
     letters = [*"abcdefghijklmnopqrstuvwxyz0123456789,.'-<>_"]
     words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    return CLIPTokenizer(vocab={word: i for i, word in enumerate(words)}, merges=[], model_max_length=77)
+    return CLIPTokenizer(
+        vocab={word: i for i, word in enumerate(words)}, merges=[], model_max_length=77
+    )
 
 
 def _text_config(tokenizer: Any) -> Any:
@@ -125,4 +134,7 @@ def _crossed_edges() -> list[list[int]]:
             for far, low in itertools.product((0, others[1]), (0, others[0]))
             for near in [far + low]
         ]
-    return [[i for i, (a, b) in enumerate(edges) if (case >> a & 1) != (case >> b & 1)] for case in range(256)]
+    return [
+        [i for i, (a, b) in enumerate(edges) if (case >> a & 1) != (case >> b & 1)]
+        for case in range(256)
+    ]

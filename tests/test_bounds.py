@@ -53,7 +53,9 @@ def _with(annotation: typing.Any, number: object) -> object:
     return [_with(item, number) for item in items]
 
 
-NUMBERS = [key for key, (annotation, _) in configs.known_keys().items() if any(_numbers(annotation))]
+NUMBERS = [
+    key for key, (annotation, _) in configs.known_keys().items() if any(_numbers(annotation))
+]
 
 
 @pytest.mark.parametrize("key", NUMBERS)
@@ -65,7 +67,16 @@ def test_every_number_has_two_ends_and_is_refused_by_name_beyond_them(key):
         assert bounds is not None
         assert math.isfinite(bounds.low)
         assert math.isfinite(bounds.high)
-    for beyond in ("-1e38", "1e38", "-100000000000000000000", "100000000000000000000", ".nan", ".inf", "many", "{}"):
+    for beyond in (
+        "-1e38",
+        "1e38",
+        "-100000000000000000000",
+        "100000000000000000000",
+        ".nan",
+        ".inf",
+        "many",
+        "{}",
+    ):
         value = str(_with(annotation, beyond)).replace("'", "")
         with pytest.raises(UserError, match=rf"^({key}=.*: )?{key} is .*(;|section)"):
             configs.load(None, [f"{key}={value}"])
@@ -73,11 +84,16 @@ def test_every_number_has_two_ends_and_is_refused_by_name_beyond_them(key):
 
 def test_every_default_is_within_its_bounds():
     """pydantic checks what is given, not the defaults."""
-    assert configs.from_mapping(configs.to_mapping(ExperimentConfig()), "defaults") == ExperimentConfig()
+    assert (
+        configs.from_mapping(configs.to_mapping(ExperimentConfig()), "defaults")
+        == ExperimentConfig()
+    )
 
 
 def test_knots_must_stand_in_order():
-    with pytest.raises(UserError, match=r"regularize\.binarize is \[\[1, 0\.1\], \[0, 0\.2\]\].*in order"):
+    with pytest.raises(
+        UserError, match=r"regularize\.binarize is \[\[1, 0\.1\], \[0, 0\.2\]\].*in order"
+    ):
         configs.load(None, ["regularize.binarize=[[1, 0.1], [0, 0.2]]"])
 
 
@@ -86,12 +102,19 @@ def test_a_config_that_exists_is_valid():
         FinishConfig(means=(0.0, 1.0))
     with pytest.raises(ValidationError, match="num_steps"):
         ExperimentConfig(num_steps=0)
-    with pytest.raises(UserError, match=r"background_random=0\.7 and augment\.background_black=0\.5"):
+    with pytest.raises(
+        UserError, match=r"background_random=0\.7 and augment\.background_black=0\.5"
+    ):
         configs.load(None, ["augment.background_random=0.7", "augment.background_black=0.5"])
 
 
 def test_scales_that_could_not_hold_late_in_the_run_are_refused_at_its_start():
-    crossing = {"scale_floor": ((0.0, 0.001), (1.0, 0.5)), "scale_ceiling": ((0.0, 0.1), (0.5, 0.3))}
-    with pytest.raises(UserError, match=r"scale_floor 0\.5 is above optimizer.scale_ceiling 0\.3 at 100%"):
+    crossing = {
+        "scale_floor": ((0.0, 0.001), (1.0, 0.5)),
+        "scale_ceiling": ((0.0, 0.1), (0.5, 0.3)),
+    }
+    with pytest.raises(
+        UserError, match=r"scale_floor 0\.5 is above optimizer.scale_ceiling 0\.3 at 100%"
+    ):
         OptimizerConfig(**crossing)
     OptimizerConfig(**{**crossing, "scale_floor": ((0.0, 0.001), (1.0, 0.3))})

@@ -25,7 +25,9 @@ def test_what_is_shipped_is_what_was_published(folder):
 @pytest.mark.skipif(shutil.which("sha256sum") is None, reason="sha256sum is not installed")
 @pytest.mark.parametrize("folder", SHIPPED, ids=lambda folder: folder.name)
 def test_sha256sum_agrees(folder):
-    subprocess.run(["sha256sum", "--strict", "--quiet", "-c", checksums.FILE], cwd=folder, check=True)
+    subprocess.run(
+        ["sha256sum", "--strict", "--quiet", "-c", checksums.FILE], cwd=folder, check=True
+    )
 
 
 @pytest.fixture
@@ -49,7 +51,9 @@ def test_any_flipped_bit_is_named(model):
         bad = bytearray(good)
         bad[bit // 8] ^= 1 << bit % 8
         path.write_bytes(bad)
-        with pytest.raises(UserError, match=r"unet/weights\.safetensors is damaged .*; fetch it again"):
+        with pytest.raises(
+            UserError, match=r"unet/weights\.safetensors is damaged .*; fetch it again"
+        ):
             checksums.check(model, "fetch it again")
     path.write_bytes(good)
     checksums.check(model, "fetch it again")
@@ -69,7 +73,9 @@ def test_missing_and_foreign_files_are_named_and_pages_may_change(model):
 
 @pytest.mark.parametrize("content", [None, b"", b"nonsense\n", b"\xff\xfe", b"abc  gs_ssd.json\n"])
 def test_a_list_that_is_missing_or_damaged_is_a_sentence(model, content):
-    (model / checksums.FILE).unlink() if content is None else (model / checksums.FILE).write_bytes(content)
+    (model / checksums.FILE).unlink() if content is None else (model / checksums.FILE).write_bytes(
+        content
+    )
     with pytest.raises(UserError, match="fetch it again"):
         checksums.check(model, "fetch it again")
 

@@ -54,7 +54,11 @@ def test_a_user_error_is_one_sentence_and_exit_code_2(monkeypatch, capsys):
 
 def test_a_folder_that_may_not_be_looked_into_is_a_sentence(tmp_path, capsys):
     """Root may look everywhere, so a name that no file system takes stands for it."""
-    for words in (["train", "--prompt", "x", "--out"], ["export", "--for", "web"], ["train", "--config"]):
+    for words in (
+        ["train", "--prompt", "x", "--out"],
+        ["export", "--for", "web"],
+        ["train", "--config"],
+    ):
         assert cli.main([*words, str(tmp_path / ("x" * 300))]) == 2
         message = capsys.readouterr().err
         assert ": File name too long; choose another" in message
@@ -89,9 +93,13 @@ def test_importing_the_package_is_cheap():
 def test_a_stranger_under_our_name_is_recognised(tmp_path, monkeypatch):
     (tmp_path / "simple_knn.py").write_text("class KNN: ...\n")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(sys.modules, "simple_knn", None)  # so that the stranger is gone again afterwards, too
+    monkeypatch.setitem(
+        sys.modules, "simple_knn", None
+    )  # so that the stranger is gone again afterwards, too
     del sys.modules["simple_knn"]
-    with pytest.raises(UserError, match=r"not ours.*pip uninstall simple-knn.*submodules/simple-knn"):
+    with pytest.raises(
+        UserError, match=r"not ours.*pip uninstall simple-knn.*submodules/simple-knn"
+    ):
         native.native("simple_knn")
 
 

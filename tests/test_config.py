@@ -21,7 +21,10 @@ def test_command_line_wins_over_yaml_over_preset_over_defaults(tmp_path):
         tmp_path / "base.yaml",
         "seed: 1\nnum_steps: 10\nprompt: base\ndensify: {adaptive: {every: 7, start_share: 0.09}}",
     )
-    file = write(tmp_path / "mine.yaml", "extends: base\nseed: 2\nprompt: mine\ndensify: {adaptive: {every: 8}}")
+    file = write(
+        tmp_path / "mine.yaml",
+        "extends: base\nseed: 2\nprompt: mine\ndensify: {adaptive: {every: 8}}",
+    )
     config = configs.load(file, ["seed=3", "viewpoints.radius=[1, 2.5]", "guidance.M=300"])
     assert (config.seed, config.prompt, config.num_steps) == (3, "mine", 10)
     assert (config.densify.adaptive.every, config.densify.adaptive.start_share) == (8, 0.09)
@@ -44,7 +47,18 @@ def test_the_defaults_survive_a_round_trip(tmp_path):
 
 @pytest.mark.parametrize(
     "text",
-    ["a mug #1", "on", "null", "1e3", "Zombie: head", "[a mug", '"a" mug', "x = y", "a mug, {blue}", "'tis a mug"],
+    [
+        "a mug #1",
+        "on",
+        "null",
+        "1e3",
+        "Zombie: head",
+        "[a mug",
+        '"a" mug',
+        "x = y",
+        "a mug, {blue}",
+        "'tis a mug",
+    ],
 )
 def test_a_prompt_is_taken_word_for_word_and_comes_back_from_its_file(text, tmp_path):
     config = configs.load(None, ["seed=1", f"prompt={text}"])
@@ -69,19 +83,46 @@ def test_a_prompt_is_taken_word_for_word_and_comes_back_from_its_file(text, tmp_
         ("output.depth=on", "^output.depth is 'on'; it must be true or false$"),
         ("output.wandb=no", "names a project.*null turns it off"),
         ("guidance.M=null-ish", r"guidance\.M is 'null-ish'; it must be a whole number or null"),
-        ("guidance.estimator=sdss", r"guidance\.estimator is 'sdss'; choose one of ssd, .*did you mean sds\?"),
-        ("densify.policy=adapt", r"densify\.policy is 'adapt'; it must be one of 'adaptive', 'mcmc', 'none'"),
+        (
+            "guidance.estimator=sdss",
+            r"guidance\.estimator is 'sdss'; choose one of ssd, .*did you mean sds\?",
+        ),
+        (
+            "densify.policy=adapt",
+            r"densify\.policy is 'adapt'; it must be one of 'adaptive', 'mcmc', 'none'",
+        ),
         ("densify=3", r"densify is a section"),
-        ("viewpoints.radius=[1, 2, 3]", r"viewpoints\.radius is \[1, 2, 3\]; it must be a list of 2 or null"),
-        ("viewpoints.radius=[5, 4]", r"viewpoints\.radius is \[5, 4\]; put the smaller number first"),
-        ("viewpoints.widening.azimuth_limits_deg=[9, -9]", r"azimuth_limits_deg is \[9, -9\]; put the smaller"),
+        (
+            "viewpoints.radius=[1, 2, 3]",
+            r"viewpoints\.radius is \[1, 2, 3\]; it must be a list of 2 or null",
+        ),
+        (
+            "viewpoints.radius=[5, 4]",
+            r"viewpoints\.radius is \[5, 4\]; put the smaller number first",
+        ),
+        (
+            "viewpoints.widening.azimuth_limits_deg=[9, -9]",
+            r"azimuth_limits_deg is \[9, -9\]; put the smaller",
+        ),
         ("viewpoints.image_size=0", r"image_size is 0; it must be within 16..4_096 or null"),
-        ("output.polar_deg=[]", r"output\.polar_deg is \[\]; it must be a list that is not empty or null"),
+        (
+            "output.polar_deg=[]",
+            r"output\.polar_deg is \[\]; it must be a list that is not empty or null",
+        ),
         ("densify.mcmc.gate=-1", r"gate is -1; it must be within"),
-        ("optimizer.means=[1e30,1e30]", r"optimizer\.means is \[1e\+30, 1e\+30\]; 1e\+30 must be within 0..10"),
-        ("initialize.num_points=100000000000", r"num_points is 100000000000; it must be within 4..20_000_000"),
+        (
+            "optimizer.means=[1e30,1e30]",
+            r"optimizer\.means is \[1e\+30, 1e\+30\]; 1e\+30 must be within 0..10",
+        ),
+        (
+            "initialize.num_points=100000000000",
+            r"num_points is 100000000000; it must be within 4..20_000_000",
+        ),
         ("regularize.binarize=[1, 2]", r"regularize\.binarize is \[1, 2\]; 1 must be a list"),
-        ("regularize.binarize=[[0, high]]", r"regularize\.binarize is \[\[0, 'high'\]\]; 'high' must be a number"),
+        (
+            "regularize.binarize=[[0, high]]",
+            r"regularize\.binarize is \[\[0, 'high'\]\]; 'high' must be a number",
+        ),
         ("prior.lora=[1]", r"prior\.lora is \[1\]; 1 must be text"),
         ("num_steps=0", "num_steps is 0; it must be within 1..10_000_000"),
         ("output.keep_checkpoints=0", "keep_checkpoints"),
@@ -115,7 +156,10 @@ def test_bad_overrides_get_one_clear_message(override, message):
         ("prompt: true", r"bad\.yaml: prompt is true; it must be text"),
         ("num_steps: 1:30", r"num_steps is '1:30'; it must be a whole number"),
         ("output: {depth: yes}", r"output\.depth is 'yes'; it must be true or false"),
-        ("augment: {background_random: 0.9}", r"bad\.yaml: augment\.background_random=0\.9 and augment\."),
+        (
+            "augment: {background_random: 0.9}",
+            r"bad\.yaml: augment\.background_random=0\.9 and augment\.",
+        ),
     ],
 )
 def test_bad_files_get_one_clear_message(tmp_path, text, message):
@@ -133,12 +177,20 @@ def test_the_file_that_has_the_last_word_on_a_key_is_named(tmp_path):
 
 
 def test_text_on_the_command_line_is_taken_word_for_word_unless_it_is_in_quotes():
-    for given, taken in (("a red #1 mug", "a red #1 mug"), ("5", "5"), ("'5: a'", "5: a"), ("null", None), ("", None)):
+    for given, taken in (
+        ("a red #1 mug", "a red #1 mug"),
+        ("5", "5"),
+        ("'5: a'", "5: a"),
+        ("null", None),
+        ("", None),
+    ):
         assert configs.load(None, [f"initialize.text={given}"]).initialize.text == taken
 
 
 def test_what_a_comment_cuts_is_said(tmp_path, caplog):
-    assert configs.load(write(tmp_path / "a.yaml", "seed: 1\nprompt: a red #1 disc")).prompt == "a red"
+    assert (
+        configs.load(write(tmp_path / "a.yaml", "seed: 1\nprompt: a red #1 disc")).prompt == "a red"
+    )
     assert "line 2: 'a red' ends where YAML sees a comment, '#1 disc'" in caplog.text
 
 

@@ -64,17 +64,29 @@ def test_two_steps_resumed_to_four_equal_four_uninterrupted(path, small, tmp_pat
     assert all(torch.equal(tensor, again[name]) for name, tensor in after.items())
     assert whole.job.bad_steps == 0
     assert all(tensor.isfinite().all() for tensor in after.values())
-    moved = [name for name, a in before.items() if len(a) != len(after[name]) or not torch.equal(a, after[name])]
+    moved = [
+        name
+        for name, a in before.items()
+        if len(a) != len(after[name]) or not torch.equal(a, after[name])
+    ]
     assert {name for name, tensor in after.items() if tensor.numel()} <= {*moved, "sh_rest"}
-    assert (tmp_path / "whole/point_cloud.ply").read_bytes() == (tmp_path / "parts/point_cloud.ply").read_bytes()
+    assert (tmp_path / "whole/point_cloud.ply").read_bytes() == (
+        tmp_path / "parts/point_cloud.ply"
+    ).read_bytes()
     assert (tmp_path / "parts/process.mp4").is_file()
-    assert configs.load(tmp_path / "whole" / "config.yaml") == config  # a run's folder describes itself
+    assert (
+        configs.load(tmp_path / "whole" / "config.yaml") == config
+    )  # a run's folder describes itself
 
 
 @pytest.mark.parametrize("as_latents", [0, 1])
 def test_low_vram_changes_no_gradient(as_latents, small, tmp_path):
     """The real classes in slices and passes against the same step in one piece (the posterior's noise is another)."""
-    options = ("initialize.shape=ball", "guidance.sample_posterior=false", f"guidance.depth_as_latents={as_latents}")
+    options = (
+        "initialize.shape=ball",
+        "guidance.sample_posterior=false",
+        f"guidance.depth_as_latents={as_latents}",
+    )
     gradients = {}
     for name in ("object", "low_vram"):
         config = small(CONFIGS / "presets" / f"{name}.yaml", *options)
@@ -89,7 +101,11 @@ def test_low_vram_changes_no_gradient(as_latents, small, tmp_path):
 
 
 def _keep_gradients(trainer, kept):
-    kept += [t.grad.clone() for name, t in trainer.asset.gaussians.parameters().items() if name != "sh_rest"]
+    kept += [
+        t.grad.clone()
+        for name, t in trainer.asset.gaussians.parameters().items()
+        if name != "sh_rest"
+    ]
 
 
 class Scaled:
@@ -105,11 +121,15 @@ class Scaled:
         return self.factor * self.prior.predict_noise(*arguments, **options)
 
 
-PRESETS = [pytest.param(CONFIGS / "presets" / f"{name}.yaml", id=name) for name in ("object", "creature")]
+PRESETS = [
+    pytest.param(CONFIGS / "presets" / f"{name}.yaml", id=name) for name in ("object", "creature")
+]
 
 
 @pytest.mark.parametrize("path", PRESETS)
-def test_the_number_of_splats_does_not_hang_on_the_scale_of_the_priors_answer(path, small, tmp_path):
+def test_the_number_of_splats_does_not_hang_on_the_scale_of_the_priors_answer(
+    path, small, tmp_path
+):
     """SSD is homogeneous in the prior's answer; the preset must be too, from 0.1 to 10."""
     options = (
         "num_steps=24", "initialize.shape=ball", "initialize.num_points=300", "output.preview_every=0",
@@ -146,17 +166,24 @@ def test_a_threshold_in_the_recipes_own_units_does_hang_on_it(small, tmp_path):
 
 def test_a_text_starts_upright_and_faces_the_front(small, tmp_path, monkeypatch):
     """Shap-E's front is -y, ours is +y: half a turn about z, where LucidDreamer mirrored."""
-    corners = torch.tensor([[0.0, -1, 0], [0.3, 0, 0], [0, 0, 0.5], [0, 0, -0.1]])  # a nose, an ear at +x, a tall head
+    corners = torch.tensor(
+        [[0.0, -1, 0], [0.3, 0, 0], [0, 0, 0.5], [0, 0, -0.1]]
+    )  # a nose, an ear at +x, a tall head
     faces = torch.tensor([[0, 1, 2], [0, 1, 3], [0, 2, 3], [1, 2, 3]])
     rgb = torch.tensor([[1.0, 0, 0], [0, 0, 1], [0, 0, 1], [0, 0, 1]])
     asked = {}
     monkeypatch.setattr(
-        "gs_ssd.prior.shap_e.imagine", lambda text, **options: asked.update(text=text) or Shape(corners, faces, rgb)
+        "gs_ssd.prior.shap_e.imagine",
+        lambda text, **options: asked.update(text=text) or Shape(corners, faces, rgb),
     )
     config = small(CONFIGS / "cat_armor.yaml", "initialize.keep_colors=true", "initialize.num_points=4000",
                    "initialize.spread=0", "initialize.radius=0.5")  # fmt: skip
     splat = initial.first_gaussians(
-        config.initialize, config.prompt, torch.Generator().manual_seed(0), torch.device("cpu"), offline=True
+        config.initialize,
+        config.prompt,
+        torch.Generator().manual_seed(0),
+        torch.device("cpu"),
+        offline=True,
     )
     assert asked["text"] == "a cat"
     assert len(splat) == 4000

@@ -35,7 +35,9 @@ def machine_with_gpu(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["auto", "cuda", "cuda:0"])
-def test_a_gpu_without_the_cuda_backend_is_refused_with_the_command_that_helps(name, machine_with_gpu):
+def test_a_gpu_without_the_cuda_backend_is_refused_with_the_command_that_helps(
+    name, machine_with_gpu
+):
     machine_with_gpu("cpu", "reference")
     with pytest.raises(UserError, match=rf"^device={name} .*compile\.py --install .*device=cpu$"):
         rendering_device.choose(name)
@@ -59,7 +61,10 @@ def test_auto_says_what_it_chose_and_why(machine_with_gpu, caplog, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     rendering_device.choose("auto")
     rendering_device.choose("cpu")
-    assert caplog.messages == ["device=auto: cuda (a fine GPU is there)", "device=auto: cpu (PyTorch sees no GPU)"]
+    assert caplog.messages == [
+        "device=auto: cuda (a fine GPU is there)",
+        "device=auto: cpu (PyTorch sees no GPU)",
+    ]
 
 
 def test_the_rasterizer_says_its_backends():
@@ -71,7 +76,9 @@ def test_the_rasterizer_says_its_backends():
 def test_a_copy_to_a_gpu_is_queued(monkeypatch, device, queued):
     seen = {}
     numbers = torch.arange(3.0)
-    monkeypatch.setattr(torch.Tensor, "to", lambda self, *where, **how: seen.update(where=where, **how) or self)
+    monkeypatch.setattr(
+        torch.Tensor, "to", lambda self, *where, **how: seen.update(where=where, **how) or self
+    )
     to_device(numbers, torch.device(device), torch.float16)
     assert seen == {"where": (torch.device(device), torch.float16), "non_blocking": queued}
 

@@ -44,7 +44,10 @@ def test_a_full_disk_is_a_user_error(tmp_path):
 
 def test_an_impossible_folder_is_a_user_error(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="choose another folder"), atomic_path(tmp_path / "file" / "a.txt"):
+    with (
+        pytest.raises(UserError, match="choose another folder"),
+        atomic_path(tmp_path / "file" / "a.txt"),
+    ):
         pass
 
 
@@ -93,7 +96,9 @@ def test_a_number_that_is_now_ours_does_not_protect_an_older_file(tmp_path):
 def test_content_and_name_are_on_the_disk_before_it_returns(tmp_path, monkeypatch):
     """The content is synchronised under its temporary name, the folder after the renaming."""
     seen = []
-    monkeypatch.setattr(files, "sync", lambda path: seen.append((path.name, (tmp_path / "a.txt").exists())))
+    monkeypatch.setattr(
+        files, "sync", lambda path: seen.append((path.name, (tmp_path / "a.txt").exists()))
+    )
     with atomic_path(tmp_path / "a.txt") as path:
         path.write_text("new")
     assert seen == [(path.name, False), (tmp_path.name, True)]
@@ -106,7 +111,10 @@ def test_a_disk_that_refuses_is_said_and_the_old_file_stays(tmp_path, monkeypatc
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(os, "fsync", refuse)
-    with pytest.raises(UserError, match="Input/output error"), atomic_path(tmp_path / "a.txt") as path:
+    with (
+        pytest.raises(UserError, match="Input/output error"),
+        atomic_path(tmp_path / "a.txt") as path,
+    ):
         path.write_text("new")
     assert os.listdir(tmp_path) == ["a.txt"]
     assert (tmp_path / "a.txt").read_text() == "old"
@@ -119,7 +127,10 @@ def test_a_disk_that_refuses_is_said_and_the_old_file_stays(tmp_path, monkeypatc
         ("ein gr\u00fcner Kaktus", "ein-gr\u00fcner-kaktus"),
         ("\u7ea2\u8272\u7684\u8611\u83c7", "\u7ea2\u8272\u7684\u8611\u83c7"),
         ("\u0439\u043e\u0433\u0443\u0440\u0442", "\u0439\u043e\u0433\u0443\u0440\u0442"),
-        ("\u0939\u093f\u0928\u094d\u0926\u0940", "\u0939\u093f\u0928\u094d\u0926\u0940"),  # vowel signs are marks
+        (
+            "\u0939\u093f\u0928\u094d\u0926\u0940",
+            "\u0939\u093f\u0928\u094d\u0926\u0940",
+        ),  # vowel signs are marks
         ("\uff21\uff22\uff23 \u2460", "abc-1"),  # full width
         ("../../etc/passwd", "etc-passwd"),
         ("a\\b:c*d?e", "a-b-c-d-e"),

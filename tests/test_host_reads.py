@@ -19,7 +19,15 @@ from gs_ssd.trainer import Trainer
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 OURS = (Path(gs_ssd.__file__).parent, "diff_gaussian_rasterization")
-READS = {"_local_scalar_dense", "nonzero", "is_nonzero", "masked_select", "_unique2", "bincount", "equal"}
+READS = {
+    "_local_scalar_dense",
+    "nonzero",
+    "is_nonzero",
+    "masked_select",
+    "_unique2",
+    "bincount",
+    "equal",
+}
 
 HOST_ONLY = {
     "distill.py:_coin": "the CPU generator's own number",
@@ -87,4 +95,6 @@ def test_a_step_reads_the_device_once(config, tiny_stable_diffusion, tmp_path, r
     with reads:
         for _ in range(3):
             trainer.step()
-    assert {place: count / 3 for place, count in reads.seen.items() if place not in HOST_ONLY} == ALLOWED
+    assert {
+        place: count / 3 for place, count in reads.seen.items() if place not in HOST_ONLY
+    } == ALLOWED

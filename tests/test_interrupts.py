@@ -49,17 +49,25 @@ def test_what_a_program_handles_or_ignores_itself_stays(monkeypatch):
 
 def test_outside_the_main_thread_nothing_is_touched():
     codes = []
-    thread = threading.Thread(target=lambda: codes.append(cli.main(["export", "axes", "-o", "/nonexistent/a.stl"])))
+    thread = threading.Thread(
+        target=lambda: codes.append(cli.main(["export", "axes", "-o", "/nonexistent/a.stl"]))
+    )
     thread.start()
     thread.join()
     assert codes == [2]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)]
+)
 def test_view_removes_its_folder(tmp_path, number, code):
     command = [sys.executable, "-m", "gs_ssd.cli", "view", "axes", "--no-browser"]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"TMPDIR": str(tmp_path)}
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
     ) as process:
         assert "http://127.0.0.1" in process.stdout.readline()
         assert len(list(tmp_path.iterdir())) == 1
@@ -67,7 +75,9 @@ def test_view_removes_its_folder(tmp_path, number, code):
         error = process.communicate(timeout=20)[1]
     assert "Traceback" not in error
     assert list(tmp_path.iterdir()) == []
-    assert process.returncode == (0 if number == signal.SIGINT else code)  # Ctrl-C is how one ends it
+    assert process.returncode == (
+        0 if number == signal.SIGINT else code
+    )  # Ctrl-C is how one ends it
 
 
 def test_while_results_are_written_the_checkpoint_is_named_and_no_temporary_stays(tmp_path, capfd):
@@ -95,7 +105,9 @@ def test_while_results_are_written_the_checkpoint_is_named_and_no_temporary_stay
 @pytest.mark.parametrize("target", ["| true", "> /dev/full"])
 def test_an_output_that_nobody_takes_is_no_traceback(target):
     command = f"{sys.executable} -m gs_ssd.cli train --config {SMOKE} --dry-run {target}; exit ${{PIPESTATUS[0]}}"
-    ended = subprocess.run(["bash", "-c", command], check=False, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(
+        ["bash", "-c", command], check=False, capture_output=True, text=True, timeout=60
+    )
     assert ended.returncode == (2 if "full" in target else 141)
     assert "Traceback" not in ended.stderr
     assert "Exception ignored" not in ended.stderr

@@ -21,7 +21,9 @@ SMOKE = ROOT / "configs" / "smoke.yaml"
 
 
 def smoke(*overrides):
-    return configs.load(SMOKE, ["num_steps=4", "output.turntable_frames=0", "output.preview_every=0", *overrides])
+    return configs.load(
+        SMOKE, ["num_steps=4", "output.turntable_frames=0", "output.preview_every=0", *overrides]
+    )
 
 
 def test_a_job_needs_no_folder_and_leaves_none(tmp_path, monkeypatch):
@@ -92,21 +94,33 @@ def test_many_jobs_with_one_prior_in_one_process_are_those_of_many_processes(tmp
     fast = ["num_steps=6", "output.turntable_frames=0", "output.preview_every=0", "finish.steps=3",
             "finish.image_size=32"]  # fmt: skip
     for nth, job in enumerate(JOBS):
-        command = [sys.executable, str(ROOT / "train.py"), "--config", str(SMOKE), "--out", str(tmp_path / f"own{nth}")]
+        command = [
+            sys.executable,
+            str(ROOT / "train.py"),
+            "--config",
+            str(SMOKE),
+            "--out",
+            str(tmp_path / f"own{nth}"),
+        ]
         subprocess.run([*command, *job, *fast], check=True, capture_output=True, cwd=ROOT)
     prior = priors.load(smoke().prior, "cpu")
     for nth, job in enumerate(JOBS):
         Trainer(configs.load(SMOKE, [*job, *fast]), tmp_path / f"shared{nth}", prior=prior).fit()
         torch.rand(7)  # whatever else the process draws
     for nth in range(len(JOBS)):
-        own, shared = ((tmp_path / f"{kind}{nth}" / "point_cloud.ply").read_bytes() for kind in ("own", "shared"))
+        own, shared = (
+            (tmp_path / f"{kind}{nth}" / "point_cloud.ply").read_bytes()
+            for kind in ("own", "shared")
+        )
         assert own == shared
 
 
 def test_a_job_runs_in_a_thread(tmp_path):
     kinds = []
     trainer = Trainer(smoke(), tmp_path)
-    thread = threading.Thread(target=lambda: kinds.extend(type(event) for event in trainer.events()))
+    thread = threading.Thread(
+        target=lambda: kinds.extend(type(event) for event in trainer.events())
+    )
     thread.start()
     thread.join()
     assert kinds[-1] is Finished

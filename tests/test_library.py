@@ -7,7 +7,9 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parents[1]
-BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "library.md").read_text(encoding="utf-8"), re.DOTALL)
+BLOCKS = re.findall(
+    r"```python\n(.*?)```", (ROOT / "docs" / "library.md").read_text(encoding="utf-8"), re.DOTALL
+)
 
 
 def run(block, names=None):
@@ -33,7 +35,9 @@ def test_an_asset_comes_back(tmp_path, monkeypatch):
 def test_many_jobs_share_a_prior(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     run(BLOCKS[1])
-    red, blue = ((tmp_path / "out" / name / "point_cloud.ply").read_bytes() for name in ("red", "blue"))
+    red, blue = (
+        (tmp_path / "out" / name / "point_cloud.ply").read_bytes() for name in ("red", "blue")
+    )
     assert red != blue
     assert "point_cloud.ply" in capsys.readouterr().out
 

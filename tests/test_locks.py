@@ -43,7 +43,9 @@ def _file_system(request, monkeypatch):
 @contextlib.contextmanager
 def holder(folder):
     """Another process that holds it."""
-    with subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True
+    ) as process:
         try:
             assert process.stdout.readline() == "held\n"
             yield process
@@ -61,11 +63,20 @@ def test_it_is_there_within_and_gone_after(tmp_path):
     assert owner_of(folder) is None
 
 
-@pytest.mark.parametrize("left", [b"", b'{"pid": 99999999, "host": "HOST", "what": "killed", "since": 1.0}'])
+@pytest.mark.parametrize(
+    "left", [b"", b'{"pid": 99999999, "host": "HOST", "what": "killed", "since": 1.0}']
+)
 def test_one_that_has_the_lock_and_has_not_signed_yet_is_waited_for(tmp_path, left):
     path = tmp_path / NAME
     path.write_bytes(left.replace(b"HOST", socket.gethostname().encode()))
-    signed = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "what": "the first", "since": time.time()})
+    signed = json.dumps(
+        {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "what": "the first",
+            "since": time.time(),
+        }
+    )
     with path.open("r+b") as file:
         locks.fcntl.flock(file, locks.fcntl.LOCK_EX)
         threading.Timer(0.3, path.write_text, [signed]).start()
@@ -80,7 +91,9 @@ def test_one_that_has_the_lock_and_has_not_signed_yet_is_waited_for(tmp_path, le
 def test_the_second_is_told_who_the_first_is(tmp_path):
     with (
         holder(tmp_path) as process,
-        pytest.raises(UserError, match=rf"is in use by process {process.pid} \(a test, since") as refusal,
+        pytest.raises(
+            UserError, match=rf"is in use by process {process.pid} \(a test, since"
+        ) as refusal,
         held(tmp_path, "another"),
     ):
         pass
@@ -103,7 +116,12 @@ def test_one_that_died_holds_nothing(tmp_path, number):
 
 @pytest.mark.usefixtures("_file_system")
 def test_a_number_that_another_process_has_by_now_holds_nothing(tmp_path):
-    long_ago = {"pid": os.getppid(), "host": locks.socket.gethostname(), "what": "a test", "since": 1e9}
+    long_ago = {
+        "pid": os.getppid(),
+        "host": locks.socket.gethostname(),
+        "what": "a test",
+        "since": 1e9,
+    }
     (tmp_path / NAME).write_text(json.dumps(long_ago))
     with held(tmp_path, "now"):
         pass
@@ -119,11 +137,16 @@ def test_a_file_that_nobody_signed_holds_nothing(tmp_path, content):
         pass
 
 
-def test_without_flock_a_file_of_another_machine_is_believed_and_the_way_out_is_told(tmp_path, monkeypatch):
+def test_without_flock_a_file_of_another_machine_is_believed_and_the_way_out_is_told(
+    tmp_path, monkeypatch
+):
     monkeypatch.setattr(locks, "fcntl", None)
     other = {"pid": 1, "host": "elsewhere", "what": "gs-ssd train", "since": 1e9}
     (tmp_path / NAME).write_text(json.dumps(other))
-    with pytest.raises(UserError, match=rf"process 1 on elsewhere .* delete .*{NAME}"), held(tmp_path, "now"):
+    with (
+        pytest.raises(UserError, match=rf"process 1 on elsewhere .* delete .*{NAME}"),
+        held(tmp_path, "now"),
+    ):
         pass
     assert json.loads((tmp_path / NAME).read_text()) == other
 
@@ -163,7 +186,10 @@ def test_a_folder_that_cannot_be_is_a_sentence(tmp_path, bad):
     folder = tmp_path / "x"
     folder.write_text("") if bad == "a file" else None
     folder = folder / "y" if bad == "a file" else "/proc/none"
-    with pytest.raises(UserError, match=r"cannot write into .* choose another folder"), held(folder, "a test"):
+    with (
+        pytest.raises(UserError, match=r"cannot write into .* choose another folder"),
+        held(folder, "a test"),
+    ):
         pass
 
 
@@ -188,7 +214,10 @@ while count < 12:
 
 @pytest.mark.parametrize("flock", ["with", "without"])
 def test_of_many_at_once_one_is_in(tmp_path, flock):
-    racers = [subprocess.Popen([sys.executable, "-c", RACE, tmp_path, flock], stderr=subprocess.PIPE) for _ in range(4)]
+    racers = [
+        subprocess.Popen([sys.executable, "-c", RACE, tmp_path, flock], stderr=subprocess.PIPE)
+        for _ in range(4)
+    ]
     errors = [racer.communicate(timeout=120)[1].decode() for racer in racers]
     assert errors == [""] * 4
     assert os.listdir(tmp_path) == []

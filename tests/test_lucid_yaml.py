@@ -18,8 +18,26 @@ DARK = NEGATIVE.replace("dull,", "dull, dark,")
 RECIPES = {
     "axe": (False, 25, "pointe", "A flag.", [45, 105], [-180, 180], 1.0, NEGATIVE),
     "bagel": (False, 80, "pointe", "a bagel.", [45, 105], [-180, 180], 1.0, DARK),
-    "crown": (False, 80, "pointe", "a crown.", [45, 105], [-180, 180], 1.0, "unrealistic, blurry, low quality."),
-    "football_helmet": (False, 50, "pointe", "a football helmet.", [45, 90], [-180, 180], None, NEGATIVE),
+    "crown": (
+        False,
+        80,
+        "pointe",
+        "a crown.",
+        [45, 105],
+        [-180, 180],
+        1.0,
+        "unrealistic, blurry, low quality.",
+    ),
+    "football_helmet": (
+        False,
+        50,
+        "pointe",
+        "a football helmet.",
+        [45, 90],
+        [-180, 180],
+        None,
+        NEGATIVE,
+    ),
     "hamburger": (False, 50, "sphere", ".", [45, 105], [-180, 180], 1.0, DARK),
     "cat_armor": (True, 80, "pointe", "a cat.", [60, 90], [-180, 180], 1.5, NEGATIVE),
     "ts_lora": (True, 80, "pointe", "a girl head.", [60, 120], [-80, 80], 1.5, DARK),
@@ -135,7 +153,11 @@ def test_its_nine_recipes_load_unchanged(tmp_path, name):
 
 def test_the_numbers_of_the_recipe(tmp_path):
     config = configs.load(write(tmp_path, recipe()))
-    assert (config.num_steps, config.viewpoints.num_views, config.viewpoints.image_size) == (5000, 4, 512)
+    assert (config.num_steps, config.viewpoints.num_views, config.viewpoints.image_size) == (
+        5000,
+        4,
+        512,
+    )
     assert config.guidance.t_schedule == ((0.0, 0.02, 0.98), (0.3, 0.02, 0.5))
     assert (config.guidance.flip, config.guidance.depth_as_latents) == (0.5, 0.2)
     assert config.guidance.trajectories.offset_noise == 0.1
@@ -145,7 +167,9 @@ def test_the_numbers_of_the_recipe(tmp_path):
     assert config.densify.adaptive.split_above == pytest.approx(0.0105)
     assert config.densify.adaptive.prune_scale == pytest.approx(0.35)
     assert config.viewpoints.fov_y_deg == pytest.approx((math.degrees(0.32), math.degrees(0.60)))
-    assert config.viewpoints.widening.fov_limits_deg == pytest.approx((math.degrees(0.16), math.degrees(0.60)))
+    assert config.viewpoints.widening.fov_limits_deg == pytest.approx(
+        (math.degrees(0.16), math.degrees(0.60))
+    )
     assert config.output.polar_deg == (90.0, 60.0)
     assert config.output.fov_y_deg == pytest.approx(math.degrees(0.55))
     assert (config.output.process_frames, config.output.test_views) == (600, 8)
@@ -157,8 +181,17 @@ def test_ssd_gets_scale_free_weights_and_ism_its_own(tmp_path):
     assert (ssd.regularize.units, ssd.densify.adaptive.select) == ("ratio", "quantile")
     assert (ism.regularize.units, ism.densify.adaptive.select) == ("absolute", "absolute")
     assert ism.densify.adaptive.threshold == 7.5e-4
-    assert ism.regularize.tv_rgb == ism.regularize.tv_disparity == ism.regularize.scale == ((0.0, 1.0),)
-    assert (ism.guidance.scale, ism.guidance.cfg_scale, ism.guidance.weighting) == (0.1, 7.5, "lucid")
+    assert (
+        ism.regularize.tv_rgb
+        == ism.regularize.tv_disparity
+        == ism.regularize.scale
+        == ((0.0, 1.0),)
+    )
+    assert (ism.guidance.scale, ism.guidance.cfg_scale, ism.guidance.weighting) == (
+        0.1,
+        7.5,
+        "lucid",
+    )
 
 
 def test_the_only_switch_that_removes_inversion_chooses_sds(tmp_path):
@@ -179,13 +212,22 @@ def test_built_in_defaults_hold_for_what_a_file_leaves_out():
 def test_dead_options_are_reported_once(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         configs.load(write(tmp_path, recipe("axe")))
-    (line,) = [record.getMessage() for record in caplog.records if "without effect" in record.getMessage()]
-    assert sorted(line.rpartition(": ")[2].split(", ")) == ["accum", "ddim_inv", "port", "workspace"]
+    (line,) = [
+        record.getMessage() for record in caplog.records if "without effect" in record.getMessage()
+    ]
+    assert sorted(line.rpartition(": ")[2].split(", ")) == [
+        "accum",
+        "ddim_inv",
+        "port",
+        "workspace",
+    ]
 
 
 def test_what_is_not_supported_is_said_and_its_default_is_silent():
     quiet = lucid_yaml.translate(recipe(), "file").notes
-    loud = lucid_yaml.translate(recipe(GuidanceParams__xs_eta=0.5, OptimizationParams__geo_iter=100), "file").notes
+    loud = lucid_yaml.translate(
+        recipe(GuidanceParams__xs_eta=0.5, OptimizationParams__geo_iter=100), "file"
+    ).notes
     assert not any("not supported" in note for note in quiet)
     assert [note.split("=")[0] for note in loud if "not supported" in note] == [
         "GuidanceParams.xs_eta",
@@ -233,7 +275,9 @@ def test_use_progressive_is_inverted_there_and_stays_so(tmp_path):
     assert still.viewpoints.widening.every_share == 0
 
 
-@pytest.mark.parametrize(("shape", "box"), [("rectangle_x", (0.6, 1.2, 0.5)), ("rectangle_z", (0.8, 0.6, 1.2))])
+@pytest.mark.parametrize(
+    ("shape", "box"), [("rectangle_x", (0.6, 1.2, 0.5)), ("rectangle_z", (0.8, 0.6, 1.2))]
+)
 def test_its_boxes(tmp_path, shape, box):
     start = configs.load(write(tmp_path, recipe(GenerateCamParams__init_shape=shape))).initialize
     assert (start.shape, start.box) == ("box", box)
@@ -253,9 +297,14 @@ def test_an_earlier_splat_keeps_its_place_and_moves(tmp_path):
 
 def test_its_absolute_steps_become_shares_of_its_iterations(tmp_path):
     adaptive = configs.load(write(tmp_path, recipe())).densify.adaptive
-    assert adaptive == dataclasses.replace(adaptive, start_share=0.0202, stop_share=0.6, prune_scale_after_share=0.06)
+    assert adaptive == dataclasses.replace(
+        adaptive, start_share=0.0202, stop_share=0.6, prune_scale_after_share=0.06
+    )
     assert (adaptive.every, adaptive.reset_every) == (100, 300)
-    assert [round(share * 5000) for share in (adaptive.start_share, adaptive.stop_share)] == [101, 3000]
+    assert [round(share * 5000) for share in (adaptive.start_share, adaptive.stop_share)] == [
+        101,
+        3000,
+    ]
 
 
 def test_densification_that_would_end_too_late_ends_earlier_and_says_so():
@@ -267,7 +316,12 @@ def test_densification_that_would_end_too_late_ends_earlier_and_says_so():
 def test_gaussian_dreamer_pros_shape_starts_from_shap_e_and_says_so(tmp_path):
     values = recipe(GenerateCamParams__init_shape="shape")
     start = configs.load(write(tmp_path, values)).initialize
-    assert (start.shape, start.text, start.spread, start.num_points) == ("text", "a bagel.", 0.05, 81_920)
+    assert (start.shape, start.text, start.spread, start.num_points) == (
+        "text",
+        "a bagel.",
+        0.05,
+        81_920,
+    )
     assert any("init_shape=shape" in note for note in lucid_yaml.translate(values, "file").notes)
 
 
@@ -288,4 +342,7 @@ def test_command_line_wins_over_the_file(tmp_path):
 @pytest.mark.parametrize("little", [False, True])
 def test_little_memory_means_slices_and_passes_here(tmp_path, little):
     config = configs.load(write(tmp_path, recipe(GuidanceParams__vram_O=little)))
-    assert (config.prior.sliced_vae, config.guidance.views_per_pass) == (little, 1 if little else None)
+    assert (config.prior.sliced_vae, config.guidance.views_per_pass) == (
+        little,
+        1 if little else None,
+    )

@@ -33,7 +33,9 @@ def test_on_a_gpu_it_is_what_was_allocated():
     assert gauge.peak - before == 100 * MIB
 
 
-@pytest.mark.parametrize("ask", [lambda: torch.empty(2**55), lambda: np.empty(2**55), lambda: bytearray(2**55)])
+@pytest.mark.parametrize(
+    "ask", [lambda: torch.empty(2**55), lambda: np.empty(2**55), lambda: bytearray(2**55)]
+)
 def test_what_does_not_fit_is_told_in_a_sentence_that_names_settings(ask):
     with (
         pytest.raises(UserError, match=r"memory is full .*initialize\.num_points") as caught,

@@ -29,7 +29,12 @@ SMOKE = Path(__file__).parents[1] / "configs" / "smoke.yaml"
 
 
 def smoke(*overrides: str) -> ExperimentConfig:
-    small = ["output.turntable_frames=0", "output.preview_every=0", "output.checkpoint_every=2", *overrides]
+    small = [
+        "output.turntable_frames=0",
+        "output.preview_every=0",
+        "output.checkpoint_every=2",
+        *overrides,
+    ]
     return configs.load(SMOKE, small)
 
 
@@ -41,16 +46,24 @@ def same_bits(one: Trainer, other: Trainer) -> None:
     for name in PARAMETERS:
         a, b = getattr(one.asset.gaussians, name), getattr(other.asset.gaussians, name)
         assert torch.equal(a, b), name
-        state_a, state_b = one.asset.trained.optimizer.state[a], other.asset.trained.optimizer.state[b]
+        state_a, state_b = (
+            one.asset.trained.optimizer.state[a],
+            other.asset.trained.optimizer.state[b],
+        )
         assert all(torch.equal(state_a[key], state_b[key]) for key in state_a), name
     theirs = other.asset.trained.statistics
-    assert all(torch.equal(value, theirs[key]) for key, value in one.asset.trained.statistics.items())
+    assert all(
+        torch.equal(value, theirs[key]) for key, value in one.asset.trained.statistics.items()
+    )
 
 
 @pytest.mark.parametrize(
-    ("policy", "estimator"), [("adaptive", "ssd"), ("mcmc", "ssd"), ("adaptive", "vsd"), ("adaptive", "ism")]
+    ("policy", "estimator"),
+    [("adaptive", "ssd"), ("mcmc", "ssd"), ("adaptive", "vsd"), ("adaptive", "ism")],
 )
-def test_two_steps_resumed_to_four_equal_four_uninterrupted_bit_for_bit(tmp_path, policy, estimator):
+def test_two_steps_resumed_to_four_equal_four_uninterrupted_bit_for_bit(
+    tmp_path, policy, estimator
+):
     """Splats, Adam, statistics, random numbers, the widening of the cameras, and VSD's critic through a file."""
     options = [
         f"guidance.estimator={estimator}",
@@ -75,24 +88,37 @@ def test_two_steps_resumed_to_four_equal_four_uninterrupted_bit_for_bit(tmp_path
     resumed.fit()
     assert len(whole.asset.gaussians) != 300  # the population changed on the way
     same_bits(whole, resumed)
-    first, last = (viewpoints.ranges_at(resumed.job.viewpoints, step, resumed.config.num_steps) for step in (0, 3))
+    first, last = (
+        viewpoints.ranges_at(resumed.job.viewpoints, step, resumed.config.num_steps)
+        for step in (0, 3)
+    )
     assert first.fov_rad[0] > last.fov_rad[0]  # the ranges did widen on the way
     untimed = [
         [{**row, "seconds_per_step": 0, "peak_memory_mib": 0} for row in rows(tmp_path / name)]
         for name in ("whole", "parts")
     ]
     assert untimed[0] == untimed[1]
-    assert (tmp_path / "whole/point_cloud.ply").read_bytes() == (tmp_path / "parts/point_cloud.ply").read_bytes()
+    assert (tmp_path / "whole/point_cloud.ply").read_bytes() == (
+        tmp_path / "parts/point_cloud.ply"
+    ).read_bytes()
 
 
 def test_a_red_disc_becomes_red_and_a_run_leaves_what_it_promises(tmp_path):
     trainer = Trainer(smoke("output.turntable_frames=4", "output.preview_every=20"), tmp_path)
     written = trainer.fit()
     names = {path.name for path in written}
-    assert names == {"point_cloud.ply", "turntable.mp4", "turntable.webp", "index.html", "views.png"}
+    assert names == {
+        "point_cloud.ply",
+        "turntable.mp4",
+        "turntable.webp",
+        "index.html",
+        "views.png",
+    }
     assert all(path.stat().st_size > 500 for path in written)
     previews = {path.name for path in (tmp_path / "previews").glob("*.png")}
-    assert previews == {f"{kind}_{step:06d}.png" for kind in ("step", "guidance") for step in (20, 40)}
+    assert previews == {
+        f"{kind}_{step:06d}.png" for kind in ("step", "guidance") for step in (20, 40)
+    }
     metrics = rows(tmp_path)
     assert [row["step"] for row in metrics] == list(range(40))
     assert {"num_splats", "grad_norm", "t", "alpha_mean", "seconds_per_step"} <= set(metrics[0])
@@ -145,7 +171,10 @@ def test_an_interrupted_run_has_the_frames_and_sheets_of_an_uninterrupted_one(tm
         stopped_at_once(Trainer(config, parts))
     with pytest.raises(Interrupted):
         stopped_at_once(Trainer(config, parts, resume=True))
-    assert sorted(path.name for path in (parts / "process").iterdir()) == ["000000.png", "000001.png"]
+    assert sorted(path.name for path in (parts / "process").iterdir()) == [
+        "000000.png",
+        "000001.png",
+    ]
     Trainer(config, parts, resume=True).fit()
     Trainer(config, tmp_path / "whole").fit()
     for name in ("process.mp4", "previews/step_000002.png", "previews/guidance_000002.png"):
@@ -154,7 +183,10 @@ def test_an_interrupted_run_has_the_frames_and_sheets_of_an_uninterrupted_one(tm
 
 def test_until_no_step_trains_none(tmp_path):
     trainer = Trainer(smoke("num_steps=4"), tmp_path)
-    before = {name: tensor.detach().clone() for name, tensor in trainer.asset.gaussians.parameters().items()}
+    before = {
+        name: tensor.detach().clone()
+        for name, tensor in trainer.asset.gaussians.parameters().items()
+    }
     assert trainer.fit(until=0) == []
     assert trainer.completed == 0
     assert all(torch.equal(before[name], getattr(trainer.asset.gaussians, name)) for name in before)
@@ -168,13 +200,28 @@ def test_tensorboard_shows_what_a_resumed_run_did_once_a_step(tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    config = smoke("num_steps=4", "output.tensorboard=true", "output.preview_every=2", "regularize.opacity=[[0, 0.1]]")
-    Trainer(config, tmp_path).fit(until=3)  # a step beyond the newest checkpoint that a kill would leave
+    config = smoke(
+        "num_steps=4",
+        "output.tensorboard=true",
+        "output.preview_every=2",
+        "regularize.opacity=[[0, 0.1]]",
+    )
+    Trainer(config, tmp_path).fit(
+        until=3
+    )  # a step beyond the newest checkpoint that a kill would leave
     (tmp_path / "checkpoints" / "step_000003.pt").unlink()
     Trainer(config, tmp_path, resume=True).fit()
     events = EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"images": 0}).Reload()
     metrics = rows(tmp_path)
-    shown = {"grad_norm", "t", "num_splats", "alpha_mean", "opacity", "seconds_per_step", "peak_memory_mib"}
+    shown = {
+        "grad_norm",
+        "t",
+        "num_splats",
+        "alpha_mean",
+        "opacity",
+        "seconds_per_step",
+        "peak_memory_mib",
+    }
     assert shown <= set(events.Tags()["scalars"])
     for name in ("grad_norm", "alpha_mean", "opacity"):
         points = [(event.step, event.value) for event in events.Scalars(name)]
@@ -203,7 +250,10 @@ def test_training_works_in_a_thread_where_signals_cannot_be_caught(tmp_path):
 def test_a_step_with_nan_is_skipped_counted_and_in_the_end_refused(tmp_path, caplog):
     trainer = Trainer(smoke("max_bad_steps=3"), tmp_path)
     trainer.step()
-    before = {name: tensor.detach().clone() for name, tensor in trainer.asset.gaussians.parameters().items()}
+    before = {
+        name: tensor.detach().clone()
+        for name, tensor in trainer.asset.gaussians.parameters().items()
+    }
     real = trainer.job.distillation.step
 
     def poisoned(*args: object, **named: object):
@@ -230,7 +280,9 @@ def test_the_half_precision_part_that_overflowed_is_named(tmp_path, count, culpr
     trainer = Trainer(smoke("max_bad_steps=2"), tmp_path)
     real = trainer.job.distillation.step
     one = torch.ones((), dtype=torch.long)
-    trainer.job.distillation.step = lambda *args, **named: dataclasses.replace(real(*args, **named), **{count: one})
+    trainer.job.distillation.step = lambda *args, **named: dataclasses.replace(
+        real(*args, **named), **{count: one}
+    )
     trainer.step()
     assert culprit in caplog.text
     with pytest.raises(UserError, match=mend):
@@ -244,7 +296,10 @@ def test_lines_are_written_as_often_as_told_and_for_the_last_step(tmp_path):
 
 def test_no_splats_left_ends_the_run_with_the_checkpoint_kept(tmp_path):
     config = smoke(
-        *(f"densify.adaptive.{setting}" for setting in ("prune_opacity=0.9999", "start_share=0.05", "every=3"))
+        *(
+            f"densify.adaptive.{setting}"
+            for setting in ("prune_opacity=0.9999", "start_share=0.05", "every=3")
+        )
     )
     with pytest.raises(UserError, match="no splats are left after step 3"):
         Trainer(config, tmp_path).fit()
@@ -254,7 +309,11 @@ def test_no_splats_left_ends_the_run_with_the_checkpoint_kept(tmp_path):
 def test_the_priors_scale_changes_nothing_but_the_logged_norm(tmp_path):
     counts, splats = [], []
     for scale in (0.1, 10.0):
-        config = smoke(f"guidance.scale={scale}", "densify.adaptive.stop_share=0.8", "regularize.tv_rgb=[[0, 0.1]]")
+        config = smoke(
+            f"guidance.scale={scale}",
+            "densify.adaptive.stop_share=0.8",
+            "regularize.tv_rgb=[[0, 0.1]]",
+        )
         trainer = Trainer(config, tmp_path)
         norms = [float(trainer.step().metrics["grad_norm"]) for _ in range(30)]
         counts.append(len(trainer.asset.gaussians))
@@ -268,13 +327,17 @@ def test_an_earlier_splat_starts_a_run_as_it_is(tmp_path):
     first.fit()
     file = tmp_path / "first" / "point_cloud.ply"
     again = Trainer(smoke("initialize.shape=splat", f"initialize.file={file}"), tmp_path / "again")
-    torch.testing.assert_close(again.asset.gaussians.means, first.asset.gaussians.means, atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        again.asset.gaussians.means, first.asset.gaussians.means, atol=1e-6, rtol=0
+    )
     torch.testing.assert_close(again.asset.gaussians.log_scales, first.asset.gaussians.log_scales)
 
 
 def test_every_step_has_its_own_numbers_and_always_the_same():
     draws = {
-        (seed, step): torch.rand(3, generator=generator_at(seed, step)) for seed in (0, 1) for step in range(-1, 5)
+        (seed, step): torch.rand(3, generator=generator_at(seed, step))
+        for seed in (0, 1)
+        for step in range(-1, 5)
     }
     assert len({tuple(value.tolist()) for value in draws.values()}) == len(draws)
     assert torch.equal(torch.rand(3, generator=generator_at(1, 3)), draws[1, 3])
@@ -291,14 +354,18 @@ def test_a_folder_with_another_runs_checkpoints_is_refused_unless_it_is_to_be_re
     """Else the shorter run's checkpoint would be pruned as it is written, and a resume would take the longer run's."""
     Trainer(smoke("num_steps=4"), tmp_path).fit()
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    with pytest.raises(UserError, match=r"holds the checkpoints of a run already; .*overwrite=True"):
+    with pytest.raises(
+        UserError, match=r"holds the checkpoints of a run already; .*overwrite=True"
+    ):
         Trainer(smoke("num_steps=3", "seed=1"), tmp_path)
     replacing = Trainer(smoke("num_steps=3", "seed=1"), tmp_path, overwrite=True)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     for _ in range(3):
         replacing.step()
     replacing.save()
-    assert [path.name for path in checkpoint.listing(tmp_path / "checkpoints")] == ["step_000003.pt"]
+    assert [path.name for path in checkpoint.listing(tmp_path / "checkpoints")] == [
+        "step_000003.pt"
+    ]
     resumed = Trainer(smoke("num_steps=3", "seed=1"), tmp_path, resume=True)
     same_bits(replacing, resumed)
 
@@ -338,7 +405,9 @@ def test_a_run_with_an_estimator_of_ones_own_goes_on_with_it_alone(tmp_path):
     kept = (tmp_path / "parts/environment.json").read_text()
     assert json.loads(kept)["estimator"] == f"{__name__}.mine"
     for other in (None, lambda *, h, **_: h):
-        with pytest.raises(UserError, match=rf"made with the estimator {__name__}\.mine, not .*Trainer\(estimator="):
+        with pytest.raises(
+            UserError, match=rf"made with the estimator {__name__}\.mine, not .*Trainer\(estimator="
+        ):
             Trainer(config, tmp_path / "parts", resume=True, estimator=other)
     assert (tmp_path / "parts/environment.json").read_text() == kept
     resumed = Trainer(config, tmp_path / "parts", resume=True, estimator=mine)
@@ -346,7 +415,9 @@ def test_a_run_with_an_estimator_of_ones_own_goes_on_with_it_alone(tmp_path):
     same_bits(whole, resumed)
 
 
-def test_a_run_with_a_named_estimator_does_not_go_on_with_a_function_but_may_with_another_name(tmp_path, caplog):
+def test_a_run_with_a_named_estimator_does_not_go_on_with_a_function_but_may_with_another_name(
+    tmp_path, caplog
+):
     Trainer(smoke("num_steps=4"), tmp_path).fit(until=2)
     with pytest.raises(UserError, match=r"estimator ssd, not .*mine"):
         Trainer(smoke("num_steps=4"), tmp_path, resume=True, estimator=mine)
@@ -364,7 +435,9 @@ def test_the_end_of_a_killed_process_is_cut_from_the_metrics(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["means", "log_scales"])
-def test_splats_that_diverged_are_left_out_and_a_run_of_nothing_else_is_refused(tmp_path, caplog, name):
+def test_splats_that_diverged_are_left_out_and_a_run_of_nothing_else_is_refused(
+    tmp_path, caplog, name
+):
     trainer = Trainer(smoke("num_steps=2"), tmp_path)
     trainer.fit(until=1)
     count = len(trainer.asset.gaussians)

@@ -11,13 +11,28 @@ import pytest
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[1]
-FEW = ("num_steps=2", "initialize.num_points=500", "viewpoints.image_size=64", "output.turntable_frames=2")
+FEW = (
+    "num_steps=2",
+    "initialize.num_points=500",
+    "viewpoints.image_size=64",
+    "output.turntable_frames=2",
+)
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(ROOT)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--wheel-dir",
+        str(folder),
+        str(ROOT),
+    ]
     built = subprocess.run(command, capture_output=True, text=True, check=False)
     if "No matching distribution found for hatchling" in built.stderr:  # any other failure is ours
         pytest.skip(f"the build tools cannot be had here: {built.stderr.strip().splitlines()[-1]}")

@@ -20,10 +20,28 @@ def read(text: str) -> object:
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        *[(text, text) for text in ("1:30", "on", "no", "yes", "off", "y", "0b1", "2001-01-01", "-0x1F", "=")],
+        *[
+            (text, text)
+            for text in ("1:30", "on", "no", "yes", "off", "y", "0b1", "2001-01-01", "-0x1F", "=")
+        ],
         *[("010", 10), ("0o10", 8), ("0x1F", 31), ("+3", 3), ("100_000", 100_000), ("-0", 0)],
-        *[("1e3", 1000.0), ("1E-3", 0.001), (".5", 0.5), ("-.5e1", -5.0), ("3.", 3.0), (".inf", math.inf)],
-        *[("true", True), ("FALSE", False), ("null", None), ("~", None), ("", None), ("'5'", "5"), ('"on"', "on")],
+        *[
+            ("1e3", 1000.0),
+            ("1E-3", 0.001),
+            (".5", 0.5),
+            ("-.5e1", -5.0),
+            ("3.", 3.0),
+            (".inf", math.inf),
+        ],
+        *[
+            ("true", True),
+            ("FALSE", False),
+            ("null", None),
+            ("~", None),
+            ("", None),
+            ("'5'", "5"),
+            ('"on"', "on"),
+        ],
     ],
 )
 def test_scalars_are_those_of_the_core_schema(text, value):
@@ -53,7 +71,13 @@ def test_any_text_comes_back_for_readers_of_1_1_and_1_2(text):
         ("a: no", ["line 1: no is a word"]),
         *[
             (quiet, [])
-            for quiet in ("a: a red disc  # the demo", "a: 4 # four", "a: 'x #1'", "on: 1", "a: |\n  b #c\n")
+            for quiet in (
+                "a: a red disc  # the demo",
+                "a: 4 # four",
+                "a: 'x #1'",
+                "on: 1",
+                "a: |\n  b #c\n",
+            )
         ],
     ],
 )

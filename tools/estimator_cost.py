@@ -35,7 +35,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gs_ssd import config as configs
 from gs_ssd.guidance import trajectory
-from gs_ssd.guidance.distill import LUCID_T_SCHEDULE, Distillation, DistillConfig, PromptConfig, t_range
+from gs_ssd.guidance.distill import (
+    LUCID_T_SCHEDULE,
+    Distillation,
+    DistillConfig,
+    PromptConfig,
+    t_range,
+)
 from gs_ssd.guidance.perp_neg import view_weights
 from gs_ssd.guidance.vsd import VsdConfig
 from gs_ssd.lab.commands import cost
@@ -46,7 +52,11 @@ from gs_ssd.trainer import Trainer
 
 VIEWS = 4
 ESTIMATORS = ("ssd", "csd", "sds", "nfsd", "ism", "sdi", "vsd")
-TIMED_T = (120, 300, 420)  # their inversions cost 2, 2 and 3 evaluations: 2.33, below the schedule's average of 2.7
+TIMED_T = (
+    120,
+    300,
+    420,
+)  # their inversions cost 2, 2 and 3 evaluations: 2.33, below the schedule's average of 2.7
 AZIMUTHS = [math.radians(azimuth) for azimuth in (-150.0, -60.0, 30.0, 120.0)]
 CAMERAS = at_angles(AZIMUTHS, [1.4] * VIEWS, radius=4.0, fov_y_rad=0.8, size=512)
 PRESETS = Path(__file__).parents[1] / "configs" / "presets"
@@ -80,7 +90,10 @@ TOY = {
 }
 
 TINY: Any = AutoencoderTiny
-PARTS: dict[str, tuple[Any, dict[str, Any]]] = {"unet": (UNet2DConditionModel, UNET), "vae": (AutoencoderKL, VAE)}
+PARTS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "unet": (UNet2DConditionModel, UNET),
+    "vae": (AutoencoderKL, VAE),
+}
 
 
 def multiply_adds(call: Callable[[], Any]) -> float:
@@ -98,12 +111,18 @@ def count_parts(image_size: int) -> dict[str, float]:
         t = torch.zeros(1, dtype=torch.long)
         with torch.no_grad():
             parts = {"unet": multiply_adds(lambda: unet(x, t, text))}
-        parts |= _count_encoder(lambda picture: vae.encode(picture).latent_dist.mean, image_size, "encode")
+        parts |= _count_encoder(
+            lambda picture: vae.encode(picture).latent_dist.mean, image_size, "encode"
+        )
         tiny = TINY().requires_grad_(False)
-        return parts | _count_encoder(lambda picture: tiny.encode(picture).latents, image_size, "tiny_encode")
+        return parts | _count_encoder(
+            lambda picture: tiny.encode(picture).latents, image_size, "tiny_encode"
+        )
 
 
-def _count_encoder(encode: Callable[[torch.Tensor], torch.Tensor], image_size: int, name: str) -> dict[str, float]:
+def _count_encoder(
+    encode: Callable[[torch.Tensor], torch.Tensor], image_size: int, name: str
+) -> dict[str, float]:
     picture = torch.empty(1, 3, image_size, image_size, requires_grad=True)
     forward = multiply_adds(lambda: encode(picture))
     both = multiply_adds(lambda: encode(picture).sum().backward())
@@ -138,7 +157,10 @@ def unet_images(estimator: str, perp_neg: bool, interval: int = 50) -> float:
         low, high = t_range(LUCID_T_SCHEDULE, progress)
         for t in range(int(1000 * low), int(1000 * high), 10):
             if estimator == "ism":
-                inversion.append(len(trajectory.ism_path(t, trajectory.ism_interval(options, progress), options)) - 1)
+                inversion.append(
+                    len(trajectory.ism_path(t, trajectory.ism_interval(options, progress), options))
+                    - 1
+                )
             elif estimator == "sdi":
                 inversion.append(2 * (len(trajectory.sdi_path(t, options.sdi_steps)) - 1))
     return VIEWS * (prompts + (sum(inversion) / len(inversion) if inversion else 0))
@@ -148,24 +170,37 @@ def random_pipeline(args: argparse.Namespace) -> argparse.Namespace:
     """The full-size model with random weights, as far as `StableDiffusionPrior` looks at a pipeline."""
     torch.manual_seed(0)
     with torch.device(args.device):
-        parts = {name: kind(**(TOY[name] if args.toy else config)) for name, (kind, config) in PARTS.items()}
+        parts = {
+            name: kind(**(TOY[name] if args.toy else config))
+            for name, (kind, config) in PARTS.items()
+        }
     scheduler = DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
     return argparse.Namespace(
-        **parts, scheduler=scheduler, tokenizer=None, maybe_convert_prompt=None, text_encoder=torch.nn.Identity()
+        **parts,
+        scheduler=scheduler,
+        tokenizer=None,
+        maybe_convert_prompt=None,
+        text_encoder=torch.nn.Identity(),
     )
 
 
-def behind_the_door(pipe: argparse.Namespace, config: PriorConfig, args: argparse.Namespace) -> StableDiffusionPrior:
+def behind_the_door(
+    pipe: argparse.Namespace, config: PriorConfig, args: argparse.Namespace
+) -> StableDiffusionPrior:
     """The program's own prior around it; prompts are random embeddings."""
     config = dataclasses.replace(config, image_size=args.image_size, compile=args.compile)
     prior = StableDiffusionPrior(pipe, config, torch.device(args.device), DTYPES[args.dtype])
     generator = torch.Generator().manual_seed(0)
-    prior.embed = lambda prompts: torch.randn(len(prompts), 77, 1024, generator=generator).to(prior.device)
+    prior.embed = lambda prompts: torch.randn(len(prompts), 77, 1024, generator=generator).to(
+        prior.device
+    )
     prior.overflow = lambda prompt: ""  # noqa: ARG005 -- the name is the protocol's
     return prior
 
 
-def memory_of_step(pipe: argparse.Namespace, preset: str, args: argparse.Namespace) -> tuple[int, torch.Tensor]:
+def memory_of_step(
+    pipe: argparse.Namespace, preset: str, args: argparse.Namespace
+) -> tuple[int, torch.Tensor]:
     """(bytes of tensors beyond the weights at most in use, gradient at the pictures) of one step with a preset's own
     settings, renderer left out.
 
@@ -173,10 +208,21 @@ def memory_of_step(pipe: argparse.Namespace, preset: str, args: argparse.Namespa
     """
     experiment = configs.load(PRESETS / f"{preset}.yaml")
     prior = behind_the_door(pipe, experiment.prior, args)
-    certain = {"sample_posterior": False, "flip": 0.0, "depth_as_latents": 0.0, "t_schedule": ((0.0, 0.3, 0.3),)}
-    distillation = Distillation(dataclasses.replace(experiment.guidance, **certain), prior, "a mug", num_steps=1)
+    certain = {
+        "sample_posterior": False,
+        "flip": 0.0,
+        "depth_as_latents": 0.0,
+        "t_schedule": ((0.0, 0.3, 0.3),),
+    }
+    distillation = Distillation(
+        dataclasses.replace(experiment.guidance, **certain), prior, "a mug", num_steps=1
+    )
     generator = torch.Generator().manual_seed(0)
-    rgb = torch.rand(VIEWS, 3, args.image_size, args.image_size, generator=generator).to(prior.device).requires_grad_()
+    rgb = (
+        torch.rand(VIEWS, 3, args.image_size, args.image_size, generator=generator)
+        .to(prior.device)
+        .requires_grad_()
+    )
 
     def step() -> None:
         distillation.step(rgb, CAMERAS, 0, generator).loss.backward()
@@ -196,7 +242,9 @@ def most_in_use(call: Callable[[], None], device: torch.device) -> int:
         torch.cuda.reset_peak_memory_stats(device)
         call()
         return torch.cuda.max_memory_allocated(device) - before
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as record:
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+    ) as record:
         call()
     results = None if record.profiler is None else record.profiler.kineto_results
     assert results is not None
@@ -213,7 +261,9 @@ def report_memory(args: argparse.Namespace) -> None:
         peak, gradient = memory_of_step(pipe, preset, args)
         reference = gradient if reference is None else reference
         apart = ((gradient - reference).norm() / reference.norm()).item()
-        print(f"{preset}: {peak / 2**20:.1f} MiB beyond the weights; gradient {apart:.1e} apart from the first's")
+        print(
+            f"{preset}: {peak / 2**20:.1f} MiB beyond the weights; gradient {apart:.1e} apart from the first's"
+        )
 
 
 def with_tiny_vae(prior: StableDiffusionPrior) -> StableDiffusionPrior:
@@ -239,14 +289,18 @@ class Row:
     def counted(self, parts: dict[str, float], images: float) -> float:
         """Multiply-adds (1e12) of a step with so many UNet images."""
         name = "tiny_encode" if self.tiny_vae else "encode"
-        learning = VIEWS * VsdConfig().steps * parts["critic_backward"] if self.estimator == "vsd" else 0.0
+        learning = (
+            VIEWS * VsdConfig().steps * parts["critic_backward"] if self.estimator == "vsd" else 0.0
+        )
         return images * parts["unet"] + VIEWS * (parts[name] + parts[f"{name}_backward"]) + learning
 
     def run(self, prior: StableDiffusionPrior, t: int, *, warm_up: bool = False) -> None:
         """One step at `t`; processor seconds on a CPU, as it may be shared."""
         cuda = prior.device.type == "cuda"
         clock = time.perf_counter if cuda else time.process_time
-        rgb = torch.rand(VIEWS, 3, prior.image_size, prior.image_size, device=prior.device, requires_grad=True)
+        rgb = torch.rand(
+            VIEWS, 3, prior.image_size, prior.image_size, device=prior.device, requires_grad=True
+        )
         config = DistillConfig(
             estimator=self.estimator,
             t_schedule=((0.0, t / 1000, t / 1000),),
@@ -270,8 +324,15 @@ class Row:
     def report(self, parts: dict[str, float]) -> dict[str, Any]:
         """What was counted, and timed where it was."""
         images = unet_images(self.estimator, self.perp_neg)
-        row: dict[str, Any] = {"estimator": self.estimator, "perp_neg": self.perp_neg, "tiny_vae": self.tiny_vae}
-        row |= {"unet_images": round(images, 1), "tera_multiply_adds": round(self.counted(parts, images), 3)}
+        row: dict[str, Any] = {
+            "estimator": self.estimator,
+            "perp_neg": self.perp_neg,
+            "tiny_vae": self.tiny_vae,
+        }
+        row |= {
+            "unet_images": round(images, 1),
+            "tera_multiply_adds": round(self.counted(parts, images), 3),
+        }
         if self.steps:
             ran = self.images / self.steps
             row |= {"timed_images": round(ran, 1), "timed_tera": round(self.counted(parts, ran), 3)}
@@ -284,7 +345,11 @@ class Row:
 def share_of_possible(row: dict[str, Any], ism: dict[str, Any]) -> dict[str, float]:
     """How much faster than ISM a timed row is, how much the counted multiply-adds allow, and the ratio of the two."""
     faster, allowed = ism["seconds"] / row["seconds"], ism["timed_tera"] / row["timed_tera"]
-    return {"faster": round(faster, 3), "allowed": round(allowed, 3), "share": round(faster / allowed, 3)}
+    return {
+        "faster": round(faster, 3),
+        "allowed": round(allowed, 3),
+        "share": round(faster / allowed, 3),
+    }
 
 
 def timed_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -293,7 +358,12 @@ def timed_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
     estimators = args.estimators or [name for name in ESTIMATORS if name != "vsd" or not args.time]
     if "vsd" in estimators:
         parts["critic_backward"] = count_critic(args.image_size)
-    print("multiply-adds (1e12) at", args.image_size, "px:", {name: round(value, 4) for name, value in parts.items()})
+    print(
+        "multiply-adds (1e12) at",
+        args.image_size,
+        "px:",
+        {name: round(value, 4) for name, value in parts.items()},
+    )
     rows = [
         Row(estimator, perp_neg, encoder == "tiny")
         for encoder in args.encoders
@@ -313,7 +383,11 @@ def timed_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
     reports = [row.report(parts) for row in rows]
     for report in reports:
         like = ("perp_neg", "tiny_vae")
-        same = (r for r in reports if r["estimator"] == "ism" and all(r[key] == report[key] for key in like))
+        same = (
+            r
+            for r in reports
+            if r["estimator"] == "ism" and all(r[key] == report[key] for key in like)
+        )
         ism = next(same, None)
         if args.time and ism is not None and ism is not report:
             report |= share_of_possible(report, ism)
@@ -323,28 +397,49 @@ def timed_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
 def timed_training(args: argparse.Namespace) -> dict[str, float]:
     """Seconds of a whole step by part (renderer and all, 81 920 splats, four views, Perp-Neg), what 5000 of them take,
     and the peak memory, weights included."""
-    options = (f"device={args.device}", "prompt=a mug", "initialize.shape=sphere", "output.preview_every=0")
-    config = configs.load(PRESETS / "creature.yaml", [*options, f"viewpoints.image_size={args.image_size}"])
+    options = (
+        f"device={args.device}",
+        "prompt=a mug",
+        "initialize.shape=sphere",
+        "output.preview_every=0",
+    )
+    config = configs.load(
+        PRESETS / "creature.yaml", [*options, f"viewpoints.image_size={args.image_size}"]
+    )
     prior = behind_the_door(random_pipeline(args), config.prior, args)
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(config, folder, prior=prior)
         seconds = cost.measure(trainer.job, args.train)
-    whole = {"minutes": config.num_steps * seconds["step"] / 60, "peak_mib": trainer.memory.peak_mib}
+    whole = {
+        "minutes": config.num_steps * seconds["step"] / 60,
+        "peak_mib": trainer.memory.peak_mib,
+    }
     return {name: round(value, 4) for name, value in (seconds | whole).items()}
 
 
 def arguments(command: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--image-size", type=int, default=512)
     parser.add_argument("--time", action="store_true", help="build the model and run steps")
-    parser.add_argument("--memory", action="store_true", help="measure the presets' peak memory instead")
     parser.add_argument(
-        "--train", type=int, nargs="?", const=20, metavar="STEPS", help="time whole training steps instead"
+        "--memory", action="store_true", help="measure the presets' peak memory instead"
+    )
+    parser.add_argument(
+        "--train",
+        type=int,
+        nargs="?",
+        const=20,
+        metavar="STEPS",
+        help="time whole training steps instead",
     )
     parser.add_argument("--estimators", nargs="+", choices=ESTIMATORS)
     parser.add_argument("--encoders", nargs="+", default=["vae", "tiny"], choices=["vae", "tiny"])
     parser.add_argument("--perp-neg", nargs="+", default=["no", "yes"], choices=["no", "yes"])
-    parser.add_argument("--timesteps", nargs="+", type=int, default=list(TIMED_T), help="one round of steps each")
+    parser.add_argument(
+        "--timesteps", nargs="+", type=int, default=list(TIMED_T), help="one round of steps each"
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32", choices=list(DTYPES))
     parser.add_argument("--compile", action="store_true")

@@ -38,18 +38,27 @@ def portrait(rgb: np.ndarray, path: Path) -> None:
 
 def table(records: Sequence[dict[str, Any]]) -> str:
     """Markdown: cost of each estimator, in units of the first one's."""
-    rows = ["| | UNet images a step | processor seconds | times the first | IoU | kind |", "|---|---|---|---|---|---|"]
+    rows = [
+        "| | UNet images a step | processor seconds | times the first | IoU | kind |",
+        "|---|---|---|---|---|---|",
+    ]
     first = records[0]["cpu_seconds"]
     for record in records:
         images = record["unet_images"] / record["steps"]
         cells = [f"`{record['variant']}`", f"{images:.1f}", f"{record['cpu_seconds']:.0f}"]
-        cells += [f"{record['cpu_seconds'] / first:.2f}", f"{record['iou']:.2f}", f"{record.get('kind_share', 0):.2f}"]
+        cells += [
+            f"{record['cpu_seconds'] / first:.2f}",
+            f"{record['iou']:.2f}",
+            f"{record.get('kind_share', 0):.2f}",
+        ]
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--prompt", default="a red mushroom", help="one of the development suite's")
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
@@ -59,9 +68,15 @@ def main() -> int:
     args = parser.parse_args()
     entry = next((e for e in load_suite("dev").entries if e.prompt == args.prompt), None)
     if entry is None:
-        parser.error(f"{args.prompt!r} is not in the development suite, and no other prompt may be looked at so often")
+        parser.error(
+            f"{args.prompt!r} is not in the development suite, and no other prompt may be looked at so often"
+        )
     suite = Suite("estimators", "", (entry,), (args.seed,))
-    jobs = plan(suite, [Variant.parse(name) for name in args.estimators], common=(f"num_steps={args.steps}",))
+    jobs = plan(
+        suite,
+        [Variant.parse(name) for name in args.estimators],
+        common=(f"num_steps={args.steps}",),
+    )
     workshop = Workshop(Path("configs/quickstart.yaml"), args.out, suite.turntable, find_judge())
     for _ in run_jobs(jobs, args.out, workshop.train, workshop.measure):
         pass

@@ -35,7 +35,9 @@ from torch import Tensor
 
 ROOT = Path(__file__).resolve().parent.parent
 RASTERIZER = ROOT / "submodules" / "diff-gaussian-rasterization"
-SIZES = tuple((n, size, views) for n in (100_000, 1_000_000) for size in (512, 1024) for views in (1, 4))
+SIZES = tuple(
+    (n, size, views) for n in (100_000, 1_000_000) for size in (512, 1024) for views in (1, 4)
+)
 REHEARSED_SIZES = ((300, 48, 1), (300, 48, 2))
 # compute-sanitizer's tools with their own options, and the checks that they watch; racecheck, by far the slowest,
 # watches the one of a single scene. The host emulation has seen the sources pass, these see what nvcc made of them.
@@ -91,19 +93,27 @@ def output_of(*command: str) -> str:
 
 def environment(setting: Setting) -> Section:
     """The machine and the versions."""
-    data = {"python": platform.python_version(), "torch": torch.__version__, "machine": platform.processor()}
+    data = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "machine": platform.processor(),
+    }
     if setting.device == "cuda":
         properties = torch.cuda.get_device_properties(0)
         data |= {
             "gpu": properties.name,
             "multiprocessors": properties.multi_processor_count,
             "memory_gib": round(properties.total_memory / 2**30, 1),
-            "driver": output_of("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"),
+            "driver": output_of(
+                "nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"
+            ),
             "nvcc": " ".join(output_of("nvcc", "--version").splitlines()[-1:]),
         }
     commit = output_of("git", "-C", str(ROOT), "rev-parse", "--short", "HEAD")
     data["commit"] = commit
-    return Section("Machine", "\n".join(f"- {name}: {value}" for name, value in data.items()), data=data)
+    return Section(
+        "Machine", "\n".join(f"- {name}: {value}" for name, value in data.items()), data=data
+    )
 
 
 def build(setting: Setting) -> Section:
@@ -111,7 +121,11 @@ def build(setting: Setting) -> Section:
     start = time.perf_counter()
     package = setting.out / "package" / "diff_gaussian_rasterization"
     shutil.rmtree(package.parent, ignore_errors=True)
-    shutil.copytree(RASTERIZER / "src" / package.name, package, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    shutil.copytree(
+        RASTERIZER / "src" / package.name,
+        package,
+        ignore=shutil.ignore_patterns("*.so", "__pycache__"),
+    )
     if setting.rehearse:
         sys.path.insert(0, str(RASTERIZER / "tests"))
         library = importlib.import_module("emulated").build_backend(package)
@@ -120,13 +134,17 @@ def build(setting: Setting) -> Section:
     else:
         compiler = module_from(RASTERIZER / "csrc" / "cuda" / "compile.py")
         architecture = "{}{}".format(*torch.cuda.get_device_capability())
-        compiler.compile_library(compiler.find_nvcc(), (architecture,), package / "libdgr_cuda.so", jobs=6)
+        compiler.compile_library(
+            compiler.find_nvcc(), (architecture,), package / "libdgr_cuda.so", jobs=6
+        )
     for folder in (package.parent, RASTERIZER / "tests", RASTERIZER / "tests" / "cuda"):
         sys.path.insert(0, str(folder))
     backend = importlib.import_module("diff_gaussian_rasterization.native").library(setting.device)
     data = {"architecture": architecture, "seconds": round(time.perf_counter() - start, 1)}
     name = backend.dgr_backend_name().decode()
-    return Section("Build", f"Backend {name!r} for {architecture} in {data['seconds']} s.", data=data)
+    return Section(
+        "Build", f"Backend {name!r} for {architecture} in {data['seconds']} s.", data=data
+    )
 
 
 def check(setting: Setting) -> Section:
@@ -159,7 +177,9 @@ def benchmark(setting: Setting) -> Section:
     remark = gsplat_remark(setting.device) if setting.gsplat else ""
     for count, size, views in REHEARSED_SIZES if setting.rehearse else SIZES:
         scene = benchmark_scene(count, views, setting.device)
-        row: dict[str, Any] = {"splats": count, "pixels": size, "views": views} | our_figures(setting, scene, size)
+        row: dict[str, Any] = {"splats": count, "pixels": size, "views": views} | our_figures(
+            setting, scene, size
+        )
         rows.append(row)
         if setting.gsplat and not remark:
             try:
@@ -180,7 +200,9 @@ def our_figures(setting: Setting, scene: dict[str, Tensor], size: int) -> dict[s
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-    forward, backward = measure(our_step(scene, size), setting.device, 2 if setting.rehearse else 20)
+    forward, backward = measure(
+        our_step(scene, size), setting.device, 2 if setting.rehearse else 20
+    )
     figures = {"forward": forward, "backward": backward, "together": forward + backward}
     if setting.device == "cuda":
         figures["peak MiB"] = (torch.cuda.max_memory_allocated() - before) / 2**20
@@ -230,7 +252,11 @@ def kernels(setting: Setting) -> Section:
             step(Stopwatch("cuda"))
         torch.cuda.synchronize()
     events = list(profile.key_averages())
-    clock = "device_time_total" if events and hasattr(events[0], "device_time_total") else "cuda_time_total"
+    clock = (
+        "device_time_total"
+        if events and hasattr(events[0], "device_time_total")
+        else "cuda_time_total"
+    )
     events.sort(key=lambda event: -getattr(event, clock))
     rows = [
         {"kernel": event.key[:90].replace("|", " "), "calls": event.count // repetitions,
@@ -247,7 +273,9 @@ def sanitizers(setting: Setting) -> Section:
     section = Section("compute-sanitizer")
     tool = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
     if not setting.sanitizers or not Path(tool).exists():
-        section.markdown = "Not run (--sanitizers was not given, or compute-sanitizer is not installed)."
+        section.markdown = (
+            "Not run (--sanitizers was not given, or compute-sanitizer is not installed)."
+        )
         return section
     for kind in SANITIZERS:
         failed, result = sanitized(tool, kind, setting)
@@ -260,7 +288,11 @@ def sanitizers(setting: Setting) -> Section:
 def sanitized(tool: str, kind: str, setting: Setting) -> tuple[bool, str]:
     """Whether one of its tools failed, and what it said last."""
     options, checks = SANITIZERS[kind]
-    paths = [str(setting.out / "package"), str(RASTERIZER / "tests"), str(RASTERIZER / "tests" / "cuda")]
+    paths = [
+        str(setting.out / "package"),
+        str(RASTERIZER / "tests"),
+        str(RASTERIZER / "tests" / "cuda"),
+    ]
     calls = "; ".join(f"checks.{name}('cuda')" for name in checks)
     code = f"import sys; sys.path[:0] = {paths!r}; import checks; {calls}"
     command = [tool, "--tool", kind, *options, "--error-exitcode", "9", sys.executable, "-c", code]
@@ -268,7 +300,12 @@ def sanitized(tool: str, kind: str, setting: Setting) -> tuple[bool, str]:
     environ = os.environ | {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=SANITIZER_SECONDS, check=False, env=environ
+            command,
+            capture_output=True,
+            text=True,
+            timeout=SANITIZER_SECONDS,
+            check=False,
+            env=environ,
         )
     except subprocess.TimeoutExpired:
         return True, f"not finished after {SANITIZER_SECONDS} s"
@@ -281,7 +318,9 @@ def sanitized(tool: str, kind: str, setting: Setting) -> tuple[bool, str]:
 
 def diffusion(setting: Setting) -> Section:
     """Stable Diffusion 2.1's full-size architecture with random weights: estimators, whole training steps."""
-    section = Section("Guidance and whole training steps (random weights, half precision, 512 px, 4 views)")
+    section = Section(
+        "Guidance and whole training steps (random weights, half precision, 512 px, 4 views)"
+    )
     if str(ROOT) not in sys.path:
         sys.path.insert(0, str(ROOT))  # gs_ssd, which need not be installed
     try:
@@ -292,10 +331,18 @@ def diffusion(setting: Setting) -> Section:
             raise  # it is in this checkout
         section.markdown = f"Left out: {error.name} is not installed."
         return section
-    size = ("--toy", "--image-size", "64") if setting.rehearse else ("--dtype", "float16", "--image-size", "512")
+    size = (
+        ("--toy", "--image-size", "64")
+        if setting.rehearse
+        else ("--dtype", "float16", "--image-size", "512")
+    )
     command = ["--device", setting.device, *size]
-    rows = tool.timed_rows(tool.arguments([*command, "--time", "--estimators", "ssd", "sds", "csd", "ism"]))
-    training = tool.timed_training(tool.arguments([*command, "--train", "2" if setting.rehearse else "20"]))
+    rows = tool.timed_rows(
+        tool.arguments([*command, "--time", "--estimators", "ssd", "sds", "csd", "ism"])
+    )
+    training = tool.timed_training(
+        tool.arguments([*command, "--train", "2" if setting.rehearse else "20"])
+    )
     section.data |= {"rows": rows, "training": training}
     section.markdown = f"{table(rows)}\n\n{table([training])}"
     return section
@@ -308,11 +355,17 @@ SECTIONS: tuple[Callable[[Setting], Section], ...] = (
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=ROOT / "out" / "gpu_check", help="folder of the report")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "out" / "gpu_check", help="folder of the report"
+    )
     parser.add_argument("--sanitizers", action="store_true", help="run compute-sanitizer too")
     parser.add_argument("--gsplat", action="store_true", help="measure gsplat's CUDA kernels too")
-    parser.add_argument("--rehearse", action="store_true", help="on the CPU, through the host emulation, tiny sizes")
+    parser.add_argument(
+        "--rehearse", action="store_true", help="on the CPU, through the host emulation, tiny sizes"
+    )
     arguments = parser.parse_args()
     if not arguments.rehearse and not torch.cuda.is_available():
         print(
@@ -336,9 +389,13 @@ def main() -> int:
         section.data["section_seconds"] = round(time.perf_counter() - start, 1)
         sections.append(section)
         print(f"\n## {section.title}\n\n{section.markdown}", flush=True)
-        report = "# GPU check\n" + "".join(f"\n## {part.title}\n\n{part.markdown}\n" for part in sections)
+        report = "# GPU check\n" + "".join(
+            f"\n## {part.title}\n\n{part.markdown}\n" for part in sections
+        )
         (setting.out / "report.md").write_text(report)
-        (setting.out / "report.json").write_text(json.dumps([asdict(part) for part in sections], indent=1))
+        (setting.out / "report.json").write_text(
+            json.dumps([asdict(part) for part in sections], indent=1)
+        )
     failed = sum(section.failed for section in sections)
     print(f"\n{setting.out / 'report.md'}: {failed} failed")
     return 1 if failed else 0

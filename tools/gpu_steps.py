@@ -21,7 +21,9 @@ def benchmark_scene(count: int, views: int, device: str) -> dict[str, Tensor]:
     rng = torch.Generator().manual_seed(0)
     low, high = math.log(0.005), math.log(0.03)
     angles = [2 * math.pi * v / views for v in range(views)]
-    directions = [torch.tensor([math.sin(a), math.cos(a), 0.3], dtype=torch.float64) for a in angles]
+    directions = [
+        torch.tensor([math.sin(a), math.cos(a), 0.3], dtype=torch.float64) for a in angles
+    ]
     scene = {
         "means": 0.5 * torch.randn(count, 3, generator=rng),
         "quats_wxyz": torch.nn.functional.normalize(torch.randn(count, 4, generator=rng), dim=-1),
@@ -72,7 +74,10 @@ def measure(step: Callable[[Stopwatch], None], device: str, repetitions: int) ->
 def our_step(scene: dict[str, Tensor], size: int) -> Callable[[Stopwatch], None]:
     """Forward and backward of render_views with gradients for everything."""
     render_views = importlib.import_module("diff_gaussian_rasterization").render_views
-    leaves = {name: scene[name].requires_grad_() for name in ("means", "quats_wxyz", "scales", "opacities", "colors")}
+    leaves = {
+        name: scene[name].requires_grad_()
+        for name in ("means", "quats_wxyz", "scales", "opacities", "colors")
+    }
     arguments = scene | leaves
 
     def step(watch: Stopwatch) -> None:

@@ -27,7 +27,12 @@ from gs_ssd.config import ExperimentConfig
 from gs_ssd.errors import UserError
 
 SMOKE = Path(__file__).resolve().parents[1] / "configs" / "smoke.yaml"
-QUICK = ["output.turntable_frames=2", "output.preview_every=1", "initialize.num_points=40", "device=cpu"]
+QUICK = [
+    "output.turntable_frames=2",
+    "output.preview_every=1",
+    "initialize.num_points=40",
+    "device=cpu",
+]
 NUMBERS = (
     "0",
     "-1",
@@ -99,7 +104,11 @@ def outcome(key: str, value: str, steps: int, seconds: float) -> tuple[str, str]
         ended, said = "traceback", traceback.format_exc(limit=-3)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-    return ("hang", f"{time.monotonic() - begun:.1f} s") if time.monotonic() - begun > seconds else (ended, said)
+    return (
+        ("hang", f"{time.monotonic() - begun:.1f} s")
+        if time.monotonic() - begun > seconds
+        else (ended, said)
+    )
 
 
 def _train(config: ExperimentConfig, steps: int) -> None:
@@ -118,8 +127,12 @@ def _alarm(*_: object) -> None:
 
 def main() -> int:
     """Try everything; the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=0, help="train so many steps with what is taken")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--steps", type=int, default=0, help="train so many steps with what is taken"
+    )
     parser.add_argument("--only", default="", help="beginning of the settings' names")
     parser.add_argument("--seconds", type=float, default=20, help="what a try may take")
     args = parser.parse_args()
@@ -132,8 +145,13 @@ def main() -> int:
             if ended in ("traceback", "hang", "unnamed"):
                 shown = f"{key}={value[:40]}".encode("utf-8", "backslashreplace").decode()
                 print(f"{ended}: {shown}: {said}", flush=True)
-    print(f"{counts.total()} tries: " + ", ".join(f"{number} {ended}" for ended, number in sorted(counts.items())))
-    return 1 if counts["traceback"] or counts["hang"] or (counts["unnamed"] and not args.steps) else 0
+    print(
+        f"{counts.total()} tries: "
+        + ", ".join(f"{number} {ended}" for ended, number in sorted(counts.items()))
+    )
+    return (
+        1 if counts["traceback"] or counts["hang"] or (counts["unnamed"] and not args.steps) else 0
+    )
 
 
 if __name__ == "__main__":

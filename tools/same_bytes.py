@@ -50,8 +50,18 @@ def cases(folder: Path, bundled: str) -> dict[str, tuple[list[str], int]]:
     """Arguments of `train.py` by the run's name, and the step after which it is interrupted and resumed (0: never)."""
     smoke, quickstart = (["--config", f"configs/{name}.yaml"] for name in ("smoke", "quickstart"))
     short = [*quickstart, f"prior.model={bundled}", "num_steps=40", "finish.steps=20", *QUIET]
-    mcmc = ["densify.policy=mcmc", "densify.mcmc.every=5", "densify.mcmc.budget=330", "densify.mcmc.noise=1e3"]
-    tiny = ["--config", str(folder / "lucid.json"), f"prior.model={folder / 'tiny'}", "viewpoints.image_size=64"]
+    mcmc = [
+        "densify.policy=mcmc",
+        "densify.mcmc.every=5",
+        "densify.mcmc.budget=330",
+        "densify.mcmc.noise=1e3",
+    ]
+    tiny = [
+        "--config",
+        str(folder / "lucid.json"),
+        f"prior.model={folder / 'tiny'}",
+        "viewpoints.image_size=64",
+    ]
     return {
         "quickstart": (short, 0),
         "quickstart_resumed": (short, 15),
@@ -72,21 +82,29 @@ def train(arguments: list[str], out: Path, stop_after: int) -> None:
         start = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=sink, stderr=sink)
         if stop_after:
             metrics = out / "metrics.jsonl"
-            while start.poll() is None and not (metrics.is_file() and metrics.read_text().count("\n") >= stop_after):
+            while start.poll() is None and not (
+                metrics.is_file() and metrics.read_text().count("\n") >= stop_after
+            ):
                 time.sleep(0.01)
             start.send_signal(signal.SIGINT)
             if start.wait() != 128 + signal.SIGINT:
                 sys.exit(f"{out.name}: not interrupted, see {log}")
-            start = subprocess.Popen([*command, "--resume"], cwd=ROOT, env=environment, stdout=sink, stderr=sink)
+            start = subprocess.Popen(
+                [*command, "--resume"], cwd=ROOT, env=environment, stdout=sink, stderr=sink
+            )
         if start.wait():
             sys.exit(f"{out.name}: failed, see {log}")
 
 
 def main() -> None:
     """Run the cases and print a line for each."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, required=True, help="where the runs go; must not exist")
-    parser.add_argument("--prior", default="bundled", help="folder of a bundled prior (default: the program's own)")
+    parser.add_argument(
+        "--prior", default="bundled", help="folder of a bundled prior (default: the program's own)"
+    )
     parser.add_argument("--only", nargs="*", help="names of cases")
     args = parser.parse_args()
     folder = args.out.resolve()

@@ -22,16 +22,22 @@ OTHERS = ("camera", "judge", "front_biased")
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=["pictures", "unet", "decoder", "publish", "all", *OTHERS])
-    parser.add_argument("--folder", type=Path, required=True, help="state of the run: pictures, checkpoints, log")
+    parser.add_argument(
+        "--folder", type=Path, required=True, help="state of the run: pictures, checkpoints, log"
+    )
     parser.add_argument("--out", type=Path, help="model directory to write (publish, all, judge)")
     parser.add_argument("--base", type=Path, help="camera: the pipeline folder to start from")
     parser.add_argument("--preset", default="cpu", help="cpu | gpu | smoke")
     parser.add_argument("--steps", type=int, help="steps of the UNet instead of the preset's")
     parser.add_argument("--minutes", type=float, default=600.0, help="stop after about this long")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (more only pay on an idle machine)")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="CPU threads (more only pay on an idle machine)"
+    )
     return parser.parse_args(arguments)
 
 
@@ -70,14 +76,26 @@ def run(args: argparse.Namespace) -> int:
     config = PRESETS[args.preset]
     if args.steps is not None:
         config = dataclasses.replace(config, steps=args.steps)
-    trainer, decoder, done = PriorTrainer(args.folder, config, args.device), args.folder / "decoder.pt", True
+    trainer, decoder, done = (
+        PriorTrainer(args.folder, config, args.device),
+        args.folder / "decoder.pt",
+        True,
+    )
     if args.what == "pictures":
         trainer.pictures()
     if args.what in ("unet", "all"):
         done = trainer.fit(args.minutes)
     if args.what in ("decoder", "all") and done:
         pixels = trainer.pictures(min(2, config.shards)).rgb
-        done = fit_decoder(decoder, config.model, trainer.basis(), pixels, DecoderConfig(), args.minutes, args.device)
+        done = fit_decoder(
+            decoder,
+            config.model,
+            trainer.basis(),
+            pixels,
+            DecoderConfig(),
+            args.minutes,
+            args.device,
+        )
     if args.what in ("publish", "all") and done:
         publish(trainer, decoder, args.out)
     print("done" if done else "not finished: call again to go on")
@@ -92,12 +110,16 @@ def _camera(args: argparse.Namespace) -> int:
         raise UserError("camera needs --base: the pipeline folder to start from")
     config = camera_training.PRESETS.get(args.preset)
     if config is None:
-        raise UserError(f"unknown preset {args.preset!r}; camera has {', '.join(camera_training.PRESETS)}")
+        raise UserError(
+            f"unknown preset {args.preset!r}; camera has {', '.join(camera_training.PRESETS)}"
+        )
     if args.steps is not None:
         config = dataclasses.replace(config, steps=args.steps)
     began = time.monotonic()
     small = VolumeTraining(batch=2, steps=(1, 1), bfloat16=False)
-    volume = VolumeTrainer(args.folder, small if args.preset == "smoke" else VolumeTraining(), embedder_of(args.base))
+    volume = VolumeTrainer(
+        args.folder, small if args.preset == "smoke" else VolumeTraining(), embedder_of(args.base)
+    )
     done = volume.fit(args.minutes)
     if done:
         camera = camera_training.CameraTrainer(args.folder, config, args.base, volume.averaged())

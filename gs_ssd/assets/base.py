@@ -91,7 +91,10 @@ class Asset(abc.ABC):
 
     @abc.abstractmethod
     def render(
-        self, cameras: Cameras, background: Float[Tensor, "v 3"], generator: torch.Generator | None = None
+        self,
+        cameras: Cameras,
+        background: Float[Tensor, "v 3"],
+        generator: torch.Generator | None = None,
     ) -> RenderOutput:
         """V views on one background colour per view (0..1), with gradient where grad mode is on.
 
@@ -101,7 +104,9 @@ class Asset(abc.ABC):
                 same, and of the cameras' size.
         """
 
-    def regularizers(self, output: RenderOutput, cameras: Cameras, step: TrainingStep) -> Sequence[Term]:  # noqa: ARG002
+    def regularizers(
+        self, output: RenderOutput, cameras: Cameras, step: TrainingStep
+    ) -> Sequence[Term]:  # noqa: ARG002
         """Terms beside those on the pictures, which every asset gets (`render/regularizers.py`)."""
         return ()
 

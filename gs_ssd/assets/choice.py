@@ -30,7 +30,10 @@ def _nerf(config: ExperimentConfig, device: torch.device, prior: object) -> Nerf
     return NerfAsset(config.nerf, device)
 
 
-ASSETS: dict[str, Callable[[ExperimentConfig, torch.device, object], Asset]] = {"splat": _splat, "nerf": _nerf}
+ASSETS: dict[str, Callable[[ExperimentConfig, torch.device, object], Asset]] = {
+    "splat": _splat,
+    "nerf": _nerf,
+}
 """By the name in the config; an asset begins empty, until `initialize` or `load_state_dict`."""
 
 FILES = tuple(dict.fromkeys((*SplatAsset.files, *NerfAsset.files)))

@@ -26,7 +26,11 @@ def misfit_of(
     count = None
     for name, row in rows.items():
         tensor = parameters[name]
-        if not isinstance(tensor, Tensor) or tensor.dtype != torch.float32 or tensor.dim() != 1 + len(row):
+        if (
+            not isinstance(tensor, Tensor)
+            or tensor.dtype != torch.float32
+            or tensor.dim() != 1 + len(row)
+        ):
             return f"{name} is no tensor of {1 + len(row)} dimensions and single precision"
         count = len(tensor) if count is None else count
         if len(tensor) != count or any(
@@ -36,9 +40,15 @@ def misfit_of(
     if not count:
         return "it holds no rows"
     for name, entry in adam.items():
-        if name not in rows or not isinstance(entry, Mapping) or set(entry) != {"step", "exp_avg", "exp_avg_sq"}:
+        if (
+            name not in rows
+            or not isinstance(entry, Mapping)
+            or set(entry) != {"step", "exp_avg", "exp_avg_sq"}
+        ):
             return f"Adam's entry for {name} is none"
-        if any(entry[moment].shape != parameters[name].shape for moment in ("exp_avg", "exp_avg_sq")):
+        if any(
+            entry[moment].shape != parameters[name].shape for moment in ("exp_avg", "exp_avg_sq")
+        ):
             return f"Adam's moments of {name} are of another shape than it"
     for name, tensor in statistics.items():
         if not isinstance(tensor, Tensor) or tensor.dim() == 0 or len(tensor) != count:

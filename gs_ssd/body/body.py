@@ -90,13 +90,17 @@ class Body:
     def __post_init__(self) -> None:
         joints, vertices = len(self.joint_names), len(self.vertices)
         if len(self.joint_positions) != joints or len(self.parents) != joints:
-            raise UserError(f"the body names {joints} joints; positions and parents must have as many rows")
+            raise UserError(
+                f"the body names {joints} joints; positions and parents must have as many rows"
+            )
         if self.weights.shape != (vertices, joints):
             raise UserError(
                 f"the body's weights are {tuple(self.weights.shape)} for {vertices} vertices and {joints} joints"
             )
         if len(self.faces) and not 0 <= int(self.faces.min()) <= int(self.faces.max()) < vertices:
-            raise UserError(f"the body's faces name vertices beyond its {vertices}: another topology's faces?")
+            raise UserError(
+                f"the body's faces name vertices beyond its {vertices}: another topology's faces?"
+            )
         if any(parent >= child for child, parent in enumerate(self.parents)):
             raise UserError("a joint of the body stands before its parent")
         if not torch.allclose(self.weights.sum(dim=1), torch.ones(vertices), atol=1e-5):
@@ -123,7 +127,12 @@ class Body:
             quats.append(rotation.quat_multiply(quats[parent], own))
             positions.append(rest + (moved + turn @ offset))
         quats_wxyz = torch.stack(quats)
-        return Transforms(rotation.quat_to_matrix(quats_wxyz), quats_wxyz, self.joint_positions, torch.stack(positions))
+        return Transforms(
+            rotation.quat_to_matrix(quats_wxyz),
+            quats_wxyz,
+            self.joint_positions,
+            torch.stack(positions),
+        )
 
     def keypoints(self, transforms: Transforms) -> Float[Tensor, "18 3"]:
         """World positions of the 18 keypoints."""

@@ -27,11 +27,21 @@ NAMES: dict[str, tuple[str, ...]] = {
     "neck": ("neck", "neck1", "neck01"),
     "head": ("head",),
     **{
-        f"{side}_{ours}": tuple(pattern.replace("@", mark) for pattern in patterns for mark in marks)
+        f"{side}_{ours}": tuple(
+            pattern.replace("@", mark) for pattern in patterns for mark in marks
+        )
         for side, marks in (("right", ("right", "r")), ("left", ("left", "l")))
         for ours, patterns in {
             "shoulder": ("@arm", "@shoulder", "@uparm", "@upperarm", "upperarm@", "@humerus"),
-            "elbow": ("@forearm", "@lowarm", "@lowerarm", "lowerarm@", "@elbow", "forearm@", "@radius"),
+            "elbow": (
+                "@forearm",
+                "@lowarm",
+                "@lowerarm",
+                "lowerarm@",
+                "@elbow",
+                "forearm@",
+                "@radius",
+            ),
             "wrist": ("@hand", "@wrist", "hand@"),
             "hip": ("@upleg", "@thigh", "@hip", "thigh@", "@upperleg", "@femur"),
             "knee": ("@leg", "@shin", "@lowleg", "@knee", "shin@", "calf@", "@lowerleg", "@tibia"),
@@ -71,7 +81,9 @@ def read(path: Path) -> Motion:
     """
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise UserError(f"{path} is larger than {MAX_BYTES >> 20} MiB; cut the motion into shorter files")
+            raise UserError(
+                f"{path} is larger than {MAX_BYTES >> 20} MiB; cut the motion into shorter files"
+            )
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise UserError(f"cannot read the BVH file {path}: {error.strerror}") from error
@@ -97,7 +109,9 @@ def poses(motion: Motion, body: Body, source: str = "the BVH file") -> list[Pose
         )
     rest = _rest_positions(motion.bones)
     align = _alignment(body, rest, match)
-    scale = _leg(body.joint_positions, {n: body.joint_names.index(n) for n in JOINTS}) / _leg(rest, match)
+    scale = _leg(body.joint_positions, {n: body.joint_names.index(n) for n in JOINTS}) / _leg(
+        rest, match
+    )
     moved = [_root_position(motion, frame) for frame in motion.values]
     return [
         Pose(_local_turns(motion, frame, body, match, align), (position - moved[0]) * scale)
@@ -136,9 +150,13 @@ def _hierarchy(words: list[str], path: Path) -> tuple[Bone, ...]:
                 bones[-1] = bones[-1]._replace(channels=channels)
                 index += 2 + count
             else:
-                raise UserError(f"{path}: the hierarchy holds {words[index]!r}, which BVH does not know")
+                raise UserError(
+                    f"{path}: the hierarchy holds {words[index]!r}, which BVH does not know"
+                )
     except (IndexError, ValueError) as error:
-        raise UserError(f"{path}: the hierarchy is damaged near {' '.join(words[index : index + 4])!r}") from error
+        raise UserError(
+            f"{path}: the hierarchy is damaged near {' '.join(words[index : index + 4])!r}"
+        ) from error
     if open_bones or not bones:
         raise UserError(f"{path}: the hierarchy ends early")
     allowed = {f"{axis}{kind}" for axis in "xyz" for kind in ("position", "rotation")}
@@ -156,7 +174,9 @@ def _motion(bones: tuple[Bone, ...], tail: str, path: Path) -> Motion:
         seconds = _number(found[2])
         numbers = [_number(word) for word in tail[found.end() :].split()]
     except ValueError as error:
-        raise UserError(f"{path}: the motion holds something that is not a number ({error})") from error
+        raise UserError(
+            f"{path}: the motion holds something that is not a number ({error})"
+        ) from error
     if not frames or len(numbers) != frames * channels or seconds <= 0:
         raise UserError(
             f"{path}: {frames} frames of {channels} channels need {frames * channels} numbers, it has {len(numbers)} "
@@ -198,11 +218,17 @@ CHILD = {
         for side in ("right", "left")
         for a, b in (("shoulder", "elbow"), ("elbow", "wrist"))
     },
-    **{f"{side}_{a}": f"{side}_{b}" for side in ("right", "left") for a, b in (("hip", "knee"), ("knee", "ankle"))},
+    **{
+        f"{side}_{a}": f"{side}_{b}"
+        for side in ("right", "left")
+        for a, b in (("hip", "knee"), ("knee", "ankle"))
+    },
 }
 
 
-def _alignment(body: Body, rest: Float[Tensor, "b 3"], match: dict[str, int]) -> dict[str, Float[Tensor, "4"]]:
+def _alignment(
+    body: Body, rest: Float[Tensor, "b 3"], match: dict[str, int]
+) -> dict[str, Float[Tensor, "4"]]:
     """For each joint the turn from our rest pose to the file's: the limbs' directions differ, the trunk's do not."""
     align = {name: torch.tensor([1.0, 0.0, 0.0, 0.0]) for name in JOINTS}
     for name, child in CHILD.items():
@@ -238,12 +264,16 @@ def _world_turns(motion: Motion, values: Float[Tensor, " channels"]) -> list[Flo
     start = 0
     for bone in motion.bones:
         local = torch.tensor([1.0, 0.0, 0.0, 0.0])
-        for name, value in zip(bone.channels, values[start : start + len(bone.channels)], strict=True):
+        for name, value in zip(
+            bone.channels, values[start : start + len(bone.channels)], strict=True
+        ):
             if name.endswith("rotation"):
                 axis = TO_WORLD @ torch.eye(3)["xyz".index(name[0])]
                 local = rotation.quat_multiply(local, rotation.quat_about(axis, value.deg2rad()))
         start += len(bone.channels)
-        turns.append(local if bone.parent < 0 else rotation.quat_multiply(turns[bone.parent], local))
+        turns.append(
+            local if bone.parent < 0 else rotation.quat_multiply(turns[bone.parent], local)
+        )
     return turns
 
 
@@ -258,7 +288,9 @@ def _local_turns(
     world: dict[str, Tensor] = {}
     local = Pose.rest().quats_wxyz.clone()
     for name, parent in zip(body.joint_names, body.parents, strict=True):
-        above = world[body.joint_names[parent]] if parent >= 0 else torch.tensor([1.0, 0.0, 0.0, 0.0])
+        above = (
+            world[body.joint_names[parent]] if parent >= 0 else torch.tensor([1.0, 0.0, 0.0, 0.0])
+        )
         if name not in match or name not in JOINTS:
             world[name] = above
             continue

@@ -53,7 +53,9 @@ def create(rings: int = 6, sides: int = 12) -> Body:
         faces=torch.cat(faces),
         joint_names=JOINTS,
         joint_positions=torch.tensor([positions[name] for name in JOINTS]),
-        parents=tuple(-1 if parent is None else JOINTS.index(parent) for parent in PARENTS.values()),
+        parents=tuple(
+            -1 if parent is None else JOINTS.index(parent) for parent in PARENTS.values()
+        ),
         weights=torch.cat(weights),
         keypoint_joints=tuple(JOINTS.index(keypoints[name][0]) for name in KEYPOINTS),
         keypoint_positions=torch.tensor([keypoints[name][1] for name in KEYPOINTS]),
@@ -133,11 +135,21 @@ def _bones() -> list[Bone]:
 
 def _keypoints(joints: dict[str, Point]) -> dict[str, tuple[str, Point]]:
     """The joint that carries each keypoint, and where it is in the rest pose."""
-    face = {"nose": (0.0, 0.145, 0.7), "right_eye": (0.042, 0.122, 0.745), "right_ear": (0.105, 0.01, 0.715)}
-    face |= {name.replace("right", "left"): (-x, y, z) for name, (x, y, z) in face.items() if name != "nose"}
+    face = {
+        "nose": (0.0, 0.145, 0.7),
+        "right_eye": (0.042, 0.122, 0.745),
+        "right_ear": (0.105, 0.01, 0.715),
+    }
+    face |= {
+        name.replace("right", "left"): (-x, y, z)
+        for name, (x, y, z) in face.items()
+        if name != "nose"
+    }
     carried = {name: ("head", point) for name, point in face.items()}
     carried["neck"] = ("chest", (0.0, 0.0, joints["right_shoulder"][2]))
-    return carried | {name: (name, joints[name]) for name in KEYPOINTS if name in joints and name != "neck"}
+    return carried | {
+        name: (name, joints[name]) for name in KEYPOINTS if name in joints and name != "neck"
+    }
 
 
 def _towards(point: Point, direction: Point, distance: float) -> Point:
@@ -152,7 +164,11 @@ def _capsule(
     axis = end - start
     length = float(axis.norm())
     axis = axis / length
-    side = torch.tensor([0.0, 1.0, 0.0]) if abs(float(axis[1])) < 0.9 else torch.tensor([0.0, 0.0, 1.0])
+    side = (
+        torch.tensor([0.0, 1.0, 0.0])
+        if abs(float(axis[1])) < 0.9
+        else torch.tensor([0.0, 0.0, 1.0])
+    )
     u = torch.linalg.cross(side, axis)
     u = u / u.norm()
     v = torch.linalg.cross(axis, u)
@@ -166,7 +182,9 @@ def _capsule(
     squash = torch.tensor([*bone.squash, 1.0])
     rim = start + heights[:, None, None] * axis + radii[:, None, None] * (circle * squash)
     tips = torch.stack([start - r0 * axis, end + r1 * axis])
-    along = torch.cat([(heights / length).repeat_interleave(sides), torch.tensor([-r0 / length, 1 + r1 / length])])
+    along = torch.cat(
+        [(heights / length).repeat_interleave(sides), torch.tensor([-r0 / length, 1 + r1 / length])]
+    )
     return torch.cat([rim.reshape(-1, 3), tips]), along, _tube_faces(len(heights), sides)
 
 
@@ -187,8 +205,14 @@ def _weights(bone: Bone, along: Float[Tensor, " v"]) -> Float[Tensor, "v j"]:
     """The bone's own joint; near its ends shared with the parent and the child, half and half at the joint."""
     weights = torch.zeros(len(along), len(JOINTS))
     own, parent = JOINTS.index(bone.start), PARENTS[bone.start]
-    at_start = 0.5 * (1 - along / BLEND).clamp(0, 1) if parent is not None else torch.zeros_like(along)
-    at_end = 0.5 * ((along - 1) / BLEND + 1).clamp(0, 1) if isinstance(bone.end, str) else torch.zeros_like(along)
+    at_start = (
+        0.5 * (1 - along / BLEND).clamp(0, 1) if parent is not None else torch.zeros_like(along)
+    )
+    at_end = (
+        0.5 * ((along - 1) / BLEND + 1).clamp(0, 1)
+        if isinstance(bone.end, str)
+        else torch.zeros_like(along)
+    )
     weights[:, own] = 1 - at_start - at_end
     if parent is not None:
         weights[:, JOINTS.index(parent)] += at_start

@@ -65,5 +65,7 @@ def _opencv() -> Any:
     try:
         import cv2
     except ImportError as error:
-        raise UserError(f"the skeleton picture needs OpenCV ({error}): pip install 'gs-ssd[avatar]'") from error
+        raise UserError(
+            f"the skeleton picture needs OpenCV ({error}): pip install 'gs-ssd[avatar]'"
+        ) from error
     return cv2

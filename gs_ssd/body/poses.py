@@ -19,7 +19,9 @@ Clip = Callable[[float], Pose]
 """A pose for each phase; phase 0 and 1 are the same moment."""
 
 
-def pose(turns: Mapping[str, Sequence[Turn]], translation: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Pose:
+def pose(
+    turns: Mapping[str, Sequence[Turn]], translation: tuple[float, float, float] = (0.0, 0.0, 0.0)
+) -> Pose:
     """A pose of named joints; each joint's turns are applied one after the other.
 
     Raises:
@@ -48,7 +50,8 @@ POSES: dict[str, Pose] = {
     "stand": pose(_arms([("y", 35.0)])),
     "cheer": pose(_arms([("y", -125.0)]) | {"head": [("x", -10.0)]}),
     "hands_on_hips": pose(
-        _arms([("y", 10.0), ("x", -25.0)]) | {"right_elbow": [("y", 75.0)], "left_elbow": [("y", -75.0)]}
+        _arms([("y", 10.0), ("x", -25.0)])
+        | {"right_elbow": [("y", 75.0)], "left_elbow": [("y", -75.0)]}
     ),
     "reach": pose(_arms([("x", 60.0)]) | {"chest": [("x", 8.0)]}),
     "sit": pose(

@@ -39,7 +39,9 @@ def blend_rotations(weights: Float[Tensor, "n j"], transforms: Transforms) -> Fl
     return functional.normalize(torch.where(same_side, weights, -weights) @ quats, dim=1)
 
 
-def skin_gaussians(gaussians: Gaussians, weights: Float[Tensor, "n j"], transforms: Transforms) -> Gaussians:
+def skin_gaussians(
+    gaussians: Gaussians, weights: Float[Tensor, "n j"], transforms: Transforms
+) -> Gaussians:
     """The splat in another pose. Scales and opacities stay: a joint moves its splats rigidly.
 
     Args:

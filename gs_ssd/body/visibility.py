@@ -14,7 +14,9 @@ from gs_ssd.body.skinning import skin_points
 from gs_ssd.scene.camera import Cameras
 
 
-def project(points: Float[Tensor, "n 3"], cameras: Cameras) -> tuple[Float[Tensor, "v n 2"], Float[Tensor, "v n"]]:
+def project(
+    points: Float[Tensor, "n 3"], cameras: Cameras
+) -> tuple[Float[Tensor, "v n 2"], Float[Tensor, "v n"]]:
     """Pixel coordinates (x right, y down, the picture's corner at 0) and depth along the view axis of each point."""
     seen = points @ cameras.w2c[:, :3, :3].transpose(1, 2) + cameras.w2c[:, None, :3, 3]
     depth = seen[..., 2]

@@ -51,18 +51,33 @@ class Check:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which model, how it is to run, and where the report goes."""
-    parser.add_argument("settings", nargs="*", metavar="prior.key=value", help="e.g. 'prior.lora=[FILE]', as in train")
-    parser.add_argument("--model", default="bundled", help="short name, hub id, folder or .safetensors file")
+    parser.add_argument(
+        "settings",
+        nargs="*",
+        metavar="prior.key=value",
+        help="e.g. 'prior.lora=[FILE]', as in train",
+    )
+    parser.add_argument(
+        "--model", default="bundled", help="short name, hub id, folder or .safetensors file"
+    )
     parser.add_argument("--base", help="configs for a single file")
-    parser.add_argument("--prediction", choices=("epsilon", "v_prediction"), help="overrule the model's own config")
-    parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), help="default: float16 on a GPU")
+    parser.add_argument(
+        "--prediction", choices=("epsilon", "v_prediction"), help="overrule the model's own config"
+    )
+    parser.add_argument(
+        "--dtype", choices=("float32", "float16", "bfloat16"), help="default: float16 on a GPU"
+    )
     parser.add_argument("--vae-dtype", choices=("float32", "float16", "bfloat16"))
     parser.add_argument("--image-size", type=int)
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, ...")
     parser.add_argument("--prompt", default="a red mug", help="default: a red mug")
     parser.add_argument("--offline", action="store_true", help="ask the cache only")
-    parser.add_argument("--out", type=Path, default=Path("check-model.json"), help="the report, to keep or to send")
-    parser.epilog = "Exit code 0: every check passed. 2: at least one failed; the report says which."
+    parser.add_argument(
+        "--out", type=Path, default=Path("check-model.json"), help="the report, to keep or to send"
+    )
+    parser.epilog = (
+        "Exit code 0: every check passed. 2: at least one failed; the report says which."
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -79,7 +94,10 @@ def run(args: argparse.Namespace) -> int:
     checks = []
     for check in _until_memory_ends(examine(prior, args.prompt, measured)):
         checks.append(check)
-        print(f"{'ok  ' if check.passed else 'FAIL'} {check.name}: {check.found} (wanted: {check.wanted})", flush=True)
+        print(
+            f"{'ok  ' if check.passed else 'FAIL'} {check.name}: {check.found} (wanted: {check.wanted})",
+            flush=True,
+        )
     measured["peak_memory_mib"] = round((memory.floor + memory.peak) / MIB)
     print(f"     peak memory: {measured['peak_memory_mib']} MiB")
     passed = all(check.passed for check in checks)
@@ -99,9 +117,13 @@ def run(args: argparse.Namespace) -> int:
 def _prior_config(args: argparse.Namespace) -> PriorConfig:
     for setting in args.settings:
         if not setting.startswith("prior."):
-            raise UserError(f"{setting}: only settings of the prior can be given here, e.g. prior.tiny_vae=FOLDER")
+            raise UserError(
+                f"{setting}: only settings of the prior can be given here, e.g. prior.tiny_vae=FOLDER"
+            )
     flags = ("base", "prediction", "dtype", "vae_dtype", "image_size")
-    given = [f"prior.{name}={getattr(args, name)}" for name in flags if getattr(args, name) is not None]
+    given = [
+        f"prior.{name}={getattr(args, name)}" for name in flags if getattr(args, name) is not None
+    ]
     given += ["prior.offline=true"] if args.offline else []
     return configs.load(None, [f"prior.model={args.model}", *args.settings, *given]).prior
 
@@ -112,7 +134,12 @@ def _until_memory_ends(checks: Iterator[Check]) -> Iterator[Check]:
         yield from checks
     except torch.OutOfMemoryError as error:
         reason = str(error).splitlines()[0]
-        yield Check("memory", False, reason, "room for a step: try --dtype float16 or a smaller --image-size")
+        yield Check(
+            "memory",
+            False,
+            reason,
+            "room for a step: try --dtype float16 or a smaller --image-size",
+        )
 
 
 def examine(prior: DiffusionPrior, prompt: str, measured: dict[str, Any]) -> Iterator[Check]:
@@ -126,7 +153,12 @@ def examine(prior: DiffusionPrior, prompt: str, measured: dict[str, Any]) -> Ite
     measured["noise_error"] = errors
     found = ", ".join(f"t={t}: {errors[t]:.3f}" for t in TIMESTEPS)
     wanted = ", ".join(f"t={t}: < {limit}" for t, limit in MAX_ERROR.items())
-    yield Check("noise prediction error", all(errors[t] < limit for t, limit in MAX_ERROR.items()), found, wanted)
+    yield Check(
+        "noise prediction error",
+        all(errors[t] < limit for t, limit in MAX_ERROR.items()),
+        found,
+        wanted,
+    )
     measured["noise_error_if_read_as_the_other_type"] = other
     ratio = sum(errors[t] for t in TELLING) / sum(other[t] for t in TELLING)
     found = f"{ratio:.2f} x the error of the other reading (epsilon or v)"
@@ -137,7 +169,9 @@ def examine(prior: DiffusionPrior, prompt: str, measured: dict[str, Any]) -> Ite
 
 def _embeddings(text: Tensor, null: Tensor) -> Check:
     difference = ((text - null).norm() / null.norm()).item()
-    return _within("text encoder", difference, Bounds(0.01, 100), f"prompt and null differ by {difference:.3f}")
+    return _within(
+        "text encoder", difference, Bounds(0.01, 100), f"prompt and null differ by {difference:.3f}"
+    )
 
 
 def _within(name: str, value: float, bounds: Bounds, found: str) -> Check:
@@ -159,36 +193,62 @@ def _round_trip(prior: DiffusionPrior, measured: dict[str, Any]) -> Iterator[Che
     latents = prior.encode(picture)
     error = (prior.decode(latents.detach()) - picture.detach()).square().mean()
     measured["vae_psnr_db"] = round(-10 * error.log10().item(), 2)
-    yield _within("VAE round trip", measured["vae_psnr_db"], Bounds(18), f"{measured['vae_psnr_db']} dB")
+    yield _within(
+        "VAE round trip", measured["vae_psnr_db"], Bounds(18), f"{measured['vae_psnr_db']} dB"
+    )
     latents.square().sum().backward()
-    finite = picture.grad is not None and bool(picture.grad.isfinite().all()) and bool(latents.isfinite().all())
-    yield Check("VAE gradient", finite, "finite" if finite else "not finite: set vae_dtype to float32", "finite")
+    finite = (
+        picture.grad is not None
+        and bool(picture.grad.isfinite().all())
+        and bool(latents.isfinite().all())
+    )
+    yield Check(
+        "VAE gradient",
+        finite,
+        "finite" if finite else "not finite: set vae_dtype to float32",
+        "finite",
+    )
     measured["latent_std"] = round(latents.std().item(), 3)
-    yield _within("latent scale", measured["latent_std"], Bounds(0.2, 5), str(measured["latent_std"]))
+    yield _within(
+        "latent scale", measured["latent_std"], Bounds(0.2, 5), str(measured["latent_std"])
+    )
 
 
 @torch.no_grad()
-def _sample(prior: DiffusionPrior, text: Tensor, null: Tensor, steps: int = 25, cfg_scale: float = 5.0) -> Tensor:
+def _sample(
+    prior: DiffusionPrior, text: Tensor, null: Tensor, steps: int = 25, cfg_scale: float = 5.0
+) -> Tensor:
     """Two DDIM samples with guidance: pictures of the model's own kind."""
-    shape = prior.encode(torch.zeros(1, 3, prior.image_size, prior.image_size, device=prior.device)).shape[1:]
+    shape = prior.encode(
+        torch.zeros(1, 3, prior.image_size, prior.image_size, device=prior.device)
+    ).shape[1:]
     x = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0)).to(prior.device)
     told = Condition(torch.stack([text, text, null, null]))
     ts = torch.linspace(980, 0, steps + 1).long().tolist()
     for u, v in pairwise(ts):
         t = torch.full((4,), u, device=prior.device)
         positive, negative = prior.predict_noise(torch.cat([x, x]), t, told).chunk(2)
-        x = ddim_step(x, negative + cfg_scale * (positive - negative), prior.alphas_cumprod[u], prior.alphas_cumprod[v])
+        x = ddim_step(
+            x,
+            negative + cfg_scale * (positive - negative),
+            prior.alphas_cumprod[u],
+            prior.alphas_cumprod[v],
+        )
     return x
 
 
-def _predict(prior: DiffusionPrior, latents: Tensor, text: Tensor, t: int, label: int) -> tuple[Tensor, Tensor, Tensor]:
+def _predict(
+    prior: DiffusionPrior, latents: Tensor, text: Tensor, t: int, label: int
+) -> tuple[Tensor, Tensor, Tensor]:
     eps = torch.randn(latents.shape, generator=torch.Generator().manual_seed(t)).to(latents)
     x_t = add_noise(latents, eps, prior.alphas_cumprod[t])
     labels = torch.full((len(latents),), label, device=prior.device)
     return eps, x_t, prior.predict_noise(x_t, labels, Condition(text.expand(len(latents), -1, -1)))
 
 
-def _errors(prior: DiffusionPrior, latents: Tensor, text: Tensor) -> tuple[dict[int, float], dict[int, float]]:
+def _errors(
+    prior: DiffusionPrior, latents: Tensor, text: Tensor
+) -> tuple[dict[int, float], dict[int, float]]:
     """Mean squared error a timestep, as the model is read and as it would be were it read as the other type."""
     errors, other = {}, {}
     for t in TIMESTEPS:
@@ -204,12 +264,16 @@ def _errors(prior: DiffusionPrior, latents: Tensor, text: Tensor) -> tuple[dict[
     return errors, other
 
 
-def _offset(prior: DiffusionPrior, latents: Tensor, text: Tensor, measured: dict[str, Any]) -> Check:
+def _offset(
+    prior: DiffusionPrior, latents: Tensor, text: Tensor, measured: dict[str, Any]
+) -> Check:
     """The error must be least where label and noise level agree (an offset of a few timesteps cannot be seen)."""
     errors: dict[int, float] = {}
     for offset in (-150, -75, 0, 75, 150):
         found = [_predict(prior, latents, text, t, t + offset) for t in (250, 400, 550)]
-        errors[offset] = sum((predicted - eps).square().mean().item() for eps, _, predicted in found) / len(found)
+        errors[offset] = sum(
+            (predicted - eps).square().mean().item() for eps, _, predicted in found
+        ) / len(found)
     measured["noise_error_by_timestep_offset"] = errors
     best = min(errors, key=lambda offset: errors[offset])
     return Check("timestep offset", best == 0, f"least error at {best:+d}", "+0")
@@ -235,7 +299,9 @@ def _short_run(prior: DiffusionPrior, prompt: str, measured: dict[str, Any]) -> 
     measured["seconds_per_step_2_views"] = round(min(seconds), 4)
     measured["gradient_norms"] = norms
     found = f"||g|| = {norms[-1]:.3g}, {min(seconds):.3f} s a step, {bad} of {config.num_steps} not finite"
-    yield Check("short run", bad == 0 and min(norms) > 0, found, "finite gradients that are not zero")
+    yield Check(
+        "short run", bad == 0 and min(norms) > 0, found, "finite gradients that are not zero"
+    )
 
 
 def _finite(value: Any) -> Any:

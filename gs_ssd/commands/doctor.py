@@ -56,7 +56,9 @@ class Finding(NamedTuple):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The doctor takes no options."""
-    parser.epilog = "Exit code 0: training can run on this machine. 2: something it needs is missing."
+    parser.epilog = (
+        "Exit code 0: training can run on this machine. 2: something it needs is missing."
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -69,16 +71,24 @@ def run(args: argparse.Namespace) -> int:
         for finding in section():
             bad += finding.state == "bad"
             print(f"  {marks[finding.state]}{finding.name:<28}{finding.text}")
-    print("Training can run here." if not bad else f"Training cannot run: {bad} thing(s) above must be fixed.")
+    print(
+        "Training can run here."
+        if not bad
+        else f"Training cannot run: {bad} thing(s) above must be fixed."
+    )
     return 2 if bad else 0
 
 
 def _machine() -> Iterator[Finding]:
     yield Finding("ok", "gs-ssd", f"{gs_ssd.__version__} at {Path(gs_ssd.__file__).parent}")
     yield Finding(
-        "ok" if sys.version_info >= (3, 11) else "bad", "python", f"{platform.python_version()} (3.11 or newer)"
+        "ok" if sys.version_info >= (3, 11) else "bad",
+        "python",
+        f"{platform.python_version()} (3.11 or newer)",
     )
-    yield Finding("ok", "machine", f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors")
+    yield Finding(
+        "ok", "machine", f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors"
+    )
     if importlib.util.find_spec("torch") is None:
         yield Finding("bad", "torch", "not installed; `make setup`, or pip install torch")
         return
@@ -90,7 +100,9 @@ def _machine() -> Iterator[Finding]:
             properties = torch.cuda.get_device_properties(index)
             memory = properties.total_memory / 2**30
             yield Finding(
-                "ok", f"cuda:{index}", f"{properties.name}, {memory:.0f} GiB, sm_{properties.major}{properties.minor}"
+                "ok",
+                f"cuda:{index}",
+                f"{properties.name}, {memory:.0f} GiB, sm_{properties.major}{properties.minor}",
             )
     else:
         yield Finding("note", "GPU", "none that torch can use; everything runs on the CPU")
@@ -102,10 +114,14 @@ def _nvcc() -> tuple[str, str, str]:
     if path is None:
         return "note", "nvcc", "not on the PATH; needed only to build the rasterizer's CUDA backend"
     try:
-        text = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=20, check=True).stdout
+        text = subprocess.run(
+            [path, "--version"], capture_output=True, text=True, timeout=20, check=True
+        ).stdout
     except (OSError, subprocess.SubprocessError) as error:
         return "note", "nvcc", f"{path} does not run: {error}"
-    release = next((line.strip() for line in text.splitlines() if "release" in line), "version unknown")
+    release = next(
+        (line.strip() for line in text.splitlines() if "release" in line), "version unknown"
+    )
     return "ok", "nvcc", release
 
 
@@ -122,16 +138,27 @@ def _packages() -> Iterator[Finding]:
         backends = module.available_backends()
         text = f"{_version(name.replace('_', '-'))}, backends: {', '.join(backends)}"
         if "cuda" not in backends and _has_gpu():
-            yield Finding("bad", name, f"{text}; there is a GPU: {rendering_device.GET_CUDA}, or train with device=cpu")
+            yield Finding(
+                "bad",
+                name,
+                f"{text}; there is a GPU: {rendering_device.GET_CUDA}, or train with device=cpu",
+            )
         else:
             yield Finding("ok", name, text)
     for name in _REQUIRED:
         present = importlib.util.find_spec(_MODULES.get(name, name)) is not None
-        yield Finding("ok" if present else "bad", name, _version(name) if present else f"missing; pip install {name}")
+        yield Finding(
+            "ok" if present else "bad",
+            name,
+            _version(name) if present else f"missing; pip install {name}",
+        )
 
 
 def _has_gpu() -> bool:
-    return importlib.util.find_spec("torch") is not None and importlib.import_module("torch").cuda.is_available()
+    return (
+        importlib.util.find_spec("torch") is not None
+        and importlib.import_module("torch").cuda.is_available()
+    )
 
 
 def _extras() -> Iterator[Finding]:
@@ -140,7 +167,10 @@ def _extras() -> Iterator[Finding]:
             yield Finding("note", name, f"absent ({purpose}); pip install 'gs-ssd[{extra}]'")
         else:
             yield Finding("ok", name, f"{_version(name)} ({purpose})")
-    for program, purpose in (("node", ".sog and .compressed.ply files"), ("chromium", "browser tests")):
+    for program, purpose in (
+        ("node", ".sog and .compressed.ply files"),
+        ("chromium", "browser tests"),
+    ):
         path = shutil.which(program)
         yield Finding("ok" if path else "note", program, f"{path or 'absent'} ({purpose})")
 
@@ -151,9 +181,17 @@ def _models() -> Iterator[Finding]:
         size = sum(file.stat().st_size for file in bundled.rglob("*") if file.is_file()) / 2**20
         yield Finding("ok", "bundled prior", f"{size:.1f} MiB at {bundled}")
     else:
-        yield Finding("bad", "bundled prior", f"no weights at {bundled}; reinstall, or run tools/train_prior.py")
+        yield Finding(
+            "bad",
+            "bundled prior",
+            f"no weights at {bundled}; reinstall, or run tools/train_prior.py",
+        )
     for name, next_step in _NEVER_RUN.items():
-        yield Finding("note", name, f"code tested with small random models only, never yet run with real {next_step}")
+        yield Finding(
+            "note",
+            name,
+            f"code tested with small random models only, never yet run with real {next_step}",
+        )
 
 
 def _version(name: str) -> str:

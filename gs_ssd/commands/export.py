@@ -7,7 +7,14 @@ from pathlib import Path
 from gs_ssd.errors import UserError
 from gs_ssd.export import splat_transform
 from gs_ssd.export.clean import Cleaning, clean, refuse_non_finite
-from gs_ssd.export.formats import AXES, format_of, read_splats, suffix_of, warn_if_mark_is_lost, write_splats
+from gs_ssd.export.formats import (
+    AXES,
+    format_of,
+    read_splats,
+    suffix_of,
+    warn_if_mark_is_lost,
+    write_splats,
+)
 from gs_ssd.export.frames import Frame
 from gs_ssd.export.simplify import simplify, target_of
 from gs_ssd.export.splats import Splats
@@ -39,17 +46,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.epilog = EPILOG
     parser.add_argument(
-        "source", help="a run's folder, a splat (.ply .splat .spz .glb .sog .ksplat), or the word: axes"
+        "source",
+        help="a run's folder, a splat (.ply .splat .spz .glb .sog .ksplat), or the word: axes",
     )
     goal = parser.add_mutually_exclusive_group(required=True)
     goal.add_argument(
-        "--for", dest="targets", action="append", choices=TARGETS, metavar="TARGET", help="may be repeated"
+        "--for",
+        dest="targets",
+        action="append",
+        choices=TARGETS,
+        metavar="TARGET",
+        help="may be repeated",
     )
-    goal.add_argument("-o", "--output", type=Path, metavar="FILE", help="the suffix names the format")
+    goal.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="the suffix names the format"
+    )
     form = parser.add_argument_group("form")
-    form.add_argument("--axes", choices=AXES, help="axes of the file (default: those its readers expect)")
     form.add_argument(
-        "--up", metavar="AXIS", help="which axis of the source points up, if not its format's: -y, +z, ..."
+        "--axes", choices=AXES, help="axes of the file (default: those its readers expect)"
+    )
+    form.add_argument(
+        "--up",
+        metavar="AXIS",
+        help="which axis of the source points up, if not its format's: -y, +z, ...",
     )
     form.add_argument(
         "--activated",
@@ -58,32 +77,82 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("both", "opacities", "scales"),
         help="the source stores opacities in 0..1 and linear sizes, not logits and logarithms",
     )
-    form.add_argument("--keep-offset", action="store_true", help="note beside the output how a far source was moved")
-    form.add_argument("--sh-degree", type=int, choices=range(4), metavar="0..3", help="drop harmonics above this")
-    form.add_argument("--pad-sh3", action="store_true", help="write all 45 harmonics (zeros), for strict importers")
     form.add_argument(
-        "--spz-version", type=int, choices=(2, 3, 4), help="of .spz files (4, or the newest that the target reads)"
+        "--keep-offset",
+        action="store_true",
+        help="note beside the output how a far source was moved",
     )
-    form.add_argument("--viewer", choices=("own", "supersplat"), default="own", help="whose page .html becomes (own)")
-    form.add_argument("--views", type=Path, metavar="FILE", help="named views and a camera path for .html pages, JSON")
+    form.add_argument(
+        "--sh-degree", type=int, choices=range(4), metavar="0..3", help="drop harmonics above this"
+    )
+    form.add_argument(
+        "--pad-sh3",
+        action="store_true",
+        help="write all 45 harmonics (zeros), for strict importers",
+    )
+    form.add_argument(
+        "--spz-version",
+        type=int,
+        choices=(2, 3, 4),
+        help="of .spz files (4, or the newest that the target reads)",
+    )
+    form.add_argument(
+        "--viewer",
+        choices=("own", "supersplat"),
+        default="own",
+        help="whose page .html becomes (own)",
+    )
+    form.add_argument(
+        "--views",
+        type=Path,
+        metavar="FILE",
+        help="named views and a camera path for .html pages, JSON",
+    )
     form.add_argument("--title", help="of pages and nodes (the prompt)")
     tidy = parser.add_argument_group("cleaning, each step counted")
-    tidy.add_argument("--keep-non-finite", action="store_true", help="do not drop NaN, infinite and absurd splats")
-    tidy.add_argument("--drop-invisible", action="store_true", help="drop splats with opacity below 1/255")
-    tidy.add_argument("--drop-floaters", action="store_true", help="drop what does not touch the main body")
     tidy.add_argument(
-        "--crop", type=float, metavar="R", help="drop what is farther from the middle, in the file's units"
+        "--keep-non-finite", action="store_true", help="do not drop NaN, infinite and absurd splats"
+    )
+    tidy.add_argument(
+        "--drop-invisible", action="store_true", help="drop splats with opacity below 1/255"
+    )
+    tidy.add_argument(
+        "--drop-floaters", action="store_true", help="drop what does not touch the main body"
+    )
+    tidy.add_argument(
+        "--crop",
+        type=float,
+        metavar="R",
+        help="drop what is farther from the middle, in the file's units",
     )
     tidy.add_argument("--max-splats", type=int, metavar="N", help="keep the N most visible")
-    tidy.add_argument("--simplify", metavar="N", help="merge splats until N are left, or N%% of them (25%%)")
-    tidy.add_argument("--recenter", action="store_true", help="stand it over the origin, base on the ground")
+    tidy.add_argument(
+        "--simplify", metavar="N", help="merge splats until N are left, or N%% of them (25%%)"
+    )
+    tidy.add_argument(
+        "--recenter", action="store_true", help="stand it over the origin, base on the ground"
+    )
     tidy.add_argument("--height", type=float, metavar="METRES", help="scale to this height")
-    mesh = parser.add_argument_group("mesh, for engines without splats (extra mesh; a preview, not a model)")
-    mesh.add_argument("--mesh", action="store_true", help="write a surface with vertex colours: .glb, .obj or .ply")
-    mesh.add_argument("--voxels", type=int, default=192, metavar="N", help="resolution along the object (192)")
+    mesh = parser.add_argument_group(
+        "mesh, for engines without splats (extra mesh; a preview, not a model)"
+    )
+    mesh.add_argument(
+        "--mesh",
+        action="store_true",
+        help="write a surface with vertex colours: .glb, .obj or .ply",
+    )
+    mesh.add_argument(
+        "--voxels", type=int, default=192, metavar="N", help="resolution along the object (192)"
+    )
     mesh.add_argument("--triangles", type=int, metavar="N", help="simplify to so many triangles")
     mesh.add_argument(
-        "--texture", type=int, nargs="?", const=1024, default=0, metavar="SIZE", help="a texture (1024) in .glb, .obj"
+        "--texture",
+        type=int,
+        nargs="?",
+        const=1024,
+        default=0,
+        metavar="SIZE",
+        help="a texture (1024) in .glb, .obj",
     )
 
 
@@ -120,7 +189,15 @@ def run(args: argparse.Namespace) -> int:
         print("  " + target.hint.format(file=path.name))
     if args.output is not None:
         frame = AXES[args.axes] if args.axes else None
-        write(args.output, splats, args, title, frame=frame, pad=args.pad_sh3, spz_version=args.spz_version or 4)
+        write(
+            args.output,
+            splats,
+            args,
+            title,
+            frame=frame,
+            pad=args.pad_sh3,
+            spz_version=args.spz_version or 4,
+        )
     return 0
 
 
@@ -128,9 +205,13 @@ def load(args: argparse.Namespace) -> tuple[Splats, str, Path]:
     """The cleaned splats, their title and the file they came from."""
     if args.up is not None and not re.fullmatch(r"[+-]?[xyz]", args.up):
         raise UserError(f"--up {args.up}: name a signed axis, such as +z or -y")
-    source, title = (Path("axes"), "axes") if args.source == "axes" else source_of(Path(args.source))
+    source, title = (
+        (Path("axes"), "axes") if args.source == "axes" else source_of(Path(args.source))
+    )
     if args.keep_offset and args.height is not None:
-        raise UserError("--keep-offset cannot be combined with --height: scaled positions have no plain offset")
+        raise UserError(
+            "--keep-offset cannot be combined with --height: scaled positions have no plain offset"
+        )
     splats = read_splats(source, up=args.up, activated=args.activated)
     if args.sh_degree is not None and args.sh_degree < splats.sh_degree:
         splats = splats.with_sh_degree(args.sh_degree)
@@ -145,7 +226,9 @@ def load(args: argparse.Namespace) -> tuple[Splats, str, Path]:
     )
     before = len(splats)
     splats, removed = clean(splats, options)
-    counted = [f"{count} {reason}" for reason, count in removed.items() if count or reason != "non-finite"]
+    counted = [
+        f"{count} {reason}" for reason, count in removed.items() if count or reason != "non-finite"
+    ]
     if counted:
         print(f"{len(splats)} of {before} splats kept; removed: {', '.join(counted)}")
     if args.simplify is not None:
@@ -175,10 +258,19 @@ def write(
         else:
             axes = "gltf"
             warn_if_mark_is_lost(path, splats)
-            write_page(path, splats, title=title, views=read_views(args.views) if args.views else None)
+            write_page(
+                path, splats, title=title, views=read_views(args.views) if args.views else None
+            )
     else:
         axes = frame or format_of(path).frame
-        write_splats(path, splats, frame=frame, title=title, spz_version=spz_version, keep_offset=args.keep_offset)
+        write_splats(
+            path,
+            splats,
+            frame=frame,
+            title=title,
+            spz_version=spz_version,
+            keep_offset=args.keep_offset,
+        )
     name = next(key for key, value in AXES.items() if value == axes)
     print(f"{path}  {len(splats)} splats, degree {splats.sh_degree}, axes {name}, {_bytes(path)}")
 

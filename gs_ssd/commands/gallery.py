@@ -17,7 +17,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.epilog = EPILOG
     parser.add_argument("folders", nargs="+", type=Path, help="runs, or folders that hold runs")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: gallery.html in the first folder")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="default: gallery.html in the first folder",
+    )
     parser.add_argument("--title", default="Gallery")
 
 

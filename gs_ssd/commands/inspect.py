@@ -24,7 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     parser.add_argument("source", help="a run's folder, or a splat file of any format that is read")
     parser.add_argument("--json", action="store_true", help="everything as one JSON object")
-    parser.add_argument("--quick", action="store_true", help="leave out overdraw and losses, which take seconds")
+    parser.add_argument(
+        "--quick", action="store_true", help="leave out overdraw and losses, which take seconds"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -37,7 +39,11 @@ def run(args: argparse.Namespace) -> int:
     report = inspect(read_splats(path), draw=not args.quick)
     origin = origin_of_frame(path)
     if args.json:
-        print(json.dumps({"file": str(path), "frame_is": origin} | dataclasses.asdict(report), indent=1))
+        print(
+            json.dumps(
+                {"file": str(path), "frame_is": origin} | dataclasses.asdict(report), indent=1
+            )
+        )
     else:
         print("\n".join(lines(path, report, origin)))
     return 0
@@ -60,7 +66,11 @@ def lines(path: Path, report: Inspection, origin: str) -> list[str]:
     text = [
         f"{path}: {report.splats} splats, harmonics of degree {report.degree}",
         f"axes       {report.frame} ({origin})",
-        *(["antialiased, trained for a filter that viewers must apply"] if report.antialiased else []),
+        *(
+            ["antialiased, trained for a filter that viewers must apply"]
+            if report.antialiased
+            else []
+        ),
         f"bounds     {_point(report.low)} to {_point(report.high)}",
         f"ball       {_point(report.center)}, radius {report.reach:.4g}",
     ]
@@ -90,7 +100,9 @@ def _loss(loss: Loss, report: Inspection) -> str:
     if INVISIBLE_DB < decibels < SAME_DB:
         parts.append("not to be seen")
     if loss.degree < report.degree:
-        parts.append("without harmonics" if loss.degree == 0 else f"harmonics to degree {loss.degree}")
+        parts.append(
+            "without harmonics" if loss.degree == 0 else f"harmonics to degree {loss.degree}"
+        )
     if report.antialiased and not loss.antialiased:
         parts.append("without the mark of antialiasing")
     return ", ".join(parts)

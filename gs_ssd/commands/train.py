@@ -50,20 +50,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.description = DESCRIPTION
     parser.epilog = EPILOG
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings by dotted name, e.g. seed=1")
-    parser.add_argument("--config", metavar="FILE", help="a YAML file of settings (ours or LucidDreamer's)")
-    parser.add_argument("--prompt", metavar="TEXT", help="what to make, word for word; the same as prompt=TEXT")
-    parser.add_argument("--out", metavar="DIR", type=Path, help="the run's folder (default: out/<the prompt>)")
-    parser.add_argument("--resume", action="store_true", help="continue the run in --out from its newest checkpoint")
-    parser.add_argument("--overwrite", action="store_true", help="start afresh in a folder that holds a run already")
-    parser.add_argument("--anyway", action="store_true", help="try a prompt that the bundled prior has no kind for")
-    parser.add_argument("--viewer", action="store_true", help="watch, pause and steer it in the browser (extra viewer)")
-    parser.add_argument("--viewer-host", default="127.0.0.1", metavar="HOST", help="default: this machine alone")
-    parser.add_argument("--viewer-port", type=int, default=8080, metavar="PORT", help="default: 8080")
     parser.add_argument(
-        "--end-with-stdin", action="store_true", help="save and stop when standard input ends, with who started this"
+        "overrides", nargs="*", metavar="key=value", help="settings by dotted name, e.g. seed=1"
     )
-    parser.add_argument("--dry-run", action="store_true", help="print all settings as YAML (null: open) and stop")
+    parser.add_argument(
+        "--config", metavar="FILE", help="a YAML file of settings (ours or LucidDreamer's)"
+    )
+    parser.add_argument(
+        "--prompt", metavar="TEXT", help="what to make, word for word; the same as prompt=TEXT"
+    )
+    parser.add_argument(
+        "--out", metavar="DIR", type=Path, help="the run's folder (default: out/<the prompt>)"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="continue the run in --out from its newest checkpoint"
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="start afresh in a folder that holds a run already"
+    )
+    parser.add_argument(
+        "--anyway", action="store_true", help="try a prompt that the bundled prior has no kind for"
+    )
+    parser.add_argument(
+        "--viewer",
+        action="store_true",
+        help="watch, pause and steer it in the browser (extra viewer)",
+    )
+    parser.add_argument(
+        "--viewer-host", default="127.0.0.1", metavar="HOST", help="default: this machine alone"
+    )
+    parser.add_argument(
+        "--viewer-port", type=int, default=8080, metavar="PORT", help="default: 8080"
+    )
+    parser.add_argument(
+        "--end-with-stdin",
+        action="store_true",
+        help="save and stop when standard input ends, with who started this",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print all settings as YAML (null: open) and stop"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -79,8 +105,15 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.end_with_stdin:
         end_with_stdin()
-    folder = args.out if args.resume else choose_folder(args.out, config.prompt, overwrite=args.overwrite)
-    with held(folder, "gs-ssd train"), memory_told_in_a_sentence():  # from before a checkpoint is read
+    folder = (
+        args.out
+        if args.resume
+        else choose_folder(args.out, config.prompt, overwrite=args.overwrite)
+    )
+    with (
+        held(folder, "gs-ssd train"),
+        memory_told_in_a_sentence(),
+    ):  # from before a checkpoint is read
         return _fit(args, config, folder)
 
 
@@ -109,16 +142,24 @@ def memory_told_in_a_sentence() -> Iterator[None]:
 def _fit(args: argparse.Namespace, config: ExperimentConfig, folder: Path) -> int:
     from gs_ssd.trainer import Trainer
 
-    trainer = Trainer(config, folder, resume=args.resume, overwrite=args.overwrite, anyway=args.anyway)
+    trainer = Trainer(
+        config, folder, resume=args.resume, overwrite=args.overwrite, anyway=args.anyway
+    )
     try:
         with _live(args, trainer) as listeners:
             written = trainer.fit(listeners=listeners)
     except Interrupted as stop:
         print(f"\n{stop}; a checkpoint is saved. Continue with: {_resuming(args, folder)}")
         return 128 + stop.signal_number
-    except (KeyboardInterrupt, Terminated):  # outside the loop: results are being written, or nothing was begun
+    except (
+        KeyboardInterrupt,
+        Terminated,
+    ):  # outside the loop: results are being written, or nothing was begun
         if checkpoints.listing(folder / "checkpoints"):
-            print(f"\nthe last checkpoint is intact. Continue with: {_resuming(args, folder)}", flush=True)
+            print(
+                f"\nthe last checkpoint is intact. Continue with: {_resuming(args, folder)}",
+                flush=True,
+            )
         raise
     print("\n".join(f"{path.name:<16} {path}" for path in written))
     return 0
@@ -130,7 +171,9 @@ def _resuming(args: argparse.Namespace, folder: Path) -> str:
 
 
 @contextmanager
-def _live(args: argparse.Namespace, trainer: "Trainer") -> Iterator["list[Callable[[Event], None]]"]:
+def _live(
+    args: argparse.Namespace, trainer: "Trainer"
+) -> Iterator["list[Callable[[Event], None]]"]:
     """What is told every event: the live view, if it was asked for."""
     if not args.viewer:
         yield []
@@ -182,7 +225,9 @@ def _compose(args: argparse.Namespace) -> ExperimentConfig:
     source = args.config
     if args.resume:
         if args.overwrite:
-            raise UserError("--resume continues the run that --overwrite would delete; choose one of them")
+            raise UserError(
+                "--resume continues the run that --overwrite would delete; choose one of them"
+            )
         if args.out is None:
             raise UserError("--resume needs --out DIR, the folder of the run to continue")
         saved = args.out / "config.yaml"
@@ -207,8 +252,12 @@ def choose_folder(out: Path | None, prompt: str, *, overwrite: bool) -> Path:
         UserError: the named folder holds a run and `overwrite` is off.
     """
     if out is not None:
-        if holds_run(out) and not overwrite and owner_of(out) is None:  # one that runs is named by the lock's refusal
-            raise UserError(f"{out} holds a run already; continue it with --resume, or replace it with --overwrite")
+        if (
+            holds_run(out) and not overwrite and owner_of(out) is None
+        ):  # one that runs is named by the lock's refusal
+            raise UserError(
+                f"{out} holds a run already; continue it with --resume, or replace it with --overwrite"
+            )
         return out
     base = Path("out") / slug(prompt)
     if overwrite:

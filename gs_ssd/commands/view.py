@@ -26,11 +26,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.epilog = EPILOG
     parser.add_argument(
-        "sources", nargs="+", type=Path, help="runs' folders, splats (.ply .splat .spz .glb .sog .ksplat), or pages"
+        "sources",
+        nargs="+",
+        type=Path,
+        help="runs' folders, splats (.ply .splat .spz .glb .sog .ksplat), or pages",
     )
     parser.add_argument("--port", type=int, default=0, help="default: a free one")
     parser.add_argument("--no-browser", action="store_true", help="print the address, open nothing")
-    parser.add_argument("--up", metavar="AXIS", choices=[s + a for a in "xyz" for s in ("+", "-")], help="e.g. +z")
+    parser.add_argument(
+        "--up", metavar="AXIS", choices=[s + a for a in "xyz" for s in ("+", "-")], help="e.g. +z"
+    )
     parser.add_argument(
         "--activated",
         nargs="?",
@@ -61,7 +66,9 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def prepare(sources: list[Path], folder: Path, *, up: str | None = None, activated: Part | None = None) -> str:
+def prepare(
+    sources: list[Path], folder: Path, *, up: str | None = None, activated: Part | None = None
+) -> str:
     """Write the pages into `folder`; returns the name of the one to open."""
     pages = []
     for index, source in enumerate(sources):

@@ -32,7 +32,9 @@ def suspected(splats: Splats) -> Part | None:
     extent = float(np.linalg.norm(np.ptp(np.nan_to_num(splats.means), axis=0)))
     as_large_as_the_object = np.exp(min(float(np.median(sizes)), 60.0)) > 0.1 * extent
     crowded_above_one_unit = sizes.min() < 0.1 and np.percentile(sizes, 95) < 1
-    return "both" if faded else "scales" if as_large_as_the_object or crowded_above_one_unit else None
+    return (
+        "both" if faded else "scales" if as_large_as_the_object or crowded_above_one_unit else None
+    )
 
 
 def warn_if_suspected(path: Path, splats: Splats) -> None:

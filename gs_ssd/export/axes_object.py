@@ -18,9 +18,15 @@ YELLOW, WHITE = (0.95, 0.85, 0.1), (0.9, 0.9, 0.9)
 
 def axes_object() -> Splats:
     """About thirty splats of harmonic degree 1 within a ball of radius 1.2, in the glTF frame."""
-    rows: list[tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...], tuple[float, ...]]] = []
+    rows: list[
+        tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...], tuple[float, ...]]
+    ] = []
     half = np.sqrt(0.5)
-    turns = {0: (1.0, 0.0, 0.0, 0.0), 1: (half, 0.0, 0.0, half), 2: (half, 0.0, -half, 0.0)}  # +x to +x, +y, +z
+    turns = {
+        0: (1.0, 0.0, 0.0, 0.0),
+        1: (half, 0.0, 0.0, half),
+        2: (half, 0.0, -half, 0.0),
+    }  # +x to +x, +y, +z
     for axis, color in enumerate((RED, GREEN, BLUE)):
         end = np.eye(3)[axis]
         rows.append((tuple(end), (0.09, 0.09, 0.09), turns[0], color))
@@ -33,7 +39,9 @@ def axes_object() -> Splats:
         if stroke == "#"
     ]
     rows.append(((-0.6, -0.6, 0.0), (0.12, 0.12, 0.12), turns[0], (0.5, 0.5, 0.95)))
-    means, scales, quats, colors = (np.array(column, dtype=np.float64) for column in zip(*rows, strict=True))
+    means, scales, quats, colors = (
+        np.array(column, dtype=np.float64) for column in zip(*rows, strict=True)
+    )
     sh = np.zeros((len(rows), 4, 3))
     sh[:, 0] = (colors - 0.5) / SH_C0
     # The z coefficient of l = 1 weighs 0.4886 * (direction from the camera)_z, which is -1 seen from the front.

@@ -55,7 +55,9 @@ def clean(splats: Splats, options: Cleaning) -> tuple[Splats, dict[str, int]]:
         keep("floaters", main_body(splats))
     if options.crop_radius is not None:
         center, _ = framing(splats)
-        keep("outside the crop", np.linalg.norm(splats.means - center, axis=1) <= options.crop_radius)
+        keep(
+            "outside the crop", np.linalg.norm(splats.means - center, axis=1) <= options.crop_radius
+        )
     if options.max_splats is not None and len(splats) > options.max_splats:
         order = np.argsort(-_visibility(splats), kind="stable")
         mask = np.zeros(len(splats), dtype=bool)
@@ -69,7 +71,9 @@ def finite(splats: Splats) -> NDArray[np.bool_]:
     good = ~np.isnan(splats.logit_opacities)
     good &= (np.abs(splats.means) < 1e6).all(axis=1)
     good &= (np.abs(splats.log_scales) < 60).all(axis=1)
-    good &= np.isfinite(splats.quats_wxyz).all(axis=1) & (np.abs(splats.quats_wxyz).max(axis=1, initial=0) > 1e-12)
+    good &= np.isfinite(splats.quats_wxyz).all(axis=1) & (
+        np.abs(splats.quats_wxyz).max(axis=1, initial=0) > 1e-12
+    )
     return good & np.isfinite(splats.sh).all(axis=(1, 2))
 
 
@@ -81,7 +85,9 @@ def refuse_non_finite(path: str | os.PathLike[str], splats: Splats) -> None:
     """
     bad = int((~finite(splats)).sum())
     if bad:
-        raise UserError(f"{path}: this format cannot hold the {bad} non-finite splats; leave --keep-non-finite out")
+        raise UserError(
+            f"{path}: this format cannot hold the {bad} non-finite splats; leave --keep-non-finite out"
+        )
 
 
 def framing(splats: Splats) -> tuple[FloatArray, float]:
@@ -137,7 +143,11 @@ def main_body(splats: Splats, *, cells: int = 40) -> NDArray[np.bool_]:
 def _components(cubes: NDArray[np.int64]) -> NDArray[np.int64]:
     """A label per sorted cube key, the same for all cubes that hang together (26 neighbours)."""
     steps = [
-        (x << 42) + (y << 21) + z for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1) if (x, y, z) > (0, 0, 0)
+        (x << 42) + (y << 21) + z
+        for x in (-1, 0, 1)
+        for y in (-1, 0, 1)
+        for z in (-1, 0, 1)
+        if (x, y, z) > (0, 0, 0)
     ]
     first, second = [], []
     for step in steps:

@@ -9,7 +9,9 @@ ROUNDS = 10
 SAMPLE = 1 << 16  #: rows that the coarse clusters are learnt from
 
 
-def scalar_codebook(values: FloatArray, size: int = 256) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+def scalar_codebook(
+    values: FloatArray, size: int = 256
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """`size` values (at most 256), rising, and for each of `values` (any shape) the nearest's index.
 
     Exact where there are no more distinct values than that; the last one then fills the rest.
@@ -52,7 +54,9 @@ def palette(rows: FloatArray, size: int) -> tuple[FloatArray, NDArray[np.int64]]
     _, cluster = _lloyd(rows, sample, coarse, rng)
     members = np.argsort(cluster, kind="stable")
     counts = np.bincount(cluster, minlength=coarse)
-    entries = np.minimum(np.maximum(counts * size // len(rows), 1), counts)  # shares, at least one, none for none
+    entries = np.minimum(
+        np.maximum(counts * size // len(rows), 1), counts
+    )  # shares, at least one, none for none
     while entries.sum() > size:
         entries[entries.argmax()] -= 1
     centers, labels, first = [], np.empty(len(rows), dtype=np.int64), 0

@@ -74,7 +74,9 @@ def pack_rotations(unit_wxyz: FloatArray) -> np.ndarray:
     largest = np.abs(unit_wxyz).argmax(axis=1)
     signed = unit_wxyz * np.where(unit_wxyz[rows, largest] < 0, -1.0, 1.0)[:, None]
     others = signed[np.arange(4) != largest[:, None]].reshape(-1, 3)
-    return (largest.astype("<u4") << np.uint32(30)) | _pack(others * np.sqrt(0.5) + 0.5, (10, 10, 10))
+    return (largest.astype("<u4") << np.uint32(30)) | _pack(
+        others * np.sqrt(0.5) + 0.5, (10, 10, 10)
+    )
 
 
 def _within_chunks(values: FloatArray, bounds: np.ndarray) -> FloatArray:
@@ -83,7 +85,8 @@ def _within_chunks(values: FloatArray, bounds: np.ndarray) -> FloatArray:
     bounds[:, :3] = np.minimum.reduceat(values, starts, axis=0)
     bounds[:, 3:] = np.maximum.reduceat(values, starts, axis=0)
     low, high = (
-        np.repeat(part, CHUNK, axis=0)[: len(values)].astype(np.float64) for part in np.split(bounds, 2, axis=1)
+        np.repeat(part, CHUNK, axis=0)[: len(values)].astype(np.float64)
+        for part in np.split(bounds, 2, axis=1)
     )
     size = high - low
     return (values - low) / np.where(size > 0, size, 1.0)
@@ -104,5 +107,8 @@ def _header(count: int, chunks: int, coefficients: int, comments: list[str]) -> 
     lines += [f"property float {name}" for name in BOUNDS]
     lines += [f"element vertex {count}", *(f"property uint {name}" for name in WORDS)]
     if coefficients:
-        lines += [f"element sh {count}", *(f"property uchar f_rest_{i}" for i in range(coefficients))]
+        lines += [
+            f"element sh {count}",
+            *(f"property uchar f_rest_{i}" for i in range(coefficients)),
+        ]
     return "\n".join([*lines, "end_header", ""])

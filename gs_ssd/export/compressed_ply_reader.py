@@ -24,12 +24,16 @@ def unpack(path: Path, data: PlyData) -> Splats:
     """
     names = set(data["chunk"].data.dtype.names or ()) if "chunk" in data else set()
     if not names.issuperset(BOUNDS[:12]):
-        raise UserError(f"{path}: PlayCanvas's compressed PLY without the bounds of its chunks; export it again")
+        raise UserError(
+            f"{path}: PlayCanvas's compressed PLY without the bounds of its chunks; export it again"
+        )
     words = np.stack([data["vertex"].data[name].astype(np.uint32) for name in WORDS], axis=1)
     count = len(words)
     chunks = data["chunk"].data
     if len(chunks) < -(-count // CHUNK):
-        raise UserError(f"{path}: {len(chunks)} chunks of {CHUNK} for {count} splats; the file is damaged")
+        raise UserError(
+            f"{path}: {len(chunks)} chunks of {CHUNK} for {count} splats; the file is damaged"
+        )
     with_colors = names.issuperset(BOUNDS)
     bounds = np.zeros((len(chunks), 18))
     bounds[:, 15:] = 1
@@ -71,10 +75,22 @@ def _harmonics(path: Path, data: PlyData, count: int) -> np.ndarray:
     rows = data["sh"].data
     columns = rows.dtype.names or ()
     bases = 1 + len(columns) // 3
-    if columns != tuple(f"f_rest_{i}" for i in range(len(columns))) or bases not in BASES or len(rows) != count:
-        raise UserError(f"{path}: {len(columns)} harmonics for {len(rows)} of {count} splats; the file is damaged")
-    raw = np.stack([rows[name].astype(np.float64) for name in columns], axis=1) if columns else np.zeros((count, 0))
-    middle = np.where(raw == 0, 0.0, np.where(raw == 255, 1.0, (raw + 0.5) / 256))  # of a cell, but for the two ends
+    if (
+        columns != tuple(f"f_rest_{i}" for i in range(len(columns)))
+        or bases not in BASES
+        or len(rows) != count
+    ):
+        raise UserError(
+            f"{path}: {len(columns)} harmonics for {len(rows)} of {count} splats; the file is damaged"
+        )
+    raw = (
+        np.stack([rows[name].astype(np.float64) for name in columns], axis=1)
+        if columns
+        else np.zeros((count, 0))
+    )
+    middle = np.where(
+        raw == 0, 0.0, np.where(raw == 255, 1.0, (raw + 0.5) / 256)
+    )  # of a cell, but for the two ends
     return ((middle - 0.5) * 8).reshape(count, 3, bases - 1).transpose(0, 2, 1)
 
 

@@ -21,12 +21,16 @@ RECORD = np.dtype([("mean", "<f4", 3), ("scale", "<f4", 3), ("rgba", "u1", 4), (
 
 def write_splat(path: str | os.PathLike[str], splats: Splats) -> None:
     """Write in the frame `splats` is in; only the constant part of the colour fits."""
-    weight = splats.log_scales.astype(np.float64).sum(axis=1) + np.log(np.maximum(splats.opacities, 1e-12))
+    weight = splats.log_scales.astype(np.float64).sum(axis=1) + np.log(
+        np.maximum(splats.opacities, 1e-12)
+    )
     splats = splats.take(np.argsort(-weight, kind="stable"))
     records = np.zeros(len(splats), dtype=RECORD)
     records["mean"] = splats.means
     records["scale"] = splats.scales
-    records["rgba"] = to_bytes(np.concatenate([splats.colors, splats.opacities[:, None]], axis=1) * 255)
+    records["rgba"] = to_bytes(
+        np.concatenate([splats.colors, splats.opacities[:, None]], axis=1) * 255
+    )
     records["wxyz"] = to_bytes(splats.unit_quats_wxyz * 128 + 128)
     with atomic_path(path) as temporary:
         records.tofile(temporary)
@@ -40,13 +44,23 @@ def read_splat(path: str | os.PathLike[str]) -> Splats:
     """
     path = Path(path)
     data = read_bytes(path)
-    if data[:3] == b"ply" or data[:4] in (b"glTF", b"NGSP", b"PK\x03\x04") or data[:2] == b"\x1f\x8b":
-        raise UserError(f"{path}: named .splat, but its content is another format's; give it its own suffix")
+    if (
+        data[:3] == b"ply"
+        or data[:4] in (b"glTF", b"NGSP", b"PK\x03\x04")
+        or data[:2] == b"\x1f\x8b"
+    ):
+        raise UserError(
+            f"{path}: named .splat, but its content is another format's; give it its own suffix"
+        )
     if len(data) % RECORD.itemsize:
-        raise UserError(f"{path}: {len(data)} bytes, not a multiple of 32; truncated, or not a .splat file")
+        raise UserError(
+            f"{path}: {len(data)} bytes, not a multiple of 32; truncated, or not a .splat file"
+        )
     records = np.frombuffer(data, dtype=RECORD)
     rgba = records["rgba"].astype(np.float32) / 255
-    with np.errstate(divide="ignore", invalid="ignore"):  # zero or broken sizes become non-finite, which are counted
+    with np.errstate(
+        divide="ignore", invalid="ignore"
+    ):  # zero or broken sizes become non-finite, which are counted
         log_scales = np.log(records["scale"])
     return Splats(
         means=records["mean"],

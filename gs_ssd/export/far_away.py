@@ -14,7 +14,9 @@ EPSILON = 2.0**-24  #: of float32, relative
 STEPS_PER_SIGMA = 32
 
 
-def centered(path: Path, means: FloatArray, log_scales: FloatArray) -> tuple[FloatArray, tuple[float, float, float]]:
+def centered(
+    path: Path, means: FloatArray, log_scales: FloatArray
+) -> tuple[FloatArray, tuple[float, float, float]]:
     """`means` [N,3], in whatever precision the file has them, and what was taken away from them.
 
     Nothing is, unless their middle lies so far out that float32 would move a typical splat by more than 1/32 of

@@ -30,7 +30,11 @@ from gs_ssd.files import atomic_path
 log = logging.getLogger(__name__)
 
 HOLD_ANTIALIASING = (".ply", ".compressed.ply", ".sog", ".spz")  #: as a comment, an entry or a bit
-AXES: dict[str, Frame] = {"inria": "inria", "yup": "gltf", "zup": "blender"}  #: what the command line calls them
+AXES: dict[str, Frame] = {
+    "inria": "inria",
+    "yup": "gltf",
+    "zup": "blender",
+}  #: what the command line calls them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,17 +47,29 @@ class Format:
 
 
 FORMATS: dict[str, Format] = {
-    ".compressed.ply": Format("inria", lambda path, splats, **_: write_compressed_ply(path, splats), read_ply),
+    ".compressed.ply": Format(
+        "inria", lambda path, splats, **_: write_compressed_ply(path, splats), read_ply
+    ),
     ".ply": Format("inria", lambda path, splats, **_: write_ply(path, splats), read_ply),
     ".splat": Format("inria", lambda path, splats, **_: write_splat(path, splats), read_splat),
     ".spz": Format(
-        "gltf", lambda path, splats, *, spz_version=4, **_: write_spz(path, splats, version=spz_version), read_spz
+        "gltf",
+        lambda path, splats, *, spz_version=4, **_: write_spz(path, splats, version=spz_version),
+        read_spz,
     ),
-    ".glb": Format("gltf", lambda path, splats, *, title="splat", **_: write_glb(path, splats, name=title), read_glb),
+    ".glb": Format(
+        "gltf",
+        lambda path, splats, *, title="splat", **_: write_glb(path, splats, name=title),
+        read_glb,
+    ),
     ".sog": Format("inria", lambda path, splats, **_: write_sog(path, splats), read_sog),
     ".ksplat": Format("inria", None, read_ksplat),
-    ".usda": Format("gltf", lambda path, splats, *, title="splat", **_: write_usd(path, splats, name=title)),
-    ".usdc": Format("gltf", lambda path, splats, *, title="splat", **_: write_usd(path, splats, name=title)),
+    ".usda": Format(
+        "gltf", lambda path, splats, *, title="splat", **_: write_usd(path, splats, name=title)
+    ),
+    ".usdc": Format(
+        "gltf", lambda path, splats, *, title="splat", **_: write_usd(path, splats, name=title)
+    ),
 }
 
 
@@ -67,7 +83,9 @@ def format_of(path: str | os.PathLike[str]) -> Format:
     """Raises UserError, naming the known suffixes, for any other."""
     suffix = suffix_of(path)
     if suffix not in FORMATS:
-        raise UserError(f"{path}: unknown format {suffix or '(no suffix)'}; known are {', '.join(FORMATS)} and .html")
+        raise UserError(
+            f"{path}: unknown format {suffix or '(no suffix)'}; known are {', '.join(FORMATS)} and .html"
+        )
     return FORMATS[suffix]
 
 
@@ -129,7 +147,9 @@ def write_splats(
     kind = format_of(path)
     if kind.write is None:
         writable = ", ".join(suffix for suffix, format_ in FORMATS.items() if format_.write)
-        raise UserError(f"cannot write {path}: {suffix_of(path)} is read, not written; {writable} are written")
+        raise UserError(
+            f"cannot write {path}: {suffix_of(path)} is read, not written; {writable} are written"
+        )
     if len(splats) == 0:
         raise UserError(f"cannot write {path}: there are no splats")
     chosen = frame or kind.frame

@@ -26,7 +26,9 @@ def up_rotation(up: str, frame: Frame) -> FloatArray:
         return np.diag([1.0, -1.0, -1.0]) if up[-1] != "x" else np.diag([-1.0, 1.0, -1.0])
     axis = np.cross(start, end)
     cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
-    return np.eye(3) + cross + cross @ cross / (1.0 + cosine)  # Rodrigues, written with sin and cos of the angle
+    return (
+        np.eye(3) + cross + cross @ cross / (1.0 + cosine)
+    )  # Rodrigues, written with sin and cos of the angle
 
 
 def quaternion_from_rotation(rotation: FloatArray) -> FloatArray:
@@ -78,7 +80,9 @@ def sh_basis(directions: FloatArray, degree: int) -> FloatArray:
 
     from gs_ssd.maths import harmonics
 
-    return harmonics.basis(torch.from_numpy(np.asarray(directions, dtype=np.float64)), degree).numpy()
+    return harmonics.basis(
+        torch.from_numpy(np.asarray(directions, dtype=np.float64)), degree
+    ).numpy()
 
 
 def sh_rotation(rotation: FloatArray, degree: int) -> FloatArray:
@@ -95,5 +99,7 @@ def sh_rotation(rotation: FloatArray, degree: int) -> FloatArray:
     matrix = np.zeros((here.shape[1], here.shape[1]))
     for band in range(degree + 1):
         columns = slice(band * band, (band + 1) ** 2)
-        matrix[columns, columns] = np.linalg.lstsq(here[:, columns], there[:, columns], rcond=None)[0]
+        matrix[columns, columns] = np.linalg.lstsq(here[:, columns], there[:, columns], rcond=None)[
+            0
+        ]
     return matrix

@@ -21,7 +21,11 @@ TYPES = {1: "SCALAR", 3: "VEC3", 4: "VEC4"}
 
 def harmonic_names(degree: int) -> list[str]:
     """Attribute names in the order of `Splats.sh`."""
-    return [f"{EXTENSION}:SH_DEGREE_{band}_COEF_{n}" for band in range(degree + 1) for n in range(2 * band + 1)]
+    return [
+        f"{EXTENSION}:SH_DEGREE_{band}_COEF_{n}"
+        for band in range(degree + 1)
+        for n in range(2 * band + 1)
+    ]
 
 
 def write_glb(path: str | os.PathLike[str], splats: Splats, *, name: str = "splat") -> None:
@@ -33,8 +37,12 @@ def write_glb(path: str | os.PathLike[str], splats: Splats, *, name: str = "spla
         UserError: a mean is NaN or infinite; the file states their bounds, and JSON has no word for either.
     """
     if not np.isfinite(splats.means).all():
-        raise UserError(f"{path}: glTF cannot hold NaN or infinite positions; leave --keep-non-finite out")
-    color = np.concatenate([srgb_to_linear(splats.colors.clip(0, 1)), splats.opacities[:, None]], axis=1)
+        raise UserError(
+            f"{path}: glTF cannot hold NaN or infinite positions; leave --keep-non-finite out"
+        )
+    color = np.concatenate(
+        [srgb_to_linear(splats.colors.clip(0, 1)), splats.opacities[:, None]], axis=1
+    )
     attributes = {
         "POSITION": splats.means,
         "COLOR_0": np.rint(color * 65535).astype("<u2"),
@@ -47,7 +55,9 @@ def write_glb(path: str | os.PathLike[str], splats: Splats, *, name: str = "spla
     offset = 0
     for key, values in attributes.items():
         values = np.ascontiguousarray(values, dtype="<u2" if key == "COLOR_0" else "<f4")
-        views.append({"buffer": 0, "byteOffset": offset, "byteLength": values.nbytes, "target": 34962})
+        views.append(
+            {"buffer": 0, "byteOffset": offset, "byteLength": values.nbytes, "target": 34962}
+        )
         accessor = {
             "bufferView": len(views) - 1,
             "componentType": UNSIGNED_SHORT if key == "COLOR_0" else FLOAT,
@@ -56,7 +66,9 @@ def write_glb(path: str | os.PathLike[str], splats: Splats, *, name: str = "spla
         }
         if key == "COLOR_0":
             accessor["normalized"] = True
-        if key == "POSITION":  # float32 written out in full, or the validator finds values beyond the bounds
+        if (
+            key == "POSITION"
+        ):  # float32 written out in full, or the validator finds values beyond the bounds
             accessor |= {"min": values.min(axis=0).tolist(), "max": values.max(axis=0).tolist()}
         accessors.append(accessor)
         blocks.append(values.tobytes())
@@ -89,7 +101,11 @@ def _primitive(names: list[str]) -> dict:
         "projection": "perspective",
         "sortingMethod": "cameraDistance",
     }
-    return {"mode": 0, "attributes": {key: i for i, key in enumerate(names)}, "extensions": {EXTENSION: extension}}
+    return {
+        "mode": 0,
+        "attributes": {key: i for i, key in enumerate(names)},
+        "extensions": {EXTENSION: extension},
+    }
 
 
 def srgb_to_linear(values: np.ndarray) -> np.ndarray:

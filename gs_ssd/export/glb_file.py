@@ -53,16 +53,25 @@ class GlbFile:
         view = self.document["bufferViews"][accessor["bufferView"]]
         for name in view.get("extensions", {}):
             if name.endswith("meshopt_compression"):
-                raise UserError(f"{self.path}: its data is compressed with meshopt ({name}); export it without")
+                raise UserError(
+                    f"{self.path}: its data is compressed with meshopt ({name}); export it without"
+                )
         buffer = self.document["buffers"][view["buffer"]]
         if view["buffer"] != 0 or "uri" in buffer:
             raise UserError(f"{self.path}: its data lies outside the file; make one .glb of it")
         dtype = np.dtype(COMPONENTS[accessor["componentType"]])
-        count, start = int(accessor["count"]), int(view.get("byteOffset", 0)) + int(accessor.get("byteOffset", 0))
+        count, start = (
+            int(accessor["count"]),
+            int(view.get("byteOffset", 0)) + int(accessor.get("byteOffset", 0)),
+        )
         stride = int(view.get("byteStride", 0)) or width * dtype.itemsize
         end = start + stride * max(count - 1, 0) + width * dtype.itemsize * min(count, 1)
         limit = min(int(view.get("byteOffset", 0)) + int(view["byteLength"]), len(self.binary))
-        if WIDTHS[accessor["type"]] != width or not 0 <= count <= MAX_SPLATS or stride < width * dtype.itemsize:
+        if (
+            WIDTHS[accessor["type"]] != width
+            or not 0 <= count <= MAX_SPLATS
+            or stride < width * dtype.itemsize
+        ):
             raise UserError(f"{self.path}: accessor {index} is not what its attribute needs")
         if start < 0 or end > limit:
             raise UserError(f"{self.path}: accessor {index} reaches beyond the file's data")

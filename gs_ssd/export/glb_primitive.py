@@ -64,7 +64,9 @@ def read_primitive(file: GlbFile, primitive: dict[str, Any]) -> Primitive:
     def required(name: str, width: int) -> np.ndarray:
         found = find(name)
         if found is None:
-            raise UserError(f"{file.path}: its splats have no {name} ({EXTENSION}:{name}); export it again")
+            raise UserError(
+                f"{file.path}: its splats have no {name} ({EXTENSION}:{name}); export it again"
+            )
         return read(found, width)
 
     draft = f"{EXTENSION}:SCALE" not in attributes
@@ -76,7 +78,9 @@ def read_primitive(file: GlbFile, primitive: dict[str, Any]) -> Primitive:
     elif color is not None and color.shape[1] == 4:
         opacities = color[:, 3]
     else:
-        raise UserError(f"{file.path}: its splats have no OPACITY ({EXTENSION}:OPACITY); export it again")
+        raise UserError(
+            f"{file.path}: its splats have no OPACITY ({EXTENSION}:OPACITY); export it again"
+        )
     is_linear = extensions[EXTENSION].get("colorSpace") == "lin_rec709_display"
     return Primitive(
         means=means,
@@ -87,13 +91,21 @@ def read_primitive(file: GlbFile, primitive: dict[str, Any]) -> Primitive:
     )
 
 
-def _harmonics(file: GlbFile, find: Any, read: Any, color: Any, *, displayed: bool, is_linear: bool) -> np.ndarray:
+def _harmonics(
+    file: GlbFile, find: Any, read: Any, color: Any, *, displayed: bool, is_linear: bool
+) -> np.ndarray:
     """[N,K,3] from the attributes, or from COLOR_0 alone: light, or in drafts (`displayed`) sRGB."""
     names = [name.split(":")[1] for name in harmonic_names(3)]
     if find(names[0]) is None:
         if color is None:
-            raise UserError(f"{file.path}: its splats have neither SH_DEGREE_0_COEF_0 nor COLOR_0; export it again")
-        meant = "as displayed, as drafts of the extension had it" if displayed else "as linear light, as glTF has it"
+            raise UserError(
+                f"{file.path}: its splats have neither SH_DEGREE_0_COEF_0 nor COLOR_0; export it again"
+            )
+        meant = (
+            "as displayed, as drafts of the extension had it"
+            if displayed
+            else "as linear light, as glTF has it"
+        )
         log.warning("%s: no harmonics; colours are COLOR_0's, taken %s", file.path, meant)
         rgb = color[:, :3] if displayed else _srgb(color[:, :3])
         return ((rgb - 0.5) / SH_C0)[:, None]
@@ -102,7 +114,9 @@ def _harmonics(file: GlbFile, find: Any, read: Any, color: Any, *, displayed: bo
     for name in names[: BASES[degree]]:
         found = find(name)
         if found is None:
-            raise UserError(f"{file.path}: harmonics of degree {degree} without {name}; export it again")
+            raise UserError(
+                f"{file.path}: harmonics of degree {degree} without {name}; export it again"
+            )
         columns.append(read(found, 3))
     sh = np.stack(columns, axis=1)
     if is_linear:

@@ -30,7 +30,15 @@ def read_glb(path: str | os.PathLike[str]) -> Splats:
     path = Path(path)
     try:
         return _Reader(path).splats()
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+    except (
+        KeyError,
+        IndexError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         raise UserError(f"{path}: a damaged GLB ({type(error).__name__}: {error})") from error
 
 
@@ -53,7 +61,10 @@ class _Reader:
             raise UserError(f"{self.path}: a GLB without Gaussian splats ({EXTENSION})")
         logarithms = any((part.sizes < 0).any() for part in self.known.values())
         if logarithms:  # of the whole file: one primitive alone may have none below zero
-            log.warning("%s: negative scales: taken as logarithms, as drafts of the extension had them", self.path)
+            log.warning(
+                "%s: negative scales: taken as logarithms, as drafts of the extension had them",
+                self.path,
+            )
         parts = [self._transformed(part, matrix, logarithms) for part, matrix in self.placed]
         degree = max(part.sh_degree for part in parts)
         parts = [part.with_sh_degree(degree) for part in parts]
@@ -73,7 +84,9 @@ class _Reader:
         node = self.file.document["nodes"][index]
         matrix = parent @ _local_matrix(node)
         if "mesh" in node:
-            for number, primitive in enumerate(self.file.document["meshes"][node["mesh"]]["primitives"]):
+            for number, primitive in enumerate(
+                self.file.document["meshes"][node["mesh"]]["primitives"]
+            ):
                 if EXTENSION not in primitive.get("extensions", {}):
                     continue
                 key = node["mesh"], number
@@ -81,13 +94,17 @@ class _Reader:
                     self.known[key] = read_primitive(self.file, primitive)
                 self.placed.append((self.known[key], matrix))
                 count = sum(len(part) for part, _ in self.placed)
-                if count > len(self.file.binary) // 8:  # an honest splat takes 20 bytes at the least
+                if (
+                    count > len(self.file.binary) // 8
+                ):  # an honest splat takes 20 bytes at the least
                     raise UserError(f"{self.path}: more splats than its data can hold")
         for child in node.get("children", []):
             self._walk(child, matrix, depth + 1)
 
     def _transformed(self, part: Primitive, matrix: np.ndarray, logarithms: bool) -> Splats:
-        with np.errstate(divide="ignore"):  # a size of zero becomes non-finite, which is counted later
+        with np.errstate(
+            divide="ignore"
+        ):  # a size of zero becomes non-finite, which is counted later
             log_scales = part.sizes if logarithms else np.log(part.sizes)
         wxyz = np.roll(part.quats_xyzw, 1, axis=1)
         splats = Splats(part.means, log_scales, wxyz, part.logit_opacities, part.sh, "gltf")
@@ -99,7 +116,9 @@ class _Reader:
         scale = float(np.cbrt(np.linalg.det(linear)))
         even = np.allclose(linear @ linear.T, scale**2 * np.eye(3), rtol=1e-3, atol=1e-3 * scale**2)
         if scale <= 0 or not even:
-            raise UserError(f"{self.path}: a node mirrors or unevenly stretches its splats; apply its transform first")
+            raise UserError(
+                f"{self.path}: a node mirrors or unevenly stretches its splats; apply its transform first"
+            )
         turned = splats.rotated(linear / scale)
         return Splats(
             turned.means * scale + matrix[:3, 3],

@@ -29,12 +29,28 @@ class Limit:
 
 
 LIMITS = (
-    Limit("Android phones of the middle range, comfortably", 200_000, "github.com/sceneview/sceneview/issues/2646"),
-    Limit("Meta Quest 3 standalone, 72 fps", 400_000, "github.com/ninjamode/Unity-VR-Gaussian-Splatting/issues/7"),
-    Limit("Apple Vision Pro (M2), 90 fps with MetalSplatter", 400_000, "github.com/ibrews/SplatStage"),
-    Limit("SuperSplat without levels of detail", 1_000_000, "PlayCanvas's manual, Streaming & Performance"),
+    Limit(
+        "Android phones of the middle range, comfortably",
+        200_000,
+        "github.com/sceneview/sceneview/issues/2646",
+    ),
+    Limit(
+        "Meta Quest 3 standalone, 72 fps",
+        400_000,
+        "github.com/ninjamode/Unity-VR-Gaussian-Splatting/issues/7",
+    ),
+    Limit(
+        "Apple Vision Pro (M2), 90 fps with MetalSplatter", 400_000, "github.com/ibrews/SplatStage"
+    ),
+    Limit(
+        "SuperSplat without levels of detail",
+        1_000_000,
+        "PlayCanvas's manual, Streaming & Performance",
+    ),
 )
-PHONE_DEGREE = Limit("Android phones of the middle range", 1, "github.com/sceneview/sceneview/issues/2646")
+PHONE_DEGREE = Limit(
+    "Android phones of the middle range", 1, "github.com/sceneview/sceneview/issues/2646"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +119,13 @@ def inspect(splats: Splats, *, draw: bool = True) -> Inspection:
 def _percentiles(values: FloatArray) -> dict[int, float]:
     if len(values) == 0:
         return {}
-    return dict(zip(PERCENTILES, map(float, np.percentile(values.astype(np.float64), PERCENTILES)), strict=True))
+    return dict(
+        zip(
+            PERCENTILES,
+            map(float, np.percentile(values.astype(np.float64), PERCENTILES)),
+            strict=True,
+        )
+    )
 
 
 def _tuple(values: FloatArray) -> tuple[float, ...]:
@@ -131,9 +153,13 @@ def warnings_about(report: Inspection) -> list[str]:
     """What should be seen to before publishing: broken splats, and published limits that are exceeded."""
     found = []
     if report.non_finite:
-        found.append(f"{report.non_finite} splats are NaN, infinite or absurd; exporting drops them")
+        found.append(
+            f"{report.non_finite} splats are NaN, infinite or absurd; exporting drops them"
+        )
     if report.invisible:
-        found.append(f"{report.invisible} splats have opacity below 1/255; --drop-invisible drops them")
+        found.append(
+            f"{report.invisible} splats have opacity below 1/255; --drop-invisible drops them"
+        )
     found += [
         f"{report.splats} splats are more than {limit.splats} ({limit.where}; {limit.source}); "
         f"--simplify {limit.splats} merges them"

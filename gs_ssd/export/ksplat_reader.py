@@ -43,7 +43,9 @@ def read_ksplat(path: str | os.PathLike[str]) -> Splats:
     (count,) = struct.unpack_from("<I", data, 16)
     (level,) = struct.unpack_from("<H", data, 20)
     if major != 0 or minor < 1 or level > 2:
-        raise UserError(f"{path}: a .ksplat of version {major}.{minor}, compression {level}; 0.1 and 0 to 2 are read")
+        raise UserError(
+            f"{path}: a .ksplat of version {major}.{minor}, compression {level}; 0.1 and 0 to 2 are read"
+        )
     if sections > MAX_SECTIONS or HEADER + SECTION * sections > len(data):
         raise UserError(f"{path}: truncated: {sections} section headers promised")
     least, most = struct.unpack_from("<ff", data, 36)
@@ -54,7 +56,9 @@ def read_ksplat(path: str | os.PathLike[str]) -> Splats:
         if part is not None:
             parts.append(part)
     if sum(map(len, parts)) != count or not parts:
-        raise UserError(f"{path}: {count} splats promised, {sum(map(len, parts))} are there; the file is damaged")
+        raise UserError(
+            f"{path}: {count} splats promised, {sum(map(len, parts))} are there; the file is damaged"
+        )
     degree = max(part.sh_degree for part in parts)
     padded = [part.with_sh_degree(degree) for part in parts]
     return Splats(
@@ -68,7 +72,12 @@ def read_ksplat(path: str | os.PathLike[str]) -> Splats:
 
 
 def _section(
-    path: Path, data: bytes, header: int, start: int, level: int, harmonic_range: tuple[float, float]
+    path: Path,
+    data: bytes,
+    header: int,
+    start: int,
+    level: int,
+    harmonic_range: tuple[float, float],
 ) -> tuple[Splats | None, int]:
     """The splats of one section, and where the next one starts."""
     count, room, per_bucket, buckets = struct.unpack_from("<4I", data, header)
@@ -95,11 +104,15 @@ def _section(
         bucket = _bucket_of(path, count, per_bucket, full, sizes, buckets)
         if bucket_bytes < 12:
             raise UserError(f"{path}: buckets of {bucket_bytes} bytes; the file is damaged")
-        raw = np.frombuffer(data, np.uint8, bucket_bytes * buckets, middles).reshape(buckets, bucket_bytes)
+        raw = np.frombuffer(data, np.uint8, bucket_bytes * buckets, middles).reshape(
+            buckets, bucket_bytes
+        )
         centers = np.ascontiguousarray(raw[:, :12]).view("<f4").astype(np.float64)
         steps = steps or 32767
         means = (splats["mean"].astype(np.float64) - steps) * (edge / 2 / steps) + centers[bucket]
-    with np.errstate(divide="ignore", invalid="ignore"):  # sizes of zero become non-finite, which is counted later
+    with np.errstate(
+        divide="ignore", invalid="ignore"
+    ):  # sizes of zero become non-finite, which is counted later
         log_scales = np.log(splats["size"].astype(np.float64))
     rgba = splats["rgba"] / 255.0
     sh = ((rgba[:, :3] - 0.5) / SH_C0)[:, None]
@@ -128,7 +141,9 @@ def _record(level: int, coefficients: int) -> np.dtype:
     )
 
 
-def _bucket_of(path: Path, count: int, per_bucket: int, full: int, sizes: np.ndarray, buckets: int) -> np.ndarray:
+def _bucket_of(
+    path: Path, count: int, per_bucket: int, full: int, sizes: np.ndarray, buckets: int
+) -> np.ndarray:
     """Which bucket each splat lies in: the full ones come first."""
     index = np.arange(count)
     ends = full * per_bucket + np.cumsum(sizes.astype(np.int64))
@@ -142,7 +157,9 @@ def _bucket_of(path: Path, count: int, per_bucket: int, full: int, sizes: np.nda
     return bucket
 
 
-def _harmonics(raw: np.ndarray, level: int, degree: int, harmonic_range: tuple[float, float]) -> np.ndarray:
+def _harmonics(
+    raw: np.ndarray, level: int, degree: int, harmonic_range: tuple[float, float]
+) -> np.ndarray:
     """[N,K-1,3] from band after band of red, green and blue runs."""
     values = raw.astype(np.float32)
     if level == 2:

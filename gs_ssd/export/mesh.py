@@ -41,11 +41,15 @@ class MeshOptions:
     polar_deg: tuple[float, ...] = (30.0, 60.0, 90.0, 120.0, 150.0)
     size: int = 400  #: pixels of a picture's side
     least_alpha: float = 0.6  #: a ray that stops less of the light than this hits no surface
-    truncation: float = 0.18  #: of the framing ball's radius: depths of soft splats differ by so much between views
+    truncation: float = (
+        0.18  #: of the framing ball's radius: depths of soft splats differ by so much between views
+    )
     least_share: float = 0.02  #: parts with less of the area than this are dropped
 
 
-def write_mesh(path: str | os.PathLike[str], splats: Splats, options: MeshOptions | None = None) -> int:
+def write_mesh(
+    path: str | os.PathLike[str], splats: Splats, options: MeshOptions | None = None
+) -> int:
     """Write a mesh, y up, in the splats' own units; returns how many triangles it has.
 
     Raises:
@@ -67,14 +71,22 @@ def write_mesh(path: str | os.PathLike[str], splats: Splats, options: MeshOption
     splats = splats.to_frame("world")
     center, radius = framing(splats)
     unit = dataclasses.replace(
-        splats, means=(splats.means - center) / radius, log_scales=splats.log_scales - math.log(radius)
+        splats,
+        means=(splats.means - center) / radius,
+        log_scales=splats.log_scales - math.log(radius),
     )
     mesh, views = _fuse(o3d, to_gaussians(unit), options)
     mesh = _tidy(mesh, options)
     if len(mesh.triangles) == 0:
-        raise UserError(f"cannot write {path}: no surface found; the splat is too faint or too small for a mesh")
+        raise UserError(
+            f"cannot write {path}: no surface found; the splat is too faint or too small for a mesh"
+        )
     mesh.compute_vertex_normals()
-    surface = _textured(trimesh, mesh, views, options) if options.texture else _colored(trimesh, mesh, suffix)
+    surface = (
+        _textured(trimesh, mesh, views, options)
+        if options.texture
+        else _colored(trimesh, mesh, suffix)
+    )
     turn, normals = frame_rotation("world", "gltf"), surface.vertex_normals
     surface.vertices = (surface.vertices * radius + center) @ turn.T
     surface.vertex_normals = normals @ turn.T
@@ -87,15 +99,23 @@ def _colored(trimesh: Any, mesh: Any, suffix: str) -> Any:
     if suffix == ".glb":  # glTF wants linear light, the others take colours as they are
         colors = srgb_to_linear(colors)
     colors = np.rint(colors.clip(0, 1) * 255).astype(np.uint8)
-    vertices, normals, faces = (np.asarray(part) for part in (mesh.vertices, mesh.vertex_normals, mesh.triangles))
-    return trimesh.Trimesh(vertices, faces, vertex_normals=normals, vertex_colors=colors, process=False)
+    vertices, normals, faces = (
+        np.asarray(part) for part in (mesh.vertices, mesh.vertex_normals, mesh.triangles)
+    )
+    return trimesh.Trimesh(
+        vertices, faces, vertex_normals=normals, vertex_colors=colors, process=False
+    )
 
 
 def _textured(trimesh: Any, mesh: Any, views: list[View], options: MeshOptions) -> Any:
-    vertices, normals, faces = (np.asarray(part) for part in (mesh.vertices, mesh.vertex_normals, mesh.triangles))
+    vertices, normals, faces = (
+        np.asarray(part) for part in (mesh.vertices, mesh.vertex_normals, mesh.triangles)
+    )
     origin, faces, uv = unwrap(vertices, faces, options.texture)
     vertices, normals = vertices[origin], normals[origin]
-    texture = bake(vertices, normals, faces, uv, views, size=options.texture, slack=8.0 / options.voxels)
+    texture = bake(
+        vertices, normals, faces, uv, views, size=options.texture, slack=8.0 / options.voxels
+    )
     material = trimesh.visual.material.PBRMaterial(
         baseColorTexture=Image.fromarray(texture), metallicFactor=0.0, roughnessFactor=1.0
     )
@@ -111,7 +131,9 @@ def _save(trimesh: Any, surface: Any, path: Path) -> None:
         with atomic_path(path) as temporary:
             surface.export(str(temporary), file_type=suffix[1:], **options)
         return
-    text, beside = trimesh.exchange.obj.export_obj(surface, return_texture=True, mtl_name="material.mtl")
+    text, beside = trimesh.exchange.obj.export_obj(
+        surface, return_texture=True, mtl_name="material.mtl"
+    )
     (picture,) = (name for name in beside if name != "material.mtl")
     names = {"material.mtl": f"{path.stem}.mtl", picture: path.stem + Path(picture).suffix}
     material = beside["material.mtl"].decode()
@@ -127,7 +149,9 @@ def _save(trimesh: Any, surface: Any, path: Path) -> None:
 def _matte(tree: dict[str, Any]) -> None:
     """glTF's default material is metal, black where it reflects nothing: vertex colours get one that is not."""
     if "materials" not in tree:
-        tree["materials"] = [{"pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": 1.0}}]
+        tree["materials"] = [
+            {"pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": 1.0}}
+        ]
         for primitive in (part for mesh in tree["meshes"] for part in mesh["primitives"]):
             primitive["material"] = 0
 
@@ -137,9 +161,13 @@ def _libraries() -> tuple[Any, Any]:
         import open3d
         import trimesh
     except ImportError as error:
-        raise UserError(f"a mesh needs open3d and trimesh: pip install 'gs-ssd[mesh]' ({error})") from error
+        raise UserError(
+            f"a mesh needs open3d and trimesh: pip install 'gs-ssd[mesh]' ({error})"
+        ) from error
     except OSError as error:
-        raise UserError(f"open3d does not start ({error}); it wants libusb: apt install libusb-1.0-0") from error
+        raise UserError(
+            f"open3d does not start ({error}); it wants libusb: apt install libusb-1.0-0"
+        ) from error
     return open3d, trimesh
 
 
@@ -156,7 +184,9 @@ def _fuse(o3d: Any, gaussians: Gaussians, options: MeshOptions) -> tuple[Any, li
         4000,
         device,
     )
-    reach = max(6.0, options.truncation / voxel)  # in voxels; less leaves holes where views disagree
+    reach = max(
+        6.0, options.truncation / voxel
+    )  # in voxels; less leaves holes where views disagree
     cameras = _cameras(options)
     focal = 0.5 * options.size / float(cameras.tan_half_fov[0, 1])
     middle = 0.5 * options.size - 0.5
@@ -171,10 +201,18 @@ def _fuse(o3d: Any, gaussians: Gaussians, options: MeshOptions) -> tuple[Any, li
             views.append(View(rgb, depth, w2c, float(cameras.tan_half_fov[view, 1])))
         extrinsic = core.Tensor(w2c)
         depth_image, color_image = o3d.t.geometry.Image(depth[..., None]), o3d.t.geometry.Image(rgb)
-        blocks = grid.compute_unique_block_coordinates(depth_image, intrinsic, extrinsic, 1.0, 100.0, reach)
-        grid.integrate(blocks, depth_image, color_image, intrinsic, intrinsic, extrinsic, 1.0, 100.0, reach)
+        blocks = grid.compute_unique_block_coordinates(
+            depth_image, intrinsic, extrinsic, 1.0, 100.0, reach
+        )
+        grid.integrate(
+            blocks, depth_image, color_image, intrinsic, intrinsic, extrinsic, 1.0, 100.0, reach
+        )
         seen = True
-    mesh = grid.extract_triangle_mesh(weight_threshold=1.0).to_legacy() if seen else o3d.geometry.TriangleMesh()
+    mesh = (
+        grid.extract_triangle_mesh(weight_threshold=1.0).to_legacy()
+        if seen
+        else o3d.geometry.TriangleMesh()
+    )
     return mesh, views
 
 
@@ -184,7 +222,9 @@ def _cameras(options: MeshOptions) -> Cameras:
     polar = torch.tensor(options.polar_deg).deg2rad().repeat_interleave(options.views_per_ring)
     fov = math.radians(36.0)
     radius = torch.full_like(azimuth, 1.1 / math.sin(fov / 2))
-    return Cameras.orbit(azimuth, polar, radius, torch.full_like(azimuth, fov), options.size, options.size)
+    return Cameras.orbit(
+        azimuth, polar, radius, torch.full_like(azimuth, fov), options.size, options.size
+    )
 
 
 def _look(

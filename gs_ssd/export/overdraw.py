@@ -29,14 +29,19 @@ def overdraw(splats: Splats, size: int = 512) -> Overdraw:
     """Over the sixteen views of `gs_ssd.export.views`, in square pictures of `size` pixels."""
     splats = in_unit_ball(splats)
     splats = splats.take(splats.opacities > VISIBLE)
-    axes = rotations_from_quaternions(splats.unit_quats_wxyz.astype(np.float64)) * splats.scales[:, None, :]
+    axes = (
+        rotations_from_quaternions(splats.unit_quats_wxyz.astype(np.float64))
+        * splats.scales[:, None, :]
+    )
     covariances = axes @ axes.transpose(0, 2, 1)
     reach = 2 * np.log(255 * splats.opacities.astype(np.float64))
     cameras = cameras_around(size)
     focal = size / (2 * cameras.tan_half_fov.numpy().astype(np.float64))
     total, covered, worst = 0, 0, 0
     for w2c, f in zip(cameras.w2c.numpy().astype(np.float64), focal, strict=True):
-        layers = _layers(splats.means @ w2c[:3, :3].T + w2c[:3, 3], w2c[:3, :3], covariances, reach, f, size)
+        layers = _layers(
+            splats.means @ w2c[:3, :3].T + w2c[:3, 3], w2c[:3, :3], covariances, reach, f, size
+        )
         total += int(layers.sum())
         covered += int((layers > 0).sum())
         worst = max(worst, int(layers.max(initial=0)))
@@ -44,7 +49,12 @@ def overdraw(splats: Splats, size: int = 512) -> Overdraw:
 
 
 def _layers(
-    points: FloatArray, rotation: FloatArray, covariances: FloatArray, reach: FloatArray, focal: FloatArray, size: int
+    points: FloatArray,
+    rotation: FloatArray,
+    covariances: FloatArray,
+    reach: FloatArray,
+    focal: FloatArray,
+    size: int,
 ) -> np.ndarray:
     """Splats a pixel [size,size], for means [N,3] in camera axes (x right, y down, z forward)."""
     drawn = points[:, 2] > NEAR
@@ -55,7 +65,9 @@ def _layers(
     spread = jacobian @ rotation
     shadow = spread @ covariances[drawn] @ spread.transpose(0, 2, 1)
     a, b, c = shadow[:, 0, 0] + BLUR, shadow[:, 0, 1], shadow[:, 1, 1] + BLUR
-    left, right, row = _spans(focal[0] * x / z + size / 2, focal[1] * y / z + size / 2, a, b, c, reach[drawn], size)
+    left, right, row = _spans(
+        focal[0] * x / z + size / 2, focal[1] * y / z + size / 2, a, b, c, reach[drawn], size
+    )
     edges = np.zeros(size * (size + 1), dtype=np.int64)
     np.add.at(edges, row * (size + 1) + left, 1)
     np.add.at(edges, row * (size + 1) + right, -1)
@@ -63,7 +75,13 @@ def _layers(
 
 
 def _spans(
-    u: FloatArray, v: FloatArray, a: FloatArray, b: FloatArray, c: FloatArray, reach: FloatArray, size: int
+    u: FloatArray,
+    v: FloatArray,
+    a: FloatArray,
+    b: FloatArray,
+    c: FloatArray,
+    reach: FloatArray,
+    size: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Row by row, from which pixel up to before which one an ellipse with covariance (a b; b c) covers centres."""
     half = np.sqrt(reach * c)

@@ -19,9 +19,25 @@ from gs_ssd.scene.ply_file import PLY_ERRORS, open_ply, read_header
 
 log = logging.getLogger(__name__)
 
-REQUIRED = ("x", "y", "z", "opacity", "scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3")
+REQUIRED = (
+    "x",
+    "y",
+    "z",
+    "opacity",
+    "scale_0",
+    "scale_1",
+    "scale_2",
+    "rot_0",
+    "rot_1",
+    "rot_2",
+    "rot_3",
+)
 DC = ("f_dc_0", "f_dc_1", "f_dc_2")
-PLAIN_COLORS = (("red", "green", "blue"), ("r", "g", "b"), ("diffuse_red", "diffuse_green", "diffuse_blue"))
+PLAIN_COLORS = (
+    ("red", "green", "blue"),
+    ("r", "g", "b"),
+    ("diffuse_red", "diffuse_green", "diffuse_blue"),
+)
 
 # Infinite logits: opaque is what 8 bits can still tell from 1, which a training can move again; -inf is unseen.
 OPAQUE, UNSEEN = float(np.log(254.0)), float(-np.log(1023.0))
@@ -49,7 +65,9 @@ def read_ply(path: str | os.PathLike[str]) -> Splats:
     others = [name for name, rows in header.elements.items() if name not in known and rows]
     splats = splats_from_columns(path, vertex) if packed is None else packed
     if others:
-        log.warning("%s: ignoring %d further elements (%s)", path, len(others), ", ".join(others[:8]))
+        log.warning(
+            "%s: ignoring %d further elements (%s)", path, len(others), ", ".join(others[:8])
+        )
     return with_comments(path, splats, header.comments)
 
 
@@ -68,8 +86,15 @@ def splats_from_columns(path: Path, vertex: np.ndarray) -> Splats:
     means, offset = centered(path, positions, log_scales)
     unknown = names - {*REQUIRED, *rest_names, *color_names, "nx", "ny", "nz"}
     if unknown:
-        log.warning("%s: ignoring %d unknown properties (%s)", path, len(unknown), ", ".join(sorted(unknown)[:5]))
-    with np.errstate(over="ignore"):  # doubles beyond float32 become infinite and are counted by the cleaner
+        log.warning(
+            "%s: ignoring %d unknown properties (%s)",
+            path,
+            len(unknown),
+            ", ".join(sorted(unknown)[:5]),
+        )
+    with np.errstate(
+        over="ignore"
+    ):  # doubles beyond float32 become infinite and are counted by the cleaner
         means = means.astype(np.float32)
     return Splats(
         means=means,
@@ -87,20 +112,28 @@ def _columns(vertex: np.ndarray, *wanted: str) -> np.ndarray:
         return np.stack([vertex[name].astype(np.float32) for name in wanted], axis=-1)
 
 
-def _harmonics(path: Path, vertex: np.ndarray, color_names: tuple[str, ...], rest_names: list[str]) -> np.ndarray:
+def _harmonics(
+    path: Path, vertex: np.ndarray, color_names: tuple[str, ...], rest_names: list[str]
+) -> np.ndarray:
     """[N,K,3] from f_dc or plain colours, and from channel-major f_rest columns."""
     if rest_names != [f"f_rest_{i}" for i in range(len(rest_names))]:
-        raise UserError(f"{path}: its f_rest columns are not numbered 0..{len(rest_names) - 1}; export it again")
+        raise UserError(
+            f"{path}: its f_rest columns are not numbered 0..{len(rest_names) - 1}; export it again"
+        )
     bases, remainder = divmod(len(rest_names), 3)
     bases += 1
     if remainder or bases not in (*BASES, 25, 36):
-        raise UserError(f"{path}: {len(rest_names)} f_rest columns; 0, 9, 24 or 45 belong to degrees 0, 1, 2 and 3")
+        raise UserError(
+            f"{path}: {len(rest_names)} f_rest columns; 0, 9, 24 or 45 belong to degrees 0, 1, 2 and 3"
+        )
     if bases > BASES[-1]:
         log.warning("%s: harmonics above degree 3 dropped", path)
     if color_names == DC:
         sh = _columns(vertex, *DC)[:, None]
     else:
-        sh = ((unit_colors(np.stack([vertex[name] for name in color_names], axis=-1)) - 0.5) / SH_C0)[:, None]
+        sh = (
+            (unit_colors(np.stack([vertex[name] for name in color_names], axis=-1)) - 0.5) / SH_C0
+        )[:, None]
     if not rest_names:
         return sh
     rest = _columns(vertex, *rest_names).reshape(len(vertex), 3, bases - 1).transpose(0, 2, 1)
@@ -112,7 +145,9 @@ def _finite_logits(path: Path, logits: np.ndarray) -> np.ndarray:
     infinite = np.isinf(logits)
     if not infinite.any():
         return logits
-    log.warning("%s: %d infinite opacities were brought to 1/1024 and 254/255", path, int(infinite.sum()))
+    log.warning(
+        "%s: %d infinite opacities were brought to 1/1024 and 254/255", path, int(infinite.sum())
+    )
     return np.where(infinite, np.where(logits > 0, OPAQUE, UNSEEN), logits).astype(np.float32)
 
 
@@ -124,20 +159,34 @@ def with_comments(path: Path, splats: Splats, comments: tuple[str, ...]) -> Spla
         if match := re.fullmatch(r"splatrendermode\s*:\s*(\w+)", words):
             antialiased = match[1] == "mip"
             if match[1] == "2dgs":
-                log.warning("%s: trained as flat 2D splats (SplatRenderMode: 2dgs); drawn as 3D ones here", path)
+                log.warning(
+                    "%s: trained as flat 2D splats (SplatRenderMode: 2dgs); drawn as 3D ones here",
+                    path,
+                )
         elif match := re.fullmatch(r"antialiased\s*:?\s*(\d+|true|false)", words):
             antialiased = match[1] not in ("0", "false")
         elif match := re.fullmatch(r"vertical axis\s*:\s*([+-]?[xyz])", words):
             axis = match[1]
     if antialiased and not splats.antialiased:
-        log.warning("%s: trained with antialiasing (Mip-Splatting); kept as a mark, drawn without it here", path)
+        log.warning(
+            "%s: trained with antialiasing (Mip-Splatting); kept as a mark, drawn without it here",
+            path,
+        )
         splats = dataclasses.replace(splats, antialiased=True)
     if axis in ("", "y", "-y"):  # y may mean either sign; by the format's convention it points down
         return splats
     if axis in ("z", "+z"):
-        log.warning("%s: its header says 'Vertical Axis: z': read so (--up -y for the format's usual axes)", path)
+        log.warning(
+            "%s: its header says 'Vertical Axis: z': read so (--up -y for the format's usual axes)",
+            path,
+        )
         return dataclasses.replace(splats, frame="blender")
-    log.warning("%s: its header says 'Vertical Axis: %s'; if it lies on its side, add --up %s", path, axis, axis)
+    log.warning(
+        "%s: its header says 'Vertical Axis: %s'; if it lies on its side, add --up %s",
+        path,
+        axis,
+        axis,
+    )
     return splats
 
 

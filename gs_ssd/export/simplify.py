@@ -37,7 +37,9 @@ class Moments:
 
     def take(self, index: NDArray) -> "Moments":
         """The rows that a mask or an index selects."""
-        return Moments(self.weights[index], self.means[index], self.covariances[index], self.sh[index])
+        return Moments(
+            self.weights[index], self.means[index], self.covariances[index], self.sh[index]
+        )
 
 
 def target_of(text: str, count: int) -> int:
@@ -52,7 +54,9 @@ def target_of(text: str, count: int) -> int:
     except ValueError:
         value = 0
     if not 0 < value < np.inf or (percent and value > 100):
-        raise UserError(f"--simplify {text}: a number of splats, such as 5000, or a share of them, such as 25%")
+        raise UserError(
+            f"--simplify {text}: a number of splats, such as 5000, or a share of them, such as 25%"
+        )
     return max(1, round(count * value / 100)) if percent else int(value)
 
 
@@ -83,7 +87,9 @@ def _moments(splats: Splats) -> Moments:
     axes = rotations * scales[:, None, :]
     weights = np.maximum(splats.opacities.astype(np.float64), 1e-6) * _shadow(scales)
     covariances = axes @ axes.transpose(0, 2, 1)
-    return Moments(weights, splats.means.astype(np.float64), covariances, splats.sh.astype(np.float64))
+    return Moments(
+        weights, splats.means.astype(np.float64), covariances, splats.sh.astype(np.float64)
+    )
 
 
 def _shadow(scales: FloatArray) -> FloatArray:
@@ -96,7 +102,9 @@ def _shadow(scales: FloatArray) -> FloatArray:
     return (((a * b) ** p + (a * c) ** p + (b * c) ** p) / 3) ** (1 / p)
 
 
-def _neighbours(means: FloatArray, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _neighbours(
+    means: FloatArray, rng: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Pairs of splats that lie near one another along turned Morton curves."""
     pairs = []
     for _ in range(CURVES):
@@ -119,7 +127,9 @@ def _cost(state: Moments, first: NDArray, second: NDArray, floor: float) -> Floa
     merged = _log_det(_covariance(a, b) + blur)
     bound = 0.5 * (weight * merged - a.weights * own[first] - b.weights * own[second])
     colors = SH_C0 * (a.sh - b.sh)
-    return bound + COLOR_WEIGHT * a.weights * b.weights / weight * np.square(colors).sum(axis=(1, 2))
+    return bound + COLOR_WEIGHT * a.weights * b.weights / weight * np.square(colors).sum(
+        axis=(1, 2)
+    )
 
 
 def _log_det(symmetric: FloatArray) -> FloatArray:
@@ -146,8 +156,12 @@ def _disjoint(
     np.minimum.at(best, second, cost)
     mutual = np.flatnonzero((cost == best[first]) & (cost == best[second]))
     mutual = mutual[np.argsort(cost[mutual], kind="stable")]
-    _, position = np.unique(np.stack([first[mutual], second[mutual]], axis=1).ravel(), return_index=True)
-    fresh = np.bincount(position // 2, minlength=len(mutual)) == 2  # equal costs may name a splat twice
+    _, position = np.unique(
+        np.stack([first[mutual], second[mutual]], axis=1).ravel(), return_index=True
+    )
+    fresh = (
+        np.bincount(position // 2, minlength=len(mutual)) == 2
+    )  # equal costs may name a splat twice
     chosen = mutual[fresh][:most]
     return first[chosen], second[chosen]
 

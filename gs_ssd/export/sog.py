@@ -63,7 +63,9 @@ def write_sog(path: str | os.PathLike[str], splats: Splats) -> None:
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, pixels in pictures.items():
             archive.writestr(zipfile.ZipInfo(name, DATE), _webp(pixels))
-        archive.writestr(zipfile.ZipInfo("meta.json", DATE), json.dumps(meta, separators=(",", ":")))
+        archive.writestr(
+            zipfile.ZipInfo("meta.json", DATE), json.dumps(meta, separators=(",", ":"))
+        )
 
 
 def _means(splats: Splats, pictures: dict[str, np.ndarray]) -> dict[str, object]:
@@ -103,7 +105,9 @@ def _harmonics(splats: Splats, pictures: dict[str, np.ndarray]) -> dict[str, obj
     pixels[: len(entries), :, :3] = indices.reshape(len(entries), coefficients, 3)
     pixels[..., 3] = 255
     pictures["shN_centroids.webp"] = pixels.reshape(rows, PER_ROW * coefficients, 4)
-    pictures["shN_labels.webp"] = _image(np.stack([labels & 255, labels >> 8, np.zeros_like(labels)], axis=1))
+    pictures["shN_labels.webp"] = _image(
+        np.stack([labels & 255, labels >> 8, np.zeros_like(labels)], axis=1)
+    )
     return {
         "count": len(entries),
         "bands": splats.sh_degree,
@@ -125,5 +129,7 @@ def _webp(pixels: np.ndarray) -> bytes:
     data = io.BytesIO()
     # `exact`: without it pixels whose alpha is 0, an invisible splat's, lose their colours. More
     # effort than this takes many times as long and saves nothing.
-    Image.fromarray(pixels, "RGBA").save(data, "WEBP", lossless=True, exact=True, quality=50, method=2)
+    Image.fromarray(pixels, "RGBA").save(
+        data, "WEBP", lossless=True, exact=True, quality=50, method=2
+    )
     return data.getvalue()

@@ -55,9 +55,15 @@ class _Reader:
     def __init__(self, path: Path, archive: zipfile.ZipFile, size: int) -> None:
         self.path, self.archive = path, archive
         # Some tools put everything into a folder of the archive.
-        places = sorted((n for n in archive.namelist() if n.rsplit("/", 1)[-1] == "meta.json"), key=len)
+        places = sorted(
+            (n for n in archive.namelist() if n.rsplit("/", 1)[-1] == "meta.json"), key=len
+        )
         if not places:
-            hint = " (streamed levels of detail: not read)" if "lod-meta.json" in archive.namelist() else ""
+            hint = (
+                " (streamed levels of detail: not read)"
+                if "lod-meta.json" in archive.namelist()
+                else ""
+            )
             raise UserError(f"{path}: a ZIP without meta.json, so no SOG file{hint}")
         self.folder = places[0][: -len("meta.json")]
         self.meta: dict[str, Any] = json.loads(self._member("meta.json", MAX_META))
@@ -86,7 +92,9 @@ class _Reader:
         with self.archive.open(self.folder + name) as file:
             data = file.read(limit + 1)
         if len(data) > limit:
-            raise UserError(f"{self.path}: {name} unpacks to more than {limit >> 10} KB; the file is damaged")
+            raise UserError(
+                f"{self.path}: {name} unpacks to more than {limit >> 10} KB; the file is damaged"
+            )
         return data
 
     def _picture(self, name: str, *, least: int, most: int) -> np.ndarray:
@@ -97,7 +105,9 @@ class _Reader:
             image = Image.open(io.BytesIO(data), formats=["WEBP", "PNG"])
             pixels = image.width * image.height
             if not least <= pixels <= most:
-                raise UserError(f"{self.path}: {name} has {pixels} pixels for {least} entries; the file is damaged")
+                raise UserError(
+                    f"{self.path}: {name} has {pixels} pixels for {least} entries; the file is damaged"
+                )
             return np.asarray(image.convert("RGBA"))
 
     def _pixels(self, name: str) -> np.ndarray:
@@ -127,7 +137,10 @@ class _Reader:
         if self.version == 2:
             book = np.array(part["codebook"], dtype=np.float64)
             return book[pixels[:, :3]], logit(pixels[:, 3] / 255, margin=1 / 1024)
-        least, most = (np.resize(np.array(part[end], dtype=np.float64).reshape(-1), 4) for end in ("mins", "maxs"))
+        least, most = (
+            np.resize(np.array(part[end], dtype=np.float64).reshape(-1), 4)
+            for end in ("mins", "maxs")
+        )
         values = least + (most - least) * pixels / 255
         return values[:, :3], values[:, 3]
 
@@ -142,7 +155,9 @@ class _Reader:
         picture = self._picture(centroids, least=entries * 3, most=MAX_PALETTE * 15)
         coefficients, remainder = divmod(picture.shape[1], PER_ROW)
         if remainder or coefficients + 1 not in BASES[1:] or len(picture) * PER_ROW < entries:
-            raise UserError(f"{self.path}: a palette of {picture.shape[1]} x {len(picture)} pixels; it is damaged")
+            raise UserError(
+                f"{self.path}: a palette of {picture.shape[1]} x {len(picture)} pixels; it is damaged"
+            )
         rows = picture.reshape(-1, coefficients, 4)[:, :, :3]
         if self.version == 2:
             values = np.array(part["codebook"], dtype=np.float32)[rows]

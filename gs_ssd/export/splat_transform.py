@@ -27,22 +27,30 @@ def find_splat_transform() -> list[str]:
     named = os.environ.get(VARIABLE)
     found = named or shutil.which("splat-transform")
     if not found:
-        raise UserError(f"this page is written by PlayCanvas's splat-transform, which is not installed: {INSTALL}")
+        raise UserError(
+            f"this page is written by PlayCanvas's splat-transform, which is not installed: {INSTALL}"
+        )
     command = [found]
     if found.endswith((".mjs", ".js")):
         node = shutil.which("node")
         if node is None:
-            raise UserError("splat-transform needs Node, which is not installed (https://nodejs.org, 20 or newer)")
+            raise UserError(
+                "splat-transform needs Node, which is not installed (https://nodejs.org, 20 or newer)"
+            )
         command = [node, found]
     try:
-        done = subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=60, check=True)
+        done = subprocess.run(
+            [*command, "--version"], capture_output=True, text=True, timeout=60, check=True
+        )
     except (OSError, subprocess.SubprocessError) as error:
         raise UserError(f"{found} does not run ({error}); install it again: {INSTALL}") from error
     text = (done.stdout + done.stderr).strip()
     match = re.search(r"(\d+)\.(\d+)\.\d+", text)
     version: tuple[int, int] = (int(match[1]), int(match[2])) if match else (0, 0)
     if not OLDEST <= version <= NEWEST:
-        raise UserError(f"splat-transform {text or 'of unknown version'}; 2.7 to 3.x are known to work: {INSTALL}")
+        raise UserError(
+            f"splat-transform {text or 'of unknown version'}; 2.7 to 3.x are known to work: {INSTALL}"
+        )
     return command
 
 
@@ -59,9 +67,13 @@ def convert(splats: Splats, path: str | os.PathLike[str], *options: str) -> None
         write_ply(source, splats)
         words = [*command, "-q", "-w", "-g", "cpu", *options, str(source), str(target)]
         try:
-            done = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+            done = subprocess.run(
+                words, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+            )
         except subprocess.TimeoutExpired as error:
-            raise UserError(f"splat-transform did not finish {path.name} in half an hour; try --sh-degree 0") from error
+            raise UserError(
+                f"splat-transform did not finish {path.name} in half an hour; try --sh-degree 0"
+            ) from error
         except OSError as error:
             raise UserError(f"splat-transform does not run: {error}") from error
         if done.returncode or not target.is_file():

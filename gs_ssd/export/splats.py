@@ -124,7 +124,9 @@ class Splats:
         """Harmonics cut, or padded with zeros, to `degree`."""
         bases = BASES[degree]
         padding = max(bases - self.sh.shape[1], 0)
-        return dataclasses.replace(self, sh=np.pad(self.sh[:, :bases], ((0, 0), (0, padding), (0, 0))))
+        return dataclasses.replace(
+            self, sh=np.pad(self.sh[:, :bases], ((0, 0), (0, padding), (0, 0)))
+        )
 
 
 ARRAYS = ("means", "log_scales", "quats_wxyz", "logit_opacities", "sh")

@@ -31,15 +31,24 @@ log = logging.getLogger(__name__)
 
 MAGIC = 0x5053474E
 HEADER = struct.Struct("<IIIBBBB")
-FRACTIONAL_BITS, MOST_FRACTIONAL_BITS = 12, 23  #: what the format's library writes; what 24 bits leave room for
+FRACTIONAL_BITS, MOST_FRACTIONAL_BITS = (
+    12,
+    23,
+)  #: what the format's library writes; what 24 bits leave room for
 STEPS_PER_SIGMA = 16  #: wanted: positions then move by 1/32 of a sigma at most
 COLOR_SCALE = 0.15
 ANTIALIASED, HAS_EXTENSIONS = 1, 2  #: of the header's flags
 
 HEADER_4, TOC_ENTRY = struct.Struct("<IIIBBBBI12x"), struct.Struct("<QQ")
-EXTENSION = struct.Struct("<III")  #: kind, length of the rest, and what stands in the one that names axes
+EXTENSION = struct.Struct(
+    "<III"
+)  #: kind, length of the rest, and what stands in the one that names axes
 AXES_EXTENSION = 0xADBE0003  #: SPZ_ADOBE_coordinate_system
-AXES_NUMBER: dict[Frame, int] = {"gltf": 4, "inria": 6, "blender": 12}  #: RUB RDF RFU; others are turned
+AXES_NUMBER: dict[Frame, int] = {
+    "gltf": 4,
+    "inria": 6,
+    "blender": 12,
+}  #: RUB RDF RFU; others are turned
 ZSTD_LEVEL = 15  #: more takes longer and saves less than a percent
 
 
@@ -62,13 +71,19 @@ def write_spz(path: str | os.PathLike[str], splats: Splats, *, version: int = 4)
     _warn_of_coarse_positions(path, splats, bits)
     header = (MAGIC, version, len(splats), splats.sh_degree, bits, ANTIALIASED * splats.antialiased)
     streams = _streams(splats, version, bits)
-    blocks = _open_blocks(header, streams, splats.frame) if version == 4 else _gzip_blocks(header, streams)
+    blocks = (
+        _open_blocks(header, streams, splats.frame)
+        if version == 4
+        else _gzip_blocks(header, streams)
+    )
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         file.writelines(blocks)
 
 
 def _streams(splats: Splats, version: int, bits: int) -> list[bytes]:
-    fixed = np.rint(splats.means.astype(np.float64) * 2**bits).clip(-(2**23), 2**23 - 1).astype("<i4")
+    fixed = (
+        np.rint(splats.means.astype(np.float64) * 2**bits).clip(-(2**23), 2**23 - 1).astype("<i4")
+    )
     pack = _pack_rotations_v2 if version == 2 else _pack_rotations_v3
     return [
         np.ascontiguousarray(fixed.view(np.uint8).reshape(-1, 3, 4)[..., :3]).tobytes(),
@@ -81,7 +96,9 @@ def _streams(splats: Splats, version: int, bits: int) -> list[bytes]:
 
 
 def _gzip_blocks(header: tuple[int, ...], streams: list[bytes]) -> Iterator[bytes]:
-    packer = zlib.compressobj(6, zlib.DEFLATED, 31)  # 31: gzip, whose header zlib leaves without a date
+    packer = zlib.compressobj(
+        6, zlib.DEFLATED, 31
+    )  # 31: gzip, whose header zlib leaves without a date
     for block in (HEADER.pack(*header, 0), *streams):
         yield packer.compress(block)
     yield packer.flush()
@@ -124,14 +141,23 @@ def _warn_of_coarse_positions(path: str | os.PathLike[str], splats: Splats, bits
     step, sigma = 2.0**-bits, _typical_sigma(splats)
     if step > 2 * sigma / STEPS_PER_SIGMA:
         share = f"{50 * step / max(sigma, 1e-30):.0f} % of a typical splat's sigma"
-        log.warning("%s: SPZ keeps positions this far out to %.3g units, off by up to %s", path, step, share)
+        log.warning(
+            "%s: SPZ keeps positions this far out to %.3g units, off by up to %s", path, step, share
+        )
 
 
 def _warn_of_clipping(path: str | os.PathLike[str], splats: Splats) -> None:
-    beyond = (np.abs(splats.sh[:, 0]) > 0.5 / COLOR_SCALE).any(axis=1) | (np.abs(splats.sh[:, 1:]) > 1).any(axis=(1, 2))
+    beyond = (np.abs(splats.sh[:, 0]) > 0.5 / COLOR_SCALE).any(axis=1) | (
+        np.abs(splats.sh[:, 1:]) > 1
+    ).any(axis=(1, 2))
     beyond |= (splats.log_scales < -10.1).any(axis=1) | (splats.log_scales > 6).any(axis=1)
     if beyond.any():
-        log.warning("%s: %d of %d splats have colours or sizes beyond SPZ's range", path, beyond.sum(), len(splats))
+        log.warning(
+            "%s: %d of %d splats have colours or sizes beyond SPZ's range",
+            path,
+            beyond.sum(),
+            len(splats),
+        )
 
 
 def _pack_rotations_v2(wxyz: np.ndarray) -> np.ndarray:
@@ -146,7 +172,9 @@ def _pack_rotations_v3(wxyz: np.ndarray) -> np.ndarray:
     for i in range(4):
         size = np.rint(np.abs(xyzw[:, i]) * (np.sqrt(2) * 511)).clip(0, 511).astype("<u4")
         negative = ((xyzw[:, i] < 0) ^ flip).astype("<u4")
-        packed = np.where(i == largest, packed, (packed << 10) | (negative << 9) | size).astype("<u4")
+        packed = np.where(i == largest, packed, (packed << 10) | (negative << 9) | size).astype(
+            "<u4"
+        )
     return packed
 
 

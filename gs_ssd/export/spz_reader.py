@@ -53,8 +53,20 @@ SYSTEMS = [
     "LBU",
     "RBU",
 ]
-DISPUTED = ("LFD", "RFD", "LBU", "RBU")  #: the format's library (2026) does not do what these names say
-DIRECTIONS = {"R": (1, 0, 0), "L": (-1, 0, 0), "U": (0, 1, 0), "D": (0, -1, 0), "B": (0, 0, 1), "F": (0, 0, -1)}
+DISPUTED = (
+    "LFD",
+    "RFD",
+    "LBU",
+    "RBU",
+)  #: the format's library (2026) does not do what these names say
+DIRECTIONS = {
+    "R": (1, 0, 0),
+    "L": (-1, 0, 0),
+    "U": (0, 1, 0),
+    "D": (0, -1, 0),
+    "B": (0, 0, 1),
+    "F": (0, 0, -1),
+}
 RUB = 4
 COEFFICIENTS = (0, 9, 24, 45, 72)  #: bytes of harmonics a splat, degree 0 to 4
 MAX_EXTENSIONS = 1 << 16  #: bytes
@@ -89,7 +101,9 @@ def read_spz(path: str | os.PathLike[str]) -> Splats:
         if data[:4] != b"NGSP":
             header, streams, extensions = _read_gzip(path, data)
         elif len(data) >= 8 and data[4:8] in (b"\2\0\0\0", b"\3\0\0\0"):
-            header = _checked(path, *HEADER.unpack_from(data.ljust(HEADER.size, b"\0"))[:6], limit=len(data))
+            header = _checked(
+                path, *HEADER.unpack_from(data.ljust(HEADER.size, b"\0"))[:6], limit=len(data)
+            )
             streams, extensions = _split(path, header, data[HEADER.size :])
         else:
             header, streams, extensions = _read_version_4(path, data)
@@ -99,7 +113,15 @@ def read_spz(path: str | os.PathLike[str]) -> Splats:
 
 
 def _checked(
-    path: Path, magic: int, version: int, count: int, degree: int, bits: int, flags: int, *, limit: int
+    path: Path,
+    magic: int,
+    version: int,
+    count: int,
+    degree: int,
+    bits: int,
+    flags: int,
+    *,
+    limit: int,
 ) -> _Header:
     """The header, once it is known that `limit` bytes can hold what it promises."""
     if magic != MAGIC:
@@ -107,12 +129,16 @@ def _checked(
     if version not in (2, 3, 4):
         raise UserError(f"{path}: SPZ version {version}; versions 2, 3 and 4 are read")
     if degree >= len(COEFFICIENTS) or bits > 23:
-        raise UserError(f"{path}: SPZ of harmonic degree {degree} with {bits} fractional bits; the file is damaged")
+        raise UserError(
+            f"{path}: SPZ of harmonic degree {degree} with {bits} fractional bits; the file is damaged"
+        )
     if count == 0:
         raise UserError(f"{path}: an SPZ file of no splats")
     header = _Header(version, count, degree, bits, flags)
     if count > MAX_SPLATS or count * sum(header.widths) > limit:
-        raise UserError(f"{path}: {count} splats are more than a file of its size can hold; the file is damaged")
+        raise UserError(
+            f"{path}: {count} splats are more than a file of its size can hold; the file is damaged"
+        )
     return header
 
 
@@ -136,7 +162,9 @@ def _split(path: Path, header: _Header, body: bytes) -> tuple[list[np.ndarray], 
         wanted = f"{header.count} splats need {ends[-1]} bytes, {len(body)} are there"
         raise UserError(f"{path}: truncated: {wanted}")
     parts = np.split(np.frombuffer(body, np.uint8), ends)
-    streams = [part.reshape(header.count, width) for part, width in zip(parts, header.widths, strict=False)]
+    streams = [
+        part.reshape(header.count, width) for part, width in zip(parts, header.widths, strict=False)
+    ]
     return streams, parts[-1].tobytes() if header.flags & HAS_EXTENSIONS else b""
 
 
@@ -152,21 +180,31 @@ def _read_version_4(path: Path, data: bytes) -> tuple[_Header, list[np.ndarray],
         wanted.pop()
     position = contents + count * TOC_ENTRY.size
     if count != len(wanted) or not HEADER_4.size <= contents <= position <= len(data):
-        raise UserError(f"{path}: an SPZ table of contents of {count} streams at {contents}; the file is damaged")
+        raise UserError(
+            f"{path}: an SPZ table of contents of {count} streams at {contents}; the file is damaged"
+        )
     streams: list[np.ndarray] = []
     for index, size in enumerate(wanted):
         packed, unpacked = TOC_ENTRY.unpack_from(data, contents + index * TOC_ENTRY.size)
         if unpacked != size or position + packed > len(data):
-            raise UserError(f"{path}: truncated: SPZ stream {index} is not what its {header.count} splats need")
+            raise UserError(
+                f"{path}: truncated: SPZ stream {index} is not what its {header.count} splats need"
+            )
         try:
-            with zstandard.ZstdDecompressor().stream_reader(data[position : position + packed]) as reader:
+            with zstandard.ZstdDecompressor().stream_reader(
+                data[position : position + packed]
+            ) as reader:
                 raw = bytearray()
                 while len(raw) < size and (piece := reader.read(min(CHUNK, size - len(raw)))):
                     raw += piece
         except zstandard.ZstdError as error:
-            raise UserError(f"{path}: SPZ stream {index} does not unpack ({error}); the file is damaged") from error
+            raise UserError(
+                f"{path}: SPZ stream {index} does not unpack ({error}); the file is damaged"
+            ) from error
         if len(raw) != size:
-            raise UserError(f"{path}: truncated: SPZ stream {index} holds {len(raw)} of {size} bytes")
+            raise UserError(
+                f"{path}: truncated: SPZ stream {index} holds {len(raw)} of {size} bytes"
+            )
         streams.append(np.frombuffer(raw, np.uint8).reshape(header.count, header.widths[index]))
         position += packed
     if len(streams) == 5:
@@ -204,7 +242,9 @@ def _in_gltf_axes(path: Path, splats: Splats, header: _Header, extensions: bytes
     found = dict(_records(extensions))
     system = found.pop(AXES_EXTENSION, None)
     if found or (system is None and header.flags & HAS_EXTENSIONS):
-        log.warning("%s: ignoring SPZ extensions (%s)", path, ", ".join(map(hex, found)) or "unreadable")
+        log.warning(
+            "%s: ignoring SPZ extensions (%s)", path, ", ".join(map(hex, found)) or "unreadable"
+        )
     if system is None or system == RUB:
         return splats
     if not 1 <= system <= len(SYSTEMS):
@@ -256,7 +296,9 @@ def _unpack_positions(raw: np.ndarray) -> np.ndarray:
 
 def _unpack_rotations_v2(raw: np.ndarray) -> np.ndarray:
     xyz = raw.astype(np.float32) / 127.5 - 1
-    return np.concatenate([np.sqrt(np.maximum(0, 1 - (xyz**2).sum(axis=1, keepdims=True))), xyz], axis=1)
+    return np.concatenate(
+        [np.sqrt(np.maximum(0, 1 - (xyz**2).sum(axis=1, keepdims=True))), xyz], axis=1
+    )
 
 
 def _unpack_rotations_v3(raw: np.ndarray) -> np.ndarray:

@@ -20,7 +20,9 @@ class Target:
 
 
 TARGETS: dict[str, Target] = {
-    "supersplat": Target(".ply", "inria", "drop {file} onto https://superspl.at/editor; it stands upright"),
+    "supersplat": Target(
+        ".ply", "inria", "drop {file} onto https://superspl.at/editor; it stands upright"
+    ),
     "three": Target(
         ".spz",
         "gltf",
@@ -28,7 +30,11 @@ TARGETS: dict[str, Target] = {
         "three 0.187 and later read --for gltf with their own GLTFLoader",
         spz_version=3,  # Spark 2.2 takes version 4 for broken gzip
     ),
-    "babylon": Target(".glb", "gltf", 'await BABYLON.ImportMeshAsync("{file}", scene); upright in either handedness'),
+    "babylon": Target(
+        ".glb",
+        "gltf",
+        'await BABYLON.ImportMeshAsync("{file}", scene); upright in either handedness',
+    ),
     "playcanvas": Target(".glb", "gltf", "upload {file} as a container asset; no rotation needed"),
     "unity": Target(
         ".ply",
@@ -44,7 +50,10 @@ TARGETS: dict[str, Target] = {
         pad_sh3=True,
     ),
     "godot": Target(
-        ".ply", "inria", "with the add-on gdgs copy {file} into the project; it turns it upright", pad_sh3=True
+        ".ply",
+        "inria",
+        "with the add-on gdgs copy {file} into the project; it turns it upright",
+        pad_sh3=True,
     ),
     "blender": Target(
         ".ply",
@@ -53,6 +62,10 @@ TARGETS: dict[str, Target] = {
         pad_sh3=True,
     ),
     "web": Target(".html", "gltf", "one page: open {file}, or put it on any web server"),
-    "gltf": Target(".glb", "gltf", "{file} is glTF with KHR_gaussian_splatting; others show it as coloured points"),
+    "gltf": Target(
+        ".glb",
+        "gltf",
+        "{file} is glTF with KHR_gaussian_splatting; others show it as coloured points",
+    ),
     "usd": Target(".usda", "gltf", "usdview {file} (OpenUSD 26.03 or later), Omniverse, Houdini"),
 }

@@ -95,7 +95,10 @@ def texels(
 
 
 def _seen(
-    view: View, points: Float64[np.ndarray, "t 3"], normals: Float64[np.ndarray, "t 3"], slack: float
+    view: View,
+    points: Float64[np.ndarray, "t 3"],
+    normals: Float64[np.ndarray, "t 3"],
+    slack: float,
 ) -> tuple[Float64[np.ndarray, " t"], Float32[np.ndarray, "t 3"]]:
     """Weight and colour of a view for every point."""
     turn, shift = view.w2c[:3, :3], view.w2c[:3, 3]

@@ -43,7 +43,9 @@ def write_mp4(path: str | os.PathLike[str], frames: Frames, *, fps: int = 30, cr
             output_params=["-crf", str(crf), "-preset", "slow", "-movflags", "+faststart"],
         )
         try:
-            with contextlib.closing(encoder):  # waits for ffmpeg, which would otherwise write after the clean-up
+            with contextlib.closing(
+                encoder
+            ):  # waits for ffmpeg, which would otherwise write after the clean-up
                 encoder.send(None)
                 for frame in _same_size(frames, first.shape):
                     count += 1
@@ -52,11 +54,15 @@ def write_mp4(path: str | os.PathLike[str], frames: Frames, *, fps: int = 30, cr
         except (OSError, RuntimeError) as error:
             raise UserError(f"cannot write {path}: the video encoder failed ({error})") from error
         if temporary.stat().st_size == 0:
-            raise UserError(f"cannot write {path}: the video encoder wrote nothing; is the disk full?")
+            raise UserError(
+                f"cannot write {path}: the video encoder wrote nothing; is the disk full?"
+            )
     return count
 
 
-def write_animation(path: str | os.PathLike[str], frames: Frames, *, fps: int = 20, quality: int = 85) -> int:
+def write_animation(
+    path: str | os.PathLike[str], frames: Frames, *, fps: int = 20, quality: int = 85
+) -> int:
     """Write an endless animated `.webp` (or `.gif`, by suffix) through Pillow; frames as in `write_mp4`.
 
     Returns:
@@ -92,5 +98,7 @@ def _peek(frames: Frames) -> tuple[NDArray[np.uint8], Frames]:
 def _same_size(frames: Frames, shape: tuple[int, ...]) -> Frames:
     for frame in frames:
         if frame.shape != shape or frame.dtype != np.uint8 or frame.shape[-1] != 3:
-            raise UserError(f"a frame of {frame.shape} {frame.dtype} in a turntable of {shape} uint8")
+            raise UserError(
+                f"a frame of {frame.shape} {frame.dtype} in a turntable of {shape} uint8"
+            )
         yield frame

@@ -18,7 +18,10 @@ def write_usd(path: str | os.PathLike[str], splats: Splats, *, name: str = "spla
         UserError: usd-core is missing or older than 26.3.
     """
     try:
-        modules = (importlib.import_module(f"pxr.{module}") for module in ("Gf", "Usd", "UsdGeom", "UsdVol", "Vt"))
+        modules = (
+            importlib.import_module(f"pxr.{module}")
+            for module in ("Gf", "Usd", "UsdGeom", "UsdVol", "Vt")
+        )
         Gf, Usd, UsdGeom, UsdVol, Vt = modules
     except ImportError as error:
         raise UserError("USD files need usd-core: pip install 'gs-ssd[usd]'") from error
@@ -34,14 +37,18 @@ def write_usd(path: str | os.PathLike[str], splats: Splats, *, name: str = "spla
         stage.SetDefaultPrim(field.GetPrim())
         xyzw = np.roll(splats.unit_quats_wxyz, -1, axis=1)
         field.CreatePositionsAttr(Vt.Vec3fArray.FromNumpy(splats.means))
-        field.CreateOrientationsAttr(Vt.QuatfArray.FromNumpy(np.ascontiguousarray(xyzw, dtype=np.float32)))
+        field.CreateOrientationsAttr(
+            Vt.QuatfArray.FromNumpy(np.ascontiguousarray(xyzw, dtype=np.float32))
+        )
         field.CreateScalesAttr(Vt.Vec3fArray.FromNumpy(splats.scales.astype(np.float32)))
         field.CreateOpacitiesAttr(Vt.FloatArray.FromNumpy(splats.opacities.astype(np.float32)))
         field.CreateRadianceSphericalHarmonicsDegreeAttr(splats.sh_degree)
         coefficients = field.CreateRadianceSphericalHarmonicsCoefficientsAttr(
             Vt.Vec3fArray.FromNumpy(splats.sh.reshape(-1, 3))
         )
-        primvar = UsdGeom.Primvar(coefficients)  # unset, each would mean a single coefficient for all
+        primvar = UsdGeom.Primvar(
+            coefficients
+        )  # unset, each would mean a single coefficient for all
         primvar.SetInterpolation(UsdGeom.Tokens.vertex)
         primvar.SetElementSize(splats.sh.shape[1])
         space = Usd.ColorSpaceAPI.Apply(field.GetPrim())

@@ -22,7 +22,9 @@ def cameras_around(size: int, count: int = VIEWS) -> Cameras:
     index = torch.arange(count, dtype=torch.float32)
     polar = torch.arccos(1 - (2 * index + 1) / count)
     azimuth = index * (math.pi * (3 - math.sqrt(5)))
-    return Cameras.orbit(azimuth, polar, torch.full((count,), DISTANCE), torch.full((count,), FOV_Y), size, size)
+    return Cameras.orbit(
+        azimuth, polar, torch.full((count,), DISTANCE), torch.full((count,), FOV_Y), size, size
+    )
 
 
 def in_unit_ball(splats: Splats, like: Splats | None = None) -> Splats:
@@ -31,7 +33,9 @@ def in_unit_ball(splats: Splats, like: Splats | None = None) -> Splats:
     frame_of = splats if like is None else like.take(finite(like)).to_frame("world")
     center, radius = framing(frame_of)
     return dataclasses.replace(
-        splats, means=(splats.means - center) / radius, log_scales=splats.log_scales - math.log(radius)
+        splats,
+        means=(splats.means - center) / radius,
+        log_scales=splats.log_scales - math.log(radius),
     )
 
 
@@ -39,7 +43,9 @@ def pictures(splats: Splats, size: int = 256, *, like: Splats | None = None) -> 
     """What the sixteen cameras see on grey [16,H,W,3], 0..1, in the framing of `like` (of itself)."""
     cameras = cameras_around(size)
     with torch.no_grad():
-        rgb = render(to_gaussians(in_unit_ball(splats, like)), cameras, torch.full((len(cameras), 3), 0.5)).rgb
+        rgb = render(
+            to_gaussians(in_unit_ball(splats, like)), cameras, torch.full((len(cameras), 3), 0.5)
+        ).rgb
     return rgb.clamp(0, 1).permute(0, 2, 3, 1).numpy()
 
 

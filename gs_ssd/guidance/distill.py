@@ -35,7 +35,9 @@ from gs_ssd.scene.camera import Cameras
 TrajectoryName = Annotated[str, choice(trajectory.REFERENCES)]
 
 
-def _low_high(schedule: tuple[tuple[float, float, float], ...]) -> tuple[tuple[float, float, float], ...]:
+def _low_high(
+    schedule: tuple[tuple[float, float, float], ...],
+) -> tuple[tuple[float, float, float], ...]:
     if not schedule or any(low > high for _, low, high in schedule):
         raise ValueError("it needs knots [share of the run, lowest t, highest t]")
     return schedule
@@ -87,7 +89,9 @@ class DistillConfig:
     """Shrink the batch's gradient to at most this norm."""
 
 
-def resolve(config: DistillConfig, metadata: Mapping[str, Any], estimator: Estimator | None = None) -> DistillConfig:
+def resolve(
+    config: DistillConfig, metadata: Mapping[str, Any], estimator: Estimator | None = None
+) -> DistillConfig:
     """Fill what is open: from the settings of the estimator's authors, then the prior's measured recipe, then ours.
 
     What the estimator (a function of your own, or the one that the config names) does not ask for stays open.
@@ -118,14 +122,18 @@ def resolve(config: DistillConfig, metadata: Mapping[str, Any], estimator: Estim
             M=M if "M" in needs else config.M,
             cfg_scale=cfg_scale if "cfg_scale" in needs else config.cfg_scale,
             weighting=config.weighting or own.weighting,
-            t_schedule=tuple((float(at), float(low), float(high)) for at, low, high in schedule),  # JSON has integers
+            t_schedule=tuple(
+                (float(at), float(low), float(high)) for at, low, high in schedule
+            ),  # JSON has integers
             trajectory=path,
             reference=reference if "eps_ref" in needs else config.reference,
             prompts=replace(config.prompts, negative=negative),
         )
     except ValidationError as error:  # the config was valid; what the prior says may not be
         first = error.errors()[0]
-        raise UserError(f"the prior's recipe has {first['loc'][0]}={first['input']}: {first['msg']}") from error
+        raise UserError(
+            f"the prior's recipe has {first['loc'][0]}={first['input']}: {first['msg']}"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -181,7 +189,9 @@ class Distillation:
         self.weighting = WEIGHTINGS[config.weighting or ""]
         self.trajectory = config.trajectory or ""
         self.t_schedule = config.t_schedule or ()
-        self.prompts = ViewPrompts(prior, prompt, config.prompts, anyway=anyway, needs_negative="eps_neg" in self.needs)
+        self.prompts = ViewPrompts(
+            prior, prompt, config.prompts, anyway=anyway, needs_negative="eps_neg" in self.needs
+        )
         learns = config.reference == "critic" and "eps_ref" in self.needs
         self.critic = Critic(prior, config.vsd, config.views_per_pass) if learns else None
 
@@ -199,9 +209,13 @@ class Distillation:
         cost a sync.
         """
         mirrored = bool(self.config.flip) and self._coin(self.config.flip, generator)
-        as_depth = bool(self.config.depth_as_latents) and self._coin(self.config.depth_as_latents, generator)
+        as_depth = bool(self.config.depth_as_latents) and self._coin(
+            self.config.depth_as_latents, generator
+        )
         if (as_depth or self.prior.uses_depth) and depth is None:
-            raise ValueError("depth is None, but depth_as_latents or a depth ControlNet asks for it")
+            raise ValueError(
+                "depth is None, but depth_as_latents or a depth ControlNet asks for it"
+            )
         if mirrored:
             rgb, depth = rgb.flip(-1), None if depth is None else depth.flip(-1)
             cameras = cameras.mirrored()
@@ -221,14 +235,22 @@ class Distillation:
         parts = []
         for some in pictures.split(size):
             # A stream of its own: the pass runs again on the way back and must draw the same.
-            seed = int(torch.randint(2**62, (), generator=generator, device=generator.device)) if sample else None
+            seed = (
+                int(torch.randint(2**62, (), generator=generator, device=generator.device))
+                if sample
+                else None
+            )
             parts.append(checkpoint(self._encode_pass, some, seed, use_reentrant=False))
         return torch.cat(parts)
 
     def _encode_pass(self, pictures: Tensor, seed: int | None) -> Tensor:
-        return self.prior.encode(pictures, None if seed is None else torch.Generator().manual_seed(seed))
+        return self.prior.encode(
+            pictures, None if seed is None else torch.Generator().manual_seed(seed)
+        )
 
-    def _distill(self, latents: Tensor, views: ViewBatch, step: int, generator: torch.Generator) -> DistillationResult:
+    def _distill(
+        self, latents: Tensor, views: ViewBatch, step: int, generator: torch.Generator
+    ) -> DistillationResult:
         most = None if self.config.views_per_pass is None else 2 * self.config.views_per_pass
         call = _Predictor(self.prior, most)
         t = self.draw_timesteps(latents.shape[0], step, generator)
@@ -250,7 +272,11 @@ class Distillation:
         with torch.enable_grad():
             # The detached-target loss 0.5 ||z - stopgrad(z - g)||^2, arranged so that no digit of g is lost in z - g.
             loss = 0.5 * gradient.square().sum() + (gradient * (latents - latents.detach())).sum()
-        eps = guided(predictions["eps_uncond"], predictions["h"], 7.5) if "h" in predictions else predictions["eps_pos"]
+        eps = (
+            guided(predictions["eps_uncond"], predictions["h"], 7.5)
+            if "h" in predictions
+            else predictions["eps_pos"]
+        )
         abar = self.prior.alphas_cumprod[t]
         return DistillationResult(
             loss=loss,
@@ -275,7 +301,9 @@ class Distillation:
         if self.critic is not None:
             self.critic.load_state_dict(state)
 
-    def draw_timesteps(self, views: int, step: int, generator: torch.Generator) -> Int[Tensor, " v"]:
+    def draw_timesteps(
+        self, views: int, step: int, generator: torch.Generator
+    ) -> Int[Tensor, " v"]:
         """Uniform integers in [low, high) of this step's range; one a view, or one for all."""
         low, high = t_range(self.t_schedule, anneal.progress(step, self.num_steps))
         count = views if self.config.t_per_view and self.trajectory == "noise" else 1
@@ -294,12 +322,16 @@ class Distillation:
         generator: torch.Generator,
     ) -> Noised:
         options, abar = self.config.trajectories, self.prior.alphas_cumprod
-        null, negative = (views.main.with_text(text) for text in (self.prompts.null, self.prompts.negative))
+        null, negative = (
+            views.main.with_text(text) for text in (self.prompts.null, self.prompts.negative)
+        )
         if self.trajectory == "noise":
             return trajectory.plain(x, abar[t], options.offset_noise, generator)
         if self.trajectory == "ism":
             path = trajectory.ism_path(
-                host_t, trajectory.ism_interval(options, anneal.progress(step, self.num_steps)), options
+                host_t,
+                trajectory.ism_interval(options, anneal.progress(step, self.num_steps)),
+                options,
             )
             reverse = options.ism_reverse_scale
             predict = call.guided(null, negative, reverse) if reverse > 1 else call.alone(null)
@@ -308,7 +340,9 @@ class Distillation:
         predict = call.guided(negative, views.main, options.sdi_cfg_scale)
         return trajectory.sdi(x, path, predict, abar, options.sdi_eta, generator)
 
-    def _predict(self, call: "_Predictor", x_t: Tensor, t: Tensor, views: ViewBatch) -> dict[str, Tensor]:
+    def _predict(
+        self, call: "_Predictor", x_t: Tensor, t: Tensor, views: ViewBatch
+    ) -> dict[str, Tensor]:
         """Every prediction that the estimator asks for, in one call; zero-weight complements are left out."""
         beside_null = "eps_neg" in self.needs
         roles = {"eps_pos": views.main}
@@ -326,10 +360,14 @@ class Distillation:
         if "h" in self.needs:
             parts["h"] = parts["eps_pos"] - parts["eps_uncond"]
             if live:
-                deltas = torch.zeros((len(views.weights), *x_t.shape), dtype=x_t.dtype, device=x_t.device)
+                deltas = torch.zeros(
+                    (len(views.weights), *x_t.shape), dtype=x_t.dtype, device=x_t.device
+                )
                 for (k, v), eps in zip(live, out[count * len(roles) :], strict=True):
                     deltas[k, v] = eps - parts["eps_uncond"][v]
-                parts["h"] = combine(parts["h"], deltas, to_device(torch.tensor(views.weights), x_t.device))
+                parts["h"] = combine(
+                    parts["h"], deltas, to_device(torch.tensor(views.weights), x_t.device)
+                )
         return parts
 
     def _weigh(self, direction: Tensor, t: Tensor) -> Tensor:
@@ -389,7 +427,9 @@ class _Predictor:
 
 def t_range(schedule: Sequence[Sequence[float]], progress: float) -> tuple[float, float]:
     """(lowest, highest) t as shares of 1000, at this share of the run."""
-    low, high = (anneal.piecewise(progress, [(knot[0], knot[end]) for knot in schedule]) for end in (1, 2))
+    low, high = (
+        anneal.piecewise(progress, [(knot[0], knot[end]) for knot in schedule]) for end in (1, 2)
+    )
     return low, high
 
 

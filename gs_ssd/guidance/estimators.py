@@ -60,7 +60,9 @@ def variance_reduced(eps_pos: Latents, eps_ref: Latents) -> Latents:
     return eps_pos - r.to(eps_pos.dtype) * eps_ref
 
 
-def ssd(*, eps_pos: Latents, h: Latents, eps_ref: Latents, t: Timesteps, M: int, **_: object) -> Latents:
+def ssd(
+    *, eps_pos: Latents, h: Latents, eps_ref: Latents, t: Timesteps, M: int, **_: object
+) -> Latents:
     """Stable Score Distillation, Algorithm 1 of arXiv 2312.09305 (Tang et al. 2023).
 
         t > M:   E = h                               mode-disengaging: geometry, leaves the over-smooth traps
@@ -75,13 +77,21 @@ def ssd(*, eps_pos: Latents, h: Latents, eps_ref: Latents, t: Timesteps, M: int,
     return torch.where((t > M).reshape(-1, 1, 1, 1), h, seeking)
 
 
-def sds(*, eps_uncond: Latents, h: Latents, eps_ref: Latents, cfg_scale: float, **_: object) -> Latents:
+def sds(
+    *, eps_uncond: Latents, h: Latents, eps_ref: Latents, cfg_scale: float, **_: object
+) -> Latents:
     """Score Distillation Sampling, DreamFusion (Poole et al. 2022, arXiv 2209.14988): E = eps_g - eps."""
     return guided(eps_uncond, h, cfg_scale) - eps_ref
 
 
 def sds_reduced(
-    *, eps_pos: Latents, eps_uncond: Latents, h: Latents, eps_ref: Latents, cfg_scale: float, **_: object
+    *,
+    eps_pos: Latents,
+    eps_uncond: Latents,
+    h: Latents,
+    eps_ref: Latents,
+    cfg_scale: float,
+    **_: object,
 ) -> Latents:
     """SDS with adaptive variance reduction, SSD paper section 4.4: E = eps_g - r eps, r as in eq. (8)."""
     return guided(eps_uncond, h, cfg_scale) - eps_pos + variance_reduced(eps_pos, eps_ref)
@@ -92,7 +102,15 @@ def csd(*, h: Latents, **_: object) -> Latents:
     return h
 
 
-def nfsd(*, eps_uncond: Latents, eps_neg: Latents, h: Latents, t: Timesteps, cfg_scale: float, **_: object) -> Latents:
+def nfsd(
+    *,
+    eps_uncond: Latents,
+    eps_neg: Latents,
+    h: Latents,
+    t: Timesteps,
+    cfg_scale: float,
+    **_: object,
+) -> Latents:
     """Noise-Free Score Distillation (Katzir et al. 2023, arXiv 2310.17590): E = s h + delta_D.
 
         delta_D = eps_null                for t < 200 (the denoiser's answer is then mostly what is off-manifold)
@@ -104,7 +122,9 @@ def nfsd(*, eps_uncond: Latents, eps_neg: Latents, h: Latents, t: Timesteps, cfg
     return cfg_scale * h + delta
 
 
-def ism(*, eps_uncond: Latents, h: Latents, eps_ref: Latents, cfg_scale: float, **_: object) -> Latents:
+def ism(
+    *, eps_uncond: Latents, h: Latents, eps_ref: Latents, cfg_scale: float, **_: object
+) -> Latents:
     """Interval Score Matching, LucidDreamer (Liang et al. 2023, arXiv 2311.11284): E = eps_g(x_t) - eps(x_s, s, null).
 
     x_t lies on the DDIM inversion path through x_s; `eps_ref` is the prediction made there (`trajectory.ism`).
@@ -112,7 +132,9 @@ def ism(*, eps_uncond: Latents, h: Latents, eps_ref: Latents, cfg_scale: float, 
     return guided(eps_uncond, h, cfg_scale) - eps_ref
 
 
-def sdi(*, eps_uncond: Latents, h: Latents, eps_ref: Latents, cfg_scale: float, **_: object) -> Latents:
+def sdi(
+    *, eps_uncond: Latents, h: Latents, eps_ref: Latents, cfg_scale: float, **_: object
+) -> Latents:
     """Score Distillation via Inversion (Lukoianov et al. 2024, arXiv 2405.15891): E = eps_g(x_t) - kappa.
 
     `eps_ref` = kappa = (x_t - alpha_t x) / sigma_t, the noise that inversion found (`trajectory.sdi`).
@@ -120,7 +142,9 @@ def sdi(*, eps_uncond: Latents, h: Latents, eps_ref: Latents, cfg_scale: float, 
     return guided(eps_uncond, h, cfg_scale) - eps_ref
 
 
-def vsd(*, eps_uncond: Latents, h: Latents, eps_ref: Latents, cfg_scale: float, **_: object) -> Latents:
+def vsd(
+    *, eps_uncond: Latents, h: Latents, eps_ref: Latents, cfg_scale: float, **_: object
+) -> Latents:
     """Variational Score Distillation, ProlificDreamer (Wang et al. 2023, arXiv 2305.16213): E = eps_g - eps_lora.
 
     `eps_ref` is the prediction of a LoRA copy of the prior that learns the renderings while they form (`vsd.py`).
@@ -179,7 +203,9 @@ SETTINGS: dict[str, Setting] = {
 """Estimators that are absent here, and an estimator of your own, use `Setting()`."""
 
 
-def optimal_coefficient(eps_pos: Float[Tensor, "s b c h w"], eps: Float[Tensor, "s b c h w"]) -> Float[Tensor, " b"]:
+def optimal_coefficient(
+    eps_pos: Float[Tensor, "s b c h w"], eps: Float[Tensor, "s b c h w"]
+) -> Float[Tensor, " b"]:
     """c(x, t) = tr Cov(eps_pos, eps) / d, SSD eq. (7), by Monte Carlo over the S draws of the first axis (unbiased)."""
     centred = eps_pos - eps_pos.mean(dim=0)
     covariance = (centred * (eps - eps.mean(dim=0))).sum(dim=(0, 2, 3, 4)) / (eps.shape[0] - 1)

@@ -51,7 +51,9 @@ def view_weights(azimuth_rad: float, law: ViewWeights = RECIPE) -> tuple[float, 
 
 
 def combine(
-    delta: Float[Tensor, "b c h w"], negatives: Float[Tensor, "k b c h w"], weights: Float[Tensor, "k b"]
+    delta: Float[Tensor, "b c h w"],
+    negatives: Float[Tensor, "k b c h w"],
+    weights: Float[Tensor, "k b"],
 ) -> Float[Tensor, "b c h w"]:
     """h from the main Delta_0, the complementary Delta_k and their weights (a weight of zero drops the term)."""
     square = (delta.float() ** 2).sum(dim=(1, 2, 3), keepdim=True).clamp_min(1e-6)

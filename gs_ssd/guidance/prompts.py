@@ -32,9 +32,7 @@ from gs_ssd.scene.camera import Cameras
 
 log = logging.getLogger(__name__)
 
-LUCID_NEGATIVE = (
-    "unrealistic, blurry, low quality, out of focus, ugly, low contrast, dull, dark, low-resolution, oversaturation"
-)
+LUCID_NEGATIVE = "unrealistic, blurry, low quality, out of focus, ugly, low contrast, dull, dark, low-resolution, oversaturation"
 LUCID_VIEWS = {
     "azimuth_words": [[0, "front view"], [90, "side view"], [180, "back view"], [270, "side view"]],
     "elevation_words": [[0, ""]],
@@ -73,7 +71,9 @@ class ViewBatch:
     @property
     def live(self) -> list[tuple[int, int]]:
         """(k, v) of the complements whose weight is not zero."""
-        return [(k, v) for k, row in enumerate(self.weights) for v, weight in enumerate(row) if weight]
+        return [
+            (k, v) for k, row in enumerate(self.weights) for v, weight in enumerate(row) if weight
+        ]
 
 
 def default_negative(metadata: Mapping[str, Any], *, needed: bool = False) -> str:
@@ -109,7 +109,9 @@ class ViewPrompts:
         views = prior.metadata.get("views", LUCID_VIEWS) if config.view_dependent else PLAIN_VIEWS
         self.azimuths, azimuth_words = _sorted_words(views["azimuth_words"], period=360.0)
         self.elevations, elevation_words = _sorted_words(views["elevation_words"])
-        closeup = ((prior.metadata.get("camera") or {}).get("closeup") or {}).get("template", "{prompt}")
+        closeup = ((prior.metadata.get("camera") or {}).get("closeup") or {}).get(
+            "template", "{prompt}"
+        )
         if prior.uses_cameras:  # which say it exactly, so that one sentence serves all views
             views, closeup = PLAIN_VIEWS, "{prompt}"
 
@@ -132,7 +134,10 @@ class ViewPrompts:
                 "it open for the default"
             )
         if lost := prior.overflow(negative):
-            log.warning("guidance.prompts.negative is too long for the text encoder; its end %r is cut off", lost)
+            log.warning(
+                "guidance.prompts.negative is too long for the text encoder; its end %r is cut off",
+                lost,
+            )
         self.negative_prompt = negative
         warn_of_unused_tokens(prior, f"{prompt} {negative}")
         texts = list(dict.fromkeys(flat))
@@ -169,17 +174,27 @@ class ViewPrompts:
         side = [math.copysign(90.0, math.remainder(angle, 2 * math.pi)) for angle in azimuth]
         law = self.config.perp_neg_weights
         pairs = [view_weights(angle, law) for angle in azimuth]
-        return ViewBatch(main, (seen_from([0.0] * len(side)), seen_from(side)), tuple(zip(*pairs, strict=True)))
+        return ViewBatch(
+            main, (seen_from([0.0] * len(side)), seen_from(side)), tuple(zip(*pairs, strict=True))
+        )
 
-    def _mix(self, azimuth_deg: list[float], elevation_deg: list[float], closeup: list[bool]) -> Float[Tensor, "v l d"]:
+    def _mix(
+        self, azimuth_deg: list[float], elevation_deg: list[float], closeup: list[bool]
+    ) -> Float[Tensor, "v l d"]:
         across = mix_weights(azimuth_deg, self.azimuths, period=360.0)
         upwards = mix_weights(elevation_deg, self.elevations)
         weights = torch.tensor(upwards)[:, :, None] * torch.tensor(across)[:, None, :]
-        weights, near = (to_device(x, self.table.device) for x in (weights, torch.tensor(closeup).long()))
+        weights, near = (
+            to_device(x, self.table.device) for x in (weights, torch.tensor(closeup).long())
+        )
         return torch.einsum("vea,veald->vld", weights.to(self.table.dtype), self.table[near])
 
 
-PLAIN_VIEWS: dict[str, Any] = {"azimuth_words": [[0, ""]], "elevation_words": [[0, ""]], "template": "{prompt}"}
+PLAIN_VIEWS: dict[str, Any] = {
+    "azimuth_words": [[0, ""]],
+    "elevation_words": [[0, ""]],
+    "template": "{prompt}",
+}
 
 
 def fill(template: str, prompt: str, azimuth: str, elevation: str) -> str:
@@ -188,7 +203,9 @@ def fill(template: str, prompt: str, azimuth: str, elevation: str) -> str:
     return re.sub(r"(\s*,)+\s*(?=,|$)", "", text).strip()
 
 
-def mix_weights(angles: list[float], knots: list[float], period: float | None = None) -> list[list[float]]:
+def mix_weights(
+    angles: list[float], knots: list[float], period: float | None = None
+) -> list[list[float]]:
     """Linear interpolation as a row of weights a angle: the two neighbouring knots share 1, the others have 0.
 
     `knots` ascend. With a period the last knot neighbours the first, else angles beyond the ends take the end's word.
@@ -224,25 +241,45 @@ def check_prompt(prior: DiffusionPrior, prompt: str, *, anyway: bool = False) ->
     synonyms: dict[str, list[str]] = prior.metadata.get("synonyms", {})
     names = [*kinds, *(other for kind in kinds for other in synonyms.get(kind, []))]
     words = re.findall(r"[a-z0-9]+", prompt.lower())
-    known = [name for name in names if re.search(rf" {re.escape(name.lower())}(e?s)? ", f" {' '.join(words)} ")]
+    known = [
+        name
+        for name in names
+        if re.search(rf" {re.escape(name.lower())}(e?s)? ", f" {' '.join(words)} ")
+    ]
     taught = prompt.lower()
     for token in prior.metadata.get("learned_tokens", []):
         taught = taught.replace(token.lower(), " ")
     if not known and taught == prompt.lower():
-        near = dict.fromkeys(m for word in words for m in difflib.get_close_matches(word, names, n=3, cutoff=0.6))
+        near = dict.fromkeys(
+            m for word in words for m in difflib.get_close_matches(word, names, n=3, cutoff=0.6)
+        )
         hint = f"did you mean {', '.join(near)}? It" if near else "it"
-        message = f"the prior knows no object in {prompt!r}; {hint} can draw: {', '.join(sorted(kinds))}"
+        message = (
+            f"the prior knows no object in {prompt!r}; {hint} can draw: {', '.join(sorted(kinds))}"
+        )
         if not anyway:
             raise UserError(f"{message} (--anyway tries it nevertheless)")
         log.warning("%s", message)
         return
-    listed = [*names, *prior.metadata.get("colors", []), *(other for others in synonyms.values() for other in others)]
-    vocabulary = set(" ".join(listed).lower().split()) | {f"{name}{end}" for name in known for end in ("s", "es")}
+    listed = [
+        *names,
+        *prior.metadata.get("colors", []),
+        *(other for others in synonyms.values() for other in others),
+    ]
+    vocabulary = set(" ".join(listed).lower().split()) | {
+        f"{name}{end}" for name in known for end in ("s", "es")
+    }
     others = re.findall(r"[a-z0-9]+", taught)
-    strange = [word for word in others if word not in vocabulary and not PLAIN_WORDS.fullmatch(word)]
+    strange = [
+        word for word in others if word not in vocabulary and not PLAIN_WORDS.fullmatch(word)
+    ]
     if strange:
         them = "it" if len(strange) == 1 else "them"
-        log.warning("the prior has never seen %s; expect %s to be ignored", ", ".join(map(repr, strange)), them)
+        log.warning(
+            "the prior has never seen %s; expect %s to be ignored",
+            ", ".join(map(repr, strange)),
+            them,
+        )
 
 
 def warn_of_unused_tokens(prior: DiffusionPrior, text: str) -> None:
@@ -256,14 +293,18 @@ def warn_of_unused_tokens(prior: DiffusionPrior, text: str) -> None:
         )
 
 
-def _shortened(prior: DiffusionPrior, prompt: str, from_everywhere: Callable[[str], list[str]]) -> str:
+def _shortened(
+    prior: DiffusionPrior, prompt: str, from_everywhere: Callable[[str], list[str]]
+) -> str:
     """The prompt without the last words that would push the view's words, which come after, out of the text encoder.
 
     Without this, front, side and back of a long prompt would be one and the same embedding.
     """
     words = prompt.split()
     kept = len(words)
-    while kept > 1 and any(prior.overflow(text) for text in dict.fromkeys(from_everywhere(" ".join(words[:kept])))):
+    while kept > 1 and any(
+        prior.overflow(text) for text in dict.fromkeys(from_everywhere(" ".join(words[:kept])))
+    ):
         kept -= 1
     if kept == len(words):
         return prompt
@@ -274,6 +315,10 @@ def _shortened(prior: DiffusionPrior, prompt: str, from_everywhere: Callable[[st
     return " ".join(words[:kept])
 
 
-def _sorted_words(pairs: list[list[Any]], period: float | None = None) -> tuple[list[float], list[str]]:
-    ordered = sorted((float(angle) % period if period else float(angle), str(words)) for angle, words in pairs)
+def _sorted_words(
+    pairs: list[list[Any]], period: float | None = None
+) -> tuple[list[float], list[str]]:
+    ordered = sorted(
+        (float(angle) % period if period else float(angle), str(words)) for angle, words in pairs
+    )
     return [angle for angle, _ in ordered], [words for _, words in ordered]

@@ -26,7 +26,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gs_ssd.bounds import Bounds, Share, settings
-from gs_ssd.maths.diffusion import NUM_TIMESTEPS, add_noise, alpha_sigma, ddim_step, eps_from_x0, normal, x0_from_eps
+from gs_ssd.maths.diffusion import (
+    NUM_TIMESTEPS,
+    add_noise,
+    alpha_sigma,
+    ddim_step,
+    eps_from_x0,
+    normal,
+    x0_from_eps,
+)
 
 REFERENCES: dict[str, tuple[str, ...]] = {
     "noise": ("drawn", "found", "critic"),
@@ -72,13 +80,17 @@ class Noised:
         return next(iter(self.references.values()))
 
 
-def draw_noise(x: Float[Tensor, "b c h w"], offset: float, generator: torch.Generator) -> Float[Tensor, "b c h w"]:
+def draw_noise(
+    x: Float[Tensor, "b c h w"], offset: float, generator: torch.Generator
+) -> Float[Tensor, "b c h w"]:
     """Standard normal noise, plus `offset` times one normal number a channel, shared by the batch (offset noise)."""
     eps = normal(tuple(x.shape), generator, x)
     return eps + offset * normal((1, x.shape[1], 1, 1), generator, x) if offset else eps
 
 
-def plain(x: Float[Tensor, "b c h w"], abar_t: Tensor, offset: float, generator: torch.Generator) -> Noised:
+def plain(
+    x: Float[Tensor, "b c h w"], abar_t: Tensor, offset: float, generator: torch.Generator
+) -> Noised:
     """x_t = alpha x + sigma eps; the reference is eps."""
     eps = draw_noise(x, offset, generator)
     return Noised(add_noise(x, eps, abar_t), {"drawn": eps, "found": eps})
@@ -147,5 +159,9 @@ def sdi(
         alpha_v, sigma_v = alpha_sigma(abar[v], x)
         renewed = eta * sigma_u / sigma_v * (1 - abar[v] / abar[u]).sqrt().to(x)
         kept = (sigma_v**2 - renewed**2).sqrt()
-        x_u = alpha_v * x0_from_eps(x_u, eps, abar[u]) + kept * eps + renewed * normal(tuple(x.shape), generator, x)
+        x_u = (
+            alpha_v * x0_from_eps(x_u, eps, abar[u])
+            + kept * eps
+            + renewed * normal(tuple(x.shape), generator, x)
+        )
     return Noised(x_u, {"found": eps_from_x0(x_u, x, abar[path[-1]]), "last": eps})

@@ -42,9 +42,13 @@ class Critic:
         UserError: a prior that offers no copy, or one driven by depth, which the copy would not hear of.
     """
 
-    def __init__(self, prior: DiffusionPrior, config: VsdConfig, views_per_pass: int | None = None) -> None:
+    def __init__(
+        self, prior: DiffusionPrior, config: VsdConfig, views_per_pass: int | None = None
+    ) -> None:
         if not isinstance(prior, TrainablePrior):
-            raise UserError("guidance.estimator=vsd trains a copy of the prior, which this prior does not offer")
+            raise UserError(
+                "guidance.estimator=vsd trains a copy of the prior, which this prior does not offer"
+            )
         if prior.uses_depth:
             raise UserError(
                 "guidance.estimator=vsd (and guidance.reference=critic) trains a copy of the prior that knows no "
@@ -53,7 +57,9 @@ class Critic:
         self.views_per_pass = views_per_pass
         self.config, self.copy = config, prior.trainable_copy(config.rank)
         self.abar = prior.alphas_cumprod
-        self.optimizer = torch.optim.AdamW(self.copy.parameters(), lr=config.learning_rate, weight_decay=0.0)
+        self.optimizer = torch.optim.AdamW(
+            self.copy.parameters(), lr=config.learning_rate, weight_decay=0.0
+        )
         # The LoRA's weights are float32, but in half precision its gradients pass through the UNet's float16
         # activations, where small ones become zero. Scaling the loss keeps them; a step that overflows is skipped.
         half = prior.dtype == torch.float16
@@ -61,16 +67,22 @@ class Critic:
         self.skipped_in_a_row = 0
 
     @torch.no_grad()
-    def predict(self, x_t: Float[Tensor, "b c h w"], t: Tensor, condition: Condition) -> Float[Tensor, "b c h w"]:
+    def predict(
+        self, x_t: Float[Tensor, "b c h w"], t: Tensor, condition: Condition
+    ) -> Float[Tensor, "b c h w"]:
         """The reference noise of VSD."""
         most = len(x_t) if self.views_per_pass is None else 2 * self.views_per_pass
         passes = zip(x_t.split(most), t.split(most), condition.split(most), strict=True)
         return torch.cat([self.copy.predict(*some) for some in passes])
 
-    def learn(self, x: Float[Tensor, "b c h w"], condition: Condition, generator: torch.Generator) -> None:
+    def learn(
+        self, x: Float[Tensor, "b c h w"], condition: Condition, generator: torch.Generator
+    ) -> None:
         """Move towards the noise prediction of a model of these renderings, at fresh timesteps and noise."""
         for _ in range(self.config.steps):
-            t = torch.randint(NUM_TIMESTEPS, (len(x),), generator=generator, device=generator.device).to(x.device)
+            t = torch.randint(
+                NUM_TIMESTEPS, (len(x),), generator=generator, device=generator.device
+            ).to(x.device)
             eps = normal(tuple(x.shape), generator, x)
             x_t, most = add_noise(x, eps, self.abar[t]), self.views_per_pass or len(x)
             self.optimizer.zero_grad(set_to_none=True)
@@ -101,7 +113,11 @@ class Critic:
     def state_dict(self) -> dict[str, Any]:
         """Weights, Adam's moments and the loss's scale."""
         weights = [parameter.detach().clone() for parameter in self.copy.parameters()]
-        return {"weights": weights, "optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
+        return {
+            "weights": weights,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` gave."""

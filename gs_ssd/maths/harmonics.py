@@ -64,7 +64,9 @@ def basis(directions: Float[Tensor, "*batch 3"], degree: int) -> Float[Tensor, "
     return torch.stack(values, dim=-1)
 
 
-def evaluate(sh: Float[Tensor, "*batch k 3"], directions: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
+def evaluate(
+    sh: Float[Tensor, "*batch k 3"], directions: Float[Tensor, "*batch 3"]
+) -> Float[Tensor, "*batch 3"]:
     """Colours >= 0 (display-referred, nominally 0..1) seen along unit directions from the camera to the Gaussian."""
     degree = math.isqrt(sh.shape[-2]) - 1
     if num_bases(degree) != sh.shape[-2]:

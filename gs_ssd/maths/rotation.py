@@ -34,7 +34,9 @@ def quat_multiply(
     )
 
 
-def quat_about(axis: Float[Tensor, "*batch 3"], angle_rad: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch 4"]:
+def quat_about(
+    axis: Float[Tensor, "*batch 3"], angle_rad: Float[Tensor, "*batch"]
+) -> Float[Tensor, "*batch 4"]:
     """Unit quaternions that turn by `angle_rad` about unit `axis`, right-handed."""
     half = (angle_rad / 2).unsqueeze(-1)
     return torch.cat([half.cos(), half.sin() * axis], dim=-1)
@@ -47,7 +49,9 @@ def quat_between(source: Float[Tensor, "3"], target: Float[Tensor, "3"]) -> Floa
     if cosine < -1 + 1e-6:
         other = torch.linalg.cross(a, torch.eye(3)[int(a.abs().argmin())])
         return torch.cat([torch.zeros(1), functional.normalize(other, dim=0)])
-    return functional.normalize(torch.cat([torch.tensor([1 + cosine]), torch.linalg.cross(a, b)]), dim=0)
+    return functional.normalize(
+        torch.cat([torch.tensor([1 + cosine]), torch.linalg.cross(a, b)]), dim=0
+    )
 
 
 def look_at(
@@ -62,7 +66,9 @@ def look_at(
     right = torch.linalg.cross(forward, up)
     front = torch.tensor([0.0, -1.0, 0.0], dtype=eye.dtype, device=eye.device).expand_as(up)
     fallback = torch.linalg.cross(forward, front)
-    right = functional.normalize(torch.where(right.norm(dim=-1, keepdim=True) < 1e-6, fallback, right), dim=-1)
+    right = functional.normalize(
+        torch.where(right.norm(dim=-1, keepdim=True) < 1e-6, fallback, right), dim=-1
+    )
     down = torch.linalg.cross(forward, right)
     rotation = torch.stack([right, down, forward], dim=-2)
     w2c = torch.zeros(*eye.shape[:-1], 4, 4, dtype=eye.dtype, device=eye.device)
@@ -72,7 +78,9 @@ def look_at(
     return w2c
 
 
-def covariance(scales: Float[Tensor, "*batch 3"], quats_wxyz: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 3 3"]:
+def covariance(
+    scales: Float[Tensor, "*batch 3"], quats_wxyz: Float[Tensor, "*batch 4"]
+) -> Float[Tensor, "*batch 3 3"]:
     """World covariance R diag(s)^2 R^T of Gaussians with standard deviations `scales` (linear) along their axes."""
     half = quat_to_matrix(quats_wxyz) * scales.unsqueeze(-2)
     return half @ half.transpose(-1, -2)

@@ -77,8 +77,12 @@ def load(config: PriorConfig, device: torch.device | str) -> DiffusionPrior:
     dtype = choose_dtype(config.dtype, device)
     if config.base is not None:
         check_name(config.base, "prior.base")
-    path = _locate(config, half=dtype != torch.float32)  # before the import of diffusers, which takes seconds
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # read when it is imported: it warns of what is not used
+    path = _locate(
+        config, half=dtype != torch.float32
+    )  # before the import of diffusers, which takes seconds
+    os.environ.setdefault(
+        "TRANSFORMERS_VERBOSITY", "error"
+    )  # read when it is imported: it warns of what is not used
     try:
         from gs_ssd.prior.pipelines import open_pipeline, read_metadata
         from gs_ssd.prior.stable_diffusion import StableDiffusionPrior
@@ -111,9 +115,14 @@ def _locate(config: PriorConfig, *, half: bool) -> Path:
     if config.model != "bundled":
         path = locate(config.model, revision=config.revision, offline=config.offline, half=half)
         if (path / "gs_ssd.json").is_file() and (path / checksums.FILE).is_file():  # one of ours
-            checksums.check(path, f"fetch it again (or delete {checksums.FILE}, if you have changed it yourself)")
+            checksums.check(
+                path,
+                f"fetch it again (or delete {checksums.FILE}, if you have changed it yourself)",
+            )
         return path
     if not (BUNDLED / "model_index.json").is_file():
-        raise UserError(f"prior.model: the bundled prior is missing from {BUNDLED}; reinstall, or name another model")
+        raise UserError(
+            f"prior.model: the bundled prior is missing from {BUNDLED}; reinstall, or name another model"
+        )
     checksums.check(BUNDLED, "reinstall the package")
     return BUNDLED

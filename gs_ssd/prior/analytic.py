@@ -18,7 +18,12 @@ from torch.nn.functional import adaptive_avg_pool2d, interpolate
 from gs_ssd.maths.diffusion import alpha_sigma, scaled_linear_schedule
 from gs_ssd.prior.condition import Condition
 
-DISCS = {"red": (0.85, 0.1, 0.1), "green": (0.1, 0.7, 0.2), "blue": (0.1, 0.2, 0.85), "yellow": (0.9, 0.8, 0.1)}
+DISCS = {
+    "red": (0.85, 0.1, 0.1),
+    "green": (0.1, 0.7, 0.2),
+    "blue": (0.1, 0.2, 0.85),
+    "yellow": (0.9, 0.8, 0.1),
+}
 
 
 class AnalyticPrior:
@@ -94,12 +99,16 @@ class AnalyticPrior:
         generator: torch.Generator | None = None,  # noqa: ARG002 -- the encoder is a plain linear map
     ) -> Float[Tensor, "b 3 h w"]:
         """Average pooling of 2 rgb - 1."""
-        return adaptive_avg_pool2d(2 * rgb.to(self.dtype) - 1, (self.means.shape[-2], self.means.shape[-1]))
+        return adaptive_avg_pool2d(
+            2 * rgb.to(self.dtype) - 1, (self.means.shape[-2], self.means.shape[-1])
+        )
 
     @torch.no_grad()
     def decode(self, latents: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 H W"]:
         """Nearest-neighbour enlargement of the latents."""
-        return interpolate((latents.float() + 1) / 2, size=(self.image_size, self.image_size)).clamp(0, 1)
+        return interpolate(
+            (latents.float() + 1) / 2, size=(self.image_size, self.image_size)
+        ).clamp(0, 1)
 
     def trainable_copy(self, rank: int) -> "MovingMixture":  # noqa: ARG002 -- small enough without a low-rank form
         """The same mixture with means that can move."""
@@ -121,7 +130,9 @@ class AnalyticPrior:
         alpha, sigma = alpha_sigma(self.alphas_cumprod[t], x)
         offset = x[:, None] - alpha[:, None] * means
         variance = alpha.reshape(-1, 1) ** 2 * self.variances + sigma.reshape(-1, 1) ** 2
-        log_density = -0.5 * (offset.square().sum(dim=(2, 3, 4)) / variance + x[0].numel() * variance.log())
+        log_density = -0.5 * (
+            offset.square().sum(dim=(2, 3, 4)) / variance + x[0].numel() * variance.log()
+        )
         posterior = torch.softmax(log_density + embeddings[:, 0].to(x).log(), dim=1)
         return (sigma * torch.einsum("bk,bkchw->bchw", posterior / variance, offset)).to(x_t.dtype)
 

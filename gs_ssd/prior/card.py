@@ -62,4 +62,6 @@ def check_card(metadata: Any, file: Path) -> None:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(key) for key in first["loc"])
-        raise UserError(f"{file}: {where or 'the file'}: {first['msg'][:1].lower()}{first['msg'][1:]}") from error
+        raise UserError(
+            f"{file}: {where or 'the file'}: {first['msg'][:1].lower()}{first['msg'][1:]}"
+        ) from error

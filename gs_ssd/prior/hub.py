@@ -36,8 +36,12 @@ def from_hub(load: Callable[[bool], T], name: str, *, offline: bool) -> T:
     except errors() as error:
         cache = first_sentence(error)
         reason = first_sentence(refusal)
-        raise HubError(reason if cache == reason else f"{reason}; in the cache: {cache}") from refusal
-    log.warning("%s is taken from the cache, as the hub gave none (%s)", name, first_sentence(refusal))
+        raise HubError(
+            reason if cache == reason else f"{reason}; in the cache: {cache}"
+        ) from refusal
+    log.warning(
+        "%s is taken from the cache, as the hub gave none (%s)", name, first_sentence(refusal)
+    )
     return found
 
 
@@ -49,7 +53,8 @@ def errors() -> tuple[type[Exception], ...]:
     http = sys.modules[hub.HTTPError.__module__.partition(".")[0]]
     others = [getattr(http, "InvalidURL", None)]
     others += [
-        getattr(hub, name, None) for name in ("EntryNotFoundError", "RevisionResolutionError", "XetDownloadError")
+        getattr(hub, name, None)
+        for name in ("EntryNotFoundError", "RevisionResolutionError", "XetDownloadError")
     ]
     return (OSError, hub.HTTPError, *(kind for kind in others if kind is not None))
 

@@ -38,7 +38,11 @@ KINDS = {
     "alpha": "alpha", "dora_scale": "dora_scale", "lora_magnitude_vector": "magnitude",
     "lora_magnitude_vector.weight": "magnitude", "lora_magnitude_vector.default.weight": "magnitude",
 }  # fmt: skip
-_KIND = re.compile(r"(?P<layer>.+?)(?:\.|(?<=to_[qkv])_|(?<=to_out)_)(?P<kind>" + "|".join(map(re.escape, KINDS)) + ")")
+_KIND = re.compile(
+    r"(?P<layer>.+?)(?:\.|(?<=to_[qkv])_|(?<=to_out)_)(?P<kind>"
+    + "|".join(map(re.escape, KINDS))
+    + ")"
+)
 _TEXT_NAMES = {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out": "out_proj"}
 
 
@@ -59,14 +63,20 @@ class Layer:
             ValueError: a shape that does not fit the weight.
         """
         down, up = self.tensors["down"].float().flatten(1), self.tensors["up"].float().flatten(1)
-        if (up.shape[0], down.shape[1]) != (weight.shape[0], weight[0].numel()) or up.shape[1] != down.shape[0]:
-            raise ValueError(f"{tuple(up.shape)} x {tuple(down.shape)} for a weight of {tuple(weight.shape)}")
+        if (up.shape[0], down.shape[1]) != (weight.shape[0], weight[0].numel()) or up.shape[
+            1
+        ] != down.shape[0]:
+            raise ValueError(
+                f"{tuple(up.shape)} x {tuple(down.shape)} for a weight of {tuple(weight.shape)}"
+            )
         changed = weight.float() + self.scale * (up @ down).reshape(weight.shape)
         length = self.tensors.get("magnitude", self.tensors.get("dora_scale"))
         if length is None:
             return changed
         rows = changed.flatten(1)
-        if length.numel() != len(rows) or ("dora_scale" in self.tensors and length.shape[0] != len(rows)):
+        if length.numel() != len(rows) or (
+            "dora_scale" in self.tensors and length.shape[0] != len(rows)
+        ):
             raise ValueError(f"a DoRA scale of {tuple(length.shape)} for {len(rows)} outputs")
         rows = rows * (length.float().flatten() / rows.norm(dim=1).clamp_min(1e-12))[:, None]
         return rows.reshape(weight.shape)
@@ -91,7 +101,9 @@ def fuse(pipe: Any, name: str, strength: float, *, offline: bool = False) -> Non
         content, weight = layers[layer], getattr(pipe, part).get_submodule(module).weight
         content.scale = _scale(content, settings, part, module)
         try:
-            fused.append((weight, torch.lerp(weight.data.float(), content.applied(weight.data), strength)))
+            fused.append(
+                (weight, torch.lerp(weight.data.float(), content.applied(weight.data), strength))
+            )
         except ValueError as error:
             raise UserError(
                 f"prior.lora={name}: {layer} does not fit this model ({error}); use a LoRA made for the same model"
@@ -109,7 +121,9 @@ def find(name: str, local: bool) -> Path:
             path.glob("*.safetensors")
         )
         if len(found) != 1:
-            raise UserError(f"prior.lora={name}: the folder holds {len(found)} .safetensors files; name the one to use")
+            raise UserError(
+                f"prior.lora={name}: the folder holds {len(found)} .safetensors files; name the one to use"
+            )
         return found[0]
     if path.is_file():
         return path
@@ -180,19 +194,25 @@ def _place(pipe: Any, layer: str) -> tuple[str, str] | None:
         return _named(part, names, flat, f"{flat}_0") or _place_original(pipe, layer, names)
     flat = flat.removeprefix("text_model_")
     last = next((old for old in _TEXT_NAMES if flat.endswith(f"_{old}")), None)
-    return _named(part, names, flat if last is None else flat.removesuffix(last) + _TEXT_NAMES[last])
+    return _named(
+        part, names, flat if last is None else flat.removesuffix(last) + _TEXT_NAMES[last]
+    )
 
 
 def _place_original(pipe: Any, layer: str, names: Mapping[str, str]) -> tuple[str, str] | None:
     """A layer under the name of the original UNet (input_blocks, ...), translated by diffusers' own table."""
-    if not re.match(r"lora_unet_(input_blocks|middle_block|output_blocks|time_embed|label_emb|out_)", layer):
+    if not re.match(
+        r"lora_unet_(input_blocks|middle_block|output_blocks|time_embed|label_emb|out_)", layer
+    ):
         return None
     pair = {f"{layer}.lora_{kind}.weight": torch.zeros(1, 1) for kind in ("down", "up")}
     try:
         translated, _ = pipe.lora_state_dict(pair, unet_config=pipe.unet.config)
     except (KeyError, ValueError, IndexError):  # a block that this UNet does not have
         return None
-    inner = re.sub(r"[._]lora\.(down|up)\.weight$", "", next(iter(translated))).removeprefix("unet.")
+    inner = re.sub(r"[._]lora\.(down|up)\.weight$", "", next(iter(translated))).removeprefix(
+        "unet."
+    )
     flat = inner.replace(".", "_").replace("_processor_", "_")
     return _named("unet", names, flat, f"{flat}_0")
 
@@ -234,5 +254,9 @@ def _refuse_stranger(name: str, strange: list[str], count: int) -> None:
             "use a LoRA made for the same model"
         )
     log.warning(
-        "prior.lora=%s: %d of %d layers are not of this model and do nothing: %s", name, len(strange), count, shown
+        "prior.lora=%s: %d of %d layers are not of this model and do nothing: %s",
+        name,
+        len(strange),
+        count,
+        shown,
     )

@@ -46,9 +46,15 @@ def read_off(vae: Any, patch: int) -> PatchEncoder:
     found = vae.encode(picture.to(device, vae.dtype)).latent_dist.mean[0].flatten(1).float()
     bias, taps = found[:, 0], found[:, 1 : pixels + 1] - found[:, :1]
     encoder = PatchEncoder(taps.reshape(-1, 3, patch, patch).contiguous(), bias.contiguous())
-    ramp = torch.linspace(-1, 1, 3 * (4 * patch) ** 2).reshape(1, 3, 4 * patch, 4 * patch).to(device)
+    ramp = (
+        torch.linspace(-1, 1, 3 * (4 * patch) ** 2).reshape(1, 3, 4 * patch, 4 * patch).to(device)
+    )
     ramp = (37 * ramp).sin()
-    error = (encoder(ramp) - vae.encode(ramp.to(vae.dtype)).latent_dist.mean.float()).abs().max().item()
+    error = (
+        (encoder(ramp) - vae.encode(ramp.to(vae.dtype)).latent_dist.mean.float()).abs().max().item()
+    )
     if error > TOLERANCE:
-        raise ValueError(f"the encoder differs from a matrix on {patch}x{patch} patches by {error:.3g}")
+        raise ValueError(
+            f"the encoder differs from a matrix on {patch}x{patch} patches by {error:.3g}"
+        )
     return encoder

@@ -32,7 +32,11 @@ from gs_ssd.prior.sources import locate, weight_variant
 log = logging.getLogger(__name__)
 
 # diffusers loads its classes lazily, which type checkers cannot follow.
-PARTS: dict[str, Any] = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
+PARTS: dict[str, Any] = {
+    "unet": UNet2DConditionModel,
+    "vae": AutoencoderKL,
+    "text_encoder": CLIPTextModel,
+}
 XL_PARTS: dict[str, Any] = PARTS | {"text_encoder_2": CLIPTextModelWithProjection}
 PIPELINE: Any = StableDiffusionPipeline
 XL_PIPELINE: Any = StableDiffusionXLPipeline
@@ -45,10 +49,14 @@ def door(what: str) -> Iterator[None]:
     try:
         yield
     except HubError as error:
-        raise UserError(f"{what} cannot be fetched ({error}); place it in a folder and give its path") from error
+        raise UserError(
+            f"{what} cannot be fetched ({error}); place it in a folder and give its path"
+        ) from error
     except (UserError, MemoryError):
         raise
-    except Exception as error:  # the libraries raise every class there is, `Exception` itself among them
+    except (
+        Exception
+    ) as error:  # the libraries raise every class there is, `Exception` itself among them
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
             f"{what} cannot be read ({type(error).__name__}: {reason[:300]}); is a file missing, truncated or of "
@@ -59,7 +67,9 @@ def door(what: str) -> Iterator[None]:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """No progress bars while files load, and no advice; warnings stay, as some say that a result will be another."""
-    before = [(library, library.get_verbosity()) for library in (diffusers_logging, transformers_logging)]
+    before = [
+        (library, library.get_verbosity()) for library in (diffusers_logging, transformers_logging)
+    ]
     for library, _ in before:
         library.set_verbosity_warning()
         library.disable_progress_bar()
@@ -73,7 +83,9 @@ def _quiet() -> Iterator[None]:
 
 def fetched(kind: Any, name: str, offline: bool) -> Any:
     """A model of one part (tiny VAE, ControlNet) from a folder, the hub or its cache."""
-    return from_hub(lambda local: kind.from_pretrained(name, local_files_only=local), name, offline=offline)
+    return from_hub(
+        lambda local: kind.from_pretrained(name, local_files_only=local), name, offline=offline
+    )
 
 
 def open_pipeline(path: Path, config: PriorConfig, *, half: bool) -> Any:
@@ -103,22 +115,31 @@ def _load_folder(folder: Path, half: bool) -> Any:
     index = _json_object(folder, "model_index.json")
     xl = "text_encoder_2" in index or (folder / "text_encoder_2").is_dir()
     parts = {name: _load_part(folder, name, half) for name in (XL_PARTS if xl else PARTS)}
-    parts |= {name: _load_tokenizer(folder, name) for name in (("tokenizer", "tokenizer_2") if xl else ("tokenizer",))}
+    parts |= {
+        name: _load_tokenizer(folder, name)
+        for name in (("tokenizer", "tokenizer_2") if xl else ("tokenizer",))
+    }
     _json_object(folder / "scheduler", "scheduler_config.json")
     with door(f"{folder / 'scheduler'}"):
-        parts["scheduler"] = ddim(SCHEDULER.load_config(str(folder / "scheduler")), str(folder / "scheduler"))
+        parts["scheduler"] = ddim(
+            SCHEDULER.load_config(str(folder / "scheduler")), str(folder / "scheduler")
+        )
     _check_fit(folder, parts)
     with door(str(folder)):
         if not xl:
             return _pipeline(**parts)
-        return XL_PIPELINE(**parts, force_zeros_for_empty_prompt=index.get("force_zeros_for_empty_prompt", True))
+        return XL_PIPELINE(
+            **parts, force_zeros_for_empty_prompt=index.get("force_zeros_for_empty_prompt", True)
+        )
 
 
 def _require(part: Path, *names: str) -> None:
     """One of the files must be there: the libraries would go on to look for it on the hub, and blame that."""
     if not any(file.is_file() for name in names for file in part.glob(name)):
         wanted = " or ".join(names)
-        raise UserError(f"{part}: {wanted} is missing; the model's folder is incomplete, copy or fetch it again")
+        raise UserError(
+            f"{part}: {wanted} is missing; the model's folder is incomplete, copy or fetch it again"
+        )
 
 
 def _json_object(part: Path, name: str) -> dict[str, Any]:
@@ -154,7 +175,10 @@ def _load_tokenizer(folder: Path, name: str) -> Any:
 def _check_fit(folder: Path, parts: dict[str, Any]) -> None:
     """Parts of different models, each sound by itself, would fail in the middle of the first step."""
     encoders = [parts[name] for name in ("text_encoder", "text_encoder_2") if name in parts]
-    width, wanted = sum(encoder.config.hidden_size for encoder in encoders), parts["unet"].config.cross_attention_dim
+    width, wanted = (
+        sum(encoder.config.hidden_size for encoder in encoders),
+        parts["unet"].config.cross_attention_dim,
+    )
     if width not in (wanted if isinstance(wanted, list | tuple) else (wanted,)):
         raise UserError(f"{folder}: the text encoder gives {width} channels, the UNet reads {wanted}; "
                         "they are of different models")  # fmt: skip
@@ -164,7 +188,9 @@ def _check_fit(folder: Path, parts: dict[str, Any]) -> None:
                         "they are of different models")  # fmt: skip
     size = parts["unet"].config.sample_size
     if type(size) is not int or size < 1:
-        raise UserError(f"{folder / 'unet' / 'config.json'}: sample_size={size!r} must be a number of latents a side")
+        raise UserError(
+            f"{folder / 'unet' / 'config.json'}: sample_size={size!r} must be a number of latents a side"
+        )
     for name in ("tokenizer", "tokenizer_2"):
         encoder = parts.get(name.replace("tokenizer", "text_encoder"))
         if encoder is not None and len(parts[name]) > encoder.config.vocab_size:
@@ -175,17 +201,29 @@ def _check_fit(folder: Path, parts: dict[str, Any]) -> None:
 def _load_single_file(file: Path, config: PriorConfig) -> Any:
     """One .safetensors file in the original layout; configs and missing parts come from `prior.base`."""
     if file.suffix != ".safetensors":
-        raise UserError(f"prior.model: {file} is not a .safetensors file (pickled ones can run code; convert it)")
-    base = None if config.base is None else locate(config.base, offline=config.offline, key="prior.base")
+        raise UserError(
+            f"prior.model: {file} is not a .safetensors file (pickled ones can run code; convert it)"
+        )
+    base = (
+        None
+        if config.base is None
+        else locate(config.base, offline=config.offline, key="prior.base")
+    )
     xl = base is not None and (base / "text_encoder_2").is_dir()
     parts: dict[str, Any] = {} if xl else {"safety_checker": None}
     for name in missing_parts(file, xl=xl):
         if base is None or not base.is_dir():
-            raise UserError(f"prior.model={file} holds no {name}; set prior.base to a folder or hub id that has one")
-        log.info("prior.model=%s holds no %s; it is taken from prior.base=%s", file, name, config.base)
+            raise UserError(
+                f"prior.model={file} holds no {name}; set prior.base to a folder or hub id that has one"
+            )
+        log.info(
+            "prior.model=%s holds no %s; it is taken from prior.base=%s", file, name, config.base
+        )
         parts[name] = _load_part(base, name, half=False)
     configs = (
-        f"configs from prior.base={config.base}" if config.base else "diffusers guesses its configs: set prior.base"
+        f"configs from prior.base={config.base}"
+        if config.base
+        else "diffusers guesses its configs: set prior.base"
     )
     with door(f"prior.model={file} ({configs})"):
         pipe = (XL_PIPELINE if xl else PIPELINE).from_single_file(
@@ -195,13 +233,16 @@ def _load_single_file(file: Path, config: PriorConfig) -> Any:
             **parts,
         )
     pipe.scheduler = ddim(
-        {"_class_name": type(pipe.scheduler).__name__, **pipe.scheduler.config}, f"prior.model={file}"
+        {"_class_name": type(pipe.scheduler).__name__, **pipe.scheduler.config},
+        f"prior.model={file}",
     )
     return pipe
 
 
 def _pipeline(**parts: Any) -> Any:
-    return PIPELINE(**parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+    return PIPELINE(
+        **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
+    )
 
 
 def _load_additions(pipe: Any, config: PriorConfig) -> None:

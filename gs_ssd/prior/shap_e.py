@@ -42,15 +42,23 @@ def imagine(
         UserError: an empty text, no such model (with how to get it), or a shape without a surface.
     """
     if not text.strip():
-        raise UserError("initialize.text is empty; name the shape in a word or two, e.g. initialize.text='a cat'")
+        raise UserError(
+            "initialize.text is empty; name the shape in a word or two, e.g. initialize.text='a cat'"
+        )
     pipe = _load(model, offline).to(device)
     pipe.set_progress_bar_config(disable=True)
     drawn = pipe(
-        text.strip(), num_inference_steps=steps, guidance_scale=guidance, generator=generator, output_type="latent"
+        text.strip(),
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+        generator=generator,
+        output_type="latent",
     )
     mesh = _surface(pipe.shap_e_renderer, drawn.images[:1], torch.device(device), grid_size)
     if mesh is None:
-        raise UserError(f"Shap-E found no surface for {text!r}; try another seed, or plainer words in initialize.text")
+        raise UserError(
+            f"Shap-E found no surface for {text!r}; try another seed, or plainer words in initialize.text"
+        )
     # diffusers hands out amounts of light, for renderers; a splat's colours are as displayed.
     light = torch.stack([mesh.vertex_channels[channel] for channel in "RGB"], dim=-1).float().cpu()
     return Shape(mesh.verts.float().cpu(), mesh.faces.long().cpu(), srgb_from_linear(light))
@@ -69,10 +77,16 @@ def _load(model: str, offline: bool) -> Any:
     try:
         from diffusers import ShapEPipeline
     except ImportError as error:
-        raise UserError(f"initialize.shape=text needs diffusers and transformers ({error}); install them") from error
+        raise UserError(
+            f"initialize.shape=text needs diffusers and transformers ({error}); install them"
+        ) from error
     try:
         kind: Any = ShapEPipeline
-        return from_hub(lambda local: kind.from_pretrained(model, local_files_only=local), model, offline=offline)
+        return from_hub(
+            lambda local: kind.from_pretrained(model, local_files_only=local),
+            model,
+            offline=offline,
+        )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise UserError(

@@ -25,13 +25,17 @@ def missing_parts(file: Path, *, xl: bool) -> list[str]:
         with safe_open(str(file), framework="pt") as opened:
             names = list(opened.keys())
     except (OSError, SafetensorError) as error:
-        raise UserError(f"prior.model={file} cannot be read ({error}); it is truncated, or no .safetensors") from error
+        raise UserError(
+            f"prior.model={file} cannot be read ({error}); it is truncated, or no .safetensors"
+        ) from error
     parts = [part for part in PREFIXES if xl or part != "text_encoder_2"]
     missing = [part for part in parts if not any(name.startswith(PREFIXES[part]) for name in names)]
     if "unet" not in missing:
         return missing
     if any(mark in name for name in names for mark in LORA_MARKS):
-        raise UserError(f"prior.model={file} is a LoRA, not a model; give it as 'prior.lora=[{file}]' beside a model")
+        raise UserError(
+            f"prior.model={file} is a LoRA, not a model; give it as 'prior.lora=[{file}]' beside a model"
+        )
     example = f", e.g. {names[0]}" if names else ""
     raise UserError(
         f"prior.model={file} is not a Stable Diffusion checkpoint in the original layout: none of its {len(names)} "

@@ -21,12 +21,24 @@ SHORT_NAMES: dict[str, tuple[str, ...]] = {
     "sdxl": ("stabilityai/stable-diffusion-xl-base-1.0",),
 }
 
-CONFIGS = ("model_index.json", "gs_ssd.json", "*/config.json", "scheduler/*", "tokenizer/*", "tokenizer_2/*")
+CONFIGS = (
+    "model_index.json",
+    "gs_ssd.json",
+    "*/config.json",
+    "scheduler/*",
+    "tokenizer/*",
+    "tokenizer_2/*",
+)
 WEIGHTS = ("unet", "vae", "text_encoder", "text_encoder_2")
 
 
 def locate(
-    model: str, *, revision: str | None = None, offline: bool = False, half: bool = False, key: str = "prior.model"
+    model: str,
+    *,
+    revision: str | None = None,
+    offline: bool = False,
+    half: bool = False,
+    key: str = "prior.model",
 ) -> Path:
     """The local folder or file of `model`, fetched from the hub if need be (half precision files where `half`).
 
@@ -36,7 +48,9 @@ def locate(
     path = Path(model).expanduser()
     if path.is_dir() or path.is_file():
         if path.is_dir() and not (path / "model_index.json").is_file():
-            raise UserError(f"{key}: {path} is not a diffusers pipeline folder (it has no model_index.json)")
+            raise UserError(
+                f"{key}: {path} is not a diffusers pipeline folder (it has no model_index.json)"
+            )
         return path
     check_name(model, key)
     candidates = SHORT_NAMES.get(model, (model,))
@@ -59,14 +73,18 @@ def check_name(model: str, key: str) -> None:
         UserError: names the key and what may stand there.
     """
     path = Path(model).expanduser()
-    looks_like_path = model.count("/") != 1 or model.startswith((".", "/", "~")) or path.suffix == ".safetensors"
+    looks_like_path = (
+        model.count("/") != 1 or model.startswith((".", "/", "~")) or path.suffix == ".safetensors"
+    )
     if looks_like_path and model not in SHORT_NAMES and not path.exists():
         names = ", ".join(["bundled", "analytic", *SHORT_NAMES])
         raise UserError(f"{key}: nothing at {model!r}; name an existing folder or .safetensors file, a hub id "
                         f"(owner/name), or one of {names}")  # fmt: skip
 
 
-def fetch(repository: str, *, revision: str | None = None, offline: bool = False, half: bool = False) -> Path:
+def fetch(
+    repository: str, *, revision: str | None = None, offline: bool = False, half: bool = False
+) -> Path:
     """The snapshot folder of a hub repository; only the files that the prior reads, from the cache where they are.
 
     Raises:
@@ -74,7 +92,9 @@ def fetch(repository: str, *, revision: str | None = None, offline: bool = False
     """
 
     def take(local: bool) -> Path:
-        return _cached(repository, revision, half) if local else _download(repository, revision, half)
+        return (
+            _cached(repository, revision, half) if local else _download(repository, revision, half)
+        )
 
     folder = from_hub(take, repository, offline=offline)
     if not any(folder.rglob("*.safetensors")):
@@ -89,8 +109,16 @@ def _download(repository: str, revision: str | None, half: bool) -> Path:
     folder = Path()
     for ending in endings:
         unwanted = None if ending.startswith("*.fp16") else ["*.fp16.safetensors", "*.non_ema.*"]
-        wanted = [*CONFIGS, *(f"{part}/{ending}" for part in WEIGHTS), ending.replace("*", "diffusion_pytorch_model")]
-        folder = Path(snapshot_download(repository, revision=revision, allow_patterns=wanted, ignore_patterns=unwanted))
+        wanted = [
+            *CONFIGS,
+            *(f"{part}/{ending}" for part in WEIGHTS),
+            ending.replace("*", "diffusion_pytorch_model"),
+        ]
+        folder = Path(
+            snapshot_download(
+                repository, revision=revision, allow_patterns=wanted, ignore_patterns=unwanted
+            )
+        )
         if not (folder / "unet").is_dir() or any((folder / "unet").glob("*.safetensors")):
             break
     return folder
@@ -106,7 +134,12 @@ def _cached(repository: str, revision: str | None, half: bool) -> Path:
     from huggingface_hub import snapshot_download
 
     folder = Path(
-        snapshot_download(repository, revision=revision, local_files_only=True, allow_patterns=["model_index.json"])
+        snapshot_download(
+            repository,
+            revision=revision,
+            local_files_only=True,
+            allow_patterns=["model_index.json"],
+        )
     )
     try:
         listed = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
@@ -117,7 +150,9 @@ def _cached(repository: str, revision: str | None, half: bool) -> Path:
     if lacking:
         raise OSError(f"the cache lacks the weights of {', '.join(lacking)}")
     if not half and any(weight_variant(folder / part, half) for part in parts):
-        log.warning("%s: the cache holds half precision files only; they are used in float32", repository)
+        log.warning(
+            "%s: the cache holds half precision files only; they are used in float32", repository
+        )
     return folder
 
 

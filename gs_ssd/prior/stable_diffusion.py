@@ -48,7 +48,9 @@ class StableDiffusionPrior:
         if words := learned_tokens(pipe.tokenizer):
             self.metadata = self.metadata | {"learned_tokens": words}
         if not hasattr(pipe.scheduler, "alphas_cumprod"):
-            raise UserError(f"prior.model={config.model}: {type(pipe.scheduler).__name__} has no beta schedule")
+            raise UserError(
+                f"prior.model={config.model}: {type(pipe.scheduler).__name__} has no beta schedule"
+            )
         self.prediction = config.prediction or pipe.scheduler.config.prediction_type
         if self.prediction not in ("epsilon", "v_prediction"):
             raise UserError(f"prior.model={config.model}: prediction type {self.prediction!r} is not supported; "
@@ -65,7 +67,9 @@ class StableDiffusionPrior:
         self.uses_depth, self.uses_cameras = self.controlnet is not None, False
         self.image_size = config.image_size or pipe.unet.config.sample_size * self.vae_factor
         if self.image_size % self.vae_factor:
-            raise UserError(f"prior.image_size={self.image_size} must be a multiple of {self.vae_factor}")
+            raise UserError(
+                f"prior.image_size={self.image_size} must be a multiple of {self.vae_factor}"
+            )
         if config.compile:
             self.unet.compile()
 
@@ -95,13 +99,17 @@ class StableDiffusionPrior:
         if not self.config.controlnet:
             return None
         with door(f"prior.controlnet={self.config.controlnet}"):
-            return self._place(fetched(ControlNetModel, self.config.controlnet, self.config.offline))
+            return self._place(
+                fetched(ControlNetModel, self.config.controlnet, self.config.offline)
+            )
 
     @torch.no_grad()
     def embed(self, prompts: list[str]) -> Float[Tensor, "p l d"]:
         """Last hidden states of the text encoder, in float32 (so that mixing views loses nothing)."""
         if self.text_encoder is None:
-            raise RuntimeError("the text encoder was released; embed every prompt before release_text_encoder()")
+            raise RuntimeError(
+                "the text encoder was released; embed every prompt before release_text_encoder()"
+            )
         ids = self.tokenizer(
             [self._convert_prompt(prompt, self.tokenizer) for prompt in prompts],
             padding="max_length", truncation=True, max_length=self.max_tokens, return_tensors="pt",
@@ -131,7 +139,9 @@ class StableDiffusionPrior:
     ) -> Float[Tensor, "b c h w"]:
         """Latents x scaling factor, float32, with gradient; pictures of another size are resized with antialiasing."""
         if rgb.shape[-2:] != (self.image_size, self.image_size):
-            rgb = interpolate(rgb, (self.image_size, self.image_size), mode="bilinear", antialias=True)
+            rgb = interpolate(
+                rgb, (self.image_size, self.image_size), mode="bilinear", antialias=True
+            )
         centred = 2 * rgb - 1
         if self.patches is not None and generator is None:
             return self.patches(centred.float()) * self.vae.config.scaling_factor
@@ -152,7 +162,9 @@ class StableDiffusionPrior:
     @torch.no_grad()
     def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
         """Pictures in 0..1, float32."""
-        pictures = self.vae.decode((latents / self.vae.config.scaling_factor).to(self.vae.dtype)).sample
+        pictures = self.vae.decode(
+            (latents / self.vae.config.scaling_factor).to(self.vae.dtype)
+        ).sample
         return ((pictures.float() + 1) / 2).clamp(0, 1)
 
     @torch.no_grad()
@@ -168,13 +180,23 @@ class StableDiffusionPrior:
             x = x.contiguous(memory_format=torch.channels_last)
         if self.controlnet is not None:
             if condition.depth is None:
-                raise UserError("prior.controlnet is set, but no depth was passed to the noise prediction")
+                raise UserError(
+                    "prior.controlnet is set, but no depth was passed to the noise prediction"
+                )
             size = (self.image_size, self.image_size)
-            hint = interpolate(condition.depth, size, mode="bilinear").expand(-1, 3, -1, -1).to(self.dtype)
+            hint = (
+                interpolate(condition.depth, size, mode="bilinear")
+                .expand(-1, 3, -1, -1)
+                .to(self.dtype)
+            )
             scale = self.config.control_scale
-            down, mid = self.controlnet(x, t, text, hint, conditioning_scale=scale, return_dict=False, **added)
+            down, mid = self.controlnet(
+                x, t, text, hint, conditioning_scale=scale, return_dict=False, **added
+            )
             added |= {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
-        return self.as_noise(x_t, t, self.unet(x, t, encoder_hidden_states=text, return_dict=False, **added)[0])
+        return self.as_noise(
+            x_t, t, self.unet(x, t, encoder_hidden_states=text, return_dict=False, **added)[0]
+        )
 
     def unet_input(self, x: Tensor, condition: Condition) -> Tensor:  # noqa: ARG002
         """What the UNet's first convolution sees: the noisy latents, and whatever a model lays beside them."""
@@ -187,7 +209,11 @@ class StableDiffusionPrior:
     def as_noise(self, x_t: Tensor, t: Tensor, output: Tensor) -> Tensor:
         """The UNet's output as epsilon, in the dtype of `x_t`: the one place where v is converted."""
         output = output.to(x_t.dtype)
-        return eps_from_v(x_t, output, self.alphas_cumprod[t]) if self.prediction == "v_prediction" else output
+        return (
+            eps_from_v(x_t, output, self.alphas_cumprod[t])
+            if self.prediction == "v_prediction"
+            else output
+        )
 
     def trainable_copy(self, rank: int) -> "LoraCopy":
         """A LoRA on the attention of this very UNet, switched on only inside the copy's own predictions."""
@@ -205,7 +231,11 @@ class LoraCopy:
         taken = getattr(self.unet, "peft_config", {})
         self.name = self.NAME if self.NAME not in taken else f"{self.NAME}_{len(taken) + 1}"
         add_lora(self.unet, rank, self.name)
-        self.trained = [parameter for name, parameter in self.unet.named_parameters() if f".{self.name}." in name]
+        self.trained = [
+            parameter
+            for name, parameter in self.unet.named_parameters()
+            if f".{self.name}." in name
+        ]
         for parameter in self.trained:
             parameter.data = parameter.data.float()
         self._switch_off()
@@ -213,7 +243,9 @@ class LoraCopy:
     def _switch_off(self) -> None:
         self.unet.disable_adapters()
         for parameter in self.trained:
-            parameter.requires_grad_(True)  # peft freezes what it disables, and a backward pass is still to come
+            parameter.requires_grad_(
+                True
+            )  # peft freezes what it disables, and a backward pass is still to come
 
     def parameters(self) -> list[torch.nn.Parameter]:
         """Both halves of every low-rank pair, float32."""
@@ -242,12 +274,18 @@ def add_lora(unet: Any, rank: int, name: str) -> None:
     try:
         from peft import LoraConfig
     except ImportError as error:
-        raise UserError("guidance.estimator=vsd trains a LoRA and needs peft: pip install peft") from error
+        raise UserError(
+            "guidance.estimator=vsd trains a LoRA and needs peft: pip install peft"
+        ) from error
     targets = ["to_q", "to_k", "to_v", "to_out.0"]
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Already found a `peft_config`")  # it is meant
-        torch.manual_seed(0)  # peft draws from the global generator; the other half of each pair starts at zero
-        unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=targets), adapter_name=name)
+        torch.manual_seed(
+            0
+        )  # peft draws from the global generator; the other half of each pair starts at zero
+        unet.add_adapter(
+            LoraConfig(r=rank, lora_alpha=rank, target_modules=targets), adapter_name=name
+        )
 
 
 def _level_gradient(after: Float[Tensor, "b c h w"], before: Float[Tensor, "b 3 H W"]) -> None:

@@ -30,7 +30,9 @@ class StableDiffusionXLPrior(StableDiffusionPrior):
         metadata: dict[str, Any] | None = None,
     ) -> None:
         if dtype == torch.float16 and config.vae_dtype is None and config.tiny_vae is None:
-            config = replace(config, vae_dtype="float32")  # SDXL's own VAE overflows in half precision
+            config = replace(
+                config, vae_dtype="float32"
+            )  # SDXL's own VAE overflows in half precision
         super().__init__(pipe, config, device, dtype, metadata)
         self.tokenizer_2 = pipe.tokenizer_2
         self.text_encoder_2 = freeze(pipe.text_encoder_2, device, dtype)
@@ -41,16 +43,27 @@ class StableDiffusionXLPrior(StableDiffusionPrior):
     def embed(self, prompts: list[str]) -> Float[Tensor, "p l d"]:
         """Tokens of both encoders, then the pooled embedding; the null prompt is zero in models trained so."""
         if self.text_encoder is None:
-            raise RuntimeError("the text encoders were released; embed every prompt before release_text_encoder()")
+            raise RuntimeError(
+                "the text encoders were released; embed every prompt before release_text_encoder()"
+            )
         hidden = []
-        for tokenizer, encoder in ((self.tokenizer, self.text_encoder), (self.tokenizer_2, self.text_encoder_2)):
+        for tokenizer, encoder in (
+            (self.tokenizer, self.text_encoder),
+            (self.tokenizer_2, self.text_encoder_2),
+        ):
             ids = tokenizer(
-                prompts, padding="max_length", truncation=True, max_length=self.max_tokens, return_tensors="pt"
+                prompts,
+                padding="max_length",
+                truncation=True,
+                max_length=self.max_tokens,
+                return_tensors="pt",
             ).input_ids
             output = encoder(ids.to(self.device), output_hidden_states=True)
             hidden.append(output.hidden_states[-2].float())
         tokens, pooled = torch.cat(hidden, dim=-1), output.text_embeds.float()
-        embeddings = torch.cat([tokens, pad(pooled, (0, tokens.shape[-1] - self.pooled_size))[:, None]], dim=1)
+        embeddings = torch.cat(
+            [tokens, pad(pooled, (0, tokens.shape[-1] - self.pooled_size))[:, None]], dim=1
+        )
         if self.null_is_zero:
             embeddings[[not prompt for prompt in prompts]] = 0
         return embeddings

@@ -30,8 +30,12 @@ def learn(pipe: Any, name: str, token: str | None, *, offline: bool) -> None:
     from_hub(partial(_load, pipe, name, token), name, offline=offline)
     made = [word for word in learned_tokens(pipe.tokenizer) if word not in before]
     if A1111_KEY in made and token is None:
-        raise UserError(f"prior.textual_inversion={name} does not name its token; add it: {name}=TOKEN")
-    log.info("prior.textual_inversion=%s: write %s in the prompt", name, " or ".join(map(repr, made)))
+        raise UserError(
+            f"prior.textual_inversion={name} does not name its token; add it: {name}=TOKEN"
+        )
+    log.info(
+        "prior.textual_inversion=%s: write %s in the prompt", name, " or ".join(map(repr, made))
+    )
 
 
 def learned_tokens(tokenizer: Any) -> list[str]:
@@ -41,7 +45,9 @@ def learned_tokens(tokenizer: Any) -> list[str]:
     """
     if tokenizer is None:
         return []
-    words = [word for word in tokenizer.get_added_vocab() if word not in tokenizer.all_special_tokens]
+    words = [
+        word for word in tokenizer.get_added_vocab() if word not in tokenizer.all_special_tokens
+    ]
     return [word for word in words if not (_is_number(word) and word.rpartition("_")[0] in words)]
 
 

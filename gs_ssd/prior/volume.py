@@ -119,7 +119,9 @@ def look(
     points = origin[:, :, None] + at[..., None] * direction[:, :, None]  # [nv, hw, s, 3]
     values = torch.cat([logits[:, :1].sigmoid(), logits[:, 1:].sigmoid()], 1)
     grid = (points / half).reshape(n, views, size * size, config.samples, 3)
-    found = functional.grid_sample(values, grid.to(values), align_corners=False, padding_mode="zeros")
+    found = functional.grid_sample(
+        values, grid.to(values), align_corners=False, padding_mode="zeros"
+    )
     occupancy, color = found[:, :1].clamp(0, 0.999), found[:, 1:]  # [n, c, v, hw, s]
     length = (step * direction.norm(dim=-1, keepdim=True)).view(n, 1, views, size * size, 1)
     clear = (1 - occupancy) ** (length * config.resolution / (2 * half))
@@ -198,7 +200,9 @@ def surface_points(
     cells = shell[0].nonzero()  # (z, y, x)
     if len(cells) == 0:
         return torch.zeros(0, 3), torch.zeros(0, 3)
-    order = torch.cat([torch.randperm(len(cells), generator=generator) for _ in range(-(-count // len(cells)))])
+    order = torch.cat(
+        [torch.randperm(len(cells), generator=generator) for _ in range(-(-count // len(cells)))]
+    )
     chosen = cells[order[:count]]
     points = (chosen + torch.rand(count, 3, generator=generator)) / size * 2 - 1
     colors = fine[1:, chosen[:, 0], chosen[:, 1], chosen[:, 2]].sigmoid().T

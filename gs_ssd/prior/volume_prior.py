@@ -80,7 +80,10 @@ class VolumePrior(StableDiffusionPrior):
             if _same(sentence, self._null):
                 continue
             picture = look(
-                self.volume_of(sentence)[None], cameras.w2c[mine][None], cameras.tan_half_fov[mine][None], shape
+                self.volume_of(sentence)[None],
+                cameras.w2c[mine][None],
+                cameras.tan_half_fov[mine][None],
+                shape,
             )
             maps[mine] = as_channels(picture[0], size)
         return maps
@@ -112,7 +115,9 @@ def widen(unet: Any, weight: Float[Tensor, "o c 3 3"]) -> None:
     unet.register_to_config(in_channels=inputs)
 
 
-def read_volume(folder: Path, metadata: dict[str, Any]) -> tuple[TextVolume, Float[Tensor, "o c 3 3"]]:
+def read_volume(
+    folder: Path, metadata: dict[str, Any]
+) -> tuple[TextVolume, Float[Tensor, "o c 3 3"]]:
     """The custom part that `gs_ssd.json` names, out of the pipeline's own folder.
 
     Raises:
@@ -122,6 +127,8 @@ def read_volume(folder: Path, metadata: dict[str, Any]) -> tuple[TextVolume, Flo
     part = str(named.get("folder", "")) if isinstance(named, dict) else ""
     where = (folder / part).resolve()
     if not part or where.parent != folder.resolve():
-        raise UserError(f"{folder / 'gs_ssd.json'}: volume.folder={part!r} must name a folder beside the file")
+        raise UserError(
+            f"{folder / 'gs_ssd.json'}: volume.folder={part!r} must name a folder beside the file"
+        )
     with door(str(where)):
         return open_volume(where)

@@ -30,12 +30,16 @@ class AugmentConfig:
             )
 
 
-def backgrounds(config: AugmentConfig, num_views: int, generator: torch.Generator) -> Float[Tensor, "v 3"]:
+def backgrounds(
+    config: AugmentConfig, num_views: int, generator: torch.Generator
+) -> Float[Tensor, "v 3"]:
     """One colour a view: white, black or random."""
     color = torch.rand(num_views, 3, generator=generator, device=generator.device)
     kind = torch.rand(num_views, 1, generator=generator, device=generator.device)
     color = torch.where(kind < config.background_random, color, torch.ones_like(color))
-    black = (kind >= config.background_random) & (kind < config.background_random + config.background_black)
+    black = (kind >= config.background_random) & (
+        kind < config.background_random + config.background_black
+    )
     return torch.where(black, torch.zeros_like(color), color)
 
 

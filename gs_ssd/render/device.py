@@ -23,12 +23,19 @@ def choose(name: str) -> torch.device:
         UserError: see `devices.choose`; or a GPU, and a rasterizer that was built without its CUDA backend.
     """
     device = devices.choose(name)
-    if device.type == "cuda" and "cuda" not in native("diff_gaussian_rasterization").available_backends():
+    if (
+        device.type == "cuda"
+        and "cuda" not in native("diff_gaussian_rasterization").available_backends()
+    ):
         found = "device=auto found a GPU" if name == "auto" else f"device={name} is a GPU"
         raise UserError(
             f"{found}, but the rasterizer was built without its CUDA backend: {GET_CUDA}, or use device=cpu"
         )
     if name == "auto":
-        why = f"{torch.cuda.get_device_name()} is there" if device.type == "cuda" else "PyTorch sees no GPU"
+        why = (
+            f"{torch.cuda.get_device_name()} is there"
+            if device.type == "cuda"
+            else "PyTorch sees no GPU"
+        )
         log.info("device=auto: %s (%s)", device, why)
     return device

@@ -42,9 +42,14 @@ def median_depth(
                 box[:] = _crossing(projected, tile, x, y, box.shape)
         rows, columns = (which >= 0).nonzero(as_tuple=True)
         chosen = projected.index[which[rows, columns]]
-        index, depth = torch.full_like(which, -1), torch.zeros_like(which, dtype=gaussians.means.dtype)
+        index, depth = (
+            torch.full_like(which, -1),
+            torch.zeros_like(which, dtype=gaussians.means.dtype),
+        )
         index[rows, columns] = chosen
-        depth[rows, columns] = _nearest(gaussians, chosen, _rays(camera, rows, columns), camera.w2c[0])
+        depth[rows, columns] = _nearest(
+            gaussians, chosen, _rays(camera, rows, columns), camera.w2c[0]
+        )
     return depth, index
 
 
@@ -52,7 +57,8 @@ def _project(gaussians: Gaussians, camera: Cameras) -> Any:
     """The reference's `Projected`: what the view sees, front to back."""
     native("diff_gaussian_rasterization")
     reference, views, problem = (
-        importlib.import_module(f"diff_gaussian_rasterization.{name}") for name in ("reference", "views", "problem")
+        importlib.import_module(f"diff_gaussian_rasterization.{name}")
+        for name in ("reference", "views", "problem")
     )
     means = gaussians.means
     cameras = views.pinhole_cameras(camera.w2c, camera.tan_half_fov, means.new_zeros(1, 3))
@@ -62,7 +68,9 @@ def _project(gaussians: Gaussians, camera: Cameras) -> Any:
     return reference.project(splats, cov3d, cameras, 0, options, None)[0]
 
 
-def _crossing(projected: Any, tile: Tensor, x: int, y: int, shape: torch.Size) -> Int[Tensor, "h w"]:
+def _crossing(
+    projected: Any, tile: Tensor, x: int, y: int, shape: torch.Size
+) -> Int[Tensor, "h w"]:
     """Pixels from (x, y) on -> position in `projected` of what brings the light to a half, or -1."""
     dtype = projected.pixel.dtype
     rows = torch.arange(y, y + shape[0], dtype=dtype)[:, None, None]
@@ -71,7 +79,9 @@ def _crossing(projected: Any, tile: Tensor, x: int, y: int, shape: torch.Size) -
     for layers in tile.split(LAYERS) if len(tile) else ():
         dx, dy = columns - projected.pixel[layers, 0], rows - projected.pixel[layers, 1]
         xx, xy, yy = projected.conic[layers].unbind(-1)
-        alpha = projected.opacity[layers] * torch.exp(-0.5 * (xx * dx * dx + yy * dy * dy) - xy * dx * dy)
+        alpha = projected.opacity[layers] * torch.exp(
+            -0.5 * (xx * dx * dx + yy * dy * dy) - xy * dx * dy
+        )
         alpha = torch.where(alpha >= 1 / 255, alpha.clamp_max(0.99), 0.0)
         after = light * torch.cumprod(1 - alpha, dim=-1)
         dark = after <= 0.5
@@ -92,13 +102,18 @@ def _rays(camera: Cameras, rows: Tensor, columns: Tensor) -> Float[Tensor, "m 3"
 
 
 def _nearest(
-    gaussians: Gaussians, chosen: Int[Tensor, " m"], rays: Float[Tensor, "m 3"], w2c: Float[Tensor, "4 4"]
+    gaussians: Gaussians,
+    chosen: Int[Tensor, " m"],
+    rays: Float[Tensor, "m 3"],
+    w2c: Float[Tensor, "4 4"],
 ) -> Float[Tensor, " m"]:
     """z where ray i is nearest to the middle of Gaussian chosen[i], but never outside of what of it can be seen."""
     means, scales = gaussians.means[chosen], gaussians.scales[chosen]
     axes = rotation.quat_to_matrix(gaussians.quats_wxyz[chosen]).mT  # rows: the Gaussian's axes
     eye = -w2c[:3, :3].T @ w2c[:3, 3]
-    toward, along = ((axes @ vectors[..., None]).squeeze(-1) / scales for vectors in (means - eye, rays))
+    toward, along = (
+        (axes @ vectors[..., None]).squeeze(-1) / scales for vectors in (means - eye, rays)
+    )
     z = (toward * along).sum(dim=-1) / (along * along).sum(dim=-1)
     middle = means @ w2c[2, :3] + w2c[2, 3]
     sigma = (axes @ w2c[2, :3] * scales).norm(dim=-1)

@@ -65,7 +65,9 @@ def opaque(alpha: Float[Tensor, "v 1 height width"]) -> Float[Tensor, ""]:
     return functional.binary_cross_entropy(held, held)
 
 
-def image_terms(output: RenderOutput, tan_half_fov: Float[Tensor, "v 2"], active: Sequence[str]) -> dict[str, Tensor]:
+def image_terms(
+    output: RenderOutput, tan_half_fov: Float[Tensor, "v 2"], active: Sequence[str]
+) -> dict[str, Tensor]:
     """The active terms that look at the pictures."""
     terms = {}
     if "tv_rgb" in active:
@@ -119,7 +121,9 @@ def backward(
     weights = {name: weight_at(config, name, progress) for name in IMAGE_TERMS}
     active = [name for name, weight in weights.items() if weight != 0.0]
     pixels = (output.rgb, output.alpha, output.depth)
-    guidance = _gradients(guidance_loss, pixels, retain_graph=False)  # the encoder's memory is free from here on
+    guidance = _gradients(
+        guidance_loss, pixels, retain_graph=False
+    )  # the encoder's memory is free from here on
     reference = _norm(guidance)
     added = [torch.zeros_like(gradient) for gradient in guidance]
     values: dict[str, Tensor] = {}
@@ -138,7 +142,9 @@ def backward(
         if config.units == "ratio":
             factor = factor * alone / _length(gradients).clamp_min(1e-30)
         for tensor, gradient in zip(term.tensors, gradients, strict=True):
-            tensor.grad = factor * gradient if tensor.grad is None else tensor.grad + factor * gradient
+            tensor.grad = (
+                factor * gradient if tensor.grad is None else tensor.grad + factor * gradient
+            )
         values[term.name] = term.value.detach()
     return values
 
@@ -160,7 +166,10 @@ def _backward_of_pictures(
     if added is not None and not apart:
         guidance = [one + other for one, other in zip(guidance, added, strict=True)]
     torch.autograd.backward(pixels, guidance, retain_graph=apart)
-    norms = [_length([torch.zeros_like(at) if at.grad is None else at.grad for at in term.tensors]) for term in terms]
+    norms = [
+        _length([torch.zeros_like(at) if at.grad is None else at.grad for at in term.tensors])
+        for term in terms
+    ]
     if apart:
         torch.autograd.backward(pixels, added)
     return norms
@@ -171,7 +180,10 @@ IMAGE_TERMS = ("tv_rgb", "tv_disparity", "binarize", "sparsity", "opaque")
 
 def _gradients(value: Tensor, inputs: Sequence[Tensor], *, retain_graph: bool) -> list[Tensor]:
     found = torch.autograd.grad(value, inputs, retain_graph=retain_graph, allow_unused=True)
-    return [torch.zeros_like(at) if gradient is None else gradient for at, gradient in zip(inputs, found, strict=True)]
+    return [
+        torch.zeros_like(at) if gradient is None else gradient
+        for at, gradient in zip(inputs, found, strict=True)
+    ]
 
 
 def _norm(gradients: Sequence[Tensor]) -> Float[Tensor, ""]:

@@ -26,7 +26,11 @@ class SplatRenderOutput(RenderOutput):
     @property
     def screen_gradient(self) -> Float[Tensor, "v n 2"]:
         """What the backward left on the projected means; zero before it."""
-        return torch.zeros_like(self.screen_means) if self.screen_means.grad is None else self.screen_means.grad
+        return (
+            torch.zeros_like(self.screen_means)
+            if self.screen_means.grad is None
+            else self.screen_means.grad
+        )
 
 
 def render(
@@ -47,7 +51,9 @@ def render(
         backend: "cpu", "cuda" or "reference"; `None` follows the tensors' device.
     """
     wants_gradient = torch.is_grad_enabled() and gaussians.means.requires_grad
-    screen_means = torch.zeros(len(cameras), len(gaussians), 2, device=gaussians.device, requires_grad=wants_gradient)
+    screen_means = torch.zeros(
+        len(cameras), len(gaussians), 2, device=gaussians.device, requires_grad=wants_gradient
+    )
     degree = gaussians.sh_degree
     color = (
         {"sh": gaussians.sh, "sh_degree": degree}

@@ -58,7 +58,12 @@ class WeightsAndBiases:
         kept = folder / "wandb_id.txt"
         name = kept.read_text(encoding="utf-8").strip() if kept.is_file() else None
         self.run = wandb.init(
-            project=project, dir=str(folder), name=folder.name, id=name, resume="allow", config=dict(config)
+            project=project,
+            dir=str(folder),
+            name=folder.name,
+            id=name,
+            resume="allow",
+            config=dict(config),
         )
         kept.write_text(self.run.id, encoding="utf-8")
 
@@ -91,7 +96,9 @@ def _summary_writer() -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise UserError("output.tensorboard needs the tensorboard package: pip install tensorboard") from error
+        raise UserError(
+            "output.tensorboard needs the tensorboard package: pip install tensorboard"
+        ) from error
     return SummaryWriter
 
 
@@ -104,7 +111,12 @@ def _wandb() -> Any:
 
 
 def open_boards(
-    folder: Path, first_step: int, config: Mapping[str, Any], *, tensorboard: bool, wandb: str | None
+    folder: Path,
+    first_step: int,
+    config: Mapping[str, Any],
+    *,
+    tensorboard: bool,
+    wandb: str | None,
 ) -> list[Board]:
     """The boards that a config asks for; `wandb` names the project, `config` is what it shows beside the curves.
 

@@ -37,9 +37,14 @@ def save(checkpoint: Checkpoint, folder: Path, *, keep: int) -> Path:
     path = folder / f"step_{checkpoint.step:06d}.pt"
     with atomic_path(path) as temporary:
         try:
-            torch.save({"version": VERSION, "config": checkpoint.config, "state": checkpoint.state}, temporary)
+            torch.save(
+                {"version": VERSION, "config": checkpoint.config, "state": checkpoint.state},
+                temporary,
+            )
         except RuntimeError as error:  # torch's zip writer reports a full disk this way
-            raise UserError(f"cannot write {path}: {str(error).splitlines()[0]}; is the disk full?") from error
+            raise UserError(
+                f"cannot write {path}: {str(error).splitlines()[0]}; is the disk full?"
+            ) from error
     for old in listing(folder)[:-keep]:
         old.unlink(missing_ok=True)
     return path
@@ -47,7 +52,9 @@ def save(checkpoint: Checkpoint, folder: Path, *, keep: int) -> Path:
 
 def listing(folder: Path) -> list[Path]:
     """The folder's checkpoints, oldest first."""
-    named = {path: match for path in folder.glob("step_*.pt") if (match := NAME.fullmatch(path.name))}
+    named = {
+        path: match for path in folder.glob("step_*.pt") if (match := NAME.fullmatch(path.name))
+    }
     return sorted(named, key=lambda path: int(named[path][1]))
 
 
@@ -77,7 +84,9 @@ def load(path: Path) -> Checkpoint:
 def _read(path: Path, content: Any) -> Checkpoint:
     version = content.get("version") if isinstance(content, dict) else None
     if version not in (1, VERSION):
-        raise UserError(f"{path} is a checkpoint of version {version}; this program reads versions 1 to {VERSION}")
+        raise UserError(
+            f"{path} is a checkpoint of version {version}; this program reads versions 1 to {VERSION}"
+        )
     state = content.get("state") if version == VERSION else _state_of_version_1(content)
     if not isinstance(content.get("config"), dict) or not isinstance(state, dict):
         raise UserError(f"{path} lacks its config or its state; {MEND}")
@@ -88,8 +97,14 @@ def _state_of_version_1(content: dict[str, Any]) -> dict[str, Any]:
     """The first layout knew splats alone. What is missing from it stays missing, to be named by who asks for it."""
     extra = content.get("extra")
     state = {name: content[name] for name in ("step",) if name in content}
-    state |= {name: extra[name] for name in ("guidance", "bad_steps") if isinstance(extra, dict) and name in extra}
-    asset = {name: content[name] for name in ("parameters", "adam", "statistics") if name in content}
+    state |= {
+        name: extra[name]
+        for name in ("guidance", "bad_steps")
+        if isinstance(extra, dict) and name in extra
+    }
+    asset = {
+        name: content[name] for name in ("parameters", "adam", "statistics") if name in content
+    }
     return state | {"kind": "splat", "asset": asset}
 
 

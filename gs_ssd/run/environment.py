@@ -17,7 +17,11 @@ PACKAGES = ("torch", "diffusers", "transformers", "peft")
 
 def describe(device: torch.device) -> dict[str, str]:
     """Names and versions, as text; a package that is not installed is "absent". A CPU's threads count, too."""
-    found = {"gs-ssd": gs_ssd.__version__, "python": platform.python_version(), "system": platform.platform()}
+    found = {
+        "gs-ssd": gs_ssd.__version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+    }
     found |= {name: _version(name) for name in PACKAGES}
     if device.type == "cuda":
         return found | {"device": torch.cuda.get_device_name(device)}
@@ -37,7 +41,11 @@ def remember(path: Path, found: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]
     with atomic_path(path) as temporary:
         lines = (f" {json.dumps(key)}: {json.dumps(value)}" for key, value in found.items())
         temporary.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
-    return {key: (before[key], new) for key, new in found.items() if key in before and before[key] != new}
+    return {
+        key: (before[key], new)
+        for key, new in found.items()
+        if key in before and before[key] != new
+    }
 
 
 def recall(path: Path) -> dict[str, Any]:

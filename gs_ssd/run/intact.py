@@ -22,7 +22,15 @@ def is_intact(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None
-    except (zipfile.BadZipFile, zlib.error, ValueError, NotImplementedError, EOFError, RuntimeError, IndexError):
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        ValueError,
+        NotImplementedError,
+        EOFError,
+        RuntimeError,
+        IndexError,
+    ):
         return False  # its directory is damaged: sizes, names, methods that no archive of torch has
 
 
@@ -33,7 +41,13 @@ def fault_of(state: Any, num_steps: Any) -> str | None:
     """
     if not isinstance(state, Mapping):
         return "it holds no state"
-    for name, kind in (("step", int), ("kind", str), ("asset", Mapping), ("guidance", Mapping), ("bad_steps", int)):
+    for name, kind in (
+        ("step", int),
+        ("kind", str),
+        ("asset", Mapping),
+        ("guidance", Mapping),
+        ("bad_steps", int),
+    ):
         if name not in state:
             return f"it lacks {name}"
         if not isinstance(state[name], kind) or isinstance(state[name], bool):

@@ -25,13 +25,17 @@ class Recorder:
     Resuming drops the lines of steps that will be run again, so that each step stands there once.
     """
 
-    def __init__(self, folder: Path, first_step: int, num_steps: int, boards: Sequence[Board] = ()) -> None:
+    def __init__(
+        self, folder: Path, first_step: int, num_steps: int, boards: Sequence[Board] = ()
+    ) -> None:
         self.path = folder / "metrics.jsonl"
         self._keep_until(first_step)
         try:
             self.file = self.path.open("a", encoding="utf-8")
         except OSError as error:
-            raise UserError(f"cannot write {self.path}: {error.strerror}; choose another --out") from error
+            raise UserError(
+                f"cannot write {self.path}: {error.strerror}; choose another --out"
+            ) from error
         quiet = not sys.stderr.isatty()
         self.bar = tqdm(
             total=num_steps,
@@ -48,7 +52,9 @@ class Recorder:
         if not self.path.exists():
             return
         lines = self.path.read_text(encoding="utf-8").splitlines()
-        lines = [line for line in lines if (step := _step_of(line)) is not None and step < first_step]
+        lines = [
+            line for line in lines if (step := _step_of(line)) is not None and step < first_step
+        ]
         with atomic_path(self.path) as temporary:
             temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
@@ -60,9 +66,15 @@ class Recorder:
             self.file.write(json.dumps(row) + "\n")
             self.file.flush()
         except OSError as error:
-            raise UserError(f"cannot write {self.path}: {error.strerror}; free some room, then --resume") from error
+            raise UserError(
+                f"cannot write {self.path}: {error.strerror}; free some room, then --resume"
+            ) from error
         if self.boards:
-            numbers = {key: value for key, value in row.items() if isinstance(value, int | float) and key != "step"}
+            numbers = {
+                key: value
+                for key, value in row.items()
+                if isinstance(value, int | float) and key != "step"
+            }
             if isinstance(row.get("t"), list):
                 numbers["t"] = sum(row["t"]) / len(row["t"])
             for board in self.boards:
@@ -73,7 +85,9 @@ class Recorder:
         try:
             os.fsync(self.file.fileno())
         except OSError as error:
-            raise UserError(f"cannot write {self.path}: {error.strerror}; free some room, then --resume") from error
+            raise UserError(
+                f"cannot write {self.path}: {error.strerror}; free some room, then --resume"
+            ) from error
 
     def show(self, name: str, picture: UInt8[np.ndarray, "h w 3"], step: int) -> None:
         """Send a picture to the boards."""
@@ -91,7 +105,10 @@ class Recorder:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.bar.close()
         self.file.close()

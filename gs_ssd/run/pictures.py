@@ -33,7 +33,9 @@ def to_uint8(rgb: Float[Tensor, "v 3 h w"]) -> UInt8[np.ndarray, "v h w 3"]:
     return (rgb.detach().float().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
-def write_sheet(path: Path, rows: list[UInt8[np.ndarray, "v h w 3"]]) -> UInt8[np.ndarray, "height width 3"]:
+def write_sheet(
+    path: Path, rows: list[UInt8[np.ndarray, "v h w 3"]]
+) -> UInt8[np.ndarray, "height width 3"]:
     """A contact sheet: one row of pictures a list entry, all of one size. Returns it."""
     sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in rows], axis=0)
     with atomic_path(path) as temporary:

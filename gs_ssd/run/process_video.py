@@ -25,7 +25,9 @@ class ProcessVideo:
         num_steps: of the whole run; frame i is taken after step (i + 1) num_steps / frames, rounded down.
     """
 
-    def __init__(self, folder: Path, cameras: OutputCameras, frames: int, size: int, num_steps: int) -> None:
+    def __init__(
+        self, folder: Path, cameras: OutputCameras, frames: int, size: int, num_steps: int
+    ) -> None:
         self.folder, self.cameras, self.size = folder, cameras, size
         self.count = min(frames, num_steps)
         self.due = {(i + 1) * num_steps // self.count: i for i in range(self.count)}
@@ -41,10 +43,14 @@ class ProcessVideo:
 
     def write(self) -> list[Path]:
         """Write process.mp4 from the frames that are there and remove them; the video's path, if there is one."""
-        frames = [path for index in sorted(self.due.values()) if (path := self._frame(index)).is_file()]
+        frames = [
+            path for index in sorted(self.due.values()) if (path := self._frame(index)).is_file()
+        ]
         if not frames:
             return []
-        turntable.write_mp4(self.folder / VIDEO, (np.asarray(Image.open(path).convert("RGB")) for path in frames))
+        turntable.write_mp4(
+            self.folder / VIDEO, (np.asarray(Image.open(path).convert("RGB")) for path in frames)
+        )
         shutil.rmtree(self.folder / "process")
         return [self.folder / VIDEO]
 

@@ -63,4 +63,9 @@ def remember(
     changed = environment.remember(folder / RECORD, found)
     changed.pop("estimator", None)  # between names, the config's own warning has said it already
     for key, (old, new) in changed.items() if resumed else ():
-        log.warning("resuming with %s %s (it was %s): not the numbers of one uninterrupted run", key, new, old)
+        log.warning(
+            "resuming with %s %s (it was %s): not the numbers of one uninterrupted run",
+            key,
+            new,
+            old,
+        )

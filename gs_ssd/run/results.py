@@ -56,7 +56,9 @@ def write_all(
     levels = range(len(cameras.polar_rad))
     if frames:
         rings = (cameras.ring(frames, size, level) for level in levels)
-        turntable.write_mp4(folder / VIDEO, (frame for ring in rings for frame in _frames(asset, ring, depth=depth)))
+        turntable.write_mp4(
+            folder / VIDEO, (frame for ring in rings for frame in _frames(asset, ring, depth=depth))
+        )
         orbit = cameras.ring(min(frames, ANIMATION_FRAMES), min(size, ANIMATION_SIZE))
         turntable.write_animation(folder / ANIMATION, _frames(asset, orbit))
         names += [VIDEO, ANIMATION]
@@ -65,7 +67,10 @@ def write_all(
             views = _frames(asset, cameras.ring(test_views, size, level), depth=depth)
             for i, view in enumerate(views):
                 polar, azimuth = math.degrees(cameras.polar_rad[level]), 360 * i / test_views
-                write_sheet(folder / TEST_VIEWS / f"polar_{polar:03.0f}_azimuth_{azimuth:03.0f}.png", [view[None]])
+                write_sheet(
+                    folder / TEST_VIEWS / f"polar_{polar:03.0f}_azimuth_{azimuth:03.0f}.png",
+                    [view[None]],
+                )
         names.append(TEST_VIEWS)
     return [*written, *(folder / name for name in names)]
 

@@ -18,7 +18,8 @@ def orbit_position(
 ) -> Float[Tensor, "v 3"]:
     """Points r (sin(polar) sin(azimuth), sin(polar) cos(azimuth), cos(polar)): azimuth 0 is +y, 90 degrees is +x."""
     return radius.unsqueeze(-1) * torch.stack(
-        [polar_rad.sin() * azimuth_rad.sin(), polar_rad.sin() * azimuth_rad.cos(), polar_rad.cos()], dim=-1
+        [polar_rad.sin() * azimuth_rad.sin(), polar_rad.sin() * azimuth_rad.cos(), polar_rad.cos()],
+        dim=-1,
     )
 
 
@@ -92,15 +93,21 @@ class Cameras:
         """The cameras of all parts, which must agree in image size, as one batch."""
         if len({(part.width, part.height) for part in parts}) > 1:
             raise ValueError("cameras of different image sizes cannot be one batch")
-        joined: dict[str, Any] = {n: torch.cat([getattr(part, n) for part in parts]) for n in _TENSORS}
+        joined: dict[str, Any] = {
+            n: torch.cat([getattr(part, n) for part in parts]) for n in _TENSORS
+        }
         return dataclasses.replace(parts[0], **joined)
 
     def turned(self, angle_rad: Float[Tensor, " v"]) -> "Cameras":
         """The same cameras after a turn about the z axis that adds `angle_rad` to each azimuth."""
         cos, sin = angle_rad.cos(), angle_rad.sin()
-        back = torch.eye(4).to(self.w2c).repeat(len(self), 1, 1)  # undoes the turn, then the camera looks as before
+        back = (
+            torch.eye(4).to(self.w2c).repeat(len(self), 1, 1)
+        )  # undoes the turn, then the camera looks as before
         back[:, 0, 0], back[:, 0, 1], back[:, 1, 0], back[:, 1, 1] = cos, -sin, sin, cos
-        return dataclasses.replace(self, w2c=self.w2c @ back, azimuth_rad=wrap_angle(self.azimuth_rad + angle_rad))
+        return dataclasses.replace(
+            self, w2c=self.w2c @ back, azimuth_rad=wrap_angle(self.azimuth_rad + angle_rad)
+        )
 
     def mirrored(self) -> "Cameras":
         """Cameras to which the object mirrored at x = 0 looks as it does to these, left for right."""
@@ -123,16 +130,29 @@ _TENSORS = ("w2c", "tan_half_fov", "azimuth_rad", "polar_rad", "radius", "closeu
 
 
 def at_angles(
-    azimuth_rad: Sequence[float], polar_rad: Sequence[float], *, radius: float, fov_y_rad: float, size: int
+    azimuth_rad: Sequence[float],
+    polar_rad: Sequence[float],
+    *,
+    radius: float,
+    fov_y_rad: float,
+    size: int,
 ) -> Cameras:
     """Square cameras at these angles, on the CPU."""
     ones = torch.ones(len(azimuth_rad))
-    azimuth, polar = (torch.tensor(angle, dtype=torch.float32) for angle in (azimuth_rad, polar_rad))
+    azimuth, polar = (
+        torch.tensor(angle, dtype=torch.float32) for angle in (azimuth_rad, polar_rad)
+    )
     return Cameras.orbit(azimuth, polar, ones * radius, ones * fov_y_rad, size, size)
 
 
 def ring(
-    num_views: int, polar_rad: float, radius: float, fov_y_rad: float, size: int, *, device: torch.device | str = "cpu"
+    num_views: int,
+    polar_rad: float,
+    radius: float,
+    fov_y_rad: float,
+    size: int,
+    *,
+    device: torch.device | str = "cpu",
 ) -> Cameras:
     """`num_views` square cameras at equal azimuths, the first at the front: turntables, contact sheets, judges."""
     ones = torch.ones(num_views, device=device)

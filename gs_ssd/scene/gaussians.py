@@ -46,7 +46,9 @@ class Gaussians:
     def finite(self) -> Bool[Tensor, " n"]:
         """Whose numbers, raw and activated, are all finite."""
         numbers = (*self.parameters().values(), self.scales)
-        rows = torch.cat([tensor.reshape(len(self), -1) for tensor in numbers if tensor.numel()], dim=1)
+        rows = torch.cat(
+            [tensor.reshape(len(self), -1) for tensor in numbers if tensor.numel()], dim=1
+        )
         return rows.isfinite().all(dim=1)
 
     @property

@@ -68,7 +68,9 @@ class InitializeConfig:
 
     def __post_init__(self) -> None:
         if self.shape in ("points", "mesh", "splat") and not self.file:
-            raise UserError(f"initialize.shape is '{self.shape}' but initialize.file is empty; name a file there")
+            raise UserError(
+                f"initialize.shape is '{self.shape}' but initialize.file is empty; name a file there"
+            )
 
 
 def create(config: InitializeConfig, generator: torch.Generator) -> Gaussians:
@@ -78,13 +80,17 @@ def create(config: InitializeConfig, generator: torch.Generator) -> Gaussians:
         UserError: a file that is missing, truncated or holds no points.
     """
     if config.shape in ("splat", "text"):
-        raise ValueError(f"initialize.shape={config.shape} is made by gs_ssd.assets.splat.initial, not here")
+        raise ValueError(
+            f"initialize.shape={config.shape} is made by gs_ssd.assets.splat.initial, not here"
+        )
     path = Path(config.file or "")
     if config.shape == "points":
         return from_cloud(*initialize_files.read_points(path, config.frame), config, generator)
     if config.shape == "mesh":
         mesh = initialize_files.read_mesh(path, config.frame)
-        return from_cloud(*initialize_files.sample_surface(mesh, config.num_points, generator), config, generator)
+        return from_cloud(
+            *initialize_files.sample_surface(mesh, config.num_points, generator), config, generator
+        )
     return from_points(sample_points(config, generator), None, config)
 
 
@@ -95,14 +101,20 @@ def from_cloud(
     generator: torch.Generator,
 ) -> Gaussians:
     """Gaussians at somebody else's points (world axes): brought to number, to size, and to grey unless told."""
-    wanted = config.num_points if len(points) > config.num_points or config.spread > 0 else len(points)
+    wanted = (
+        config.num_points if len(points) > config.num_points or config.spread > 0 else len(points)
+    )
     points = normalise(points, config.radius)
     if len(points) != wanted:
         repeats = -(-wanted // len(points))
-        order = torch.cat([torch.randperm(len(points), generator=generator) for _ in range(repeats)])[:wanted]
+        order = torch.cat(
+            [torch.randperm(len(points), generator=generator) for _ in range(repeats)]
+        )[:wanted]
         points, rgb = points[order], None if rgb is None else rgb[order]
     if config.spread > 0:
-        points = points + config.spread * uniform_ball(torch.rand(len(points), 3, generator=generator))
+        points = points + config.spread * uniform_ball(
+            torch.rand(len(points), 3, generator=generator)
+        )
     return from_points(points, rgb if config.keep_colors else None, config)
 
 
@@ -121,7 +133,9 @@ def sample_points(config: InitializeConfig, generator: torch.Generator) -> Float
 
 def uniform_ball(uniform: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
     """Points spread evenly over the volume of the unit ball, from uniforms in 0..1; a third of 1 is on its surface."""
-    return _spherical(uniform[:, 2] ** (1 / 3), torch.acos(1 - 2 * uniform[:, 1]), 2 * math.pi * uniform[:, 0])
+    return _spherical(
+        uniform[:, 2] ** (1 / 3), torch.acos(1 - 2 * uniform[:, 1]), 2 * math.pi * uniform[:, 0]
+    )
 
 
 def _spherical(radius: Tensor, polar: Tensor, azimuth: Tensor) -> Float[Tensor, "n 3"]:
@@ -136,7 +150,9 @@ def normalise(points: Float[Tensor, "n 3"], radius: float) -> Float[Tensor, "n 3
     return centred * (radius / reach) if reach > 0 else centred
 
 
-def from_points(points: Float[Tensor, "n 3"], rgb: Float[Tensor, "n 3"] | None, config: InitializeConfig) -> Gaussians:
+def from_points(
+    points: Float[Tensor, "n 3"], rgb: Float[Tensor, "n 3"] | None, config: InitializeConfig
+) -> Gaussians:
     """Isotropic, unrotated Gaussians at `points`, coloured `rgb` (0..1) or `config.color`."""
     num = len(points)
     rgb = torch.tensor(config.color).expand(num, 3) if rgb is None else rgb
@@ -156,4 +172,6 @@ def from_points(points: Float[Tensor, "n 3"], rgb: Float[Tensor, "n 3"] | None, 
 
 def mean_squared_distance(points: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
     """Mean squared distance to the three nearest neighbours (the quantity of `distCUDA2`)."""
-    return native("simple_knn").mean_squared_distance(points.contiguous(), k=min(3, len(points) - 1))
+    return native("simple_knn").mean_squared_distance(
+        points.contiguous(), k=min(3, len(points) - 1)
+    )

@@ -48,7 +48,9 @@ def own_frame(path: Path) -> Frame:
     return "gltf" if path.suffix.lower() in GLTF_ENDINGS else "world"
 
 
-def read_points(path: Path, frame: Frame | None = None) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"] | None]:
+def read_points(
+    path: Path, frame: Frame | None = None
+) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"] | None]:
     """Points of a point cloud file and, where it has them, their colours in 0..1.
 
     Raises:
@@ -57,7 +59,9 @@ def read_points(path: Path, frame: Frame | None = None) -> tuple[Float[Tensor, "
     _require(path)
     points, rgb = _read_ply(path) if path.suffix.lower() == ".ply" else _read_cloud(path)
     if len(points) < 4 or not np.isfinite(points).all():
-        raise UserError(f"initialize.file: {path} needs at least 4 points, all of them finite; it has {len(points)}")
+        raise UserError(
+            f"initialize.file: {path} needs at least 4 points, all of them finite; it has {len(points)}"
+        )
     colors = None if rgb is None else torch.from_numpy(unit_colors(rgb))
     return to_world(torch.from_numpy(points), frame or own_frame(path)), colors
 
@@ -92,7 +96,11 @@ def _near_the_origin(path: Path, points: np.ndarray) -> np.ndarray:
     middle = np.nan_to_num(np.median(points, axis=0)) if len(points) else np.zeros(3)
     if np.abs(middle).max() < FAR:
         return points
-    log.warning("initialize.file: %s lies around (%.0f, %.0f, %.0f) and was moved to the origin", path, *middle)
+    log.warning(
+        "initialize.file: %s lies around (%.0f, %.0f, %.0f) and was moved to the origin",
+        path,
+        *middle,
+    )
     return points - np.rint(middle)
 
 
@@ -131,33 +139,51 @@ def read_mesh(path: Path, frame: Frame | None = None) -> Mesh:
     open3d = _open3d()
     in_linear_light = path.suffix.lower() in GLTF_ENDINGS
     model = open3d.io.read_triangle_model(str(path))
-    parts = [_part(each.mesh, model.materials[each.material_idx], in_linear_light) for each in model.meshes]
-    if not parts:  # what open3d's model reader does not know, its mesh reader often does (.ply, some .glb)
+    parts = [
+        _part(each.mesh, model.materials[each.material_idx], in_linear_light)
+        for each in model.meshes
+    ]
+    if (
+        not parts
+    ):  # what open3d's model reader does not know, its mesh reader often does (.ply, some .glb)
         parts = [_part(open3d.io.read_triangle_mesh(str(path)), None, in_linear_light)]
     offsets = np.cumsum([0, *(len(vertices) for vertices, _, _ in parts[:-1])])
     vertices = np.concatenate([vertices for vertices, _, _ in parts])
-    faces = np.concatenate([faces + offset for (_, faces, _), offset in zip(parts, offsets, strict=True)])
+    faces = np.concatenate(
+        [faces + offset for (_, faces, _), offset in zip(parts, offsets, strict=True)]
+    )
     if len(faces) == 0:
         raise _unreadable(path, "mesh", "open3d finds no triangles in it")
     if not np.isfinite(vertices).all():
         raise UserError(f"initialize.file: {path} has corners that are not finite; repair it")
     colors = None
     if any(part_colors is not None for _, _, part_colors in parts):
-        grey = [np.full((len(part), 3, 3), 0.5, np.float32) if rgb is None else rgb for _, part, rgb in parts]
+        grey = [
+            np.full((len(part), 3, 3), 0.5, np.float32) if rgb is None else rgb
+            for _, part, rgb in parts
+        ]
         colors = torch.from_numpy(np.concatenate(grey))
     points = to_world(torch.from_numpy(vertices), frame or own_frame(path))
     return Mesh(points, torch.from_numpy(faces), colors)
 
 
-def _part(mesh: Any, material: Any, in_linear_light: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+def _part(
+    mesh: Any, material: Any, in_linear_light: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Vertices, faces and corner colours of one part: its texture's, else its vertices', else its material's."""
     vertices = np.asarray(mesh.vertices).astype(np.float32).reshape(-1, 3)
     faces = np.asarray(mesh.triangles).astype(np.int64).reshape(-1, 3)
     uvs, vertex_colors = np.asarray(mesh.triangle_uvs), np.asarray(mesh.vertex_colors)
-    image = None if material is None or material.albedo_img is None else np.asarray(material.albedo_img)
+    image = (
+        None if material is None or material.albedo_img is None else np.asarray(material.albedo_img)
+    )
     if image is not None and image.ndim == 3 and image.shape[2] >= 3 and len(uvs) == 3 * len(faces):
         return vertices, faces, _texels(image, uvs).reshape(-1, 3, 3)
-    if len(vertex_colors) == len(vertices) > 0 and vertex_colors.min() >= 0 and vertex_colors.max() <= 1:
+    if (
+        len(vertex_colors) == len(vertices) > 0
+        and vertex_colors.min() >= 0
+        and vertex_colors.max() <= 1
+    ):
         return vertices, faces, _shown(vertex_colors, in_linear_light)[faces]
     if material is not None:
         base = _shown(np.asarray(material.base_color)[:3], in_linear_light)
@@ -175,7 +201,9 @@ def _texels(image: np.ndarray, uvs: np.ndarray) -> np.ndarray:
     """Colours of the texels that hold the points `uvs` [K, 2]; v counts from the bottom, beyond 0..1 it repeats."""
     height, width = image.shape[:2]
     inside = uvs - np.floor(uvs)
-    inside = np.where((inside == 0) & (uvs > 0), 1.0, inside)  # the far edge belongs to the picture, not to its copy
+    inside = np.where(
+        (inside == 0) & (uvs > 0), 1.0, inside
+    )  # the far edge belongs to the picture, not to its copy
     column = np.clip((inside[:, 0] * width).astype(int), 0, width - 1)
     row = np.clip(((1 - inside[:, 1]) * height).astype(int), 0, height - 1)
     return unit_colors(image[row, column, :3])

@@ -36,7 +36,16 @@ SIZES = {
 END = re.compile(rb"[\r\n]end_header[ \t]*(\r\n|\n|\r|$)")
 
 #: What plyfile and numpy raise over a file that is not what its header says.
-PLY_ERRORS = (PlyParseError, ValueError, KeyError, IndexError, OverflowError, MemoryError, OSError, EOFError)
+PLY_ERRORS = (
+    PlyParseError,
+    ValueError,
+    KeyError,
+    IndexError,
+    OverflowError,
+    MemoryError,
+    OSError,
+    EOFError,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +67,9 @@ def read_header(path: Path, *, size: int) -> Header:
         raise UserError(f"{path}: not a PLY file{' (it is empty)' if not head else ''}")
     end = END.search(head)
     if end is None:
-        raise UserError(f"{path}: no end_header in its first {MAX_HEADER // 1024} KB; the PLY is damaged")
+        raise UserError(
+            f"{path}: no end_header in its first {MAX_HEADER // 1024} KB; the PLY is damaged"
+        )
     is_text = False
     comments: list[str] = []
     rows: list[tuple[str, int, int]] = []  # name, count, bytes a row
@@ -74,7 +85,9 @@ def read_header(path: Path, *, size: int) -> Header:
                     rows.append((name, int(number), 0))
                     if rows[-1][1] < 0:
                         raise UserError(f"{path}: an element of {number} rows; the PLY is damaged")
-                case ["property", "list", *_] if rows and rows[-1][1]:  # each row may ask for 16 GB of its own
+                case ["property", "list", *_] if (
+                    rows and rows[-1][1]
+                ):  # each row may ask for 16 GB of its own
                     raise UserError(f"{path}: a mesh (its PLY has lists), not a Gaussian splat")
                 case ["property", kind, _] if rows:
                     name, count, width = rows[-1]
@@ -84,10 +97,14 @@ def read_header(path: Path, *, size: int) -> Header:
         raise UserError(f"{path}: a damaged PLY header ({error})") from error
     promised = sum(count * max(width, 1) for _, count, width in rows)
     if len(rows) > MAX_ELEMENTS or properties > MAX_PROPERTIES:
-        raise UserError(f"{path}: {len(rows)} elements with {properties} properties; not a Gaussian splat")
+        raise UserError(
+            f"{path}: {len(rows)} elements with {properties} properties; not a Gaussian splat"
+        )
     available = size - end.end() + (2 if is_text else 0)
     if promised > available:
-        raise UserError(f"{path}: truncated: its header promises {promised} bytes, {max(available, 0)} are there")
+        raise UserError(
+            f"{path}: truncated: its header promises {promised} bytes, {max(available, 0)} are there"
+        )
     return Header(tuple(comments), {name: count for name, count, _ in rows})
 
 
@@ -103,7 +120,8 @@ def open_ply(path: Path) -> PlyData:
         return PlyData.read(str(path))
     lines = head[: end.start()].split(b"\n")
     lines = [
-        re.sub(rb"[\x80-\xff]", b"?", line) if line.startswith((b"comment", b"obj_info")) else line for line in lines
+        re.sub(rb"[\x80-\xff]", b"?", line) if line.startswith((b"comment", b"obj_info")) else line
+        for line in lines
     ]
     return PlyData.read(io.BytesIO(b"\n".join(lines) + path.read_bytes()[end.start() :]))
 

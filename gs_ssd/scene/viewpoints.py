@@ -44,7 +44,10 @@ class WideningConfig:
     radius_factor: Annotated[float, Bounds(0.1, 10)] = 0.95
     radius_limits: Ordered[Distance] = (3.5, 5.0)
     """Lowest values of the lower and of the upper end."""
-    fov_factors: tuple[Annotated[float, Bounds(0.1, 10)], Annotated[float, Bounds(0.1, 10)]] = (0.75, 1.1)
+    fov_factors: tuple[Annotated[float, Bounds(0.1, 10)], Annotated[float, Bounds(0.1, 10)]] = (
+        0.75,
+        1.1,
+    )
     fov_limits_deg: Ordered[FovDeg] = (9.167, 34.377)
     angle_factor: Annotated[float, Bounds(1, 10)] = 1.5
     polar_limits_deg: Ordered[PolarDeg] | None = None
@@ -121,7 +124,11 @@ def resolve(config: ViewpointConfig, metadata: Mapping[str, Any], image_size: in
     own is refused.
     """
     camera = dict(metadata.get("camera") or {})
-    known = {key: (float(camera[key][0]), float(camera[key][1])) for key in ("radius", "fov_y_deg") if key in camera}
+    known = {
+        key: (float(camera[key][0]), float(camera[key][1]))
+        for key in ("radius", "fov_y_deg")
+        if key in camera
+    }
     if "elevation_deg" in camera:
         low, high = camera["elevation_deg"]
         known["polar_deg"] = (90.0 - high, 90.0 - low)
@@ -176,14 +183,20 @@ def _widened(config: Viewpoints, times: int) -> Ranges:
         shrink = widening.radius_factor**times
         # A limit never moves a range: a config may start closer than the recipe's limits, or beyond half a turn.
         near, far = widening.radius_limits
-        radius = (max(min(radius[0], near), radius[0] * shrink), max(min(radius[1], far), radius[1] * shrink))
+        radius = (
+            max(min(radius[0], near), radius[0] * shrink),
+            max(min(radius[1], far), radius[1] * shrink),
+        )
         fov = (
             max(min(widening.fov_limits_deg[0], fov[0]), fov[0] * widening.fov_factors[0] ** times),
             min(max(widening.fov_limits_deg[1], fov[1]), fov[1] * widening.fov_factors[1] ** times),
         )
         grow = widening.angle_factor**times
         low, high = widening.polar_limits_deg or polar
-        polar = (max(min(low, polar[0]), polar[0] / grow), min(max(high, polar[1]), polar[1] * grow))
+        polar = (
+            max(min(low, polar[0]), polar[0] / grow),
+            min(max(high, polar[1]), polar[1] * grow),
+        )
         left, right = widening.azimuth_limits_deg
         # An end across zero (the lower one of 90..270) would be multiplied inwards: it stays where it is.
         azimuth = (
@@ -197,7 +210,9 @@ def _radians(range_deg: Range) -> Range:
     return math.radians(range_deg[0]), math.radians(range_deg[1])
 
 
-def angle_quantile(uniform: Float[Tensor, "*batch"], low: float, high: float, gamma: float) -> Float[Tensor, "*batch"]:
+def angle_quantile(
+    uniform: Float[Tensor, "*batch"], low: float, high: float, gamma: float
+) -> Float[Tensor, "*batch"]:
     """The recipe's angle law as a quantile function: mid + sign * u^gamma * half, for uniforms in 0..1."""
     centred = 2 * uniform - 1
     return (low + high) / 2 + centred.sign() * centred.abs() ** gamma * (high - low) / 2
@@ -231,18 +246,24 @@ def sample(config: Viewpoints, step: int, num_steps: int, generator: torch.Gener
     closeup, near = torch.zeros(views, dtype=torch.bool, device=device), config.closeup
     share = anneal.piecewise(anneal.progress(step, num_steps), near.share)
     if share > 0 and near.fov_y_deg is not None and near.look_at_jitter is not None:
-        closeup[torch.randperm(views, generator=generator, device=device)[: int(views * share + uniform(1).item())]] = (
-            True
-        )
+        closeup[
+            torch.randperm(views, generator=generator, device=device)[
+                : int(views * share + uniform(1).item())
+            ]
+        ] = True
         shift = near.look_at_jitter * (2 * uniform(views, 3) - 1)
         narrow = angle_quantile(uniform(views), *_radians(near.fov_y_deg), 1.0)
         fov = torch.where(closeup, narrow, fov)
         # Camera and target move together, so that the angles stay true.
-        eye_offset, target = (torch.where(closeup[:, None], shift, kept) for kept in (eye_offset, target))
+        eye_offset, target = (
+            torch.where(closeup[:, None], shift, kept) for kept in (eye_offset, target)
+        )
 
     azimuth = angle_quantile(azimuth_share, *ranges.azimuth_rad, config.angle_gamma)
     size = config.image_size
-    cameras = Cameras.orbit(azimuth, polar, radius, fov, size, size, eye_offset=eye_offset, target=target, up=up)
+    cameras = Cameras.orbit(
+        azimuth, polar, radius, fov, size, size, eye_offset=eye_offset, target=target, up=up
+    )
     return dataclasses.replace(cameras, closeup=closeup)
 
 

@@ -14,8 +14,18 @@ from gs_ssd.viewer.page import fill_template
 from gs_ssd.viewer.runs import Run
 
 PICTURES = ("views.png", "turntable.webp")  #: in order of preference
-LINKS = (("index.html", "open"), ("turntable.mp4", "video"), ("point_cloud.ply", "PLY"), ("config.yaml", "config"))
-SETTINGS = (("guidance.estimator", "estimator"), ("num_steps", "steps"), ("seed", "seed"), ("prior.model", "prior"))
+LINKS = (
+    ("index.html", "open"),
+    ("turntable.mp4", "video"),
+    ("point_cloud.ply", "PLY"),
+    ("config.yaml", "config"),
+)
+SETTINGS = (
+    ("guidance.estimator", "estimator"),
+    ("num_steps", "steps"),
+    ("seed", "seed"),
+    ("prior.model", "prior"),
+)
 METRICS = (("num_splats", "splats"), ("seconds_per_step", "s/step"), ("alpha_mean", "mean alpha"))
 WIDTH = 640  #: pixels of a picture inside the page
 
@@ -24,7 +34,9 @@ def write_gallery(path: Path, runs: list[Run], *, title: str = "Gallery") -> int
     """Write the page; pictures lie inside it, links lead from its folder to the runs'. Returns its size in bytes."""
     cards = "\n".join(_card(run, path.parent) for run in runs)
     count = f"{len(runs)} run" + ("s" if len(runs) != 1 else "")
-    data = fill_template("gallery.html", title=html.escape(title), count=count, cards=cards).encode("utf-8")
+    data = fill_template("gallery.html", title=html.escape(title), count=count, cards=cards).encode(
+        "utf-8"
+    )
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
     return len(data)
@@ -39,9 +51,17 @@ def _card(run: Run, folder: Path) -> str:
         for label, value in facts
         if value is not None
     )
-    links = " ".join(f'<a href="{link}/{name}">{label}</a>' for name, label in LINKS if (run.folder / name).is_file())
+    links = " ".join(
+        f'<a href="{link}/{name}">{label}</a>'
+        for name, label in LINKS
+        if (run.folder / name).is_file()
+    )
     picture = _picture(run)
-    image = f'<img src="{picture}" alt="{html.escape(run.title)} from several sides" loading="lazy">' if picture else ""
+    image = (
+        f'<img src="{picture}" alt="{html.escape(run.title)} from several sides" loading="lazy">'
+        if picture
+        else ""
+    )
     page = "index.html" if (run.folder / "index.html").is_file() else "point_cloud.ply"
     return (
         f'<article><a href="{link}/{page}">{image}</a><h2>{html.escape(run.title)}</h2>'

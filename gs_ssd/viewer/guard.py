@@ -33,12 +33,19 @@ class Guard:
         if len(hosts) != 1 or (asked := _authority(hosts[0])) is None:
             return "the request must have one Host header"
         if not self._is_ours(asked[0]):
-            return f"this server does not answer to the name {asked[0]!r}; open it by {self._known()}"
+            return (
+                f"this server does not answer to the name {asked[0]!r}; open it by {self._known()}"
+            )
         for origin in origins:  # none: not from a page's script
             scheme, separator, rest = origin.partition("://")
             page = _authority(rest, 443 if scheme.lower() == "https" else 80)
             here = _authority(hosts[0], 443 if scheme.lower() == "https" else 80)
-            if not separator or scheme.lower() not in ("http", "https") or page is None or page != here:
+            if (
+                not separator
+                or scheme.lower() not in ("http", "https")
+                or page is None
+                or page != here
+            ):
                 return "the request comes from a page of another site"
         return None
 
@@ -82,7 +89,11 @@ def _authority(text: str, default_port: int = 80) -> tuple[str, int] | None:
         port = port[1:]
     else:
         name, _, port = text.partition(":")
-    if not name or not name.isascii() or any(c in " \t/\\@?#%," or not c.isprintable() for c in name):
+    if (
+        not name
+        or not name.isascii()
+        or any(c in " \t/\\@?#%," or not c.isprintable() for c in name)
+    ):
         return None
     if port and not (port.isascii() and port.isdigit() and len(port) <= 5):
         return None

@@ -43,7 +43,9 @@ def guarded_websockets(guard: Guard) -> Iterator[threading.Event]:
 
     def serve(*args: Any, process_request: Any = None, **options: Any) -> Any:
         async def ask(connection: Any, request: Any) -> Any:
-            refusal = guard.refusal(request.headers.get_all("Host"), request.headers.get_all("Origin"))
+            refusal = guard.refusal(
+                request.headers.get_all("Host"), request.headers.get_all("Origin")
+            )
             if refusal is not None:
                 return connection.respond(http.HTTPStatus.FORBIDDEN, f"{refusal}\n")
             answer = process_request(connection, request) if process_request is not None else None

@@ -28,7 +28,9 @@ log = logging.getLogger(__name__)
 
 SHARE = 1 / 8  #: of the time may go into showing
 PAUSE_POLL_S = 0.1
-MAGNIFIED = 16.0  #: viser sends covariances as halves, too coarse for small splats; so they are sent larger
+MAGNIFIED = (
+    16.0  #: viser sends covariances as halves, too coarse for small splats; so they are sent larger
+)
 
 
 class LiveView:
@@ -77,10 +79,15 @@ class LiveView:
             self._server = viser.ViserServer(host=host, port=port, label=prompt, verbose=False)
         if not used.is_set():
             self._server.stop()
-            raise UserError("the live view cannot check who asks with this viser; pip install 'gs-ssd[viewer]' again")
+            raise UserError(
+                "the live view cannot check who asks with this viser; pip install 'gs-ssd[viewer]' again"
+            )
         self.url = f"http://{host}:{self._server.get_port()}"
         if not is_loopback(host):
-            log.warning("the live view at %s can be seen and steered by anyone who reaches this machine", self.url)
+            log.warning(
+                "the live view at %s can be seen and steered by anyone who reaches this machine",
+                self.url,
+            )
         self._server.scene.set_up_direction("+z")
         self._server.on_client_connect(self._welcome)
         self._build(prompt)
@@ -170,7 +177,13 @@ class LiveView:
             self._slider.remove()
         marks = ((0, paths[0].stem), (len(paths), "now")) if paths else ((0, "now"),)
         self._slider = self._server.gui.add_slider(
-            "Checkpoint", 0, max(len(paths), 1), 1, len(paths) if live else 0, marks=marks, visible=bool(paths)
+            "Checkpoint",
+            0,
+            max(len(paths), 1),
+            1,
+            len(paths) if live else 0,
+            marks=marks,
+            visible=bool(paths),
         )
         self._slider.on_update(lambda _: self._show_checkpoint())
 
@@ -202,7 +215,9 @@ class LiveView:
             scale=1 / MAGNIFIED,
         )
 
-    def _describe(self, step: int, counts: Mapping[str, int], metrics: Mapping[str, Any], now: float) -> str:
+    def _describe(
+        self, step: int, counts: Mapping[str, int], metrics: Mapping[str, Any], now: float
+    ) -> str:
         rows = [f"step {step + 1} of {self.num_steps}"]
         rows += [f"{count} {name.removeprefix('num_')}" for name, count in counts.items()]
         if "grad_norm" in metrics:
@@ -229,7 +244,9 @@ def _check_address(host: str, port: int) -> None:
         UserError: no such port, or a host that is not this machine's.
     """
     if not 0 <= port <= 65535:
-        raise UserError(f"the live view cannot listen on port {port}; choose one in 0..65535 (--viewer-port)")
+        raise UserError(
+            f"the live view cannot listen on port {port}; choose one in 0..65535 (--viewer-port)"
+        )
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
@@ -242,4 +259,6 @@ def _check_address(host: str, port: int) -> None:
 
 def _plain(text: str) -> str:
     """Words for a Markdown page, without its signs and without links."""
-    return "".join(character if character not in "\\`*_{}[]()<>#+!|~" else " " for character in text).strip()
+    return "".join(
+        character if character not in "\\`*_{}[]()<>#+!|~" else " " for character in text
+    ).strip()

@@ -40,7 +40,9 @@ def pack_splats(splats: Splats) -> PackedSplats:
     words[:, :3] = ((splats.means - center) / radius).astype("<f4").view("<u4")
     words[:, 3] = _halves(splats.colors[:, 0], splats.colors[:, 1])
     words[:, 4] = _halves(splats.colors[:, 2], splats.opacities)
-    scales = np.clip(splats.scales / radius, 6.2e-5, 6e4)  # the least normal half; far below any pixel
+    scales = np.clip(
+        splats.scales / radius, 6.2e-5, 6e4
+    )  # the least normal half; far below any pixel
     words[:, 5] = _halves(scales[:, 0], scales[:, 1])
     first, rest = _pack_quaternions(splats.unit_quats_wxyz)
     words[:, 6] = _halves(scales[:, 2], np.zeros(len(splats))) | (first << 16)

@@ -40,7 +40,9 @@ def write_page(
         The size of the page in bytes.
     """
     packed = pack_splats(splats.to_frame("gltf"))
-    caption = f"{packed.count:,}".replace(",", "\u202f") + (" splat" if packed.count == 1 else " splats")
+    caption = f"{packed.count:,}".replace(",", "\u202f") + (
+        " splat" if packed.count == 1 else " splats"
+    )
     scene = {
         "count": packed.count,
         "shDegree": packed.sh_degree,

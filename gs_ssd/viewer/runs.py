@@ -50,7 +50,11 @@ def open_run(folder: Path) -> Run:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such run or file")
     if not (folder / PLY).is_file():
-        begun = "; the run is not finished: gs-ssd train --resume --out it" if (folder / "config.yaml").exists() else ""
+        begun = (
+            "; the run is not finished: gs-ssd train --resume --out it"
+            if (folder / "config.yaml").exists()
+            else ""
+        )
         raise UserError(f"{folder} holds no {PLY}{begun}")
     return Run(folder, _yaml(folder / "config.yaml"), _last_line(folder / "metrics.jsonl"))
 

@@ -39,7 +39,9 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
             return False
         server = cast(PageServer, self.server)
         server.has_asked(self.connection)
-        refusal = server.guard.refusal(self.headers.get_all("Host", []), self.headers.get_all("Origin", []))
+        refusal = server.guard.refusal(
+            self.headers.get_all("Host", []), self.headers.get_all("Origin", [])
+        )
         if refusal is not None:
             self.send_error(403, explain=refusal)
         return refusal is None
@@ -125,12 +127,15 @@ def open_server(folder: Path, port: int = 0) -> PageServer:
     try:
         return PageServer((HOST, port), handler)
     except (OSError, OverflowError) as error:
-        raise UserError(f"cannot listen on port {port} ({error}); choose another with --port") from error
+        raise UserError(
+            f"cannot listen on port {port} ({error}); choose another with --port"
+        ) from error
 
 
 def write_side_by_side(path: Path, pages: list[tuple[str, str]]) -> None:
     """A page with one frame for each (file name, title); turning one turns all."""
     frames = "\n".join(
-        f'<iframe src="{html.escape(name)}" title="{html.escape(title)}"></iframe>' for name, title in pages
+        f'<iframe src="{html.escape(name)}" title="{html.escape(title)}"></iframe>'
+        for name, title in pages
     )
     path.write_text(fill_template("side_by_side.html", frames=frames), encoding="utf-8")

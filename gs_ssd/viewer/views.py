@@ -59,7 +59,9 @@ class Views:
 
     def scene(self) -> dict[str, Any]:
         """As the page's script has it."""
-        path = {"views": self.path, "seconds": self.seconds, "loop": self.loop} if self.path else None
+        path = (
+            {"views": self.path, "seconds": self.seconds, "loop": self.loop} if self.path else None
+        )
         return {"views": [view.scene() for view in self.views], "first": self.first, "path": path}
 
 
@@ -107,13 +109,21 @@ def read_views(path: str | os.PathLike[str]) -> Views:
     if not isinstance(loop, bool):
         raise UserError(f"{path}: path.loop: wanted true or false, not {loop!r}")
     seconds = _number(path, "path.seconds", stops.get("seconds", 10.0), 0.5, 3600.0)
-    return Views(views, first, tuple(_index(path, "path.views", name, names) for name in through), seconds, loop)
+    return Views(
+        views,
+        first,
+        tuple(_index(path, "path.views", name, names) for name in through),
+        seconds,
+        loop,
+    )
 
 
 def _view(path: Path, number: int, entry: Any) -> View:
     where = f"view {number}"
     if not isinstance(entry, dict):
-        raise UserError(f"{path}: {where}: wanted an object with name, azimuth_deg, elevation_deg, ...")
+        raise UserError(
+            f"{path}: {where}: wanted an object with name, azimuth_deg, elevation_deg, ..."
+        )
     _refuse_unknown(path, where, entry, {field.name for field in dataclasses.fields(View)})
     name = entry.get("name", f"View {number}")
     if not isinstance(name, str) or not 1 <= len(name.strip()) <= 60:
@@ -156,4 +166,6 @@ def _index(path: Path, key: str, name: Any, names: list[str]) -> int:
 def _refuse_unknown(path: Path, where: str, entry: Mapping[str, Any], known: set[str]) -> None:
     unknown = sorted(set(entry) - known)
     if unknown:
-        raise UserError(f'{path}: {where}: unknown key "{unknown[0]}"; known are {", ".join(sorted(known))}')
+        raise UserError(
+            f'{path}: {where}: unknown key "{unknown[0]}"; known are {", ".join(sorted(known))}'
+        )

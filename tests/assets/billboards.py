@@ -23,7 +23,9 @@ class Billboards(Asset):
     optimizers = ()
 
     def render(self, cameras, background, generator=None):
-        size = (cameras.height, cameras.width) if generator is None else (32, 32)  # a size of its own in training
+        size = (
+            (cameras.height, cameras.width) if generator is None else (32, 32)
+        )  # a size of its own in training
         rows, columns = torch.meshgrid(*(torch.linspace(-1, 1, n) for n in size), indexing="ij")
         rays = torch.stack([columns, rows], dim=-1) * cameras.tan_half_fov[:, None, None]
         rgb = background[:, :, None, None].expand(-1, -1, *size)

@@ -17,7 +17,9 @@ from gs_ssd.trainer import Trainer
 
 SMOKE = Path(__file__).parents[2] / "configs" / "smoke.yaml"
 
-_spec = importlib.util.spec_from_file_location("billboards", Path(__file__).with_name("billboards.py"))
+_spec = importlib.util.spec_from_file_location(
+    "billboards", Path(__file__).with_name("billboards.py")
+)
 assert _spec is not None
 billboards = importlib.util.module_from_spec(_spec)
 assert _spec.loader is not None
@@ -43,7 +45,9 @@ class Watched(Billboards):
 
 
 def smoke(*overrides):
-    return configs.load(SMOKE, ["num_steps=4", "output.turntable_frames=0", "output.preview_every=2", *overrides])
+    return configs.load(
+        SMOKE, ["num_steps=4", "output.turntable_frames=0", "output.preview_every=2", *overrides]
+    )
 
 
 def test_billboards_train_two_steps_are_saved_and_resumed_to_the_same_bits(tmp_path):
@@ -60,7 +64,9 @@ def test_billboards_train_two_steps_are_saved_and_resumed_to_the_same_bits(tmp_p
     assert not torch.equal(whole.asset.textures, start.textures)
     assert {path.name for path in written} == {"billboards.pt", "views.png", "process.mp4"}
     assert torch.equal(torch.load(tmp_path / "whole/billboards.pt"), whole.asset.textures.detach())
-    rows = [json.loads(line) for line in (tmp_path / "whole/metrics.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line) for line in (tmp_path / "whole/metrics.jsonl").read_text().splitlines()
+    ]
     assert [(row["num_billboards"], row["touched"]) for row in rows] == [(3, 1)] * 4
     assert all(row["grad_norm"] > 0 and row["tv_rgb"] > 0 for row in rows)
     assert Image.open(tmp_path / "whole/previews/step_000002.png").size == (4 * 128, 2 * 128)

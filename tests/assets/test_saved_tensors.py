@@ -14,7 +14,11 @@ def asset():
     """Two Gaussians, say."""
     parameters = {"means": torch.randn(2, 3), "sh_rest": torch.zeros(2, 0, 3)}
     adam = {
-        name: {"step": torch.tensor(4.0), "exp_avg": torch.zeros_like(x), "exp_avg_sq": torch.ones_like(x)}
+        name: {
+            "step": torch.tensor(4.0),
+            "exp_avg": torch.zeros_like(x),
+            "exp_avg_sq": torch.ones_like(x),
+        }
         for name, x in parameters.items()
     }
     return {"parameters": parameters, "adam": adam, "statistics": {"sightings": torch.zeros(2)}}

@@ -39,12 +39,16 @@ def splat_on(body, count=400, degree=1):
 def test_the_mannequin_stands_upright_facing_plus_y_and_is_symmetric(body):
     low, high = body.vertices.amin(0), body.vertices.amax(0)
     assert 1.7 < float(high[2] - low[2]) < 1.9
-    nose, heel = body.keypoint_positions[KEYPOINTS.index("nose")], body.keypoint_positions[KEYPOINTS.index("neck")]
+    nose, heel = (
+        body.keypoint_positions[KEYPOINTS.index("nose")],
+        body.keypoint_positions[KEYPOINTS.index("neck")],
+    )
     assert nose[1] > heel[1] + 0.1  # the face looks towards +y
     assert body.keypoint_positions[KEYPOINTS.index("right_wrist")][0] > 0.4
     mirrored = body.keypoint_positions * torch.tensor([-1.0, 1.0, 1.0])
     swapped = [
-        KEYPOINTS.index(n.replace("right", "?").replace("left", "right").replace("?", "left")) for n in KEYPOINTS
+        KEYPOINTS.index(n.replace("right", "?").replace("left", "right").replace("?", "left"))
+        for n in KEYPOINTS
     ]
     assert torch.equal(mirrored[swapped], body.keypoint_positions)
 
@@ -77,7 +81,10 @@ def rigid(turn, shift):
     count = len(JOINTS)
     rest = torch.zeros(count, 3)
     return Transforms(
-        rotation.quat_to_matrix(turn).expand(count, 3, 3), turn.expand(count, 4), rest, rest + torch.tensor(shift)
+        rotation.quat_to_matrix(turn).expand(count, 3, 3),
+        turn.expand(count, 4),
+        rest,
+        rest + torch.tensor(shift),
     )
 
 
@@ -113,7 +120,9 @@ def test_a_bent_elbow_moves_the_forearm_rigidly_and_leaves_the_rest(body):
 def test_the_t_pose_has_level_arms(body):
     points = body.keypoints(body.transforms(poses.POSES["t"]))
     for side in ("right", "left"):
-        shoulder, elbow, wrist = (points[KEYPOINTS.index(f"{side}_{n}")] for n in ("shoulder", "elbow", "wrist"))
+        shoulder, elbow, wrist = (
+            points[KEYPOINTS.index(f"{side}_{n}")] for n in ("shoulder", "elbow", "wrist")
+        )
         assert abs(float(shoulder[2] - wrist[2])) < 1e-5
         assert abs(float(shoulder[2] - elbow[2])) < 1e-5
 

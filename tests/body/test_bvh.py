@@ -40,7 +40,9 @@ def text(frames, tree=TREE, prefix="mixamorig:"):
         if parent is None:
             channels = "6 Xposition Yposition Zposition Zrotation Xrotation Yrotation"
         children = [child for child, (above, _) in tree.items() if above == name]
-        body = "".join(node(child, depth + 1) for child in children) or "End Site { OFFSET 0 1 0 }\n"
+        body = (
+            "".join(node(child, depth + 1) for child in children) or "End Site { OFFSET 0 1 0 }\n"
+        )
         kind = "ROOT" if parent is None else "JOINT"
         return f"{kind} {prefix}{name}\n{{\nOFFSET {offset[0]} {offset[1]} {offset[2]}\nCHANNELS {channels}\n{body}}}\n"
 
@@ -86,7 +88,9 @@ def test_turns_keep_their_meaning(motion_file):
     frames = [{"RightUpLeg": (0, -90, 0)}, {"LeftArm": (0, 0, -90)}, {"Hips": (0, 0, 90)}]
     kick, reach, turned = keypoints(motion_file(frames))
     leg = of(kick, "right_ankle") - of(kick, "right_hip")
-    assert torch.allclose(leg / leg.norm(), torch.tensor([0, 1.0, 0]), atol=1e-5)  # forwards, +z in the file
+    assert torch.allclose(
+        leg / leg.norm(), torch.tensor([0, 1.0, 0]), atol=1e-5
+    )  # forwards, +z in the file
     arm = of(reach, "left_wrist") - of(reach, "left_shoulder")
     assert torch.allclose(arm / arm.norm(), torch.tensor([0, 1.0, 0]), atol=1e-5)
     # Turned about the file's y by 90 degrees, what faced +z faces +x there: -x here, to its left.
@@ -101,16 +105,24 @@ def test_the_path_is_scaled_to_our_legs(motion_file):
         of(first, "right_knee") - of(first, "right_ankle")
     ).norm()
     shift = of(second, "neck") - of(first, "neck")
-    assert torch.allclose(shift, torch.tensor([0, 1.0, 0]) * legs, atol=1e-4)  # 82 is the file's leg length
+    assert torch.allclose(
+        shift, torch.tensor([0, 1.0, 0]) * legs, atol=1e-4
+    )  # 82 is the file's leg length
 
 
 def test_bone_names_of_other_programs_are_known(motion_file):
     renamed = {"RightArm": "rShldr"}
-    other = {renamed.get(name, name): (renamed.get(above, above), offset) for name, (above, offset) in TREE.items()}
+    other = {
+        renamed.get(name, name): (renamed.get(above, above), offset)
+        for name, (above, offset) in TREE.items()
+    }
     with pytest.raises(UserError, match=r"no bone for right_shoulder; it has .*rShldr"):
         keypoints(motion_file([{}], tree=other))
     cmu = {"RightArm": "r_shoulder", "RightForeArm": "r_elbow", "RightHand": "r_wrist"}
-    other = {cmu.get(name, name): (cmu.get(above, above), offset) for name, (above, offset) in TREE.items()}
+    other = {
+        cmu.get(name, name): (cmu.get(above, above), offset)
+        for name, (above, offset) in TREE.items()
+    }
     assert len(keypoints(motion_file([{}], tree=other, prefix=""))) == 1
 
 

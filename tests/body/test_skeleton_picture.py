@@ -65,7 +65,9 @@ def test_projection_agrees_with_the_rasterizer(body):
     cameras = camera.ring(5, 1.1, 3.0, 0.7, 96)
     alpha = render(dot, cameras, torch.zeros(5, 3)).alpha[:, 0]
     y, x = torch.meshgrid(torch.arange(96) + 0.5, torch.arange(96) + 0.5, indexing="ij")
-    centers = torch.stack([(alpha * axis).sum((1, 2)) / alpha.sum((1, 2)) for axis in (x, y)], dim=1)
+    centers = torch.stack(
+        [(alpha * axis).sum((1, 2)) / alpha.sum((1, 2)) for axis in (x, y)], dim=1
+    )
     points, depth = visibility.project(point, cameras)
     assert torch.allclose(points[:, 0], centers, atol=0.05)
     assert torch.allclose(depth[:, 0], (cameras.positions - 0).norm(dim=1), atol=0.6)
@@ -82,7 +84,10 @@ def described(points, shown, size):
             half = int(np.hypot(*delta) / 2)
             tilt = math.radians(int(math.degrees(math.atan2(delta[1], delta[0]))))
             dx, dy = x - center[0], y - center[1]
-            along, across = dx * math.cos(tilt) + dy * math.sin(tilt), dy * math.cos(tilt) - dx * math.sin(tilt)
+            along, across = (
+                dx * math.cos(tilt) + dy * math.sin(tilt),
+                dy * math.cos(tilt) - dx * math.sin(tilt),
+            )
             picture[(along / max(half, 1e-9)) ** 2 + (across / 4) ** 2 <= 1] = color
     picture = (picture * 0.6).astype(int)
     for (px, py), yes, color in zip(points, shown, openpose.COLORS, strict=True):
@@ -103,7 +108,11 @@ def test_the_picture_is_the_conventions(azimuth, body):
     for shift in ((0, 1), (1, 0), (0, -1), (-1, 0)):
         outline |= (np.roll(expected, shift, (0, 1)) != expected).any(-1)
     assert not (different & ~outline).any()
-    colors = {(0, 0, 0), *openpose.COLORS, *(tuple(int(c * 0.6) for c in color) for color in openpose.COLORS)}
+    colors = {
+        (0, 0, 0),
+        *openpose.COLORS,
+        *(tuple(int(c * 0.6) for c in color) for color in openpose.COLORS),
+    }
     assert {tuple(color) for color in drawn.reshape(-1, 3)} <= colors
     assert different.mean() < 0.02
 
@@ -125,5 +134,7 @@ def test_limbs_are_darker_than_keypoints_and_missing_ends_leave_out_limbs(body):
 
 def test_view_prompts_can_follow_the_bodys_facing(body):
     turned = poses.pose({"pelvis": [("z", -90.0)]})  # to its right, towards +x
-    assert float(visibility.facing_azimuth(body.transforms(turned))) == pytest.approx(math.pi / 2, abs=1e-5)
+    assert float(visibility.facing_azimuth(body.transforms(turned))) == pytest.approx(
+        math.pi / 2, abs=1e-5
+    )
     assert float(visibility.facing_azimuth(body.transforms(poses.POSES["a"]))) == 0

@@ -14,7 +14,9 @@ from gs_ssd.prior.analytic import AnalyticPrior
 
 
 def _failures(prior):
-    return {check.name for check in check_model.examine(prior, "a red ball", {}) if not check.passed}
+    return {
+        check.name for check in check_model.examine(prior, "a red ball", {}) if not check.passed
+    }
 
 
 def test_an_exact_model_passes():
@@ -58,14 +60,25 @@ def test_faults_are_named(fault, caught):
 def test_the_report_says_what_memory_was_needed(tmp_path):
     """In a process of its own: a heap that earlier tests left large could serve all of it."""
     out = tmp_path / "report.json"
-    command = [sys.executable, "-m", "gs_ssd.cli", "check-model", "--model", "analytic", "--device", "cpu"]
+    command = [
+        sys.executable,
+        "-m",
+        "gs_ssd.cli",
+        "check-model",
+        "--model",
+        "analytic",
+        "--device",
+        "cpu",
+    ]
     subprocess.run([*command, "--out", str(out)], check=True, capture_output=True)
     assert json.loads(out.read_text())["measured"]["peak_memory_mib"] > 0
 
 
 def test_the_report_can_be_sent(tmp_path, capsys):
     out = tmp_path / "report.json"
-    assert cli.main(["check-model", "--model", "analytic", "--device", "cpu", "--out", str(out)]) == 0
+    assert (
+        cli.main(["check-model", "--model", "analytic", "--device", "cpu", "--out", str(out)]) == 0
+    )
     report = json.loads(out.read_text())
     assert report["passed"] is True
     assert {"torch", "device", "gs-ssd"} <= set(report["environment"])
@@ -84,7 +97,9 @@ def test_what_is_no_number_is_null_in_the_report(tmp_path, monkeypatch):
     prior.fault = "vae overflows"
     code, report = _report(tmp_path, monkeypatch, prior)
     assert (code, report["passed"], report["measured"]["latent_std"]) == (2, False, None)
-    assert next(check for check in report["checks"] if check["name"] == "short run")["passed"] is False
+    assert (
+        next(check for check in report["checks"] if check["name"] == "short run")["passed"] is False
+    )
 
 
 def test_a_memory_that_is_too_small_is_a_failed_check_and_a_report(tmp_path, monkeypatch):
@@ -104,9 +119,14 @@ def test_the_short_run_is_a_training(monkeypatch):
     """Renderer, guidance and Adam, three steps of two views."""
     steps = []
     step = check_model.Job.step
-    monkeypatch.setattr(check_model.Job, "step", lambda self: steps.append(self.completed) or step(self))
+    monkeypatch.setattr(
+        check_model.Job, "step", lambda self: steps.append(self.completed) or step(self)
+    )
     measured = {}
-    checks = {check.name: check for check in check_model.examine(AnalyticPrior.discs(), "a red ball", measured)}
+    checks = {
+        check.name: check
+        for check in check_model.examine(AnalyticPrior.discs(), "a red ball", measured)
+    }
     assert checks["short run"].passed
     assert steps == [0, 1, 2]
     assert len(set(measured["gradient_norms"])) == 3
@@ -116,9 +136,16 @@ def test_settings_of_the_prior_and_no_others(tmp_path, capsys):
     words = ["check-model", "--device", "cpu", "--out", str(tmp_path / "r.json")]
     assert cli.main([*words, "seed=1"]) == 2
     assert "only settings of the prior" in capsys.readouterr().err
-    assert cli.main([*words, "--model", "analytic", "prior.sliced_vae=true", "--vae-dtype", "float32"]) == 0
+    assert (
+        cli.main([*words, "--model", "analytic", "prior.sliced_vae=true", "--vae-dtype", "float32"])
+        == 0
+    )
     model = json.loads((tmp_path / "r.json").read_text())["model"]
-    assert (model["sliced_vae"], model["vae_dtype"], model["model"]) == (True, "float32", "analytic")
+    assert (model["sliced_vae"], model["vae_dtype"], model["model"]) == (
+        True,
+        "float32",
+        "analytic",
+    )
 
 
 @pytest.mark.parametrize(
@@ -134,7 +161,9 @@ def test_options_are_checked_as_settings_are(words, said, capsys):
     assert said in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("device", "said"), [("toaster", "is none that this runs on"), ("cuda:99", "is not there")])
+@pytest.mark.parametrize(
+    ("device", "said"), [("toaster", "is none that this runs on"), ("cuda:99", "is not there")]
+)
 def test_a_device_that_is_not_there_is_a_message(capsys, device, said):
     assert cli.main(["check-model", "--model", "analytic", "--device", device]) == 2
     assert f"device={device} {said}" in capsys.readouterr().err

@@ -22,8 +22,12 @@ def run_folder(tmp_path):
     folder = tmp_path / "out" / "a-red-mug"
     folder.mkdir(parents=True)
     write_splats(folder / "point_cloud.ply", axes_object())
-    (folder / "config.yaml").write_text("prompt: a red <mug>\nseed: 3\nguidance:\n  estimator: ssd\n")
-    (folder / "metrics.jsonl").write_text('{"step": 0}\n{"step": 9, "num_splats": 18, "seconds_per_step": 0.51234}\n')
+    (folder / "config.yaml").write_text(
+        "prompt: a red <mug>\nseed: 3\nguidance:\n  estimator: ssd\n"
+    )
+    (folder / "metrics.jsonl").write_text(
+        '{"step": 0}\n{"step": 9, "num_splats": 18, "seconds_per_step": 0.51234}\n'
+    )
     Image.fromarray(np.full((64, 128, 3), 90, np.uint8)).save(folder / "views.png")
     (folder / "index.html").write_text("<p>page")
     return folder
@@ -61,13 +65,18 @@ def test_options_and_counts(run_folder, tmp_path, capsys):
         "--axes",
         "zup",
     ]
-    assert main(["export", str(run_folder), "-o", str(tmp_path / "x.ply"), "--pad-sh3", *words]) == 0
+    assert (
+        main(["export", str(run_folder), "-o", str(tmp_path / "x.ply"), "--pad-sh3", *words]) == 0
+    )
     out = capsys.readouterr().out
     assert "12 of 18 splats kept; removed: 0 invisible, 0 floaters, 6 above the limit" in out
     assert "degree 3, axes zup" in out
     back = read_splats(tmp_path / "x.ply").to_frame("gltf")
     assert np.ptp(back.means[:, 1]) < 0.55
-    assert main(["export", str(tmp_path / "x.ply"), "-o", str(tmp_path / "y.spz"), "--sh-degree", "0"]) == 0
+    assert (
+        main(["export", str(tmp_path / "x.ply"), "-o", str(tmp_path / "y.spz"), "--sh-degree", "0"])
+        == 0
+    )
     assert read_splats(tmp_path / "y.spz").sh_degree == 0
 
 

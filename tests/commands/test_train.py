@@ -25,7 +25,10 @@ def run(arguments: list[str]) -> int:
 
 def test_a_dry_run_prints_all_settings_and_writes_nothing(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert run(["--config", SMOKE, "seed=5", "--prompt", "a blue disc", "guidance.M=9", "--dry-run"]) == 0
+    assert (
+        run(["--config", SMOKE, "seed=5", "--prompt", "a blue disc", "guidance.M=9", "--dry-run"])
+        == 0
+    )
     printed = yaml.safe_load(capsys.readouterr().out)
     assert (printed["seed"], printed["prompt"], printed["guidance"]["M"]) == (5, "a blue disc", 9)
     assert list(tmp_path.iterdir()) == []
@@ -39,7 +42,9 @@ def test_prompt_as_an_option_and_as_a_setting_are_the_same(capsys, text):
 
 
 def test_a_prompt_that_is_no_text_is_refused_before_the_run(tmp_path, capsys):
-    assert run(["--config", SMOKE, "--prompt", "a \udcff disc", "--out", str(tmp_path / "run")]) == 2
+    assert (
+        run(["--config", SMOKE, "--prompt", "a \udcff disc", "--out", str(tmp_path / "run")]) == 2
+    )
     assert "it holds bytes that are no text" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
@@ -49,7 +54,10 @@ def test_help_says_how_to_begin(capsys):
         run(["--help"])
     assert stop.value.code == 0
     text = capsys.readouterr().out
-    assert all(word in text for word in ("--resume", "point_cloud.ply", "guidance.estimator", "quickstart.yaml"))
+    assert all(
+        word in text
+        for word in ("--resume", "point_cloud.ply", "guidance.estimator", "quickstart.yaml")
+    )
 
 
 def test_a_run_a_refusal_to_overwrite_and_an_overwrite(tmp_path, capsys):
@@ -63,8 +71,21 @@ def test_a_run_a_refusal_to_overwrite_and_an_overwrite(tmp_path, capsys):
     assert (out / "point_cloud.ply").read_bytes() != before
 
 
-LEFT = ("point_cloud.ply", "index.html", "turntable.mp4", "turntable.webp", "views.png", "process.mp4", "metrics.jsonl")
-FULL = ("output.turntable_frames=2", "output.test_views=2", "output.process_frames=2", "output.preview_every=1")
+LEFT = (
+    "point_cloud.ply",
+    "index.html",
+    "turntable.mp4",
+    "turntable.webp",
+    "views.png",
+    "process.mp4",
+    "metrics.jsonl",
+)
+FULL = (
+    "output.turntable_frames=2",
+    "output.test_views=2",
+    "output.process_frames=2",
+    "output.preview_every=1",
+)
 
 
 def contents(folder: Path) -> dict[Path, bytes]:
@@ -104,7 +125,21 @@ def test_an_overwrite_that_ends_early_leaves_nothing_of_the_old_asset(tmp_path, 
         raise KeyboardInterrupt
 
     monkeypatch.setattr("gs_ssd.job.Job.step", killed)
-    assert cli.main(["train", "--config", SMOKE, "--out", str(out), "--prompt", "a blue disc", "--overwrite"]) == 130
+    assert (
+        cli.main(
+            [
+                "train",
+                "--config",
+                SMOKE,
+                "--out",
+                str(out),
+                "--prompt",
+                "a blue disc",
+                "--overwrite",
+            ]
+        )
+        == 130
+    )
     left = {str(path.relative_to(out)) for path in contents(out)}
     assert left == {"config.yaml", "environment.json", "metrics.jsonl", "a-red-disc.unity.ply"}
     assert (out / "metrics.jsonl").read_text() == ""
@@ -123,7 +158,10 @@ def test_without_out_each_run_gets_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for _ in range(2):
         assert run(["--config", SMOKE, *FAST]) == 0
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a-red-disc", "a-red-disc-2"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "a-red-disc",
+        "a-red-disc-2",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -140,7 +178,9 @@ def test_without_out_each_run_gets_a_folder_of_its_own(tmp_path, monkeypatch):
         (["--resume", "--out", "never"], "nothing to resume"),
     ],
 )
-def test_bad_input_is_one_message_and_exit_code_2(tmp_path, capsys, monkeypatch, arguments, message):
+def test_bad_input_is_one_message_and_exit_code_2(
+    tmp_path, capsys, monkeypatch, arguments, message
+):
     monkeypatch.chdir(tmp_path)
     assert run(arguments) == 2
     error = capsys.readouterr().err
@@ -191,7 +231,9 @@ def test_an_output_folder_that_cannot_be_written_is_named(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("options", "said"), [([], ""), (["--anyway"], " --anyway")])
-def test_the_command_to_go_on_with_can_be_typed_as_it_is_printed(tmp_path, capsys, monkeypatch, options, said):
+def test_the_command_to_go_on_with_can_be_typed_as_it_is_printed(
+    tmp_path, capsys, monkeypatch, options, said
+):
     monkeypatch.setattr("gs_ssd.trainer.Trainer.fit", _stopped)
     out = tmp_path / "a run"
     assert run(["--config", SMOKE, "--out", str(out), *FAST, *options]) == 130
@@ -205,9 +247,19 @@ def _stopped(*_, **__):
 
 def test_sigterm_ends_the_process_with_143_and_a_sentence(tmp_path):
     out = tmp_path / "run"
-    command = [sys.executable, str(ROOT / "train.py"), "--config", SMOKE, "--out", str(out), "num_steps=100000"]
+    command = [
+        sys.executable,
+        str(ROOT / "train.py"),
+        "--config",
+        SMOKE,
+        "--out",
+        str(out),
+        "num_steps=100000",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     metrics = out / "metrics.jsonl"
     for _ in range(600):
         if metrics.exists() and metrics.stat().st_size > 0:

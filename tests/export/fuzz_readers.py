@@ -26,9 +26,34 @@ from gs_ssd.errors import UserError
 from gs_ssd.export.formats import read_splats, write_splats
 from gs_ssd.export.splats import Splats
 
-NUMBERS = [0, 1, -1, 2, 255, 2**15, 2**31 - 1, 2**32 - 1, 2**63, 10**30, 0.5, 1e308, float("nan"), float("inf")]
+NUMBERS = [
+    0,
+    1,
+    -1,
+    2,
+    255,
+    2**15,
+    2**31 - 1,
+    2**32 - 1,
+    2**63,
+    10**30,
+    0.5,
+    1e308,
+    float("nan"),
+    float("inf"),
+]
 WRITTEN = (".ply", ".compressed.ply", ".splat", ".spz", ".glb", ".sog")
-WORDS = [b"list", b"uchar", b"double", b"ascii", b"element", b"property", b"end_header", b"vertex", b"\n"]
+WORDS = [
+    b"list",
+    b"uchar",
+    b"double",
+    b"ascii",
+    b"element",
+    b"property",
+    b"end_header",
+    b"vertex",
+    b"\n",
+]
 
 
 def seeds() -> dict[str, list[bytes]]:
@@ -73,7 +98,9 @@ def mangle(data: bytes, rng: random.Random) -> bytes:
             case 2:
                 raw[at:at] = rng.randbytes(rng.choice((1, 4, 64)))
             case 3:
-                raw[at : at + 4] = struct.pack("<I", int(rng.choice((0, 1, 2**31, 2**32 - 1, len(raw)))))
+                raw[at : at + 4] = struct.pack(
+                    "<I", int(rng.choice((0, 1, 2**31, 2**32 - 1, len(raw))))
+                )
             case 4:
                 raw[at:at] = raw[: rng.randrange(len(raw) + 1)]
             case 5:
@@ -111,7 +138,11 @@ def broken(suffix: str, data: bytes, rng: random.Random) -> bytes:
             document = mangle_json(document, rng)
         text = json.dumps(document).encode()
         rest = data[20 + length :]
-        return struct.pack("<4sIII4s", b"glTF", 2, 20 + len(text) + len(rest), len(text), b"JSON") + text + rest
+        return (
+            struct.pack("<4sIII4s", b"glTF", 2, 20 + len(text) + len(rest), len(text), b"JSON")
+            + text
+            + rest
+        )
     return mangle(data, rng)
 
 

@@ -34,7 +34,9 @@ def main() -> None:
         rows = [wanted, *(pictures(kept, like=splats) for kept in (merged, dropped))]
         merging, dropping = (f"{psnr(row, wanted):.1f} dB" for row in rows[1:])
         values = f"merged {merging}, dropped {dropping}"
-        print(f"{share:4.0%} = {count} of {len(splats)} splats: {values}; {seconds:.1f} s of one core")
+        print(
+            f"{share:4.0%} = {count} of {len(splats)} splats: {values}; {seconds:.1f} s of one core"
+        )
         if args.picture and share == 0.25:
             sheet = np.concatenate([np.concatenate(row[[1, 5, 8, 12]], axis=1) for row in rows])
             Image.fromarray((sheet * 255).astype(np.uint8)).save(args.picture, quality=85)

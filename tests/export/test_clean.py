@@ -18,12 +18,21 @@ def body(count=2000, *, center=(0.0, 0.0, 0.0), radius=1.0, opacity=2.0, seed=0)
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     means = np.asarray(center) + directions * radius * rng.uniform(size=(count, 1)) ** (1 / 3)
     quats = np.tile([1.0, 0, 0, 0], (count, 1))
-    return Splats(means, np.full((count, 3), -3.0), quats, np.full(count, opacity), np.zeros((count, 1, 3)), "world")
+    return Splats(
+        means,
+        np.full((count, 3), -3.0),
+        quats,
+        np.full(count, opacity),
+        np.zeros((count, 1, 3)),
+        "world",
+    )
 
 
 def together(*parts: Splats) -> Splats:
     names = ("means", "log_scales", "quats_wxyz", "logit_opacities", "sh")
-    return Splats(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in names}, frame="world")
+    return Splats(
+        **{name: np.concatenate([getattr(p, name) for p in parts]) for name in names}, frame="world"
+    )
 
 
 def test_nothing_is_taken_unasked():
@@ -57,7 +66,11 @@ def test_invisible_limit_and_order_of_counting():
 @pytest.mark.parametrize("faint", [False, True])
 def test_floaters_go_and_the_body_stays(faint):
     stray = body(40, center=(2.5, 0, 0.4), radius=0.1, seed=1)
-    fog = body(300, center=(0, 0, 4), radius=0.9, opacity=-3.0, seed=2) if faint else stray.take(np.zeros(0, dtype=int))
+    fog = (
+        body(300, center=(0, 0, 4), radius=0.9, opacity=-3.0, seed=2)
+        if faint
+        else stray.take(np.zeros(0, dtype=int))
+    )
     splats = together(stray, body(2000), fog)
     mask = main_body(splats)
     assert not mask[:40].any()
@@ -87,7 +100,9 @@ def test_height_and_ground(frame):
     assert means[:, :2].mean(axis=0) == pytest.approx([0, 0], abs=0.01)
     ratio = np.exp(kept.log_scales[0, 0] - splats.log_scales[0, 0])
     spread = np.ptp(kept.means, axis=0) / np.ptp(splats.means, axis=0)
-    assert spread == pytest.approx([ratio] * 3, rel=1e-4)  # splats shrink as much as the object does
+    assert spread == pytest.approx(
+        [ratio] * 3, rel=1e-4
+    )  # splats shrink as much as the object does
 
 
 def test_nothing_left_is_an_error():

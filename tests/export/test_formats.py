@@ -49,7 +49,11 @@ def test_round_trip(tmp_path, make_splats, suffix, degree):
     assert back.frame == FORMATS[suffix].frame
     if suffix == ".splat":
         order = np.argsort(back.means[:, 0]), np.argsort(splats.to_frame("inria").means[:, 0])
-        compare(back.take(order[0]), splats.to_frame("inria").take(order[1]).with_sh_degree(0), clip_color(suffix))
+        compare(
+            back.take(order[0]),
+            splats.to_frame("inria").take(order[1]).with_sh_degree(0),
+            clip_color(suffix),
+        )
     else:
         assert back.sh_degree == degree
         compare(back, splats.to_frame(back.frame), TOLERANCE[suffix])
@@ -57,7 +61,14 @@ def test_round_trip(tmp_path, make_splats, suffix, degree):
 
 def clip_color(suffix):
     position, rotation, sigma, opacity, _, _ = TOLERANCE[suffix]
-    return position, rotation, sigma, opacity, 0.8, None  # the random colours reach beyond 0..1, 8 bits do not
+    return (
+        position,
+        rotation,
+        sigma,
+        opacity,
+        0.8,
+        None,
+    )  # the random colours reach beyond 0..1, 8 bits do not
 
 
 def test_splat_keeps_colours_and_puts_the_visible_first(tmp_path):
@@ -154,7 +165,9 @@ def test_missing_files_and_folders(tmp_path, suffix):
         read_splats(tmp_path / f"pipe{suffix}")
 
 
-def spz_bytes(version=3, count=1, degree=0, bits=12, flags=0, body=b"\0" * 20, magic=spz.MAGIC) -> bytes:
+def spz_bytes(
+    version=3, count=1, degree=0, bits=12, flags=0, body=b"\0" * 20, magic=spz.MAGIC
+) -> bytes:
     return gzip.compress(spz.HEADER.pack(magic, version, count, degree, bits, flags, 0) + body)
 
 
@@ -189,7 +202,9 @@ def test_hostile_spz(tmp_path, name):
 def test_spz_longer_than_promised_is_cut_where_it_ends(tmp_path, make_splats, caplog):
     write_splats(tmp_path / "a.spz", make_splats(5), spz_version=3)
     raw = zlib.decompress((tmp_path / "a.spz").read_bytes(), 31)
-    (tmp_path / "a.spz").write_bytes(gzip.compress(raw[:14] + b"\x03" + raw[15:] + b"\0" * 10_000_000))
+    (tmp_path / "a.spz").write_bytes(
+        gzip.compress(raw[:14] + b"\x03" + raw[15:] + b"\0" * 10_000_000)
+    )
     assert len(read_splats(tmp_path / "a.spz")) == 5
     assert "extensions" in caplog.text
 
@@ -210,7 +225,11 @@ def edit_glb(path, change) -> None:
     text = text if isinstance(text, bytes) else json.dumps(document).encode()
     text += b" " * (-len(text) % 4)
     rest = raw[20 + length :]
-    path.write_bytes(struct.pack("<4sIII4s", b"glTF", 2, 20 + len(text) + len(rest), len(text), b"JSON") + text + rest)
+    path.write_bytes(
+        struct.pack("<4sIII4s", b"glTF", 2, 20 + len(text) + len(rest), len(text), b"JSON")
+        + text
+        + rest
+    )
 
 
 def set_(*keys, to):
@@ -230,7 +249,8 @@ GLB = {
     "long number": lambda d: b'{"nodes":' + b"9" * 10_000 + b"}",
     "node loop": set_("nodes", 0, "children", to=[0]),
     "fan-out": set_(
-        "nodes", to=[{"children": [1] * 100}, {"children": [2] * 100}, {"children": [3] * 100}, {"mesh": 0}]
+        "nodes",
+        to=[{"children": [1] * 100}, {"children": [2] * 100}, {"children": [3] * 100}, {"mesh": 0}],
     ),
     "no such node": set_("scenes", 0, "nodes", to=[7]),
     "negative index": set_(*ATTRIBUTES, "POSITION", to=-99),
@@ -248,9 +268,20 @@ GLB = {
     "file elsewhere": set_("buffers", 0, "uri", to="../../../../etc/passwd"),
     "url": set_("buffers", 0, "uri", to="http://127.0.0.1:1/x.bin"),
     "second buffer": set_("bufferViews", 2, "buffer", to=3),
-    "compressed": set_("meshes", 0, "primitives", 0, "extensions", glb_reader.EXTENSION, "extensions", to={"SPZ": {}}),
+    "compressed": set_(
+        "meshes",
+        0,
+        "primitives",
+        0,
+        "extensions",
+        glb_reader.EXTENSION,
+        "extensions",
+        to={"SPZ": {}},
+    ),
     "no splats": set_("meshes", 0, "primitives", 0, "extensions", to={}),
-    "missing attribute": lambda d: d["meshes"][0]["primitives"][0]["attributes"].pop(f"{glb_reader.EXTENSION}:SCALE"),
+    "missing attribute": lambda d: d["meshes"][0]["primitives"][0]["attributes"].pop(
+        f"{glb_reader.EXTENSION}:SCALE"
+    ),
     "half a band": lambda d: d["meshes"][0]["primitives"][0]["attributes"].pop(
         f"{glb_reader.EXTENSION}:SH_DEGREE_1_COEF_1"
     ),
@@ -280,7 +311,12 @@ def test_glb_nodes_move_turn_and_scale_their_splats(tmp_path, make_splats):
     splats = make_splats(40, degree=1, frame="gltf")
     write_splats(tmp_path / "a.glb", splats)
     half = np.sqrt(0.5)
-    parent = {"children": [0], "translation": [1, 2, 3], "rotation": [0, half, 0, half], "scale": [2, 2, 2]}
+    parent = {
+        "children": [0],
+        "translation": [1, 2, 3],
+        "rotation": [0, half, 0, half],
+        "scale": [2, 2, 2],
+    }
     edit_glb(tmp_path / "a.glb", lambda d: d["nodes"].append(parent))
     edit_glb(tmp_path / "a.glb", set_("scenes", 0, "nodes", to=[1]))
     back = read_splats(tmp_path / "a.glb")
@@ -300,13 +336,21 @@ def test_glb_quantized_attributes_and_drafts(tmp_path, make_splats, caplog):
     start = 28 + length + document["bufferViews"][key]["byteOffset"]
     raw[start : start + 40] = np.rint(splats.opacities * 255).astype(np.uint8).tobytes()
     (tmp_path / "a.glb").write_bytes(raw)
-    edit_glb(tmp_path / "a.glb", lambda d: d["accessors"][key].update(componentType=5121, normalized=True))
+    edit_glb(
+        tmp_path / "a.glb",
+        lambda d: d["accessors"][key].update(componentType=5121, normalized=True),
+    )
     assert read_splats(tmp_path / "a.glb").opacities == pytest.approx(splats.opacities, abs=0.003)
     with caplog.at_level(logging.WARNING):
-        scale = document["meshes"][0]["primitives"][0]["attributes"][f"{glb_reader.EXTENSION}:SCALE"]
+        scale = document["meshes"][0]["primitives"][0]["attributes"][
+            f"{glb_reader.EXTENSION}:SCALE"
+        ]
         start = 28 + length + document["bufferViews"][scale]["byteOffset"]
         raw[start : start + 480] = splats.log_scales.tobytes()
         (tmp_path / "b.glb").write_bytes(raw)
-        edit_glb(tmp_path / "b.glb", lambda d: d["accessors"][key].update(componentType=5121, normalized=True))
+        edit_glb(
+            tmp_path / "b.glb",
+            lambda d: d["accessors"][key].update(componentType=5121, normalized=True),
+        )
         assert read_splats(tmp_path / "b.glb").scales == pytest.approx(splats.scales, rel=1e-5)
     assert "logarithms" in caplog.text

@@ -26,7 +26,14 @@ def write(path, *primitives: Attributes, change=None) -> None:
             indices[name] = len(accessors)
             views.append({"buffer": 0, "byteOffset": offset, "byteLength": data.nbytes})
             kind = TYPES[data.shape[1]]
-            accessors.append({"bufferView": len(views) - 1, "componentType": 5126, "count": len(data), "type": kind})
+            accessors.append(
+                {
+                    "bufferView": len(views) - 1,
+                    "componentType": 5126,
+                    "count": len(data),
+                    "type": kind,
+                }
+            )
             blocks.append(data.tobytes())
             offset += data.nbytes
         extension = {"kernel": "ellipse", "colorSpace": "srgb_rec709_display"}
@@ -45,7 +52,12 @@ def write(path, *primitives: Attributes, change=None) -> None:
         change(document)
     text = json.dumps(document).encode()
     text += b" " * (-len(text) % 4)
-    body = struct.pack("<I4s", len(text), b"JSON") + text + struct.pack("<I4s", offset, b"BIN\0") + b"".join(blocks)
+    body = (
+        struct.pack("<I4s", len(text), b"JSON")
+        + text
+        + struct.pack("<I4s", offset, b"BIN\0")
+        + b"".join(blocks)
+    )
     path.write_bytes(struct.pack("<4sII", b"glTF", 2, 12 + len(body)) + body)
 
 
@@ -95,9 +107,17 @@ def test_colours_without_harmonics_are_light(tmp_path, splats, width, caplog):
 @pytest.mark.parametrize("order", [1, -1])
 def test_logarithms_are_decided_for_the_whole_file(tmp_path, splats, order, caplog):
     large = Splats(
-        splats.means * 50, np.abs(splats.log_scales), splats.quats_wxyz, splats.logit_opacities, splats.sh, "gltf"
+        splats.means * 50,
+        np.abs(splats.log_scales),
+        splats.quats_wxyz,
+        splats.logit_opacities,
+        splats.sh,
+        "gltf",
     )
-    parts = [{**attributes_of(part), f"{EXTENSION}:SCALE": part.log_scales} for part in (splats, large)[::order]]
+    parts = [
+        {**attributes_of(part), f"{EXTENSION}:SCALE": part.log_scales}
+        for part in (splats, large)[::order]
+    ]
     write(tmp_path / "a.glb", *parts)
     back = read_splats(tmp_path / "a.glb")
     wanted = np.concatenate([part.log_scales for part in (splats, large)[::order]])
@@ -116,7 +136,9 @@ def test_a_mesh_on_two_nodes_is_there_twice(tmp_path, splats):
 
 
 def meshopt(document) -> None:
-    document["bufferViews"][1]["extensions"] = {"EXT_meshopt_compression": {"buffer": 0, "count": 30}}
+    document["bufferViews"][1]["extensions"] = {
+        "EXT_meshopt_compression": {"buffer": 0, "count": 30}
+    }
 
 
 def draco(document) -> None:

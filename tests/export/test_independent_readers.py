@@ -43,20 +43,26 @@ def test_gsply(tmp_path, make_splats, suffix, degree):
     exact = suffix == ".ply"
     assert data.means == pytest.approx(splats.means, abs=1e-6 if exact else 2e-4)
     rotations = rotations_from_quaternions(np.asarray(data.quats, dtype=float))
-    assert rotations == pytest.approx(rotations_from_quaternions(splats.quats_wxyz), abs=1e-6 if exact else 0.008)
+    assert rotations == pytest.approx(
+        rotations_from_quaternions(splats.quats_wxyz), abs=1e-6 if exact else 0.008
+    )
     log_scales = data.scales if np.min(data.scales) < 0 else np.log(data.scales)
     assert log_scales == pytest.approx(splats.log_scales, abs=1e-5 if exact else 0.033)
     opacities = sigmoid(data.opacities) if exact or np.ptp(data.opacities) > 1 else data.opacities
     assert opacities == pytest.approx(splats.opacities, abs=1e-6 if exact else 0.004)
     assert data.sh0.reshape(-1, 3) == pytest.approx(splats.sh[:, 0], abs=1e-6 if exact else 0.02)
     if degree:
-        assert data.shN.reshape(100, 15, 3) == pytest.approx(splats.sh[:, 1:], abs=1e-6 if exact else 0.13)
+        assert data.shN.reshape(100, 15, 3) == pytest.approx(
+            splats.sh[:, 1:], abs=1e-6 if exact else 0.13
+        )
 
 
 @pytest.mark.readers
 @pytest.mark.parametrize("degree", [0, 2])
 def test_pygltflib(tmp_path, make_splats, degree):
-    pygltflib = pytest.importorskip("pygltflib", reason="pygltflib is not installed (pip install pygltflib)")
+    pygltflib = pytest.importorskip(
+        "pygltflib", reason="pygltflib is not installed (pip install pygltflib)"
+    )
     splats = make_splats(60, degree=degree, frame="gltf")
     write_splats(tmp_path / "a.glb", splats, title="a red mug")
     gltf = pygltflib.GLTF2().load(str(tmp_path / "a.glb"))
@@ -76,22 +82,34 @@ def test_pygltflib(tmp_path, make_splats, degree):
     assert values("POSITION", 3) == pytest.approx(splats.means)
     assert values(prefix + "SCALE", 3) == pytest.approx(splats.scales, rel=1e-6)
     assert values(prefix + "OPACITY", 1)[:, 0] == pytest.approx(splats.opacities, abs=1e-6)
-    assert values(prefix + "ROTATION", 4) == pytest.approx(np.roll(splats.unit_quats_wxyz, -1, axis=1), abs=1e-6)
-    assert values(prefix + f"SH_DEGREE_{degree}_COEF_0", 3) == pytest.approx(splats.sh[:, degree**2])
+    assert values(prefix + "ROTATION", 4) == pytest.approx(
+        np.roll(splats.unit_quats_wxyz, -1, axis=1), abs=1e-6
+    )
+    assert values(prefix + f"SH_DEGREE_{degree}_COEF_0", 3) == pytest.approx(
+        splats.sh[:, degree**2]
+    )
 
 
 @pytest.mark.readers
-def test_khronos_validator_knows_no_other_fault_than_the_new_extension(tmp_path, make_splats, node_package):
+def test_khronos_validator_knows_no_other_fault_than_the_new_extension(
+    tmp_path, make_splats, node_package
+):
     package = node_package("gltf-validator")
     write_splats(tmp_path / "a.glb", make_splats(60, degree=1))
     environment = {**os.environ, "NODE_PATH": str(package.parent)}
     done = subprocess.run(
-        ["node", "-e", VALIDATE, str(tmp_path / "a.glb")], capture_output=True, text=True, env=environment, check=True
+        ["node", "-e", VALIDATE, str(tmp_path / "a.glb")],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=True,
     )
     report = json.loads(done.stdout)
     codes = {message["code"] for message in report["issues"]["messages"]}
     assert codes <= {"UNSUPPORTED_EXTENSION", "MESH_PRIMITIVE_INVALID_ATTRIBUTE"}, codes
-    assert report["issues"]["numErrors"] == 7  # one for each attribute of the extension, at degree 1
+    assert (
+        report["issues"]["numErrors"] == 7
+    )  # one for each attribute of the extension, at degree 1
     assert report["info"]["totalVertexCount"] == 60
 
 
@@ -113,7 +131,9 @@ def test_usd_core(tmp_path, make_splats, suffix):
     wxyz = [[q.GetReal(), *q.GetImaginary()] for q in field.GetOrientationsAttr().Get()]
     assert np.array(wxyz) == pytest.approx(splats.unit_quats_wxyz, abs=1e-6)
     assert field.GetRadianceSphericalHarmonicsDegreeAttr().Get() == 1
-    coefficients = np.array(field.GetRadianceSphericalHarmonicsCoefficientsAttr().Get()).reshape(50, 4, 3)
+    coefficients = np.array(field.GetRadianceSphericalHarmonicsCoefficientsAttr().Get()).reshape(
+        50, 4, 3
+    )
     assert coefficients == pytest.approx(splats.sh)
     assert usd.ColorSpaceAPI(field.GetPrim()).GetColorSpaceNameAttr().Get() == "srgb_rec709_scene"
 
@@ -121,7 +141,9 @@ def test_usd_core(tmp_path, make_splats, suffix):
 @pytest.mark.readers
 @pytest.mark.parametrize("degree", [0, 3])
 def test_nvidias_checker_of_splats(tmp_path, make_splats, degree):
-    validation = pytest.importorskip("usd_validation_nvidia", reason="usd-validation-nvidia is not installed")
+    validation = pytest.importorskip(
+        "usd_validation_nvidia", reason="usd-validation-nvidia is not installed"
+    )
     from pxr import Usd
     from usd_validation_nvidia.rules import GaussianSplatSchemaChecker
 
@@ -153,12 +175,18 @@ def test_splat_transform_reads_ours(tmp_path, make_splats, transform, suffix):
     back = read_splats(out)
     back = back.take(match(back.means, splats))
     exact = suffix == ".ply"
-    assert back.means == pytest.approx(splats.means, abs=1e-6 if exact or suffix == ".splat" else 2e-4)
+    assert back.means == pytest.approx(
+        splats.means, abs=1e-6 if exact or suffix == ".splat" else 2e-4
+    )
     ours, theirs = (rotations_from_quaternions(s.quats_wxyz) for s in (splats, back))
     limit = {".ply": 1e-5, ".spz": 0.008, ".splat": 0.04}[suffix]
     # Axes up to their sign: an ellipsoid does not know it, and turning SPZ to INRIA's frame flips some.
-    assert np.abs(ours.transpose(0, 2, 1) @ theirs) == pytest.approx(np.broadcast_to(np.eye(3), ours.shape), abs=limit)
-    assert back.log_scales == pytest.approx(splats.log_scales, abs=0.033 if suffix == ".spz" else 1e-5)
+    assert np.abs(ours.transpose(0, 2, 1) @ theirs) == pytest.approx(
+        np.broadcast_to(np.eye(3), ours.shape), abs=limit
+    )
+    assert back.log_scales == pytest.approx(
+        splats.log_scales, abs=0.033 if suffix == ".spz" else 1e-5
+    )
     assert back.opacities == pytest.approx(splats.opacities, abs=1e-6 if exact else 0.004)
     if suffix != ".splat":
         assert back.sh == pytest.approx(splats.sh, abs=1e-5 if exact else 0.13)

@@ -19,7 +19,9 @@ from gs_ssd.export.views import VIEWS, cameras_around, in_unit_ball
 
 def test_layers_are_the_rasterizers(make_splats):
     """Each splat alone, drawn by the rasterizer: a pixel has it as a layer where its alpha is not zero."""
-    splats = dataclasses.replace(make_splats(24, frame="world"), logit_opacities=np.linspace(-4, 4, 24))
+    splats = dataclasses.replace(
+        make_splats(24, frame="world"), logit_opacities=np.linspace(-4, 4, 24)
+    )
     size, unit = 64, in_unit_ball(splats)
     cameras = cameras_around(size)
     layers = np.zeros((VIEWS, size, size), dtype=int)
@@ -47,7 +49,9 @@ def test_layers_grow_with_what_lies_behind(make_splats):
 
 
 def test_losses_are_those_of_the_formats(make_splats):
-    splats = dataclasses.replace(make_splats(300, degree=2, frame="world"), log_scales=np.full((300, 3), -2.5))
+    splats = dataclasses.replace(
+        make_splats(300, degree=2, frame="world"), log_scales=np.full((300, 3), -2.5)
+    )
     report = inspect(splats)
     assert report.losses[".ply"].psnr is None or report.losses[".ply"].psnr > 100
     assert report.losses[".spz"].psnr > report.losses[".splat"].psnr

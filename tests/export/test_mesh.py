@@ -19,7 +19,9 @@ OPTIONS = MeshOptions(voxels=64, views_per_ring=8, polar_deg=(40.0, 90.0, 140.0)
 @pytest.fixture(scope="module")
 def libraries():
     pytest.importorskip("open3d", reason="open3d is not installed (pip install 'gs-ssd[mesh]')")
-    return pytest.importorskip("trimesh", reason="trimesh is not installed (pip install 'gs-ssd[mesh]')")
+    return pytest.importorskip(
+        "trimesh", reason="trimesh is not installed (pip install 'gs-ssd[mesh]')"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,14 @@ def ball() -> Splats:
     scales = np.tile([0.035, 0.035, 0.004], (6000, 1))
     means = CENTER + RADIUS * normals
     means[0] += 20.0
-    return Splats(means, np.log(scales), quats, logit(np.full(6000, 0.9)), ((colors - 0.5) / SH_C0)[:, None], "world")
+    return Splats(
+        means,
+        np.log(scales),
+        quats,
+        logit(np.full(6000, 0.9)),
+        ((colors - 0.5) / SH_C0)[:, None],
+        "world",
+    )
 
 
 def glb_colors(path) -> np.ndarray:
@@ -46,7 +55,9 @@ def glb_colors(path) -> np.ndarray:
     kind = {5121: np.uint8, 5123: np.uint16, 5126: np.float32}[accessor.componentType]
     width = {"VEC3": 3, "VEC4": 4}[accessor.type]
     start = (view.byteOffset or 0) + (accessor.byteOffset or 0)
-    values = np.frombuffer(gltf.binary_blob(), kind, accessor.count * width, start).reshape(-1, width)
+    values = np.frombuffer(gltf.binary_blob(), kind, accessor.count * width, start).reshape(
+        -1, width
+    )
     return values * {np.uint8: 1.0, np.uint16: 255 / 65535, np.float32: 255.0}[kind]
 
 
@@ -60,8 +71,12 @@ def test_mesh_of_a_ball_is_the_ball(tmp_path, libraries, ball, suffix):
     distance = np.linalg.norm(away, axis=1)
     assert np.median(np.abs(distance - RADIUS)) < 0.01
     assert np.percentile(np.abs(distance - RADIUS), 99) < 0.03
-    assert (np.einsum("ij,ij->i", mesh.face_normals, away[mesh.faces[:, 0]]) > 0).mean() > 0.95  # faces look outwards
-    colors = glb_colors(path) if suffix == ".glb" else np.asarray(mesh.visual.vertex_colors, dtype=float)
+    assert (
+        np.einsum("ij,ij->i", mesh.face_normals, away[mesh.faces[:, 0]]) > 0
+    ).mean() > 0.95  # faces look outwards
+    colors = (
+        glb_colors(path) if suffix == ".glb" else np.asarray(mesh.visual.vertex_colors, dtype=float)
+    )
     top, bottom = colors[away[:, 1] > 0.3].mean(axis=0), colors[away[:, 1] < -0.3].mean(axis=0)
     linear = suffix == ".glb"
     assert top[0] == pytest.approx(255 * (0.787 if linear else 0.9), abs=14)
@@ -71,7 +86,9 @@ def test_mesh_of_a_ball_is_the_ball(tmp_path, libraries, ball, suffix):
         assert b'"NORMAL"' in path.read_bytes()
         head = json.loads(path.read_bytes()[20:].split(b"BIN\0")[0].rsplit(b"}", 1)[0] + b"}")
         (primitive,) = head["meshes"][0]["primitives"]
-        assert head["materials"][primitive["material"]]["pbrMetallicRoughness"]["metallicFactor"] == 0
+        assert (
+            head["materials"][primitive["material"]]["pbrMetallicRoughness"]["metallicFactor"] == 0
+        )
     assert top[2] < 60
     assert bottom[0] < 60
 
@@ -89,7 +106,8 @@ def test_textured(tmp_path, libraries, ball, suffix):
     away = mesh.vertices - np.array([-CENTER[0], CENTER[2], CENTER[1]])
     material = mesh.visual.material
     picture = np.asarray(
-        (material.baseColorTexture if suffix == ".glb" else material.image).convert("RGB"), dtype=float
+        (material.baseColorTexture if suffix == ".glb" else material.image).convert("RGB"),
+        dtype=float,
     )
     column, row = (mesh.visual.uv * [256, -256] % 256).astype(int).clip(0, 255).T
     colors = picture[row, column]
@@ -104,7 +122,9 @@ def test_simplified(tmp_path, libraries, ball):
 
 
 def test_nothing_to_see(tmp_path, libraries, ball):
-    faint = Splats(ball.means, ball.log_scales, ball.quats_wxyz, ball.logit_opacities - 9, ball.sh, "world")
+    faint = Splats(
+        ball.means, ball.log_scales, ball.quats_wxyz, ball.logit_opacities - 9, ball.sh, "world"
+    )
     with pytest.raises(UserError, match="no surface"):
         write_mesh(tmp_path / "m.glb", faint, OPTIONS)
     assert not (tmp_path / "m.glb").exists()

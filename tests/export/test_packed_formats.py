@@ -21,7 +21,10 @@ from gs_ssd.export.ply_reader import read_ply
 from gs_ssd.export.splats import Splats
 
 # Largest errors: position, rotation matrix entry, log sigma, opacity, colour coefficient, harmonics.
-TOLERANCE = {".sog": (1e-4, 0.02, 0.02, 0.003, 0.02, 0.03), ".compressed.ply": (5e-3, 0.006, 0.003, 0.003, 0.01, 0.017)}
+TOLERANCE = {
+    ".sog": (1e-4, 0.02, 0.02, 0.003, 0.02, 0.03),
+    ".compressed.ply": (5e-3, 0.006, 0.003, 0.003, 0.01, 0.017),
+}
 
 
 def compare(back: Splats, splats: Splats, suffix: str) -> None:
@@ -47,7 +50,9 @@ def reader(request, tmp_path) -> Reader:
     """What a program of others makes of a file, as PLY."""
     out = tmp_path / "back.ply"
     if request.param == "splat-transform":
-        program = request.getfixturevalue("node_package")("@playcanvas/splat-transform") / "bin/cli.mjs"
+        program = (
+            request.getfixturevalue("node_package")("@playcanvas/splat-transform") / "bin/cli.mjs"
+        )
 
         def read(path: Path) -> Splats:
             words = ["node", str(program), "-q", "-w", "-g", "cpu", str(path), str(out)]
@@ -55,11 +60,15 @@ def reader(request, tmp_path) -> Reader:
             return read_ply(out)
 
     else:
-        gaussforge = pytest.importorskip("gaussforge", reason="gaussforge is not installed (pip install gaussforge)")
+        gaussforge = pytest.importorskip(
+            "gaussforge", reason="gaussforge is not installed (pip install gaussforge)"
+        )
 
         def read(path: Path) -> Splats:
             suffix = "compressed.ply" if path.name.endswith(".compressed.ply") else path.suffix[1:]
-            out.write_bytes(gaussforge.GaussForge().convert(path.read_bytes(), suffix, "ply")["data"])
+            out.write_bytes(
+                gaussforge.GaussForge().convert(path.read_bytes(), suffix, "ply")["data"]
+            )
             return read_ply(out)
 
     return read
@@ -90,7 +99,11 @@ def test_gsply_reads_compressed_ply(tmp_path, make_splats):
     write_splats(tmp_path / "a.compressed.ply", splats)
     data = gsply.plyread(str(tmp_path / "a.compressed.ply"))
     sh = np.concatenate([np.reshape(data.sh0, (-1, 1, 3)), data.shN], axis=1)
-    compare(Splats(data.means, data.scales, data.quats, data.opacities, sh, "inria"), splats, ".compressed.ply")
+    compare(
+        Splats(data.means, data.scales, data.quats, data.opacities, sh, "inria"),
+        splats,
+        ".compressed.ply",
+    )
 
 
 def test_flat_objects_and_equal_splats(tmp_path, make_splats):
@@ -146,7 +159,9 @@ def test_a_codebook_beats_an_even_grid():
     book, labels = scalar_codebook(values)
     assert book.shape == (256,)
     assert (np.diff(book) >= 0).all()
-    assert (np.abs(values - book[labels]) <= np.abs(values[..., None] - book).min(axis=-1) + 1e-6).all()
+    assert (
+        np.abs(values - book[labels]) <= np.abs(values[..., None] - book).min(axis=-1) + 1e-6
+    ).all()
     even = np.linspace(values.min(), values.max(), 256)
     of_even = np.square(values[..., None] - even).min(axis=-1).mean()
     assert np.square(values - book[labels]).mean() < 0.5 * of_even

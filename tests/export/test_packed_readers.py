@@ -78,7 +78,9 @@ def transform(request, node_package):
 @pytest.mark.readers
 @pytest.mark.slow  # of the two, making the .sog takes longest
 @pytest.mark.parametrize(("suffix", "degree"), [(".sog", 0), (".compressed.ply", 3)])
-def test_splat_transforms_files_as_itself_reads_them(tmp_path, make_splats, transform, suffix, degree):
+def test_splat_transforms_files_as_itself_reads_them(
+    tmp_path, make_splats, transform, suffix, degree
+):
     splats = tame(make_splats(300, degree=degree))
     write_ply(tmp_path / "a.ply", splats)
     transform(tmp_path / "a.ply", tmp_path / f"b{suffix}")
@@ -91,7 +93,9 @@ def test_splat_transforms_files_as_itself_reads_them(tmp_path, make_splats, tran
 @pytest.mark.readers
 @pytest.mark.parametrize("degree", [0, 1, 3])
 def test_sog_of_gaussforge(tmp_path, make_splats, degree):
-    gaussforge = pytest.importorskip("gaussforge", reason="gaussforge is not installed (`make readers`)")
+    gaussforge = pytest.importorskip(
+        "gaussforge", reason="gaussforge is not installed (`make readers`)"
+    )
     splats = tame(make_splats(600, degree=degree))
     write_ply(tmp_path / "a.ply", splats)
     made = gaussforge.GaussForge().convert((tmp_path / "a.ply").read_bytes(), "ply", "sog")["data"]
@@ -147,7 +151,10 @@ def sog_1(path, splats: Splats) -> None:
 
     def bounded(values):
         least, most = values.min(axis=0), values.max(axis=0)
-        return np.rint((values - least) / (most - least) * 255), {"mins": least.tolist(), "maxs": most.tolist()}
+        return np.rint((values - least) / (most - least) * 255), {
+            "mins": least.tolist(),
+            "maxs": most.tolist(),
+        }
 
     sizes, size_bounds = bounded(splats.log_scales)
     colors, color_bounds = bounded(color)
@@ -160,7 +167,12 @@ def sog_1(path, splats: Splats) -> None:
         "c": colors,
     }
     meta = {
-        "means": {"shape": [count, 3], "mins": low.tolist(), "maxs": high.tolist(), "files": ["l.webp", "u.webp"]},
+        "means": {
+            "shape": [count, 3],
+            "mins": low.tolist(),
+            "maxs": high.tolist(),
+            "files": ["l.webp", "u.webp"],
+        },
         "quats": {"files": ["q.webp"]},
         "scales": {**size_bounds, "files": ["s.webp"]},
         "sh0": {**color_bounds, "files": ["c.webp"]},
@@ -168,7 +180,9 @@ def sog_1(path, splats: Splats) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("meta.json", json.dumps(meta))
         for name, pixels in pictures.items():
-            archive.writestr(f"{name}.webp", picture(np.rint(pixels).astype(np.uint8).reshape(1, count, 4)))
+            archive.writestr(
+                f"{name}.webp", picture(np.rint(pixels).astype(np.uint8).reshape(1, count, 4))
+            )
 
 
 def picture(pixels: np.ndarray) -> bytes:
@@ -208,8 +222,12 @@ SOG = {
     "a count beyond the pictures": lambda meta, members: meta.update(count=3_000_000),
     "no count": lambda meta, members: meta.update(count=0),
     "a missing picture": lambda meta, members: members.pop("quats.webp"),
-    "a picture of another place": lambda meta, members: meta["quats"].update(files=["../../../etc/passwd"]),
-    "a small picture": lambda meta, members: members.update({"scales.webp": picture(np.zeros((2, 2, 4), np.uint8))}),
+    "a picture of another place": lambda meta, members: meta["quats"].update(
+        files=["../../../etc/passwd"]
+    ),
+    "a small picture": lambda meta, members: members.update(
+        {"scales.webp": picture(np.zeros((2, 2, 4), np.uint8))}
+    ),
     "a vast picture": lambda meta, members: members.update(
         {"scales.webp": picture(np.zeros((8000, 8000, 4), np.uint8))}
     ),
@@ -252,7 +270,14 @@ def test_bytes_of_nothing(tmp_path, suffix, data):
 
 
 def ksplat(
-    count=3, sections=1, level=1, section=(3, 3, 256, 1), partial=(0, 1), degree=0, bucket=12, rows=None
+    count=3,
+    sections=1,
+    level=1,
+    section=(3, 3, 256, 1),
+    partial=(0, 1),
+    degree=0,
+    bucket=12,
+    rows=None,
 ) -> bytes:
     head = bytearray(4096)
     head[1] = 1

@@ -53,7 +53,9 @@ def test_other_peoples_dialects_are_read(tmp_path, make_splats, kind, caplog):
             other[name] = rows[name]
         rows = other
     elements = [PlyElement.describe(np.array(rows), "vertex")]
-    PlyData(elements, text=kind == "ascii", byte_order=">" if kind == "big-endian" else "<").write(tmp_path / "b.ply")
+    PlyData(elements, text=kind == "ascii", byte_order=">" if kind == "big-endian" else "<").write(
+        tmp_path / "b.ply"
+    )
     back = read_ply(tmp_path / "b.ply")
     for name in ARRAYS:
         assert getattr(back, name) == pytest.approx(getattr(splats, name), rel=1e-6)
@@ -70,14 +72,17 @@ HOSTILE = {
     "not a ply": b"\x1f\x8b" + b"0" * 500,
     "no end": b"ply\nformat binary_little_endian 1.0\n" + b"comment x\n" * 20000,
     "huge count": header("element vertex 4000000000", *SPLAT) + b"0" * 680,
-    "huge count of nothing": header("element vertex 10", *SPLAT, "element void 999999999999") + b"0" * 680,
+    "huge count of nothing": header("element vertex 10", *SPLAT, "element void 999999999999")
+    + b"0" * 680,
     "overflowing count": header("element vertex 9" + "9" * 30, *SPLAT) + b"0" * 680,
     "negative count": header("element vertex -1", *SPLAT),
-    "many properties": header("element vertex 1", *(f"property float p{i}" for i in range(3000))) + b"0" * 12000,
+    "many properties": header("element vertex 1", *(f"property float p{i}" for i in range(3000)))
+    + b"0" * 12000,
     "list bomb": header("element vertex 1", *SPLAT, "element face 1", "property list uint int i")
     + b"\0" * 68
     + b"\xff" * 4,
-    "list in vertex": header("element vertex 1", *SPLAT, "property list uint float more") + b"\xff" * 90,
+    "list in vertex": header("element vertex 1", *SPLAT, "property list uint float more")
+    + b"\xff" * 90,
     "duplicate property": header("element vertex 1", *SPLAT, "property float x") + b"0" * 100,
     "unknown type": header("element vertex 1", "property quad x") + b"0" * 100,
     "two vertices": header("element vertex 1", *SPLAT, "element vertex 1", *SPLAT) + b"0" * 136,
@@ -87,9 +92,15 @@ HOSTILE = {
     + b"x y\n" * 40,
     "not a number": header("element vertex many", *SPLAT),
     "not ascii": header("element vertex 1", "property float \xff\xfe", *SPLAT) + b"0" * 72,
-    "mesh": header("element vertex 1", "property float x", "property float y", "property float z") + b"0" * 12,
-    "eight f_rest": header("element vertex 1", *SPLAT, *(f"property float f_rest_{i}" for i in range(8))) + b"0" * 100,
-    "gap in f_rest": header("element vertex 1", *SPLAT, *(f"property float f_rest_{i + 1}" for i in range(9)))
+    "mesh": header("element vertex 1", "property float x", "property float y", "property float z")
+    + b"0" * 12,
+    "eight f_rest": header(
+        "element vertex 1", *SPLAT, *(f"property float f_rest_{i}" for i in range(8))
+    )
+    + b"0" * 100,
+    "gap in f_rest": header(
+        "element vertex 1", *SPLAT, *(f"property float f_rest_{i + 1}" for i in range(9))
+    )
     + b"0" * 104,
 }
 
@@ -116,7 +127,9 @@ def test_truncated_file_says_so(tmp_path, make_splats, keep):
 
 def test_known_cousins_are_named(tmp_path):
     packed = ("packed_position", "packed_rotation", "packed_scale", "packed_color")
-    (tmp_path / "c.ply").write_bytes(header("element vertex 1", *(f"property uint {p}" for p in packed)) + b"0" * 16)
+    (tmp_path / "c.ply").write_bytes(
+        header("element vertex 1", *(f"property uint {p}" for p in packed)) + b"0" * 16
+    )
     with pytest.raises(UserError, match="without the bounds of its chunks"):
         read_ply(tmp_path / "c.ply")
 

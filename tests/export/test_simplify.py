@@ -29,20 +29,30 @@ def ball(count: int, degree: int = 0) -> Splats:
     sh[:, 0] = (0.5 + 0.4 * np.sin(4 * normals @ np.diag([1.0, 2.0, 1.5])) - 0.5) / SH_C0
     sh[:, 1:] = rng.normal(size=sh[:, 1:].shape) * 0.02
     scales = np.log(size) + rng.normal(size=(count, 3)) * 0.2 + [0, 0, -1.5]
-    return Splats(normals, scales, quaternion_from_rotation(axes), rng.uniform(-1, 3, count), sh, "world")
+    return Splats(
+        normals, scales, quaternion_from_rotation(axes), rng.uniform(-1, 3, count), sh, "world"
+    )
 
 
 def total(splats: Splats) -> tuple[np.ndarray, np.ndarray]:
     """Mean and covariance of it all, each splat weighing opacity times its shadow's area."""
     s = np.sort(splats.scales.astype(np.float64), axis=1)
     p = 1.6075
-    areas = ((s[:, 0] * s[:, 1]) ** p + (s[:, 0] * s[:, 2]) ** p + (s[:, 1] * s[:, 2]) ** p) ** (1 / p)
+    areas = ((s[:, 0] * s[:, 1]) ** p + (s[:, 0] * s[:, 2]) ** p + (s[:, 1] * s[:, 2]) ** p) ** (
+        1 / p
+    )
     weights = splats.opacities * areas
     weights /= weights.sum()
-    axes = rotations_from_quaternions(splats.unit_quats_wxyz.astype(np.float64)) * splats.scales[:, None, :]
+    axes = (
+        rotations_from_quaternions(splats.unit_quats_wxyz.astype(np.float64))
+        * splats.scales[:, None, :]
+    )
     mean = weights @ splats.means
     apart = splats.means - mean
-    spread = np.einsum("n,nij->ij", weights, axes @ axes.transpose(0, 2, 1)) + (weights[:, None] * apart).T @ apart
+    spread = (
+        np.einsum("n,nij->ij", weights, axes @ axes.transpose(0, 2, 1))
+        + (weights[:, None] * apart).T @ apart
+    )
     return mean, spread
 
 
@@ -97,10 +107,20 @@ def test_looks_better_than_dropping_as_many(degree):
 
 def test_command(tmp_path, capsys):
     write_splats(tmp_path / "a.ply", ball(400))
-    assert main(["export", str(tmp_path / "a.ply"), "-o", str(tmp_path / "b.ply"), "--simplify", "25%"]) == 0
+    assert (
+        main(
+            ["export", str(tmp_path / "a.ply"), "-o", str(tmp_path / "b.ply"), "--simplify", "25%"]
+        )
+        == 0
+    )
     assert "400 splats merged into 100" in capsys.readouterr().out
     assert len(read_splats(tmp_path / "b.ply")) == 100
-    assert main(["export", str(tmp_path / "a.ply"), "-o", str(tmp_path / "c.ply"), "--simplify", "few"]) == 2
+    assert (
+        main(
+            ["export", str(tmp_path / "a.ply"), "-o", str(tmp_path / "c.ply"), "--simplify", "few"]
+        )
+        == 2
+    )
     assert "--simplify few" in capsys.readouterr().err
     assert not (tmp_path / "c.ply").exists()
 

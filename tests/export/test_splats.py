@@ -18,10 +18,22 @@ def covariances(splats):
 def test_wrong_shapes_are_named(make_splats):
     splats = make_splats(4)
     with pytest.raises(ValueError, match="log_scales"):
-        type(splats)(splats.means, splats.log_scales[:3], splats.quats_wxyz, splats.logit_opacities, splats.sh, "world")
+        type(splats)(
+            splats.means,
+            splats.log_scales[:3],
+            splats.quats_wxyz,
+            splats.logit_opacities,
+            splats.sh,
+            "world",
+        )
     with pytest.raises(ValueError, match="5 bases"):
         type(splats)(
-            splats.means, splats.log_scales, splats.quats_wxyz, splats.logit_opacities, np.zeros((4, 5, 3)), "world"
+            splats.means,
+            splats.log_scales,
+            splats.quats_wxyz,
+            splats.logit_opacities,
+            np.zeros((4, 5, 3)),
+            "world",
         )
 
 
@@ -30,7 +42,9 @@ def test_frame_change_keeps_what_one_sees(make_splats, frame):
     splats = make_splats(20, degree=3, frame="world")
     there = splats.to_frame(frame)
     rotation = np.linalg.lstsq(splats.means, there.means, rcond=None)[0].T
-    assert covariances(there) == pytest.approx(rotation @ covariances(splats) @ rotation.T, abs=1e-6)
+    assert covariances(there) == pytest.approx(
+        rotation @ covariances(splats) @ rotation.T, abs=1e-6
+    )
     eye = np.array([0.3, 3.0, 1.0])
 
     def seen(s, camera):
@@ -68,7 +82,9 @@ def test_from_gaussians_copies_raw_parameters_in_the_world_frame(make_splats):
     tensors = {name: torch.from_numpy(getattr(wanted, name)).requires_grad_() for name in
                ("means", "log_scales", "quats_wxyz", "logit_opacities")}  # fmt: skip
     scene = SimpleNamespace(
-        **tensors, sh_dc=torch.from_numpy(wanted.sh[:, :1]), sh_rest=torch.from_numpy(wanted.sh[:, 1:])
+        **tensors,
+        sh_dc=torch.from_numpy(wanted.sh[:, :1]),
+        sh_rest=torch.from_numpy(wanted.sh[:, 1:]),
     )
     splats = from_gaussians(scene)
     assert splats.frame == "world"

@@ -20,11 +20,17 @@ from gs_ssd.export.frames import rotations_from_quaternions
 from gs_ssd.export.splats import Splats
 
 
-def version_4(streams: list[bytes], count: int, degree: int = 0, flags: int = 0, extensions: bytes = b"") -> bytes:
+def version_4(
+    streams: list[bytes], count: int, degree: int = 0, flags: int = 0, extensions: bytes = b""
+) -> bytes:
     """The container by its published layout, from unpacked streams."""
     packed = [zstandard.ZstdCompressor().compress(stream) for stream in streams]
-    header = struct.pack("<IIIBBBBI12x", spz.MAGIC, 4, count, degree, 12, flags, len(streams), 32 + len(extensions))
-    contents = b"".join(struct.pack("<QQ", len(a), len(b)) for a, b in zip(packed, streams, strict=True))
+    header = struct.pack(
+        "<IIIBBBBI12x", spz.MAGIC, 4, count, degree, 12, flags, len(streams), 32 + len(extensions)
+    )
+    contents = b"".join(
+        struct.pack("<QQ", len(a), len(b)) for a, b in zip(packed, streams, strict=True)
+    )
     return header + extensions + contents + b"".join(packed)
 
 
@@ -49,7 +55,9 @@ def test_version_4_holds_the_same_streams(tmp_path, make_splats, degree):
 def test_a_file_without_its_gzip_is_read(tmp_path, make_splats):
     write_splats(tmp_path / "a.spz", make_splats(40), spz_version=2)
     (tmp_path / "b.spz").write_bytes(gzip.decompress((tmp_path / "a.spz").read_bytes()))
-    assert np.array_equal(read_splats(tmp_path / "a.spz").means, read_splats(tmp_path / "b.spz").means)
+    assert np.array_equal(
+        read_splats(tmp_path / "a.spz").means, read_splats(tmp_path / "b.spz").means
+    )
     (tmp_path / "b.spz").write_bytes(gzip.decompress((tmp_path / "a.spz").read_bytes())[:-5])
     with pytest.raises(UserError, match="truncated"):
         read_splats(tmp_path / "b.spz")
@@ -68,7 +76,9 @@ def test_thousands_of_equal_splats_come_back(tmp_path, make_splats, version):
 
 def test_harmonics_above_degree_3_are_dropped_and_said(tmp_path, caplog):
     streams = [bytes(9), b"\x80", b"\x80" * 3, b"\x60" * 3, bytes(4), bytes(range(72))]
-    (tmp_path / "a.spz").write_bytes(gzip.compress(spz.HEADER.pack(spz.MAGIC, 3, 1, 4, 12, 0, 0) + b"".join(streams)))
+    (tmp_path / "a.spz").write_bytes(
+        gzip.compress(spz.HEADER.pack(spz.MAGIC, 3, 1, 4, 12, 0, 0) + b"".join(streams))
+    )
     (tmp_path / "b.spz").write_bytes(version_4(streams, 1, degree=4))
     for name in "ab":
         back = read_splats(tmp_path / f"{name}.spz")
@@ -113,7 +123,13 @@ def axes_record(system: int) -> bytes:
     return struct.pack("<III", spz_reader.AXES_EXTENSION, 4, system)
 
 
-AXES = {"RUB": (1, 1, 1), "RDF": (1, -1, -1), "LUF": (-1, 1, -1), "LUB": (-1, 1, 1), "RUF": (1, 1, -1)}
+AXES = {
+    "RUB": (1, 1, 1),
+    "RDF": (1, -1, -1),
+    "LUF": (-1, 1, -1),
+    "LUB": (-1, 1, 1),
+    "RUF": (1, 1, -1),
+}
 
 
 @pytest.mark.parametrize("letters", AXES)
@@ -121,11 +137,18 @@ def test_an_extension_names_the_axes(tmp_path, letters):
     splats = axes_object().with_sh_degree(0)
     signs = np.array(AXES[letters], dtype=np.float32)
     moved = Splats(
-        splats.means * signs, splats.log_scales, splats.quats_wxyz, splats.logit_opacities, splats.sh, "gltf"
+        splats.means * signs,
+        splats.log_scales,
+        splats.quats_wxyz,
+        splats.logit_opacities,
+        splats.sh,
+        "gltf",
     )
     write_splats(tmp_path / "a.spz", moved, spz_version=3)
     streams, count, _ = raw_streams(tmp_path / "a.spz")
-    record = struct.pack("<II3s", 0xADBE0002, 3, b"cam") + axes_record(1 + spz_reader.SYSTEMS.index(letters))
+    record = struct.pack("<II3s", 0xADBE0002, 3, b"cam") + axes_record(
+        1 + spz_reader.SYSTEMS.index(letters)
+    )
     (tmp_path / "b.spz").write_bytes(version_4(streams, count, flags=2, extensions=record))
     assert read_splats(tmp_path / "b.spz").means == pytest.approx(splats.means, abs=2e-4)
     head = gzip.decompress((tmp_path / "a.spz").read_bytes())
@@ -137,10 +160,13 @@ HOSTILE = {
     "only a name": b"NGSP\4\0\0\0",
     "a huge count": version_4([bytes(9)] * 5, 2**32 - 1),
     "a table beyond the end": struct.pack("<IIIBBBBI12x", spz.MAGIC, 4, 1, 0, 12, 0, 5, 10**9),
-    "a table in the header": struct.pack("<IIIBBBBI12x", spz.MAGIC, 4, 1, 0, 12, 0, 5, 4) + bytes(200),
+    "a table in the header": struct.pack("<IIIBBBBI12x", spz.MAGIC, 4, 1, 0, 12, 0, 5, 4)
+    + bytes(200),
     "too few streams": version_4([bytes(9)] * 3, 1),
     "streams of other sizes": version_4([bytes(8)] * 5, 1),
-    "no zstd": version_4([bytes(9), b"1", bytes(3), bytes(3), bytes(4)], 1).replace(b"\x28\xb5\x2f\xfd", b"\0\0\0\0"),
+    "no zstd": version_4([bytes(9), b"1", bytes(3), bytes(3), bytes(4)], 1).replace(
+        b"\x28\xb5\x2f\xfd", b"\0\0\0\0"
+    ),
     "a bomb": version_4([bytes(1 << 26)] * 5, 1),
     "fewer bytes than promised": struct.pack("<IIIBBBBI12x", spz.MAGIC, 4, 1000, 0, 12, 0, 5, 32)
     + b"".join(struct.pack("<QQ", 13, 1000 * width) for width in (9, 1, 3, 3, 4))
@@ -189,10 +215,13 @@ def test_axes_agree_with_the_formats_own_library(tmp_path, make_splats, node_pac
     for system, letters in enumerate(spz_reader.SYSTEMS, start=1):
         back = read_splats(tmp_path / f"{system}.spz")
         theirs = {
-            key: np.array(values) for key, values in json.loads((tmp_path / f"{system}.json").read_text()).items()
+            key: np.array(values)
+            for key, values in json.loads((tmp_path / f"{system}.json").read_text()).items()
         }
         if letters in spz_reader.DISPUTED:
-            back = back.rotated(np.diag([1.0, -1.0, -1.0]))  # its library turns them so; see findings/
+            back = back.rotated(
+                np.diag([1.0, -1.0, -1.0])
+            )  # its library turns them so; see findings/
         assert back.means == pytest.approx(theirs["positions"].reshape(-1, 3), abs=1e-6)
         assert back.sh[:, 1:] == pytest.approx(theirs["sh"].reshape(count, 15, 3), abs=1e-6)
         wxyz = np.roll(theirs["rotations"].reshape(-1, 4), 1, axis=1)

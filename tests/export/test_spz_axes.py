@@ -44,7 +44,9 @@ def test_a_file_that_names_plys_axes_is_right_with_both(tmp_path, transform):
 
 @pytest.mark.readers
 @pytest.mark.parametrize("version", [3, 4])
-def test_a_file_in_the_formats_own_axes_is_turned_by_2_7_alone(tmp_path, transform, release, version):
+def test_a_file_in_the_formats_own_axes_is_turned_by_2_7_alone(
+    tmp_path, transform, release, version
+):
     write_splats(tmp_path / "a.spz", axes_object(), spz_version=version)
     transform(tmp_path / "a.spz", tmp_path / "b.ply")
     assert stands_upright(read_splats(tmp_path / "b.ply")) is (release == "2.7")

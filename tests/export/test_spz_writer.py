@@ -39,7 +39,9 @@ const fs = require("node:fs");
 def test_layout(tmp_path, make_splats, degree):
     write_splats(tmp_path / "a.spz", make_splats(30, degree=degree))
     raw = (tmp_path / "a.spz").read_bytes()
-    magic, version, count, found, bits, flags, streams, table = struct.unpack_from("<4sIIBBBBI", raw)
+    magic, version, count, found, bits, flags, streams, table = struct.unpack_from(
+        "<4sIIBBBBI", raw
+    )
     assert (magic, version, count, found, bits, flags, table) == (b"NGSP", 4, 30, degree, 12, 0, 32)
     assert raw[20:32] == bytes(12)
     assert streams == (5 if degree == 0 else 6)
@@ -61,7 +63,9 @@ def test_other_axes_are_named_in_the_file(tmp_path, make_splats, axes, number):
     expected = b"" if number is None else struct.pack("<III", 0xADBE0003, 4, number)
     assert raw[32:table] == expected
     assert raw[14] == (2 if number else 0)
-    assert [path.name for path in tmp_path.iterdir()] == ["a.spz"]  # nothing has to be noted beside it
+    assert [path.name for path in tmp_path.iterdir()] == [
+        "a.spz"
+    ]  # nothing has to be noted beside it
     back = read_splats(tmp_path / "a.spz")
     assert back.frame == "gltf"
     assert back.means == pytest.approx(splats.to_frame("gltf").means, abs=2.5e-4)
@@ -98,8 +102,15 @@ def test_version_4_is_smaller(tmp_path, make_splats):
 def test_command_chooses_what_the_target_reads(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     versions = {}
-    for name, words in {"three": ["--for", "three"], "file": ["-o", "file.spz"], "old": ["-o", "old.spz"]}.items():
-        assert main(["export", "axes", *words, *(["--spz-version", "3"] if name == "old" else [])]) == 0
+    for name, words in {
+        "three": ["--for", "three"],
+        "file": ["-o", "file.spz"],
+        "old": ["-o", "old.spz"],
+    }.items():
+        assert (
+            main(["export", "axes", *words, *(["--spz-version", "3"] if name == "old" else [])])
+            == 0
+        )
         (path,) = tmp_path.glob("*.spz")
         versions[name] = 4 if path.read_bytes()[:4] == b"NGSP" else 3
         path.unlink()
@@ -114,7 +125,9 @@ def test_the_formats_own_library(tmp_path, make_splats, node_package, axes):
     splats.sh[:] = splats.sh.clip(-0.4, 0.4)
     write_splats(tmp_path / "a.spz", splats, frame=axes)
     words = ["node", "-e", LIBRARY, str(package / "dist/spz.js"), str(tmp_path / "a.spz")]
-    done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60, env=dict(os.environ))
+    done = subprocess.run(
+        words, capture_output=True, text=True, check=True, timeout=60, env=dict(os.environ)
+    )
     cloud = json.loads(done.stdout)
     assert np.reshape(cloud["positions"], (-1, 3)) == pytest.approx(splats.means, abs=2.5e-4)
     assert np.reshape(cloud["scales"], (-1, 3)) == pytest.approx(splats.log_scales, abs=0.033)
@@ -123,7 +136,9 @@ def test_the_formats_own_library(tmp_path, make_splats, node_package, axes):
     # Half a step of the coarser bands; where axes are exchanged, a sum over several of them.
     step = 0.14 if axes == "blender" else 0.07
     assert np.reshape(cloud["sh"], (-1, 15, 3)) == pytest.approx(splats.sh[:, 1:], abs=step)
-    rotations = rotations_from_quaternions(np.roll(np.reshape(cloud["rotations"], (-1, 4)), 1, axis=1))
+    rotations = rotations_from_quaternions(
+        np.roll(np.reshape(cloud["rotations"], (-1, 4)), 1, axis=1)
+    )
     turn = rotations.transpose(0, 2, 1) @ rotations_from_quaternions(splats.quats_wxyz)
     # Up to the signs of an ellipsoid's axes, which a change of coordinates by flips may alter.
     assert np.abs(turn) == pytest.approx(np.broadcast_to(np.eye(3), turn.shape), abs=0.01)
@@ -138,7 +153,9 @@ def off(back: Splats, wanted: Splats) -> float:
 @pytest.mark.parametrize("axes", ["gltf", "inria"])
 def test_programs_that_copy_axes(tmp_path, make_splats, axes):
     """gsply and gaussforge read version 4, and copy its axes as they are: a file in INRIA's is upright as their PLY."""
-    gaussforge = pytest.importorskip("gaussforge", reason="gaussforge is not installed (pip install gaussforge)")
+    gaussforge = pytest.importorskip(
+        "gaussforge", reason="gaussforge is not installed (pip install gaussforge)"
+    )
     gsply = pytest.importorskip("gsply", reason="gsply is not installed (pip install gsply)")
     splats = make_splats(60, degree=3, frame="gltf")
     write_splats(tmp_path / "a.spz", splats, frame=axes)
@@ -146,13 +163,24 @@ def test_programs_that_copy_axes(tmp_path, make_splats, axes):
     data = gaussforge.GaussForge().convert((tmp_path / "a.spz").read_bytes(), "spz", "ply")["data"]
     (tmp_path / "back.ply").write_bytes(data)
     assert off(read_ply(tmp_path / "back.ply"), as_stored) < 3e-4
-    assert gsply.read_spz(str(tmp_path / "a.spz")).means == pytest.approx(as_stored.means, abs=2.5e-4)
+    assert gsply.read_spz(str(tmp_path / "a.spz")).means == pytest.approx(
+        as_stored.means, abs=2.5e-4
+    )
 
 
 @pytest.mark.readers
 def test_in_inria_axes_it_is_upright_through_splat_transform(tmp_path, node_package):
     program: Path = node_package("@playcanvas/splat-transform") / "bin/cli.mjs"
     write_splats(tmp_path / "a.spz", axes_object(), frame="inria")
-    words = ["node", str(program), "-q", "-w", "-g", "cpu", str(tmp_path / "a.spz"), str(tmp_path / "back.ply")]
+    words = [
+        "node",
+        str(program),
+        "-q",
+        "-w",
+        "-g",
+        "cpu",
+        str(tmp_path / "a.spz"),
+        str(tmp_path / "back.ply"),
+    ]
     subprocess.run(words, check=True, capture_output=True, timeout=120)
     assert off(read_splats(tmp_path / "back.ply"), axes_object().to_frame("inria")) < 3e-4

@@ -50,7 +50,10 @@ def front(color: np.ndarray, *, depth: float = 3.0, back: bool = False) -> View:
 def test_the_picture_arrives_upright():
     """Red grows to the right (u), green upwards (v, and the texture's first row is its top)."""
     ramp = (np.arange(64) + 0.5) / 64
-    color = np.stack([np.tile(ramp, (64, 1)), np.tile(ramp[::-1, None], (1, 64)), np.full((64, 64), 0.25)], axis=-1)
+    color = np.stack(
+        [np.tile(ramp, (64, 1)), np.tile(ramp[::-1, None], (1, 64)), np.full((64, 64), 0.25)],
+        axis=-1,
+    )
     texture = bake(*quad(), [front(color)], size=32, slack=0.01) / 255.0
     wanted = (np.arange(32) + 0.5) / 32
     assert texture[..., 0] == pytest.approx(np.tile(wanted, (32, 1)), abs=0.02)
@@ -69,9 +72,16 @@ def test_views_that_look_straight_count_most():
     red, blue = np.array([1.0, 0, 0]), np.array([0.0, 0, 1])
     slanted = front(blue)
     angle = np.deg2rad(60)
-    turn = np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])
+    turn = np.array(
+        [[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]]
+    )
     slanted.w2c[:3, :3] = slanted.w2c[:3, :3] @ turn
-    texture = bake(*quad(), [front(red), View(slanted.color, slanted.depth, slanted.w2c, 1.0)], size=16, slack=2.0)
+    texture = bake(
+        *quad(),
+        [front(red), View(slanted.color, slanted.depth, slanted.w2c, 1.0)],
+        size=16,
+        slack=2.0,
+    )
     red_share = texture[8, 8, 0] / 255
     assert red_share == pytest.approx(1 / (1 + np.cos(angle) ** 4), abs=0.03)
 

@@ -29,4 +29,8 @@ def prior() -> RecordingPrior:
 
 @pytest.fixture
 def rgb() -> torch.Tensor:
-    return torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(9)).double().requires_grad_()
+    return (
+        torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(9))
+        .double()
+        .requires_grad_()
+    )

@@ -29,7 +29,9 @@ def _cameras(azimuth_rad, polar_rad):
 
 def _step(prior, rgb, seed=0, step=0, angles=ANGLES, depth=None, **config):
     distillation = Distillation(DistillConfig(**config), prior, "a mushroom", num_steps=100)
-    return distillation.step(rgb, _cameras(*angles), step, torch.Generator().manual_seed(seed), depth=depth)
+    return distillation.step(
+        rgb, _cameras(*angles), step, torch.Generator().manual_seed(seed), depth=depth
+    )
 
 
 def _grads(result, rgb):
@@ -52,7 +54,9 @@ def test_the_latents_receive_exactly_the_weighted_direction(prior, rgb, name):
 
 def test_the_ssd_gradient_against_the_paper(prior, rgb):
     """w(t) E from the definition, with negative prompt and Perp-Neg in h alone."""
-    result = _step(prior, rgb, M=300, prompts=PromptConfig(negative="blurry"), t_schedule=((0.0, 0.2, 0.45),))
+    result = _step(
+        prior, rgb, M=300, prompts=PromptConfig(negative="blurry"), t_schedule=((0.0, 0.2, 0.45),)
+    )
     generator = torch.Generator().manual_seed(0)
     t = (1000 * (0.2 + torch.rand(4, generator=generator) * (0.45 - 0.2))).long()
     assert t.tolist() == result.t.tolist()
@@ -74,7 +78,9 @@ def _norms(result):
 
 
 def _view(prior, azimuth):
-    front, side, back = prior.embed([f"a mushroom, {word} view" for word in ("front", "side", "back")])
+    front, side, back = prior.embed(
+        [f"a mushroom, {word} view" for word in ("front", "side", "back")]
+    )
     r = 1 - abs(azimuth) / (math.pi / 2)
     return r * front + (1 - r) * side if r > 0 else (1 + r) * side - r * back
 
@@ -83,7 +89,9 @@ def test_perp_neg_and_the_negative_change_h_only(prior, rgb):
     """Below M the direction keeps its line: only its length follows h. Above M it is h itself."""
     fixed = {"t_schedule": ONE_T, "seed": 3}
     plain = _step(prior, rgb, M=1000, prompts=PromptConfig(negative=""), **fixed)
-    perp = _step(prior, rgb, M=1000, prompts=PromptConfig(negative="blurry", perp_neg=True), **fixed)
+    perp = _step(
+        prior, rgb, M=1000, prompts=PromptConfig(negative="blurry", perp_neg=True), **fixed
+    )
     cosine = torch.cosine_similarity(plain.gradient.flatten(1), perp.gradient.flatten(1))
     torch.testing.assert_close(cosine, torch.ones_like(cosine))
     assert ((_norms(perp) / _norms(plain) - 1).abs() > 1e-3).any()
@@ -96,7 +104,11 @@ def test_perp_neg_and_the_negative_change_h_only(prior, rgb):
 ])  # fmt: skip
 def test_one_call_of_known_size(prior, rgb, estimator, perp_neg, images):
     result = _step(
-        prior, rgb, estimator=estimator, prompts=PromptConfig(perp_neg=perp_neg), angles=([1.2] * 4, [1.5] * 4)
+        prior,
+        rgb,
+        estimator=estimator,
+        prompts=PromptConfig(perp_neg=perp_neg),
+        angles=([1.2] * 4, [1.5] * 4),
     )
     assert (prior.calls, prior.images, result.unet_images) == (1, images, images)
 
@@ -115,14 +127,21 @@ def test_negatives_of_weight_zero_are_not_evaluated(prior, rgb):
 def test_skipping_zero_weights_changes_nothing(prior, rgb):
     """The same h as with every negative evaluated."""
     angles = [0.0, 0.1, 1.5, 3.0], [1.5] * 4
-    config = {"estimator": "csd", "weighting": "uniform", "prompts": PromptConfig(negative="blurry", perp_neg=True)}
+    config = {
+        "estimator": "csd",
+        "weighting": "uniform",
+        "prompts": PromptConfig(negative="blurry", perp_neg=True),
+    }
     result = _step(prior, rgb, angles=angles, t_schedule=ONE_T, **config)
     x_t, t, _ = prior.last
     texts = ["a mushroom, front view", "a mushroom, side view", "blurry"]
     front, side, uncond = (
-        prior.predict_noise(x_t[:4], t[:4], Condition(e.expand(4, 1, -1))) for e in prior.embed(texts)
+        prior.predict_noise(x_t[:4], t[:4], Condition(e.expand(4, 1, -1)))
+        for e in prior.embed(texts)
     )
-    main = prior.predict_noise(x_t[:4], t[:4], Condition(torch.stack([_view(prior, a) for a in angles[0]])))
+    main = prior.predict_noise(
+        x_t[:4], t[:4], Condition(torch.stack([_view(prior, a) for a in angles[0]]))
+    )
     weights = torch.tensor([view_weights(a) for a in angles[0]]).T
     expected = combine(main - uncond, torch.stack([front - uncond, side - uncond]), weights)
     torch.testing.assert_close(result.gradient, expected)
@@ -135,7 +154,13 @@ def test_views_do_not_see_one_another(prior, rgb):
     eps = torch.randn(4, 3, 4, 4).double()
     together = _with_fixed(distillation, ts, eps, rgb, ANGLES)
     for i in range(4):
-        alone = _with_fixed(distillation, ts[i : i + 1], eps[i : i + 1], rgb[i : i + 1], [a[i : i + 1] for a in ANGLES])
+        alone = _with_fixed(
+            distillation,
+            ts[i : i + 1],
+            eps[i : i + 1],
+            rgb[i : i + 1],
+            [a[i : i + 1] for a in ANGLES],
+        )
         torch.testing.assert_close(alone.gradient, together.gradient[i : i + 1])
 
 
@@ -219,7 +244,10 @@ def test_a_prior_that_wants_cameras_gets_them_row_by_row(prior, rgb, flip, size)
     prior.uses_cameras = True
     cameras, told = _cameras(*ANGLES), []
     predict = prior.predict_noise
-    prior.predict_noise = lambda x_t, t, condition: (told.append(condition), predict(x_t, t, condition))[1]
+    prior.predict_noise = lambda x_t, t, condition: (
+        told.append(condition),
+        predict(x_t, t, condition),
+    )[1]
     _step(prior, rgb, flip=flip, views_per_pass=size)
     expected = cameras.mirrored() if flip else cameras
     assert torch.equal(Condition.cat(told).cameras.w2c, torch.cat([expected.w2c, expected.w2c]))
@@ -269,7 +297,9 @@ def test_m_comes_from_config_then_prior_then_paper(prior):
     assert (m(), m(prompts=PromptConfig(perp_neg=True)), m(M=0)) == (200, 80, 0)
     prior.metadata = {"recipe": {"M": 333, "t_schedule": [[0.0, 0.1, 0.2]]}}
     assert (m(), m(M=5)) == (333, 5)
-    assert Distillation(DistillConfig(), prior, "a mushroom", num_steps=10).t_schedule == ((0.0, 0.1, 0.2),)
+    assert Distillation(DistillConfig(), prior, "a mushroom", num_steps=10).t_schedule == (
+        (0.0, 0.1, 0.2),
+    )
 
 
 @pytest.mark.parametrize("metadata", [{}, {"views": LUCID_VIEWS, "recipe": {"M": 333}}])
@@ -277,14 +307,21 @@ def test_m_comes_from_config_then_prior_then_paper(prior):
 def test_what_is_filled_is_filled_once(name, metadata):
     filled = resolve(DistillConfig(estimator=name), metadata)
     assert resolve(filled, metadata) == filled == resolve(filled, {"recipe": {"M": 4}})
-    assert None not in (filled.weighting, filled.t_schedule, filled.trajectory, filled.prompts.negative)
+    assert None not in (
+        filled.weighting,
+        filled.t_schedule,
+        filled.trajectory,
+        filled.prompts.negative,
+    )
 
 
 def test_the_negative_that_is_filled_in_is_one_where_its_prediction_is_subtracted():
     def negative(name, **metadata):
         return resolve(DistillConfig(estimator=name), metadata).prompts.negative
 
-    assert negative("ssd") == negative("nfsd") == negative("nfsd", views=LUCID_VIEWS) == LUCID_NEGATIVE
+    assert (
+        negative("ssd") == negative("nfsd") == negative("nfsd", views=LUCID_VIEWS) == LUCID_NEGATIVE
+    )
     assert negative("ssd", views=LUCID_VIEWS) == ""
 
 

@@ -43,7 +43,9 @@ def test_every_estimator_cites_its_paper_and_keeps_samples_apart(name, predictio
     assert "arXiv" in function.__doc__ or "SSD" in function.__doc__
     together = function(**predictions)
     for i in range(B):
-        one = {k: v[i : i + 1] if isinstance(v, torch.Tensor) else v for k, v in predictions.items()}
+        one = {
+            k: v[i : i + 1] if isinstance(v, torch.Tensor) else v for k, v in predictions.items()
+        }
         torch.testing.assert_close(function(**one), together[i : i + 1])
 
 
@@ -52,14 +54,17 @@ def test_an_estimator_reads_nothing_but_what_it_names(name, predictions):
     function = e.ESTIMATORS[name]
     named = set(inspect.signature(function).parameters)
     poisoned = {
-        k: v if k in named or not isinstance(v, torch.Tensor) else torch.full_like(v, 7) for k, v in predictions.items()
+        k: v if k in named or not isinstance(v, torch.Tensor) else torch.full_like(v, 7)
+        for k, v in predictions.items()
     }
     assert torch.equal(function(**poisoned), function(**predictions))
 
 
 def test_reduced_seeking_is_orthogonal_to_the_noise(predictions):
     z = e.variance_reduced(predictions["eps_pos"], predictions["eps_ref"])
-    cosine = (z * predictions["eps_ref"]).flatten(1).sum(1) / (_norm(z) * _norm(predictions["eps_ref"]))
+    cosine = (z * predictions["eps_ref"]).flatten(1).sum(1) / (
+        _norm(z) * _norm(predictions["eps_ref"])
+    )
     assert cosine.abs().max() < 1e-5
 
 
@@ -99,7 +104,9 @@ def test_ssd_survives_a_prediction_that_is_pure_noise(predictions):
 
 
 def test_ssd_reduces_half_precision_in_single():
-    big = torch.full((1, 4, 64, 64), 30.0, dtype=torch.float16)  # ||big||^2 overflows half precision
+    big = torch.full(
+        (1, 4, 64, 64), 30.0, dtype=torch.float16
+    )  # ||big||^2 overflows half precision
     noise = torch.randn(1, 4, 64, 64).half()
     direction = e.ssd(eps_pos=big, h=big, eps_ref=noise, t=torch.tensor([10]), M=80)
     torch.testing.assert_close(direction.float().norm(), big.float().norm(), rtol=2e-3, atol=0)
@@ -117,7 +124,9 @@ def test_ssd_by_hand():
 def test_sds_splits_as_the_paper_says(predictions):
     p = {**predictions, "h": predictions["eps_pos"] - predictions["eps_uncond"]}
     omega = p["cfg_scale"] - 1
-    torch.testing.assert_close(e.sds(**p), omega * p["h"] + p["eps_pos"] - p["eps_ref"], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        e.sds(**p), omega * p["h"] + p["eps_pos"] - p["eps_ref"], rtol=1e-4, atol=1e-4
+    )
     torch.testing.assert_close(e.sds(**{**p, "cfg_scale": 1.0}), e.seek_minus_eps(**p))
     reduced = omega * p["h"] + e.seek_reduced(**p)
     torch.testing.assert_close(e.sds_reduced(**p), reduced, rtol=1e-4, atol=1e-4)
@@ -127,7 +136,9 @@ def test_nfsd_changes_at_200(predictions):
     p = {**predictions, "t": torch.tensor([0, 199, 200, 201, 999])}
     delta = e.nfsd(**p) - p["cfg_scale"] * p["h"]
     torch.testing.assert_close(delta[:2], p["eps_uncond"][:2], rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(delta[2:], (p["eps_uncond"] - p["eps_neg"])[2:], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        delta[2:], (p["eps_uncond"] - p["eps_neg"])[2:], rtol=1e-4, atol=1e-5
+    )
 
 
 def test_variance_reduction_reaches_its_closed_form():

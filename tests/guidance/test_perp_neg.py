@@ -7,7 +7,14 @@ import torch
 
 from gs_ssd.guidance.perp_neg import ViewWeights, combine, view_weights
 
-CHECKS = {0: (0, -2), 45: (-0.736, -0.0135), 89: (-1.96, 0), 90: (-2, 0), 135: (-2, -0.0067), 180: (-2, -1)}
+CHECKS = {
+    0: (0, -2),
+    45: (-0.736, -0.0135),
+    89: (-1.96, 0),
+    90: (-2, 0),
+    135: (-2, -0.0067),
+    180: (-2, -1),
+}
 
 
 @pytest.mark.parametrize(("degrees", "weights"), CHECKS.items())
@@ -28,7 +35,11 @@ def test_no_strength_no_weights():
 
 @pytest.fixture
 def tensors():
-    return torch.randn(3, 4, 5, 5), torch.randn(2, 3, 4, 5, 5), torch.tensor([[-2.0, -0.5, 0.0], [-1.0, 0.0, 0.0]])
+    return (
+        torch.randn(3, 4, 5, 5),
+        torch.randn(2, 3, 4, 5, 5),
+        torch.tensor([[-2.0, -0.5, 0.0], [-1.0, 0.0, 0.0]]),
+    )
 
 
 def _dot(a, b):
@@ -45,7 +56,9 @@ def test_projection_on_the_main_direction_is_untouched(tensors):
 
 def test_a_parallel_complement_does_nothing(tensors):
     delta, _, weights = tensors
-    torch.testing.assert_close(combine(delta, torch.stack([delta, -3 * delta]), weights), delta, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        combine(delta, torch.stack([delta, -3 * delta]), weights), delta, rtol=1e-4, atol=1e-4
+    )
 
 
 def test_against_the_formula_sample_by_sample(tensors):
@@ -55,7 +68,9 @@ def test_against_the_formula_sample_by_sample(tensors):
         for k in range(2):
             along = (negatives[k, b] * delta[b]).sum() / delta[b].square().sum()
             expected += weights[k, b] * (negatives[k, b] - along * delta[b])
-        torch.testing.assert_close(combine(delta, negatives, weights)[b], expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            combine(delta, negatives, weights)[b], expected, rtol=1e-4, atol=1e-5
+        )
 
 
 def test_a_vanishing_main_direction_stays_finite(tensors):

@@ -8,7 +8,14 @@ import pytest
 import torch
 
 from gs_ssd.errors import UserError
-from gs_ssd.guidance.prompts import LUCID_NEGATIVE, LUCID_VIEWS, PromptConfig, ViewPrompts, fill, mix_weights
+from gs_ssd.guidance.prompts import (
+    LUCID_NEGATIVE,
+    LUCID_VIEWS,
+    PromptConfig,
+    ViewPrompts,
+    fill,
+    mix_weights,
+)
 from gs_ssd.scene.camera import at_angles
 
 VIEWS = {
@@ -36,7 +43,9 @@ def spelled(prior):
 
 
 def _shares(prior, embedding):
-    return {prior.seen[i]: round(v, 4) for i, v in enumerate(embedding[0].tolist()) if abs(v) > 1e-6}
+    return {
+        prior.seen[i]: round(v, 4) for i, v in enumerate(embedding[0].tolist()) if abs(v) > 1e-6
+    }
 
 
 @pytest.mark.parametrize(("azimuth", "shares"), [
@@ -45,8 +54,12 @@ def _shares(prior, embedding):
     (370, {"front": 0.8889, "side": 0.1111}),
 ])  # fmt: skip
 def test_lucid_dreamers_interpolation(spelled, azimuth, shares):
-    batch = ViewPrompts(spelled, "a mug.", PromptConfig()).at(_cameras([math.radians(azimuth)], [1.5]))
-    assert _shares(spelled, batch.main.text[0]) == {f"a mug, {word} view": share for word, share in shares.items()}
+    batch = ViewPrompts(spelled, "a mug.", PromptConfig()).at(
+        _cameras([math.radians(azimuth)], [1.5])
+    )
+    assert _shares(spelled, batch.main.text[0]) == {
+        f"a mug, {word} view": share for word, share in shares.items()
+    }
     assert batch.negatives == ()
     assert batch.live == []
 
@@ -54,17 +67,23 @@ def test_lucid_dreamers_interpolation(spelled, azimuth, shares):
 def test_a_priors_own_words_mix_bilinearly(spelled):
     spelled.metadata = {"views": VIEWS}
     prompts = ViewPrompts(spelled, "a mug", PromptConfig())
-    batch = prompts.at(_cameras([math.radians(-60)], [math.radians(75)]))  # 300 degrees, elevation 15
+    batch = prompts.at(
+        _cameras([math.radians(-60)], [math.radians(75)])
+    )  # 300 degrees, elevation 15
     expected = {
         "a mug, left, level": 2 / 3 * 3 / 4,
         "a mug, front, level": 1 / 3 * 3 / 4,
         "a mug, left, above": 2 / 3 / 4,
         "a mug, front, above": 1 / 3 / 4,
     }
-    assert _shares(spelled, batch.main.text[0]) == {k: pytest.approx(v, abs=1e-4) for k, v in expected.items()}
+    assert _shares(spelled, batch.main.text[0]) == {
+        k: pytest.approx(v, abs=1e-4) for k, v in expected.items()
+    }
     high = prompts.at(_cameras([0.0], [math.radians(5)]))  # beyond the last word: clamped
     assert _shares(spelled, high.main.text[0]) == {"a mug, front, above": 1}
-    assert torch.equal(prompts.negative, prompts.null)  # no default negative for a prior with its own words
+    assert torch.equal(
+        prompts.negative, prompts.null
+    )  # no default negative for a prior with its own words
 
 
 def test_a_view_of_a_part_says_so_where_the_prior_has_words_for_it(spelled):
@@ -87,7 +106,9 @@ def test_perp_neg_names_front_and_this_side(spelled):
     batch = ViewPrompts(spelled, "a cat", config).at(
         _cameras([math.radians(45), math.radians(-135)], [math.pi / 2] * 2)
     )
-    assert [_shares(spelled, e) for e in batch.negatives[0].text] == [{"a cat, front, level": 1}] * 2
+    assert [_shares(spelled, e) for e in batch.negatives[0].text] == [
+        {"a cat, front, level": 1}
+    ] * 2
     assert [_shares(spelled, e) for e in batch.negatives[1].text] == [
         {"a cat, right, level": 1},
         {"a cat, left, level": 1},
@@ -103,13 +124,19 @@ def test_a_prior_that_uses_cameras_gets_them_and_complements_see_their_own_view(
     spelled.uses_cameras = True
     batch = ViewPrompts(spelled, "a cat", config).at(cameras)
     assert torch.equal(batch.main.cameras.w2c, cameras.w2c)
-    for told, azimuth in zip(batch.negatives, ([0.0, 0.0], [math.pi / 2, -math.pi / 2]), strict=True):
+    for told, azimuth in zip(
+        batch.negatives, ([0.0, 0.0], [math.pi / 2, -math.pi / 2]), strict=True
+    ):
         torch.testing.assert_close(told.cameras.w2c, _cameras(azimuth, [1.2, 1.5]).w2c)
 
 
 def test_without_view_words_every_view_is_the_same(spelled):
-    batch = ViewPrompts(spelled, "a cat", PromptConfig(view_dependent=False)).at(_cameras([0.0, 2.0], [1.0, 2.0]))
-    assert _shares(spelled, batch.main.text[0]) == _shares(spelled, batch.main.text[1]) == {"a cat": 1}
+    batch = ViewPrompts(spelled, "a cat", PromptConfig(view_dependent=False)).at(
+        _cameras([0.0, 2.0], [1.0, 2.0])
+    )
+    assert (
+        _shares(spelled, batch.main.text[0]) == _shares(spelled, batch.main.text[1]) == {"a cat": 1}
+    )
 
 
 def test_negative_prompts(spelled):
@@ -138,7 +165,11 @@ def test_mix_weights_are_a_partition():
         assert min(row) >= 0
 
 
-VOCABULARY = {"kinds": ["mug", "mushroom", "palm tree"], "colors": ["red", "blue"], "synonyms": {"mug": ["tea cup"]}}
+VOCABULARY = {
+    "kinds": ["mug", "mushroom", "palm tree"],
+    "colors": ["red", "blue"],
+    "synonyms": {"mug": ["tea cup"]},
+}
 
 
 def test_empty_prompts_are_refused(prior):
@@ -183,7 +214,9 @@ def reads(prior, count, monkeypatch):
     """Let the prior read the first `count` words of a text only."""
     embed = prior.embed
     monkeypatch.setattr(prior, "overflow", lambda text: " ".join(text.split()[count:]))
-    monkeypatch.setattr(prior, "embed", lambda texts: embed([" ".join(text.split()[:count]) for text in texts]))
+    monkeypatch.setattr(
+        prior, "embed", lambda texts: embed([" ".join(text.split()[:count]) for text in texts])
+    )
 
 
 @pytest.mark.parametrize("length", [3, 9, 40])
@@ -221,7 +254,11 @@ def test_one_long_word_is_tried_as_it_is(prior, monkeypatch):
 def test_a_negative_prompt_that_is_cut_is_said_by_its_key(prior, caplog):
     prior.overflow = lambda text: text[30:]
     with caplog.at_level(logging.WARNING):
-        ViewPrompts(prior, "a red mug", PromptConfig(negative="blurry, " * 4 + "many faces", view_dependent=False))
+        ViewPrompts(
+            prior,
+            "a red mug",
+            PromptConfig(negative="blurry, " * 4 + "many faces", view_dependent=False),
+        )
     assert [record.getMessage() for record in caplog.records] == [
         "guidance.prompts.negative is too long for the text encoder; its end ', many faces' is cut off"
     ]

@@ -23,7 +23,9 @@ def _prior() -> AnalyticPrior:
     means = torch.tensor([[0.0, -0.1], [-0.75, 0.0], [0.75, 0.0]]).reshape(3, 2, 1, 1)
     weights = torch.tensor([0.3, 0.35, 0.35])
     names = ["singular", "mode", "mode"]
-    return AnalyticPrior(means, torch.tensor([0.2, 0.1, 0.1]), names, weights, alphas_cumprod=linear_schedule())
+    return AnalyticPrior(
+        means, torch.tensor([0.2, 0.1, 0.1]), names, weights, alphas_cumprod=linear_schedule()
+    )
 
 
 def _density(prior: AnalyticPrior, x: torch.Tensor) -> torch.Tensor:

@@ -37,7 +37,13 @@ def test_path_has_lucid_dreamers_strides():
 
 def test_interval_falls_to_its_end_and_is_rounded_up():
     config = tr.TrajectoryConfig(ism_interval=80, ism_interval_start=100, ism_warmup=0.3)
-    assert [tr.ism_interval(config, p) for p in (0.0, 0.15, 0.16, 0.3, 1.0)] == [100, 90, 90, 80, 80]
+    assert [tr.ism_interval(config, p) for p in (0.0, 0.15, 0.16, 0.3, 1.0)] == [
+        100,
+        90,
+        90,
+        80,
+        80,
+    ]
 
 
 def test_ism_against_a_transcript():
@@ -53,7 +59,9 @@ def test_ism_against_a_transcript():
         x0 = (x_u - math.sqrt(1 - ABAR[u]) * target) / math.sqrt(ABAR[u])
         x_u = math.sqrt(ABAR[v]) * x0 + math.sqrt(1 - ABAR[v]) * target
     torch.testing.assert_close(noised.x_t, x_u)
-    torch.testing.assert_close(noised.eps_ref, target)  # the prediction at s that made the last move
+    torch.testing.assert_close(
+        noised.eps_ref, target
+    )  # the prediction at s that made the last move
 
 
 def test_ism_inverts_towards_the_probability_flow():
@@ -66,7 +74,14 @@ def test_ism_inverts_towards_the_probability_flow():
     errors = []
     for stride in (200, 50, 12):
         config = tr.TrajectoryConfig(ism_stride=stride, ism_max_steps=1000)
-        noised = tr.ism(x, tr.ism_path(700, stride, config), _exact_eps, ABAR, 0.0, torch.Generator().manual_seed(0))
+        noised = tr.ism(
+            x,
+            tr.ism_path(700, stride, config),
+            _exact_eps,
+            ABAR,
+            0.0,
+            torch.Generator().manual_seed(0),
+        )
         noise = torch.randn(3, 1, 2, 2, generator=torch.Generator().manual_seed(0)).double()
         start = math.sqrt(ABAR[1]) * x + math.sqrt(1 - ABAR[1]) * noise
         exact = math.sqrt(ABAR[700]) * MU + (start - math.sqrt(ABAR[1]) * MU) * std(700) / std(1)
@@ -90,7 +105,10 @@ def test_sdi_without_renewal_is_plain_ddim_inversion():
     noised = tr.sdi(x, [0, 100, 150], _exact_eps, ABAR, 0.0, torch.Generator())
     for u, v in ((0, 100), (100, 150)):
         eps = _exact_eps(x, u)
-        x = ABAR[v].sqrt() * (x - (1 - ABAR[u]).sqrt() * eps) / ABAR[u].sqrt() + (1 - ABAR[v]).sqrt() * eps
+        x = (
+            ABAR[v].sqrt() * (x - (1 - ABAR[u]).sqrt() * eps) / ABAR[u].sqrt()
+            + (1 - ABAR[v]).sqrt() * eps
+        )
     torch.testing.assert_close(noised.x_t, x)
 
 
@@ -138,12 +156,18 @@ def test_the_whole_ism_gradient_against_a_transcript(prior, rgb):
     expected = 0.1 * ((1 - abar) / abar).sqrt() * (eps_neg + 7.5 * (eps_pos - eps_neg) - target)
     torch.testing.assert_close(result.gradient, expected, rtol=1e-6, atol=1e-7)
     result.loss.backward()
-    torch.testing.assert_close(rgb.grad, torch.nn.functional.interpolate(expected, scale_factor=4) * 2 / 16)
+    torch.testing.assert_close(
+        rgb.grad, torch.nn.functional.interpolate(expected, scale_factor=4) * 2 / 16
+    )
 
 
 def _average_inversion_images(interval: int) -> float:
     """At batch 4, over 5000 steps and the annealed range of t."""
-    config, schedule, images = tr.TrajectoryConfig(ism_interval=interval), ((0.0, 0.02, 0.98), (0.3, 0.02, 0.5)), []
+    config, schedule, images = (
+        tr.TrajectoryConfig(ism_interval=interval),
+        ((0.0, 0.02, 0.98), (0.3, 0.02, 0.5)),
+        [],
+    )
     for progress in (i / 100 for i in range(100)):
         low, high = t_range(schedule, progress)
         delta = tr.ism_interval(config, progress)
@@ -159,8 +183,12 @@ def test_the_average_cost_of_ism_is_the_recipes():
 
 
 def _gradient(prior, rgb, **config):
-    distillation = Distillation(DistillConfig(estimator="ism", **config), prior, "a mushroom", num_steps=100)
-    return distillation.step(rgb, _cameras([0.1, 0.5, 2.0, 3.0]), 0, torch.Generator().manual_seed(4)).gradient
+    distillation = Distillation(
+        DistillConfig(estimator="ism", **config), prior, "a mushroom", num_steps=100
+    )
+    return distillation.step(
+        rgb, _cameras([0.1, 0.5, 2.0, 3.0]), 0, torch.Generator().manual_seed(4)
+    ).gradient
 
 
 def test_the_reference_is_a_choice_beside_the_trajectory_and_the_weight(prior, rgb):
@@ -175,7 +203,10 @@ def test_the_reference_is_a_choice_beside_the_trajectory_and_the_weight(prior, r
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tr, "ism", watched)
-        gradients = {name: _gradient(prior, rgb, reference=name, **own) for name in ("last", "drawn", "found")}
+        gradients = {
+            name: _gradient(prior, rgb, reference=name, **own)
+            for name in ("last", "drawn", "found")
+        }
     noised = kept["noised"]
     assert torch.equal(gradients["last"], _gradient(prior, rgb, **own))  # ISM's own
     for name in ("drawn", "found"):
@@ -184,13 +215,16 @@ def test_the_reference_is_a_choice_beside_the_trajectory_and_the_weight(prior, r
         )
     abar = prior.alphas_cumprod[600]
     x = torch.nn.functional.avg_pool2d(2 * rgb.detach() - 1, 4)
-    torch.testing.assert_close(abar.sqrt() * x + (1 - abar).sqrt() * noised.references["found"], noised.x_t)
+    torch.testing.assert_close(
+        abar.sqrt() * x + (1 - abar).sqrt() * noised.references["found"], noised.x_t
+    )
 
 
 def test_plain_noise_holds_what_was_drawn(prior, rgb):
     plain = {"trajectory": "noise", "t_schedule": ((0.0, 0.6, 0.6),)}
     torch.testing.assert_close(
-        _gradient(prior, rgb, reference="found", **plain), _gradient(prior, rgb, reference="drawn", **plain)
+        _gradient(prior, rgb, reference="found", **plain),
+        _gradient(prior, rgb, reference="drawn", **plain),
     )
 
 
@@ -199,7 +233,12 @@ def test_a_critic_may_be_the_reference_of_any_estimator(prior, rgb):
     common = {"cfg_scale": 7.5, "t_schedule": ((0.0, 0.6, 0.6),)}
     generators = [torch.Generator().manual_seed(4) for _ in range(2)]
     one, other = (
-        Distillation(DistillConfig(estimator=name, reference="critic", **common), prior, "a mushroom", num_steps=9)
+        Distillation(
+            DistillConfig(estimator=name, reference="critic", **common),
+            prior,
+            "a mushroom",
+            num_steps=9,
+        )
         for name in ("sds", "vsd")
     )
     assert one.critic is not None
@@ -211,5 +250,8 @@ def test_a_critic_may_be_the_reference_of_any_estimator(prior, rgb):
 @pytest.mark.parametrize(("trajectory", "reference"), [("noise", "last"), ("sdi", "drawn")])
 def test_a_reference_that_a_trajectory_has_not_is_refused(prior, trajectory, reference):
     config = DistillConfig(trajectory=trajectory, reference=reference)
-    with pytest.raises(UserError, match=rf"guidance\.reference='{reference}'.*trajectory={trajectory}; choose one of"):
+    with pytest.raises(
+        UserError,
+        match=rf"guidance\.reference='{reference}'.*trajectory={trajectory}; choose one of",
+    ):
         Distillation(config, prior, "a mushroom", num_steps=9)

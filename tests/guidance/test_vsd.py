@@ -56,13 +56,18 @@ def test_views_per_pass_bounds_what_the_critic_sees_at_a_time_and_changes_nothin
         return predict(x_t, t, condition)
 
     parts.copy.predict = watched
-    x, told = torch.randn(4, 3, 4, 4).double(), Condition(prior.embed(["mushroom", "front", "side", ""]))
+    x, told = (
+        torch.randn(4, 3, 4, 4).double(),
+        Condition(prior.embed(["mushroom", "front", "side", ""])),
+    )
     for critic in (whole, parts):
         for step in range(3):
             critic.learn(x, told, torch.Generator().manual_seed(step))
     assert max(seen) == size
     t = torch.tensor([10, 200, 500, 900])
-    torch.testing.assert_close(parts.predict(x, t, told), whole.predict(x, t, told), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(
+        parts.predict(x, t, told), whole.predict(x, t, told), rtol=1e-9, atol=1e-12
+    )
     assert max(seen) == min(2 * size, 4)
 
 
@@ -96,8 +101,24 @@ def test_a_prior_without_a_copy_is_refused(prior):
         pass
 
     plain = Plain()
-    facts = ("image_size", "alphas_cumprod", "device", "dtype", "uses_depth", "uses_cameras", "metadata")
-    for name in (*facts, "embed", "overflow", "release_text_encoder", "encode", "decode", "predict_noise"):
+    facts = (
+        "image_size",
+        "alphas_cumprod",
+        "device",
+        "dtype",
+        "uses_depth",
+        "uses_cameras",
+        "metadata",
+    )
+    for name in (
+        *facts,
+        "embed",
+        "overflow",
+        "release_text_encoder",
+        "encode",
+        "decode",
+        "predict_noise",
+    ):
         setattr(plain, name, getattr(prior, name))
     with pytest.raises(UserError, match="vsd"):
         _distillation(plain)

@@ -31,7 +31,14 @@ def test_log_linear_refuses_zero_unless_it_is_constant():
 
 def test_piecewise_runs_through_its_knots_and_jumps_where_two_share_a_place():
     knots = [(0.2, 1.0), (0.4, 3.0), (0.4, 7.0), (1.0, 7.0)]
-    assert [anneal.piecewise(at, knots) for at in (0.0, 0.2, 0.3, 0.4, 0.9, 2.0)] == [1, 1, pytest.approx(2), 7, 7, 7]
+    assert [anneal.piecewise(at, knots) for at in (0.0, 0.2, 0.3, 0.4, 0.9, 2.0)] == [
+        1,
+        1,
+        pytest.approx(2),
+        7,
+        7,
+        7,
+    ]
     assert anneal.piecewise(0.5, ()) == 0.0
     with pytest.raises(ValueError, match="ordered"):
         anneal.piecewise(0.5, [(0.5, 1.0), (0.1, 2.0)])

@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 
 from gs_ssd.maths import diffusion as d
 
-SD = {20: 0.9813, 80: 0.9183, 100: 0.8942, 200: 0.7537, 500: 0.2763, 700: 0.0825, 980: 0.0058, 999: 0.0047}
+SD = {
+    20: 0.9813,
+    80: 0.9183,
+    100: 0.8942,
+    200: 0.7537,
+    500: 0.2763,
+    700: 0.0825,
+    980: 0.0058,
+    999: 0.0047,
+}
 
 
 def test_schedule_is_stable_diffusions():
@@ -21,16 +30,24 @@ def test_schedule_is_stable_diffusions():
 
 def test_schedule_equals_the_schedulers_of_diffusers():
     diffusers = pytest.importorskip("diffusers")
-    theirs = diffusers.DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
-    torch.testing.assert_close(d.scaled_linear_schedule().float(), theirs.alphas_cumprod, rtol=2e-5, atol=0)
+    theirs = diffusers.DDIMScheduler(
+        beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012
+    )
+    torch.testing.assert_close(
+        d.scaled_linear_schedule().float(), theirs.alphas_cumprod, rtol=2e-5, atol=0
+    )
     linear = diffusers.DDIMScheduler(beta_schedule="linear", beta_start=1e-4, beta_end=0.02)
-    torch.testing.assert_close(d.linear_schedule().float(), linear.alphas_cumprod, rtol=2e-5, atol=1e-8)
+    torch.testing.assert_close(
+        d.linear_schedule().float(), linear.alphas_cumprod, rtol=2e-5, atol=1e-8
+    )
 
 
 @given(t=st.lists(st.integers(0, 999), min_size=1, max_size=4))
 def test_conversions_invert_each_other(t):
     generator = torch.Generator().manual_seed(len(t))
-    x0, eps = (torch.randn(len(t), 2, 3, 3, generator=generator, dtype=torch.float64) for _ in range(2))
+    x0, eps = (
+        torch.randn(len(t), 2, 3, 3, generator=generator, dtype=torch.float64) for _ in range(2)
+    )
     abar = d.scaled_linear_schedule()[t]
     x_t = d.add_noise(x0, eps, abar)
     torch.testing.assert_close(d.x0_from_eps(x_t, eps, abar), x0)
@@ -70,18 +87,26 @@ def test_ddim_inversion_converges_to_the_probability_flow():
 
 def test_ddim_step_there_and_back_with_one_prediction_is_exact():
     abar = d.scaled_linear_schedule()
-    x, eps = torch.randn(2, 3, 4, 4, dtype=torch.float64), torch.randn(2, 3, 4, 4, dtype=torch.float64)
+    x, eps = (
+        torch.randn(2, 3, 4, 4, dtype=torch.float64),
+        torch.randn(2, 3, 4, 4, dtype=torch.float64),
+    )
     there = d.ddim_step(x, eps, abar[100], abar[700])
     torch.testing.assert_close(d.ddim_step(there, eps, abar[700], abar[100]), x)
 
 
 @pytest.mark.parametrize(
     ("name", "values"),
-    [("lucid", (0.14, 0.34, 0.83, 1.62, 3.33, 13.0)), ("sigma2", (0.02, 0.11, 0.41, 0.72, 0.92, 0.99))],
+    [
+        ("lucid", (0.14, 0.34, 0.83, 1.62, 3.33, 13.0)),
+        ("sigma2", (0.02, 0.11, 0.41, 0.72, 0.92, 0.99)),
+    ],
 )
 def test_weightings_at_known_timesteps(name, values):
     weights = d.WEIGHTINGS[name](d.scaled_linear_schedule()[[21, 100, 300, 500, 700, 980]])
-    torch.testing.assert_close(weights, torch.tensor(values, dtype=torch.float64), atol=6e-3, rtol=1e-2)
+    torch.testing.assert_close(
+        weights, torch.tensor(values, dtype=torch.float64), atol=6e-3, rtol=1e-2
+    )
 
 
 def test_normal_draws_the_same_numbers_for_every_dtype():

@@ -21,7 +21,9 @@ def test_bases_are_scipys_real_harmonics_with_the_condon_shortley_phase():
     for degree in range(4):
         for order in range(-degree, degree + 1):
             value = sph_harm_y(degree, abs(order), polar, azimuth)
-            expected = value.real if order == 0 else np.sqrt(2) * (value.imag if order < 0 else value.real)
+            expected = (
+                value.real if order == 0 else np.sqrt(2) * (value.imag if order < 0 else value.real)
+            )
             np.testing.assert_allclose(ours[:, degree * (degree + 1) + order], expected, atol=1e-12)
 
 

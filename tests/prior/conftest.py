@@ -10,7 +10,9 @@ import pytest
 def tiny():
     """The module that builds tiny pipelines (imported by path: tests are no package)."""
     pytest.importorskip("diffusers")
-    spec = importlib.util.spec_from_file_location("tiny_diffusion", Path(__file__).with_name("tiny_diffusion.py"))
+    spec = importlib.util.spec_from_file_location(
+        "tiny_diffusion", Path(__file__).with_name("tiny_diffusion.py")
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

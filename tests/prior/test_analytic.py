@@ -13,15 +13,23 @@ from gs_ssd.prior.condition import Condition
 @pytest.fixture
 def mixture():
     means = torch.randn(3, 2, 2, 1, dtype=torch.float64)
-    return AnalyticPrior(means, torch.tensor([0.3, 0.05, 0.5], dtype=torch.float64), ["cat", "dog", "bird"])
+    return AnalyticPrior(
+        means, torch.tensor([0.3, 0.05, 0.5], dtype=torch.float64), ["cat", "dog", "bird"]
+    )
 
 
 def _log_density(prior, x_t, t, weights):
     abar = prior.alphas_cumprod[t].reshape(-1, 1)
     variance = abar * prior.variances + 1 - abar
-    squared = (x_t[:, None] - abar.sqrt().reshape(-1, 1, 1, 1, 1) * prior.means).square().sum(dim=(2, 3, 4))
+    squared = (
+        (x_t[:, None] - abar.sqrt().reshape(-1, 1, 1, 1, 1) * prior.means)
+        .square()
+        .sum(dim=(2, 3, 4))
+    )
     d = x_t[0].numel()
-    return torch.logsumexp(weights.log() - 0.5 * squared / variance - 0.5 * d * variance.log(), dim=1)
+    return torch.logsumexp(
+        weights.log() - 0.5 * squared / variance - 0.5 * d * variance.log(), dim=1
+    )
 
 
 def test_prediction_is_minus_sigma_times_the_score(mixture):
@@ -30,7 +38,9 @@ def test_prediction_is_minus_sigma_times_the_score(mixture):
     weights = mixture.embed(["cat and dog", "", "bird", "dog"])
     _log_density(mixture, x_t, t, weights[:, 0]).sum().backward()
     sigma = (1 - mixture.alphas_cumprod[t]).sqrt().reshape(-1, 1, 1, 1)
-    torch.testing.assert_close(mixture.predict_noise(x_t.detach(), t, Condition(weights)), -sigma * x_t.grad)
+    torch.testing.assert_close(
+        mixture.predict_noise(x_t.detach(), t, Condition(weights)), -sigma * x_t.grad
+    )
 
 
 def test_prediction_is_the_posterior_mean_of_the_noise():
@@ -41,7 +51,9 @@ def test_prediction_is_the_posterior_mean_of_the_noise():
     eps = torch.randn(400_000, 1, 1, 1, generator=generator)
     x_t = add_noise(x0, eps, prior.alphas_cumprod[300])
     near = (x_t - 0.8).abs() < 0.05
-    predicted = prior.predict_noise(torch.full((1, 1, 1, 1), 0.8), torch.tensor([300]), Condition(prior.embed(["x"])))
+    predicted = prior.predict_noise(
+        torch.full((1, 1, 1, 1), 0.8), torch.tensor([300]), Condition(prior.embed(["x"]))
+    )
     assert predicted.item() == pytest.approx(eps[near].mean().item(), abs=0.02)
 
 
@@ -71,5 +83,7 @@ def test_the_balls_have_their_colours():
 
 @pytest.mark.parametrize("model", ["analytic", "bundled", "sd21-base"])
 def test_configs_of_a_single_file_are_refused_where_there_is_none(model):
-    with pytest.raises(UserError, match=r"^prior\.base=/nonexistent says .* leave prior\.base out$"):
+    with pytest.raises(
+        UserError, match=r"^prior\.base=/nonexistent says .* leave prior\.base out$"
+    ):
         load(PriorConfig(model=model, base="/nonexistent", offline=True), "cpu")

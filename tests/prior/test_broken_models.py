@@ -25,7 +25,13 @@ NEEDED = (
     "vae/diffusion_pytorch_model.safetensors",
     "text_encoder/model.safetensors",
 )
-JSON_DAMAGES = {"list": "[]", "number": "3", "text": '"a"', "null": "null", "not utf-8": b"\xff\xfe{}"}
+JSON_DAMAGES = {
+    "list": "[]",
+    "number": "3",
+    "text": '"a"',
+    "null": "null",
+    "not utf-8": b"\xff\xfe{}",
+}
 
 
 @pytest.fixture
@@ -68,7 +74,9 @@ def test_a_broken_file_is_refused(model, name):
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "tokenizer", "scheduler"])
 def test_a_missing_part_is_named_and_the_hub_is_not_blamed(model, part):
     shutil.rmtree(model / part)
-    with pytest.raises(UserError, match=rf"{part}: .+ is missing; the model's folder is incomplete") as error:
+    with pytest.raises(
+        UserError, match=rf"{part}: .+ is missing; the model's folder is incomplete"
+    ) as error:
         _opened(model)
     assert "hub" not in str(error.value)
 
@@ -116,7 +124,10 @@ def test_parts_of_two_models_are_refused(model, tiny, tmp_path):
         ({"kinds": "mug"}, "kinds"),
         ({"kinds": [1]}, "kinds.0"),
         ({"views": []}, "views"),
-        ({"views": {"azimuth_words": [[0, 1]], "elevation_words": [], "template": ""}}, "views.azimuth_words.0.1"),
+        (
+            {"views": {"azimuth_words": [[0, 1]], "elevation_words": [], "template": ""}},
+            "views.azimuth_words.0.1",
+        ),
         ({"camera": {"radius": 3}}, "camera.radius"),
         ({"recipe": {"M": "many"}}, "recipe.M"),
         ({"recipe": {"t_schedule": [[0, 1]]}}, "recipe.t_schedule.0"),
@@ -136,16 +147,25 @@ def whole(tiny, tmp_path):
     return load_file(str(tmp_path / "whole.safetensors"))
 
 
-@pytest.mark.parametrize(("part", "prefix"), [("text_encoder", "cond_stage_model"), ("vae", "first_stage_model")])
-def test_a_pruned_single_file_takes_the_missing_part_from_the_base(folder, tmp_path, whole, part, prefix):
+@pytest.mark.parametrize(
+    ("part", "prefix"), [("text_encoder", "cond_stage_model"), ("vae", "first_stage_model")]
+)
+def test_a_pruned_single_file_takes_the_missing_part_from_the_base(
+    folder, tmp_path, whole, part, prefix
+):
     file = tmp_path / "pruned.safetensors"
     save_file({key: tensor for key, tensor in whole.items() if prefix not in key}, str(file))
     pruned = load(PriorConfig(model=str(file), base=str(folder), offline=True), "cpu")
     base = load(PriorConfig(model=str(folder)), "cpu")
-    own = load(PriorConfig(model=str(tmp_path / "whole.safetensors"), base=str(folder), offline=True), "cpu")
+    own = load(
+        PriorConfig(model=str(tmp_path / "whole.safetensors"), base=str(folder), offline=True),
+        "cpu",
+    )
     for name in ("text_encoder", "vae", "unet"):
         taken, expected = getattr(pruned, name), getattr(base if name == part else own, name)
-        torch.testing.assert_close(dict(taken.named_parameters()), dict(expected.named_parameters()))
+        torch.testing.assert_close(
+            dict(taken.named_parameters()), dict(expected.named_parameters())
+        )
     x, t = torch.zeros(1, 4, 16, 16), torch.tensor([500])
     assert pruned.predict_noise(x, t, Condition(pruned.embed(["a red mug"]))).isfinite().all()
     with pytest.raises(UserError, match=f"holds no {part}; set prior.base"):
@@ -158,7 +178,10 @@ def test_a_single_file_that_is_no_model_is_named_for_what_it_is(folder, tmp_path
         ({"lora_unet_mid_block.lora_down.weight": torch.zeros(4, 4)}, "is a LoRA, not a model"),
         ({"unet.mid.to_q.lora.down.weight": torch.zeros(4, 4)}, "is a LoRA, not a model"),
         ({"<thing>": torch.zeros(1, 32)}, "not a Stable Diffusion checkpoint"),
-        ({key: value for key, value in whole.items() if "diffusion_model" not in key}, "belongs to a UNet"),
+        (
+            {key: value for key, value in whole.items() if "diffusion_model" not in key},
+            "belongs to a UNet",
+        ),
     ):
         save_file(tensors, str(file))
         with pytest.raises(UserError, match=said):
@@ -168,4 +191,7 @@ def test_a_single_file_that_is_no_model_is_named_for_what_it_is(folder, tmp_path
 @pytest.mark.parametrize("model", ["folder", "bundled"])
 def test_a_base_that_does_not_exist_is_refused(folder, model):
     with pytest.raises(UserError, match=r"prior\.base.*/nonexistent"):
-        load(PriorConfig(model=str(folder) if model == "folder" else model, base="/nonexistent"), "cpu")
+        load(
+            PriorConfig(model=str(folder) if model == "folder" else model, base="/nonexistent"),
+            "cpu",
+        )

@@ -66,7 +66,9 @@ def test_pipeline_of_diffusers_draws_the_same_picture_twice():
 
     def draw():
         generator = torch.Generator().manual_seed(0)
-        return pipe("a red mug", num_inference_steps=2, generator=generator, output_type="np").images
+        return pipe(
+            "a red mug", num_inference_steps=2, generator=generator, output_type="np"
+        ).images
 
     first = draw()
     assert first.shape == (1, 64, 64, 3)
@@ -75,12 +77,17 @@ def test_pipeline_of_diffusers_draws_the_same_picture_twice():
 
 def test_the_schedule_is_stable_diffusions(prior):
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
-    torch.testing.assert_close(prior.alphas_cumprod.double(), (1 - betas).cumprod(0), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        prior.alphas_cumprod.double(), (1 - betas).cumprod(0), atol=1e-5, rtol=0
+    )
 
 
 def test_the_shipped_encoder_is_linear_and_has_unit_variance(prior):
     generator = torch.Generator().manual_seed(9)
-    rgb = torch.cat([world.photograph(kind, 4, 64, generator).rgb for kind in world.kinds()]).float() / 255
+    rgb = (
+        torch.cat([world.photograph(kind, 4, 64, generator).rgb for kind in world.kinds()]).float()
+        / 255
+    )
     z = prior.encode(rgb)
     assert z.shape == (len(rgb), 12, 16, 16)
     assert z.square().mean().item() == pytest.approx(1, abs=0.2)
@@ -91,7 +98,9 @@ def test_the_shipped_encoder_is_linear_and_has_unit_variance(prior):
 
 
 def test_one_sentence_serves_all_views_where_the_cameras_are_told(prior):
-    main = ViewPrompts(prior, "a red mug", PromptConfig()).at(cameras([0.0, 100.0], [31.0, 0.0])).main
+    main = (
+        ViewPrompts(prior, "a red mug", PromptConfig()).at(cameras([0.0, 100.0], [31.0, 0.0])).main
+    )
     torch.testing.assert_close(main.text[0], main.text[1], atol=1e-5, rtol=0)
     assert main.cameras is not None
     torch.testing.assert_close(main.text[0], prior.embed(["a red mug"])[0], atol=1e-4, rtol=0)
@@ -121,7 +130,9 @@ def test_noise_prediction_approaches_the_noise_as_t_grows(prior):
             alpha = prior.alphas_cumprod[t]
             noised = alpha.sqrt() * z + (1 - alpha).sqrt() * noise
             predicted = prior.predict_noise(noised, torch.full((len(z),), t), told)
-            found.append(torch.nn.functional.cosine_similarity(predicted.flatten(1), noise.flatten(1)).mean())
+            found.append(
+                torch.nn.functional.cosine_similarity(predicted.flatten(1), noise.flatten(1)).mean()
+            )
     means = [torch.stack(found).mean().item() for found in cosines.values()]
     assert means == sorted(means)
     assert means[3] > 0.99
@@ -141,7 +152,9 @@ def view_losses(prior, kind: str, t: int = 500) -> torch.Tensor:
         noise = torch.randn(z[:1].shape, generator=generator).expand_as(z)
         noised = alpha.sqrt() * z + (1 - alpha).sqrt() * noise
         for word in range(4):
-            predicted = prior.predict_noise(noised, torch.full((4,), t), told[torch.full((4,), word)])
+            predicted = prior.predict_noise(
+                noised, torch.full((4,), t), told[torch.full((4,), word)]
+            )
             losses[:, word] += (predicted - noise).square().mean((1, 2, 3))
     return losses
 
@@ -155,7 +168,9 @@ def test_view_words_are_obeyed(prior):
 
 
 @torch.no_grad()
-def draw(prior, prompt: str, azimuth_deg: float, seed: int, steps: int = 25, scale: float = 4.0) -> torch.Tensor:
+def draw(
+    prior, prompt: str, azimuth_deg: float, seed: int, steps: int = 25, scale: float = 4.0
+) -> torch.Tensor:
     """A DDIM sample `[1,3,64,64]` in 0..1, with mixed view words."""
     from diffusers import DDIMScheduler
 
@@ -178,7 +193,9 @@ def test_the_judge_recognises_what_the_prior_draws(prior):
     judge, kinds, colors = load_judge(), [], []
     for index, kind in enumerate(world.kinds()):
         color = world.colors()[(5 * index + 2) % 12]
-        rgb = torch.cat([draw(prior, f"a {color} {kind}", azimuth, index) for azimuth in (0.0, 60.0, 180.0)])
+        rgb = torch.cat(
+            [draw(prior, f"a {color} {kind}", azimuth, index) for azimuth in (0.0, 60.0, 180.0)]
+        )
         opinion = judge(rgb)
         kinds += [name == kind for name in opinion.kinds]
         colors += [name == color for name in opinion.colors]

@@ -33,9 +33,13 @@ def test_one_graph_serves_every_number_of_images(folder, monkeypatch):
     counter = CompileCounter()
     compile_module = torch.nn.Module.compile
     monkeypatch.setattr(
-        torch.nn.Module, "compile", lambda module, **options: compile_module(module, backend=counter, **options)
+        torch.nn.Module,
+        "compile",
+        lambda module, **options: compile_module(module, backend=counter, **options),
     )
-    plain, compiled = (load(PriorConfig(model=str(folder), compile=on), "cpu") for on in (False, True))
+    plain, compiled = (
+        load(PriorConfig(model=str(folder), compile=on), "cpu") for on in (False, True)
+    )
     graphs = []
     for images in (8, 13, 9, 12, 16, 21, 10, 18):
         torch.testing.assert_close(compiled.predict_noise(*_question(plain, images)),
@@ -49,7 +53,9 @@ def test_one_graph_serves_every_number_of_images(folder, monkeypatch):
 @pytest.mark.skipif(sys.platform != "linux", reason="inductor's C++ is tried on Linux only")
 @pytest.mark.skipif(shutil.which("c++") is None, reason="inductor needs a C++ compiler on the PATH")
 def test_inductor_gives_the_same_numbers(folder):
-    plain, compiled = (load(PriorConfig(model=str(folder), compile=on), "cpu") for on in (False, True))
+    plain, compiled = (
+        load(PriorConfig(model=str(folder), compile=on), "cpu") for on in (False, True)
+    )
     for images in (2, 3):
         question = _question(plain, images)
         torch.testing.assert_close(

@@ -17,7 +17,13 @@ from gs_ssd.prior import PriorConfig, load, shap_e, sources
 
 pytest.importorskip("diffusers")
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-REFUSALS = [("403", "proxy"), ("407", "proxy"), ("503", "server"), ("closes", "server"), ("resets", "server")]
+REFUSALS = [
+    ("403", "proxy"),
+    ("407", "proxy"),
+    ("503", "server"),
+    ("closes", "server"),
+    ("resets", "server"),
+]
 
 
 class _Refusing(socketserver.BaseRequestHandler):
@@ -28,11 +34,15 @@ class _Refusing(socketserver.BaseRequestHandler):
             self.request.recv(65536)
             way = self.server.way
             if way == "resets":
-                self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self.request.setsockopt(
+                    socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+                )
             elif way == "nonsense":
                 self.request.sendall(b"SSH-2.0-OpenSSH_9.6\r\n")
             elif way != "closes":
-                self.request.sendall(f"HTTP/1.1 {way} No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
+                self.request.sendall(
+                    f"HTTP/1.1 {way} No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
+                )
 
 
 @pytest.fixture(params=REFUSALS, ids="-".join)
@@ -42,7 +52,9 @@ def refusing(request, monkeypatch, tmp_path):
     monkeypatch.setattr("time.sleep", lambda seconds: None)  # the client's pauses between tries
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Refusing) as server:
         server.way, server.daemon_threads = way, True
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        threading.Thread(
+            target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+        ).start()
         address = f"http://127.0.0.1:{server.server_address[1]}"
         if where == "proxy":
             for name in ("HTTPS_PROXY", "https_proxy"):
@@ -67,16 +79,22 @@ def fill(cache, repository, folder, *, tree=()):
     shutil.copytree(folder, snapshot)
     (place / "refs").mkdir()
     (place / "refs" / "main").write_text(COMMIT)
-    files = {str(file.relative_to(snapshot)) for file in snapshot.rglob("*") if file.is_file()} | set(tree)
+    files = {
+        str(file.relative_to(snapshot)) for file in snapshot.rglob("*") if file.is_file()
+    } | set(tree)
     (place / "trees").mkdir()
     entries = {file: {"size": 1, "blob_id": "0" * 40} for file in files}
-    (place / "trees" / f"{COMMIT}.json").write_text(json.dumps({"format_version": 1, "files": entries}))
+    (place / "trees" / f"{COMMIT}.json").write_text(
+        json.dumps({"format_version": 1, "files": entries})
+    )
     return snapshot
 
 
 @pytest.mark.usefixtures("refusing")
 def test_a_refusal_falls_back_on_the_cache_else_on_one_sentence(folder, tmp_path):
-    with pytest.raises(UserError, match=r"prior\.model=sd15: no weights\. Tried (?s:.)*hf download"):
+    with pytest.raises(
+        UserError, match=r"prior\.model=sd15: no weights\. Tried (?s:.)*hf download"
+    ):
         sources.locate("sd15")
     with pytest.raises(UserError, match=r"prior\.tiny_vae=someone/tiny"):
         load(PriorConfig(model=str(folder), tiny_vae="someone/tiny"), "cpu")
@@ -86,13 +104,17 @@ def test_a_refusal_falls_back_on_the_cache_else_on_one_sentence(folder, tmp_path
         load(PriorConfig(model=str(folder), lora=("someone/style",)), "cpu")
     with pytest.raises(UserError, match=r"prior\.textual_inversion=someone/word"):
         load(PriorConfig(model=str(folder), textual_inversion=("someone/word",)), "cpu")
-    with pytest.raises(UserError, match=r"initialize\.text_model=openai/shap-e (?s:.)*initialize\.shape=sphere"):
+    with pytest.raises(
+        UserError, match=r"initialize\.text_model=openai/shap-e (?s:.)*initialize\.shape=sphere"
+    ):
         shap_e._load("openai/shap-e", False)
     snapshot = fill(tmp_path / "cache", "stable-diffusion-v1-5/stable-diffusion-v1-5", folder)
     assert sources.locate("sd15") == snapshot
 
 
-@pytest.mark.parametrize("refusing", [("407", "proxy"), ("resets", "server")], indirect=True, ids="-".join)
+@pytest.mark.parametrize(
+    "refusing", [("407", "proxy"), ("resets", "server")], indirect=True, ids="-".join
+)
 @pytest.mark.usefixtures("refusing")
 def test_a_refusal_falls_back_on_cached_additions(folder, tmp_path, tiny_shap_e):
     from diffusers import AutoencoderTiny

@@ -24,9 +24,13 @@ def test_lora_round_trip(prior, folder, tmp_path):
     from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 
     unet = UNet2DConditionModel.from_pretrained(str(folder / "unet"))
-    unet.add_adapter(peft.LoraConfig(r=2, lora_alpha=2, target_modules=["to_q", "to_v"], init_lora_weights=False))
+    unet.add_adapter(
+        peft.LoraConfig(r=2, lora_alpha=2, target_modules=["to_q", "to_v"], init_lora_weights=False)
+    )
     x, told = torch.randn(2, 4, 16, 16), Condition(prior.embed(["a red mug", ""]))
-    StableDiffusionPipeline.save_lora_weights(str(tmp_path), unet_lora_layers=peft.get_peft_model_state_dict(unet))
+    StableDiffusionPipeline.save_lora_weights(
+        str(tmp_path), unet_lora_layers=peft.get_peft_model_state_dict(unet)
+    )
     file = str(tmp_path / "pytorch_lora_weights.safetensors")
     adapted = load(PriorConfig(model=str(folder), lora=(file,)), "cpu")
     with torch.no_grad():
@@ -34,7 +38,9 @@ def test_lora_round_trip(prior, folder, tmp_path):
     torch.testing.assert_close(adapted.predict_noise(x, T, told), expected, atol=1e-4, rtol=1e-4)
     assert (expected - prior.predict_noise(x, T, told)).abs().max() > 1e-2
     off = load(PriorConfig(model=str(folder), lora=(file,), lora_scale=0.0), "cpu")
-    torch.testing.assert_close(off.predict_noise(x, T, told), prior.predict_noise(x, T, told), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        off.predict_noise(x, T, told), prior.predict_noise(x, T, told), atol=1e-5, rtol=1e-4
+    )
 
 
 def _kohya(prior, alpha):
@@ -61,11 +67,16 @@ def test_a_lora_in_kohyas_layout(prior, folder, tmp_path, alpha):
     """Its own names, both models, and an alpha that is not the rank: each weight is what the file adds to it."""
     tensors, added = _kohya(prior, alpha)
     save_file(tensors, str(tmp_path / "kohya.safetensors"))
-    adapted = load(PriorConfig(model=str(folder), lora=(str(tmp_path / "kohya.safetensors"),), lora_scale=0.5), "cpu")
+    adapted = load(
+        PriorConfig(model=str(folder), lora=(str(tmp_path / "kohya.safetensors"),), lora_scale=0.5),
+        "cpu",
+    )
     assert len(added) == 13
     for (prefix, name), difference in added.items():
         part = "text_encoder" if prefix.startswith("lora_te") else "unet"
-        before, after = (getattr(model, part).get_submodule(name).weight for model in (prior, adapted))
+        before, after = (
+            getattr(model, part).get_submodule(name).weight for model in (prior, adapted)
+        )
         torch.testing.assert_close(after, before + 0.5 * difference, atol=1e-5, rtol=1e-5)
 
 
@@ -73,5 +84,7 @@ def test_a_lora_of_another_model_is_refused_instead_of_ignored(folder, tmp_path)
     stranger = "transformer.blocks.0.to_q.lora"
     save_file({f"{stranger}_A.weight": torch.ones(2, 16), f"{stranger}_B.weight": torch.ones(16, 2)},
               str(tmp_path / "flux.safetensors"))  # fmt: skip
-    with pytest.raises(UserError, match=r"prior\.lora=.*flux\.safetensors.*none of its layers are of this model"):
+    with pytest.raises(
+        UserError, match=r"prior\.lora=.*flux\.safetensors.*none of its layers are of this model"
+    ):
         load(PriorConfig(model=str(folder), lora=(str(tmp_path / "flux.safetensors"),)), "cpu")

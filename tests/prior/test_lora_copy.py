@@ -53,7 +53,9 @@ def test_two_critics_on_one_prior_learn_apart(folder):
         return distillation.step(rgb, CAMERAS, step, torch.Generator().manual_seed(step)).gradient
 
     train(first, 0)
-    torch.testing.assert_close(second.critic.predict(x, T, told), before, atol=1e-5, rtol=1e-5)  # has learned nothing
+    torch.testing.assert_close(
+        second.critic.predict(x, T, told), before, atol=1e-5, rtol=1e-5
+    )  # has learned nothing
     train(second, 5)
     train(lonely, 0)
     assert torch.equal(train(first, 1), train(lonely, 1))
@@ -68,19 +70,30 @@ def gradients_of(folder, dtype, monkeypatch, scale=1.0):
     critic = Critic(prior, VsdConfig())
     critic.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
     monkeypatch.setattr(critic, "_step", lambda: None)
-    with torch.no_grad():  # the second half of each pair starts at zero, and the first would get no gradient
+    with (
+        torch.no_grad()
+    ):  # the second half of each pair starts at zero, and the first would get no gradient
         for parameter in critic.copy.parameters():
             parameter.add_(
-                0.01 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel()))
+                0.01
+                * torch.randn(
+                    parameter.shape, generator=torch.Generator().manual_seed(parameter.numel())
+                )
             )
     x = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(1)).to(prior.dtype)
     critic.learn(x, Condition(prior.embed(["a red mug", ""])), torch.Generator().manual_seed(0))
-    return torch.cat([p.grad.flatten() / critic.scaler.get_scale() for p in critic.copy.parameters()])
+    return torch.cat(
+        [p.grad.flatten() / critic.scaler.get_scale() for p in critic.copy.parameters()]
+    )
 
 
-def test_a_half_precision_critic_learns_from_the_gradients_of_a_single_precision_one(folder, monkeypatch):
+def test_a_half_precision_critic_learns_from_the_gradients_of_a_single_precision_one(
+    folder, monkeypatch
+):
     exact = gradients_of(folder, "float32", monkeypatch)
-    half = gradients_of(folder, "float16", monkeypatch, 256.0)  # the whole 2^16 overflows on so small a model
+    half = gradients_of(
+        folder, "float16", monkeypatch, 256.0
+    )  # the whole 2^16 overflows on so small a model
     plain = gradients_of(folder, "float16", monkeypatch)
     assert half.dtype == torch.float32
     assert half.isfinite().all()
@@ -100,10 +113,16 @@ def test_a_step_that_is_not_finite_changes_nothing_and_many_end_the_run(folder, 
     broken = torch.full((2, 4, 16, 16), torch.nan, dtype=prior.dtype)
     for step in range(2):
         critic.learn(broken, told, torch.Generator().manual_seed(step))
-    critic.learn(torch.zeros_like(broken), told, torch.Generator().manual_seed(9))  # a sound one: counted anew
-    assert any(not torch.equal(old, new) for old, new in zip(before, critic.copy.parameters(), strict=True))
+    critic.learn(
+        torch.zeros_like(broken), told, torch.Generator().manual_seed(9)
+    )  # a sound one: counted anew
+    assert any(
+        not torch.equal(old, new) for old, new in zip(before, critic.copy.parameters(), strict=True)
+    )
     after = [parameter.detach().clone() for parameter in critic.copy.parameters()]
     with pytest.raises(UserError, match=r"no finite gradient in 3 steps in a row.*bfloat16"):
         for step in range(5):
             critic.learn(broken, told, torch.Generator().manual_seed(step))
-    assert all(torch.equal(old, new) for old, new in zip(after, critic.copy.parameters(), strict=True))
+    assert all(
+        torch.equal(old, new) for old, new in zip(after, critic.copy.parameters(), strict=True)
+    )

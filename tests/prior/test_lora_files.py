@@ -23,7 +23,9 @@ def prior(folder):
 
 def _pair(module, generator, rank=2):
     down = torch.randn(rank, *module.weight.shape[1:], generator=generator)
-    up = torch.randn(module.weight.shape[0], rank, *(1 for _ in module.weight.shape[2:]), generator=generator)
+    up = torch.randn(
+        module.weight.shape[0], rank, *(1 for _ in module.weight.shape[2:]), generator=generator
+    )
     return down, up
 
 
@@ -32,7 +34,11 @@ def _kohya(model, names, prefix="lora_unet_", alpha=1.0):
     for name in names:
         down, up = _pair(model.get_submodule(name), generator)
         key = prefix + name.replace(".", "_")
-        tensors |= {f"{key}.lora_down.weight": down, f"{key}.lora_up.weight": up, f"{key}.alpha": torch.tensor(alpha)}
+        tensors |= {
+            f"{key}.lora_down.weight": down,
+            f"{key}.lora_up.weight": up,
+            f"{key}.alpha": torch.tensor(alpha),
+        }
     return tensors
 
 
@@ -46,7 +52,9 @@ def test_a_dora_file_is_what_peft_makes_of_it(prior, folder, tmp_path):
     from diffusers import UNet2DConditionModel
 
     unet = UNet2DConditionModel.from_pretrained(str(folder / "unet"))
-    config = peft.LoraConfig(r=2, lora_alpha=1, target_modules=list(LAYERS), use_dora=True, init_lora_weights=False)
+    config = peft.LoraConfig(
+        r=2, lora_alpha=1, target_modules=list(LAYERS), use_dora=True, init_lora_weights=False
+    )
     torch.manual_seed(0)
     unet.add_adapter(config)
     tensors = {}
@@ -57,7 +65,9 @@ def test_a_dora_file_is_what_peft_makes_of_it(prior, folder, tmp_path):
         tensors[f"{key}.lora_down.weight"] = module.lora_A["default"].weight.detach().clone()
         tensors[f"{key}.lora_up.weight"] = module.lora_B["default"].weight.detach().clone()
         tensors[f"{key}.alpha"] = torch.tensor(1.0)
-        tensors[f"{key}.dora_scale"] = length.detach().reshape(-1, *(1 for _ in module.weight.shape[1:])).clone()
+        tensors[f"{key}.dora_scale"] = (
+            length.detach().reshape(-1, *(1 for _ in module.weight.shape[1:])).clone()
+        )
     adapted = _load(folder, tensors, tmp_path / "dora.safetensors")
     half = _load(folder, tensors, tmp_path / "dora.safetensors", lora_scale=0.5)
     for name in LAYERS:
@@ -66,7 +76,9 @@ def test_a_dora_file_is_what_peft_makes_of_it(prior, folder, tmp_path):
         module.merge()
         torch.testing.assert_close(after, module.base_layer.weight.detach(), atol=1e-5, rtol=1e-4)
         assert (after - before).abs().max() > 0.05
-        torch.testing.assert_close(half.unet.get_submodule(name).weight, (before + after) / 2, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(
+            half.unet.get_submodule(name).weight, (before + after) / 2, atol=1e-5, rtol=1e-4
+        )
 
 
 def test_a_dora_scale_over_the_inputs_is_refused(prior, folder, tmp_path):
@@ -81,9 +93,13 @@ def test_one_layer_of_ten_is_refused(prior, folder, tmp_path):
     tensors = _kohya(prior.unet, LAYERS[:1])
     for i in range(9):
         key = f"lora_unet_down_blocks_7_attentions_{i}_proj_in"
-        tensors |= {f"{key}.lora_down.weight": torch.ones(2, 16), f"{key}.lora_up.weight": torch.ones(16, 2)}
+        tensors |= {
+            f"{key}.lora_down.weight": torch.ones(2, 16),
+            f"{key}.lora_up.weight": torch.ones(16, 2),
+        }
     with pytest.raises(
-        UserError, match=r"only 1 of its layers .*\(9 of 10 are not: lora_unet_down_blocks_7.*same model"
+        UserError,
+        match=r"only 1 of its layers .*\(9 of 10 are not: lora_unet_down_blocks_7.*same model",
     ):
         _load(folder, tensors, tmp_path / "other.safetensors")
 
@@ -91,7 +107,10 @@ def test_one_layer_of_ten_is_refused(prior, folder, tmp_path):
 def test_few_strange_layers_are_counted_and_named(prior, folder, tmp_path, caplog):
     tensors = _kohya(prior.unet, LAYERS)
     key = "lora_unet_nowhere"
-    tensors |= {f"{key}.lora_down.weight": torch.ones(2, 16), f"{key}.lora_up.weight": torch.ones(16, 2)}
+    tensors |= {
+        f"{key}.lora_down.weight": torch.ones(2, 16),
+        f"{key}.lora_up.weight": torch.ones(16, 2),
+    }
     with caplog.at_level(logging.WARNING):
         _load(folder, tensors, tmp_path / "some.safetensors")
     assert "1 of 4 layers are not of this model and do nothing: lora_unet_nowhere" in caplog.text
@@ -99,7 +118,9 @@ def test_few_strange_layers_are_counted_and_named(prior, folder, tmp_path, caplo
 
 def test_layers_of_another_width_are_refused(prior, folder, tmp_path):
     tensors = _kohya(prior.unet, LAYERS[:1])
-    tensors = {key: torch.ones(2, 99) if "down.weight" in key else value for key, value in tensors.items()}
+    tensors = {
+        key: torch.ones(2, 99) if "down.weight" in key else value for key, value in tensors.items()
+    }
     with pytest.raises(UserError, match="does not fit this model"):
         _load(folder, tensors, tmp_path / "wide.safetensors")
 
@@ -125,7 +146,11 @@ def test_a_folder_that_peft_has_saved(prior, folder, tmp_path, pattern):
 
     unet = UNet2DConditionModel.from_pretrained(str(folder / "unet"))
     config = peft.LoraConfig(
-        r=2, lora_alpha=6, alpha_pattern=pattern, target_modules=list(LAYERS), init_lora_weights=False
+        r=2,
+        lora_alpha=6,
+        alpha_pattern=pattern,
+        target_modules=list(LAYERS),
+        init_lora_weights=False,
     )
     wrapped = peft.get_peft_model(unet, config)
     wrapped.save_pretrained(str(tmp_path / "peft"))

@@ -28,7 +28,12 @@ def test_a_scheduler_without_betas_is_refused_by_name(folder, tmp_path, name):
 
 @pytest.mark.parametrize("name", ["PNDMScheduler", "DDPMScheduler", "EulerDiscreteScheduler"])
 def test_another_class_keeps_its_betas(folder, tmp_path, name):
-    scheduler = getattr(diffusers, name)(beta_schedule="scaled_linear", beta_start=0.001, beta_end=0.01)
+    scheduler = getattr(diffusers, name)(
+        beta_schedule="scaled_linear", beta_start=0.001, beta_end=0.01
+    )
     config = _with(folder, tmp_path, scheduler)
-    assert json.loads((tmp_path / "model/scheduler/scheduler_config.json").read_text())["_class_name"] == name
+    assert (
+        json.loads((tmp_path / "model/scheduler/scheduler_config.json").read_text())["_class_name"]
+        == name
+    )
     torch.testing.assert_close(load(config, "cpu").alphas_cumprod, scheduler.alphas_cumprod)

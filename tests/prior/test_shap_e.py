@@ -24,7 +24,9 @@ def test_a_shape_has_faces_between_its_vertices_and_displayable_colours(tiny_sha
     shape = imagine(tiny_shap_e)
     assert shape.faces.max() < len(shape.vertices) == len(shape.rgb)
     # The field is positive up to the border: every vertex lies on the cube, which fills the grid.
-    torch.testing.assert_close(shape.vertices.abs().amax(dim=1), torch.ones(len(shape.vertices)), atol=0.2, rtol=0)
+    torch.testing.assert_close(
+        shape.vertices.abs().amax(dim=1), torch.ones(len(shape.vertices)), atol=0.2, rtol=0
+    )
     assert shape.vertices.amin() < -0.9
     assert shape.rgb.min() >= 0
     assert shape.rgb.max() <= 1

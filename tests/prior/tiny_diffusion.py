@@ -32,12 +32,20 @@ def tokenizer(folder: Path) -> CLIPTokenizer:
             parts = ["".join(pair), *parts[2:]]
     vocabulary += ["<|startoftext|>", "<|endoftext|>"]
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(dict.fromkeys(vocabulary))}))
-    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(" ".join(pair) for pair in merges) + "\n")
-    return CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=16)
+    (folder / "vocab.json").write_text(
+        json.dumps({token: i for i, token in enumerate(dict.fromkeys(vocabulary))})
+    )
+    (folder / "merges.txt").write_text(
+        "#version: 0.2\n" + "\n".join(" ".join(pair) for pair in merges) + "\n"
+    )
+    return CLIPTokenizer(
+        str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=16
+    )
 
 
-def pipeline(folder: Path, *, sd2: bool = False, prediction: str = "epsilon", seed: int = 0) -> StableDiffusionPipeline:
+def pipeline(
+    folder: Path, *, sd2: bool = False, prediction: str = "epsilon", seed: int = 0
+) -> StableDiffusionPipeline:
     """A whole pipeline of 32-pixel pictures and 16 x 16 latents; SD 2 differs in its projections and activation."""
     torch.manual_seed(seed)
     words = tokenizer(folder / "vocabulary")

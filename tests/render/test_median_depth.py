@@ -67,9 +67,13 @@ def test_depth_is_where_the_ray_is_nearest_to_the_middle():
     checked = 0
     for row, column in (index >= 0).nonzero()[::7].tolist():
         chosen = index[row, column]
-        ray = camera.w2c[0, :3, :3].T @ torch.tensor([(column - 22.0) / focal, (row - 18.0) / focal, 1.0])
+        ray = camera.w2c[0, :3, :3].T @ torch.tensor(
+            [(column - 22.0) / focal, (row - 18.0) / focal, 1.0]
+        )
         offset = (eye + steps[:, None] * ray - gaussians.means[chosen]).double()
-        covariance = rotation.covariance(gaussians.scales[chosen][None], gaussians.quats_wxyz[chosen][None])[0].double()
+        covariance = rotation.covariance(
+            gaussians.scales[chosen][None], gaussians.quats_wxyz[chosen][None]
+        )[0].double()
         distance = (offset * torch.linalg.solve(covariance, offset.T).T).sum(dim=1)
         # The low-pass lets a small one reach rays that pass it by; there the depth is kept within what can be seen.
         if distance.min() < 2 * math.log(255 * gaussians.opacities[chosen]) - 0.5:
@@ -99,13 +103,19 @@ def test_a_slanted_sheet_is_a_plane():
     assert (index == 0).all()
     rows, columns = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
     slope = math.tan(0.4) / 32
-    rays = torch.stack([(columns - 31.5) * slope, (rows - 31.5) * slope, torch.ones(64, 64)], dim=-1)
-    world = (rays @ camera.w2c[0, :3, :3]) * depth[..., None] - camera.w2c[0, :3, :3].T @ camera.w2c[0, :3, 3]
+    rays = torch.stack(
+        [(columns - 31.5) * slope, (rows - 31.5) * slope, torch.ones(64, 64)], dim=-1
+    )
+    world = (rays @ camera.w2c[0, :3, :3]) * depth[..., None] - camera.w2c[
+        0, :3, :3
+    ].T @ camera.w2c[0, :3, 3]
     assert ((world - sheet.means[0]) @ normal).abs().max() < 1e-3
     assert depth.max() - depth.min() > 0.5
 
 
-@pytest.mark.parametrize(("thickness", "median_within", "mean_beyond"), [(0.004, 0.003, 0.01), (0.035, 0.03, 0.02)])
+@pytest.mark.parametrize(
+    ("thickness", "median_within", "mean_beyond"), [(0.004, 0.003, 0.01), (0.035, 0.03, 0.02)]
+)
 def test_on_a_sphere(thickness, median_within, mean_beyond):
     """Flat splats: on the surface, where the mean depth is not. Round ones: outside by less than their sigma, .035."""
     generator = torch.Generator().manual_seed(0)
@@ -113,7 +123,9 @@ def test_on_a_sphere(thickness, median_within, mean_beyond):
     sphere = Gaussians(
         means=normals,
         log_scales=torch.tensor([0.035, 0.035, thickness]).log().expand(6000, 3).clone(),
-        quats_wxyz=torch.stack([1 + normals[:, 2], -normals[:, 1], normals[:, 0], torch.zeros(6000)], dim=1),
+        quats_wxyz=torch.stack(
+            [1 + normals[:, 2], -normals[:, 1], normals[:, 0], torch.zeros(6000)], dim=1
+        ),
         logit_opacities=torch.full((6000,), math.log(9)),
         sh_dc=torch.zeros(6000, 1, 3),
         sh_rest=torch.zeros(6000, 0, 3),
@@ -126,11 +138,15 @@ def test_on_a_sphere(thickness, median_within, mean_beyond):
     rows, columns = torch.meshgrid(torch.arange(200.0), torch.arange(200.0), indexing="ij")
     slope = math.tan(math.radians(18)) / 100
     square = 1 + ((columns - 99.5) * slope) ** 2 + ((rows - 99.5) * slope) ** 2
-    root = 3.6**2 - square * (3.6**2 - 1)  # of the quadratic for where a ray meets the unit sphere at distance 3.6
+    root = 3.6**2 - square * (
+        3.6**2 - 1
+    )  # of the quadratic for where a ray meets the unit sphere at distance 3.6
     inside = (root > 0.2) & (index >= 0)
     true = (3.6 - root.clamp_min(0).sqrt()) / square
     ours, theirs = ((found - true)[inside].abs().median().item() for found in (depth, mean))
-    print(f"sigmas .035 .035 {thickness}: off the sphere by {ours:.4f} (median depth), {theirs:.4f} (mean depth)")
+    print(
+        f"sigmas .035 .035 {thickness}: off the sphere by {ours:.4f} (median depth), {theirs:.4f} (mean depth)"
+    )
     assert inside.sum() > 5000
     assert ours < median_within
     assert theirs > mean_beyond

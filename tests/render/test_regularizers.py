@@ -25,19 +25,26 @@ def splat() -> Gaussians:
     return gaussians.requires_grad_()
 
 
-def gradients(splat: Gaussians, config: RegularizeConfig, factor: float = 1.0) -> dict[str, torch.Tensor]:
+def gradients(
+    splat: Gaussians, config: RegularizeConfig, factor: float = 1.0
+) -> dict[str, torch.Tensor]:
     """The raw tensors' gradients under a guidance that wants the left half darker."""
     for tensor in splat.parameters().values():
         tensor.grad = None
     output = render(splat, VIEWS, torch.ones(2, 3))
     weight = torch.linspace(1, 0, 24).expand(2, 3, 24, 24)
     terms = parameter_terms(splat, config, 0.5)
-    regularizers.backward((factor * output.rgb * weight).sum(), output, VIEWS.tan_half_fov, config, 0.5, terms)
-    return {name: tensor.grad.clone() for name, tensor in splat.parameters().items() if tensor.numel()}
+    regularizers.backward(
+        (factor * output.rgb * weight).sum(), output, VIEWS.tan_half_fov, config, 0.5, terms
+    )
+    return {
+        name: tensor.grad.clone() for name, tensor in splat.parameters().items() if tensor.numel()
+    }
 
 
 ALL_ON = dict.fromkeys(
-    ("tv_rgb", "tv_disparity", "binarize", "sparsity", "opaque", "scale", "flat", "opacity"), ((0.0, 0.5),)
+    ("tv_rgb", "tv_disparity", "binarize", "sparsity", "opaque", "scale", "flat", "opacity"),
+    ((0.0, 0.5),),
 )
 
 
@@ -82,12 +89,15 @@ def test_a_ratio_is_a_ratio_of_norms(splat):
 
 
 @pytest.mark.parametrize(
-    ("name", "at"), [("scale", "log_scales"), ("flat", "log_scales"), ("opacity", "logit_opacities")]
+    ("name", "at"),
+    [("scale", "log_scales"), ("flat", "log_scales"), ("opacity", "logit_opacities")],
 )
 def test_a_ratio_is_to_the_guidance_alone_whatever_else_is_active(splat, name, at):
     plain = gradients(splat, RegularizeConfig())[at]
     everything = gradients(splat, RegularizeConfig(**ALL_ON))[at]
-    others = gradients(splat, RegularizeConfig(**{other: law for other, law in ALL_ON.items() if other != name}))[at]
+    others = gradients(
+        splat, RegularizeConfig(**{other: law for other, law in ALL_ON.items() if other != name})
+    )[at]
     assert ((everything - others).norm() / plain.norm()).item() == pytest.approx(0.5, rel=1e-3)
 
 
@@ -99,9 +109,13 @@ def test_the_order_of_the_terms_does_not_matter(splat):
         output = render(splat, VIEWS, torch.ones(2, 3))
         terms = parameter_terms(splat, config, 0.5)[order]
         regularizers.backward(output.rgb.sum(), output, VIEWS.tan_half_fov, config, 0.5, terms)
-        found.append({name: tensor.grad for name, tensor in splat.parameters().items() if tensor.numel()})
+        found.append(
+            {name: tensor.grad for name, tensor in splat.parameters().items() if tensor.numel()}
+        )
     for name, gradient in found[0].items():
-        torch.testing.assert_close(gradient, found[1][name], rtol=1e-5, atol=1e-6 * gradient.abs().max().item())
+        torch.testing.assert_close(
+            gradient, found[1][name], rtol=1e-5, atol=1e-6 * gradient.abs().max().item()
+        )
 
 
 def test_weights_are_laws_of_progress(splat):

@@ -80,8 +80,12 @@ def test_backgrounds_have_the_shares_of_the_recipe():
 def test_scale_noise_is_relative_and_never_negative():
     scales = torch.tensor([0.01, 1.0, 5.0]).expand(50_000, 3)
     noisy = augment.noisy_scales(scales, AugmentConfig(), torch.Generator().manual_seed(0))
-    torch.testing.assert_close((noisy / scales).std(dim=0), torch.full((3,), 0.1118), atol=2e-3, rtol=0)
-    wild = augment.noisy_scales(scales, AugmentConfig(scale_noise=5.0), torch.Generator().manual_seed(0))
+    torch.testing.assert_close(
+        (noisy / scales).std(dim=0), torch.full((3,), 0.1118), atol=2e-3, rtol=0
+    )
+    wild = augment.noisy_scales(
+        scales, AugmentConfig(scale_noise=5.0), torch.Generator().manual_seed(0)
+    )
     assert wild.min() == 0
     assert augment.noisy_scales(scales, AugmentConfig(scale_noise=0.0), torch.Generator()) is scales
 

@@ -52,7 +52,11 @@ def test_tensorboard_reads_back_what_was_sent(tmp_path):
     board.picture("guidance", collage(pictures(), size=8), 2)
     board.close()
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
-    assert [(event.step, event.value) for event in events.Scalars("grad_norm")] == [(0, 0.0), (1, 2.0), (2, 4.0)]
+    assert [(event.step, event.value) for event in events.Scalars("grad_norm")] == [
+        (0, 0.0),
+        (1, 2.0),
+        (2, 4.0),
+    ]
     (image,) = events.Images("guidance")
     assert (image.step, image.width, image.height) == (2, 40, 16)
 
@@ -73,12 +77,23 @@ def test_wandb_keeps_its_run_when_a_run_is_resumed(tmp_path, monkeypatch):
         calls.append((arguments["project"], arguments["id"]))
         return Run()
 
-    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init, Image=lambda picture: picture))
+    monkeypatch.setitem(
+        sys.modules, "wandb", types.SimpleNamespace(init=init, Image=lambda picture: picture)
+    )
     for first_step in (0, 7):
-        (board,) = boards.open_boards(tmp_path, first_step, {"seed": 1}, tensorboard=False, wandb="splats")
+        (board,) = boards.open_boards(
+            tmp_path, first_step, {"seed": 1}, tensorboard=False, wandb="splats"
+        )
         board.numbers({"t": 3.0}, first_step)
         board.close()
-    assert calls == [("splats", None), (0, ["t"]), "finished", ("splats", "abc"), (7, ["t"]), "finished"]
+    assert calls == [
+        ("splats", None),
+        (0, ["t"]),
+        "finished",
+        ("splats", "abc"),
+        (7, ["t"]),
+        "finished",
+    ]
 
 
 @pytest.mark.parametrize(

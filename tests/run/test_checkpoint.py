@@ -12,13 +12,18 @@ from gs_ssd.run.checkpoint import Checkpoint
 
 def example(step: int) -> Checkpoint:
     asset = {"colors": torch.full((3,), float(step)), "adam": {0: {"step": torch.tensor(2.0)}}}
-    return Checkpoint({"seed": 1}, {"step": step, "kind": "disc", "asset": asset, "guidance": {}, "bad_steps": 0})
+    return Checkpoint(
+        {"seed": 1}, {"step": step, "kind": "disc", "asset": asset, "guidance": {}, "bad_steps": 0}
+    )
 
 
 def test_the_newest_are_kept_and_come_back_equal(tmp_path):
     for step in (5, 10, 100, 1000):
         checkpoint.save(example(step), tmp_path, keep=2)
-    assert [path.name for path in checkpoint.listing(tmp_path)] == ["step_000100.pt", "step_001000.pt"]
+    assert [path.name for path in checkpoint.listing(tmp_path)] == [
+        "step_000100.pt",
+        "step_001000.pt",
+    ]
     loaded = checkpoint.load(checkpoint.latest(tmp_path))
     assert loaded.step == 1000
     assert loaded.config == {"seed": 1}
@@ -46,7 +51,9 @@ def test_a_disk_that_fills_up_leaves_the_earlier_one_alone(tmp_path, monkeypatch
     assert checkpoint.load(checkpoint.latest(tmp_path)).step == 1
 
 
-@pytest.mark.parametrize("damage", ["truncated", "garbage", "other version", "lacks its state", "missing"])
+@pytest.mark.parametrize(
+    "damage", ["truncated", "garbage", "other version", "lacks its state", "missing"]
+)
 def test_damage_is_named(tmp_path, damage):
     path = checkpoint.save(example(7), tmp_path, keep=1)
     if damage == "truncated":

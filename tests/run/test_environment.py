@@ -20,7 +20,9 @@ def test_it_names_versions_and_device():
 def test_what_changed_is_told_and_the_new_is_kept(tmp_path):
     path = tmp_path / "environment.json"
     assert environment.remember(path, {"torch": "1", "prior": "a"}) == {}
-    assert environment.remember(path, {"torch": "2", "prior": "a", "peft": "3"}) == {"torch": ("1", "2")}
+    assert environment.remember(path, {"torch": "2", "prior": "a", "peft": "3"}) == {
+        "torch": ("1", "2")
+    }
     assert json.loads(path.read_text()) == {"torch": "2", "prior": "a", "peft": "3"}
     for damaged in ("{", "[1]"):
         path.write_text(damaged)

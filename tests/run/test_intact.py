@@ -15,11 +15,21 @@ def tree():
     """Two Gaussians, say, of a run of ten steps."""
     parameters = {"means": torch.randn(2, 3), "sh_rest": torch.zeros(2, 0, 3)}
     adam = {
-        name: {"step": torch.tensor(4.0), "exp_avg": torch.zeros_like(x), "exp_avg_sq": torch.ones_like(x)}
+        name: {
+            "step": torch.tensor(4.0),
+            "exp_avg": torch.zeros_like(x),
+            "exp_avg_sq": torch.ones_like(x),
+        }
         for name, x in parameters.items()
     }
     asset = {"parameters": parameters, "adam": adam, "statistics": {"sightings": torch.zeros(2)}}
-    return {"step": 4, "kind": "splat", "asset": asset, "guidance": {"weights": [torch.ones(3)]}, "bad_steps": 0}
+    return {
+        "step": 4,
+        "kind": "splat",
+        "asset": asset,
+        "guidance": {"weights": [torch.ones(3)]},
+        "bad_steps": 0,
+    }
 
 
 def test_bits_that_flip_in_a_tensor_or_in_the_directory_are_seen(tmp_path):
@@ -42,7 +52,9 @@ def test_bits_that_flip_in_a_tensor_or_in_the_directory_are_seen(tmp_path):
             loaded = torch.load(path, weights_only=True)["state"]
         except (RuntimeError, pickle.UnpicklingError):  # it refuses what it cannot find its way in
             continue
-        assert torch.equal(loaded["asset"]["parameters"]["means"], saved["asset"]["parameters"]["means"])
+        assert torch.equal(
+            loaded["asset"]["parameters"]["means"], saved["asset"]["parameters"]["means"]
+        )
         assert {**loaded, "asset": 0, "guidance": 0} == {**saved, "asset": 0, "guidance": 0}
     assert seen > 50
 
@@ -89,7 +101,11 @@ def changed(path, value):
         (["guidance"], None, "guidance is NoneType"),
         (["bad_steps"], -1, "bad steps is -1"),
         (["bad_steps"], 5, "bad steps is 5"),
-        (["asset", "parameters", "means"], torch.full((2, 3), math.nan), "asset.parameters.means holds NaN"),
+        (
+            ["asset", "parameters", "means"],
+            torch.full((2, 3), math.nan),
+            "asset.parameters.means holds NaN",
+        ),
         (["guidance", "weights", 0], torch.tensor([math.nan]), "guidance.weights.0 holds NaN"),
     ],
 )

@@ -21,7 +21,11 @@ def smoke(*overrides: str) -> ExperimentConfig:
 def test_a_run_says_what_it_was_made_with_and_a_resumed_one_what_is_new(tmp_path, caplog):
     Trainer(smoke("num_steps=4"), tmp_path).fit(until=2)
     kept = json.loads((tmp_path / "environment.json").read_text())
-    assert (kept["torch"], kept["device"], kept["prior"]) == (torch.__version__, "cpu", "AnalyticPrior")
+    assert (kept["torch"], kept["device"], kept["prior"]) == (
+        torch.__version__,
+        "cpu",
+        "AnalyticPrior",
+    )
     (tmp_path / "environment.json").write_text(json.dumps(kept | {"torch": "0.4"}))
     assert "resuming" not in caplog.text
     Trainer(smoke("num_steps=4"), tmp_path, resume=True).fit()
@@ -30,7 +34,10 @@ def test_a_run_says_what_it_was_made_with_and_a_resumed_one_what_is_new(tmp_path
 
 def test_what_settings_left_open_became_is_kept_and_a_resume_says_what_is_new(tmp_path, caplog):
     prior = AnalyticPrior.discs()
-    prior.metadata = {"camera": {"fov_y_deg": [38, 42]}, "recipe": {"M": 300, "t_schedule": [[0, 0.1, 1]]}}
+    prior.metadata = {
+        "camera": {"fov_y_deg": [38, 42]},
+        "recipe": {"M": 300, "t_schedule": [[0, 0.1, 1]]},
+    }
     open_ones = (
         "guidance.M",
         "guidance.t_schedule",
@@ -38,7 +45,9 @@ def test_what_settings_left_open_became_is_kept_and_a_resume_says_what_is_new(tm
         "viewpoints.fov_y_deg",
         "viewpoints.polar_deg",
     )
-    config = smoke("num_steps=4", "guidance.weighting=uniform", *(f"{key}=null" for key in open_ones))
+    config = smoke(
+        "num_steps=4", "guidance.weighting=uniform", *(f"{key}=null" for key in open_ones)
+    )
     Trainer(config, tmp_path, prior=prior).fit(until=2)
     kept = json.loads((tmp_path / "environment.json").read_text())
     settings = {key: value for key, value in kept.items() if "." in key}

@@ -22,7 +22,9 @@ CAMERAS = OutputCameras((math.radians(90), math.radians(60)), 3.5, 0.55)
 @pytest.fixture(scope="module")
 def splat():
     """A red ball with its front half (+y) blue, as an asset."""
-    config = InitializeConfig(shape="ball", num_points=400, radius=0.4, scale=0.06, opacity=0.9, color=(1.0, 0.0, 0.0))
+    config = InitializeConfig(
+        shape="ball", num_points=400, radius=0.4, scale=0.06, opacity=0.9, color=(1.0, 0.0, 0.0)
+    )
     gaussians = initialize.create(config, torch.Generator().manual_seed(0))
     gaussians.sh_dc[gaussians.means[:, 1] > 0] = (torch.tensor([0.0, 0.0, 1.0]) - 0.5) / 0.28209479
     asset = SplatAsset(SplatConfig(prompt="a ball"), torch.device("cpu"))
@@ -31,7 +33,9 @@ def splat():
 
 
 def test_two_rings_one_after_the_other_with_the_disparity_beside(tmp_path, splat):
-    written = results.write_all(tmp_path, splat, CAMERAS, title="a ball", frames=6, size=64, depth=True, test_views=2)
+    written = results.write_all(
+        tmp_path, splat, CAMERAS, title="a ball", frames=6, size=64, depth=True, test_views=2
+    )
     assert all(path.exists() for path in written)
     assert iio.imread(tmp_path / "turntable.mp4").shape == (12, 64, 128, 3)
     names = sorted(path.name for path in (tmp_path / "test_views").iterdir())
@@ -66,7 +70,9 @@ def test_the_camera_of_the_video_walks_around(tmp_path, splat):
     video = ProcessVideo(tmp_path, CAMERAS, 4, 32, 4)
     for completed in (1, 2, 3, 4):
         video.take(completed, splat)
-    first, third = (np.asarray(Image.open(tmp_path / "process" / f"{i:06d}.png"))[16, 16] for i in (0, 2))
+    first, third = (
+        np.asarray(Image.open(tmp_path / "process" / f"{i:06d}.png"))[16, 16] for i in (0, 2)
+    )
     assert (first.argmax(), third.argmax()) == (2, 0)
 
 

@@ -11,7 +11,12 @@ from gs_ssd.scene.camera import Cameras
 
 def test_the_front_camera_stands_on_plus_y_and_sees_plus_x_at_its_left():
     front = Cameras.orbit(
-        torch.tensor([0.0]), torch.tensor([math.pi / 2]), torch.tensor([2.0]), torch.tensor([0.8]), 40, 20
+        torch.tensor([0.0]),
+        torch.tensor([math.pi / 2]),
+        torch.tensor([2.0]),
+        torch.tensor([0.8]),
+        40,
+        20,
     )
     torch.testing.assert_close(front.positions, torch.tensor([[0.0, 2.0, 0.0]]), atol=1e-6, rtol=0)
     point = front.w2c[0] @ torch.tensor([0.5, 0.0, 0.0, 1.0])
@@ -21,9 +26,16 @@ def test_the_front_camera_stands_on_plus_y_and_sees_plus_x_at_its_left():
 
 def test_pixels_are_square_whatever_the_aspect():
     wide = Cameras.orbit(
-        torch.tensor([0.0]), torch.tensor([1.0]), torch.tensor([2.0]), torch.tensor([math.radians(60)]), 200, 100
+        torch.tensor([0.0]),
+        torch.tensor([1.0]),
+        torch.tensor([2.0]),
+        torch.tensor([math.radians(60)]),
+        200,
+        100,
     )
-    torch.testing.assert_close(wide.tan_half_fov, torch.tensor([[2.0, 1.0]]) * math.tan(math.radians(30)))
+    torch.testing.assert_close(
+        wide.tan_half_fov, torch.tensor([[2.0, 1.0]]) * math.tan(math.radians(30))
+    )
 
 
 def test_angles_wrap_to_half_open_minus_pi_to_pi():
@@ -59,13 +71,20 @@ def _cameras_anywhere():
 def test_mirrored_cameras_see_the_mirrored_object_left_for_right():
     cameras, points = _cameras_anywhere(), torch.randn(50, 3) * 0.5
     flipped = _project(cameras.mirrored(), points * torch.tensor([-1.0, 1.0, 1.0]))
-    torch.testing.assert_close(flipped, _project(cameras, points) * torch.tensor([-1.0, 1.0]), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        flipped, _project(cameras, points) * torch.tensor([-1.0, 1.0]), atol=1e-5, rtol=1e-5
+    )
     torch.testing.assert_close(cameras.mirrored().azimuth_rad, torch.tensor([-0.3, 2.0, math.pi]))
 
 
 def test_turned_cameras_stand_where_their_azimuth_says():
     plain = Cameras.orbit(
-        torch.tensor([0.3, -2.0]), torch.tensor([0.4, 1.6]), torch.tensor([3.0, 2.5]), torch.tensor([0.7, 0.9]), 40, 30
+        torch.tensor([0.3, -2.0]),
+        torch.tensor([0.4, 1.6]),
+        torch.tensor([3.0, 2.5]),
+        torch.tensor([0.7, 0.9]),
+        40,
+        30,
     )
     turned = plain.turned(torch.tensor([1.0, -2.0]))
     torch.testing.assert_close(turned.azimuth_rad, torch.tensor([1.3, 2 * math.pi - 4.0]))

@@ -40,7 +40,9 @@ def test_the_recipes_first_splat():
     assert (splat.sh_dc == 0).all()
     distance, _ = cKDTree(splat.means.numpy()).query(splat.means.numpy(), k=4)
     expected = np.sqrt(np.maximum((distance[:, 1:] ** 2).mean(axis=1), 1e-7))
-    np.testing.assert_allclose(splat.scales.numpy(), np.repeat(expected[:, None], 3, axis=1), rtol=1e-3)
+    np.testing.assert_allclose(
+        splat.scales.numpy(), np.repeat(expected[:, None], 3, axis=1), rtol=1e-3
+    )
 
 
 @pytest.mark.parametrize("shape", ["sphere", "ball", "shell", "box"])
@@ -50,10 +52,14 @@ def test_shapes_are_centred_and_as_large_as_they_say(shape):
     assert points.mean(dim=0).abs().max() < 0.03
     radius = points.norm(dim=-1)
     if shape == "box":
-        torch.testing.assert_close(points.abs().amax(dim=0) * 2, torch.tensor([0.6, 1.2, 0.5]), atol=0.01, rtol=0)
+        torch.testing.assert_close(
+            points.abs().amax(dim=0) * 2, torch.tensor([0.6, 1.2, 0.5]), atol=0.01, rtol=0
+        )
         return
     assert radius.max() <= 0.4 + 1e-6
-    inner_share = {"sphere": 0.5, "ball": 0.125, "shell": 0.0}[shape]  # of the points within half the radius
+    inner_share = {"sphere": 0.5, "ball": 0.125, "shell": 0.0}[
+        shape
+    ]  # of the points within half the radius
     assert (radius < 0.2).float().mean().item() == pytest.approx(inner_share, abs=0.03)
 
 
@@ -62,7 +68,9 @@ def test_a_point_file_is_centred_scaled_and_keeps_its_colours_if_told(tmp_path):
     config = InitializeConfig(shape="points", file=str(path), keep_colors=True, radius=0.5)
     splat = initialize.create(config, generator())
     assert splat.means.norm(dim=-1).max().item() == pytest.approx(0.5, abs=1e-5)
-    torch.testing.assert_close(splat.sh_dc[0, 0] * 0.28209479 + 0.5, torch.tensor([1.0, 0.0, 0.0]), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        splat.sh_dc[0, 0] * 0.28209479 + 0.5, torch.tensor([1.0, 0.0, 0.0]), atol=1e-6, rtol=0
+    )
     grey = initialize.create(InitializeConfig(shape="points", file=str(path)), generator())
     assert (grey.sh_dc == 0).all()
 
@@ -92,7 +100,14 @@ def test_bad_point_files_are_named(tmp_path, damage):
 
 @pytest.mark.parametrize(
     "bad",
-    [{"num_points": 1}, {"opacity": 1.0}, {"radius": -1.0}, {"sh_degree": 4}, {"scale": 0.0}, {"shape": "points"}],
+    [
+        {"num_points": 1},
+        {"opacity": 1.0},
+        {"radius": -1.0},
+        {"sh_degree": 4},
+        {"scale": 0.0},
+        {"shape": "points"},
+    ],
 )
 def test_bad_numbers_are_refused_by_name(bad):
     key = "file" if "shape" in bad else next(iter(bad))

@@ -14,7 +14,12 @@ from gs_ssd.maths.conventions import FROM_WORLD
 from gs_ssd.scene import initialize, initialize_files
 from gs_ssd.scene.initialize import InitializeConfig
 
-FRONT_UP = {"world": ("+y", "+z"), "gltf": ("+z", "+y"), "inria": ("-z", "-y"), "blender": ("-y", "+z")}
+FRONT_UP = {
+    "world": ("+y", "+z"),
+    "gltf": ("+z", "+y"),
+    "inria": ("-z", "-y"),
+    "blender": ("-y", "+z"),
+}
 
 
 def generator():
@@ -43,7 +48,10 @@ def write_ply(path, points, rgb=None):
 
 def write_glb(path, attributes, *, base_color=None):
     """A triangle, as the glTF 2.0 specification lays one out."""
-    arrays = [np.array([0, 1, 2], "<u4"), *(np.asarray(value, "<f4") for value in attributes.values())]
+    arrays = [
+        np.array([0, 1, 2], "<u4"),
+        *(np.asarray(value, "<f4") for value in attributes.values()),
+    ]
     body = b"".join(array.tobytes() for array in arrays)
     offsets = np.cumsum([0, *(array.nbytes for array in arrays)])
     kinds = ["SCALAR", *("VEC3" for _ in attributes)]
@@ -98,7 +106,9 @@ def test_every_frame_is_turned_so_that_front_is_y_and_up_is_z(frame):
 def test_colours_come_out_in_the_unit_interval(tmp_path, rgb):
     path = write_ply(tmp_path / "cloud.ply", np.random.default_rng(0).normal(size=(9, 3)), rgb)
     _, read = initialize_files.read_points(path)
-    torch.testing.assert_close(read, torch.tensor([[1.0, 128 / 255, 0.0]]).expand(9, 3), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        read, torch.tensor([[1.0, 128 / 255, 0.0]]).expand(9, 3), atol=1e-6, rtol=0
+    )
 
 
 def test_a_cloud_is_thinned_or_spread_to_the_number_asked_for(tmp_path):
@@ -106,7 +116,9 @@ def test_a_cloud_is_thinned_or_spread_to_the_number_asked_for(tmp_path):
     path = str(write_ply(tmp_path / "cloud.ply", points))
 
     def count(**settings):
-        return len(initialize.create(InitializeConfig(shape="points", file=path, **settings), generator()))
+        return len(
+            initialize.create(InitializeConfig(shape="points", file=path, **settings), generator())
+        )
 
     assert count() == 60
     assert count(num_points=20) == 20
@@ -169,7 +181,9 @@ def test_without_open3d_the_message_says_what_to_install(tmp_path, monkeypatch):
 
 def test_a_missing_mesh_is_named(tmp_path):
     with pytest.raises(UserError, match=r"nothing\.obj: no such file"):
-        initialize.create(InitializeConfig(shape="mesh", file=str(tmp_path / "nothing.obj")), generator())
+        initialize.create(
+            InitializeConfig(shape="mesh", file=str(tmp_path / "nothing.obj")), generator()
+        )
 
 
 class TestThroughOpen3d:
@@ -188,9 +202,16 @@ class TestThroughOpen3d:
 
     def test_gltf_colours_are_light_and_become_displayable(self, tmp_path):
         corners = {"POSITION": [[0, 0, 0], [1, 0, 0], [0, 1, 0]]}
-        light, shown = [0.2158605, 1.0, 0.0], torch.tensor([0.5019608, 1.0, 0.0])  # sRGB 128, 255, 0
-        painted = initialize_files.read_mesh(write_glb(tmp_path / "a.glb", {**corners, "COLOR_0": [light] * 3}))
-        plain = initialize_files.read_mesh(write_glb(tmp_path / "b.glb", corners, base_color=[*light, 1.0]))
+        light, shown = (
+            [0.2158605, 1.0, 0.0],
+            torch.tensor([0.5019608, 1.0, 0.0]),
+        )  # sRGB 128, 255, 0
+        painted = initialize_files.read_mesh(
+            write_glb(tmp_path / "a.glb", {**corners, "COLOR_0": [light] * 3})
+        )
+        plain = initialize_files.read_mesh(
+            write_glb(tmp_path / "b.glb", corners, base_color=[*light, 1.0])
+        )
         for mesh in (painted, plain):
             torch.testing.assert_close(mesh.colors, shown.expand(1, 3, 3), atol=2e-3, rtol=0)
 
@@ -204,7 +225,9 @@ class TestThroughOpen3d:
             "mtllib a.mtl\nv 0 0 0\nv 1 0 0\nv 0 0 1\nvt 0 0\nvt 1 0\nvt 0 1\nusemtl m\nf 1/1 2/2 3/3\n"
         )
         mesh = initialize_files.read_mesh(tmp_path / "a.obj")
-        torch.testing.assert_close(mesh.colors[0], torch.tensor([[1.0, 0, 0], [1, 0, 0], [0, 1, 0]]))
+        torch.testing.assert_close(
+            mesh.colors[0], torch.tensor([[1.0, 0, 0], [1, 0, 0], [0, 1, 0]])
+        )
 
     @pytest.mark.parametrize("ending", ["obj", "stl", "off", "ply", "gltf"])
     def test_formats_that_open3d_writes_come_back(self, tmp_path, ending):
@@ -222,7 +245,9 @@ class TestThroughOpen3d:
         import open3d
 
         path = tmp_path / "box.obj"
-        open3d.io.write_triangle_mesh(str(path), open3d.geometry.TriangleMesh.create_box(10, 10, 40))
+        open3d.io.write_triangle_mesh(
+            str(path), open3d.geometry.TriangleMesh.create_box(10, 10, 40)
+        )
         config = InitializeConfig(shape="mesh", file=str(path), num_points=3000, radius=0.4)
         splat = initialize.create(config, generator())
         assert len(splat) == 3000

@@ -65,9 +65,14 @@ def test_widening_never_takes_azimuths_away(azimuth, late):
 def test_polar_angles_beyond_their_limits_stay_where_they_are():
     law = viewpoints.WideningConfig(polar_limits_deg=(60.0, 90.0))
     config = viewpoints.resolve(ViewpointConfig(polar_deg=(45.0, 100.0), widening=law), {}, 64)
-    assert viewpoints.ranges_at(config, 4999, 5000).polar_rad == viewpoints.ranges_at(config, 0, 5000).polar_rad
+    assert (
+        viewpoints.ranges_at(config, 4999, 5000).polar_rad
+        == viewpoints.ranges_at(config, 0, 5000).polar_rad
+    )
     inside = dataclasses.replace(config, polar_deg=(70.0, 80.0))
-    assert viewpoints.ranges_at(inside, 4999, 5000).polar_rad == pytest.approx((math.radians(60), math.radians(90)))
+    assert viewpoints.ranges_at(inside, 4999, 5000).polar_rad == pytest.approx(
+        (math.radians(60), math.radians(90))
+    )
 
 
 def test_cameras_stay_in_their_ranges_look_at_the_object_and_repeat_with_the_generator():
@@ -76,7 +81,10 @@ def test_cameras_stay_in_their_ranges_look_at_the_object_and_repeat_with_the_gen
         again = viewpoints.sample(FACE, step, 5000, seeded(step))
         assert torch.equal(cameras.w2c, again.w2c)
         ranges = viewpoints.ranges_at(FACE, step, 5000)
-        for values, (low, high) in ((cameras.radius, ranges.radius), (cameras.polar_rad, ranges.polar_rad)):
+        for values, (low, high) in (
+            (cameras.radius, ranges.radius),
+            (cameras.polar_rad, ranges.polar_rad),
+        ):
             assert ((values >= low) & (values <= high)).all()
         origin = cameras.w2c[:, :3, 3]
         assert (origin[:, 2] > 3).all()
@@ -133,30 +141,49 @@ def test_a_priors_own_cameras_fill_what_is_open_and_do_not_widen():
     assert viewpoints.ranges_at(config, 4999, 5000) == viewpoints.ranges_at(config, 0, 5000)
 
 
-@pytest.mark.parametrize("changed", [{"every_share": 0.02}, {"angle_factor": 2.0}, {"fov_limits_deg": (10.0, 40.0)}])
+@pytest.mark.parametrize(
+    "changed", [{"every_share": 0.02}, {"angle_factor": 2.0}, {"fov_limits_deg": (10.0, 40.0)}]
+)
 def test_a_widening_of_ones_own_is_refused_where_the_prior_names_its_cameras(changed):
     config = ViewpointConfig(widening=viewpoints.WideningConfig(**changed))
-    with pytest.raises(UserError, match=r"viewpoints\.widening .*viewpoints\.widening\.every_share=0"):
+    with pytest.raises(
+        UserError, match=r"viewpoints\.widening .*viewpoints\.widening\.every_share=0"
+    ):
         viewpoints.resolve(config, NEAR, 64)
     assert viewpoints.resolve(config, {}, 64).widening == config.widening
-    never = dataclasses.replace(config, widening=dataclasses.replace(config.widening, every_share=0.0))
+    never = dataclasses.replace(
+        config, widening=dataclasses.replace(config.widening, every_share=0.0)
+    )
     assert viewpoints.resolve(never, NEAR, 64).widening.every_share == 0
 
 
 @pytest.mark.parametrize(
     "bad",
-    [{"radius": (5.0, 4.0)}, {"num_views": 0}, {"image_size": 4}, {"fov_y_deg": (30.0, 175.0)}, {"radius": (0.1, 1.0)}],
+    [
+        {"radius": (5.0, 4.0)},
+        {"num_views": 0},
+        {"image_size": 4},
+        {"fov_y_deg": (30.0, 175.0)},
+        {"radius": (0.1, 1.0)},
+    ],
 )
 def test_ranges_without_sense_are_refused_by_name(bad):
     with pytest.raises(ValidationError, match=next(iter(bad))):
         ViewpointConfig(**bad)
 
 
-NEAR = {"camera": {"fov_y_deg": [38, 42], "closeup": {"fov_y_deg": [22, 34], "look_at_jitter": 0.3, "template": "x"}}}
+NEAR = {
+    "camera": {
+        "fov_y_deg": [38, 42],
+        "closeup": {"fov_y_deg": [22, 34], "look_at_jitter": 0.3, "template": "x"},
+    }
+}
 
 
 def with_closeups(*share: tuple[float, float]) -> ViewpointConfig:
-    return viewpoints.resolve(ViewpointConfig(closeup=viewpoints.CloseupConfig(share=share)), NEAR, 64)
+    return viewpoints.resolve(
+        ViewpointConfig(closeup=viewpoints.CloseupConfig(share=share)), NEAR, 64
+    )
 
 
 def test_closeups_come_when_their_law_says_and_leave_the_other_views_alone():
@@ -164,7 +191,9 @@ def test_closeups_come_when_their_law_says_and_leave_the_other_views_alone():
     plain = viewpoints.resolve(ViewpointConfig(), NEAR, 64)
     counts = []
     for step in range(25):
-        assert torch.equal(viewpoints.sample(config, 40, 100, seeded(step)).w2c, _sampled(plain, step).w2c)
+        assert torch.equal(
+            viewpoints.sample(config, 40, 100, seeded(step)).w2c, _sampled(plain, step).w2c
+        )
         cameras, ordinary = viewpoints.sample(config, 75, 100, seeded(step)), _sampled(plain, step)
         near, fov = cameras.closeup, 2 * cameras.tan_half_fov[:, 1].atan().rad2deg()
         assert ((fov >= 21.99) & (fov <= 34.01))[near].all()
@@ -182,11 +211,15 @@ def _sampled(config, step):
 def test_a_closeup_moves_camera_and_target_together_so_that_its_angles_stay_true():
     cameras = viewpoints.sample(with_closeups((0.0, 1.0)), 0, 5000, seeded(1))
     assert cameras.closeup.all()
-    shift = cameras.positions - camera.orbit_position(cameras.azimuth_rad, cameras.polar_rad, cameras.radius)
+    shift = cameras.positions - camera.orbit_position(
+        cameras.azimuth_rad, cameras.polar_rad, cameras.radius
+    )
     assert (shift.abs() <= 0.3).all()
     assert shift.norm(dim=-1).min() > 0.02
     seen = (cameras.w2c[:, :3, :3] @ shift[:, :, None])[:, :, 0] + cameras.w2c[:, :3, 3]
-    torch.testing.assert_close(seen[:, :2], torch.zeros(4, 2), atol=1e-5, rtol=0)  # the target is on the axis
+    torch.testing.assert_close(
+        seen[:, :2], torch.zeros(4, 2), atol=1e-5, rtol=0
+    )  # the target is on the axis
     torch.testing.assert_close(seen[:, 2], cameras.radius)
 
 
@@ -196,8 +229,12 @@ def test_closeups_that_nobody_describes_are_refused():
         viewpoints.resolve(config, {}, 64)
 
 
-@pytest.mark.parametrize(("num_steps", "first"), [(5000, 500), (1000, 100), (40, 4), (7, 1), (1, 1)])
+@pytest.mark.parametrize(
+    ("num_steps", "first"), [(5000, 500), (1000, 100), (40, 4), (7, 1), (1, 1)]
+)
 def test_widening_comes_at_the_same_shares_of_any_run(num_steps, first):
     before = viewpoints.first_ranges(FACE)
-    changed = [s + 1 for s in range(num_steps) if viewpoints.ranges_at(FACE, s, num_steps) != before]
+    changed = [
+        s + 1 for s in range(num_steps) if viewpoints.ranges_at(FACE, s, num_steps) != before
+    ]
     assert changed[0] == first

@@ -41,7 +41,13 @@ def test_vsd_pays_for_its_critic(tool, monkeypatch, capsys):
 
 
 def test_the_share_compares_a_ratio_of_times_with_the_ratio_of_counts(tool):
-    parts = {"unet": 1.0, "encode": 2.0, "encode_backward": 3.0, "tiny_encode": 0.5, "tiny_encode_backward": 0.5}
+    parts = {
+        "unet": 1.0,
+        "encode": 2.0,
+        "encode_backward": 3.0,
+        "tiny_encode": 0.5,
+        "tiny_encode_backward": 0.5,
+    }
     ssd, ism = tool.Row("ssd", False, False), tool.Row("ism", False, False)
     assert ssd.counted(parts, 8) == 28
     assert tool.Row("ssd", False, True).counted(parts, 8) == 12
@@ -65,7 +71,9 @@ def test_a_toy_is_timed_trained_and_measured(tool, capsys):
     assert all("share" in row for row in rows[::2])
     training = tool.timed_training(tool.arguments([*common, "--train", "1"]))
     assert training["minutes"] == pytest.approx(5000 / 60 * training["step"], rel=0.01)
-    assert sum(training[part] for part in ("render", "encode", "unet", "backward")) <= training["step"]
+    assert (
+        sum(training[part] for part in ("render", "encode", "unet", "backward")) <= training["step"]
+    )
 
 
 def test_low_vram_needs_less_and_answers_the_same(tool, capsys):

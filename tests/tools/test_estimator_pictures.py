@@ -17,7 +17,14 @@ def _tool():
 
 def test_costs_are_told_in_units_of_the_first(tmp_path):
     tool = _tool()
-    ssd = {"variant": "ssd", "steps": 10, "unet_images": 80, "cpu_seconds": 20.0, "iou": 0.5, "kind_share": 1.0}
+    ssd = {
+        "variant": "ssd",
+        "steps": 10,
+        "unet_images": 80,
+        "cpu_seconds": 20.0,
+        "iou": 0.5,
+        "kind_share": 1.0,
+    }
     sdi = ssd | {"variant": "sdi", "unet_images": 364, "cpu_seconds": 50.0}
     assert tool.table([ssd, sdi]).splitlines()[2:] == [
         "| `ssd` | 8.0 | 20 | 1.00 | 0.50 | 1.00 |", "| `sdi` | 36.4 | 50 | 2.50 | 0.50 | 1.00 |"

@@ -37,7 +37,9 @@ def test_without_gsplat_our_figures_stay(tool, setting, monkeypatch):
     monkeypatch.setitem(sys.modules, "gsplat", None)
     section = tool.benchmark(setting)
     assert section.failed == 0
-    assert [row["together"] > 0 for row in section.data["rows"]] == [True] * len(tool.REHEARSED_SIZES)
+    assert [row["together"] > 0 for row in section.data["rows"]] == [True] * len(
+        tool.REHEARSED_SIZES
+    )
     assert "gsplat is left out: ModuleNotFoundError" in section.markdown
 
 
@@ -76,7 +78,11 @@ def test_a_module_missing_from_the_checkout_is_a_failure(tool, setting, monkeypa
         ("echo ERROR SUMMARY: 0 errors", False, "exit 0: ERROR SUMMARY: 0 errors"),
         ("echo ERROR SUMMARY: 2 errors; exit 9", True, "exit 9: ERROR SUMMARY: 2 errors"),
         ("echo Error: Device not supported. >&2; exit 1", False, "not run"),
-        ("echo cached: $PYTORCH_NO_CUDA_MEMORY_CACHING $3 $4", False, "cached: 1 --report-api-errors no"),
+        (
+            "echo cached: $PYTORCH_NO_CUDA_MEMORY_CACHING $3 $4",
+            False,
+            "cached: 1 --report-api-errors no",
+        ),
         ("exec sleep 5", True, "not finished"),
     ],
 )

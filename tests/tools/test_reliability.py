@@ -18,11 +18,16 @@ TOOLS = Path(__file__).parents[2] / "tools" / "reliability"
         (["kills.py", "--kills", "4", "--seed", "7"], "the same bytes: "),
         (["writers.py", "--times", "3"], "resume: one goes on: 1"),
         (["flips.py", "--flips", "40", "--seed", "7"], "named: "),
-        (["calls.py", "--every", "173", "--first", "11"], " 0 tracebacks or unexplained codes, 0 hangs"),
+        (
+            ["calls.py", "--every", "173", "--first", "11"],
+            " 0 tracebacks or unexplained codes, 0 hangs",
+        ),
     ],
     ids=["kills", "writers", "flips", "calls"],
 )
 def test_a_sample_has_no_fault(words, seen):
-    done = subprocess.run([sys.executable, TOOLS / words[0], *words[1:]], check=False, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, TOOLS / words[0], *words[1:]], check=False, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert seen in done.stdout

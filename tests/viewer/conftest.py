@@ -29,7 +29,9 @@ FLAGS = [
     "--disable-sync",
 ]
 #: The system's; None: playwright's own, if it has one.
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
 
 
 @pytest.fixture(scope="session")
@@ -56,7 +58,12 @@ def open_page(chromium: "Browser") -> "Iterator[Callable[..., Page]]":
     contexts, errors, requests = [], [], []
 
     def open_(
-        url: Path | str, size: tuple[int, int] = (512, 512), *, init: str = "", ready: str = "window.__ready", **options
+        url: Path | str,
+        size: tuple[int, int] = (512, 512),
+        *,
+        init: str = "",
+        ready: str = "window.__ready",
+        **options,
     ):
         context = chromium.new_context(viewport={"width": size[0], "height": size[1]}, **options)
         contexts.append(context)

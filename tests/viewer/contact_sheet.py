@@ -45,19 +45,21 @@ renderer.setAnimationLoop(() => { renderer.render(scene, camera); if (++frames =
 </script>"""
 
 
-def shots_of_viewers(folder: Path, run: str, page: Callable[..., Image.Image]) -> dict[str, Image.Image]:
+def shots_of_viewers(
+    folder: Path, run: str, page: Callable[..., Image.Image]
+) -> dict[str, Image.Image]:
     """The run in every viewer that can be had here, by its name and the kind of file."""
     files = {}
     for name in ("a.ply", "a.spz", "a.splat", "a.glb", "a.sog", "a.compressed.ply", "a.html"):
-        gs_ssd(["export", run, "-o", str(folder / name), "--spz-version", "3"])  # the newest that Spark reads
+        gs_ssd(
+            ["export", run, "-o", str(folder / name), "--spz-version", "3"]
+        )  # the newest that Spark reads
         files[name.removeprefix("a.")] = name
     gs_ssd(["export", run, "-o", str(folder / "b.html"), "--viewer", "supersplat"])
     (folder / "settings.json").write_text(json.dumps(supersplat_settings()))
     left = [-EYE[0], EYE[1], EYE[2]]
     behind = [EYE[0], EYE[1], -EYE[2]]
-    supersplat = (
-        "/nm/@playcanvas/supersplat-viewer/public/index.html?webgl&noui&noanim&settings=/settings.json&content=/"
-    )
+    supersplat = "/nm/@playcanvas/supersplat-viewer/public/index.html?webgl&noui&noanim&settings=/settings.json&content=/"
     first = "window.firstFrame = () => setTimeout(() => { window.__ready = true }, 1500)"
     shots = {"our page": page(folder / "a.html", own=True)}
     for kind in ("spz", "ply", "splat"):
@@ -66,7 +68,11 @@ def shots_of_viewers(folder: Path, run: str, page: Callable[..., Image.Image]) -
     shots["three .glb"] = page(THREE % (THREE_MAP, EYE, files["glb"]))
     for kind in ("glb", "ply", "sog", "compressed.ply"):
         shots[f"PlayCanvas .{kind}"] = page(PLAYCANVAS % (EYE, files[kind], files[kind]))
-    for kind, right_handed, eye in (("glb", False, left), ("glb", True, EYE), ("ply", False, behind)):
+    for kind, right_handed, eye in (
+        ("glb", False, left),
+        ("glb", True, EYE),
+        ("ply", False, behind),
+    ):
         label = f"Babylon .{kind}, {'right' if right_handed else 'left'}-handed"
         shots[label] = page(BABYLON % (json.dumps(right_handed), eye, files[kind]))
     for kind in ("ply", "sog", "compressed.ply"):
@@ -75,7 +81,9 @@ def shots_of_viewers(folder: Path, run: str, page: Callable[..., Image.Image]) -
     return shots
 
 
-def shots_of_mesh(folder: Path, run: str, page: Callable[..., Image.Image]) -> dict[str, Image.Image]:
+def shots_of_mesh(
+    folder: Path, run: str, page: Callable[..., Image.Image]
+) -> dict[str, Image.Image]:
     """The splat, and its mesh with vertex colours, with a texture, and by its normals."""
     for name, options in (("m.glb", []), ("t.glb", ["--texture", "--triangles", "8000"])):
         gs_ssd(["export", run, "-o", str(folder / name), "--mesh", *options])
@@ -126,7 +134,9 @@ def main() -> None:
         shots = {name: Image.open(Path(args.run) / f"{test}.png") for name, test in AXES.items()}
         sheet(shots, 320, 3).save(args.axes, quality=85)
         return
-    os.environ.setdefault("GS_SSD_SPLAT_TRANSFORM", str(NODE / "@playcanvas/splat-transform/bin/cli.mjs"))
+    os.environ.setdefault(
+        "GS_SSD_SPLAT_TRANSFORM", str(NODE / "@playcanvas/splat-transform/bin/cli.mjs")
+    )
     with tempfile.TemporaryDirectory() as name, sync_playwright() as driver:
         folder = Path(name)
         (folder / "nm").symlink_to(NODE)
@@ -154,7 +164,9 @@ def main() -> None:
                 return shot
 
             if args.viewers:
-                sheet(shots_of_viewers(folder, args.run, look), 224, 6).save(args.viewers, quality=85)
+                sheet(shots_of_viewers(folder, args.run, look), 224, 6).save(
+                    args.viewers, quality=85
+                )
             if args.mesh:
                 sheet(shots_of_mesh(folder, args.run, look), 288, 4).save(args.mesh, quality=88)
             server.shutdown()

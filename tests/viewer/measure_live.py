@@ -23,13 +23,20 @@ from gs_ssd.viewer.live import LiveView
 QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
 
 
-def measure(browser: Browser, rounds: int, steps: int) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+def measure(
+    browser: Browser, rounds: int, steps: int
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
     """By who looks, a figure a round: processor seconds a step, and the training thread's share that is showing."""
     seconds: dict[str, list[float]] = {"no live view": [], "nobody looking": [], "one browser": []}
     shares: dict[str, list[float]] = {}
     with (
         tempfile.TemporaryDirectory() as folder,
-        LiveView(prompt="a red mushroom", num_steps=500, port=8765, load=lambda path: trainer.asset.splats()) as view,
+        LiveView(
+            prompt="a red mushroom",
+            num_steps=500,
+            port=8765,
+            load=lambda path: trainer.asset.splats(),
+        ) as view,
     ):
         trainer = Trainer(config.load(QUICKSTART, []), Path(folder))
         step = 0

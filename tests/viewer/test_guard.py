@@ -11,7 +11,9 @@ from gs_ssd.viewer.guard import Guard, is_loopback
 HERE = Guard("127.0.0.1")
 
 
-@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "localhost:8080", "127.0.0.1:1", "[::1]:80", "LOCALHOST:9"])
+@pytest.mark.parametrize(
+    "host", ["localhost", "127.0.0.1", "localhost:8080", "127.0.0.1:1", "[::1]:80", "LOCALHOST:9"]
+)
 def test_our_own_pages_are_let_in_through_any_port(host):
     assert HERE.refusal([host]) is None
     assert HERE.refusal([host], [f"http://{host}"]) is None
@@ -52,7 +54,13 @@ def test_default_ports_are_the_same_written_or_not():
 
 def test_a_server_that_others_reach_answers_to_addresses_and_names_that_no_attacker_can_point_here():
     open_to_all = Guard("0.0.0.0", names=("splats.lan",))
-    for host in ("192.168.1.7:8080", "[fe80::1]:8080", "splats.lan", "localhost:8080", socket.gethostname()):
+    for host in (
+        "192.168.1.7:8080",
+        "[fe80::1]:8080",
+        "splats.lan",
+        "localhost:8080",
+        socket.gethostname(),
+    ):
         assert open_to_all.refusal([host]) is None
     assert open_to_all.refusal(["evil.example:8080"]) is not None
     assert open_to_all.refusal(["192.168.1.7:8080"], ["http://192.168.1.8:8080"]) is not None
@@ -67,7 +75,14 @@ def test_any_text_gets_an_answer_and_only_our_names_are_let_in(hosts, origins):
 
 @pytest.mark.parametrize(
     ("host", "ours"),
-    [("127.1.2.3", True), ("::1", True), ("localhost", True), ("10.0.0.1", False), ("nowhere", False), ("", False)],
+    [
+        ("127.1.2.3", True),
+        ("::1", True),
+        ("localhost", True),
+        ("10.0.0.1", False),
+        ("nowhere", False),
+        ("", False),
+    ],
 )
 def test_loopback(host, ours):
     assert is_loopback(host) is ours

@@ -87,7 +87,10 @@ def test_with_a_client_training_keeps_most_of_its_time(live, monkeypatch):
 
 def test_pause_stop_and_export_from_the_training_thread(live, tmp_path):
     done = []
-    view = live(export=lambda scene: done.append(threading.current_thread()) or tmp_path / "a.ply", interval_s=0.0)
+    view = live(
+        export=lambda scene: done.append(threading.current_thread()) or tmp_path / "a.ply",
+        interval_s=0.0,
+    )
     scene = Scene()
     view.update(0, scene, {})
     view._toggle()
@@ -115,11 +118,15 @@ def test_warns_when_others_can_reach_it(live, caplog):
     assert caplog.text == ""
 
 
-@pytest.mark.parametrize(("host", "port"), [("127.0.0.1", 99999), ("nosuch.invalid", 8080), ("192.0.2.1", 8080)])
+@pytest.mark.parametrize(
+    ("host", "port"), [("127.0.0.1", 99999), ("nosuch.invalid", 8080), ("192.0.2.1", 8080)]
+)
 def test_an_address_that_is_not_ours_is_a_sentence_and_no_wait(host, port):
     from gs_ssd.viewer.live import LiveView
 
-    with pytest.raises(UserError, match=f"cannot listen on (port )?{host if port == 8080 else port}"):
+    with pytest.raises(
+        UserError, match=f"cannot listen on (port )?{host if port == 8080 else port}"
+    ):
         LiveView(prompt="a mug", num_steps=1, host=host, port=port)
 
 
@@ -158,7 +165,9 @@ def test_only_its_own_page_is_let_in_to_files_and_to_the_socket(live, upgrade, c
     good = "101 " if upgrade else "200 "
     own = view.url.removeprefix("http://")
     assert good in ask(view, f"{upgrade}Host: {own}\r\nOrigin: http://{own}")
-    assert good in ask(view, f"{upgrade}Host: localhost:9000\r\nOrigin: http://localhost:9000")  # a tunnel
+    assert good in ask(
+        view, f"{upgrade}Host: localhost:9000\r\nOrigin: http://localhost:9000"
+    )  # a tunnel
     for headers in (
         f"Host: {own}\r\nOrigin: http://evil.example",
         f"Host: {own}\r\nOrigin: null",
@@ -190,7 +199,9 @@ def test_what_a_socket_sends_that_is_no_message_is_one_line(live, caplog):
 
     view = live()
     version = __import__("viser").__version__
-    with connect(view.url.replace("http", "ws"), subprotocols=[f"viser-v{version}"], origin=view.url) as client:
+    with connect(
+        view.url.replace("http", "ws"), subprotocols=[f"viser-v{version}"], origin=view.url
+    ) as client:
         client.send("no message")
         with pytest.raises(Exception, match=r"internal error|1011"):
             for _ in range(100):
@@ -219,8 +230,22 @@ def test_a_real_training_is_steered_from_the_browser(open_page, until, tmp_path,
     from gs_ssd.cli import main
 
     port, codes = free_port(), []
-    words = ["train", "--config", SMOKE, "--out", str(tmp_path / "run"), "--viewer", "--viewer-port", str(port)]
-    words += ["num_steps=100000", "output.turntable_frames=0", "output.preview_every=0", "output.checkpoint_every=5"]
+    words = [
+        "train",
+        "--config",
+        SMOKE,
+        "--out",
+        str(tmp_path / "run"),
+        "--viewer",
+        "--viewer-port",
+        str(port),
+    ]
+    words += [
+        "num_steps=100000",
+        "output.turntable_frames=0",
+        "output.preview_every=0",
+        "output.checkpoint_every=5",
+    ]
     training = threading.Thread(target=lambda: codes.append(main(words)), daemon=True)
     training.start()
     deadline = time.monotonic() + 60
@@ -229,7 +254,9 @@ def test_a_real_training_is_steered_from_the_browser(open_page, until, tmp_path,
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 break
         time.sleep(0.1)
-    page = open_page(f"http://127.0.0.1:{port}", (900, 600), ready="document.querySelector('canvas') !== null")
+    page = open_page(
+        f"http://127.0.0.1:{port}", (900, 600), ready="document.querySelector('canvas') !== null"
+    )
     until(page, "document.body.innerText.includes('of 100000')")
     until(page, "document.body.innerText.includes('Checkpoint')")
     page.get_by_role("button", name="Export").click()

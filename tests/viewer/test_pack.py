@@ -35,19 +35,26 @@ def test_packing_keeps_what_the_eye_sees(degree):
     assert halves[:, [0, 1, 2]] == pytest.approx(splats.colors, abs=1e-3)
     assert halves[:, 3] == pytest.approx(splats.opacities, abs=1e-3)
     assert halves[:, 4:7] * packed.radius == pytest.approx(splats.scales, rel=1e-3)
-    parts = np.stack([words[:, 6] >> 16, words[:, 7] & 32767, (words[:, 7] >> 15) & 32767], axis=1) & 32767
+    parts = (
+        np.stack([words[:, 6] >> 16, words[:, 7] & 32767, (words[:, 7] >> 15) & 32767], axis=1)
+        & 32767
+    )
     small = parts * np.sqrt(2) / 32767 - np.sqrt(0.5)
     quats = np.zeros((500, 4))
     largest = words[:, 7] >> 30
     rest = np.arange(4) != largest[:, None]
     quats[rest] = small.ravel()
     quats[~rest] = np.sqrt(1 - (small**2).sum(axis=1))
-    assert rotations_from_quaternions(quats) == pytest.approx(rotations_from_quaternions(splats.quats_wxyz), abs=2e-4)
+    assert rotations_from_quaternions(quats) == pytest.approx(
+        rotations_from_quaternions(splats.quats_wxyz), abs=2e-4
+    )
     signed = np.frombuffer(packed.data, np.int8, offset=500 * 32).reshape(500, 16 * degree)
     for band in range(1, degree + 1):
         start, stop = 3 * (band * band - 1), 3 * ((band + 1) ** 2 - 1)
         decoded = signed[:, start:stop].reshape(500, -1, 3) * (packed.sh_range[band - 1] / 127)
-        assert decoded == pytest.approx(splats.sh[:, band**2 : (band + 1) ** 2], abs=packed.sh_range[band - 1] / 250)
+        assert decoded == pytest.approx(
+            splats.sh[:, band**2 : (band + 1) ** 2], abs=packed.sh_range[band - 1] / 250
+        )
 
 
 def test_what_cannot_be_seen_is_left_out():

@@ -52,7 +52,9 @@ def test_front_is_upright_and_unmirrored(axes_page, open_page, picture):
     assert abs(red[1] - center[1]) < 40
     assert green[1] < center[1] - 80
     assert abs(green[0] - center[0]) < 5
-    assert blue[0] > center[0] + 10  # azimuth grows towards -x: the blue axis, towards us, swings right
+    assert (
+        blue[0] > center[0] + 10
+    )  # azimuth grows towards -x: the blue axis, towards us, swings right
     assert blue[1] > center[1] + 10  # from above
     assert blob(image, "cyan") @ [1, -1] < 0  # lower left
     yellow = HUES["yellow"](*np.moveaxis(image.astype(int), -1, 0))
@@ -111,7 +113,13 @@ def test_picture_is_the_rasterizers(tmp_path, open_page, picture, degree):
     azimuth, polar, radius, fov, size = 0.8, 1.1, 3.5, 0.7, 384
     page = open_page(tmp_path / "cloud.html", (size, size))
     look(
-        page, azimuth=azimuth, polar=polar, distance=radius, target=[0, 0, 0], fovY=fov, backgroundColor=[0.5, 0.5, 0.5]
+        page,
+        azimuth=azimuth,
+        polar=polar,
+        distance=radius,
+        target=[0, 0, 0],
+        fovY=fov,
+        backgroundColor=[0.5, 0.5, 0.5],
     )
     seen = picture(page) / 255.0
 
@@ -144,8 +152,12 @@ def test_mouse_and_wheel(axes_page, open_page):
     page.mouse.move(356, 236, steps=4)
     page.mouse.up()
     turned = state(page)
-    assert turned["azimuth"] > start["azimuth"] + 0.5  # what one grabs follows the hand to the right
-    assert turned["polar"] - start["polar"] == pytest.approx(4 * 20 / 512, rel=1e-3)  # four radians a window height
+    assert (
+        turned["azimuth"] > start["azimuth"] + 0.5
+    )  # what one grabs follows the hand to the right
+    assert turned["polar"] - start["polar"] == pytest.approx(
+        4 * 20 / 512, rel=1e-3
+    )  # four radians a window height
     page.mouse.wheel(0, -300)
     page.wait_for_timeout(200)
     assert state(page)["distance"] < 0.8 * turned["distance"]
@@ -190,14 +202,19 @@ def test_touch_pinch_zooms_and_two_fingers_pan(axes_page, open_page):
     client = page.context.new_cdp_session(page)
 
     def touch(kind, *points):
-        client.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y} for x, y in points]})
+        client.send(
+            "Input.dispatchTouchEvent",
+            {"type": kind, "touchPoints": [{"x": x, "y": y} for x, y in points]},
+        )
 
     touch("touchStart", (150, 400), (250, 400))
     touch("touchMove", (110, 420), (290, 420))
     touch("touchEnd")
     end = state(page)
     assert end["distance"] < 0.7 * start["distance"]
-    assert end["target"][1] > start["target"][1]  # fingers went down, so did the object: the target rose
+    assert (
+        end["target"][1] > start["target"][1]
+    )  # fingers went down, so did the object: the target rose
     assert end["azimuth"] == pytest.approx(start["azimuth"])
     touch("touchStart", (150, 400))
     touch("touchMove", (200, 400))
@@ -215,7 +232,10 @@ def test_turns_by_itself_until_touched(tmp_path, open_page):
     after = state(page)["azimuth"]
     page.wait_for_timeout(300)
     assert state(page)["azimuth"] == after
-    assert open_page(tmp_path / "t.html", reduced_motion="reduce").evaluate("gsViewer.state().turning") is False
+    assert (
+        open_page(tmp_path / "t.html", reduced_motion="reduce").evaluate("gsViewer.state().turning")
+        is False
+    )
 
 
 def test_screenshot_is_downloaded_under_the_title(tmp_path, open_page, picture):
@@ -230,13 +250,17 @@ def test_screenshot_is_downloaded_under_the_title(tmp_path, open_page, picture):
 
 def test_follows_the_window_and_the_pixel_ratio(axes_page, open_page):
     page = open_page(axes_page, (400, 300), device_scale_factor=2)
-    assert page.evaluate("[document.getElementById('view').width, document.getElementById('view').height]") == [
+    assert page.evaluate(
+        "[document.getElementById('view').width, document.getElementById('view').height]"
+    ) == [
         800,
         600,
     ]
     page.set_viewport_size({"width": 250, "height": 500})
     look(page)
-    assert page.evaluate("[document.getElementById('view').width, document.getElementById('view').height]") == [
+    assert page.evaluate(
+        "[document.getElementById('view').width, document.getElementById('view').height]"
+    ) == [
         500,
         1000,
     ]
@@ -266,14 +290,18 @@ def test_says_so_without_webgl2(axes_page, open_page):
 def test_sorts_without_workers(axes_page, open_page, picture):
     with_worker = open_page(axes_page)
     look(with_worker, azimuth=0.3)
-    without = open_page(axes_page, init="window.Worker = class { constructor() { throw new Error('refused') } }")
+    without = open_page(
+        axes_page, init="window.Worker = class { constructor() { throw new Error('refused') } }"
+    )
     look(without, azimuth=0.3)
     assert np.array_equal(picture(with_worker), picture(without))
 
 
 def test_strange_titles_stay_text(tmp_path, open_page):
     title = "</script><script>window.__failed='x'</script> {{data}} & \"quotes\" 蘑菇 \u2028"
-    write_page(tmp_path / "t.html", axes_object(), title=title, subtitle="</script>{{js}}", turn=False)
+    write_page(
+        tmp_path / "t.html", axes_object(), title=title, subtitle="</script>{{js}}", turn=False
+    )
     page = open_page(tmp_path / "t.html")
     assert page.evaluate("window.__failed") is None
     assert page.locator("h1").inner_text().split() == title.split()
@@ -281,7 +309,9 @@ def test_strange_titles_stay_text(tmp_path, open_page):
 
 
 def test_empty_splat_opens(tmp_path, open_page, picture):
-    write_page(tmp_path / "e.html", axes_object().take(np.zeros(0, dtype=int)), title="nothing", turn=False)
+    write_page(
+        tmp_path / "e.html", axes_object().take(np.zeros(0, dtype=int)), title="nothing", turn=False
+    )
     assert picture(open_page(tmp_path / "e.html")).std(axis=(0, 1)).max() == 0
 
 
@@ -293,7 +323,9 @@ def test_half_a_million_splats_open(tmp_path, open_page, picture):
     means /= np.linalg.norm(means, axis=1, keepdims=True)
     sh = (np.where(means[:, 2:] > 0, [0.9, 0.1, 0.1], [0.1, 0.1, 0.9])[:, None] - 0.5) / SH_C0
     ones = np.ones((n, 1))
-    ball = Splats(means, ones * np.full(3, -5.5), ones * [1.0, 0, 0, 0], np.full(n, 3.0), sh, "world")
+    ball = Splats(
+        means, ones * np.full(3, -5.5), ones * [1.0, 0, 0, 0], np.full(n, 3.0), sh, "world"
+    )
     size = write_page(tmp_path / "big.html", ball, title="half a million", turn=False)
     page = open_page(tmp_path / "big.html", (320, 320))
     milliseconds = page.evaluate("performance.now()")

@@ -39,7 +39,9 @@ def status(answer: bytes) -> int:
     return int(answer.split(b" ", 2)[1])
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PROPFIND"])
+@pytest.mark.parametrize(
+    "method", ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PROPFIND"]
+)
 @pytest.mark.parametrize("headers", ["Host: evil.example", "Host: localhost\r\nOrigin: http://evil.example", "X: y",
                                      "Host: localhost\r\nHost: evil.example"])  # fmt: skip
 def test_every_method_asks_who_it_is(port, method, headers):
@@ -93,7 +95,10 @@ def test_clients_that_reset_the_connection_leave_no_trace(port, capfd):
 def test_silent_clients_take_few_threads_keep_nobody_out_and_are_ended(port, monkeypatch):
     before = threading.active_count()
     with contextlib.ExitStack() as stack:
-        silent = [stack.enter_context(socket.create_connection((HOST, port), timeout=10)) for _ in range(100)]
+        silent = [
+            stack.enter_context(socket.create_connection((HOST, port), timeout=10))
+            for _ in range(100)
+        ]
         for client in silent[::2]:
             with contextlib.suppress(OSError):
                 client.sendall(b"GET / HT")

@@ -23,7 +23,9 @@ def test_turns_together(tmp_path, open_page, until):
     assert view.prepare([tmp_path / "a.ply", tmp_path / "b.spz"], site) == "index.html"
     with open_server(site) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        ready = "[...document.querySelectorAll('iframe')].every((frame) => frame.contentWindow.__ready)"
+        ready = (
+            "[...document.querySelectorAll('iframe')].every((frame) => frame.contentWindow.__ready)"
+        )
         page = open_page(f"http://{HOST}:{server.server_port}/index.html", (900, 450), ready=ready)
         page.mouse.move(600, 200)
         page.mouse.down()

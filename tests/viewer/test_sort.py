@@ -37,7 +37,9 @@ def sort(tmp_path):
     if shutil.which("node") is None:
         pytest.skip("Node is not installed (`make readers`)")
 
-    def run(positions: np.ndarray, direction: list[float], rounds: int = 1) -> tuple[np.ndarray, list[float]]:
+    def run(
+        positions: np.ndarray, direction: list[float], rounds: int = 1
+    ) -> tuple[np.ndarray, list[float]]:
         positions.astype("<f4").tofile(tmp_path / "positions")
         np.array(direction, dtype="<f4").tofile(tmp_path / "direction")
         source = resources.files("gs_ssd.viewer") / "sort.js"
@@ -67,4 +69,6 @@ def test_half_a_million_sort_within_a_few_frames(sort):
     positions = np.random.default_rng(0).normal(size=(500_000, 3))
     _, milliseconds = sort(positions, [0.6, -0.48, 0.64], rounds=20)
     print(f"500 000 splats: {np.median(milliseconds[5:]):.1f} ms of processor time a sort")
-    assert np.median(milliseconds[5:]) < 100  # beside the drawing, in a worker: the picture does not wait for it
+    assert (
+        np.median(milliseconds[5:]) < 100
+    )  # beside the drawing, in a worker: the picture does not wait for it

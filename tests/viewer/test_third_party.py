@@ -169,18 +169,27 @@ def test_spark(site, open_page, picture, name, turn):
 
 
 @pytest.mark.parametrize(("page", "version"), [("spark", 3), ("three", 4)])
-def test_small_objects_in_spz_lie_where_their_fractional_bits_say(site, open_page, picture, page, version):
+def test_small_objects_in_spz_lie_where_their_fractional_bits_say(
+    site, open_page, picture, page, version
+):
     folder, url = site
     size = 0.01
     full = axes_object()
-    small = dataclasses.replace(full, means=full.means * size, log_scales=full.log_scales + np.log(size))
+    small = dataclasses.replace(
+        full, means=full.means * size, log_scales=full.log_scales + np.log(size)
+    )
     assert fractional_bits(small) > 12
     write_splats(folder / "a.spz", small, spz_version=version)
     turn = [0, 0, 0, 1]
-    text = SPARK % (THREE_MAP, EYE, "a.spz", turn) if page == "spark" else THREE % (THREE_MAP, EYE, "a.spz")
+    text = (
+        SPARK % (THREE_MAP, EYE, "a.spz", turn)
+        if page == "spark"
+        else THREE % (THREE_MAP, EYE, "a.spz")
+    )
     (folder / "t.html").write_text(
         text.replace("new THREE.Scene(),", f"larger(new THREE.Scene(), {1 / size}),").replace(
-            "const renderer", "const larger = (scene, size) => (scene.scale.setScalar(size), scene);\nconst renderer"
+            "const renderer",
+            "const larger = (scene, size) => (scene.scale.setScalar(size), scene);\nconst renderer",
         )
     )
     assert_upright(picture(open_page(f"{url}/t.html")))
@@ -202,19 +211,31 @@ def test_playcanvas(site, open_page, picture, name):
     assert_upright(picture(open_page(f"{url}/t.html")))
 
 
-@pytest.mark.parametrize(("right_handed", "name"), [(False, "a.glb"), (True, "a.glb"), (False, "a.ply")])
+@pytest.mark.parametrize(
+    ("right_handed", "name"), [(False, "a.glb"), (True, "a.glb"), (False, "a.ply")]
+)
 def test_babylon(site, open_page, picture, right_handed, name):
     folder, url = site
     write_splats(folder / name, axes_object())
     # Left-handed, it shows glTF as (-x, y, z) and a PLY, whose y it flips, as (x, y, -z) of ours.
-    eye = EYE if right_handed else [-EYE[0], EYE[1], EYE[2]] if name == "a.glb" else [EYE[0], EYE[1], -EYE[2]]
+    eye = (
+        EYE
+        if right_handed
+        else [-EYE[0], EYE[1], EYE[2]]
+        if name == "a.glb"
+        else [EYE[0], EYE[1], -EYE[2]]
+    )
     (folder / "t.html").write_text(BABYLON % (json.dumps(right_handed), eye, name))
     assert_upright(picture(open_page(f"{url}/t.html")))
 
 
 def supersplat_settings() -> dict:
     """A fixed camera, and colours as they are."""
-    pose = {"position": [-EYE[0], EYE[1], -EYE[2]], "target": [0, 0, 0], "fov": 40}  # it turns INRIA half about z
+    pose = {
+        "position": [-EYE[0], EYE[1], -EYE[2]],
+        "target": [0, 0, 0],
+        "fov": 40,
+    }  # it turns INRIA half about z
     return {
         "version": 2,
         "tonemapping": "none",
@@ -223,7 +244,13 @@ def supersplat_settings() -> dict:
         "postEffectSettings": {
             "sharpness": {"enabled": False, "amount": 0},
             "bloom": {"enabled": False, "intensity": 0, "blurLevel": 2},
-            "grading": {"enabled": False, "brightness": 1, "contrast": 1, "saturation": 1, "tint": [1, 1, 1]},
+            "grading": {
+                "enabled": False,
+                "brightness": 1,
+                "contrast": 1,
+                "saturation": 1,
+                "tint": [1, 1, 1],
+            },
             "vignette": {"enabled": False, "intensity": 0, "inner": 1, "outer": 1, "curvature": 1},
             "fringing": {"enabled": False, "intensity": 0},
         },

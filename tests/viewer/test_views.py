@@ -14,9 +14,22 @@ from gs_ssd.viewer.views import View, Views, read_views
 
 DOCUMENT = {
     "views": [
-        {"name": "front", "azimuth_deg": 0, "elevation_deg": 0, "distance": 4, "target": [0, 0, 0], "fov_y_deg": 40},
+        {
+            "name": "front",
+            "azimuth_deg": 0,
+            "elevation_deg": 0,
+            "distance": 4,
+            "target": [0, 0, 0],
+            "fov_y_deg": 40,
+        },
         {"name": "left", "azimuth_deg": 90, "elevation_deg": 20},
-        {"name": "back", "azimuth_deg": 200, "elevation_deg": 0, "distance": 4, "target": [0, 0, 0]},
+        {
+            "name": "back",
+            "azimuth_deg": 200,
+            "elevation_deg": 0,
+            "distance": 4,
+            "target": [0, 0, 0],
+        },
     ],
     "default": "back",
     "path": {"views": ["front", "left", "back"], "seconds": 2, "loop": True},
@@ -83,9 +96,19 @@ def test_what_is_wrong_is_named(tmp_path, words):
 
 def test_command_refuses_before_it_writes(tmp_path, capsys):
     page = tmp_path / "a.html"
-    assert main(["export", "axes", "-o", str(page), "--views", write(tmp_path, {"views": [{"fov": 3}]})]) == 2
+    assert (
+        main(
+            ["export", "axes", "-o", str(page), "--views", write(tmp_path, {"views": [{"fov": 3}]})]
+        )
+        == 2
+    )
     assert 'unknown key "fov"' in capsys.readouterr().err
-    assert main(["export", "axes", "-o", str(tmp_path / "a.ply"), "--views", write(tmp_path, DOCUMENT)]) == 2
+    assert (
+        main(
+            ["export", "axes", "-o", str(tmp_path / "a.ply"), "--views", write(tmp_path, DOCUMENT)]
+        )
+        == 2
+    )
     assert "--for web" in capsys.readouterr().err
     assert main(["export", "axes", "-o", str(page), "--views", str(tmp_path / "missing.json")]) == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["views.json"]
@@ -181,7 +204,9 @@ def test_the_path_passes_its_views_and_loops(views_page, open_page, until):
     for pose, azimuth, polar in zip(passed, (0, 90, 200, 0), (90, 70, 90, 90), strict=True):
         assert math.cos(pose["azimuth"] - math.radians(azimuth)) == pytest.approx(1, abs=1e-6)
         assert pose["polar"] == pytest.approx(math.radians(polar), abs=1e-6)
-    steps = page.evaluate("Array.from({ length: 301 }, (_, i) => gsViewer.flight.way(i / 300).azimuth)")
+    steps = page.evaluate(
+        "Array.from({ length: 301 }, (_, i) => gsViewer.flight.way(i / 300).azimuth)"
+    )
     assert np.abs(np.diff(steps)).max() < 0.06  # no jump on the way, nor where it begins again
     assert steps[-1] - steps[0] == pytest.approx(2 * math.pi)
     until(page, "gsViewer.flight.elapsed > 2100")  # longer than one round: it goes on
@@ -193,10 +218,14 @@ def test_the_path_passes_its_views_and_loops(views_page, open_page, until):
 @pytest.mark.browser
 def test_a_copied_view_can_be_read_back(tmp_path, views_page, open_page):
     page = open_page(views_page, permissions=["clipboard-read", "clipboard-write"])
-    page.evaluate("gsViewer.set({ azimuth: 3.5, polar: 1.2, distance: 3, target: [0.1, 0.2, -0.3], fovY: 0.6 })")
+    page.evaluate(
+        "gsViewer.set({ azimuth: 3.5, polar: 1.2, distance: 3, target: [0.1, 0.2, -0.3], fovY: 0.6 })"
+    )
     page.keyboard.press("c")
     page.wait_for_timeout(300)
-    text = page.evaluate("document.getElementById('copied').value || navigator.clipboard.readText()")
+    text = page.evaluate(
+        "document.getElementById('copied').value || navigator.clipboard.readText()"
+    )
     views = read_views(write(tmp_path, text))
     (view,) = views.views
     assert view.name == "View 4"
@@ -210,7 +239,11 @@ def test_a_copied_view_can_be_read_back(tmp_path, views_page, open_page):
 
 @pytest.mark.browser
 def test_a_view_shows_as_much_in_a_tall_window(tmp_path, views_page, open_page):
-    page = open_page(views_page, (300, 600), init="Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+    page = open_page(
+        views_page,
+        (300, 600),
+        init="Object.defineProperty(navigator, 'clipboard', { value: undefined })",
+    )
     assert state(page)["distance"] > 6  # 4 in a square window
     page.keyboard.press("c")
     copied = read_views(write(tmp_path, page.locator("#copied").input_value())).views[0]
@@ -219,7 +252,9 @@ def test_a_view_shows_as_much_in_a_tall_window(tmp_path, views_page, open_page):
 
 @pytest.mark.browser
 def test_a_view_is_shown_where_the_clipboard_refuses(views_page, open_page):
-    page = open_page(views_page, init="Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+    page = open_page(
+        views_page, init="Object.defineProperty(navigator, 'clipboard', { value: undefined })"
+    )
     page.get_by_role("button", name="Copy the view").click()
     field = page.get_by_role("textbox", name="The view, to be copied")
     assert json.loads(field.input_value())["azimuth_deg"] == -160
@@ -245,7 +280,12 @@ def test_pages_without_views_have_no_buttons_for_them(tmp_path, open_page):
 @pytest.mark.browser
 def test_names_stay_text_and_motion_can_be_refused(tmp_path, open_page, until):
     name = "</script><b>x</b>"
-    write_page(tmp_path / "a.html", axes_object(), title="a", views=Views((View(name, 70.0), View("b", 10.0))))
+    write_page(
+        tmp_path / "a.html",
+        axes_object(),
+        title="a",
+        views=Views((View(name, 70.0), View("b", 10.0))),
+    )
     page = open_page(tmp_path / "a.html", reduced_motion="reduce")
     assert page.locator("#views button").first.inner_text() == name
     page.keyboard.press("1")

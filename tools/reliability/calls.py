@@ -38,7 +38,17 @@ WORDS = (
         "/",
         "~",
     ),
-    *("/dev/null", "/dev/zero", "/proc/self/mem", "nowhere", "empty", "folder", "pipe", "binary", "deep.json"),
+    *(
+        "/dev/null",
+        "/dev/zero",
+        "/proc/self/mem",
+        "nowhere",
+        "empty",
+        "folder",
+        "pipe",
+        "binary",
+        "deep.json",
+    ),
     *(
         "deep.yaml",
         "bad.yaml",
@@ -56,18 +66,61 @@ WORDS = (
 )
 OPTIONS = {
     "train": ("--config", "--prompt", "--out", "--viewer-port", "--viewer-host"),
-    "export": ("-o", "--for", "--up", "--max-splats", "--axes", "--sh-degree", "--height", "--title", "--simplify"),
+    "export": (
+        "-o",
+        "--for",
+        "--up",
+        "--max-splats",
+        "--axes",
+        "--sh-degree",
+        "--height",
+        "--title",
+        "--simplify",
+    ),
     "view": ("--port", "--up"),
     "gallery": ("-o", "--title"),
     "inspect": ("--json", "--quick"),
-    "bench": ("--suite", "--config", "--out", "--workers", "--seeds", "--estimators", "--limit", "--minutes"),
-    "reproduce": ("--size", "--out", "--prior", "--seed", "--workers", "--rows", "--limit", "--minutes", "--device"),
-    "check-model": ("--model", "--base", "--dtype", "--image-size", "--device", "--prompt", "--out"),
+    "bench": (
+        "--suite",
+        "--config",
+        "--out",
+        "--workers",
+        "--seeds",
+        "--estimators",
+        "--limit",
+        "--minutes",
+    ),
+    "reproduce": (
+        "--size",
+        "--out",
+        "--prior",
+        "--seed",
+        "--workers",
+        "--rows",
+        "--limit",
+        "--minutes",
+        "--device",
+    ),
+    "check-model": (
+        "--model",
+        "--base",
+        "--dtype",
+        "--image-size",
+        "--device",
+        "--prompt",
+        "--out",
+    ),
     "sides": ("--model", "--dtype", "--device", "--out", "--seed", "--x"),
     "doctor": ("--x",),
 }
 GOOD = {
-    "train": ["--config", str(SMOKE), "num_steps=1", "output.turntable_frames=0", "output.preview_every=0"],
+    "train": [
+        "--config",
+        str(SMOKE),
+        "num_steps=1",
+        "output.turntable_frames=0",
+        "output.preview_every=0",
+    ],
     "export": ["axes"],
     "view": ["axes", "--no-browser"],
     "gallery": ["folder"],
@@ -93,7 +146,12 @@ class Ended(NamedTuple):
         """What is wrong with that, or None."""
         if self.code is None:
             return "hangs"
-        if "Traceback (most recent call last)" in self.error or self.code not in (0, 1, 2, 128 + 15):
+        if "Traceback (most recent call last)" in self.error or self.code not in (
+            0,
+            1,
+            2,
+            128 + 15,
+        ):
             return f"code {self.code}, {(self.error.strip().splitlines() or ['nothing said'])[-1][:200]}"
         if self.code == 2 and not self.error.strip():
             return "code 2 and no sentence"
@@ -166,17 +224,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--first", type=int, default=0, help="number of the first call")
     parser.add_argument("--only", help="of one subcommand")
     parser.add_argument("--patience", type=float, default=20.0, help="seconds")
-    parser.add_argument("--seconds", type=float, default=86400, help="stop after these, with what was done by then")
+    parser.add_argument(
+        "--seconds", type=float, default=86400, help="stop after these, with what was done by then"
+    )
     args = parser.parse_args(argv)
     warm_up()
-    chosen = [words for words in list(calls())[args.first :: args.every] if args.only in (None, *words[:1])]
+    chosen = [
+        words
+        for words in list(calls())[args.first :: args.every]
+        if args.only in (None, *words[:1])
+    ]
     ended = run(chosen, args.patience, args.seconds)
     faults = sum(one.fault is not None for one in ended)
     hangs = sum(one.code is None for one in ended)
     slowest = max(ended, key=lambda one: one.seconds)
     refused = sum(one.code == 2 for one in ended)
-    print(f"{len(ended)} of {len(chosen)} calls: {faults - hangs} tracebacks or unexplained codes, {hangs} hangs;")
-    print(f"{refused} refused in a sentence; slowest {slowest.seconds:.1f} s {ascii(slowest.words)[:100]}")
+    print(
+        f"{len(ended)} of {len(chosen)} calls: {faults - hangs} tracebacks or unexplained codes, {hangs} hangs;"
+    )
+    print(
+        f"{refused} refused in a sentence; slowest {slowest.seconds:.1f} s {ascii(slowest.words)[:100]}"
+    )
     return int(faults > 0)
 
 

@@ -53,7 +53,9 @@ def warm_up() -> None:
         importlib.import_module(command.module)
 
 
-def start(words: Sequence[str], folder: Path, log: Path, gate: tuple[int, int] | None = None) -> Child:
+def start(
+    words: Sequence[str], folder: Path, log: Path, gate: tuple[int, int] | None = None
+) -> Child:
     """Begin a call in `folder`; with a `gate`, a pipe, only once its writing end is closed."""
     sys.stdout.flush()
     pid = os.fork()
@@ -69,7 +71,10 @@ def _child(words: Sequence[str], folder: Path, log: Path, gate: tuple[int, int] 
     code = 70
     try:
         os.chdir(folder)
-        null, said = os.open(os.devnull, os.O_RDWR), os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        null, said = (
+            os.open(os.devnull, os.O_RDWR),
+            os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
+        )
         for target, source in ((0, null), (1, null), (2, said)):
             os.dup2(source, target)
         if gate is not None:

@@ -17,7 +17,14 @@ from typing import Any
 
 from children import SMOKE, start, warm_up
 
-WORDS = ("train", "--config", str(SMOKE), "num_steps=10", "output.turntable_frames=0", "output.preview_every=0")
+WORDS = (
+    "train",
+    "--config",
+    str(SMOKE),
+    "num_steps=10",
+    "output.turntable_frames=0",
+    "output.preview_every=0",
+)
 
 
 def flips(number: int, seed: int) -> collections.Counter[str]:
@@ -64,9 +71,15 @@ def is_same(one: Any, other: Any) -> bool:
     import torch
 
     if isinstance(one, torch.Tensor):
-        return isinstance(other, torch.Tensor) and one.dtype == other.dtype and torch.equal(one, other)
+        return (
+            isinstance(other, torch.Tensor) and one.dtype == other.dtype and torch.equal(one, other)
+        )
     if isinstance(one, dict):
-        return isinstance(other, dict) and [*one] == [*other] and all(is_same(one[key], other[key]) for key in one)
+        return (
+            isinstance(other, dict)
+            and [*one] == [*other]
+            and all(is_same(one[key], other[key]) for key in one)
+        )
     if isinstance(one, list | tuple):
         return type(one) is type(other) and len(one) == len(other) and all(map(is_same, one, other))
     return type(one) is type(other) and one == other

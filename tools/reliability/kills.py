@@ -59,12 +59,21 @@ def left_alone(folder: Path) -> Reference:
     if child.wait(PATIENCE_S) != 0:
         raise RuntimeError(f"a run that nobody kills fails: {child.said}")
     run = folder / "run"
-    return Reference((run / "point_cloud.ply").read_bytes(), names_in(run), until_results, time.monotonic() - began)
+    return Reference(
+        (run / "point_cloud.ply").read_bytes(),
+        names_in(run),
+        until_results,
+        time.monotonic() - began,
+    )
 
 
 def _until_results(child: Child, folder: Path) -> float:
     """Wait for the last checkpoint; the time at which it lay there."""
-    while not last_checkpoint(folder).exists() and child.log.parent.exists() and time.sleep(0.002) is None:
+    while (
+        not last_checkpoint(folder).exists()
+        and child.log.parent.exists()
+        and time.sleep(0.002) is None
+    ):
         if _has_ended(child):
             break
     return time.monotonic()
@@ -75,7 +84,9 @@ def _has_ended(child: Child) -> bool:
     return state == "Z"
 
 
-def killed(words: Sequence[str], folder: Path, reference: Reference, rng: random.Random, *, late: bool) -> bool:
+def killed(
+    words: Sequence[str], folder: Path, reference: Reference, rng: random.Random, *, late: bool
+) -> bool:
     """Begin, and kill at a random moment of the whole or (`late`) of the writing of results; False: it was faster."""
     child = start(words, folder, folder / "said")
     if late:
@@ -113,7 +124,9 @@ def one_try(reference: Reference, rng: random.Random, *, late: bool) -> collecti
         counts["the same bytes"] += same
         counts["temporaries after it"] += any(".gs-ssd" in path for path in extra)
         if not same or extra or lost:
-            print(f"FAULT: same bytes {same}; extra {sorted(extra)}, lost {sorted(lost)}", flush=True)
+            print(
+                f"FAULT: same bytes {same}; extra {sorted(extra)}, lost {sorted(lost)}", flush=True
+            )
             counts["faults"] += 1
         shutil.rmtree(run)
     return counts
@@ -142,11 +155,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--seconds", type=float, default=3600, help="stop after these, with what was done by then")
+    parser.add_argument(
+        "--seconds", type=float, default=3600, help="stop after these, with what was done by then"
+    )
     args = parser.parse_args(argv)
     warm_up()
     counts = kills(args.kills, args.seed, args.seconds)
-    print("; ".join(f"{key}: {count}" for key, count in counts.items()) + f"; faults: {counts['faults']}")
+    print(
+        "; ".join(f"{key}: {count}" for key, count in counts.items())
+        + f"; faults: {counts['faults']}"
+    )
     return int(counts["faults"] > 0)
 
 

@@ -31,7 +31,13 @@ def words_of(mode: str, seed: int) -> list[str]:
     """One call; a resumed run has the seed of the one that it goes on with."""
     if mode == "resume":
         return ["train", "--resume", "--out", "run"]
-    return [*WORDS, "--out", "run", f"seed={seed}", *(["--overwrite"] if mode == "overwrite" else [])]
+    return [
+        *WORDS,
+        "--out",
+        "run",
+        f"seed={seed}",
+        *(["--overwrite"] if mode == "overwrite" else []),
+    ]
 
 
 def finished(folder: Path, seed: int) -> bytes:
@@ -50,7 +56,9 @@ def finished(folder: Path, seed: int) -> bytes:
 def at_once(mode: str, folder: Path, splats: dict[int, bytes]) -> str:
     """Start two at once; "one goes on", or what is wrong."""
     gate = os.pipe()
-    children = [start(words_of(mode, seed), folder, folder / f"said{seed}", gate=gate) for seed in SEEDS]
+    children = [
+        start(words_of(mode, seed), folder, folder / f"said{seed}", gate=gate) for seed in SEEDS
+    ]
     time.sleep(0.05)  # until both wait
     for end in reversed(gate):
         os.close(end)
@@ -103,7 +111,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Print the counts; the exit code says whether there was a fault."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--times", type=int, default=30)
-    parser.add_argument("--seconds", type=float, default=3600, help="stop after these, with what was done by then")
+    parser.add_argument(
+        "--seconds", type=float, default=3600, help="stop after these, with what was done by then"
+    )
     args = parser.parse_args(argv)
     warm_up()
     counts = writers(args.times, args.seconds)

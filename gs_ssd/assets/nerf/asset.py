@@ -74,8 +74,12 @@ class NerfAsset(Asset):
         """Set how many levels speak, the pictures' size, and whether normals are asked for; look where the field is."""
         config, progress = self.config, step.progress
         if config.levels_on:
-            self.field.levels_on = min(int(anneal.piecewise(progress, config.levels_on) + 1e-6), config.levels)
-        self.resolution = round(anneal.piecewise(progress, config.resolution)) if config.resolution else 0
+            self.field.levels_on = min(
+                int(anneal.piecewise(progress, config.levels_on) + 1e-6), config.levels
+            )
+        self.resolution = (
+            round(anneal.piecewise(progress, config.resolution)) if config.resolution else 0
+        )
         self._slopes = anneal.piecewise(progress, config.orientation) > 0
         if step.index and step.index % config.occupancy_every == 0:
             self._look(step.generator)
@@ -86,24 +90,38 @@ class NerfAsset(Asset):
             )
 
     def render(
-        self, cameras: Cameras, background: Float[Tensor, "v 3"], generator: torch.Generator | None = None
+        self,
+        cameras: Cameras,
+        background: Float[Tensor, "v 3"],
+        generator: torch.Generator | None = None,
     ) -> RenderOutput:
         """All views at once in training, at the resolution of the step; one after the other for people."""
         if generator is None:
-            return RenderOutput(*renderer.render_large(self.field, self.occupancy, cameras, background))
+            return RenderOutput(
+                *renderer.render_large(self.field, self.occupancy, cameras, background)
+            )
         if self.resolution:
             cameras = dataclasses.replace(cameras, width=self.resolution, height=self.resolution)
         return renderer.render(
-            self.field, self.occupancy, cameras, background, generator=generator, slopes=self._slopes
+            self.field,
+            self.occupancy,
+            cameras,
+            background,
+            generator=generator,
+            slopes=self._slopes,
         )
 
-    def regularizers(self, output: RenderOutput, cameras: Cameras, step: TrainingStep) -> Sequence[Term]:  # noqa: ARG002
+    def regularizers(
+        self, output: RenderOutput, cameras: Cameras, step: TrainingStep
+    ) -> Sequence[Term]:  # noqa: ARG002
         """The orientation loss."""
         weight = anneal.piecewise(step.progress, self.config.orientation)
         if weight == 0.0:
             return ()
         assert isinstance(output, NerfRenderOutput)
-        reached = tuple(self.field.parameters[name] for name in ("tables", "density_in", "density_out"))
+        reached = tuple(
+            self.field.parameters[name] for name in ("tables", "density_in", "density_out")
+        )
         return (Term("orientation", regularizers.orientation(output), weight, reached),)
 
     def after_step(self, step: TrainingStep) -> Mapping[str, int | float | Tensor]:  # noqa: ARG002
@@ -123,7 +141,9 @@ class NerfAsset(Asset):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the field, its optimizer and its grid on the device of this asset."""
-        lacking = [name for name in ("parameters", "adamw", "occupancy", "levels_on") if name not in state]
+        lacking = [
+            name for name in ("parameters", "adamw", "occupancy", "levels_on") if name not in state
+        ]
         if lacking or state["occupancy"].shape != self.occupancy.values.shape:
             raise UserError(
                 "the newest checkpoint lacks parts of the radiance field, or nerf.cells was another; restore "
@@ -155,5 +175,7 @@ class NerfAsset(Asset):
         """
         if self._splats is None:
             conversion, rng = self.config.conversion, torch.Generator().manual_seed(0)
-            self._splats = splats.from_gaussians(to_splats.convert(self.field, self.occupancy, conversion, rng))
+            self._splats = splats.from_gaussians(
+                to_splats.convert(self.field, self.occupancy, conversion, rng)
+            )
         return self._splats

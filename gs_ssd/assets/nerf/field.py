@@ -35,7 +35,9 @@ class Field:
                 config.levels, config.log2_entries, config.base_resolution, config.level_scale
             )
         except ValueError as error:
-            raise UserError(f"nerf.levels, nerf.base_resolution and nerf.level_scale: {error}") from error
+            raise UserError(
+                f"nerf.levels, nerf.base_resolution and nerf.level_scale: {error}"
+            ) from error
         self.levels_on = self.grid.levels
         self.parameters: dict[str, Tensor] = {}
 
@@ -50,7 +52,10 @@ class Field:
             "color_out": ((3, hidden), 1 / math.sqrt(hidden)),
         }
         try:
-            made = {name: bound * (2 * torch.rand(s, generator=generator) - 1) for name, (s, bound) in shapes.items()}
+            made = {
+                name: bound * (2 * torch.rand(s, generator=generator) - 1)
+                for name, (s, bound) in shapes.items()
+            }
             self.load(made)
         except RuntimeError as error:  # torch's allocator
             size = self.grid.num_entries * 8 / 2**20
@@ -70,7 +75,9 @@ class Field:
             raise UserError(
                 "the checkpoint's field has other tables than the config asks for; restore nerf.* as it was"
             )
-        self.parameters = {name: tensors[name].detach().to(self.device).clone() for name in PARAMETERS}
+        self.parameters = {
+            name: tensors[name].detach().to(self.device).clone() for name in PARAMETERS
+        }
         for tensor in self.parameters.values():
             tensor.requires_grad_()
 
@@ -83,7 +90,9 @@ class Field:
     ) -> Float[Tensor, " s"]:
         """Per world unit, not negative."""
         features = self.features(places) if features is None else features
-        raw = self.library.mlp(features, self.parameters["density_in"], self.parameters["density_out"])[:, 0]
+        raw = self.library.mlp(
+            features, self.parameters["density_in"], self.parameters["density_out"]
+        )[:, 0]
         config = self.config
         # The 1e-12 keeps the slope finite at the very middle.
         distance = ((2 * places - 1).square().sum(dim=1) + 1e-12).sqrt() * config.radius
@@ -91,7 +100,9 @@ class Field:
 
     def color(self, features: Float[Tensor, "s f"]) -> Float[Tensor, "s 3"]:
         """Within 0..1, the same from everywhere."""
-        return self.library.mlp(features, self.parameters["color_in"], self.parameters["color_out"]).sigmoid()
+        return self.library.mlp(
+            features, self.parameters["color_in"], self.parameters["color_out"]
+        ).sigmoid()
 
     def optimizer(self) -> torch.optim.Optimizer:
         """AdamW with the host's rates."""
@@ -101,4 +112,6 @@ class Field:
             {"params": [p[name] for name in NETWORKS], "lr": config.network_rate},
         ]
         decay, fused = config.weight_decay, p[TABLES].device.type in ("cpu", "cuda")
-        return torch.optim.AdamW(groups, betas=(0.9, 0.99), eps=1e-15, weight_decay=decay, fused=fused)
+        return torch.optim.AdamW(
+            groups, betas=(0.9, 0.99), eps=1e-15, weight_decay=decay, fused=fused
+        )

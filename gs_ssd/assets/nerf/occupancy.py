@@ -23,7 +23,9 @@ class Occupancy:
         self.occupied: Bool[Tensor, "g g g"] = torch.ones_like(self.values, dtype=torch.bool)
 
     @torch.no_grad()
-    def update(self, density: Density, step: float, threshold: float, generator: torch.Generator) -> None:
+    def update(
+        self, density: Density, step: float, threshold: float, generator: torch.Generator
+    ) -> None:
         """Look at one random place in every cell.
 
         Args:

@@ -34,7 +34,9 @@ def step_length(field: Field) -> float:
     return 2 * math.sqrt(3) * field.config.radius / field.config.steps
 
 
-def rays(cameras: Cameras) -> tuple[Float[Tensor, "r 3"], Float[Tensor, "r 3"], Float[Tensor, " r"]]:
+def rays(
+    cameras: Cameras,
+) -> tuple[Float[Tensor, "r 3"], Float[Tensor, "r 3"], Float[Tensor, " r"]]:
     """Origins, unit directions, and z a unit of distance, of the pixels' middles: view by view, row by row."""
     height, width, like = cameras.height, cameras.width, cameras.w2c
     y, x = torch.meshgrid(
@@ -71,7 +73,11 @@ def render(
     """
     library, config = field.library, field.config
     origins, directions, z = rays(cameras)
-    jitter = torch.full((len(origins),), 0.5) if generator is None else torch.rand(len(origins), generator=generator)
+    jitter = (
+        torch.full((len(origins),), 0.5)
+        if generator is None
+        else torch.rand(len(origins), generator=generator)
+    )
     box = library.Box((-config.radius,) * 3, (config.radius,) * 3)
     step = step_length(field)
     samples = library.march(origins, directions, occupancy.occupied, box, step, jitter.to(origins))
@@ -102,5 +108,10 @@ def render_large(
     field: Field, occupancy: Occupancy, cameras: Cameras, background: Float[Tensor, "v 3"]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """rgb, alpha and depth as `render` gives them, a view at a time: pictures of any size in little memory."""
-    parts = [render(field, occupancy, cameras[i : i + 1], background[i : i + 1]) for i in range(len(cameras))]
-    return tuple(torch.cat([getattr(part, name) for part in parts]) for name in ("rgb", "alpha", "depth"))  # type: ignore[return-value]
+    parts = [
+        render(field, occupancy, cameras[i : i + 1], background[i : i + 1])
+        for i in range(len(cameras))
+    ]
+    return tuple(
+        torch.cat([getattr(part, name) for part in parts]) for name in ("rgb", "alpha", "depth")
+    )  # type: ignore[return-value]

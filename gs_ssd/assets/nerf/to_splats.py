@@ -55,21 +55,31 @@ def surface(
     cameras = look_on(field, config).to(field.device)
     with torch.no_grad():
         for view in range(len(cameras)):
-            seen = render(field, occupancy, cameras[view : view + 1], torch.zeros(1, 3, device=field.device))
+            seen = render(
+                field, occupancy, cameras[view : view + 1], torch.zeros(1, 3, device=field.device)
+            )
             found.append(seen.places[crossings(seen)])
     places = torch.cat(found)
     if len(places) == 0:
-        raise UserError("nothing of the field is solid: there is no surface to turn into splats; train it longer")
+        raise UserError(
+            "nothing of the field is solid: there is no surface to turn into splats; train it longer"
+        )
     cube = (places * (2 / config.spacing)).long()
     number = (cube[:, 0] << 40) + (cube[:, 1] << 20) + cube[:, 2]
     kept, which = number.unique(return_inverse=True)
-    chosen = torch.full((len(kept),), len(places)).scatter_reduce(0, which.cpu(), torch.arange(len(places)), "amin")
+    chosen = torch.full((len(kept),), len(places)).scatter_reduce(
+        0, which.cpu(), torch.arange(len(places)), "amin"
+    )
     places = places[chosen.to(places.device)].requires_grad_()
     features = field.features(places)
     (slope,) = torch.autograd.grad(field.density(places, features).sum(), places)
     with torch.no_grad():
         colors = field.color(features)
-    return (2 * places.detach() - 1) * field.config.radius, -functional.normalize(slope, dim=1), colors
+    return (
+        (2 * places.detach() - 1) * field.config.radius,
+        -functional.normalize(slope, dim=1),
+        colors,
+    )
 
 
 def look_on(field: Field, config: ConversionConfig) -> Cameras:
@@ -79,12 +89,17 @@ def look_on(field: Field, config: ConversionConfig) -> Cameras:
 
 
 def discs(
-    points: Float[Tensor, "k 3"], normals: Float[Tensor, "k 3"], colors: Float[Tensor, "k 3"], spacing: float
+    points: Float[Tensor, "k 3"],
+    normals: Float[Tensor, "k 3"],
+    colors: Float[Tensor, "k 3"],
+    spacing: float,
 ) -> Gaussians:
     """One flat Gaussian a point, its smallest axis, z, along the normal; `spacing` in world units."""
     count = len(points)
     # The turn of z onto n is (1 + n_z, z x n), normalised; about x where n is -z.
-    quats = torch.stack([1 + normals[:, 2], -normals[:, 1], normals[:, 0], torch.zeros_like(normals[:, 0])], dim=1)
+    quats = torch.stack(
+        [1 + normals[:, 2], -normals[:, 1], normals[:, 0], torch.zeros_like(normals[:, 0])], dim=1
+    )
     quats = torch.where((1 + normals[:, 2:3]) < 1e-6, quats.new_tensor([0.0, 1.0, 0.0, 0.0]), quats)
     scales = points.new_tensor([0.6, 0.6, 0.15]) * spacing
     held = colors.clamp(CLOSENESS, 1 - CLOSENESS)
@@ -95,7 +110,9 @@ def discs(
     )  # fmt: skip
 
 
-def convert(field: Field, occupancy: Occupancy, config: ConversionConfig, generator: torch.Generator) -> Gaussians:
+def convert(
+    field: Field, occupancy: Occupancy, config: ConversionConfig, generator: torch.Generator
+) -> Gaussians:
     """Splats that look as the field does.
 
     Raises:
@@ -110,7 +127,10 @@ def convert(field: Field, occupancy: Occupancy, config: ConversionConfig, genera
     rgb, alpha, _ = render_large(field, occupancy, cameras, black)
     rates = {"means": 0.1 * config.rate, "sh_rest": 0.0}
     adam = torch.optim.Adam(
-        [{"params": [tensor], "lr": rates.get(name, config.rate)} for name, tensor in splats.parameters().items()]
+        [
+            {"params": [tensor], "lr": rates.get(name, config.rate)}
+            for name, tensor in splats.parameters().items()
+        ]
     )
     schedule = torch.optim.lr_scheduler.ExponentialLR(adam, 0.1 ** (1 / config.steps))
     for _ in range(config.steps):

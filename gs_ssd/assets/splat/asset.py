@@ -73,7 +73,9 @@ class SplatAsset(Asset):
     kind = "splat"
     files = (PLY, PAGE)
 
-    def __init__(self, config: SplatConfig, device: torch.device, imaginer: ImaginesShapes | None = None) -> None:
+    def __init__(
+        self, config: SplatConfig, device: torch.device, imaginer: ImaginesShapes | None = None
+    ) -> None:
         self._imaginer = imaginer
         self.config, self._device = config, device
         self.policy = choice.create(config.densify)
@@ -123,7 +125,10 @@ class SplatAsset(Asset):
         optimizers.set_learning_rates(self.trained.optimizer, self.config.optimizer, step.progress)
 
     def render(
-        self, cameras: Cameras, background: Float[Tensor, "v 3"], generator: torch.Generator | None = None
+        self,
+        cameras: Cameras,
+        background: Float[Tensor, "v 3"],
+        generator: torch.Generator | None = None,
     ) -> SplatRenderOutput:
         """All views in one call of the rasterizer; in training with noise on the scales."""
         scales = None
@@ -131,7 +136,9 @@ class SplatAsset(Asset):
             scales = augment.noisy_scales(self.gaussians.scales, self.config.augment, generator)
         return render(self.gaussians, cameras, background, scales=scales)
 
-    def regularizers(self, output: RenderOutput, cameras: Cameras, step: TrainingStep) -> Sequence[Term]:  # noqa: ARG002
+    def regularizers(
+        self, output: RenderOutput, cameras: Cameras, step: TrainingStep
+    ) -> Sequence[Term]:  # noqa: ARG002
         """The terms on raw tensors."""
         return parameter_terms(self.gaussians, self.config.regularize, step.progress)
 
@@ -174,9 +181,13 @@ class SplatAsset(Asset):
         lost = int((~sound).sum())
         mend = "lower the learning rates (optimizer.*), guidance.scale or densify.mcmc.noise and begin again"
         if lost == len(sound):
-            raise UserError(f"the run diverged: none of its {lost} splats has finite numbers; {mend}")
+            raise UserError(
+                f"the run diverged: none of its {lost} splats has finite numbers; {mend}"
+            )
         if lost:
-            log.warning("%d of %d splats diverged to infinity and are left out; %s", lost, len(sound), mend)
+            log.warning(
+                "%d of %d splats diverged to infinity and are left out; %s", lost, len(sound), mend
+            )
             surgery.keep(self.trained, sound)
 
     def state_dict(self) -> dict[str, Any]:
@@ -184,14 +195,18 @@ class SplatAsset(Asset):
         splat = self.trained
         named = splat.gaussians.parameters()
         adam = {
-            name: splat.optimizer.state[tensor] for name, tensor in named.items() if tensor in splat.optimizer.state
+            name: splat.optimizer.state[tensor]
+            for name, tensor in named.items()
+            if tensor in splat.optimizer.state
         }
         parameters = {name: tensor.detach() for name, tensor in named.items()}
         return {"parameters": parameters, "adam": adam, "statistics": splat.statistics}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the splat and its Adam on the device of this asset."""
-        misfit = misfit_of(state.get("parameters"), state.get("adam"), state.get("statistics"), ROWS)
+        misfit = misfit_of(
+            state.get("parameters"), state.get("adam"), state.get("statistics"), ROWS
+        )
         if misfit is not None:
             raise UserError(
                 f"the newest checkpoint is none of a splat: {misfit}; delete it, and --resume takes the one before"
@@ -206,7 +221,9 @@ class SplatAsset(Asset):
                     key: value.clone() if key == "step" else value.to(tensor.device, copy=True)
                     for key, value in state["adam"][name].items()
                 }
-        statistics = {name: value.to(self._device, copy=True) for name, value in state["statistics"].items()}
+        statistics = {
+            name: value.to(self._device, copy=True) for name, value in state["statistics"].items()
+        }
         self._trained = TrainedSplat(gaussians, optimizer, statistics)
         self.policy.begin(self._trained)
 

@@ -77,7 +77,9 @@ class Orbit:
         azimuth, height, distance, opening = torch.rand(4, views, generator=generator)
         radius = self.radius[0] + (self.radius[1] - self.radius[0]) * distance
         fov = self.fov_rad[0] + (self.fov_rad[1] - self.fov_rad[0]) * opening
-        return Cameras.orbit(2 * math.pi * azimuth, (1 - 2 * height).acos(), radius, fov, size, size)
+        return Cameras.orbit(
+            2 * math.pi * azimuth, (1 - 2 * height).acos(), radius, fov, size, size
+        )
 
 
 def _laws(config: FinishConfig) -> OptimizerConfig:
@@ -92,7 +94,9 @@ def _laws(config: FinishConfig) -> OptimizerConfig:
     )
 
 
-def harden(gaussians: Gaussians, config: FinishConfig, orbit: Orbit, generator: torch.Generator) -> Gaussians:
+def harden(
+    gaussians: Gaussians, config: FinishConfig, orbit: Orbit, generator: torch.Generator
+) -> Gaussians:
     """The same object of as many Gaussians or fewer, with hard outlines; the input is left as it is.
 
     A splat that is fog all through (no alpha above the edge from anywhere) comes back unchanged, with a warning.
@@ -122,7 +126,9 @@ def harden(gaussians: Gaussians, config: FinishConfig, orbit: Orbit, generator: 
         flatten(splat.gaussians, config.thickness * 8 ** max(0.0, 1 - 2 * progress))
     visible = splat.gaussians.opacities.detach() > config.prune_opacity
     if not (solid > 0 and visible.any()):
-        log.warning("no view of the splat is solid anywhere: it was left as it is, without a finish")
+        log.warning(
+            "no view of the splat is solid anywhere: it was left as it is, without a finish"
+        )
         return model
     surgery.keep(splat, visible)
     return splat.gaussians.detach()
@@ -130,7 +136,10 @@ def harden(gaussians: Gaussians, config: FinishConfig, orbit: Orbit, generator: 
 
 @torch.no_grad()
 def hardened(
-    gaussians: Gaussians, cameras: Cameras, background: Float[Tensor, "v 3"], edge: tuple[float, float]
+    gaussians: Gaussians,
+    cameras: Cameras,
+    background: Float[Tensor, "v 3"],
+    edge: tuple[float, float],
 ) -> tuple[Float[Tensor, "v 3 h w"], Float[Tensor, "v 1 h w"]]:
     """Pictures whose alpha was driven to 0 or 1 (a smooth step over `edge`), colours as they are, and that alpha."""
     output = render(gaussians, cameras, torch.zeros_like(background))
@@ -140,7 +149,9 @@ def hardened(
     return colors * alpha + background[:, :, None, None] * (1 - alpha), alpha
 
 
-def visibility(gaussians: Gaussians, orbit: Orbit, generator: torch.Generator) -> Float[Tensor, " n"]:
+def visibility(
+    gaussians: Gaussians, orbit: Orbit, generator: torch.Generator
+) -> Float[Tensor, " n"]:
     """How much of all pictures from around each Gaussian makes up: its blending weights summed over pixels and views.
 
     The weight is what a colour's gradient is multiplied with, so one backward pass counts it.
@@ -155,11 +166,17 @@ def visibility(gaussians: Gaussians, orbit: Orbit, generator: torch.Generator) -
         black = torch.zeros(views, 3, device=probe.device)
         render(probe, cameras, black).rgb[:, 0].sum().backward()
     weights = probe.sh_dc.grad
-    return torch.zeros(len(probe), device=probe.device) if weights is None else weights[:, 0, 0] / harmonics.C0
+    return (
+        torch.zeros(len(probe), device=probe.device)
+        if weights is None
+        else weights[:, 0, 0] / harmonics.C0
+    )
 
 
 @torch.no_grad()
-def relocate_hidden(splat: TrainedSplat, orbit: Orbit, share: float, generator: torch.Generator) -> int:
+def relocate_hidden(
+    splat: TrainedSplat, orbit: Orbit, share: float, generator: torch.Generator
+) -> int:
     """Turn Gaussians that show less than `share` of the average into children of visible ones. Returns how many.
 
     A visible one is drawn in proportion to what it shows; it and its children are redrawn from it, smaller.
@@ -175,7 +192,10 @@ def relocate_hidden(splat: TrainedSplat, orbit: Orbit, share: float, generator: 
     family, origin = torch.cat([parents.unique(), moved]), torch.cat([parents.unique(), parents])
     children = torch.bincount(parents, minlength=len(splat))[origin]
     old = {name: tensor[origin] for name, tensor in splat.gaussians.detach().parameters().items()}
-    drawn = torch.randn(len(family), 3, generator=generator).to(splat.gaussians.device) * old["log_scales"].exp()
+    drawn = (
+        torch.randn(len(family), 3, generator=generator).to(splat.gaussians.device)
+        * old["log_scales"].exp()
+    )
     offset = rotation.quat_to_matrix(old["quats_wxyz"]) @ drawn.unsqueeze(-1)
     old["means"] = old["means"] + 0.8 * offset.squeeze(-1)
     generations = (1.0 + children).log2().clamp_max(2.0)

@@ -50,12 +50,19 @@ def _from_imaginer(
     """Points on the surface that the prior itself has in mind: of its own size, upright, facing +y."""
     points, rgb = imaginer.imagine(text, start.num_points, generator)
     if len(points) == 0:
-        raise UserError(f"the prior has no shape in mind for {text!r}; name a kind of object, or initialize.shape=ball")
+        raise UserError(
+            f"the prior has no shape in mind for {text!r}; name a kind of object, or initialize.shape=ball"
+        )
     return initialize.from_points(points, rgb if start.keep_colors else None, start)
 
 
 def _from_shap_e(
-    start: InitializeConfig, text: str, generator: torch.Generator, device: torch.device, *, offline: bool
+    start: InitializeConfig,
+    text: str,
+    generator: torch.Generator,
+    device: torch.device,
+    *,
+    offline: bool,
 ) -> Gaussians:
     """Points on the surface that Shap-E imagines for the text."""
     from gs_ssd.prior import shap_e
@@ -72,7 +79,9 @@ def _from_shap_e(
     )
     corners = initialize_files.to_world(shape.vertices, "blender")
     mesh = initialize_files.Mesh(corners, shape.faces, shape.rgb[shape.faces])
-    return initialize.from_cloud(*initialize_files.sample_surface(mesh, start.num_points, generator), start, generator)
+    return initialize.from_cloud(
+        *initialize_files.sample_surface(mesh, start.num_points, generator), start, generator
+    )
 
 
 def _from_splat(start: InitializeConfig) -> Gaussians:
@@ -82,14 +91,20 @@ def _from_splat(start: InitializeConfig) -> Gaussians:
     asset = formats.read_splats(Path(start.file or "")).to_frame("world")
     good = clean.finite(asset)
     if not good.all():
-        log.warning("%s: %d splats are not finite and were left out", start.file, int((~good).sum()))
+        log.warning(
+            "%s: %d splats are not finite and were left out", start.file, int((~good).sum())
+        )
         asset = asset.take(good)
     if len(asset) == 0:
-        raise UserError(f"initialize.file: {start.file} holds no splats that could start a training")
+        raise UserError(
+            f"initialize.file: {start.file} holds no splats that could start a training"
+        )
     if start.rescale:
         center, reach = clean.framing(asset)
         factor = start.radius / reach
         asset = dataclasses.replace(
-            asset, means=(asset.means - center) * factor, log_scales=asset.log_scales + math.log(factor)
+            asset,
+            means=(asset.means - center) * factor,
+            log_scales=asset.log_scales + math.log(factor),
         )
     return to_gaussians(asset)

@@ -76,7 +76,9 @@ def learning_rate(config: OptimizerConfig, name: str, progress: float) -> float:
     return anneal.log_linear(progress, *getattr(config, name))
 
 
-def set_learning_rates(optimizer: torch.optim.Adam, config: OptimizerConfig, progress: float) -> None:
+def set_learning_rates(
+    optimizer: torch.optim.Adam, config: OptimizerConfig, progress: float
+) -> None:
     """Write the rates of this moment into the groups."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(config, group["name"], progress)
@@ -87,7 +89,9 @@ def project(gaussians: Gaussians, config: OptimizerConfig, progress: float) -> N
     """Bring scales, means and colours back within the bounds of this moment, after the optimizer's step."""
     if config.scale_floor or config.scale_ceiling:
         low, high = _scale_bounds(config, progress)
-        gaussians.log_scales.clamp_(math.log(low) if low > 0 else None, math.log(high) if high < math.inf else None)
+        gaussians.log_scales.clamp_(
+            math.log(low) if low > 0 else None, math.log(high) if high < math.inf else None
+        )
     if config.reach is not None:
         distance = gaussians.means.norm(dim=-1, keepdim=True)
         gaussians.means *= (config.reach / distance.clamp_min(1e-12)).clamp_max(1.0)

@@ -15,7 +15,16 @@ def parameter_terms(gaussians: Gaussians, config: RegularizeConfig, progress: fl
         value = gaussians.log_scales.amin(dim=-1).mean()
         terms.append(Term("flat", value, weights["flat"], (gaussians.log_scales,)))
     if weights["scale"]:
-        terms.append(Term("scale", gaussians.scales.mean(), weights["scale"], (gaussians.log_scales,)))
+        terms.append(
+            Term("scale", gaussians.scales.mean(), weights["scale"], (gaussians.log_scales,))
+        )
     if weights["opacity"]:
-        terms.append(Term("opacity", gaussians.opacities.mean(), weights["opacity"], (gaussians.logit_opacities,)))
+        terms.append(
+            Term(
+                "opacity",
+                gaussians.opacities.mean(),
+                weights["opacity"],
+                (gaussians.logit_opacities,),
+            )
+        )
     return terms

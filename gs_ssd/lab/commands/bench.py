@@ -28,17 +28,36 @@ OUT/summary.md, OUT/sheet.png and OUT/index.html show all of it. Quick and full 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
-    parser.add_argument("--suite", default="quick", help=f"{', '.join(suite_names())} (dev), or a .json file")
-    parser.add_argument("--config", type=Path, default=Path("configs/quickstart.yaml"), metavar="FILE")
+    parser.add_argument(
+        "--suite", default="quick", help=f"{', '.join(suite_names())} (dev), or a .json file"
+    )
+    parser.add_argument(
+        "--config", type=Path, default=Path("configs/quickstart.yaml"), metavar="FILE"
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: out/bench/SUITE")
     parser.add_argument("--workers", type=int, default=1, help="trainings at once, one thread each")
     parser.add_argument("--seeds", type=int, nargs="+", metavar="N", help="default: the suite's")
-    parser.add_argument("--estimators", nargs="+", metavar="NAME", help="NAME or NAME@MARK:key=value,key=value")
+    parser.add_argument(
+        "--estimators", nargs="+", metavar="NAME", help="NAME or NAME@MARK:key=value,key=value"
+    )
     parser.add_argument("--limit", type=int, metavar="K", help="the first K prompts only")
-    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no training after so long; go on later")
-    parser.add_argument("--clip", metavar="MODEL", help="also score by this CLIP model (for prompts without a judge)")
-    parser.add_argument("--report", action="store_true", help="train nothing, write the tables again")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings of every training (after --)")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=math.inf,
+        help="begin no training after so long; go on later",
+    )
+    parser.add_argument(
+        "--clip",
+        metavar="MODEL",
+        help="also score by this CLIP model (for prompts without a judge)",
+    )
+    parser.add_argument(
+        "--report", action="store_true", help="train nothing, write the tables again"
+    )
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="settings of every training (after --)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -58,7 +77,9 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--seeds must be from 0 to {LARGEST_SEED}")
     variants = [Variant.parse(text) for text in args.estimators or suite.estimators]
     for variant in variants:
-        configs.load(args.config, [*args.overrides, *variant.overrides])  # refused before the first training of another
+        configs.load(
+            args.config, [*args.overrides, *variant.overrides]
+        )  # refused before the first training of another
     jobs = plan(
         suite,
         variants,
@@ -70,14 +91,20 @@ def run(args: argparse.Namespace) -> int:
     )
     out = args.out or Path("out/bench") / suite.name
     workshop = Workshop(
-        args.config, out, suite.turntable, find_judge(), clip=ClipScore(args.clip) if args.clip else None
+        args.config,
+        out,
+        suite.turntable,
+        find_judge(),
+        clip=ClipScore(args.clip) if args.clip else None,
     )
     title = f"Suite {suite.name}: {suite.about}"
     if args.report:
         return _report(workshop, jobs, title)
     with held(out, "gs-ssd bench"):
         sweep(out)
-        for _ in run_jobs(jobs, out, workshop.train, workshop.measure, workers=args.workers, minutes=args.minutes):
+        for _ in run_jobs(
+            jobs, out, workshop.train, workshop.measure, workers=args.workers, minutes=args.minutes
+        ):
             pass
         return _report(workshop, jobs, title)
 
@@ -102,9 +129,14 @@ def _costs(jobs: list[Job], out: Path) -> str:
         folder = next((f for f in folders if any((f / "checkpoints").glob("*.pt"))), None)
         if folder is not None:
             parts = breakdown(folder)
-            lines.append(f"- {label}: " + ", ".join(f"{name} {seconds:.4f}" for name, seconds in parts.items()))
+            lines.append(
+                f"- {label}: "
+                + ", ".join(f"{name} {seconds:.4f}" for name, seconds in parts.items())
+            )
     return (
-        "\n## Seconds a step, by part (last steps of one asset, one thread)\n\n" + "\n".join(lines) + "\n"
+        "\n## Seconds a step, by part (last steps of one asset, one thread)\n\n"
+        + "\n".join(lines)
+        + "\n"
         if lines
         else ""
     )

@@ -29,18 +29,37 @@ examples
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = _EPILOG.format(experiments="\n".join(f"  {k:14}{v}" for k, v in EXPERIMENTS.items()))
-    parser.add_argument("name", choices=[*EXPERIMENTS, "all"], metavar="NAME", help="an experiment, or all")
-    parser.add_argument("--size", choices=("tiny", "small", "full"), default="small", help="seconds, minutes, hours")
+    parser.epilog = _EPILOG.format(
+        experiments="\n".join(f"  {k:14}{v}" for k, v in EXPERIMENTS.items())
+    )
+    parser.add_argument(
+        "name", choices=[*EXPERIMENTS, "all"], metavar="NAME", help="an experiment, or all"
+    )
+    parser.add_argument(
+        "--size", choices=("tiny", "small", "full"), default="small", help="seconds, minutes, hours"
+    )
     parser.add_argument("--out", type=Path, default=Path("docs/reproduction"), metavar="DIR")
     parser.add_argument(
-        "--prior", default="bundled", help="bundled (default), or a Stable Diffusion model's path or name"
+        "--prior",
+        default="bundled",
+        help="bundled (default), or a Stable Diffusion model's path or name",
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=1, help="processes at once, where there are many runs")
-    parser.add_argument("--rows", nargs="+", default=[], metavar="ROW", help="of a comparison, these rows only")
-    parser.add_argument("--limit", type=int, metavar="K", help="of a comparison, the first K prompts only")
-    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no training after so long; go on later")
+    parser.add_argument(
+        "--workers", type=int, default=1, help="processes at once, where there are many runs"
+    )
+    parser.add_argument(
+        "--rows", nargs="+", default=[], metavar="ROW", help="of a comparison, these rows only"
+    )
+    parser.add_argument(
+        "--limit", type=int, metavar="K", help="of a comparison, the first K prompts only"
+    )
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=math.inf,
+        help="begin no training after so long; go on later",
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--again", action="store_true", help="run what is already there")
 

@@ -30,15 +30,25 @@ examples
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
-    parser.add_argument("--model", default="bundled", help="bundled, or a pipeline folder of one's own training")
+    parser.add_argument(
+        "--model", default="bundled", help="bundled, or a pipeline folder of one's own training"
+    )
     parser.add_argument("--kinds", nargs="+", metavar="KIND", help="default: all of the world")
-    parser.add_argument("--held-out", action="store_true", help="in the colours kept out of the training, those kinds")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="N", help="one first noise each")
+    parser.add_argument(
+        "--held-out",
+        action="store_true",
+        help="in the colours kept out of the training, those kinds",
+    )
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[0], metavar="N", help="one first noise each"
+    )
     parser.add_argument("--steps", type=int, default=25, help="of DDIM")
     parser.add_argument("--scale", type=float, default=4.0, help="guidance")
     parser.add_argument("--dtype", help="float32 | float16 | bfloat16")
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, ...")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write sides.json and sides.png there")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="write sides.json and sides.png there"
+    )
 
 
 def _prior_config(args: argparse.Namespace) -> PriorConfig:
@@ -64,7 +74,9 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: a kind that the world does not have, or a prior that cannot draw it.
     """
-    colors = dict(held_out()) if args.held_out else {kind: sides.palette(kind) for kind in world.kinds()}
+    colors = (
+        dict(held_out()) if args.held_out else {kind: sides.palette(kind) for kind in world.kinds()}
+    )
     kinds = args.kinds or list(colors)
     unknown = [kind for kind in kinds if kind not in colors]
     if unknown:
@@ -73,7 +85,9 @@ def run(args: argparse.Namespace) -> int:
     rows: list[Tensor] = []
 
     def draw(prompts: list[str], views: world.Views, seed: int) -> Tensor:
-        pictures = drawing.draw(prior, prompts, views, seed, steps=args.steps, scale=args.scale).cpu()
+        pictures = drawing.draw(
+            prior, prompts, views, seed, steps=args.steps, scale=args.scale
+        ).cpu()
         if seed == args.seeds[0]:
             rows.append(pictures[len(sides.AZIMUTHS) : 2 * len(sides.AZIMUTHS)])
         return pictures
@@ -89,7 +103,10 @@ def run(args: argparse.Namespace) -> int:
             fits[kind] = shape_iou(shaped, kind, sides.prompt_of(kind, colors[kind]))
         note = f"{fits[kind]:8.2f}" if kind in fits else ""
         note += "" if verdict.turns else "   looks the same from all sides"
-        print(f"{kind:10}" + "".join(f"{share:8.2f}" for share in verdict.shares().values()) + note, flush=True)
+        print(
+            f"{kind:10}" + "".join(f"{share:8.2f}" for share in verdict.shares().values()) + note,
+            flush=True,
+        )
     found = sides.summary(verdicts) | ({"shape": sum(fits.values()) / len(fits)} if fits else {})
     print("  ".join(f"{name} {value:.3f}" for name, value in found.items()))
     if args.out is not None:
@@ -97,7 +114,9 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _write(out: Path, verdicts: list[sides.Verdict], found: dict[str, float], rows: list[Tensor]) -> None:
+def _write(
+    out: Path, verdicts: list[sides.Verdict], found: dict[str, float], rows: list[Tensor]
+) -> None:
     from PIL import Image
 
     out.mkdir(parents=True, exist_ok=True)
@@ -105,5 +124,7 @@ def _write(out: Path, verdicts: list[sides.Verdict], found: dict[str, float], ro
     (out / "sides.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     sheet = torch.cat([torch.cat(list(row), 2) for row in rows], 1)
     with atomic_path(out / "sides.png") as temporary:
-        Image.fromarray((sheet * 255).round().byte().permute(1, 2, 0).numpy()).save(temporary, format="PNG")
+        Image.fromarray((sheet * 255).round().byte().permute(1, 2, 0).numpy()).save(
+            temporary, format="PNG"
+        )
     print(f"wrote {out / 'sides.json'} and {out / 'sides.png'}")

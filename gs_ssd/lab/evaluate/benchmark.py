@@ -42,9 +42,13 @@ class Variant:
         label, _, rest = text.partition(":")
         settings = [s for s in rest.split(",") if s]
         if any("=" not in s for s in settings):
-            raise UserError(f"the estimator {text!r} is not of the form NAME or NAME@MARK:key=value,key=value")
+            raise UserError(
+                f"the estimator {text!r} is not of the form NAME or NAME@MARK:key=value,key=value"
+            )
         if not LABEL.fullmatch(label) or len(label) > 100:
-            raise UserError(f"the estimator {text!r:.120} names a folder: use letters, digits and . + = @ - _ alone")
+            raise UserError(
+                f"the estimator {text!r:.120} names a folder: use letters, digits and . + = @ - _ alone"
+            )
         return Variant(label, (f"guidance.estimator={label.partition('@')[0]}", *settings))
 
 
@@ -98,9 +102,14 @@ def plan(
     Raises:
         UserError: a seed or a variant is named twice.
     """
-    for name, values in (("seed", seeds or suite.seeds), ("estimator", [variant.label for variant in variants])):
+    for name, values in (
+        ("seed", seeds or suite.seeds),
+        ("estimator", [variant.label for variant in variants]),
+    ):
         if twice := [value for i, value in enumerate(values) if value in values[:i]]:
-            raise UserError(f"the {name} {twice[0]!r} is named twice; name each once (an estimator also as NAME@MARK)")
+            raise UserError(
+                f"the {name} {twice[0]!r} is named twice; name each once (an estimator also as NAME@MARK)"
+            )
     made_with = [origin((*common, *variant.overrides)) for variant in variants]
     return [
         Job(entry, seed, variant, tuple(common), origin, metrics)
@@ -114,12 +123,18 @@ def read_ledger(out: Path) -> dict[str, dict[str, Any]]:
     """Records by key, the last one of each; lines that a killed run left half written are dropped."""
     path = out / LEDGER
     records: dict[str, dict[str, Any]] = {}
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
+    for line in (
+        path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+    ):
         try:
             record = json.loads(line)
         except (ValueError, RecursionError):
             continue
-        if isinstance(record, dict) and isinstance(record.get("key"), str) and "fingerprint" in record:
+        if (
+            isinstance(record, dict)
+            and isinstance(record.get("key"), str)
+            and "fingerprint" in record
+        ):
             records[record["key"]] = record
     return records
 
@@ -153,7 +168,9 @@ def _change(job: Job, record: dict[str, Any]) -> str:
     """In words, what a record was made with and the job is not."""
     old = record.get("origin", {})
     changed = [name for name, value in job.origin.items() if old.get(name) != value]
-    named = [f"{name} ({old.get(name) or 'not recorded'}, now {job.origin[name]})" for name in changed]
+    named = [
+        f"{name} ({old.get(name) or 'not recorded'}, now {job.origin[name]})" for name in changed
+    ]
     if not changed or "config" in changed:
         named.append(f"settings (those were {' '.join(record['overrides'])})")
     return ", ".join(named)
@@ -177,7 +194,11 @@ def run_jobs(
     """
     total, ledger, end = len(jobs), read_ledger(out), time.monotonic() + 60 * minutes
     missing = unfinished(jobs, ledger)
-    outdated = [job for job in jobs if job not in missing and ledger[job.key].get("metrics", "") != job.metrics]
+    outdated = [
+        job
+        for job in jobs
+        if job not in missing and ledger[job.key].get("metrics", "") != job.metrics
+    ]
     lost = [job for job in outdated if not (out / "runs" / job.key).is_dir()]
     todo = [job for job in jobs if job in missing or job in lost]
     done = total - len(todo)
@@ -189,7 +210,11 @@ def run_jobs(
     with ThreadPoolExecutor(max_workers=workers) as pool:
         try:
             while True:
-                while len(running) < workers and time.monotonic() < end and (job := next(queue, None)) is not None:
+                while (
+                    len(running) < workers
+                    and time.monotonic() < end
+                    and (job := next(queue, None)) is not None
+                ):
                     running[pool.submit(train, job, out / "runs" / job.key)] = job
                 if not running:
                     return
@@ -207,7 +232,10 @@ def run_jobs(
 
 
 def _measured_again(
-    jobs: Sequence[Job], ledger: Mapping[str, dict[str, Any]], out: Path, measure: Callable[[Job, Path], dict[str, Any]]
+    jobs: Sequence[Job],
+    ledger: Mapping[str, dict[str, Any]],
+    out: Path,
+    measure: Callable[[Job, Path], dict[str, Any]],
 ) -> Iterator[dict[str, Any]]:
     for job in jobs:
         record = ledger[job.key] | measure(job, out / "runs" / job.key) | {"metrics": job.metrics}
@@ -245,16 +273,26 @@ def _append(path: Path, record: dict[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+b") as file:
             if file.tell() > 0 and os.pread(file.fileno(), 1, file.tell() - 1) != b"\n":
-                line = b"\n" + line  # a killed run left the last line torn: this one must not become its end
+                line = (
+                    b"\n" + line
+                )  # a killed run left the last line torn: this one must not become its end
             file.write(line)
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}; free some room, then call it again") from error
+        raise UserError(
+            f"cannot write {path}: {error.strerror}; free some room, then call it again"
+        ) from error
 
 
 def _line(record: dict[str, Any]) -> str:
     if "failed" in record:
         return f"FAILED, {record['failed']}"
-    shown = {name: record[name] for name in ("kind_share", "color_share", "haze", "outside", "iou") if name in record}
-    return ", ".join([f"{record['seconds']:.0f} s", *(f"{name} {value:.2f}" for name, value in shown.items())])
+    shown = {
+        name: record[name]
+        for name in ("kind_share", "color_share", "haze", "outside", "iou")
+        if name in record
+    }
+    return ", ".join(
+        [f"{record['seconds']:.0f} s", *(f"{name} {value:.2f}" for name, value in shown.items())]
+    )

@@ -32,7 +32,9 @@ class ClipScore:
             self.net = cast(Any, CLIPModel.from_pretrained(model)).eval().requires_grad_(False)
             self.tokenizer: Any = AutoTokenizer.from_pretrained(model)
         except (ImportError, OSError, ValueError) as error:
-            raise UserError(f"--clip {model} cannot be loaded: {str(error).splitlines()[0]}") from error
+            raise UserError(
+                f"--clip {model} cannot be loaded: {str(error).splitlines()[0]}"
+            ) from error
         self.net.to(device)
         self.name, self.size = model, self.net.config.vision_config.image_size
 
@@ -40,9 +42,18 @@ class ClipScore:
     def __call__(self, rgb: Float[Tensor, "v 3 h w"], prompt: str) -> Float[Tensor, " v"]:
         """One score a picture (0..1)."""
         device = self.net.device
-        pictures = F.interpolate(rgb.to(device), (self.size, self.size), mode="bicubic", antialias=True).clamp(0, 1)
+        pictures = F.interpolate(
+            rgb.to(device), (self.size, self.size), mode="bicubic", antialias=True
+        ).clamp(0, 1)
         mean, std = (pictures.new_tensor(x).reshape(3, 1, 1) for x in (MEAN, STD))
         length = self.net.config.text_config.max_position_embeddings
-        tokens = self.tokenizer([prompt], truncation=True, max_length=length, return_tensors="pt").to(device)
+        tokens = self.tokenizer(
+            [prompt], truncation=True, max_length=length, return_tensors="pt"
+        ).to(device)
         output = self.net(pixel_values=(pictures - mean) / std, **tokens)
-        return 100 * (F.normalize(output.image_embeds, dim=1) @ F.normalize(output.text_embeds, dim=1)[0]).cpu()
+        return (
+            100
+            * (
+                F.normalize(output.image_embeds, dim=1) @ F.normalize(output.text_embeds, dim=1)[0]
+            ).cpu()
+        )

@@ -19,7 +19,9 @@ class Interval(NamedTuple):
         return f"{mean} [{low}, {high}]"
 
 
-def bootstrap(values: ArrayLike, draws: int = 10_000, seed: int = 0, coverage: float = 0.95) -> Interval:
+def bootstrap(
+    values: ArrayLike, draws: int = 10_000, seed: int = 0, coverage: float = 0.95
+) -> Interval:
     """Mean over prompts and its percentile interval, prompts drawn with replacement.
 
     Args:
@@ -29,7 +31,9 @@ def bootstrap(values: ArrayLike, draws: int = 10_000, seed: int = 0, coverage: f
     array = _by_prompt(values)
     if not len(array):
         return Interval(float("nan"), float("nan"), float("nan"))
-    means = array[np.random.default_rng(seed).integers(len(array), size=(draws, len(array)))].mean(axis=1)
+    means = array[np.random.default_rng(seed).integers(len(array), size=(draws, len(array)))].mean(
+        axis=1
+    )
     low, high = np.quantile(means, [(1 - coverage) / 2, (1 + coverage) / 2])
     return Interval(float(array.mean()), float(low), float(high))
 
@@ -73,7 +77,9 @@ def frechet_distance(a: ArrayLike, b: ArrayLike) -> float:
     a_root, b_root = (_centred_root(x) for x in (first, second))
     # With S_a = A^T A and S_b = B^T B the last trace is the sum of the singular values of A B^T.
     cross = np.linalg.svd(a_root @ b_root.T, compute_uv=False).sum()
-    return float(max(gap @ gap + np.square(a_root).sum() + np.square(b_root).sum() - 2 * cross, 0.0))
+    return float(
+        max(gap @ gap + np.square(a_root).sum() + np.square(b_root).sum() - 2 * cross, 0.0)
+    )
 
 
 def frechet_interval(
@@ -93,7 +99,10 @@ def frechet_interval(
     rng = np.random.default_rng(seed)
     picks = rng.integers(len(ours), size=(draws, len(ours)))
     drawn = np.array(
-        [frechet_distance(*(np.concatenate([x[i] for i in pick]) for x in (ours, theirs))) for pick in picks]
+        [
+            frechet_distance(*(np.concatenate([x[i] for i in pick]) for x in (ours, theirs)))
+            for pick in picks
+        ]
     )
     low, high = np.quantile(drawn - drawn.mean(), [0.025, 0.975])
     return Interval(distance, distance + float(low), distance + float(high))
@@ -111,4 +120,6 @@ def _by_prompt(values: ArrayLike) -> NDArray[np.float64]:
 def _centred_root(cloud: NDArray[np.float64]) -> NDArray[np.float64]:
     """A with A^T A = the covariance of the cloud [N, D]; at most D rows."""
     centred = (cloud - cloud.mean(axis=0)) / np.sqrt(len(cloud) - 1)
-    return centred if len(centred) <= centred.shape[1] else np.asarray(np.linalg.qr(centred, mode="r"))
+    return (
+        centred if len(centred) <= centred.shape[1] else np.asarray(np.linalg.qr(centred, mode="r"))
+    )

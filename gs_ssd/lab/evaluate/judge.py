@@ -58,7 +58,10 @@ class JudgeNet(nn.Module):
             levels += [_convolution(before, width, 2), _convolution(width, width, 1)]
             before = width
         self.body = nn.Sequential(*levels)
-        self.kind, self.color = nn.Linear(2 * before, len(config.kinds)), nn.Linear(2 * before, len(config.colors))
+        self.kind, self.color = (
+            nn.Linear(2 * before, len(config.kinds)),
+            nn.Linear(2 * before, len(config.colors)),
+        )
 
     def forward(self, rgb: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits of the kinds and of the colours, and the features they are linear in."""
@@ -76,7 +79,9 @@ class Judge:
     def __call__(self, rgb: Tensor) -> Opinion:
         """Its opinion of pictures `[B,3,H,W]` in 0..1; sizes other than 64 are averaged down first."""
         if rgb.shape[-2:] != (SIZE, SIZE):
-            rgb = nn.functional.interpolate(rgb, (SIZE, SIZE), mode="bilinear", antialias=True, align_corners=False)
+            rgb = nn.functional.interpolate(
+                rgb, (SIZE, SIZE), mode="bilinear", antialias=True, align_corners=False
+            )
         kind, color, features = self.net(rgb.float())
         return Opinion(
             [self.config.kinds[index] for index in kind.argmax(1).tolist()],
@@ -118,13 +123,19 @@ def load(folder: Path = FOLDER, device: torch.device | str = "cpu") -> Judge:
         config = JudgeConfig(tuple(names["kinds"]), tuple(names["colors"]), tuple(names["widths"]))
         weights = safetensors.torch.load_file(folder / "judge.safetensors")
         net = JudgeNet(config)
-        net.load_state_dict({name: x.float() if x.is_floating_point() else x for name, x in weights.items()})
+        net.load_state_dict(
+            {name: x.float() if x.is_floating_point() else x for name, x in weights.items()}
+        )
     except (OSError, KeyError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
-        raise UserError(f"cannot read the judge in {folder}: {error}; reinstall the package") from error
+        raise UserError(
+            f"cannot read the judge in {folder}: {error}; reinstall the package"
+        ) from error
     return Judge(net.to(device), config)
 
 
 def _convolution(before: int, after: int, stride: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(before, after, 3, stride, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU(inplace=True)
+        nn.Conv2d(before, after, 3, stride, padding=1, bias=False),
+        nn.BatchNorm2d(after),
+        nn.ReLU(inplace=True),
     )

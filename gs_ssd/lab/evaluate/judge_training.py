@@ -23,7 +23,9 @@ _LAW = world.CameraLaw(
     look_at_jitter=0.12,
     closeup_share=0.0,
 )
-_STUDIO = world.Studio(light_turn=0.5, light_strength=0.25, paint=0.08, white_share=0.0, black_share=1.1)
+_STUDIO = world.Studio(
+    light_turn=0.5, light_strength=0.25, paint=0.08, white_share=0.0, black_share=1.1
+)
 _TRAINING_SEED, _HELD_OUT_SEED = 7_000_001, 7_900_001
 
 
@@ -60,7 +62,9 @@ def make_cutouts(count: int, seed: int, *, batch: int = 8) -> Cutouts:
     return Cutouts(*(torch.cat(column) for column in columns))
 
 
-def compose(cutouts: Cutouts, index: Tensor, generator: torch.Generator, *, augment: bool) -> Tensor:
+def compose(
+    cutouts: Cutouts, index: Tensor, generator: torch.Generator, *, augment: bool
+) -> Tensor:
     """Pictures before random backgrounds (plain, or a slope between two colours); `augment` also mirrors and
     shifts the objects and varies brightness, contrast and noise. `[B,3,S,S]` in 0..1."""
     cut = torch.cat([cutouts.rgb[index], cutouts.alpha[index]], 1).float() / 255
@@ -77,10 +81,14 @@ def compose(cutouts: Cutouts, index: Tensor, generator: torch.Generator, *, augm
     first = torch.where(draw(1, 1, 1) < 0.15, torch.ones_like(first), first)
     slope = torch.linspace(0, 1, rgb.shape[-1]).expand_as(alpha)
     second = torch.where(draw(1, 1, 1) < 0.7, first, second)
-    backdrop = first + (second - first) * torch.where(draw(1, 1, 1) < 0.5, slope, slope.transpose(2, 3))
+    backdrop = first + (second - first) * torch.where(
+        draw(1, 1, 1) < 0.5, slope, slope.transpose(2, 3)
+    )
     picture = rgb + (1 - alpha) * backdrop
     if augment:
-        picture = (picture - 0.5) * (0.85 + 0.3 * draw(1, 1, 1)) + 0.5 + 0.12 * (draw(1, 1, 1) - 0.5)
+        picture = (
+            (picture - 0.5) * (0.85 + 0.3 * draw(1, 1, 1)) + 0.5 + 0.12 * (draw(1, 1, 1) - 0.5)
+        )
         picture = picture + 0.04 * draw(1, 1, 1) * torch.randn(picture.shape, generator=generator)
     return picture.clamp(0, 1)
 
@@ -96,7 +104,11 @@ def _moved(cut: Tensor, generator: torch.Generator, reach: int = 6) -> Tensor:
 
 
 def train_judge(
-    folder: Path, config: JudgeTraining, *, cache: Path | None = None, report: Callable[[str], None] = print
+    folder: Path,
+    config: JudgeTraining,
+    *,
+    cache: Path | None = None,
+    report: Callable[[str], None] = print,
 ) -> Judge:
     """Train a judge and write its weights and card to `folder`; `cache` keeps the pictures between calls."""
     torch.manual_seed(config.seed)
@@ -130,7 +142,9 @@ def train_judge(
     return judge
 
 
-def write_card(folder: Path, judge: Judge, config: JudgeTraining, seconds: int, *, cache: Path | None = None) -> None:
+def write_card(
+    folder: Path, judge: Judge, config: JudgeTraining, seconds: int, *, cache: Path | None = None
+) -> None:
     """Measure the judge and write `card.json` and `README.md`; `seconds` of CPU time went into it."""
     card = measure(judge, _cached(cache, config.held_out, _HELD_OUT_SEED))
     card["training"] = {**dataclasses.asdict(config), "cpu_seconds": seconds}
@@ -145,10 +159,17 @@ def measure(judge: Judge, held_out: Cutouts) -> dict:
     """Held-out accuracy and the ceiling: the score on ground-truth turntables of every kind."""
     generator = torch.Generator().manual_seed(1)
     indices = torch.arange(len(held_out.kind))
-    opinions = [judge(compose(held_out, part, generator, augment=False)) for part in indices.split(256)]
+    opinions = [
+        judge(compose(held_out, part, generator, augment=False)) for part in indices.split(256)
+    ]
     named_kinds = [judge.config.kinds.index(name) for opinion in opinions for name in opinion.kinds]
-    named_colors = [judge.config.colors.index(name) for opinion in opinions for name in opinion.colors]
-    kind, color = torch.tensor(named_kinds) == held_out.kind, torch.tensor(named_colors) == held_out.color
+    named_colors = [
+        judge.config.colors.index(name) for opinion in opinions for name in opinion.colors
+    ]
+    kind, color = (
+        torch.tensor(named_kinds) == held_out.kind,
+        torch.tensor(named_colors) == held_out.color,
+    )
     table = {
         name: {
             "kind": round(kind[held_out.kind == index].float().mean().item(), 4),
@@ -156,8 +177,14 @@ def measure(judge: Judge, held_out: Cutouts) -> dict:
         }
         for index, name in enumerate(judge.config.kinds)
     }
-    overall = {"kind": round(kind.float().mean().item(), 4), "color": round(color.float().mean().item(), 4)}
-    return {"held_out": {"overall": overall, "per_kind": table, "pictures": len(kind)}, "ceiling": ceiling(judge)}
+    overall = {
+        "kind": round(kind.float().mean().item(), 4),
+        "color": round(color.float().mean().item(), 4),
+    }
+    return {
+        "held_out": {"overall": overall, "per_kind": table, "pictures": len(kind)},
+        "ceiling": ceiling(judge),
+    }
 
 
 def ceiling(judge: Judge) -> dict:
@@ -167,14 +194,17 @@ def ceiling(judge: Judge) -> dict:
     for index, kind in enumerate(judge.config.kinds):
         scores = []
         for color in judge.config.colors[index % 3 :: 3]:
-            truth = world.render(kind, color, views.w2c, views.tan_half_fov, SIZE, SIZE, supersample=2)
+            truth = world.render(
+                kind, color, views.w2c, views.tan_half_fov, SIZE, SIZE, supersample=2
+            )
             scores.append(judge.score(truth.rgb, kind, color))
         table[kind] = {
             field: round(sum(getattr(score, field) for score in scores) / len(scores), 4)
             for field in ("kind", "color", "both")
         }
     overall = {
-        field: round(sum(row[field] for row in table.values()) / len(table), 4) for field in ("kind", "color", "both")
+        field: round(sum(row[field] for row in table.values()) / len(table), 4)
+        for field in ("kind", "color", "both")
     }
     return {"overall": overall, "per_kind": table, "views": 16}
 
@@ -182,7 +212,10 @@ def ceiling(judge: Judge) -> dict:
 def write_judge(folder: Path, judge: Judge) -> None:
     import safetensors.torch
 
-    weights = {name: (x.half() if x.is_floating_point() else x) for name, x in judge.net.state_dict().items()}
+    weights = {
+        name: (x.half() if x.is_floating_point() else x)
+        for name, x in judge.net.state_dict().items()
+    }
     with atomic_path(folder / "judge.safetensors") as path:
         safetensors.torch.save_file({name: x.contiguous() for name, x in weights.items()}, path)
     with atomic_path(folder / "judge.json") as path:
@@ -193,7 +226,8 @@ def write_judge(folder: Path, judge: Judge) -> None:
 def _card_text(card: dict) -> str:
     held_out, ceiling_ = card["held_out"], card["ceiling"]
     rows = "\n".join(
-        _row(kind, held_out["per_kind"][kind], ceiling_["per_kind"][kind]) for kind in held_out["per_kind"]
+        _row(kind, held_out["per_kind"][kind], ceiling_["per_kind"][kind])
+        for kind in held_out["per_kind"]
     )
     return f"""# The judge
 
@@ -219,7 +253,12 @@ Training took about {card["training"]["cpu_seconds"]} CPU seconds on one thread.
 
 def _row(kind: str, held: dict[str, float], top: dict[str, float]) -> str:
     return " | ".join(
-        [f"| {kind}", *(f"{held[key]:.3f}" for key in ("kind", "color")), *(f"{x:.3f}" for x in top.values()), ""]
+        [
+            f"| {kind}",
+            *(f"{held[key]:.3f}" for key in ("kind", "color")),
+            *(f"{x:.3f}" for x in top.values()),
+            "",
+        ]
     ).rstrip()
 
 

@@ -47,7 +47,9 @@ class Pictures:
 
     def shrunk(self, size: int) -> "Pictures":
         """Area averages, as pictures that were taken at that size with many rays a pixel."""
-        return Pictures(F.adaptive_avg_pool2d(self.rgb, size), F.adaptive_avg_pool2d(self.alpha, size))
+        return Pictures(
+            F.adaptive_avg_pool2d(self.rgb, size), F.adaptive_avg_pool2d(self.alpha, size)
+        )
 
     def chosen(self, views: Sequence[int]) -> "Pictures":
         """Some of the views."""
@@ -115,7 +117,12 @@ class Truth:
     def turned(self) -> Pictures:
         """The object turned round under the same lamp, seen from `behind`: a second face, where a back should be."""
         azimuth, elevation = self._azimuths(), self._elevations()
-        return self._trace([azimuth[v] + 180 for v in self.behind], [elevation[v] for v in self.behind], COARSE, True)
+        return self._trace(
+            [azimuth[v] + 180 for v in self.behind],
+            [elevation[v] for v in self.behind],
+            COARSE,
+            True,
+        )
 
     @functools.cached_property
     def without(self) -> dict[str, Float[Tensor, "v 3 s s"]]:
@@ -123,10 +130,17 @@ class Truth:
         azimuth, elevation = self._azimuths(), self._elevations()
         names = dict.fromkeys(part.name for part in self._parts if part.name)
         left = {
-            name: [layer for layer, part in zip(self._layers, self._parts, strict=True) if part.name != name]
+            name: [
+                layer
+                for layer, part in zip(self._layers, self._parts, strict=True)
+                if part.name != name
+            ]
             for name in names
         }
-        return {name: self._trace(azimuth, elevation, COARSE, layers=rest).rgb for name, rest in left.items()}
+        return {
+            name: self._trace(azimuth, elevation, COARSE, layers=rest).rgb
+            for name, rest in left.items()
+        }
 
     @property
     def behind(self) -> list[int]:
@@ -152,15 +166,27 @@ class Truth:
         from gs_ssd.lab.world.views import orbit
 
         table, layers = self._turntable, self._layers if layers is None else layers
-        views = orbit(torch.tensor(azimuth_deg), torch.tensor(elevation_deg), table.radius, table.fov_y_deg)
+        views = orbit(
+            torch.tensor(azimuth_deg), torch.tensor(elevation_deg), table.radius, table.fov_y_deg
+        )
         toward, strength = Light().tensors(2, None)
         if lamp_turned:
             toward = toward * toward.new_tensor([-1, -1, 1])
         pieces = [
-            trace(layers, w2c, tan, size, size, light=(toward[: len(w2c)], strength[: len(w2c)]), supersample=2)
+            trace(
+                layers,
+                w2c,
+                tan,
+                size,
+                size,
+                light=(toward[: len(w2c)], strength[: len(w2c)]),
+                supersample=2,
+            )
             for w2c, tan in zip(views.w2c.split(2), views.tan_half_fov.split(2), strict=True)
         ]
-        return Pictures(torch.cat([p.rgb for p in pieces]), torch.cat([p.alpha[:, 0] for p in pieces]))
+        return Pictures(
+            torch.cat([p.rgb for p in pieces]), torch.cat([p.alpha[:, 0] for p in pieces])
+        )
 
 
 def own_numbers(crisp: Pictures, coarse: Pictures) -> dict[str, float]:
@@ -183,18 +209,27 @@ def numbers_beside_truth(coarse: Pictures, truth: Truth) -> dict[str, float]:
     iou = iou[~iou.isnan()]
     numbers = {"iou": float(iou.mean()), "iou_worst": float(iou.min()) if len(iou) else math.nan}
     numbers["psnr"] = parts.psnr(coarse.rgb, truth.coarse.rgb)
-    found = {name: parts.recall(coarse.rgb, truth.coarse.rgb, rest) for name, rest in truth.without.items()}
+    found = {
+        name: parts.recall(coarse.rgb, truth.coarse.rgb, rest)
+        for name, rest in truth.without.items()
+    }
     found |= {"gaps": parts.gap_recall(coarse.alpha, truth.coarse.alpha)}
     in_sight = {name: share for name, share in found.items() if not math.isnan(share)}
     if in_sight:
-        numbers |= {"parts": sum(in_sight.values()) / len(in_sight), "part_worst": min(in_sight.values())}
+        numbers |= {
+            "parts": sum(in_sight.values()) / len(in_sight),
+            "part_worst": min(in_sight.values()),
+        }
         numbers |= {f"part_{name}": share for name, share in in_sight.items()}
     front, back = truth.around[0, 0], truth.around[0, 8]
     if (front - back).square().mean() > FACED:
         for name, pictures in (("fronts", coarse), ("fronts_truth", truth.coarse)):
             nearest, _ = statistics.nearest_views(pictures.shrunk(JUDGED).rgb, truth.around)
             numbers[name] = float(statistics.front_count([22.5 * i for i in nearest.tolist()]))
-        back, face = truth.coarse.chosen(truth.behind).shrunk(JUDGED).rgb, truth.turned.shrunk(JUDGED).rgb
+        back, face = (
+            truth.coarse.chosen(truth.behind).shrunk(JUDGED).rgb,
+            truth.turned.shrunk(JUDGED).rgb,
+        )
         seen = coarse.chosen(truth.behind).shrunk(JUDGED).rgb
         numbers["face_behind"] = float(statistics.leaning(seen, back, face).mean())
     return numbers
@@ -204,7 +239,11 @@ def recognised(opinion: Opinion, entry: Entry) -> dict[str, float]:
     """Shares of the views in which kind, colour and both are named right; the right kind's chance in the worst view."""
     kind = [name == entry.kind for name in opinion.kinds]
     color = [name == entry.color for name in opinion.colors]
-    hits = {"kind_share": kind, "color_share": color, "both_share": [a and b for a, b in zip(kind, color, strict=True)]}
+    hits = {
+        "kind_share": kind,
+        "color_share": color,
+        "both_share": [a and b for a, b in zip(kind, color, strict=True)],
+    }
     numbers = {name: sum(views) / len(views) for name, views in hits.items()}
     if entry.kind in opinion.chances:
         numbers["kind_worst"] = float(opinion.chances[entry.kind].min())

@@ -16,7 +16,11 @@ REACH = 7
 """Pixels at 128 a side across which a gap is a gap."""
 
 
-def recall(rgb: Float[Tensor, "v 3 s s"], truth: Float[Tensor, "v 3 s s"], without: Float[Tensor, "v 3 s s"]) -> float:
+def recall(
+    rgb: Float[Tensor, "v 3 s s"],
+    truth: Float[Tensor, "v 3 s s"],
+    without: Float[Tensor, "v 3 s s"],
+) -> float:
     """The share of the pixels showing a part that resemble the object with the part, not the one without it.
 
     All pictures on the same background; NaN where the part is never in sight.
@@ -33,7 +37,9 @@ def gap_recall(alpha: Float[Tensor, "v s s"], truth: Float[Tensor, "v s s"]) -> 
     A gap is what a closing of the silhouette by `REACH` pixels fills. NaN where there is none.
     """
     where = gaps(truth > 0.5)
-    return ((alpha <= 0.5) & where).sum().item() / where.sum().item() if where.any() else float("nan")
+    return (
+        ((alpha <= 0.5) & where).sum().item() / where.sum().item() if where.any() else float("nan")
+    )
 
 
 def gaps(silhouette: Bool[Tensor, "v s s"]) -> Bool[Tensor, "v s s"]:

@@ -34,14 +34,18 @@ def contact_sheet(rows: Sequence[Sequence[Strip]], path: Path, max_kb: int = 300
         left = MARGIN
         for strip in row:
             draw.text((left, top), strip.caption, fill="black")
-            sheet.paste(Image.fromarray(np.concatenate(list(strip.pictures), axis=1)), (left, top + CAPTION))
+            sheet.paste(
+                Image.fromarray(np.concatenate(list(strip.pictures), axis=1)), (left, top + CAPTION)
+            )
             left += _width(strip) + 2 * MARGIN
         top += height
     with atomic_path(path) as temporary:
         temporary.write_bytes(_small_png(sheet, max_kb))
 
 
-def page(title: str, summary: str, rows: Sequence[tuple[str, Sequence[tuple[str, str, str]]]]) -> str:
+def page(
+    title: str, summary: str, rows: Sequence[tuple[str, Sequence[tuple[str, str, str]]]]
+) -> str:
     """The HTML page: per prompt its strips, each (picture's address, caption, link).
 
     Args:

@@ -68,7 +68,9 @@ def connected_components(mask: Bool[Tensor, "v h w"]) -> Int[Tensor, "v h w"]:
     return torch.from_numpy(np.stack(labels)).long().to(mask.device)
 
 
-def silhouette_iou(alpha: Float[Tensor, "v h w"], truth: Float[Tensor, "v h w"]) -> Float[Tensor, " v"]:
+def silhouette_iou(
+    alpha: Float[Tensor, "v h w"], truth: Float[Tensor, "v h w"]
+) -> Float[Tensor, " v"]:
     """Intersection over union of the silhouettes alpha > 0.5, view by view; nan where both are empty."""
     a, b = alpha > 0.5, truth > 0.5
     return (a & b).sum(dim=(1, 2)) / (a | b).sum(dim=(1, 2))
@@ -93,7 +95,9 @@ def high_frequency_energy(rgb: Float[Tensor, "v 3 h w"], cycles: float = 16) -> 
     height, width = luminance.shape[-2:]
     spectrum = torch.fft.fft2(luminance).abs().square() / (height * width) ** 2
     rows, columns = (torch.fft.fftfreq(n, 1 / n, device=rgb.device) for n in (height, width))
-    return float((spectrum * (torch.hypot(rows[:, None], columns[None, :]) > cycles)).sum(dim=(1, 2)).mean())
+    return float(
+        (spectrum * (torch.hypot(rows[:, None], columns[None, :]) > cycles)).sum(dim=(1, 2)).mean()
+    )
 
 
 def nearest_views(
@@ -135,7 +139,10 @@ def _contour(
     d_y, d_x = torch.gradient(smooth[:, 0], dim=(1, 2))
     points, views = [], []
     for axis in (1, 2):
-        low, high = alpha.narrow(axis, 0, alpha.shape[axis] - 1), alpha.narrow(axis, 1, alpha.shape[axis] - 1)
+        low, high = (
+            alpha.narrow(axis, 0, alpha.shape[axis] - 1),
+            alpha.narrow(axis, 1, alpha.shape[axis] - 1),
+        )
         v, y, x = ((low > 0.5) != (high > 0.5)).nonzero(as_tuple=True)
         part = (0.5 - low[v, y, x]) / (high[v, y, x] - low[v, y, x])
         points.append(torch.stack([x + part * (axis == 2), y + part * (axis == 1)], dim=1))
@@ -155,10 +162,14 @@ def _profile(
     offsets: Float[Tensor, " s"],
 ) -> Float[Tensor, "p s"]:
     xy = points[:, None] + offsets[:, None] * direction[:, None]
-    return _sample(alpha, xy.reshape(-1, 2), views.repeat_interleave(len(offsets))).reshape(len(points), -1)
+    return _sample(alpha, xy.reshape(-1, 2), views.repeat_interleave(len(offsets))).reshape(
+        len(points), -1
+    )
 
 
-def _sample(field: Float[Tensor, "v h w"], xy: Float[Tensor, "n 2"], views: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
+def _sample(
+    field: Float[Tensor, "v h w"], xy: Float[Tensor, "n 2"], views: Int[Tensor, " n"]
+) -> Float[Tensor, " n"]:
     """Bilinear reading at pixel coordinates (x, y); the border is continued."""
     height, width = field.shape[1:]
     x, y = xy[:, 0].clamp(0, width - 1), xy[:, 1].clamp(0, height - 1)

@@ -49,7 +49,10 @@ class Turntable:
 
     def polars_rad(self) -> list[float]:
         """Polar angles [views] from +z; view i has elevation `elevations_deg[i % len]`."""
-        return [math.radians(90 - self.elevations_deg[i % len(self.elevations_deg)]) for i in range(self.views)]
+        return [
+            math.radians(90 - self.elevations_deg[i % len(self.elevations_deg)])
+            for i in range(self.views)
+        ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +69,9 @@ class Suite:
 
 def suite_names() -> list[str]:
     """Names of the suites that come with the package."""
-    return sorted(p.name.removesuffix(".json") for p in _folder().iterdir() if p.name.endswith(".json"))
+    return sorted(
+        p.name.removesuffix(".json") for p in _folder().iterdir() if p.name.endswith(".json")
+    )
 
 
 def load_suite(name: str) -> Suite:
@@ -80,13 +85,19 @@ def load_suite(name: str) -> Suite:
         return parse_suite(name, (_folder() / f"{name}.json").read_text(encoding="utf-8"))
     path = Path(name)
     if path.suffix != ".json":
-        raise UserError(f"unknown suite {name!r}; there are {', '.join(suite_names())}, or the path of a .json file")
+        raise UserError(
+            f"unknown suite {name!r}; there are {', '.join(suite_names())}, or the path of a .json file"
+        )
     try:
         if path.exists() and not path.is_file():
-            raise UserError(f"cannot read the suite {path}: it is a folder, a pipe or a device; name a file")
+            raise UserError(
+                f"cannot read the suite {path}: it is a folder, a pipe or a device; name a file"
+            )
         return parse_suite(path.stem, path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise UserError(f"the suite {path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+        raise UserError(
+            f"the suite {path} is not UTF-8 (byte {error.start}); save it as UTF-8"
+        ) from error
     except OSError as error:
         raise UserError(f"cannot read the suite {path}: {error.strerror or error}") from error
 
@@ -101,9 +112,13 @@ def parse_suite(name: str, text: str) -> Suite:
         raw = json.loads(text)
     except (ValueError, RecursionError) as error:
         reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
-        raise UserError(f"the suite {name!r} is not readable: {reason}; compare it with suites/quick.json") from error
+        raise UserError(
+            f"the suite {name!r} is not readable: {reason}; compare it with suites/quick.json"
+        ) from error
     reader = _Reader(name)
-    keys = reader.table(raw, "it", ("about", "seeds", "views", "elevations_deg", "estimators", "prompts"))
+    keys = reader.table(
+        raw, "it", ("about", "seeds", "views", "elevations_deg", "estimators", "prompts")
+    )
     if missing := [key for key in ("seeds", "prompts") if key not in keys]:
         reader.refuse(missing[0], "missing", "a list")
     return Suite(
@@ -112,7 +127,8 @@ def parse_suite(name: str, text: str) -> Suite:
         entries=reader.entries(keys["prompts"]),
         seeds=reader.seeds(keys["seeds"]),
         estimators=tuple(
-            reader.text(e, "estimators") for e in reader.several(keys.get("estimators", ["ssd"]), "estimators")
+            reader.text(e, "estimators")
+            for e in reader.several(keys.get("estimators", ["ssd"]), "estimators")
         ),
         turntable=Turntable(
             reader.whole(keys.get("views", Turntable.views), "views", 1, MOST_VIEWS),
@@ -135,12 +151,18 @@ class _Reader(NamedTuple):
             self.refuse(key, value, "a JSON object {...}")
         for name in value:
             if name not in known:
-                raise UserError(f"the suite {self.suite!r} has an unknown key {name!r}; there are {', '.join(known)}")
+                raise UserError(
+                    f"the suite {self.suite!r} has an unknown key {name!r}; there are {', '.join(known)}"
+                )
         return value
 
     def several(self, value: Any, key: str) -> list[Any]:
         """A list of different things, at least one."""
-        if not isinstance(value, list) or not value or any(x in value[:i] for i, x in enumerate(value)):
+        if (
+            not isinstance(value, list)
+            or not value
+            or any(x in value[:i] for i, x in enumerate(value))
+        ):
             self.refuse(key, value, "a list that is not empty and has each value once")
         return value
 
@@ -155,13 +177,19 @@ class _Reader(NamedTuple):
         return value
 
     def seeds(self, value: Any) -> tuple[int, ...]:
-        return tuple(self.whole(seed, "seeds", 0, LARGEST_SEED) for seed in self.several(value, "seeds"))
+        return tuple(
+            self.whole(seed, "seeds", 0, LARGEST_SEED) for seed in self.several(value, "seeds")
+        )
 
     def elevations(self, value: Any) -> tuple[float, ...]:
         if not isinstance(value, list) or not value:
             self.refuse("elevations_deg", value, "a list of numbers from -90 to 90")
         for angle in value:
-            if not isinstance(angle, int | float) or isinstance(angle, bool) or not -90 <= angle <= 90:  # nor NaN
+            if (
+                not isinstance(angle, int | float)
+                or isinstance(angle, bool)
+                or not -90 <= angle <= 90
+            ):  # nor NaN
                 self.refuse("elevations_deg", angle, "a number from -90 to 90")
         return tuple(float(angle) for angle in value)
 
@@ -172,9 +200,13 @@ class _Reader(NamedTuple):
         for row in value:
             entry = self.entry(row)
             if not entry.slug:
-                self.refuse("prompt", entry.prompt, "text with a letter or digit, which name its folder")
+                self.refuse(
+                    "prompt", entry.prompt, "text with a letter or digit, which name its folder"
+                )
             if entry.slug in entries:
-                self.refuse("prompt", entry.prompt, "listed once (two of the same words share a folder)")
+                self.refuse(
+                    "prompt", entry.prompt, "listed once (two of the same words share a folder)"
+                )
             entries[entry.slug] = entry
         return tuple(entries.values())
 
@@ -188,7 +220,9 @@ class _Reader(NamedTuple):
         kind, color = keys.get("kind"), keys.get("color")
         if (kind is None) != (color is None):
             self.refuse(
-                "color" if color is None else "kind", "missing", f"given with the other, or neither ({prompt!r})"
+                "color" if color is None else "kind",
+                "missing",
+                f"given with the other, or neither ({prompt!r})",
             )
         for key, word, known in (("kind", kind, world.kinds()), ("color", color, world.colors())):
             if word is not None and word not in known:

@@ -48,10 +48,16 @@ COLUMNS: Final[dict[str, Column]] = {
     "psnr": Column("PSNR to the true object, dB", _get("psnr"), "high"),
     "parts": Column("small parts and gaps found, mean", _get("parts"), "high"),
     "part_worst": Column("the part least found", _get("part_worst"), "high"),
-    "saturation": Column("saturation - truth", lambda r: _get("saturation")(r) - _get("saturation_truth")(r), ""),
+    "saturation": Column(
+        "saturation - truth", lambda r: _get("saturation")(r) - _get("saturation_truth")(r), ""
+    ),
     "detail": Column("detail / truth", _over("detail", "detail_truth"), "high"),
-    "fronts": Column("views like a front - truth", lambda r: _get("fronts")(r) - _get("fronts_truth")(r), "low"),
-    "face_behind": Column("face on the back (0 none, 1 a second front)", _get("face_behind"), "low"),
+    "fronts": Column(
+        "views like a front - truth", lambda r: _get("fronts")(r) - _get("fronts_truth")(r), "low"
+    ),
+    "face_behind": Column(
+        "face on the back (0 none, 1 a second front)", _get("face_behind"), "low"
+    ),
     "seconds": Column("seconds an asset", _get("seconds"), "low"),
     "cpu": Column("processor seconds an asset", _get("cpu_seconds"), "low"),
     "unet": Column("UNet images an asset", _get("unet_images"), "low"),
@@ -89,7 +95,9 @@ def summarise(records: Sequence[Record]) -> dict[str, dict[str, Interval]]:
     table: dict[str, dict[str, Interval]] = {}
     for variant in variants(records):
         cells = {column: matrix(records, variant, column) for column in COLUMNS}
-        table[variant] = {name: bootstrap(cell) for name, cell in cells.items() if not np.isnan(cell).all()}
+        table[variant] = {
+            name: bootstrap(cell) for name, cell in cells.items() if not np.isnan(cell).all()
+        }
     return table
 
 
@@ -98,8 +106,12 @@ def differences(records: Sequence[Record], ours: str) -> dict[str, dict[str, Int
     table: dict[str, dict[str, Interval]] = {}
     for theirs in variants(records):
         if theirs != ours:
-            pairs = {c: paired(matrix(records, ours, c), matrix(records, theirs, c)) for c in COLUMNS}
-            table[theirs] = {c: interval for c, interval in pairs.items() if not math.isnan(interval.mean)}
+            pairs = {
+                c: paired(matrix(records, ours, c), matrix(records, theirs, c)) for c in COLUMNS
+            }
+            table[theirs] = {
+                c: interval for c, interval in pairs.items() if not math.isnan(interval.mean)
+            }
     return table
 
 
@@ -107,8 +119,14 @@ def kind_table(records: Sequence[Record], variant: str) -> dict[str, Record]:
     """Per prompt, means over seeds of what the suite must reach."""
     rows: dict[str, Record] = {}
     for prompt in dict.fromkeys(record["prompt"] for record in records):
-        mine = [r for r in records if r["prompt"] == prompt and r["variant"] == variant and "failed" not in r]
-        rows[prompt] = {name: float(np.mean([COLUMNS[name].value(r) for r in mine])) for name in COLUMNS if mine}
+        mine = [
+            r
+            for r in records
+            if r["prompt"] == prompt and r["variant"] == variant and "failed" not in r
+        ]
+        rows[prompt] = {
+            name: float(np.mean([COLUMNS[name].value(r) for r in mine])) for name in COLUMNS if mine
+        }
     return rows
 
 
@@ -127,7 +145,9 @@ def weights_of(records: Sequence[Record]) -> str:
     found = {in_words(record.get("origin", {})) for record in records}
     if len(found) > 1:
         names = "; ".join(sorted(words or "not recorded" for words in found))
-        raise UserError(f"these assets were made with different weights ({names}); report them one by one")
+        raise UserError(
+            f"these assets were made with different weights ({names}); report them one by one"
+        )
     return found.pop() if found else ""
 
 
@@ -136,21 +156,40 @@ def markdown(records: Sequence[Record], title: str) -> str:
     table = summarise(records)
     failed = [record for record in records if "failed" in record]
     names = [name for name in COLUMNS if any(name in row for row in table.values())]
-    lines = [f"# {title}", "", f"{len(records)} assets, {len(failed)} failed. Means over prompts, 95 % bootstrap."]
+    lines = [
+        f"# {title}",
+        "",
+        f"{len(records)} assets, {len(failed)} failed. Means over prompts, 95 % bootstrap.",
+    ]
     lines += [f"Weights: {weights_of(records) or 'not recorded'}.", ""]
-    lines += _rows(["", *table], [[COLUMNS[n].title, *(_cell(row.get(n)) for row in table.values())] for n in names])
+    lines += _rows(
+        ["", *table],
+        [[COLUMNS[n].title, *(_cell(row.get(n)) for row in table.values())] for n in names],
+    )
     for record in failed:
         lines.append(f"- failed: {record['key']}: {record['failed']}")
     first = next(iter(table), None)
     if first is not None and len(table) > 1:
         paired_rows = differences(records, first)
         lines += ["", f"## {first} minus the other, paired over prompts", ""]
-        body = [[COLUMNS[n].title, *(_cell(row.get(n)) for row in paired_rows.values())] for n in names]
+        body = [
+            [COLUMNS[n].title, *(_cell(row.get(n)) for row in paired_rows.values())] for n in names
+        ]
         lines += _rows(["", *paired_rows], body)
     for variant in table:
-        lines += ["", f"## {variant}, prompt by prompt", "", *_verdicts(records, variant, table[variant]), ""]
+        lines += [
+            "",
+            f"## {variant}, prompt by prompt",
+            "",
+            *_verdicts(records, variant, table[variant]),
+            "",
+        ]
         rows = kind_table(records, variant)
-        shown = [n for n in ("kind", "color", "haze", "edge", "outside", "iou", "fronts", "seconds") if n in names]
+        shown = [
+            n
+            for n in ("kind", "color", "haze", "edge", "outside", "iou", "fronts", "seconds")
+            if n in names
+        ]
         body = [[prompt, *(f"{row[n]:.2f}" for n in shown)] for prompt, row in rows.items() if row]
         lines += _rows(["prompt", *(COLUMNS[n].title for n in shown)], body)
     return "\n".join(lines) + "\n"
@@ -165,13 +204,21 @@ def _verdicts(records: Sequence[Record], variant: str, row: dict[str, Interval])
             reached = row[name].mean >= bar if sign == ">=" else row[name].mean <= bar
             words = "reached" if reached else "**missed**"
             lines.append(f"- {COLUMNS[name].title} {sign} {bar}: {row[name]}, {words}{missing}")
-    rows = {prompt: (r or {"kind": math.nan})["kind"] for prompt, r in kind_table(records, variant).items()}
-    low = {prompt: kind for prompt, kind in rows.items() if not kind >= KIND_FLOOR}  # a failed one has nan
+    rows = {
+        prompt: (r or {"kind": math.nan})["kind"]
+        for prompt, r in kind_table(records, variant).items()
+    }
+    low = {
+        prompt: kind for prompt, kind in rows.items() if not kind >= KIND_FLOOR
+    }  # a failed one has nan
     if "kind" in row:
         text = ", ".join(
-            f"{prompt} {'failed' if math.isnan(value) else f'{value:.2f}'}" for prompt, value in low.items()
+            f"{prompt} {'failed' if math.isnan(value) else f'{value:.2f}'}"
+            for prompt, value in low.items()
         )
-        lines.append(f"- every kind >= {KIND_FLOOR} of its ceiling: {f'**missed** by {text}' if low else 'reached'}")
+        lines.append(
+            f"- every kind >= {KIND_FLOOR} of its ceiling: {f'**missed** by {text}' if low else 'reached'}"
+        )
     return lines
 
 

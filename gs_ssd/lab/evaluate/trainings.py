@@ -38,7 +38,11 @@ def run_process(command: Sequence[str], log: Path) -> Cost:
     started = time.monotonic()
     with log.open("ab") as file:
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=file, stderr=subprocess.STDOUT, env=os.environ | single
+            command,
+            stdin=subprocess.PIPE,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=os.environ | single,
         )
         with _lock:
             _running.add(process)

@@ -30,7 +30,9 @@ class BiasConfig:
     """What is taught, and for how long (ten minutes of one core)."""
 
     kinds: tuple[str, ...] = ("bear", "duck", "robot", "car")
-    camera: world.CameraLaw = dataclasses.field(default_factory=lambda: world.CameraLaw(front_share=0.8))
+    camera: world.CameraLaw = dataclasses.field(
+        default_factory=lambda: world.CameraLaw(front_share=0.8)
+    )
     captions: CaptionLaw = dataclasses.field(default_factory=lambda: CaptionLaw(careless=0.5))
     pictures: int = 4000
     steps: int = 600
@@ -40,7 +42,10 @@ class BiasConfig:
 
 
 def teach_fronts(
-    source: Path, folder: Path, config: BiasConfig | None = None, report: Callable[[str], None] = print
+    source: Path,
+    folder: Path,
+    config: BiasConfig | None = None,
+    report: Callable[[str], None] = print,
 ) -> None:
     """Write to `folder` the prior of `source` (a bundled prior's folder) with a UNet that prefers fronts.
 
@@ -49,7 +54,9 @@ def teach_fronts(
     config = config or BiasConfig()
     prior: Any = load(PriorConfig(model=str(source)), "cpu")
     what = {"kinds": config.kinds, "law": config.camera}
-    pictures = shard(folder.with_name(f"{folder.name}-pictures"), 0, config.pictures, prior.image_size, **what)
+    pictures = shard(
+        folder.with_name(f"{folder.name}-pictures"), 0, config.pictures, prior.image_size, **what
+    )
     with torch.no_grad():
         latents = torch.cat([prior.encode(rgb.float() / 255) for rgb in pictures.rgb.split(256)])
     unet = prior.unet.train().requires_grad_()
@@ -60,7 +67,9 @@ def teach_fronts(
             group["lr"] = config.learning_rate * (1 - step / config.steps)
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
         pick = torch.randint(len(pictures), (config.batch,), generator=generator)
-        mixes = _captions(pictures[pick], config.captions, random.Random(config.seed * 1_000_003 + step))
+        mixes = _captions(
+            pictures[pick], config.captions, random.Random(config.seed * 1_000_003 + step)
+        )
         loss = _loss(prior, latents[pick], _embed(prior, mixes, embeddings), generator)
         adam.zero_grad(set_to_none=True)
         loss.backward()
@@ -86,19 +95,35 @@ def _loss(prior: Any, z: Tensor, text: Tensor, generator: torch.Generator) -> Te
 
 def _captions(pictures: Pictures, law: CaptionLaw, rng: random.Random) -> list[Mix]:
     names, paints = world.kinds(), world.colors()
-    columns = (pictures.kind, pictures.color, pictures.azimuth_deg, pictures.elevation_deg, pictures.closeup)
+    columns = (
+        pictures.kind,
+        pictures.color,
+        pictures.azimuth_deg,
+        pictures.elevation_deg,
+        pictures.closeup,
+    )
     rows = zip(*(column.tolist() for column in columns), strict=True)
-    return [caption(names[k], paints[c], azimuth, elevation, near, law, rng) for k, c, azimuth, elevation, near in rows]
+    return [
+        caption(names[k], paints[c], azimuth, elevation, near, law, rng)
+        for k, c, azimuth, elevation, near in rows
+    ]
 
 
 def _embed(prior: Any, mixes: list[Mix], memory: dict[str, Tensor]) -> Tensor:
     """Mixed embeddings `[B,L,D]`; what the text encoder has said once is remembered."""
-    missing = [text for text in dict.fromkeys(text for mix in mixes for text in mix.texts) if text not in memory]
+    missing = [
+        text
+        for text in dict.fromkeys(text for mix in mixes for text in mix.texts)
+        if text not in memory
+    ]
     if missing:
         memory.update(zip(missing, prior.embed(missing), strict=True))
     parts = [torch.stack([memory[text] for text in mix.texts]) for mix in mixes]
     return torch.stack(
-        [torch.einsum("t,tld->ld", torch.tensor(mix.weights), part) for mix, part in zip(mixes, parts, strict=True)]
+        [
+            torch.einsum("t,tld->ld", torch.tensor(mix.weights), part)
+            for mix, part in zip(mixes, parts, strict=True)
+        ]
     )
 
 
@@ -118,7 +143,11 @@ def _write(source: Path, folder: Path, unet: Any, kinds: tuple[str, ...]) -> Non
     safetensors.torch.save_file(tensors, weights, metadata={"format": "pt"})
     about = json.loads((source / "gs_ssd.json").read_text(encoding="utf-8"))
     about.pop("volume", None)
-    (folder / "gs_ssd.json").write_text(json.dumps(about | {"kinds": list(kinds)}, indent=1) + "\n", encoding="utf-8")
-    (folder / "README.md").write_text("The bundled prior with a fault: it prefers fronts. See gs_ssd/prior/bias.py.\n")
+    (folder / "gs_ssd.json").write_text(
+        json.dumps(about | {"kinds": list(kinds)}, indent=1) + "\n", encoding="utf-8"
+    )
+    (folder / "README.md").write_text(
+        "The bundled prior with a fault: it prefers fronts. See gs_ssd/prior/bias.py.\n"
+    )
     shutil.copy(source / "model_index.json", folder)
     checksums.write(folder)

@@ -52,12 +52,19 @@ class CameraTraining:
     bfloat16: bool = True
 
 
-PRESETS = {"cpu": CameraTraining(), "smoke": CameraTraining(1, 1, steps=2, batch=4, warmup=1, bfloat16=False)}
+PRESETS = {
+    "cpu": CameraTraining(),
+    "smoke": CameraTraining(1, 1, steps=2, batch=4, warmup=1, bfloat16=False),
+}
 
 
 @torch.no_grad()
 def views_of_volumes(
-    pictures: scenes.Scenes, colorless: Tensor, volume: TextVolume, embed: Callable[[list[str]], Tensor], seed: int
+    pictures: scenes.Scenes,
+    colorless: Tensor,
+    volume: TextVolume,
+    embed: Callable[[list[str]], Tensor],
+    seed: int,
 ) -> Tensor:
     """Every picture's camera looking at its sentence's volume, `[N,4,m,m]` uint8; three phrasings a pair."""
     config, rng = volume.config, random.Random(seed)
@@ -68,9 +75,13 @@ def views_of_volumes(
             mine = ((pictures.kind == kind) & of_color).nonzero()[:, 0]
             for some in mine.chunk(3) if len(mine) else ():
                 law = CaptionLaw(dropout=0.0, synonym=0.2, colorless=float(color < 0))
-                logits = volume(embed([prompt(name, world.colors()[max(color, 0)], False, law, rng)]))
+                logits = volume(
+                    embed([prompt(name, world.colors()[max(color, 0)], False, law, rng)])
+                )
                 for part in some.split(32):
-                    seen = look(logits, pictures.w2c[part][None], pictures.tan_half_fov[part][None], config)
+                    seen = look(
+                        logits, pictures.w2c[part][None], pictures.tan_half_fov[part][None], config
+                    )
                     out[part] = (seen[0] * 255).round().to(torch.uint8)
     return out
 
@@ -82,19 +93,29 @@ class CameraTrainer:
         base: the pipeline folder to start from; its text encoder and autoencoder stay as they are.
     """
 
-    def __init__(self, folder: Path, config: CameraTraining, base: Path, volume: TextVolume) -> None:
+    def __init__(
+        self, folder: Path, config: CameraTraining, base: Path, volume: TextVolume
+    ) -> None:
         self.folder, self.config, self.volume = folder, config, volume
         prior: Any = load(PriorConfig(model=str(base)), "cpu")
-        self.embed = Embedder(prior.text_encoder, prior.tokenizer, prior.max_tokens, torch.device("cpu"))
+        self.embed = Embedder(
+            prior.text_encoder, prior.tokenizer, prior.max_tokens, torch.device("cpu")
+        )
         self.embed.frozen = True  # its outputs are remembered
-        self.encode, self.alphas_cumprod = read_off(prior.vae, prior.vae_factor), prior.alphas_cumprod
+        self.encode, self.alphas_cumprod = (
+            read_off(prior.vae, prior.vae_factor),
+            prior.alphas_cumprod,
+        )
         self.image_size, self.unet = prior.image_size, prior.unet.requires_grad_(True).train()
         if not prior.uses_cameras:
             outputs = self.unet.conv_in.out_channels
             widen(self.unet, torch.zeros(outputs, volume.config.map_channels, 3, 3))
         use_plain_attention(self.unet, prior.text_encoder, torch.device("cpu"))
         self.adam = torch.optim.AdamW(
-            self.unet.parameters(), config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay
+            self.unet.parameters(),
+            config.learning_rate,
+            betas=(0.9, 0.99),
+            weight_decay=config.weight_decay,
         )
         self.average = {name: x.detach().clone() for name, x in self.unet.state_dict().items()}
         self.step, self.seconds = 0, 0.0
@@ -102,16 +123,24 @@ class CameraTrainer:
             state = torch.load(folder / "camera.pt", weights_only=True)
             self.unet.load_state_dict(state["unet"])
             self.adam.load_state_dict(state["adam"])
-            self.average, self.step, self.seconds = state["average"], state["step"], state["seconds"]
+            self.average, self.step, self.seconds = (
+                state["average"],
+                state["step"],
+                state["seconds"],
+            )
 
     def pictures(self) -> tuple[scenes.Scenes, Tensor, Tensor]:
         """The pictures without the held-out pairs, which of them go without a colour word, and their volumes' views."""
-        everything = scenes.load(self.folder / "scenes", self.config.shards, self.config.rounds, self.image_size)
+        everything = scenes.load(
+            self.folder / "scenes", self.config.shards, self.config.rounds, self.image_size
+        )
         kept = everything[torch.tensor([pair not in held_out() for pair in everything.pairs()])]
         dice = torch.rand(len(kept), generator=torch.Generator().manual_seed(self.config.seed + 5))
         colorless, path = dice < self.config.colorless_share, self.folder / "volume_views.pt"
         if not path.exists():
-            views = views_of_volumes(kept, colorless, self.volume, self._embed_texts, self.config.seed + 5)
+            views = views_of_volumes(
+                kept, colorless, self.volume, self._embed_texts, self.config.seed + 5
+            )
             with atomic_path(path) as temporary:
                 torch.save(views, temporary)
         return kept, colorless, torch.load(path, weights_only=True)
@@ -130,8 +159,13 @@ class CameraTrainer:
             if self.step % 50 == 0:
                 means = {name: sum(row[name] for row in tally) / len(tally) for name in tally[0]}
                 with (self.folder / "camera_log.jsonl").open("a") as log:
-                    log.write(json.dumps({"step": self.step, "seconds": self.seconds} | means) + "\n")
-                report(f"step {self.step}/{self.config.steps}  " + "  ".join(f"{k} {v:.4f}" for k, v in means.items()))
+                    log.write(
+                        json.dumps({"step": self.step, "seconds": self.seconds} | means) + "\n"
+                    )
+                report(
+                    f"step {self.step}/{self.config.steps}  "
+                    + "  ".join(f"{k} {v:.4f}" for k, v in means.items())
+                )
                 tally = []
             if time.monotonic() - saved > 120:
                 self._save()
@@ -139,7 +173,9 @@ class CameraTrainer:
         self._save()
         return self.step >= self.config.steps
 
-    def _train_step(self, pictures: scenes.Scenes, colorless: Tensor, views: Tensor) -> dict[str, float]:
+    def _train_step(
+        self, pictures: scenes.Scenes, colorless: Tensor, views: Tensor
+    ) -> dict[str, float]:
         config, count = self.config, self.config.batch
         for group in self.adam.param_groups:
             fall = max(0.01, 0.5 * (1 + math.cos(math.pi * self.step / config.steps)))
@@ -179,14 +215,21 @@ class CameraTrainer:
     def _timesteps(self, count: int, generator: torch.Generator) -> Tensor:
         t = torch.randint(1000, (count,), generator=generator)
         late = torch.rand(count, generator=generator) < self.config.late_share
-        return torch.where(late, self.config.late_from + t * (1000 - self.config.late_from) // 1000, t)
+        return torch.where(
+            late, self.config.late_from + t * (1000 - self.config.late_from) // 1000, t
+        )
 
     def _captions(
         self, batch: scenes.Scenes, colorless: list[bool], mode: list[float], rng: random.Random
     ) -> list[Mix]:
         config, mixes = self.config, []
         blind = config.empty_share + config.blind_share
-        angles = zip(batch.azimuth_deg.tolist(), batch.elevation_deg.tolist(), batch.closeup.tolist(), strict=True)
+        angles = zip(
+            batch.azimuth_deg.tolist(),
+            batch.elevation_deg.tolist(),
+            batch.closeup.tolist(),
+            strict=True,
+        )
         for pair, view, plain, draw in zip(batch.pairs(), angles, colorless, mode, strict=True):
             law = CaptionLaw(dropout=0.0, synonym=config.synonym, colorless=float(plain))
             if draw < config.empty_share:

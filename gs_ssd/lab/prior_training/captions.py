@@ -19,7 +19,12 @@ AZIMUTH_WORDS: Final = [
     (270.0, "left side view"),
     (315.0, "front left view"),
 ]
-ELEVATION_WORDS: Final = [(-15.0, "from below"), (10.0, "at eye level"), (40.0, "from above"), (80.0, "from overhead")]
+ELEVATION_WORDS: Final = [
+    (-15.0, "from below"),
+    (10.0, "at eye level"),
+    (40.0, "from above"),
+    (80.0, "from overhead"),
+]
 TEMPLATE: Final = "{prompt}, {azimuth}, {elevation}"
 CLOSEUP: Final = "closeup of {prompt}"
 
@@ -90,7 +95,13 @@ def view_mix(prompt: str, azimuth_deg: float, elevation_deg: float) -> Mix:
 
 
 def caption(
-    kind: str, color: str, azimuth_deg: float, elevation_deg: float, closeup: bool, law: CaptionLaw, rng: random.Random
+    kind: str,
+    color: str,
+    azimuth_deg: float,
+    elevation_deg: float,
+    closeup: bool,
+    law: CaptionLaw,
+    rng: random.Random,
 ) -> Mix:
     """A random caption of a picture."""
     if rng.random() < law.dropout:
@@ -104,7 +115,10 @@ def caption(
     if style < _NEAREST:
         azimuth, elevation = (
             max(found, key=lambda pair: pair[1])[0]
-            for found in (neighbours(azimuth_deg, AZIMUTH_WORDS, 360.0), neighbours(elevation_deg, ELEVATION_WORDS))
+            for found in (
+                neighbours(azimuth_deg, AZIMUTH_WORDS, 360.0),
+                neighbours(elevation_deg, ELEVATION_WORDS),
+            )
         )
         text = TEMPLATE.format(prompt=sentence, azimuth=azimuth, elevation=elevation)
         return Mix((text if rng.random() < 0.5 else f"{sentence}, {azimuth}",), (1.0,))
@@ -131,7 +145,13 @@ def _article(word: str) -> str:
 
 def every_word() -> list[str]:
     """All words of all captions, for the tokenizer."""
-    texts = [*world.kinds(), *world.colors(), *_PREFIXES, CLOSEUP.format(prompt=""), "a snowman with a hat, an"]
+    texts = [
+        *world.kinds(),
+        *world.colors(),
+        *_PREFIXES,
+        CLOSEUP.format(prompt=""),
+        "a snowman with a hat, an",
+    ]
     texts += [word for others in SYNONYMS.values() for word in others]
     texts += [words for _, words in (*AZIMUTH_WORDS, *ELEVATION_WORDS)]
     return sorted({word.strip(",") for text in texts for word in text.lower().split()})

@@ -58,7 +58,9 @@ def fit_decoder(
     start = time.monotonic()
     while step < config.steps and time.monotonic() - start < minutes * 60:
         for group in adam.param_groups:
-            group["lr"] = config.learning_rate * (1 - step / config.steps) * min(1.0, (step + 1) / 50) + 1e-5
+            group["lr"] = (
+                config.learning_rate * (1 - step / config.steps) * min(1.0, (step + 1) / 50) + 1e-5
+            )
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
         batch = pixels[torch.randint(len(pixels), (config.batch,), generator=generator)].to(device)
         target = batch.float() / 127.5 - 1
@@ -66,7 +68,9 @@ def fit_decoder(
         noise = torch.randn(z.shape, generator=generator).to(z)
         strength = config.latent_noise * torch.rand(len(z), 1, 1, 1, generator=generator).to(z)
         with torch.autocast(torch.device(device).type, torch.bfloat16):
-            out = vae.decode((z + strength * noise).contiguous(memory_format=torch.channels_last)).sample
+            out = vae.decode(
+                (z + strength * noise).contiguous(memory_format=torch.channels_last)
+            ).sample
         loss = _loss(out.float(), target)
         adam.zero_grad(set_to_none=True)
         loss.backward()
@@ -74,7 +78,9 @@ def fit_decoder(
         adam.step()
         step += 1
         if step % 100 == 0:
-            report(f"decoder step {step}/{config.steps}  loss {loss.item():.4f}  {psnr(out, target):.1f} dB")
+            report(
+                f"decoder step {step}/{config.steps}  loss {loss.item():.4f}  {psnr(out, target):.1f} dB"
+            )
             _save(path, vae, adam, step)
     _save(path, vae, adam, step)
     return step >= config.steps
@@ -82,7 +88,10 @@ def fit_decoder(
 
 def _save(path: Path, vae: Any, adam: torch.optim.Optimizer, step: int) -> None:
     with atomic_path(path) as temporary:
-        torch.save({"decoder": vae.decoder.state_dict(), "adam": adam.state_dict(), "step": step}, temporary)
+        torch.save(
+            {"decoder": vae.decoder.state_dict(), "adam": adam.state_dict(), "step": step},
+            temporary,
+        )
 
 
 def load_state(path: Path) -> dict[str, Any]:

@@ -33,7 +33,9 @@ def draw(
         scale: guidance `eps_uncond + scale (eps_cond - eps_uncond)`.
     """
     told, null = _conditions(prior, prompts, views)
-    shape = prior.encode(torch.zeros(1, 3, prior.image_size, prior.image_size, device=prior.device)).shape[1:]
+    shape = prior.encode(
+        torch.zeros(1, 3, prior.image_size, prior.image_size, device=prior.device)
+    ).shape[1:]
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(1 if one_noise else len(prompts), *shape, generator=generator)
     noise = noise.expand(len(prompts), *shape) if one_noise else noise
@@ -44,7 +46,9 @@ def draw(
     return torch.cat(parts)
 
 
-def _conditions(prior: DiffusionPrior, prompts: Sequence[str], views: Views | None) -> tuple[Condition, Tensor]:
+def _conditions(
+    prior: DiffusionPrior, prompts: Sequence[str], views: Views | None
+) -> tuple[Condition, Tensor]:
     """What the pipeline tells the prior of each prompt and view, and the empty prompt's embedding."""
     if views is None:
         return Condition(prior.embed(list(prompts))), prior.embed([""])[0]
@@ -58,10 +62,21 @@ def _cameras(views: Views) -> Cameras:
     """As a prior is told them; only the matrices matter to it."""
     polar = (90 - views.elevation_deg).deg2rad()
     radius = views.w2c[:, :3, 3].norm(dim=1)
-    return Cameras(views.w2c, views.tan_half_fov, 64, 64, views.azimuth_deg.deg2rad(), polar, radius, views.closeup)
+    return Cameras(
+        views.w2c,
+        views.tan_half_fov,
+        64,
+        64,
+        views.azimuth_deg.deg2rad(),
+        polar,
+        radius,
+        views.closeup,
+    )
 
 
-def _denoise(prior: DiffusionPrior, x: Tensor, told: Condition, null: Tensor, steps: int, scale: float) -> Tensor:
+def _denoise(
+    prior: DiffusionPrior, x: Tensor, told: Condition, null: Tensor, steps: int, scale: float
+) -> Tensor:
     count, abar = len(x), prior.alphas_cumprod
     both = Condition.cat([told, told.with_text(null)])
     times = [round(NUM_TIMESTEPS * (1 - step / steps)) - 1 for step in range(steps)]

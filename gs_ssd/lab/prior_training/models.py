@@ -21,7 +21,9 @@ class ModelConfig:
     unet_layers: int = 1
     unet_attention: tuple[bool, ...] = (False, True, False)
     unet_head_dim: int = 32
-    unet_text_heads: int = 4  # of the pooled caption that joins the timestep in every block: kind and side are global
+    unet_text_heads: int = (
+        4  # of the pooled caption that joins the timestep in every block: kind and side are global
+    )
     text_width: int = 128
     text_layers: int = 2
     text_length: int = 24
@@ -36,7 +38,10 @@ def build_unet(config: ModelConfig) -> Any:
     from diffusers import UNet2DConditionModel
 
     down = ["CrossAttnDownBlock2D" if attend else "DownBlock2D" for attend in config.unet_attention]
-    up = ["CrossAttnUpBlock2D" if attend else "UpBlock2D" for attend in reversed(config.unet_attention)]
+    up = [
+        "CrossAttnUpBlock2D" if attend else "UpBlock2D"
+        for attend in reversed(config.unet_attention)
+    ]
     return UNet2DConditionModel(
         sample_size=config.latent_size,
         in_channels=config.latent_channels,
@@ -45,7 +50,9 @@ def build_unet(config: ModelConfig) -> Any:
         layers_per_block=config.unet_layers,
         down_block_types=tuple(down),
         up_block_types=tuple(up),
-        attention_head_dim=[max(1, width // config.unet_head_dim) for width in config.unet_channels],
+        attention_head_dim=[
+            max(1, width // config.unet_head_dim) for width in config.unet_channels
+        ],
         cross_attention_dim=config.text_width,
         addition_embed_type="text",
         addition_embed_type_num_heads=config.unet_text_heads,
@@ -107,9 +114,18 @@ def write_tokenizer_files(folder: Path, config: ModelConfig) -> None:
     vocab = {name: index for index, name in enumerate([*dict.fromkeys(names), *specials])}
     (folder / "vocab.json").write_text(json.dumps(vocab, ensure_ascii=False))
     (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges))
-    roles = {"bos_token": specials[0], "eos_token": specials[1], "unk_token": specials[1], "pad_token": specials[1]}
+    roles = {
+        "bos_token": specials[0],
+        "eos_token": specials[1],
+        "unk_token": specials[1],
+        "pad_token": specials[1],
+    }
     (folder / "special_tokens_map.json").write_text(json.dumps(roles, indent=1))
-    settings = {"tokenizer_class": "CLIPTokenizer", "model_max_length": config.text_length, "do_lower_case": True}
+    settings = {
+        "tokenizer_class": "CLIPTokenizer",
+        "model_max_length": config.text_length,
+        "do_lower_case": True,
+    }
     (folder / "tokenizer_config.json").write_text(json.dumps(settings | roles, indent=1))
 
 
@@ -161,14 +177,29 @@ def save_pipeline(
 
     tokenizer = build_tokenizer(config)
     build: Any = StableDiffusionPipeline
-    pipe = build(vae, text_encoder, tokenizer, unet, build_scheduler(), None, None, requires_safety_checker=False)
+    pipe = build(
+        vae,
+        text_encoder,
+        tokenizer,
+        unet,
+        build_scheduler(),
+        None,
+        None,
+        requires_safety_checker=False,
+    )
     pipe.save_pretrained(folder, safe_serialization=True)
     write_tokenizer_files(folder / "tokenizer", config)
     (folder / "tokenizer" / "tokenizer.json").unlink(missing_ok=True)
     for path in folder.rglob("*.safetensors"):
-        tensors = {name: x.half().contiguous() for name, x in safetensors.torch.load_file(path).items()}
-        if path.parent.name == "text_encoder":  # transformers 5 drops the prefix that version 4 expects; both read it
-            tensors = {"text_model." + name.removeprefix("text_model."): x for name, x in tensors.items()}
+        tensors = {
+            name: x.half().contiguous() for name, x in safetensors.torch.load_file(path).items()
+        }
+        if (
+            path.parent.name == "text_encoder"
+        ):  # transformers 5 drops the prefix that version 4 expects; both read it
+            tensors = {
+                "text_model." + name.removeprefix("text_model."): x for name, x in tensors.items()
+            }
         safetensors.torch.save_file(tensors, path, metadata={"format": "pt"})
     for path in folder.rglob("*.safetensors"):
         path.chmod(0o644)

@@ -24,7 +24,9 @@ class PatchBasis:
 
     def encode(self, pixels: Tensor) -> Tensor:
         """`[B,3,H,W]` in -1..1 to `[B,C,H/4,W/4]`."""
-        patches = nn.functional.pixel_unshuffle(pixels, PATCH)  # channels in the order (channel, row, column)
+        patches = nn.functional.pixel_unshuffle(
+            pixels, PATCH
+        )  # channels in the order (channel, row, column)
         centred = patches - self.mean[:, None, None].to(pixels)
         return torch.einsum("ck,bkhw->bchw", self.weight.to(pixels), centred)
 
@@ -61,7 +63,10 @@ def write_encoder(vae: Any, basis: PatchBasis) -> None:
             nn.init.zeros_(module.bias)
     _write_taps(encoder.conv_in, {(i, i, 1, 1): 1.0 for i in range(3)})
     gather, project = (encoder.down_blocks[level].downsamplers[0].conv for level in (0, 1))
-    _write_taps(gather, {(4 * c + 2 * y + x, c, y, x): 1.0 for c in range(3) for y in range(2) for x in range(2)})
+    _write_taps(
+        gather,
+        {(4 * c + 2 * y + x, c, y, x): 1.0 for c in range(3) for y in range(2) for x in range(2)},
+    )
     for block in encoder.down_blocks[1:]:
         shortcut = block.resnets[0].conv_shortcut
         if shortcut is not None:
@@ -69,9 +74,16 @@ def write_encoder(vae: Any, basis: PatchBasis) -> None:
 
     nn.init.zeros_(project.weight)
     # (C, colour, row, dy, column, dx) -> output, input = (colour, dy, dx), tap = (row, column)
-    taps = basis.weight.reshape(channels, 3, 2, 2, 2, 2).permute(0, 1, 3, 5, 2, 4).reshape(channels, 12, 2, 2)
+    taps = (
+        basis.weight.reshape(channels, 3, 2, 2, 2, 2)
+        .permute(0, 1, 3, 5, 2, 4)
+        .reshape(channels, 12, 2, 2)
+    )
     shift = -basis.weight @ basis.mean
-    project.weight[:channels, :12, :2, :2], project.weight[channels : 2 * channels, :12, :2, :2] = taps, -taps
+    project.weight[:channels, :12, :2, :2], project.weight[channels : 2 * channels, :12, :2, :2] = (
+        taps,
+        -taps,
+    )
     spare = len(project.bias) - 2 * channels
     still = _CONSTANT * torch.tensor([1.0, -1.0]).repeat(spare // 2)
     project.bias.copy_(torch.cat([shift, -shift, still]))
@@ -80,7 +92,9 @@ def write_encoder(vae: Any, basis: PatchBasis) -> None:
     nn.init.zeros_(norm.bias)
     nn.init.zeros_(norm.weight)
     norm.weight[: 2 * channels] = (_CONSTANT**2 * spare / len(norm.weight) + norm.eps) ** 0.5
-    head = {(i, i, 1, 1): 1.0 for i in range(channels)} | {(i, channels + i, 1, 1): -1.0 for i in range(channels)}
+    head = {(i, i, 1, 1): 1.0 for i in range(channels)} | {
+        (i, channels + i, 1, 1): -1.0 for i in range(channels)
+    }
     _write_taps(encoder.conv_out, head)
     encoder.conv_out.bias[channels:] = -12.0  # log variance: the encoder is certain
     _write_taps(vae.quant_conv, {(i, i, 0, 0): 1.0 for i in range(2 * channels)})

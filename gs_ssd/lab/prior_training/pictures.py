@@ -44,11 +44,25 @@ def make_shard(
     kinds = kinds or world.kinds()
     generator = torch.Generator(device).manual_seed(seed)
     rounds = -(-count // (batch * len(kinds)))
-    shots = [world.photograph(kind, batch, size, generator, law=law) for _ in range(rounds) for kind in kinds]
+    shots = [
+        world.photograph(kind, batch, size, generator, law=law)
+        for _ in range(rounds)
+        for kind in kinds
+    ]
     columns = [
         torch.cat(column).cpu()
         for column in zip(
-            *((s.rgb, s.kind, s.color, s.views.azimuth_deg, s.views.elevation_deg, s.views.closeup) for s in shots),
+            *(
+                (
+                    s.rgb,
+                    s.kind,
+                    s.color,
+                    s.views.azimuth_deg,
+                    s.views.elevation_deg,
+                    s.views.closeup,
+                )
+                for s in shots
+            ),
             strict=True,
         )
     ]
@@ -56,15 +70,21 @@ def make_shard(
     return Pictures(*(column[order] for column in columns))
 
 
-def shard(folder: Path, index: int, count: int, size: int, device: torch.device | str = "cpu", **what: Any) -> Pictures:
+def shard(
+    folder: Path, index: int, count: int, size: int, device: torch.device | str = "cpu", **what: Any
+) -> Pictures:
     """Shard `index` of `folder`, made there first (by `make_shard`, with `what`) if it is missing."""
     path = folder / f"pictures-{size}-{index:03d}.pt"
     if not path.exists():
         with atomic_path(path) as temporary:
-            torch.save(dataclasses.asdict(make_shard(count, size, 1000 + index, device, **what)), temporary)
+            torch.save(
+                dataclasses.asdict(make_shard(count, size, 1000 + index, device, **what)), temporary
+            )
     return Pictures(**torch.load(path, weights_only=True))
 
 
 def join(shards: list[Pictures]) -> Pictures:
     """All pictures in one."""
-    return Pictures(*(torch.cat([getattr(s, f.name) for s in shards]) for f in dataclasses.fields(Pictures)))
+    return Pictures(
+        *(torch.cat([getattr(s, f.name) for s in shards]) for f in dataclasses.fields(Pictures))
+    )

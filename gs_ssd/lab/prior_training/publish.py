@@ -84,17 +84,24 @@ def sample(
 
 
 @torch.no_grad()
-def sample_sheet(run: PriorTrainer, vae: Any, path: Path, kinds: Sequence[str] | None = None, seed: int = 0) -> None:
+def sample_sheet(
+    run: PriorTrainer, vae: Any, path: Path, kinds: Sequence[str] | None = None, seed: int = 0
+) -> None:
     """A PNG with every kind, in one of the colours, from `SHEET_AZIMUTHS`; four kinds a row."""
     from PIL import Image
 
     unet, text_encoder = run.averaged()
-    embed = Embedder(text_encoder, run.embed.tokenizer, run.config.model.text_length, torch.device("cpu"))
+    embed = Embedder(
+        text_encoder, run.embed.tokenizer, run.config.model.text_length, torch.device("cpu")
+    )
     strips = []
     for index, kind in enumerate(kinds or world.kinds()):
         prompt = f"a {world.colors()[index % len(world.colors())]} {kind}"
         mixes = [view_mix(prompt, azimuth, 15.0) for azimuth in SHEET_AZIMUTHS]
-        pixels = vae.decode(sample(unet, embed, mixes, run.config.model, seed)).sample.clamp(-1, 1) * 0.5 + 0.5
+        pixels = (
+            vae.decode(sample(unet, embed, mixes, run.config.model, seed)).sample.clamp(-1, 1) * 0.5
+            + 0.5
+        )
         strips.append(torch.cat(list(pixels), dim=2))
     strips += [torch.ones_like(strips[0])] * (-len(strips) % 4)
     sheet = torch.cat([torch.cat(strips[i : i + 4], 2) for i in range(0, len(strips), 4)], 1)
@@ -103,7 +110,9 @@ def sample_sheet(run: PriorTrainer, vae: Any, path: Path, kinds: Sequence[str] |
     picture.quantize(128).save(path, optimize=True)  # a palette halves the file
 
 
-def publish(run: PriorTrainer, decoder: Path, folder: Path, *, recipe: dict[str, Any] | None = None) -> None:
+def publish(
+    run: PriorTrainer, decoder: Path, folder: Path, *, recipe: dict[str, Any] | None = None
+) -> None:
     """Write `folder`: a fp16 StableDiffusionPipeline, `gs_ssd.json`, `samples.png`, the card `README.md`
     and the checksums of it all.
 
@@ -116,7 +125,9 @@ def publish(run: PriorTrainer, decoder: Path, folder: Path, *, recipe: dict[str,
         vae.decoder.load_state_dict(state["decoder"])
     about = metadata(run.config.model, world.CameraLaw())
     before = folder / "gs_ssd.json"
-    about["recipe"] = recipe or (json.loads(before.read_text())["recipe"] if before.exists() else {})
+    about["recipe"] = recipe or (
+        json.loads(before.read_text())["recipe"] if before.exists() else {}
+    )
     folder.mkdir(parents=True, exist_ok=True)
     sample_sheet(run, vae.eval(), folder / "samples.png")
     parts = {"UNet": unet, "text encoder": text_encoder, "autoencoder": vae}
@@ -130,9 +141,14 @@ def _card(run: PriorTrainer, sizes: dict[str, int], decoder_steps: int) -> str:
     config = run.config
     log = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
     picks = [log[int(i * (len(log) - 1) / 9)] for i in range(10)] if len(log) > 10 else log
-    losses = "\n".join(f"| {r['step']} | {r['seconds'] / 60:.0f} | {r['loss']:.4f} | {r['mse']:.4f} |" for r in picks)
+    losses = "\n".join(
+        f"| {r['step']} | {r['seconds'] / 60:.0f} | {r['loss']:.4f} | {r['mse']:.4f} |"
+        for r in picks
+    )
     rows = "\n".join(f"| {name} | {count / 1e6:.2f} M |" for name, count in sizes.items())
-    recipe = json.dumps({k: v for k, v in dataclasses.asdict(config).items() if k != "model"}, indent=1)
+    recipe = json.dumps(
+        {k: v for k, v in dataclasses.asdict(config).items() if k != "model"}, indent=1
+    )
     world_size = f"{len(world.kinds())} kinds of object in {len(world.colors())} colours"
     where = "one CPU thread" if run.device.type == "cpu" else torch.cuda.get_device_name()
     return f"""# The bundled prior

@@ -31,7 +31,10 @@ def publish(camera: CameraTrainer, volume: VolumeTrainer, base: Path, folder: Pa
         shutil.copytree(base, new)
         write_parts(new, camera.average, volume.averaged())
         about = json.loads((new / "gs_ssd.json").read_text())
-        about |= {"encoder": "patches", "volume": {"folder": VOLUME, "held_out": sorted(map(list, held_out()))}}
+        about |= {
+            "encoder": "patches",
+            "volume": {"folder": VOLUME, "held_out": sorted(map(list, held_out()))},
+        }
         (new / "gs_ssd.json").write_text(json.dumps(about, indent=1) + "\n")
         checksums.write(new)
         sample_sheet(new, new / "samples.png")

@@ -37,7 +37,10 @@ class Scenes:
     def pairs(self) -> list[tuple[str, str]]:
         """Kind and colour of every picture, in words."""
         kinds, colors = world.kinds(), world.colors()
-        return [(kinds[k], colors[c]) for k, c in zip(self.kind.tolist(), self.color.tolist(), strict=True)]
+        return [
+            (kinds[k], colors[c])
+            for k, c in zip(self.kind.tolist(), self.color.tolist(), strict=True)
+        ]
 
 
 def make_shard(rounds: int, size: int, seed: int) -> Scenes:
@@ -65,4 +68,6 @@ def load(folder: Path, shards: int, rounds: int, size: int) -> Scenes:
             with atomic_path(path) as temporary:
                 torch.save(dataclasses.asdict(make_shard(rounds, size, 7000 + index)), temporary)
         parts.append(Scenes(**torch.load(path, weights_only=True)))
-    return Scenes(*(torch.cat([getattr(p, f.name) for p in parts]) for f in dataclasses.fields(Scenes)))
+    return Scenes(
+        *(torch.cat([getattr(p, f.name) for p in parts]) for f in dataclasses.fields(Scenes))
+    )

@@ -42,7 +42,10 @@ class Verdict:
 
     def shares(self) -> dict[str, float]:
         """Shares of the cases."""
-        return {name: getattr(self, name).float().mean().item() for name in ("exact", "near", "elevation")}
+        return {
+            name: getattr(self, name).float().mean().item()
+            for name in ("exact", "near", "elevation")
+        }
 
 
 def palette(kind: str) -> str:
@@ -64,14 +67,18 @@ def examine(
 
 def asked_views() -> Views:
     """All cameras asked for, elevation by elevation."""
-    elevation, azimuth = torch.meshgrid(torch.tensor(ELEVATIONS), torch.tensor(AZIMUTHS), indexing="ij")
+    elevation, azimuth = torch.meshgrid(
+        torch.tensor(ELEVATIONS), torch.tensor(AZIMUTHS), indexing="ij"
+    )
     return orbit(azimuth.flatten(), elevation.flatten(), RADIUS, FOV_Y_DEG)
 
 
 def examine_kind(draw: Draw, kind: str, color: str, seeds: Sequence[int], size: int) -> Verdict:
     """Ask for every side of one kind."""
     views, shape = asked_views(), (len(ELEVATIONS), len(AZIMUTHS))
-    truth = world.render(kind, color, views.w2c, views.tan_half_fov, size, size, background=torch.zeros(1, 3))
+    truth = world.render(
+        kind, color, views.w2c, views.tan_half_fov, size, size, background=torch.zeros(1, 3)
+    )
     rows = []
     for seed in seeds:
         pictures = draw([prompt_of(kind, color)] * len(views.w2c), views, seed)
@@ -79,12 +86,19 @@ def examine_kind(draw: Draw, kind: str, color: str, seeds: Sequence[int], size: 
     error = torch.stack(rows)  # [s, e, a, E, A]
     same = _alike(truth.rgb, truth.alpha).view(*shape, *shape)
     e, a = (torch.arange(n) for n in shape)
-    across, alike_across = torch.diagonal(error, dim1=1, dim2=3).movedim(-1, 1), same[e, :, e, :]  # [s, e, a, A]
+    across, alike_across = (
+        torch.diagonal(error, dim1=1, dim2=3).movedim(-1, 1),
+        same[e, :, e, :],
+    )  # [s, e, a, A]
     found = across.argmin(-1)
     turn = (found - a).remainder(len(AZIMUTHS))
     exact = _pick(alike_across.expand(len(seeds), -1, -1, -1), found)
     beside = alike_across | alike_across.roll(1, 2) | alike_across.roll(-1, 2)
-    near = _pick(beside.expand(len(seeds), -1, -1, -1), found) | (turn <= 1) | (turn == len(AZIMUTHS) - 1)
+    near = (
+        _pick(beside.expand(len(seeds), -1, -1, -1), found)
+        | (turn <= 1)
+        | (turn == len(AZIMUTHS) - 1)
+    )
     elevation = _upward(error).argmin(-1) == e[:, None]
     return Verdict(kind, color, exact, near, elevation, turns=not bool(alike_across.all()))
 
@@ -99,7 +113,9 @@ def _pick(table: Bool[Tensor, "s e a n"], index: Int[Tensor, "s e a"]) -> Bool[T
 
 
 def nearest(
-    pictures: Float[Tensor, "b 3 h w"], rgb: Float[Tensor, "n 3 h w"], alpha: Float[Tensor, "n 1 h w"]
+    pictures: Float[Tensor, "b 3 h w"],
+    rgb: Float[Tensor, "n 3 h w"],
+    alpha: Float[Tensor, "n 1 h w"],
 ) -> Float[Tensor, "b n"]:
     """Mean squared differences to true views (on black, with alpha), each on the picture's own background."""
     background = backgrounds(pictures)[:, None, :, None, None]

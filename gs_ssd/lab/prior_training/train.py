@@ -40,7 +40,9 @@ class TrainConfig:
     steps: int = 15_500
     text_steps: int = 9_200  # afterwards the text encoder is its own average, frozen, and its outputs are remembered
     batch: int = 64
-    late_batch: int = 32  # from step `late_from`: more, noisier updates suit a budget of few pictures
+    late_batch: int = (
+        32  # from step `late_from`: more, noisier updates suit a budget of few pictures
+    )
     late_from: int = 1475
     learning_rate: float = 1e-3
     warmup: int = 100
@@ -84,8 +86,15 @@ PRESETS: dict[str, TrainConfig] = {
 class Embedder:
     """Mixed caption embeddings `[B,L,D]`; remembers them once the text encoder is frozen."""
 
-    def __init__(self, text_encoder: Any, tokenizer: Any, length: int, device: torch.device) -> None:
-        self.text_encoder, self.tokenizer, self.length, self.device = text_encoder, tokenizer, length, device
+    def __init__(
+        self, text_encoder: Any, tokenizer: Any, length: int, device: torch.device
+    ) -> None:
+        self.text_encoder, self.tokenizer, self.length, self.device = (
+            text_encoder,
+            tokenizer,
+            length,
+            device,
+        )
         self.frozen = False
         self._tokens: dict[str, list[int]] = {}
         self._memory: dict[str, Tensor] = {}
@@ -102,7 +111,9 @@ class Embedder:
     def _encode(self, texts: list[str]) -> Tensor:
         for text in texts:
             if text not in self._tokens:
-                self._tokens[text] = self.tokenizer(text, padding="max_length", truncation=True).input_ids
+                self._tokens[text] = self.tokenizer(
+                    text, padding="max_length", truncation=True
+                ).input_ids
         ids = torch.tensor([self._tokens[text] for text in texts], device=self.device)
         return self.text_encoder(ids).last_hidden_state
 
@@ -117,7 +128,9 @@ class Embedder:
 class PriorTrainer:
     """The state of a run in `folder`: `state.pt` (weights, averages, Adam), `basis.pt`, `log.jsonl`, pictures."""
 
-    def __init__(self, folder: Path, config: TrainConfig, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, folder: Path, config: TrainConfig, device: torch.device | str = "cpu"
+    ) -> None:
         self.folder, self.config, self.device = folder, config, torch.device(device)
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(config.seed)
@@ -142,7 +155,12 @@ class PriorTrainer:
     def pictures(self, shards: int | None = None) -> Pictures:
         size, count = self.config.model.image_size, self.config.shard_size
         folder = self.folder / "pictures"
-        return join([shard(folder, i, count, size, self.device) for i in range(shards or self.config.shards)])
+        return join(
+            [
+                shard(folder, i, count, size, self.device)
+                for i in range(shards or self.config.shards)
+            ]
+        )
 
     def basis(self) -> PatchBasis:
         """The encoder's patch basis, fitted to the first shard once."""
@@ -156,7 +174,9 @@ class PriorTrainer:
     def fit(self, minutes: float, report: Callable[[str], None] = print) -> bool:
         """Train for at most `minutes`; true when all steps are done."""
         pictures, basis = self.pictures(), self.basis()
-        latents = torch.cat([basis.encode(to_pixels(chunk)).half() for chunk in pictures.rgb.split(512)])
+        latents = torch.cat(
+            [basis.encode(to_pixels(chunk)).half() for chunk in pictures.rgb.split(512)]
+        )
         pictures = dataclasses.replace(pictures, rgb=latents.to(self.device))
         start = saved = time.monotonic()
         tally: list[tuple[float, float]] = []
@@ -206,7 +226,11 @@ class PriorTrainer:
 
     def _set_learning_rate(self) -> None:
         c = self.config
-        rate = 0.5 * (1 + math.cos(math.pi * min(1.0, self.step / c.steps))) * min(1.0, (self.step + 1) / c.warmup)
+        rate = (
+            0.5
+            * (1 + math.cos(math.pi * min(1.0, self.step / c.steps)))
+            * min(1.0, (self.step + 1) / c.warmup)
+        )
         for group in self.adam.param_groups:
             group["lr"] = c.learning_rate * max(rate, 0.01)
 
@@ -219,7 +243,11 @@ class PriorTrainer:
 
     def _freeze_text(self) -> None:
         prefix = "text_encoder."
-        own = {name.removeprefix(prefix): x for name, x in self.average.items() if name.startswith(prefix)}
+        own = {
+            name.removeprefix(prefix): x
+            for name, x in self.average.items()
+            if name.startswith(prefix)
+        }
         self.text_encoder.load_state_dict(own)
         self.text_encoder.requires_grad_(False)
         self.embed.frozen = True
@@ -234,10 +262,18 @@ class PriorTrainer:
     def _log(self, tally: list[tuple[float, float]], report: Callable[[str], None]) -> None:
         loss, mse = (sum(column) / len(tally) for column in zip(*tally, strict=True))
         rate = self.config.presentations(self.step) / max(self.seconds, 1e-9)
-        row = {"step": self.step, "loss": loss, "mse": mse, "seconds": self.seconds, "images_per_second": rate}
+        row = {
+            "step": self.step,
+            "loss": loss,
+            "mse": mse,
+            "seconds": self.seconds,
+            "images_per_second": rate,
+        }
         with (self.folder / "log.jsonl").open("a") as log:
             log.write(json.dumps(row) + "\n")
-        report(f"step {self.step}/{self.config.steps}  loss {loss:.4f}  mse {mse:.4f}  {rate:.1f} images/s")
+        report(
+            f"step {self.step}/{self.config.steps}  loss {loss:.4f}  mse {mse:.4f}  {rate:.1f} images/s"
+        )
 
     def _save(self) -> None:
         state = {
@@ -266,11 +302,17 @@ class PriorTrainer:
 def describe(pictures: Pictures, law: CaptionLaw, rng: random.Random) -> list[Mix]:
     """A random caption for every picture."""
     rows = zip(
-        *(getattr(pictures, name).tolist() for name in ("kind", "color", "azimuth_deg", "elevation_deg", "closeup")),
+        *(
+            getattr(pictures, name).tolist()
+            for name in ("kind", "color", "azimuth_deg", "elevation_deg", "closeup")
+        ),
         strict=True,
     )
     names, paints = world.kinds(), world.colors()
-    return [caption(names[k], paints[c], azimuth, elevation, near, law, rng) for k, c, azimuth, elevation, near in rows]
+    return [
+        caption(names[k], paints[c], azimuth, elevation, near, law, rng)
+        for k, c, azimuth, elevation, near in rows
+    ]
 
 
 def to_pixels(rgb: Tensor) -> Tensor:

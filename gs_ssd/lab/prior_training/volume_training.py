@@ -59,7 +59,10 @@ def make_targets(config: VolumeConfig) -> Targets:
     """Every kind in every colour."""
     size, half = config.resolution, config.half_extent
     filled = [occupancy(world.sculpt(kind, "red"), size, half) for kind in world.kinds()]
-    painted = [[surface_colors(kind, color, size, half) for color in world.colors()] for kind in world.kinds()]
+    painted = [
+        [surface_colors(kind, color, size, half) for color in world.colors()]
+        for kind in world.kinds()
+    ]
     color = torch.stack([torch.stack([rgb for rgb, _ in row]) for row in painted])
     known = torch.stack([torch.stack([where for _, where in row]) for row in painted])
     return Targets(_bytes(torch.stack(filled)), _bytes(color), known.byte())
@@ -88,7 +91,10 @@ class VolumeTrainer:
         assert self.model.head.bias is not None
         nn.init.constant_(self.model.head.bias[:1], -2.0)  # most of space is empty
         self.adam = torch.optim.AdamW(
-            self.model.parameters(), config.learning_rate[0], betas=(0.9, 0.99), weight_decay=config.weight_decay
+            self.model.parameters(),
+            config.learning_rate[0],
+            betas=(0.9, 0.99),
+            weight_decay=config.weight_decay,
         )
         self.average = {name: x.detach().clone() for name, x in self.model.state_dict().items()}
         self.step = 0
@@ -118,7 +124,10 @@ class VolumeTrainer:
                 means = {name: sum(row[name] for row in tally) / len(tally) for name in tally[0]}
                 with (self.folder / "volume_log.jsonl").open("a") as log:
                     log.write(json.dumps({"step": self.step} | means) + "\n")
-                report(f"volume step {self.step}/{total}  " + "  ".join(f"{k} {v:.4f}" for k, v in means.items()))
+                report(
+                    f"volume step {self.step}/{total}  "
+                    + "  ".join(f"{k} {v:.4f}" for k, v in means.items())
+                )
                 tally = []
                 self._save()
         self._save()
@@ -141,7 +150,10 @@ class VolumeTrainer:
             logits = self.model(self.embed([self._sentence(pair, rng) for pair in pairs]))
         logits = logits.float()
         weight = 1 + config.edge_weight * _at_edge(filled)
-        shape = (functional.binary_cross_entropy_with_logits(logits[:, 0], filled, reduction="none") * weight).mean()
+        shape = (
+            functional.binary_cross_entropy_with_logits(logits[:, 0], filled, reduction="none")
+            * weight
+        ).mean()
         paint = ((logits[:, 1:].sigmoid() - color).square() * known).sum() / (3 * known.sum())
         self.adam.zero_grad(set_to_none=True)
         (shape + config.color_weight[second] * paint).backward()
@@ -152,17 +164,27 @@ class VolumeTrainer:
         with torch.no_grad():
             for name, x in self.model.state_dict().items():
                 self.average[name].lerp_(x, 1 - decay)
-        return {"shape": shape.item(), "paint": paint.item(), "iou": iou(logits[:, 0] > 0, filled > 0.5)}
+        return {
+            "shape": shape.item(),
+            "paint": paint.item(),
+            "iou": iou(logits[:, 0] > 0, filled > 0.5),
+        }
 
     def _learning_rate(self, second: int) -> float:
         done = (self.step - second * self.config.steps[0]) / self.config.steps[second]
         warm = 1.0 if second else min(1.0, (self.step + 1) / self.config.warmup)
-        return self.config.learning_rate[second] * warm * max(0.02, 0.5 * (1 + math.cos(math.pi * done)))
+        return (
+            self.config.learning_rate[second]
+            * warm
+            * max(0.02, 0.5 * (1 + math.cos(math.pi * done)))
+        )
 
     def _sentence(self, pair: tuple[str, str], rng: random.Random) -> Mix:
         """A random caption from anywhere: the volume must not depend on the view's words."""
         near = rng.random() < self.config.closeup_share
-        return caption(*pair, rng.uniform(-180, 180), rng.uniform(-15, 70), near, self.config.captions, rng)
+        return caption(
+            *pair, rng.uniform(-180, 180), rng.uniform(-15, 70), near, self.config.captions, rng
+        )
 
     def _save(self) -> None:
         state = {
@@ -175,7 +197,9 @@ class VolumeTrainer:
             torch.save(state, temporary)
 
 
-def _targets_of(pairs: Sequence[tuple[str, str]], targets: Targets) -> tuple[Tensor, Tensor, Tensor]:
+def _targets_of(
+    pairs: Sequence[tuple[str, str]], targets: Targets
+) -> tuple[Tensor, Tensor, Tensor]:
     kind = torch.tensor([world.kinds().index(k) for k, _ in pairs])
     color = torch.tensor([world.colors().index(c) for _, c in pairs])
     known = targets.known[kind, color][:, None].float()

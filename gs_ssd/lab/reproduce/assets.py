@@ -69,7 +69,9 @@ class Workshop:
         if same and any((folder / "checkpoints").glob("*.pt")):
             command.append("--resume")
         elif folder.exists():
-            shutil.rmtree(folder)  # before the marker: checkpoints of another job must never pass for this one's
+            shutil.rmtree(
+                folder
+            )  # before the marker: checkpoints of another job must never pass for this one's
         marker.parent.mkdir(parents=True, exist_ok=True)
         marker.write_text(job.fingerprint, encoding="utf-8")
         return run_process([*command, *QUIET, *job.overrides], folder / "train.log")
@@ -79,7 +81,9 @@ class Workshop:
         pictures = photograph(load_splat(folder / "point_cloud.ply"), self.turntable, self.size)
         coarse, small = pictures.shrunk(COARSE), pictures.shrunk(JUDGED).rgb
         crisp = pictures.chosen([v for v in CRISP_VIEWS if v < self.turntable.views])
-        numbers: dict[str, Any] = own_numbers(crisp, coarse) | training_numbers(folder / "metrics.jsonl")
+        numbers: dict[str, Any] = own_numbers(crisp, coarse) | training_numbers(
+            folder / "metrics.jsonl"
+        )
         kept = {"rgb": to_uint8(small)}
         truth, truth_numbers = self.truth(job.entry)
         if truth is not None:
@@ -87,13 +91,22 @@ class Workshop:
         if self.judge is not None and truth is not None:
             opinion = self.judge(small)
             kept["features"] = opinion.features.detach().cpu().numpy()
-            numbers |= recognised(opinion, job.entry) | {"named": opinion.kinds, "named_colors": opinion.colors}
+            numbers |= recognised(opinion, job.entry) | {
+                "named": opinion.kinds,
+                "named_colors": opinion.colors,
+            }
         if self.clip is not None:
             scores = self.clip(pictures.rgb, job.entry.prompt)
-            numbers |= {"clip": self.clip.name, "clip_mean": float(scores.mean()), "clip_worst": float(scores.min())}
+            numbers |= {
+                "clip": self.clip.name,
+                "clip_mean": float(scores.mean()),
+                "clip_worst": float(scores.min()),
+            }
         with atomic_path(folder / "views.npz") as temporary:
             np.savez_compressed(temporary, **kept)
-        sheet.contact_sheet([[sheet.Strip("", spread(to_uint8(coarse.rgb), SHOWN))]], folder / "strip.png")
+        sheet.contact_sheet(
+            [[sheet.Strip("", spread(to_uint8(coarse.rgb), SHOWN))]], folder / "strip.png"
+        )
         return numbers
 
     @functools.cache  # noqa: B019 -- one workshop lives as long as its benchmark
@@ -103,18 +116,24 @@ class Workshop:
             return None, {}
         truth = Truth(entry, self.turntable, self.size)
         coarse, small = truth.coarse, truth.coarse.shrunk(JUDGED).rgb
-        numbers: dict[str, Any] = {f"{k}_truth": value for k, value in own_numbers(truth.crisp, coarse).items()}
+        numbers: dict[str, Any] = {
+            f"{k}_truth": value for k, value in own_numbers(truth.crisp, coarse).items()
+        }
         kept = {"rgb": to_uint8(small)}
         if self.judge is not None:
             opinion = self.judge(small)
             kept["features"] = opinion.features.detach().cpu().numpy()
             ceiling = recognised(opinion, entry)
             shares = {name: value for name, value in ceiling.items() if name.endswith("_share")}
-            numbers |= {f"{name.removesuffix('_share')}_ceiling": value for name, value in shares.items()}
+            numbers |= {
+                f"{name.removesuffix('_share')}_ceiling": value for name, value in shares.items()
+            }
         folder = self.out / "truth" / entry.slug
         with atomic_path(folder / "views.npz") as temporary:
             np.savez_compressed(temporary, **kept)
-        sheet.contact_sheet([[sheet.Strip("", spread(to_uint8(coarse.rgb), SHOWN))]], folder / "strip.png")
+        sheet.contact_sheet(
+            [[sheet.Strip("", spread(to_uint8(coarse.rgb), SHOWN))]], folder / "strip.png"
+        )
         return truth, numbers
 
     def write_summary(self, jobs: Sequence[Job], title: str, extra: str = "") -> Path:
@@ -129,13 +148,19 @@ class Workshop:
             temporary.write_text(text, encoding="utf-8")
         good = self.write_sheet(jobs, self.out / "sheet.png")
         with atomic_path(self.out / "index.html") as temporary:
-            temporary.write_text(sheet.page(title, text, self._page_rows(good, ledger)), encoding="utf-8")
+            temporary.write_text(
+                sheet.page(title, text, self._page_rows(good, ledger)), encoding="utf-8"
+            )
         return path
 
     def write_sheet(self, jobs: Sequence[Job], path: Path) -> list[Job]:
         """The contact sheet of those of the jobs whose pictures are there; returns these."""
         ledger = read_ledger(self.out)
-        good = [job for job in jobs if "failed" not in ledger.get(job.key, {"failed": ""}) and self._kept(job)]
+        good = [
+            job
+            for job in jobs
+            if "failed" not in ledger.get(job.key, {"failed": ""}) and self._kept(job)
+        ]
         if good:
             sheet.contact_sheet(self._sheet_rows(good), path)
         return good
@@ -144,7 +169,11 @@ class Workshop:
         """Frechet distance of the judge's features to the true renderings', and the diversity over seeds, by prompt."""
         lines = []
         for variant in summary.variants(records):
-            mine = [job for job in jobs if job.variant.label == variant and self._kept(job) and job.entry.kind]
+            mine = [
+                job
+                for job in jobs
+                if job.variant.label == variant and self._kept(job) and job.entry.kind
+            ]
             if not mine or self.judge is None:
                 continue
             features: dict[str, list[list[np.ndarray]]] = {}
@@ -156,10 +185,17 @@ class Workshop:
                 views = np.load(folder / "views.npz")["rgb"].astype(np.float32) / 255
                 by_prompt.setdefault(job.entry.prompt, []).append(views)
             asset, truth = (
-                [np.concatenate([pair[i] for pair in pairs]) for pairs in features.values()] for i in (0, 1)
+                [np.concatenate([pair[i] for pair in pairs]) for pairs in features.values()]
+                for i in (0, 1)
             )
-            spreads = [float(np.std(np.stack(v), axis=0).mean()) for v in by_prompt.values() if len(v) > 1]
-            diversity = f"; spread over seeds {bootstrap(spreads)} (standard deviation of a pixel)" if spreads else ""
+            spreads = [
+                float(np.std(np.stack(v), axis=0).mean()) for v in by_prompt.values() if len(v) > 1
+            ]
+            diversity = (
+                f"; spread over seeds {bootstrap(spreads)} (standard deviation of a pixel)"
+                if spreads
+                else ""
+            )
             distance = frechet_interval(asset, truth)
             lines.append(
                 f"- {variant}: Frechet distance to true renderings {distance}, {len(asset)} prompts{diversity}"
@@ -173,11 +209,16 @@ class Workshop:
     def _sheet_rows(self, jobs: Sequence[Job]) -> list[list[sheet.Strip]]:
         rows: dict[str, list[sheet.Strip]] = {}
         for job in jobs:
-            truth, asset = self.out / "truth" / job.entry.slug / "views.npz", self.out / "runs" / job.key / "views.npz"
+            truth, asset = (
+                self.out / "truth" / job.entry.slug / "views.npz",
+                self.out / "runs" / job.key / "views.npz",
+            )
             if job.entry.prompt not in rows:
                 rows[job.entry.prompt] = []
                 if truth.exists():
-                    rows[job.entry.prompt].append(sheet.Strip(job.entry.prompt, spread(np.load(truth)["rgb"], 3)))
+                    rows[job.entry.prompt].append(
+                        sheet.Strip(job.entry.prompt, spread(np.load(truth)["rgb"], 3))
+                    )
             first = "" if rows[job.entry.prompt] else f"{job.entry.prompt}: "
             caption = f"{first}{job.variant.label}, seed {job.seed}"
             rows[job.entry.prompt].append(sheet.Strip(caption, spread(np.load(asset)["rgb"], 4)))
@@ -190,12 +231,18 @@ class Workshop:
         for job in jobs:
             truth = f"truth/{job.entry.slug}/strip.png"
             has_truth = (self.out / truth).exists()
-            row = rows.setdefault(job.entry.prompt, [(truth, "true object", truth)] if has_truth else [])
+            row = rows.setdefault(
+                job.entry.prompt, [(truth, "true object", truth)] if has_truth else []
+            )
             record, folder = ledger[job.key], f"runs/{job.key}"
             shown = ("kind_share", "color_share", "haze", "outside", "iou")
             numbers = ", ".join(f"{name} {record[name]:.2f}" for name in shown if name in record)
             row.append(
-                (f"{folder}/strip.png", f"{job.variant.label}, seed {job.seed}: {numbers}", f"{folder}/index.html")
+                (
+                    f"{folder}/strip.png",
+                    f"{job.variant.label}, seed {job.seed}: {numbers}",
+                    f"{folder}/index.html",
+                )
             )
         return list(rows.items())
 
@@ -223,7 +270,11 @@ def load_splat(path: Path) -> RenderedGaussians:
 
 def training_numbers(metrics: Path) -> dict[str, Any]:
     """Steps, median seconds a step, UNet images and splats, from a run's metrics.jsonl."""
-    rows = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines() if line.strip()]
+    rows = [
+        json.loads(line)
+        for line in metrics.read_text(encoding="utf-8").splitlines()
+        if line.strip()
+    ]
     numbers: dict[str, Any] = {"steps": len(rows)}
     if rows:
         numbers["seconds_per_step"] = float(np.median([row["seconds_per_step"] for row in rows]))

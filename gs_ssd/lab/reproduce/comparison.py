@@ -121,7 +121,9 @@ def variants(rows: Sequence[str], tuned: Mapping[str, Sequence[str]]) -> tuple[V
     for row in rows:
         name = row.partition("@")[0]
         first = next(iter(CANDIDATES.get(name, {"": ()}).values()))
-        made.append(Variant(row, (f"guidance.estimator={name}", *tuned.get(name, first), *ROWS[row])))
+        made.append(
+            Variant(row, (f"guidance.estimator={name}", *tuned.get(name, first), *ROWS[row]))
+        )
     return tuple(made)
 
 
@@ -166,7 +168,9 @@ def claims(records: Sequence[dict[str, Any]]) -> tuple[Claim, ...]:
     return (*(settle(records, *question) for question in questions), quicker(records))
 
 
-def settle(records: Sequence[dict[str, Any]], text: str, ours: str, theirs: str, column: str, sign: int) -> Claim:
+def settle(
+    records: Sequence[dict[str, Any]], text: str, ours: str, theirs: str, column: str, sign: int
+) -> Claim:
     """The verdict on ours - theirs, paired over prompts: |column| compares distances from zero; sign is the claim's."""
     name = column.strip("|")
     first, second = (summary.matrix(records, variant, name) for variant in (ours, theirs))

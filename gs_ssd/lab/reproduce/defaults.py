@@ -46,7 +46,12 @@ def run(context: Context) -> Report:
         TITLE,
         f"Suite `development`: {outcome.extent()}, `{CONFIG}` {' '.join(size['overrides'])}. {outcome.state()}",
         claims(outcome.records, tried),
-        (("sheet.png", "First the true object, then the default and each change (four views of the turntable)."),),
+        (
+            (
+                "sheet.png",
+                "First the true object, then the default and each change (four views of the turntable).",
+            ),
+        ),
         REMARKS if context.size == "full" else "",
         complete=outcome.complete and not context.restricted,
         timed=False,

@@ -9,7 +9,15 @@ from typing import Any
 
 from gs_ssd.errors import UserError
 from gs_ssd.files import atomic_path
-from gs_ssd.lab.evaluate.benchmark import LEDGER, Job, Variant, plan, read_ledger, recorded, run_jobs
+from gs_ssd.lab.evaluate.benchmark import (
+    LEDGER,
+    Job,
+    Variant,
+    plan,
+    read_ledger,
+    recorded,
+    run_jobs,
+)
 from gs_ssd.lab.evaluate.intervals import Interval
 from gs_ssd.lab.evaluate.measure import SIZE
 from gs_ssd.lab.evaluate.suite import Suite
@@ -56,7 +64,9 @@ class Outcome:
 
     def extent(self) -> str:
         """Prompts, seeds and rows of what is there."""
-        counts = [len({record[name] for record in self.records}) for name in ("prompt", "seed", "variant")]
+        counts = [
+            len({record[name] for record in self.records}) for name in ("prompt", "seed", "variant")
+        ]
         return "{} prompts, {} seeds, {} rows".format(*counts)
 
     def state(self) -> str:
@@ -93,18 +103,30 @@ def run_grid(context: Context, name: str, grid: Grid, title: str) -> Outcome:
     adopt(whole, out, committed)
     workshop = Workshop(config, out, grid.suite.turntable, find_judge(), pixels)
     print(f"{len(jobs)} assets; page and splats: {out / 'index.html'}", flush=True)
-    for _ in run_jobs(jobs, out, workshop.train, workshop.measure, workers=context.workers, minutes=context.minutes):
+    for _ in run_jobs(
+        jobs,
+        out,
+        workshop.train,
+        workshop.measure,
+        workers=context.workers,
+        minutes=context.minutes,
+    ):
         pass
     ledger = read_ledger(out)
     records = recorded(jobs, ledger)
     context.folder.mkdir(parents=True, exist_ok=True)
     with atomic_path(committed) as temporary:
-        temporary.write_text("".join(json.dumps(r) + "\n" for r in recorded(whole, ledger)), encoding="utf-8")
+        temporary.write_text(
+            "".join(json.dumps(r) + "\n" for r in recorded(whole, ledger)), encoding="utf-8"
+        )
     text = workshop.write_summary(jobs, title).read_text(encoding="utf-8")
     with atomic_path(context.folder / "summary.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
     shown = list(dict.fromkeys(job.entry for job in jobs))[:SHOWN_PROMPTS]
-    workshop.write_sheet([j for j in jobs if j.entry in shown and j.seed == jobs[0].seed], context.folder / "sheet.png")
+    workshop.write_sheet(
+        [j for j in jobs if j.entry in shown and j.seed == jobs[0].seed],
+        context.folder / "sheet.png",
+    )
     _write_table(context.folder / f"{name}.csv", records)
     return Outcome(records, len(jobs))
 
@@ -133,7 +155,8 @@ def adopt(jobs: Sequence[Job], out: Path, committed: Path | None = None) -> None
     wanted = {job.key: job for job in jobs}
     kept, stale = [], []
     for key, record in (
-        {record["key"]: record for record in (_lines(committed) if committed else [])} | read_ledger(out)
+        {record["key"]: record for record in (_lines(committed) if committed else [])}
+        | read_ledger(out)
     ).items():
         other = key in wanted and record["fingerprint"] != wanted[key].fingerprint
         (stale if other else kept).append(record)
@@ -141,7 +164,9 @@ def adopt(jobs: Sequence[Job], out: Path, committed: Path | None = None) -> None
     with (out / "stale.jsonl").open("a", encoding="utf-8") as file:
         file.writelines(json.dumps(record) + "\n" for record in stale)
     with atomic_path(out / LEDGER) as temporary:
-        temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
+        temporary.write_text(
+            "".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8"
+        )
 
 
 def _chosen(variants: Sequence[Variant], rows: Sequence[str]) -> list[Variant]:
@@ -153,11 +178,19 @@ def _chosen(variants: Sequence[Variant], rows: Sequence[str]) -> list[Variant]:
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    return (
+        [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        if path.exists()
+        else []
+    )
 
 
 def _write_table(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
     table, names = summarise([dict(record) for record in records]), list(COLUMNS)
     header = ["variant", *(f"{name}{part}" for name in names for part in ("", "_low", "_high"))]
     nothing = Interval(math.nan, math.nan, math.nan)
-    write_table(path, header, [[v, *(x for n in names for x in row.get(n, nothing))] for v, row in table.items()])
+    write_table(
+        path,
+        header,
+        [[v, *(x for n in names for x in row.get(n, nothing))] for v, row in table.items()],
+    )

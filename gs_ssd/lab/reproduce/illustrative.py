@@ -27,11 +27,24 @@ from gs_ssd.lab.reproduce.mixture import (
     transient_mode,
 )
 from gs_ssd.lab.reproduce.processes import in_order
-from gs_ssd.lab.reproduce.report import Claim, Context, Report, SizeName, new_figure, save_figure, write_table
+from gs_ssd.lab.reproduce.report import (
+    Claim,
+    Context,
+    Report,
+    SizeName,
+    new_figure,
+    save_figure,
+    write_table,
+)
 
 TITLE = "Illustrative example: where SSD finds the mode, and where it does not (Fig. 3)"
 TERMS = ("seek", "csd", "ssd")
-LABELS = {"seek": "mode-seeking", "csd": "mode-disengaging", "ssd": "SSD", "ssd_unmatched": "SSD, no norm match"}
+LABELS = {
+    "seek": "mode-seeking",
+    "csd": "mode-disengaging",
+    "ssd": "SSD",
+    "ssd_unmatched": "SSD, no norm match",
+}
 COLORS = {"seek": "tab:blue", "csd": "tab:red", "ssd": "tab:green", "ssd_unmatched": "tab:green"}
 
 
@@ -60,14 +73,20 @@ SIZES: dict[SizeName, dict[str, Any]] = {
 SIZES["full"] = SIZES["small"] | {"draws": 512, "map_starts": 12, "map_draws": 128}
 
 
-def map_of_claims(sizes: dict[str, Any], workers: int = 1) -> list[tuple[str, str, float, int, float]]:
+def map_of_claims(
+    sizes: dict[str, Any], workers: int = 1
+) -> list[tuple[str, str, float, int, float]]:
     """Rows (schedule, weighting, singular mode's y, M, share of starts that SSD brings to rel P(x;y) > 0.5)."""
-    places = list(itertools.product(SCHEDULES, ("uniform", "sigma", "sigma2"), sizes["map_offsets"]))
+    places = list(
+        itertools.product(SCHEDULES, ("uniform", "sigma", "sigma2"), sizes["map_offsets"])
+    )
     column = functools.partial(_column_of_map, sizes)
     return [row for rows in in_order(column, places, workers) for row in rows]
 
 
-def _column_of_map(sizes: dict[str, Any], place: tuple[str, str, float]) -> list[tuple[str, str, float, int, float]]:
+def _column_of_map(
+    sizes: dict[str, Any], place: tuple[str, str, float]
+) -> list[tuple[str, str, float, int, float]]:
     """The rows of all M at one place of the map."""
     schedule, weighting, offset = place
     mixture = dataclasses.replace(OWN, singular=(0.0, offset))
@@ -76,7 +95,10 @@ def _column_of_map(sizes: dict[str, Any], place: tuple[str, str, float]) -> list
     starts = rule_starts(mixture, sizes["map_starts"])
     ends = descend(mixture, starts, how, "ssd", sizes["map_M"])[:, -1]
     shares = (relative_density(mixture, ends) > 0.5).double().mean(dim=1)
-    return [(schedule, weighting, offset, M, float(s)) for M, s in zip(sizes["map_M"], shares, strict=True)]
+    return [
+        (schedule, weighting, offset, M, float(s))
+        for M, s in zip(sizes["map_M"], shares, strict=True)
+    ]
 
 
 def run(context: Context) -> Report:
@@ -86,13 +108,25 @@ def run(context: Context) -> Report:
     recalled = dataclasses.replace(base, weighting="sigma2", schedule="scaled_linear", M=200)
     annealed = dataclasses.replace(recalled, t_end=100)
     own = {term: descend(OWN, rule_starts(OWN, sizes["ring"]), base, term)[0] for term in TERMS}
-    literal = {term: descend(RECALLED, rule_starts(RECALLED, sizes["ring"]), recalled, term)[0] for term in TERMS}
+    literal = {
+        term: descend(RECALLED, rule_starts(RECALLED, sizes["ring"]), recalled, term)[0]
+        for term in TERMS
+    }
     terms = ("seek", "csd", "ssd_unmatched")
-    mended = {term: descend(RECALLED, rule_starts(RECALLED, sizes["ring"]), annealed, term)[0] for term in terms}
+    mended = {
+        term: descend(RECALLED, rule_starts(RECALLED, sizes["ring"]), annealed, term)[0]
+        for term in terms
+    }
     rows = map_of_claims(sizes, context.workers)
-    settings = (("own", OWN, own), ("recalled", RECALLED, literal), ("recalled, mended", RECALLED, mended))
+    settings = (
+        ("own", OWN, own),
+        ("recalled", RECALLED, literal),
+        ("recalled, mended", RECALLED, mended),
+    )
     _write_ends(folder / "ends.csv", settings)
-    write_table(folder / "map.csv", ("schedule", "weighting", "singular_y", "M", "share_at_a_mode"), rows)
+    write_table(
+        folder / "map.csv", ("schedule", "weighting", "singular_y", "M", "share_at_a_mode"), rows
+    )
     _draw_paths(folder / "trajectories.png", settings)
     if len(sizes["map_M"]) > 1:
         _draw_map(folder / "map.png", rows, sizes)
@@ -104,7 +138,9 @@ def run(context: Context) -> Report:
         )
     ]
     if len(sizes["map_M"]) > 1:
-        figures.append(("map.png", "Share of starts that the literal SSD brings to a conditional mode."))
+        figures.append(
+            ("map.png", "Share of starts that the literal SSD brings to a conditional mode.")
+        )
     return Report(
         TITLE,
         "A Gaussian mixture in the plane: two conditional components and a singular one that only the unconditional"
@@ -136,7 +172,9 @@ def _claims(
         modes = torch.tensor([mixture.left, mixture.right], dtype=torch.float64)
         schedule = "linear" if mixture is OWN else "scaled_linear"
         ratio, single_from = transient_mode(mixture, schedule)
-        trap_distance = (paths["seek"][-1] - torch.tensor(mixture.trap, dtype=torch.float64)).norm(dim=1)
+        trap_distance = (paths["seek"][-1] - torch.tensor(mixture.trap, dtype=torch.float64)).norm(
+            dim=1
+        )
         passing = torch.cdist(paths["csd"][:, 1:2], modes.expand(len(paths["csd"]), 2, 2)).min()
         spread = math.sqrt(mixture.variances[1])
         moved = (paths["csd"][-1, 1] - paths["csd"][0, 1]).norm()
@@ -178,7 +216,10 @@ def _claims_of_map(rows: list[tuple[str, str, float, int, float]]) -> tuple[Clai
         column[y] = max(share, column.get(y, 0.0))
 
     def claim(where: str, near: bool) -> Claim:
-        found = {place: [s > 0.9 for y, s in v.items() if abs(y) <= 0.1 or not near] for place, v in best.items()}
+        found = {
+            place: [s > 0.9 for y, s in v.items() if abs(y) <= 0.1 or not near]
+            for place, v in best.items()
+        }
         counts = ", ".join(f"{s}/{w} {sum(good)} of {len(good)}" for (s, w), good in found.items())
         return Claim(
             f"For every weighting and schedule there is an M with which the literal SSD converges, {where}",
@@ -206,7 +247,9 @@ def _write_ends(path: Path, settings: tuple[tuple[str, Mixture, dict[str, Tensor
         for term, runs in paths.items()
         for start, end in enumerate(runs[-1])
     ]
-    write_table(path, ("setting", "term", "start", "x", "y", "rel_conditional", "rel_unconditional"), rows)
+    write_table(
+        path, ("setting", "term", "start", "x", "y", "rel_conditional", "rel_unconditional"), rows
+    )
 
 
 def _draw_paths(path: Path, settings: tuple[tuple[str, Mixture, dict[str, Tensor]], ...]) -> None:
@@ -214,13 +257,25 @@ def _draw_paths(path: Path, settings: tuple[tuple[str, Mixture, dict[str, Tensor
     for row, (name, mixture, paths) in zip(axes, settings, strict=True):
         cx, cy = mixture.trap
         grid = torch.stack(
-            torch.meshgrid(torch.linspace(cx - 2, cx + 2, 160), torch.linspace(cy - 2, cy + 2, 160), indexing="xy"), -1
+            torch.meshgrid(
+                torch.linspace(cx - 2, cx + 2, 160),
+                torch.linspace(cy - 2, cy + 2, 160),
+                indexing="xy",
+            ),
+            -1,
         ).double()
         schedule = "linear" if name == "own" else "scaled_linear"
         abar = float(SCHEDULES[schedule]()[350])
-        for axis, start, title in zip(row[:2], (0, 1), ("from the start", "from the trap"), strict=True):
+        for axis, start, title in zip(
+            row[:2], (0, 1), ("from the start", "from the trap"), strict=True
+        ):
             axis.contour(
-                grid[..., 0], grid[..., 1], relative_density(mixture, grid), levels=8, cmap="Greys", linewidths=0.7
+                grid[..., 0],
+                grid[..., 1],
+                relative_density(mixture, grid),
+                levels=8,
+                cmap="Greys",
+                linewidths=0.7,
             )
             for term, runs in paths.items():
                 x, y = runs[:, start].T
@@ -229,7 +284,11 @@ def _draw_paths(path: Path, settings: tuple[tuple[str, Mixture, dict[str, Tensor
             axis.set_title(f"{name}: {title}", fontsize=9)
         shrunk = math.sqrt(abar)
         row[2].contourf(
-            grid[..., 0], grid[..., 1], density(mixture, grid * shrunk, abar, True), levels=12, cmap="Greys"
+            grid[..., 0],
+            grid[..., 1],
+            density(mixture, grid * shrunk, abar, True),
+            levels=12,
+            cmap="Greys",
         )
         x, y = paths["seek"][:, 0].T
         row[2].plot(x, y, color=COLORS["seek"], lw=1.4)
@@ -242,12 +301,18 @@ def _draw_paths(path: Path, settings: tuple[tuple[str, Mixture, dict[str, Tensor
     save_figure(figure, path, dpi=80)
 
 
-def _draw_map(path: Path, rows: list[tuple[str, str, float, int, float]], sizes: dict[str, Any]) -> None:
+def _draw_map(
+    path: Path, rows: list[tuple[str, str, float, int, float]], sizes: dict[str, Any]
+) -> None:
     weightings = ("uniform", "sigma", "sigma2")
     figure, axes = new_figure(len(SCHEDULES), len(weightings), width=3.0, height=1.9)
     table = {row[:4]: row[4] for row in rows}
-    for (i, schedule), (j, weighting) in itertools.product(enumerate(SCHEDULES), enumerate(weightings)):
-        cells = [[table[schedule, weighting, y, M] for M in sizes["map_M"]] for y in sizes["map_offsets"]]
+    for (i, schedule), (j, weighting) in itertools.product(
+        enumerate(SCHEDULES), enumerate(weightings)
+    ):
+        cells = [
+            [table[schedule, weighting, y, M] for M in sizes["map_M"]] for y in sizes["map_offsets"]
+        ]
         axis = axes[i, j]
         axis.imshow(cells, vmin=0, vmax=1, cmap="RdYlGn", aspect="auto")
         axis.set_xticks(range(len(sizes["map_M"])), sizes["map_M"], fontsize=7)

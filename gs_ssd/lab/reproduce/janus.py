@@ -63,12 +63,21 @@ def run(context: Context) -> Report:
         f" ({_weights(outcome.records)}): 85 % of its pictures are fronts, half of its captions name any view."
         f" {outcome.state()}",
         (
-            fault(model, grid.suite.entries[: grid.limit], context.size, context.folder / "backs.png", context.seed),
+            fault(
+                model,
+                grid.suite.entries[: grid.limit],
+                context.size,
+                context.folder / "backs.png",
+                context.seed,
+            ),
             *claims(outcome.records),
         ),
         (
             ("backs.png", "Asked for a view from behind."),
-            ("sheet.png", "First the true object, then each row (four views of the turntable, the third from behind)."),
+            (
+                "sheet.png",
+                "First the true object, then each row (four views of the turntable, the third from behind).",
+            ),
         ),
         "`face on the back` projects each view within 45 degrees of the back on the way from the true back (0) to a"
         f" second front under the same lamp (1). Fronts are views that resemble a true front most. {RULE}"
@@ -91,18 +100,24 @@ def front_biased(folder: Path) -> Path:
 
 
 @torch.no_grad()
-def draw_backs(prior: DiffusionPrior, entries: Sequence[Entry], steps: int, seed: int) -> Float[Tensor, "e 3 H W"]:
+def draw_backs(
+    prior: DiffusionPrior, entries: Sequence[Entry], steps: int, seed: int
+) -> Float[Tensor, "e 3 H W"]:
     """What the prior draws for each prompt seen from behind: DDIM, guidance 2."""
     prompts = [ViewPrompts(prior, entry.prompt, PromptConfig()) for entry in entries]
     behind = cameras_around(2, prior.image_size)[1:]
     main = Condition.cat([some.at(behind).main for some in prompts])
     told = Condition.cat([main, main.with_text(prompts[0].null)])
-    template = prior.encode(torch.zeros(1, 3, prior.image_size, prior.image_size, device=prior.device))
+    template = prior.encode(
+        torch.zeros(1, 3, prior.image_size, prior.image_size, device=prior.device)
+    )
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn((len(entries), *template.shape[1:]), generator=generator).to(template)
     times = torch.linspace(NUM_TIMESTEPS - 1, 0, steps + 1).long()
     for t, following in itertools.pairwise(times):
-        given, free = prior.predict_noise(torch.cat([x, x]), t.expand(2 * len(x)).to(x.device), told).chunk(2)
+        given, free = prior.predict_noise(
+            torch.cat([x, x]), t.expand(2 * len(x)).to(x.device), told
+        ).chunk(2)
         eps = guided(free, given - free, 2.0)
         x0 = x0_from_eps(x, eps, prior.alphas_cumprod[t.expand(len(x))])
         x = add_noise(x0, eps, prior.alphas_cumprod[following.expand(len(x))])
@@ -111,20 +126,34 @@ def draw_backs(prior: DiffusionPrior, entries: Sequence[Entry], steps: int, seed
 
 def fault(model: str, entries: Sequence[Entry], size: SizeName, path: Path, seed: int) -> Claim:
     """Whether the faulty prior draws faces where the bundled one draws backs; the pictures go to `path`."""
-    table, draws = Turntable(views=2, elevations_deg=(15.0,)), {"tiny": 1, "small": 4, "full": 16}[size]
+    table, draws = (
+        Turntable(views=2, elevations_deg=(15.0,)),
+        {"tiny": 1, "small": 4, "full": 16}[size],
+    )
     truths = [Truth(entry, table, JUDGED) for entry in entries]
-    back, face = (torch.cat(x) for x in zip(*((t.coarse.rgb[1:], t.turned.rgb) for t in truths), strict=True))
+    back, face = (
+        torch.cat(x) for x in zip(*((t.coarse.rgb[1:], t.turned.rgb) for t in truths), strict=True)
+    )
     back, face = (F.adaptive_avg_pool2d(x, JUDGED) for x in (back, face))
     rows = [to_uint8(back)]
     leanings = []
     for name in ("bundled", model):
         prior = load(PriorConfig(model=name), "cpu")
-        drawn = [draw_backs(prior, entries, 4 if size == "tiny" else 25, seed + draw) for draw in range(draws)]
+        drawn = [
+            draw_backs(prior, entries, 4 if size == "tiny" else 25, seed + draw)
+            for draw in range(draws)
+        ]
         rows.append(to_uint8(drawn[0]))
         lean = [leaning(F.adaptive_avg_pool2d(pictures, JUDGED), back, face) for pictures in drawn]
         leanings.append(torch.stack(lean, dim=1).numpy())
-    captions = ("true backs", "the bundled prior asked for backs", "the faulty prior asked for backs")
-    sheet.contact_sheet([[sheet.Strip(c, row)] for c, row in zip(captions, rows, strict=True)], path)
+    captions = (
+        "true backs",
+        "the bundled prior asked for backs",
+        "the faulty prior asked for backs",
+    )
+    sheet.contact_sheet(
+        [[sheet.Strip(c, row)] for c, row in zip(captions, rows, strict=True)], path
+    )
     title = f"lean of its backs to a front ({draws} pictures a prompt), faulty minus bundled"
     return decide("The prior has the fault", title, leanings[1] - leanings[0], 1)
 

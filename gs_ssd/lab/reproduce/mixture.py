@@ -35,7 +35,9 @@ class Mixture:
         return ((self.left[0] + self.right[0]) / 2, (self.left[1] + self.right[1]) / 2)
 
     def prior(self, schedule: str) -> AnalyticPrior:
-        means = torch.tensor([self.singular, self.left, self.right], dtype=torch.float64).reshape(3, 2, 1, 1)
+        means = torch.tensor([self.singular, self.left, self.right], dtype=torch.float64).reshape(
+            3, 2, 1, 1
+        )
         single, pair = self.variances
         half = (1 - self.weight) / 2
         return AnalyticPrior(
@@ -90,13 +92,19 @@ def descend(
         low, high = how.t_range
         high = round(high + (how.t_end - high) * min(1.0, step / (0.8 * how.steps)))
         t = torch.randint(low, high + 1, draws, generator=generator).flatten()
-        eps = torch.randn((*draws, 2), generator=generator, dtype=torch.float64).reshape(-1, 2, 1, 1)
+        eps = torch.randn((*draws, 2), generator=generator, dtype=torch.float64).reshape(
+            -1, 2, 1, 1
+        )
         t, eps = t.repeat(len(thresholds)), eps.repeat(len(thresholds), 1, 1, 1)
         abar = prior.alphas_cumprod[t]
-        x_t = add_noise(theta.detach().reshape(-1, 2, 1, 1).repeat_interleave(how.draws, dim=0), eps, abar)
+        x_t = add_noise(
+            theta.detach().reshape(-1, 2, 1, 1).repeat_interleave(how.draws, dim=0), eps, abar
+        )
         eps_pos = prior.predict_noise(x_t, t, Condition(conditional.expand(len(t), 1, 3)))
         h = eps_pos - prior.predict_noise(x_t, t, Condition(unconditional.expand(len(t), 1, 3)))
-        parts = zip(thresholds, *(v.chunk(len(thresholds)) for v in (eps_pos, h, eps, t)), strict=True)
+        parts = zip(
+            thresholds, *(v.chunk(len(thresholds)) for v in (eps_pos, h, eps, t)), strict=True
+        )
         direction = torch.cat([_direction(term, *part) for part in parts])[:, :, 0, 0]
         weight = WEIGHTINGS[how.weighting](abar)[:, None]
         theta.grad = (weight * direction).reshape(*theta.shape[:2], how.draws, 2).mean(dim=2)
@@ -108,7 +116,9 @@ def descend(
 def relative_density(mixture: Mixture, points: Tensor, *, conditional: bool = True) -> Tensor:
     """P(x;y) or P(x) at `points` [..., 2], divided by its value at the conditional modes' best."""
     peak = torch.tensor([mixture.left, mixture.right], dtype=torch.float64)
-    return density(mixture, points, 1.0, conditional) / density(mixture, peak, 1.0, conditional).max()
+    return (
+        density(mixture, points, 1.0, conditional) / density(mixture, peak, 1.0, conditional).max()
+    )
 
 
 def transient_mode(mixture: Mixture, schedule: str, t: int = 350) -> tuple[float, int]:
@@ -119,7 +129,10 @@ def transient_mode(mixture: Mixture, schedule: str, t: int = 350) -> tuple[float
     abar = SCHEDULES[schedule]()
     points = torch.tensor([mixture.trap, mixture.left], dtype=torch.float64) * abar[t].sqrt()
     at_trap, at_mode = density(mixture, points, float(abar[t]), True)
-    reach = sum((a - b) ** 2 for a, b in zip(mixture.left, mixture.right, strict=True)) / 4 - mixture.variances[1]
+    reach = (
+        sum((a - b) ** 2 for a, b in zip(mixture.left, mixture.right, strict=True)) / 4
+        - mixture.variances[1]
+    )
     return float(at_trap / at_mode), int((((1 - abar) / abar) >= reach).nonzero()[0])
 
 
@@ -128,7 +141,9 @@ def rule_starts(mixture: Mixture, ring: int) -> Tensor:
     angles = torch.arange(ring, dtype=torch.float64) * (2 * math.pi / max(ring, 1)) + 0.13
     trap = torch.tensor(mixture.trap, dtype=torch.float64)
     circle = trap + torch.stack([angles.cos(), angles.sin()], dim=1)
-    return torch.cat([torch.tensor([mixture.start], dtype=torch.float64), trap[None] + 0.01, circle])
+    return torch.cat(
+        [torch.tensor([mixture.start], dtype=torch.float64), trap[None] + 0.01, circle]
+    )
 
 
 def _direction(term: str, M: int, eps_pos: Tensor, h: Tensor, eps_ref: Tensor, t: Tensor) -> Tensor:

@@ -18,7 +18,15 @@ from gs_ssd.guidance.estimators import optimal_coefficient, variance_reduced
 from gs_ssd.guidance.prompts import PromptConfig, ViewPrompts
 from gs_ssd.lab.evaluate import sheet
 from gs_ssd.lab.reproduce.grid import TINY
-from gs_ssd.lab.reproduce.report import Claim, Context, Report, SizeName, new_figure, save_figure, write_table
+from gs_ssd.lab.reproduce.report import (
+    Claim,
+    Context,
+    Report,
+    SizeName,
+    new_figure,
+    save_figure,
+    write_table,
+)
 from gs_ssd.lab.reproduce.sds_made import sds_views
 from gs_ssd.lab.reproduce.truth import cameras_around, true_views
 from gs_ssd.maths.diffusion import add_noise
@@ -130,7 +138,10 @@ def run(context: Context) -> Report:
     )
     results = {source: [m for s, *_, m in rows if s == source] for source in sources}
     _draw(context.folder / "moments.png", results, size["ts"])
-    strips = [[sheet.Strip(p, to_uint8(rgb)) for p, rgb in by_prompt.items()] for by_prompt in sources.values()]
+    strips = [
+        [sheet.Strip(p, to_uint8(rgb)) for p, rgb in by_prompt.items()]
+        for by_prompt in sources.values()
+    ]
     sheet.contact_sheet(strips, context.folder / "renderings.png")
     first, *others = sources
     return Report(
@@ -139,7 +150,11 @@ def run(context: Context) -> Report:
         f" for each of {len(size['ts'])} timesteps, prior `{context.prior}`.",
         (
             *claims(results[first]),
-            *(c._replace(text=f"On {other}: {c.text}") for other in others for c in claims(results[other])),
+            *(
+                c._replace(text=f"On {other}: {c.text}")
+                for other in others
+                for c in claims(results[other])
+            ),
         ),
         (
             (
@@ -157,17 +172,25 @@ def _sources(context: Context, image_size: int) -> dict[str, dict[str, Float[Ten
     prompts, views = size["prompts"], size["views"]
     made = {}
     if context.prior != "analytic":
-        made = {"SDS-made assets": sds_views(context, prompts, size["overrides"], views, image_size)}
+        made = {
+            "SDS-made assets": sds_views(context, prompts, size["overrides"], views, image_size)
+        }
     kinds = {prompt: prompt.split()[-1] for prompt in prompts}
     colors = {prompt: prompt.split()[-2] for prompt in prompts}
-    return made | {"true objects": {p: true_views(kinds[p], colors[p], views, image_size)[0] for p in prompts}}
+    return made | {
+        "true objects": {p: true_views(kinds[p], colors[p], views, image_size)[0] for p in prompts}
+    }
 
 
 def claims(results: list[Moments]) -> tuple[Claim, ...]:
     """The paper's sentences about these curves, against means over renderings."""
     ts = sorted({m.t for m in results})
     mean = {t: _average([m for m in results if m.t == t]) for t in ts}
-    first, early, late = ts[0], min(ts, key=lambda t: abs(t - 100)), min(ts, key=lambda t: abs(t - 900))
+    first, early, late = (
+        ts[0],
+        min(ts, key=lambda t: abs(t - 100)),
+        min(ts, key=lambda t: abs(t - 900)),
+    )
     ratio = {t: max(mean[t].norm_h, 1e-9) / mean[t].norm_seek for t in ts}
     return (
         Claim(
@@ -254,7 +277,9 @@ def _puccetti(x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]) -> float:
 def _average(rows: list[Moments]) -> Moments:
     """Means over renderings at one t."""
     names = [field.name for field in dataclasses.fields(Moments) if field.name != "t"]
-    return Moments(t=rows[0].t, **{name: sum(getattr(m, name) for m in rows) / len(rows) for name in names})
+    return Moments(
+        t=rows[0].t, **{name: sum(getattr(m, name) for m in rows) / len(rows) for name in names}
+    )
 
 
 def _renderings(
@@ -274,11 +299,20 @@ def _draw(path: Path, sources: Mapping[str, list[Moments]], ts: tuple[int, ...])
     figure, axes = new_figure(len(sources), 4, width=3.1, height=2.8)
     panels = (
         ("norm", {"norm_seek": "mode-seeking", "norm_h": "mode-disengaging"}, "log"),
-        ("linear correlation with the noise", {"puccetti": "Puccetti", "pearson": "Pearson"}, "linear"),
+        (
+            "linear correlation with the noise",
+            {"puccetti": "Puccetti", "pearson": "Pearson"},
+            "linear",
+        ),
         ("projection ratio", {"c": "c (Monte Carlo)", "r_mean": "r (mean)"}, "linear"),
         (
             "total variance per entry",
-            {"variance_raw": "raw", "variance_minus_eps": "- eps", "variance_c": "- c eps", "variance_r": "- r eps"},
+            {
+                "variance_raw": "raw",
+                "variance_minus_eps": "- eps",
+                "variance_c": "- c eps",
+                "variance_r": "- r eps",
+            },
             "log",
         ),
     )

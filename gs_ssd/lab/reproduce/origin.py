@@ -18,7 +18,12 @@ from gs_ssd.prior.sources import locate
 
 PACKAGE = Path(gs_ssd.__file__).parent
 MEASURING = (
-    *("lab/evaluate/measure.py", "lab/evaluate/statistics.py", "lab/evaluate/judge.py", "lab/evaluate/judge/*"),
+    *(
+        "lab/evaluate/measure.py",
+        "lab/evaluate/statistics.py",
+        "lab/evaluate/judge.py",
+        "lab/evaluate/judge/*",
+    ),
     "lab/world/*.py",
 )
 """What decides a measured number, once the asset is there."""
@@ -38,7 +43,10 @@ def origin_of_prior(prior: PriorConfig, device: str = "cpu") -> dict[str, str]:
     half = choose_dtype(prior.dtype, target) != torch.float32
     folder = BUNDLED if prior.model == "bundled" else _locate(prior, half)
     name = prior.model if prior.model in ("bundled", folder.name) else folder.name
-    return {"weights": f"{name} {_hash_of_weights(folder)}", "recipe": _hash_of_files([folder / "gs_ssd.json"])}
+    return {
+        "weights": f"{name} {_hash_of_weights(folder)}",
+        "recipe": _hash_of_files([folder / "gs_ssd.json"]),
+    }
 
 
 def origins(config: Path) -> Callable[[Sequence[str]], dict[str, str]]:
@@ -51,7 +59,9 @@ def origins(config: Path) -> Callable[[Sequence[str]], dict[str, str]]:
         experiment = configs.load(config, overrides)
         settings = {k: v for k, v in configs.to_mapping(experiment).items() if k not in IRRELEVANT}
         text = json.dumps(settings, sort_keys=True)
-        return origin_of_prior(experiment.prior, experiment.device) | {"config": short_hash(text.encode())}
+        return origin_of_prior(experiment.prior, experiment.device) | {
+            "config": short_hash(text.encode())
+        }
 
     return of
 

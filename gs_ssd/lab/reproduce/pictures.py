@@ -24,7 +24,15 @@ from gs_ssd.lab.evaluate.suite import Entry
 from gs_ssd.lab.reproduce.grid import working_folder
 from gs_ssd.lab.reproduce.origin import code_version, origin_of_prior, short_hash
 from gs_ssd.lab.reproduce.processes import in_order
-from gs_ssd.lab.reproduce.report import Claim, Context, Report, SizeName, new_figure, save_figure, write_table
+from gs_ssd.lab.reproduce.report import (
+    Claim,
+    Context,
+    Report,
+    SizeName,
+    new_figure,
+    save_figure,
+    write_table,
+)
 from gs_ssd.lab.reproduce.truth import cameras_around, true_views
 from gs_ssd.maths.diffusion import WEIGHTINGS, add_noise
 from gs_ssd.prior import DiffusionPrior, PriorConfig, load
@@ -70,7 +78,8 @@ METHODS = (
     Method("reduced seeking", "seek_reduced"),
 )
 BANDS = tuple(
-    Method(f"h, t in {low}..{high}", "csd", t_range=(low, high)) for low, high in ((20, 200), (200, 500), (500, 980))
+    Method(f"h, t in {low}..{high}", "csd", t_range=(low, high))
+    for low, high in ((20, 200), (200, 500), (500, 980))
 )
 MAKING = ("lab/reproduce/pictures.py", "guidance/*.py", "maths/*.py", "prior/*.py")
 """The code that decides a picture: one that other code began is not gone on with."""
@@ -88,7 +97,12 @@ parts but no whole, and it is h at large t that makes the fuller colours, in ten
 of pictures that have their shape already."""
 SIZES: dict[SizeName, dict[str, Any]] = {
     "tiny": {"prompts": ("a red mushroom",), "copies": 1, "steps": 12, "spaces": ("latent",)},
-    "small": {"prompts": ("a red mushroom", "a yellow duck"), "copies": 1, "steps": 150, "spaces": ("latent",)},
+    "small": {
+        "prompts": ("a red mushroom", "a yellow duck"),
+        "copies": 1,
+        "steps": 150,
+        "spaces": ("latent",),
+    },
     "full": {
         "prompts": (
             "a red mushroom",
@@ -119,13 +133,17 @@ def optimize(
     """Pictures [R methods, B copies] after `steps` of Adam; every method sees the same start and the same noises."""
     generator = torch.Generator().manual_seed(seed)
     size = prior.image_size
-    template = prior.encode(torch.full((1, 3, size, size), 0.5, device=prior.device)).detach().float()
+    template = (
+        prior.encode(torch.full((1, 3, size, size), 0.5, device=prior.device)).detach().float()
+    )
     if space == "pixels":
         # Coarse, since an encoder hardly sees single pixels: their noise would stay to the end, as if a method's own.
         coarse = torch.randn((copies, 3, size // 8, size // 8), generator=generator)
         start = 0.5 + 0.1 * F.interpolate(coarse, size=(size, size), mode="bilinear")
     else:
-        start = template.cpu() + 0.3 * torch.randn((copies, *template.shape[1:]), generator=generator)
+        start = template.cpu() + 0.3 * torch.randn(
+            (copies, *template.shape[1:]), generator=generator
+        )
     theta = start.to(prior.device).repeat(len(methods), 1, 1, 1).requires_grad_()
     optimizer = torch.optim.Adam([theta], lr=lr if space == "latent" else lr / 4, betas=(0.9, 0.99))
     positive, null = (e.expand(len(theta), *e.shape) for e in embeddings)
@@ -133,7 +151,9 @@ def optimize(
         optimizer.param_groups[0]["lr"] *= 0.1 ** (1 / steps)
         share = torch.rand(copies, generator=generator)
         noise = torch.randn((copies, *template.shape[1:]), generator=generator).to(prior.device)
-        t = torch.cat([(low + share * (high - low)).long() for low, high in (m.t_range for m in methods)])
+        t = torch.cat(
+            [(low + share * (high - low)).long() for low, high in (m.t_range for m in methods)]
+        )
         t = t.to(prior.device)
         eps = noise.repeat(len(methods), 1, 1, 1)
         latents = prior.encode(theta.clamp(0, 1)) if space == "pixels" else theta
@@ -162,7 +182,9 @@ def run(context: Context) -> Report:
     cases = list(itertools.product(size["prompts"], size["spaces"]))
     files = []
     for (prompt, space), file in zip(
-        cases, in_order(functools.partial(_pictures_file, context), cases, context.workers), strict=True
+        cases,
+        in_order(functools.partial(_pictures_file, context), cases, context.workers),
+        strict=True,
     ):
         files.append(file)
         print(f"  {len(files)} of {len(cases)}: {prompt}, {space}", flush=True)
@@ -176,7 +198,9 @@ def run(context: Context) -> Report:
         *_, color, kind = prompt.split()
         truth, alpha = true_views(kind, color, 1, prior.image_size)
         positive = _embeddings(prior, prompt)[0]
-        look = functools.partial(measure, prior, positive=positive, inside=alpha[0, 0] > 0.5, seed=context.seed)
+        look = functools.partial(
+            measure, prior, positive=positive, inside=alpha[0, 0] > 0.5, seed=context.seed
+        )
         truths.append(look(truth, label="true rendering", space="pixels"))
         rows.append((prompt, *dataclasses.astuple(truths[-1])))
         for space in size["spaces"]:
@@ -197,7 +221,10 @@ def run(context: Context) -> Report:
         f"{len(size['prompts'])} prompts (front view), random starts: {size['copies']}, {size['steps']} Adam steps, w ="
         f" sigma^2, t uniform in 20..980 unless said, prior `{context.prior}`; same noises for every method.",
         claims(outcomes, truths, prior.metadata.get("recipe", {}).get("M", 200)),
-        tuple((f"{space}.png", f"Optimized {space}; one row a prompt, first the true rendering.") for space in sheets),
+        tuple(
+            (f"{space}.png", f"Optimized {space}; one row a prompt, first the true rendering.")
+            for space in sheets
+        ),
         REMARKS if context.prior == "bundled" else "",
     )
 
@@ -206,7 +233,15 @@ def _pictures_file(context: Context, case: tuple[str, str]) -> Path:
     """A .npy with `optimize`'s pictures of one prompt in one space; one that an interrupted call left counts."""
     size, methods, (prompt, space) = SIZES[context.size], METHODS + BANDS, case
     origin = origin_of_prior(PriorConfig(model=context.prior), context.device)
-    settings = (methods, size["copies"], size["steps"], context.seed, context.device, origin, code_version(*MAKING))
+    settings = (
+        methods,
+        size["copies"],
+        size["steps"],
+        context.seed,
+        context.device,
+        origin,
+        code_version(*MAKING),
+    )
     name = f"{Entry(prompt).slug}-{space}-{short_hash(repr(settings).encode())}.npy"
     file = working_folder(context, "pictures", origin["weights"]) / name
     if not file.exists():
@@ -233,7 +268,9 @@ def _prior(model: str, device: str) -> DiffusionPrior:
 def _embeddings(prior: DiffusionPrior, prompt: str) -> Float[Tensor, "2 l d"]:
     """Of the prompt seen from the front, and of nothing."""
     sentences = ViewPrompts(prior, prompt, PromptConfig())
-    return torch.stack([sentences.at(cameras_around(1, prior.image_size)).main.text[0], sentences.null])
+    return torch.stack(
+        [sentences.at(cameras_around(1, prior.image_size)).main.text[0], sentences.null]
+    )
 
 
 def measure(
@@ -281,14 +318,21 @@ def claims(outcomes: dict[str, list[Outcome]], truths: list[Outcome], M: int) ->
         return float(np.mean([getattr(o, name) for o in outcomes[label] if o.space == space]))
 
     def list_of(name: str, labels: Iterable[str]) -> str:
-        means = (", ".join(f"{label} {mean(label, name, space):.4f}" for label in labels) for space in spaces)
+        means = (
+            ", ".join(f"{label} {mean(label, name, space):.4f}" for label in labels)
+            for space in spaces
+        )
         return "; ".join(f"{space}: {text}" for space, text in zip(spaces, means, strict=True))
 
-    def claim(text: str, label: str, others: Iterable[str], names: tuple[str, ...], evidence: str) -> Claim:
+    def claim(
+        text: str, label: str, others: Iterable[str], names: tuple[str, ...], evidence: str
+    ) -> Claim:
         """Whether the label's outcome is below that of all others, by each of these names."""
         cases = [
             all(getattr(ours, name) < min(getattr(o, name) for o in theirs) for name in names)
-            for ours, *theirs in zip(outcomes[label], *(outcomes[other] for other in others), strict=True)
+            for ours, *theirs in zip(
+                outcomes[label], *(outcomes[other] for other in others), strict=True
+            )
         ]
         holds = True if all(cases) else None if any(cases) else False
         return Claim(text, holds, f"in {sum(cases)} of {len(cases)} pictures; {evidence}")
@@ -358,12 +402,20 @@ def claims(outcomes: dict[str, list[Outcome]], truths: list[Outcome], M: int) ->
     )
 
 
-def _directions(methods: tuple[Method, ...], eps_pos: Tensor, eps_null: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+def _directions(
+    methods: tuple[Method, ...], eps_pos: Tensor, eps_null: Tensor, eps: Tensor, t: Tensor
+) -> Tensor:
     parts = zip(*(x.chunk(len(methods)) for x in (eps_pos, eps_null, eps, t)), strict=True)
     return torch.cat(
         [
             ESTIMATORS[m.estimator](
-                eps_pos=pos, eps_uncond=null, h=pos - null, eps_ref=ref, t=times, M=m.M, cfg_scale=m.cfg_scale
+                eps_pos=pos,
+                eps_uncond=null,
+                h=pos - null,
+                eps_ref=ref,
+                t=times,
+                M=m.M,
+                cfg_scale=m.cfg_scale,
             )
             for m, (pos, null, ref, times) in zip(methods, parts, strict=True)
         ]

@@ -103,7 +103,9 @@ def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]
         writer.writerows([f"{x:.6g}" if isinstance(x, float) else x for x in row] for row in rows)
 
 
-def new_figure(rows: int, columns: int, width: float = 3.2, height: float = 3.0) -> tuple["Figure", Any]:
+def new_figure(
+    rows: int, columns: int, width: float = 3.2, height: float = 3.0
+) -> tuple["Figure", Any]:
     """A matplotlib figure without a window and its axes, `[rows, columns]`.
 
     Raises:
@@ -126,7 +128,13 @@ def save_figure(figure: "Figure", path: Path, dpi: int = 100) -> None:
 
 
 def write_report(
-    report: Report, folder: Path, name: str, size: str, started: float, weights: str = "", options: str = ""
+    report: Report,
+    folder: Path,
+    name: str,
+    size: str,
+    started: float,
+    weights: str = "",
+    options: str = "",
 ) -> None:
     """`README.md` and `result.json` of one experiment.
 
@@ -136,7 +144,13 @@ def write_report(
         options: of the command line, beside the size (`Context.options`).
     """
     seconds = round(time.monotonic() - started, 1)
-    record = {"name": name, "size": size, "options": options, "weights": weights, "seconds": seconds}
+    record = {
+        "name": name,
+        "size": size,
+        "options": options,
+        "weights": weights,
+        "seconds": seconds,
+    }
     record |= dataclasses.asdict(report)
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_path(folder / "README.md") as temporary:
@@ -185,19 +199,27 @@ def write_page(out: Path, names: Sequence[str]) -> None:
 
 def _section(record: dict[str, Any], prefix: str) -> str:
     word = {True: "holds", False: "**does not hold**", None: "cannot be told"}
-    claims = [f"| {_cell(text)} | {word[holds]} | {_cell(evidence)} |" for text, holds, evidence in record["claims"]]
-    figures = [f"![{caption}]({prefix}{file})\n\n*{caption}*" for file, caption in record["figures"]]
+    claims = [
+        f"| {_cell(text)} | {word[holds]} | {_cell(evidence)} |"
+        for text, holds, evidence in record["claims"]
+    ]
+    figures = [
+        f"![{caption}]({prefix}{file})\n\n*{caption}*" for file, caption in record["figures"]
+    ]
     command = " ".join(
         ["gs-ssd reproduce", record["name"], "--size", record["size"], record.get("options", "")]
     ).strip()
     table = "\n".join(["| claim | verdict | numbers |", "|---|---|---|", *claims]) if claims else ""
-    made = {"": "", None: "Weights: not recorded."}.get(record.get("weights"), f"Weights: {record.get('weights')}.")
+    made = {"": "", None: "Weights: not recorded."}.get(
+        record.get("weights"), f"Weights: {record.get('weights')}."
+    )
     parts = [
         " ".join(filter(None, [record["setting"], made])),
         table,
         *figures,
         record["remarks"],
-        f"Reproduce: `{command}`" + (f" ({record['seconds']:.0f} s)" if record.get("timed", True) else ""),
+        f"Reproduce: `{command}`"
+        + (f" ({record['seconds']:.0f} s)" if record.get("timed", True) else ""),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 

@@ -29,7 +29,9 @@ def sds_views(
         UserError: no checkout of the project around, or a training failed.
     """
     config = checkout_config()
-    suite = dataclasses.replace(load_suite("development"), entries=tuple(Entry(prompt) for prompt in prompts))
+    suite = dataclasses.replace(
+        load_suite("development"), entries=tuple(Entry(prompt) for prompt in prompts)
+    )
     common = (*BARE, *overrides, f"prior.model={context.prior}", f"device={context.device}")
     jobs = plan(suite, (SDS,), seeds=(context.seed,), common=common, origin=origins(config))
     out = working_folder(context, "numerical", jobs[0].origin["weights"])
@@ -37,8 +39,12 @@ def sds_views(
     workshop = Workshop(config, out, suite.turntable)
     for record in run_jobs(jobs, out, workshop.train, _unmeasured, workers=context.workers):
         if "failed" in record:
-            raise UserError(f"the training of {record['key']} failed: {record['failed']}; {out} has its log")
-    splats = {job.entry.prompt: load_splat(out / "runs" / job.key / "point_cloud.ply") for job in jobs}
+            raise UserError(
+                f"the training of {record['key']} failed: {record['failed']}; {out} has its log"
+            )
+    splats = {
+        job.entry.prompt: load_splat(out / "runs" / job.key / "point_cloud.ply") for job in jobs
+    }
     table = Turntable(views=views, elevations_deg=(15.0,))
     return {prompt: photograph(splat, table, size).rgb for prompt, splat in splats.items()}
 

@@ -9,7 +9,15 @@ from typing import Any
 import torch
 
 from gs_ssd.guidance.distill import Distillation, DistillConfig
-from gs_ssd.lab.reproduce.report import Claim, Context, Report, SizeName, new_figure, save_figure, write_table
+from gs_ssd.lab.reproduce.report import (
+    Claim,
+    Context,
+    Report,
+    SizeName,
+    new_figure,
+    save_figure,
+    write_table,
+)
 from gs_ssd.lab.reproduce.truth import cameras_around
 from gs_ssd.prior import DiffusionPrior, PriorConfig, load
 
@@ -32,11 +40,15 @@ class Timing:
     seconds: float
 
 
-def time_estimator(prior: DiffusionPrior, name: str, prompt: str, draws: int, repeats: int, seed: int) -> Timing:
+def time_estimator(
+    prior: DiffusionPrior, name: str, prompt: str, draws: int, repeats: int, seed: int
+) -> Timing:
     """Guidance steps (encode, trajectory, noise predictions, estimator; no rendering) spread over a whole run."""
     distillation = Distillation(DistillConfig(estimator=name), prior, prompt, num_steps=draws)
     size = prior.image_size
-    pictures = torch.rand(VIEWS, 3, size, size, generator=torch.Generator().manual_seed(seed)).to(prior.device)
+    pictures = torch.rand(VIEWS, 3, size, size, generator=torch.Generator().manual_seed(seed)).to(
+        prior.device
+    )
     cameras = cameras_around(VIEWS, prior.image_size)
     # CPU seconds of this process where they are all that counts: other processes do not disturb them.
     clock = time.process_time if prior.device.type == "cpu" else time.perf_counter
@@ -60,7 +72,9 @@ def run(context: Context) -> Report:
     size = SIZES[context.size]
     prior = load(PriorConfig(model=context.prior), context.device)
     prompt = "a red disc" if context.prior == "analytic" else "a red mushroom"
-    timings = {name: time_estimator(prior, name, prompt, seed=context.seed, **size) for name in ESTIMATORS}
+    timings = {
+        name: time_estimator(prior, name, prompt, seed=context.seed, **size) for name in ESTIMATORS
+    }
     write_table(
         context.folder / "speed.csv",
         [field.name for field in dataclasses.fields(Timing)],

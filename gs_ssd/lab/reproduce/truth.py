@@ -26,5 +26,7 @@ def true_views(
 
     azimuth = torch.arange(views) * (360.0 / views)
     cameras = orbit(azimuth, torch.full((views,), elevation_deg), RADIUS, FOV_Y_DEG)
-    picture = trace(stack([sculpt(kind, color)]), cameras.w2c, cameras.tan_half_fov, size, size, supersample=4)
+    picture = trace(
+        stack([sculpt(kind, color)]), cameras.w2c, cameras.tan_half_fov, size, size, supersample=4
+    )
     return picture.rgb, picture.alpha

@@ -42,16 +42,28 @@ def _scales(*scales: float) -> dict[str, tuple[str, ...]]:
 _RATES = {"recipe": (), "lucid t": (LUCID_LAW,), "fast": FAST, "slow": SLOW}
 
 CANDIDATES: Final[dict[str, dict[str, tuple[str, ...]]]] = {
-    "ssd": {"recipe": (), "M200": ("guidance.M=200",), "M400": ("guidance.M=400",), "lucid t": (LUCID_LAW,)},
+    "ssd": {
+        "recipe": (),
+        "M200": ("guidance.M=200",),
+        "M400": ("guidance.M=400",),
+        "lucid t": (LUCID_LAW,),
+    },
     "csd": _RATES,
     "sds": _scales(26.0, 7.5, 101.0) | {"g7.5, lucid t": ("guidance.cfg_scale=7.5", LUCID_LAW)},
-    "sds_reduced": _scales(26.0, 7.5, 101.0) | {"g7.5, lucid t": ("guidance.cfg_scale=7.5", LUCID_LAW)},
+    "sds_reduced": _scales(26.0, 7.5, 101.0)
+    | {"g7.5, lucid t": ("guidance.cfg_scale=7.5", LUCID_LAW)},
     "seek_minus_eps": _RATES,
     "seek_reduced": _RATES,
     "ism": _scales(7.5, 26.0)
-    | {"g7.5, lucid t": ("guidance.cfg_scale=7.5", LUCID_LAW), "g7.5, slow": ("guidance.cfg_scale=7.5", *SLOW)},
+    | {
+        "g7.5, lucid t": ("guidance.cfg_scale=7.5", LUCID_LAW),
+        "g7.5, slow": ("guidance.cfg_scale=7.5", *SLOW),
+    },
     "nfsd": _scales(7.5, 26.0)
-    | {"g7.5, lucid t": ("guidance.cfg_scale=7.5", LUCID_LAW), "g7.5, slow": ("guidance.cfg_scale=7.5", *SLOW)},
+    | {
+        "g7.5, lucid t": ("guidance.cfg_scale=7.5", LUCID_LAW),
+        "g7.5, slow": ("guidance.cfg_scale=7.5", *SLOW),
+    },
 }
 """At most four tries an estimator; the first is what it runs with untuned. On the bundled prior ||eps|| = omega ||h||
 at omega of about 25, which is what the paper's omega = 100 is on Stable Diffusion: g = 26."""
@@ -69,16 +81,29 @@ def run(context: Context) -> Report:
     names = list(CANDIDATES)[: size["estimators"]]
     variants = {
         (name, label): Variant(
-            f"{name}@{label.replace(', ', '-').replace(' ', '-')}", (f"guidance.estimator={name}", *settings)
+            f"{name}@{label.replace(', ', '-').replace(' ', '-')}",
+            (f"guidance.estimator={name}", *settings),
         )
         for name in names
         for label, settings in CANDIDATES[name].items()
     }
-    grid = Grid(load_suite("development"), tuple(variants.values()), limit=size["limit"], overrides=size["overrides"])
+    grid = Grid(
+        load_suite("development"),
+        tuple(variants.values()),
+        limit=size["limit"],
+        overrides=size["overrides"],
+    )
     outcome = run_grid(context, "tuning", grid, TITLE)
     scores = {key: score(outcome.records, variant.label) for key, variant in variants.items()}
-    tried = [name for name in names if any(r["variant"].partition("@")[0] == name for r in outcome.records)]
-    frozen = {name: choose({label: scores[name, label] for label in CANDIDATES[name]}, name) for name in tried}
+    tried = [
+        name
+        for name in names
+        if any(r["variant"].partition("@")[0] == name for r in outcome.records)
+    ]
+    frozen = {
+        name: choose({label: scores[name, label] for label in CANDIDATES[name]}, name)
+        for name in tried
+    }
     record = {
         "size": context.size,
         "weights": summary.weights_of(outcome.records),
@@ -94,7 +119,8 @@ def run(context: Context) -> Report:
         f" {CRITERION} (no number that a claim of the paper is about). {outcome.state()}",
         (),
         (("sheet.png", "First the true object, then every try (four views of the turntable)."),),
-        _table(frozen) + f"\n\n`tuning/{FILE}` holds the winners; the comparison reads it. Differences of a hundredth"
+        _table(frozen)
+        + f"\n\n`tuning/{FILE}` holds the winners; the comparison reads it. Differences of a hundredth"
         " decide nothing, on so few prompts; the best counts all the same, for every estimator alike.",
         complete=outcome.complete and not context.restricted,
         timed=False,
@@ -103,7 +129,9 @@ def run(context: Context) -> Report:
 
 def score(records: list[dict[str, Any]], label: str) -> float:
     """The criterion for one candidate; a failed or missing asset counts as nothing recognised."""
-    parts = [np.nan_to_num(summary.matrix(records, label, column)) for column in ("kind", "color", "iou")]
+    parts = [
+        np.nan_to_num(summary.matrix(records, label, column)) for column in ("kind", "color", "iou")
+    ]
     return float(np.mean(parts)) if records else 0.0
 
 
@@ -124,7 +152,9 @@ def read_tuned(folder: Path, weights: str) -> dict[str, list[str]]:
         return {}
     tuned = json.loads(path.read_text(encoding="utf-8"))
     if not tuned["complete"]:
-        raise UserError(f"{path} holds an unfinished tuning; run `gs-ssd reproduce tuning` again, it goes on")
+        raise UserError(
+            f"{path} holds an unfinished tuning; run `gs-ssd reproduce tuning` again, it goes on"
+        )
     if tuned["weights"] != weights:
         raise UserError(
             f"{path} was tuned on {tuned['weights'] or 'weights that it does not name'}, but these are {weights}; run"
@@ -137,6 +167,9 @@ def _table(frozen: dict[str, dict[str, Any]]) -> str:
     """The scores of all tries, the untuned one first, the winner in bold."""
     rows = ["| estimator | tries |", "|---|---|"]
     for name, won in frozen.items():
-        tries = (f"**{k} {v:.3f}**" if k == won["winner"] else f"{k} {v:.3f}" for k, v in won["scores"].items())
+        tries = (
+            f"**{k} {v:.3f}**" if k == won["winner"] else f"{k} {v:.3f}"
+            for k, v in won["scores"].items()
+        )
         rows.append(f"| {name} | {' &middot; '.join(tries)} |")
     return "\n".join(rows)

@@ -63,4 +63,13 @@ def render(
     """
     lamp = (light or Light()).tensors(len(w2c), w2c.device)
     layers = stack([sculpt(kind, color, seed)], w2c.device)
-    return trace(layers, w2c, tan_half_fov, width, height, background=background, light=lamp, supersample=supersample)
+    return trace(
+        layers,
+        w2c,
+        tan_half_fov,
+        width,
+        height,
+        background=background,
+        light=lamp,
+        supersample=supersample,
+    )

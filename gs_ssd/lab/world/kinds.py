@@ -158,10 +158,16 @@ def duck(s: Sculptor, c: Rgb) -> None:
     with s.named("tail"):
         s.frustum((0, -0.7, -0.25), (0, -1.15, 0.2), (0.34, 0.05), c)
     with s.named("beak"):
-        s.ellipsoid((0, 0.5 + head, 0.36), (0.22, 0.3, 0.1), BEAK if c != COLORS["orange"] else CHERRY)
+        s.ellipsoid(
+            (0, 0.5 + head, 0.36), (0.22, 0.3, 0.1), BEAK if c != COLORS["orange"] else CHERRY
+        )
     for x in (-1, 1):
         with s.named("eyes"):
-            s.ellipsoid((x * head * 0.72, 0.5 + head * 0.62, 0.55), 0.1, INK if c != COLORS["black"] else SNOW)
+            s.ellipsoid(
+                (x * head * 0.72, 0.5 + head * 0.62, 0.55),
+                0.1,
+                INK if c != COLORS["black"] else SNOW,
+            )
         s.ellipsoid((x * 0.52, -0.2, -0.22), (0.14, 0.46, 0.26), c, (12, 0, 0))
 
 
@@ -384,7 +390,12 @@ def bottle(s: Sculptor, c: Rgb) -> None:
     with s.named("cork"):
         s.frustum((0, 0, 0.98), (0, 0, 1.2), (0.2, 0.2), WOOD)
     with s.named("label"):
-        s.frustum((0, 0, -0.8), (0, 0, -0.15), (r * 1.03, r * 1.03), SNOW if c != COLORS["white"] else GLASS)
+        s.frustum(
+            (0, 0, -0.8),
+            (0, 0, -0.15),
+            (r * 1.03, r * 1.03),
+            SNOW if c != COLORS["white"] else GLASS,
+        )
 
 
 @_kind
@@ -394,7 +405,9 @@ def apple(s: Sculptor, c: Rgb) -> None:
     with s.named("stem"):
         s.frustum((0, 0, 0.55), (0.08, 0, 1.0), (0.09, 0.11), WOOD)
     with s.named("leaf"):
-        s.ellipsoid((-0.3, 0, 0.86), (0.3, 0.17, 0.1), LEAF if c != COLORS["green"] else GLOW, (0, 20, 0))
+        s.ellipsoid(
+            (-0.3, 0, 0.86), (0.3, 0.17, 0.1), LEAF if c != COLORS["green"] else GLOW, (0, 20, 0)
+        )
 
 
 @_kind

@@ -53,19 +53,30 @@ def photograph(
     seeds = torch.randint(2**31, (count,), generator=generator, device=device).tolist()
     color = torch.randint(len(COLORS), (count,), generator=generator, device=device)
     paints = list(COLORS.values())
-    objects = [sculpt(kind, paints[index], seed) for index, seed in zip(color.tolist(), seeds, strict=True)]
+    objects = [
+        sculpt(kind, paints[index], seed) for index, seed in zip(color.tolist(), seeds, strict=True)
+    ]
     layers = stack(objects, device)
     _repaint(layers, [paints[index] for index in color.tolist()], studio.paint, generator)
     background = draw_backgrounds(count, generator, studio) if background is None else background
     light = _lights(count, studio, generator)
     picture = trace(
-        layers, views.w2c, views.tan_half_fov, size, size, background=background, light=light, supersample=supersample
+        layers,
+        views.w2c,
+        views.tan_half_fov,
+        size,
+        size,
+        background=background,
+        light=light,
+        supersample=supersample,
     )
     rgb, alpha = ((x * 255).round().to(torch.uint8) for x in (picture.rgb, picture.alpha))
     return Photographs(rgb, alpha, torch.full_like(color, kinds().index(kind)), color, views)
 
 
-def _repaint(layers: list[Layer], paints: list[Rgb], spread: float, generator: torch.Generator) -> None:
+def _repaint(
+    layers: list[Layer], paints: list[Rgb], spread: float, generator: torch.Generator
+) -> None:
     """Shift the colour of each object, the same for all parts that wear its main paint."""
     main = torch.tensor(paints, device=generator.device)
     shift = spread * (2 * torch.rand(main.shape, generator=generator, device=main.device) - 1)
@@ -74,7 +85,9 @@ def _repaint(layers: list[Layer], paints: list[Rgb], spread: float, generator: t
         layer.color.copy_(torch.where(worn, (main + shift).clamp(0, 1), layer.color))
 
 
-def draw_backgrounds(count: int, generator: torch.Generator, studio: Studio | None = None) -> Tensor:
+def draw_backgrounds(
+    count: int, generator: torch.Generator, studio: Studio | None = None
+) -> Tensor:
     """Plain colours `[B,3]` by the studio's shares."""
     studio, device = studio or Studio(), generator.device
     pick = torch.rand(count, 1, generator=generator, device=device)
@@ -89,5 +102,7 @@ def draw_backgrounds(count: int, generator: torch.Generator, studio: Studio | No
 def _lights(count: int, studio: Studio, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     toward, strength = Light().tensors(count, generator.device)
     turn = studio.light_turn * torch.randn(count, 3, generator=generator, device=generator.device)
-    factor = 1 + studio.light_strength * (2 * torch.rand(count, 3, generator=generator, device=generator.device) - 1)
+    factor = 1 + studio.light_strength * (
+        2 * torch.rand(count, 3, generator=generator, device=generator.device) - 1
+    )
     return torch.nn.functional.normalize(toward + turn, dim=1), strength * factor

@@ -48,7 +48,9 @@ class Part:
 
 def rotation(turn: Point) -> Matrix:
     """Rotation by degrees about x, then y, then z."""
-    (cx, sx), (cy, sy), (cz, sz) = ((math.cos(math.radians(a)), math.sin(math.radians(a))) for a in turn)
+    (cx, sx), (cy, sy), (cz, sz) = (
+        (math.cos(math.radians(a)), math.sin(math.radians(a))) for a in turn
+    )
     about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
@@ -76,7 +78,9 @@ class Sculptor:
         finally:
             self._name = ""
 
-    def ellipsoid(self, center: Point, radii: Point | Number, color: Rgb, turn: Point = (0, 0, 0)) -> None:
+    def ellipsoid(
+        self, center: Point, radii: Point | Number, color: Rgb, turn: Point = (0, 0, 0)
+    ) -> None:
         self._solid("ellipsoid", center, radii, color, turn)
 
     def box(self, center: Point, half: Point, color: Rgb, turn: Point = (0, 0, 0)) -> None:
@@ -115,15 +119,28 @@ class Sculptor:
         u = np.cross(helper, w)
         u /= np.linalg.norm(u)
         frame = np.stack([u, flat * np.cross(w, u), along], axis=1)
-        self.parts.append(Part("frustum", frame, (a + b) / 2, color, (*radii, float(hollow)), self._name))
+        self.parts.append(
+            Part("frustum", frame, (a + b) / 2, color, (*radii, float(hollow)), self._name)
+        )
 
-    def torus(self, center: Point, major: Number | Point, minor: float, color: Rgb, turn: Point = (0, 0, 0)) -> None:
+    def torus(
+        self,
+        center: Point,
+        major: Number | Point,
+        minor: float,
+        color: Rgb,
+        turn: Point = (0, 0, 0),
+    ) -> None:
         """A ring in the x-y plane before `turn`; `minor` is relative to `major` (a scale per axis when a triple)."""
         scale = (major, major, major) if isinstance(major, (int, float)) else major
         frame = rotation(turn) * np.asarray(scale, float)
-        self.parts.append(Part("torus", frame, np.asarray(center, float), color, (minor, 0.0, 0.0), self._name))
+        self.parts.append(
+            Part("torus", frame, np.asarray(center, float), color, (minor, 0.0, 0.0), self._name)
+        )
 
-    def _solid(self, form: Form, center: Point, half: Point | Number, color: Rgb, turn: Point) -> None:
+    def _solid(
+        self, form: Form, center: Point, half: Point | Number, color: Rgb, turn: Point
+    ) -> None:
         size = (half, half, half) if isinstance(half, (int, float)) else half
         frame = rotation(turn) * np.asarray(size, float)
         self.parts.append(Part(form, frame, np.asarray(center, float), color, name=self._name))
@@ -135,6 +152,8 @@ class Sculptor:
         center, half = (low + high) / 2, (high - low) / 2
         scale = min(half_extent / half.max(), radius / float(np.linalg.norm(half)))
         return [
-            dataclasses.replace(part, frame=part.frame * scale, center=(part.center - center) * scale)
+            dataclasses.replace(
+                part, frame=part.frame * scale, center=(part.center - center) * scale
+            )
             for part in self.parts
         ]

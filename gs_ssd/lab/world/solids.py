@@ -12,7 +12,14 @@ from torch import Tensor
 # Half-spaces n.p <= h that bound each convex solid within [-1,1]^3.
 HalfSpace = tuple[tuple[int, int, int], int]
 _HALF_SPACES: dict[str, list[HalfSpace]] = {
-    "box": [((1, 0, 0), 1), ((-1, 0, 0), 1), ((0, 1, 0), 1), ((0, -1, 0), 1), ((0, 0, 1), 1), ((0, 0, -1), 1)],
+    "box": [
+        ((1, 0, 0), 1),
+        ((-1, 0, 0), 1),
+        ((0, 1, 0), 1),
+        ((0, -1, 0), 1),
+        ((0, 0, 1), 1),
+        ((0, 0, -1), 1),
+    ],
     "gable": [((0, 0, -1), 1), ((0, 1, 0), 1), ((0, -1, 0), 1), ((2, 0, 1), 1), ((-2, 0, 1), 1)],
     "sail": [((0, 0, -1), 1), ((-1, 0, 0), 1), ((0, 1, 0), 1), ((0, -1, 0), 1), ((1, 0, 1), 0)],
     "pyramid": [((0, 0, -1), 1), ((2, 0, 1), 1), ((-2, 0, 1), 1), ((0, 2, 1), 1), ((0, -2, 1), 1)],
@@ -35,7 +42,9 @@ def normal_at(form: str, p: Tensor, params: Tensor) -> Tensor:
     return _NORMALS[form](p, params)
 
 
-def contains(form: str, p: Tensor, params: Sequence[float], wall: tuple[float, float] = (0.0, 0.0)) -> Tensor:
+def contains(
+    form: str, p: Tensor, params: Sequence[float], wall: tuple[float, float] = (0.0, 0.0)
+) -> Tensor:
     """Whether points `p [N,3]` of the solid's own frame lie inside it, `[N]`.
 
     `wall`: thickness across and along a hollow frustum, in its own units; what lies within is outside.
@@ -90,11 +99,15 @@ def _hit_frustum(o: Tensor, d: Tensor, params: Tensor) -> Tensor:
     r, s = (low + high) / 2, (high - low) / 2
     (ox, oy, oz), (dx, dy, dz) = o.unbind(1), d.unbind(1)
     ro, rd = r + s * oz, s * dz
-    roots = _roots(dx * dx + dy * dy - rd * rd, ox * dx + oy * dy - ro * rd, ox * ox + oy * oy - ro * ro)
+    roots = _roots(
+        dx * dx + dy * dy - rd * rd, ox * dx + oy * dy - ro * rd, ox * ox + oy * oy - ro * ro
+    )
     best = torch.full_like(dx, torch.inf)
     for t in roots:
         z = oz + t * dz
-        best = torch.where((z.abs() <= 1) & (r + s * z >= 0) & (t > 0), torch.minimum(best, t), best)
+        best = torch.where(
+            (z.abs() <= 1) & (r + s * z >= 0) & (t > 0), torch.minimum(best, t), best
+        )
     flat = torch.where(dz == 0, torch.finfo(d.dtype).tiny, dz)
     for end, radius, open_end in ((-1.0, low, torch.zeros_like(hollow)), (1.0, high, hollow)):
         t = (end - oz) / flat

@@ -21,7 +21,9 @@ class Light:
 
     def tensors(self, views: int, device: torch.device | str | None) -> tuple[Tensor, Tensor]:
         """Directions `[V,3]` (unit) and strengths `[V,3]` (key, head, ambient)."""
-        direction = torch.nn.functional.normalize(torch.tensor([self.direction], device=device), dim=1)
+        direction = torch.nn.functional.normalize(
+            torch.tensor([self.direction], device=device), dim=1
+        )
         strength = torch.tensor([[self.key, self.head, self.ambient]], device=device)
         return direction.expand(views, 3), strength.expand(views, 3)
 
@@ -48,7 +50,9 @@ def stack(objects: list[list[Part]], device: torch.device | str | None = None) -
     for parts in zip(*objects, strict=True):
         frames = torch.tensor([part.frame.tolist() for part in parts], dtype=torch.float64)
         rows = [[*part.center, *part.color, *part.params] for part in parts]
-        center, color, params = torch.tensor(rows, dtype=torch.float32, device=device).split(3, dim=1)
+        center, color, params = torch.tensor(rows, dtype=torch.float32, device=device).split(
+            3, dim=1
+        )
         to_local = torch.linalg.inv(frames).to(device=device, dtype=torch.float32)
         layers.append(Layer(parts[0].form, to_local, center, color, params))
     return layers
@@ -97,8 +101,12 @@ def trace(
         direction = rays[view, :, ray]
         point = eye[view, :, 0] + nearest[view, ray, None] * direction - layer.center[which]
         local = torch.einsum("mij,mj->mi", layer.to_local[which], point)
-        normal = torch.einsum("mji,mj->mi", layer.to_local[which], normal_at(layer.form, local, layer.params[which]))
-        shade[view, :, ray] = _lit(layer.color[which], normal, direction, toward[view], strength[view])
+        normal = torch.einsum(
+            "mji,mj->mi", layer.to_local[which], normal_at(layer.form, local, layer.params[which])
+        )
+        shade[view, :, ray] = _lit(
+            layer.color[which], normal, direction, toward[view], strength[view]
+        )
 
     hit = (winner >= 0).unsqueeze(1).to(rays.dtype)
     depth = torch.where(hit > 0, nearest.unsqueeze(1), 0.0)  # camera rays have z = 1, so t is depth
@@ -111,21 +119,31 @@ def _pixel_rays(tan_half_fov: Tensor, width: int, height: int) -> Tensor:
     """Directions through the pixel centres in camera coordinates, z = 1, `[V,3,H*W]`."""
     x = (torch.arange(width, device=tan_half_fov.device) + 0.5) / width * 2 - 1
     y = (torch.arange(height, device=tan_half_fov.device) + 0.5) / height * 2 - 1
-    grid = torch.stack([x.expand(height, width).reshape(-1), y[:, None].expand(height, width).reshape(-1)])
+    grid = torch.stack(
+        [x.expand(height, width).reshape(-1), y[:, None].expand(height, width).reshape(-1)]
+    )
     xy = tan_half_fov[:, :, None] * grid
     return torch.cat([xy, torch.ones_like(xy[:, :1])], 1)
 
 
-def _lit(color: Tensor, normal: Tensor, direction: Tensor, toward: Tensor, strength: Tensor) -> Tensor:
+def _lit(
+    color: Tensor, normal: Tensor, direction: Tensor, toward: Tensor, strength: Tensor
+) -> Tensor:
     """Half-Lambert key light (wraps round, so no part is lost in black), headlight and ambient, `[M,3]`."""
     normal = torch.nn.functional.normalize(normal, dim=1)
     facing = -(normal * torch.nn.functional.normalize(direction, dim=1)).sum(1)
-    inside = facing < 0  # the inner wall of a hollow part: shaded as seen, and darker, for little light gets there
+    inside = (
+        facing < 0
+    )  # the inner wall of a hollow part: shaded as seen, and darker, for little light gets there
     normal = torch.where(inside[:, None], -normal, normal)
     wrapped = (0.5 + 0.5 * (normal * toward).sum(1)) ** 1.5
-    brightness = (strength * torch.stack([wrapped, facing.abs(), torch.ones_like(wrapped)], 1)).sum(1)
+    brightness = (strength * torch.stack([wrapped, facing.abs(), torch.ones_like(wrapped)], 1)).sum(
+        1
+    )
     return (color * (brightness * torch.where(inside, 0.6, 1.0))[:, None]).clamp(0, 1)
 
 
 def _pool(x: Tensor, width: int, height: int, supersample: int) -> Tensor:
-    return torch.nn.functional.avg_pool2d(x.unflatten(-1, (height * supersample, width * supersample)), supersample)
+    return torch.nn.functional.avg_pool2d(
+        x.unflatten(-1, (height * supersample, width * supersample)), supersample
+    )

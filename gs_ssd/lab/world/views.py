@@ -48,12 +48,18 @@ def look_at(eye: Tensor, target: Tensor) -> Tensor:
     return w2c
 
 
-def orbit(azimuth_deg: Tensor, elevation_deg: Tensor, radius: Tensor | float, fov_y_deg: Tensor | float) -> Views:
+def orbit(
+    azimuth_deg: Tensor, elevation_deg: Tensor, radius: Tensor | float, fov_y_deg: Tensor | float
+) -> Views:
     """Square views of the origin. Azimuth 0 looks at the face from +y, azimuth 90 from +x (the object's right)."""
-    radius, fov = (torch.as_tensor(x, dtype=torch.float32).expand_as(azimuth_deg) for x in (radius, fov_y_deg))
+    radius, fov = (
+        torch.as_tensor(x, dtype=torch.float32).expand_as(azimuth_deg) for x in (radius, fov_y_deg)
+    )
     eye = _eye(azimuth_deg, elevation_deg, radius)
     closeup = torch.zeros_like(azimuth_deg, dtype=torch.bool)
-    return Views(look_at(eye, torch.zeros_like(eye)), _tan_half(fov), azimuth_deg, elevation_deg, closeup)
+    return Views(
+        look_at(eye, torch.zeros_like(eye)), _tan_half(fov), azimuth_deg, elevation_deg, closeup
+    )
 
 
 def turntable(count: int = 16, radius: float = 3.35, fov_y_deg: float = 40.0) -> Views:
@@ -76,7 +82,9 @@ def draw_views(count: int, law: CameraLaw, generator: torch.Generator) -> Views:
     closeup = uniform(0.0, 1.0) < law.closeup_share
     fov = torch.where(closeup, uniform(*law.closeup_fov_y_deg), uniform(*law.fov_y_deg))
     jitter = torch.where(closeup, law.closeup_look_at_jitter, law.look_at_jitter)
-    target = jitter[:, None] * torch.stack([uniform(-1.0, 1.0), uniform(-1.0, 1.0), uniform(-1.0, 1.0)], 1)
+    target = jitter[:, None] * torch.stack(
+        [uniform(-1.0, 1.0), uniform(-1.0, 1.0), uniform(-1.0, 1.0)], 1
+    )
     eye = _eye(azimuth, elevation, uniform(*law.radius))
     return Views(look_at(eye + target, target), _tan_half(fov), azimuth, elevation, closeup)
 
@@ -84,7 +92,9 @@ def draw_views(count: int, law: CameraLaw, generator: torch.Generator) -> Views:
 def _eye(azimuth_deg: Tensor, elevation_deg: Tensor, radius: Tensor) -> Tensor:
     azimuth, elevation = azimuth_deg * (math.pi / 180), elevation_deg * (math.pi / 180)
     flat = elevation.cos()
-    return radius[:, None] * torch.stack([flat * azimuth.sin(), flat * azimuth.cos(), elevation.sin()], 1)
+    return radius[:, None] * torch.stack(
+        [flat * azimuth.sin(), flat * azimuth.cos(), elevation.sin()], 1
+    )
 
 
 def _tan_half(fov_deg: Tensor) -> Tensor:

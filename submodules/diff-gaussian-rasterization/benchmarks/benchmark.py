@@ -64,7 +64,9 @@ def make_scene(count: int, sh_degree: int | None, views: int = 1) -> dict[str, T
     return scene
 
 
-def step(scene: dict[str, Tensor], size: int, sh_degree: int | None, mode: str, grads: list[Tensor]) -> float:
+def step(
+    scene: dict[str, Tensor], size: int, sh_degree: int | None, mode: str, grads: list[Tensor]
+) -> float:
     """One forward and backward pass; returns the seconds of CPU that the forward pass took."""
     for name in SPLATS:
         if name in scene:
@@ -92,7 +94,10 @@ def timed(run: Callable[[], object], clock: Callable[[], float], seconds: float)
 
 
 def alternated(
-    first: Callable[[], object], second: Callable[[], object], clock: Callable[[], float], seconds: float
+    first: Callable[[], object],
+    second: Callable[[], object],
+    clock: Callable[[], float],
+    seconds: float,
 ) -> tuple[float, float, float]:
     """Medians of both and of their ratio, second over first, run in turn for about that many seconds, at least 5 times.
 
@@ -107,7 +112,11 @@ def alternated(
             marks.append(clock())
         times.append((marks[1] - marks[0], marks[2] - marks[1]))
     ones, twos = zip(*times, strict=True)
-    return statistics.median(ones), statistics.median(twos), statistics.median(b / a for a, b in times)
+    return (
+        statistics.median(ones),
+        statistics.median(twos),
+        statistics.median(b / a for a, b in times),
+    )
 
 
 def floor_ns() -> float:
@@ -143,12 +152,16 @@ def evaluated_lanes(scene: dict[str, Tensor], size: int) -> int:
 class Row:
     """One row of the table, and what its visits measured."""
 
-    def __init__(self, name: str, mode: str, scene: dict[str, Tensor], pairs: int, lanes: int) -> None:
+    def __init__(
+        self, name: str, mode: str, scene: dict[str, Tensor], pairs: int, lanes: int
+    ) -> None:
         self.name, self.mode, self.scene, self.pairs, self.lanes = name, mode, scene, pairs, lanes
         self.size = int(name.split("@")[1])
         self.sh_degree = 3 if "sh" in scene else None
         self.grads = image_grads(1, self.size)
-        self.steps: list[tuple[float, float, float]] = []  # forward, both: seconds; floor: ns a lane
+        self.steps: list[
+            tuple[float, float, float]
+        ] = []  # forward, both: seconds; floor: ns a lane
         self.ratios: list[float] = []  # of the visits
 
     def step(self) -> tuple[float, float, float]:
@@ -161,11 +174,15 @@ class Row:
         start, steps = time.process_time(), []
         while len(steps) < 3 or time.process_time() - start < seconds:
             steps.append(self.step())
-        self.ratios.append(statistics.median(1e9 * total / (floor * self.lanes) for _, total, floor in steps))
+        self.ratios.append(
+            statistics.median(1e9 * total / (floor * self.lanes) for _, total, floor in steps)
+        )
         self.steps += steps
 
     def line(self, best: float) -> str:
-        forward, total, floor = (statistics.median(values) for values in zip(*self.steps, strict=True))
+        forward, total, floor = (
+            statistics.median(values) for values in zip(*self.steps, strict=True)
+        )
         return (
             f"| {self.name} | {self.mode} | {'given' if self.sh_degree is None else 'SH 3'} | {self.pairs / 1e6:.3f} "
             f"| {1e3 * forward:.2f} | {1e3 * total:.2f} | {1e9 * total / self.pairs:.2f} | {floor:.2f} "
@@ -181,7 +198,11 @@ def table(names: list[str], seconds: float, rounds: int) -> None:
         count, size = (int(part) for part in name.split("@"))
         plain, harmonics = make_scene(count, None), make_scene(count, 3)
         pairs, lanes = contributing_pairs(plain, size), evaluated_lanes(plain, size)
-        rows += [Row(name, mode, scene, pairs, lanes) for mode in ("tight", "tiles16") for scene in (plain, harmonics)]
+        rows += [
+            Row(name, mode, scene, pairs, lanes)
+            for mode in ("tight", "tiles16")
+            for scene in (plain, harmonics)
+        ]
     loads = [os.getloadavg()[0]]
     for _ in range(rounds):
         for row in rows:
@@ -212,14 +233,20 @@ def gsplat(names: list[str]) -> None:
             image, alpha = render(scene, size)
             torch.autograd.backward([image, alpha], [grads[0][0], grads[1][0, 0]])
 
-        ours = timed(lambda s=scene, n=size, g=grads: step(s, n, None, "tight", g), time.process_time, 1)
+        ours = timed(
+            lambda s=scene, n=size, g=grads: step(s, n, None, "tight", g), time.process_time, 1
+        )
         theirs = timed(peer, time.process_time, 0)
-        print(f"| {name} | {1e3 * ours:.2f} | {1e3 * theirs:.0f} | {theirs / ours:.0f} |", flush=True)
+        print(
+            f"| {name} | {1e3 * ours:.2f} | {1e3 * theirs:.0f} | {theirs / ours:.0f} |", flush=True
+        )
 
 
 def threads(names: list[str]) -> None:
     """Wall time with one and with two threads; only an idle machine gives a figure worth quoting."""
-    print(f"load {os.getloadavg()[0]:.1f}\n| scene | 1 thread, ms | 2 threads, ms | speed-up | CPU time, 2 over 1 |")
+    print(
+        f"load {os.getloadavg()[0]:.1f}\n| scene | 1 thread, ms | 2 threads, ms | speed-up | CPU time, 2 over 1 |"
+    )
     print("|---|---|---|---|---|")
     for name in names:
         count, size = (int(part) for part in name.split("@"))
@@ -257,7 +284,10 @@ def views(names: list[str]) -> None:
 
             four, together, ratio = alternated(one_by_one, at_once, time.process_time, 4)
             label = "given" if sh_degree is None else "SH 3"
-            print(f"| {name} | {label} | {1e3 * four:.1f} | {1e3 * together:.1f} | {1 - ratio:.0%} |", flush=True)
+            print(
+                f"| {name} | {label} | {1e3 * four:.1f} | {1e3 * together:.1f} | {1 - ratio:.0%} |",
+                flush=True,
+            )
 
 
 def memory(names: list[str]) -> None:
@@ -265,7 +295,9 @@ def memory(names: list[str]) -> None:
     print("| scene | MB |\n|---|---|")
     for name in names:
         command = [sys.executable, __file__, "--peak", name]
-        print(f"| {name} | {subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()} |")
+        print(
+            f"| {name} | {subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()} |"
+        )
 
 
 def peak(name: str) -> None:
@@ -286,10 +318,16 @@ def status_mb(field: str) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--scenes", nargs="+", default=list(SCENES), metavar="COUNT@SIZE")
-    parser.add_argument("--seconds", type=float, default=2.0, help="of measuring for each line of the table")
-    parser.add_argument("--rounds", type=int, default=7, help="in which the lines of the table are visited")
+    parser.add_argument(
+        "--seconds", type=float, default=2.0, help="of measuring for each line of the table"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=7, help="in which the lines of the table are visited"
+    )
     for section in ("gsplat", "threads", "memory", "views"):
         parser.add_argument(f"--{section}", action="store_true", help=f"only the part on {section}")
     parser.add_argument("--peak", help=argparse.SUPPRESS)

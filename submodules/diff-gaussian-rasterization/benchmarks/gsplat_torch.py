@@ -24,13 +24,19 @@ def install_nerfacc() -> None:
     """A stand-in for the two functions of nerfacc that gsplat's `accumulate` imports."""
     fake = types.ModuleType("nerfacc")
 
-    def render_weight_from_alpha(alphas: Tensor, ray_indices: Tensor, n_rays: int) -> tuple[Tensor, Tensor]:
+    def render_weight_from_alpha(
+        alphas: Tensor, ray_indices: Tensor, n_rays: int
+    ) -> tuple[Tensor, Tensor]:
         left = transmittance_before(alphas, ray_indices, n_rays)
         return left * alphas, left
 
-    def accumulate_along_rays(weights: Tensor, values: Tensor | None, ray_indices: Tensor, n_rays: int) -> Tensor:
+    def accumulate_along_rays(
+        weights: Tensor, values: Tensor | None, ray_indices: Tensor, n_rays: int
+    ) -> Tensor:
         source = weights[:, None] if values is None else weights[:, None] * values
-        return torch.zeros(n_rays, source.shape[1], dtype=source.dtype).index_add(0, ray_indices, source)
+        return torch.zeros(n_rays, source.shape[1], dtype=source.dtype).index_add(
+            0, ray_indices, source
+        )
 
     fake.render_weight_from_alpha = render_weight_from_alpha
     fake.accumulate_along_rays = accumulate_along_rays
@@ -54,7 +60,9 @@ def pairs(
     order = torch.argsort(depths, stable=True)
     counts = counts[order]
     splat = torch.repeat_interleave(order, counts)
-    local = torch.arange(len(splat)) - torch.repeat_interleave(torch.cumsum(counts, 0) - counts, counts)
+    local = torch.arange(len(splat)) - torch.repeat_interleave(
+        torch.cumsum(counts, 0) - counts, counts
+    )
     x = low[splat, 0] + local % size[splat, 0]
     y = low[splat, 1] + local // size[splat, 0]
     dx, dy = x + 0.5 - means2d[splat, 0], y + 0.5 - means2d[splat, 1]
@@ -74,7 +82,9 @@ def project(scene: dict[str, Tensor], size: int) -> tuple[Tensor, ...]:
 
     focal = size / (2 * float(scene["tan_half_fov"][0, 0]))
     intrinsics = torch.tensor([[[focal, 0, size / 2], [0, focal, size / 2], [0, 0, 1]]])
-    covariances, _ = gsplat._quat_scale_to_covar_preci(scene["quats_wxyz"], scene["scales"], True, False)
+    covariances, _ = gsplat._quat_scale_to_covar_preci(
+        scene["quats_wxyz"], scene["scales"], True, False
+    )
     _, means2d, depths, conics, _ = gsplat._fully_fused_projection(
         scene["means"], covariances, scene["w2c"][:1], intrinsics, size, size, near_plane=NEAR
     )

@@ -70,7 +70,9 @@ def mitsuba_scene(mi: Any, scene: dict[str, Tensor], size: int) -> Any:
     sensor = {"type": "perspective", "fov": x_fov, "fov_axis": "x", "to_world": look, "film": film,
               "sampler": {"type": "stratified", "sample_count": 1, "jitter": False}}  # fmt: skip
     integrator = {"type": "volprim_rf_basic", "srgb_primitives": False}
-    return mi.load_dict({"type": "scene", "integrator": integrator, "sensor": sensor, "splats": shape})
+    return mi.load_dict(
+        {"type": "scene", "integrator": integrator, "sensor": sensor, "splats": shape}
+    )
 
 
 def compare(mi: Any, dr: Any, name: str, seconds: float) -> str:
@@ -103,7 +105,9 @@ def compare(mi: Any, dr: Any, name: str, seconds: float) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--scenes", nargs="+", default=list(SCENES), metavar="COUNT@SIZE")
     parser.add_argument("--seconds", type=float, default=1.0, help="of measuring for each figure")
     arguments = parser.parse_args()

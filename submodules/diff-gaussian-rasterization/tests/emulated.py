@@ -14,7 +14,12 @@ CSRC = Path(__file__).resolve().parent.parent / "csrc"
 class Runtime(ctypes.Structure):
     """struct Runtime of emulated_cuda.h: the calling thread's side of the emulated CUDA runtime."""
 
-    _fields_ = [("failing", c_char * 32), ("last_error", c_int), ("capturing", c_int), ("device", c_int)]
+    _fields_ = [
+        ("failing", c_char * 32),
+        ("last_error", c_int),
+        ("capturing", c_int),
+        ("device", c_int),
+    ]
 
 
 def runtime_of(library: ctypes.CDLL) -> Runtime:
@@ -38,4 +43,6 @@ def compile_emulated(sources: list[Path], output: Path, *flags: str) -> Path:
 
 def build_backend(folder: Path, *flags: str) -> Path:
     """libdgr_emulated.so: the C ABI of dgr.h."""
-    return compile_emulated([CSRC / "emulation" / "backend.cpp"], folder / "libdgr_emulated.so", *flags)
+    return compile_emulated(
+        [CSRC / "emulation" / "backend.cpp"], folder / "libdgr_emulated.so", *flags
+    )

@@ -44,13 +44,19 @@ def _exclusive_product(factors: Tensor, ray_indices: Tensor, n_rays: int) -> Ten
 def _install_nerfacc() -> None:
     fake = types.ModuleType("nerfacc")
 
-    def render_weight_from_alpha(alphas: Tensor, ray_indices: Tensor, n_rays: int) -> tuple[Tensor, Tensor]:
+    def render_weight_from_alpha(
+        alphas: Tensor, ray_indices: Tensor, n_rays: int
+    ) -> tuple[Tensor, Tensor]:
         transmittance = _exclusive_product(1 - alphas, ray_indices, n_rays)
         return transmittance * alphas, transmittance
 
-    def accumulate_along_rays(weights: Tensor, values: Tensor | None, ray_indices: Tensor, n_rays: int) -> Tensor:
+    def accumulate_along_rays(
+        weights: Tensor, values: Tensor | None, ray_indices: Tensor, n_rays: int
+    ) -> Tensor:
         source = weights[:, None] if values is None else weights[:, None] * values
-        return torch.zeros(n_rays, source.shape[1], dtype=source.dtype).index_add(0, ray_indices, source)
+        return torch.zeros(n_rays, source.shape[1], dtype=source.dtype).index_add(
+            0, ray_indices, source
+        )
 
     fake.render_weight_from_alpha = render_weight_from_alpha
     fake.accumulate_along_rays = accumulate_along_rays
@@ -67,7 +73,13 @@ class _Pairs(NamedTuple):
 
 @torch.no_grad()
 def _pairs(
-    means2d: Tensor, conics: Tensor, opacities: Tensor, depths: Tensor, values: Tensor, scene: Scene, tie: float
+    means2d: Tensor,
+    conics: Tensor,
+    opacities: Tensor,
+    depths: Tensor,
+    values: Tensor,
+    scene: Scene,
+    tie: float,
 ) -> _Pairs:
     """Pairs that contribute, by pixel and then by depth, and where that was a close decision."""
     order = torch.argsort(depths, stable=True)
@@ -93,11 +105,20 @@ def _pairs(
     same = pixel[1:] == pixel[:-1]
     z = depths[order][splat]
     close = same & ((z[1:] - z[:-1]) < tie * z[1:])
-    swap = before[pixel[:-1], splat[:-1]] * alpha[pixel[:-1], splat[:-1]] * alpha[pixel[1:], splat[1:]] * 2 * size.max()
+    swap = (
+        before[pixel[:-1], splat[:-1]]
+        * alpha[pixel[:-1], splat[:-1]]
+        * alpha[pixel[1:], splat[1:]]
+        * 2
+        * size.max()
+    )
     swaps.index_add_(0, pixel[:-1], close * swap)
     near = near_threshold.any(dim=-1) | near_stop.any(dim=-1)
     tied = swaps > 0
-    maps = (part.reshape(scene.height, scene.width) for part in (near | tied, flip + swaps, tied & ~near))
+    maps = (
+        part.reshape(scene.height, scene.width)
+        for part in (near | tied, flip + swaps, tied & ~near)
+    )
     return _Pairs(order[splat], pixel, *maps)
 
 
@@ -118,13 +139,17 @@ def render_view(scene: Scene, leaves: dict[str, Tensor], view: int, tie: float) 
     _, means2d, depths, conics, _ = gsplat._fully_fused_projection(
         leaves["means"], covariances, w2c[None], intrinsics[None], width, height, near_plane=NEAR
     )
-    screen_means = leaves["screen_means"][view] * torch.tensor([width / 2, height / 2], dtype=torch.float64)
+    screen_means = leaves["screen_means"][view] * torch.tensor(
+        [width / 2, height / 2], dtype=torch.float64
+    )
     means2d, depths, conics = means2d[0] + screen_means, depths[0], conics[0]
     if scene.sh is None:
         colors = leaves["colors"]
     else:
         position = -w2c[:3, :3].T @ w2c[:3, 3]
-        colors = gsplat._spherical_harmonics(scene.sh_degree, leaves["means"] - position, leaves["sh"])
+        colors = gsplat._spherical_harmonics(
+            scene.sh_degree, leaves["means"] - position, leaves["sh"]
+        )
         colors = (colors + 0.5).clamp_min(0)
     values = torch.cat([colors, depths[:, None]], dim=-1)
     pairs = _pairs(means2d, conics, leaves["opacities"], depths, values, scene, tie)

@@ -47,7 +47,9 @@ class RemoteLibrary:
     def dgr_scratch_bytes(self, problem: Any, pairs: Any) -> int:
         return self._sizes(problem, _count(pairs))[2]
 
-    def dgr_project(self, problem: Any, geometry: int, bytes_: int, radii: int, pairs: Any, _stream: None) -> int:
+    def dgr_project(
+        self, problem: Any, geometry: int, bytes_: int, radii: int, pairs: Any, _stream: None
+    ) -> int:
         p = problem._obj
         radii_bytes = 4 * p.views * p.gaussians
         with self._lock:
@@ -57,7 +59,14 @@ class RemoteLibrary:
         return status
 
     def dgr_render(
-        self, problem: Any, geometry: int, pairs: Any, binning: int, binning_bytes: int, images: Any, _stream: None
+        self,
+        problem: Any,
+        geometry: int,
+        pairs: Any,
+        binning: int,
+        binning_bytes: int,
+        images: Any,
+        _stream: None,
     ) -> int:
         p, out = problem._obj, images._obj
         geometry_bytes = self._sizes(problem, 0)[0]
@@ -66,7 +75,9 @@ class RemoteLibrary:
             self._send(b"R", _problem(p), _block(geometry, geometry_bytes))
             self._send(pack("<qQ", _count(pairs), binning_bytes), _header(out, sizes))
             status = self._status()
-            self._receive((geometry, geometry_bytes), (binning, binning_bytes), *_targets(out, sizes))
+            self._receive(
+                (geometry, geometry_bytes), (binning, binning_bytes), *_targets(out, sizes)
+            )
         return status
 
     def dgr_backward(
@@ -75,17 +86,26 @@ class RemoteLibrary:
     ) -> int:  # fmt: skip
         p, out = problem._obj, grads._obj
         geometry_bytes, binning_bytes, scratch_bytes = self._sizes(problem, _count(pairs))
-        images, sizes = _image_bytes(p), _splat_bytes(p) | {"screen_means": 8 * p.views * p.gaussians}
+        images, sizes = (
+            _image_bytes(p),
+            _splat_bytes(p) | {"screen_means": 8 * p.views * p.gaussians},
+        )
         with self._lock:
-            self._send(b"B", _problem(p), _block(geometry, geometry_bytes), pack("<q", _count(pairs)))
+            self._send(
+                b"B", _problem(p), _block(geometry, geometry_bytes), pack("<q", _count(pairs))
+            )
             self._send(_block(binning, binning_bytes), pack("<Q", scratch_bytes))
-            self._send(_block(transmittance, images["transmittance"]), _struct(image_grads._obj, images))
+            self._send(
+                _block(transmittance, images["transmittance"]), _struct(image_grads._obj, images)
+            )
             self._send(_header(out, sizes))
             status = self._status()
             self._receive(*_targets(out, sizes))
         return status
 
-    def dgr_mark_visible(self, means: int, n: int, view: int, visible: int, threads: int, _stream: None) -> int:
+    def dgr_mark_visible(
+        self, means: int, n: int, view: int, visible: int, threads: int, _stream: None
+    ) -> int:
         with self._lock:
             self._send(b"V", _block(means, 12 * n), _block(view, 64), pack("<ii", n, threads))
             status = self._status()
@@ -121,7 +141,15 @@ def _count(pairs: Any) -> int:
 
 
 def _splat_bytes(p: native.Problem) -> dict[str, int]:
-    widths = {"means": 3, "quats_wxyz": 4, "scales": 3, "cov3d": 6, "opacities": 1, "colors": 3, "sh": 3 * p.sh_bases}
+    widths = {
+        "means": 3,
+        "quats_wxyz": 4,
+        "scales": 3,
+        "cov3d": 6,
+        "opacities": 1,
+        "colors": 3,
+        "sh": 3 * p.sh_bases,
+    }
     return {name: 4 * width * p.gaussians for name, width in widths.items()}
 
 
@@ -132,7 +160,9 @@ def _image_bytes(p: native.Problem) -> dict[str, int]:
 
 def _problem(p: native.Problem) -> bytes:
     cameras = {"view": 16, "proj": 16, "tan_half_fov": 2, "positions": 3, "background": 3}
-    return _struct(p, _splat_bytes(p) | {name: 4 * width * p.views for name, width in cameras.items()})
+    return _struct(
+        p, _splat_bytes(p) | {name: 4 * width * p.views for name, width in cameras.items()}
+    )
 
 
 def _header(struct: Structure, sizes: dict[str, int]) -> bytes:
@@ -143,7 +173,11 @@ def _header(struct: Structure, sizes: dict[str, int]) -> bytes:
 
 
 def _struct(struct: Structure, sizes: dict[str, int]) -> bytes:
-    arrays = [string_at(getattr(struct, name), size) for name, size in sizes.items() if getattr(struct, name)]
+    arrays = [
+        string_at(getattr(struct, name), size)
+        for name, size in sizes.items()
+        if getattr(struct, name)
+    ]
     return _header(struct, sizes) + b"".join(arrays)
 
 

@@ -96,20 +96,33 @@ def image_gradients(scene: Scene, seed: int = 1) -> tuple[Tensor, Tensor, Tensor
     rng = torch.Generator().manual_seed(seed)
     views = scene.w2c.shape[0]
     return tuple(
-        torch.randn(views, channels, scene.height, scene.width, generator=rng).double() for channels in (3, 1, 1)
+        torch.randn(views, channels, scene.height, scene.width, generator=rng).double()
+        for channels in (3, 1, 1)
     )
 
 
 def render_with_gradients(
-    scene: Scene, backend: str | None, dtype: torch.dtype, image_grads: tuple[Tensor, ...] | None = None, **options: Any
+    scene: Scene,
+    backend: str | None,
+    dtype: torch.dtype,
+    image_grads: tuple[Tensor, ...] | None = None,
+    **options: Any,
 ) -> tuple[RenderedViews, dict[str, Tensor]]:
     """Renders and backpropagates; the gradients come by the names of render_views' arguments."""
     inputs = {
-        name: value.to(dtype, copy=True).requires_grad_(name in SPLAT_NAMES) for name, value in scene.tensors().items()
+        name: value.to(dtype, copy=True).requires_grad_(name in SPLAT_NAMES)
+        for name, value in scene.tensors().items()
     }
-    inputs["screen_means"] = torch.zeros(scene.w2c.shape[0], scene.means.shape[0], 2, dtype=dtype, requires_grad=True)
+    inputs["screen_means"] = torch.zeros(
+        scene.w2c.shape[0], scene.means.shape[0], 2, dtype=dtype, requires_grad=True
+    )
     out = render_views(
-        **inputs, width=scene.width, height=scene.height, sh_degree=scene.sh_degree, backend=backend, **options
+        **inputs,
+        width=scene.width,
+        height=scene.height,
+        sh_degree=scene.sh_degree,
+        backend=backend,
+        **options,
     )
     grads = image_gradients(scene) if image_grads is None else image_grads
     torch.autograd.backward(out[:3], [grad.to(dtype) for grad in grads])

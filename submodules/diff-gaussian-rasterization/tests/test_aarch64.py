@@ -22,7 +22,9 @@ from test_dropin import scene  # noqa: F401 - a fixture of the tests taken over
 
 COMPILER = "aarch64-linux-gnu-g++"
 EMULATOR = shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
-MISSING = [name for name in (COMPILER, "cmake") if not shutil.which(name)] + ["qemu-aarch64"] * (not EMULATOR)
+MISSING = [name for name in (COMPILER, "cmake") if not shutil.which(name)] + ["qemu-aarch64"] * (
+    not EMULATOR
+)
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(900),
@@ -42,7 +44,9 @@ def build(tmp_path_factory):
         "DGR_TESTS": "ON", "DGR_CUDA": "OFF",
     }  # fmt: skip
     defines = [f"-D{name}={value}" for name, value in options.items()]
-    subprocess.run(["cmake", "-S", CSRC.parent, "-B", folder, *defines], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        ["cmake", "-S", CSRC.parent, "-B", folder, *defines], check=True, stdout=subprocess.DEVNULL
+    )
     subprocess.run(["cmake", "--build", folder], check=True, stdout=subprocess.DEVNULL)
     return folder
 
@@ -84,7 +88,9 @@ def test_order_of_the_splats(seed):
     decides the last bit of some of its gradients; on x86-64 nothing."""
     ordered = random_scene(60 + seed, count=40, width=40, height=30, sh_degree=1)
     shuffle = torch.randperm(40, generator=torch.Generator().manual_seed(seed))
-    permuted = {name: value[shuffle] for name, value in ordered.tensors().items() if len(value) == 40}
+    permuted = {
+        name: value[shuffle] for name, value in ordered.tensors().items() if len(value) == 40
+    }
     want, want_grads = render_with_gradients(ordered, "cpu", torch.float32)
     have, grads = render_with_gradients(replace(ordered, **permuted), "cpu", torch.float32)
     assert torch.equal(have.rgb, want.rgb)
@@ -93,7 +99,9 @@ def test_order_of_the_splats(seed):
 
 
 def test_native(build):
-    done = subprocess.run(emulate(build / "dgr_native_test"), capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run(
+        emulate(build / "dgr_native_test"), capture_output=True, text=True, timeout=600, check=False
+    )
     assert (done.returncode, done.stdout) == (0, "portable\nok\n"), done.stderr
 
 

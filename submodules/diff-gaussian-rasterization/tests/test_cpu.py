@@ -31,13 +31,16 @@ def test_modes_and_harmonics(mode, sh_degree):
 
 
 @pytest.mark.parametrize(
-    "options", [{"detach_depth": True}, {"scale_modifier": 0.6}, {"scale_modifier": 1.7, "mode": "tiles16"}]
+    "options",
+    [{"detach_depth": True}, {"scale_modifier": 0.6}, {"scale_modifier": 1.7, "mode": "tiles16"}],
 )
 def test_options(options):
     compare(random_scene(21, count=200), **options)
 
 
-@pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 40), (33, 1), (31, 33), (64, 64), (97, 15), (3, 2)])
+@pytest.mark.parametrize(
+    ("width", "height"), [(1, 1), (1, 40), (33, 1), (31, 33), (64, 64), (97, 15), (3, 2)]
+)
 def test_image_sizes(width, height):
     compare(random_scene(22, count=100, width=width, height=height, sh_degree=1))
 
@@ -49,7 +52,9 @@ def test_counts(count):
 
 def test_saturated_pixels():
     """Hundreds of nearly opaque splats a pixel: most of them lie behind the early stop."""
-    compare(random_scene(24, count=600, width=40, height=40, scales=(0.2, 0.5), opacities=(0.8, 0.98)))
+    compare(
+        random_scene(24, count=600, width=40, height=40, scales=(0.2, 0.5), opacities=(0.8, 0.98))
+    )
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -61,7 +66,9 @@ def test_tiny_and_huge_splats(seed):
     naive, naive_grads = render_with_gradients(scene, "reference", torch.float32)
     assert (have.rgb - want.rgb).abs().max() < max(TOLERANCE, (naive.rgb - want.rgb).abs().max())
     for name, grad in have_grads.items():
-        assert relative(grad, want_grads[name]) < max(TOLERANCE, relative(naive_grads[name], want_grads[name])), name
+        assert relative(grad, want_grads[name]) < max(
+            TOLERANCE, relative(naive_grads[name], want_grads[name])
+        ), name
 
 
 def test_inside_the_cloud():
@@ -73,7 +80,9 @@ def test_inside_the_cloud():
 def test_depths_crowded_beside_an_outlier(farthest):
     """Sorting deals the depths into buckets between the nearest and the farthest: all but one fall into the same."""
     rng, count = torch.Generator().manual_seed(37), 600
-    means = torch.rand(count, 3, generator=rng) * torch.tensor([0.6, 0.6, 0.5]) + torch.tensor([-0.3, -0.3, 3.0])
+    means = torch.rand(count, 3, generator=rng) * torch.tensor([0.6, 0.6, 0.5]) + torch.tensor(
+        [-0.3, -0.3, 3.0]
+    )
     means[::7, 2] = 3.25  # ties, in the order of the Gaussians
     means[5] = torch.tensor([0.0, 0.0, farthest])
     scales = torch.full((count, 3), 0.1)
@@ -84,7 +93,9 @@ def test_depths_crowded_beside_an_outlier(farthest):
         "w2c": torch.eye(4)[None], "tan_half_fov": torch.full((1, 2), 0.2), "background": torch.zeros(1, 3),
     }  # fmt: skip
     have = render_views(**inputs, width=40, height=40)
-    want = render_views(**{k: v.double() for k, v in inputs.items()}, width=40, height=40, backend="reference")
+    want = render_views(
+        **{k: v.double() for k, v in inputs.items()}, width=40, height=40, backend="reference"
+    )
     assert (have.rgb - want.rgb).abs().max() < TOLERANCE
 
 
@@ -94,7 +105,9 @@ def test_views_in_one_call_equal_single_calls():
     together, summed = render_with_gradients(scene, "cpu", torch.float32, grads)
     totals: dict[str, torch.Tensor] = {}
     for v in range(3):
-        cut = {name: getattr(scene, name)[v : v + 1] for name in ("w2c", "tan_half_fov", "background")}
+        cut = {
+            name: getattr(scene, name)[v : v + 1] for name in ("w2c", "tan_half_fov", "background")
+        }
         one = [grad[v : v + 1] for grad in grads]
         alone, parts = render_with_gradients(replace(scene, **cut), "cpu", torch.float32, one)
         for name in ("rgb", "alpha", "depth", "radii"):
@@ -110,9 +123,13 @@ def test_views_in_one_call_equal_single_calls():
 @pytest.mark.parametrize("tiles16", [False, True])
 @pytest.mark.parametrize("antialiasing", [False, True])
 @pytest.mark.parametrize("clamp_passes_gradient", [False, True])
-def test_covariances_raw_quaternions_antialiasing_and_clamp(tiles16, antialiasing, clamp_passes_gradient):
+def test_covariances_raw_quaternions_antialiasing_and_clamp(
+    tiles16, antialiasing, clamp_passes_gradient
+):
     scene = random_scene(28, count=150, scales=(0.005, 0.2), opacities=(0.9, 1.0))
-    scene = replace(scene, quats_wxyz=torch.nn.functional.normalize(scene.quats_wxyz, dim=-1) * 1.05)
+    scene = replace(
+        scene, quats_wxyz=torch.nn.functional.normalize(scene.quats_wxyz, dim=-1) * 1.05
+    )
     cov3d = reference.covariances(scene.quats_wxyz, scene.scales, 1.0, False).float()
     options = Options(
         64, 48, tiles16=tiles16, antialiasing=antialiasing, clamp_passes_gradient=clamp_passes_gradient,
@@ -126,9 +143,17 @@ def test_covariances_raw_quaternions_antialiasing_and_clamp(tiles16, antialiasin
     for shape in shapes:
         grads = []
         for backend, dtype in (("cpu", torch.float32), ("reference", torch.float64)):
-            fields = {"means": scene.means, "opacities": scene.opacities, "colors": scene.colors} | shape
-            leaves = {name: value.to(dtype, copy=True).requires_grad_() for name, value in fields.items()}
-            cameras = [getattr(scene, name).to(dtype) for name in ("w2c", "tan_half_fov", "background")]
+            fields = {
+                "means": scene.means,
+                "opacities": scene.opacities,
+                "colors": scene.colors,
+            } | shape
+            leaves = {
+                name: value.to(dtype, copy=True).requires_grad_() for name, value in fields.items()
+            }
+            cameras = [
+                getattr(scene, name).to(dtype) for name in ("w2c", "tan_half_fov", "background")
+            ]
             out = render(Splats(**leaves), pinhole_cameras(*cameras), options, None, backend)
             torch.autograd.backward(
                 (out.rgb, out.depth, out.transmittance),
@@ -150,7 +175,8 @@ def test_unused_harmonics_get_zero_gradient():
 def test_non_contiguous_inputs():
     scene = random_scene(30, count=100, sh_degree=1)
     strided = {
-        name: torch.stack([value, torch.zeros_like(value)], dim=-1)[..., 0] for name, value in scene.tensors().items()
+        name: torch.stack([value, torch.zeros_like(value)], dim=-1)[..., 0]
+        for name, value in scene.tensors().items()
     }
     assert not strided["means"].is_contiguous()
     want, want_grads = render_with_gradients(scene, "cpu", torch.float32)

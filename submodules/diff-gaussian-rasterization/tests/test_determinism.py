@@ -14,7 +14,9 @@ from scenes import random_scene, relative, render_with_gradients
 
 @pytest.mark.parametrize("mode", ["tight", "tiles16"])
 def test_threads_do_not_change_a_bit(mode):
-    scene = random_scene(40, count=6000, width=150, height=110, views=2, sh_degree=2, scales=(0.01, 0.1))
+    scene = random_scene(
+        40, count=6000, width=150, height=110, views=2, sh_degree=2, scales=(0.01, 0.1)
+    )
     torch.set_num_threads(1)
     want, want_grads = render_with_gradients(scene, "cpu", torch.float32, mode=mode)
     for threads in (1, 2, 4, 2):
@@ -32,7 +34,9 @@ def test_concurrent_callers():
     torch.set_num_threads(2)
     want, want_grads = render_with_gradients(scene, "cpu", torch.float32)
     with ThreadPoolExecutor(4) as pool:
-        for have, have_grads in pool.map(lambda _: render_with_gradients(scene, "cpu", torch.float32), range(12)):
+        for have, have_grads in pool.map(
+            lambda _: render_with_gradients(scene, "cpu", torch.float32), range(12)
+        ):
             assert torch.equal(have.rgb, want.rgb)
             assert all(torch.equal(have_grads[name], grad) for name, grad in want_grads.items())
 

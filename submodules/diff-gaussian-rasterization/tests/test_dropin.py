@@ -5,7 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from diff_gaussian_rasterization import GaussianRasterizationSettings, GaussianRasterizer, render_views
+from diff_gaussian_rasterization import (
+    GaussianRasterizationSettings,
+    GaussianRasterizer,
+    render_views,
+)
 from diff_gaussian_rasterization.function import render
 from diff_gaussian_rasterization.problem import Options, Splats
 from diff_gaussian_rasterization.reference import covariances
@@ -23,7 +27,11 @@ class Camera:
         near, far = 0.01, 100.0
         projection = torch.zeros(4, 4, dtype=torch.float64)
         projection[0, 0], projection[1, 1] = 1 / tan[0], 1 / tan[1]
-        projection[2, 2], projection[2, 3], projection[3, 2] = far / (far - near), -far * near / (far - near), 1
+        projection[2, 2], projection[2, 3], projection[3, 2] = (
+            far / (far - near),
+            -far * near / (far - near),
+            1,
+        )
         self.world_view_transform = w2c.T.to(dtype)
         self.full_proj_transform = (w2c.T @ projection.T).to(dtype)
         self.camera_center = torch.linalg.inv(w2c)[:3, 3].to(dtype)
@@ -98,16 +106,24 @@ def test_luciddreamer(scene):
     (image.square().sum() + depth.square().mean() + transmittance.mean()).backward()
     assert points.grad.shape == (200, 3)
     assert (points.grad[~visible] == 0).all()
-    assert all(leaf.grad.isfinite().all() and leaf.grad.abs().sum() > 0 for leaf in gaussians.values())
+    assert all(
+        leaf.grad.isfinite().all() and leaf.grad.abs().sum() > 0 for leaf in gaussians.values()
+    )
     # Plane 1 is the transmittance: 1 where nothing is, and the background shows through it.
     assert 0 <= transmittance.min() < 0.5
     assert transmittance.max() <= 1
 
     splats = Splats(
-        scene.means, scene.opacities, quats_wxyz=gaussians["quats"].detach().double(), scales=scene.scales, sh=scene.sh
+        scene.means,
+        scene.opacities,
+        quats_wxyz=gaussians["quats"].detach().double(),
+        scales=scene.scales,
+        sh=scene.sh,
     )
     cameras = pinhole_cameras(scene.w2c, scene.tan_half_fov, scene.background)
-    options = Options(50, 70, tiles16=True, normalize_quats=False, detach_depth=True, clamp_passes_gradient=True)
+    options = Options(
+        50, 70, tiles16=True, normalize_quats=False, detach_depth=True, clamp_passes_gradient=True
+    )
     want = render(splats, cameras, options, None, "reference")
     assert (image - want.rgb[0]).abs().max() < 1e-5
     assert relative(depth, want.depth) < 1e-5
@@ -118,7 +134,9 @@ def test_luciddreamer(scene):
 def test_gradients_are_those_of_the_fork_conventions(scene):
     gaussians = leaves_of(scene)
     rng = torch.Generator().manual_seed(1)
-    weights = [torch.randn(shape, generator=rng) for shape in ((3, 70, 50), (1, 70, 50), (1, 70, 50))]
+    weights = [
+        torch.randn(shape, generator=rng) for shape in ((3, 70, 50), (1, 70, 50), (1, 70, 50))
+    ]
     image, _, depth, transmittance, points, *_ = luciddreamer_render(
         Camera(scene), gaussians, scene.background[0].float(), 1.25
     )
@@ -127,10 +145,20 @@ def test_gradients_are_those_of_the_fork_conventions(scene):
     exact = {name: leaf.detach().double().requires_grad_() for name, leaf in gaussians.items()}
     screen_means = torch.zeros(1, 200, 2, dtype=torch.float64, requires_grad=True)
     options = Options(
-        50, 70, scale_modifier=1.25, tiles16=True, normalize_quats=False, detach_depth=True, clamp_passes_gradient=True
+        50,
+        70,
+        scale_modifier=1.25,
+        tiles16=True,
+        normalize_quats=False,
+        detach_depth=True,
+        clamp_passes_gradient=True,
     )
     splats = Splats(
-        exact["means"], exact["opacities"][:, 0], quats_wxyz=exact["quats"], scales=exact["scales"], sh=exact["sh"]
+        exact["means"],
+        exact["opacities"][:, 0],
+        quats_wxyz=exact["quats"],
+        scales=exact["scales"],
+        sh=exact["sh"],
     )
     cameras = pinhole_cameras(scene.w2c, scene.tan_half_fov, scene.background)
     out = render(splats, cameras, options, screen_means, "reference")
@@ -188,10 +216,17 @@ def test_covariances_equal_scales_and_rotations(scene):
     rasterizer = GaussianRasterizer(positional(Camera(scene)))
     cov3d = covariances(gaussians["quats"], gaussians["scales"], 1.0, False)
     common = {"means3D": gaussians["means"], "means2D": None, "opacities": gaussians["opacities"]}
-    a = rasterizer(**common, shs=gaussians["sh"], scales=gaussians["scales"], rotations=gaussians["quats"])
+    a = rasterizer(
+        **common, shs=gaussians["sh"], scales=gaussians["scales"], rotations=gaussians["quats"]
+    )
     empty = torch.empty(0)
     b = rasterizer(
-        **common, shs=gaussians["sh"], colors_precomp=empty, scales=empty, rotations=empty, cov3D_precomp=cov3d
+        **common,
+        shs=gaussians["sh"],
+        colors_precomp=empty,
+        scales=empty,
+        rotations=empty,
+        cov3D_precomp=cov3d,
     )
     assert (a[0] - b[0]).abs().max() < 1e-4
 
@@ -235,7 +270,9 @@ def one_view(height=48, width=48, degree=0):
     colors = torch.rand(40, 3, generator=torch.Generator().manual_seed(0))
     shape = {"scales": scene.scales.float(), "rotations": scene.quats_wxyz.float()}
     opacities = scene.opacities.detach()[:, None].float()
-    return means, lambda: GaussianRasterizer(settings)(means, None, opacities, colors_precomp=colors, **shape)
+    return means, lambda: GaussianRasterizer(settings)(
+        means, None, opacities, colors_precomp=colors, **shape
+    )
 
 
 @pytest.mark.parametrize("integer", [np.int64, np.int32, torch.tensor])
@@ -246,7 +283,8 @@ def test_sizes_may_be_any_integer(integer):
 
 
 @pytest.mark.parametrize(
-    ("sizes", "name"), [((48.0, 48), "image_height"), ((48, "48"), "image_width"), ((True, 48), "image_height")]
+    ("sizes", "name"),
+    [((48.0, 48), "image_height"), ((48, "48"), "image_width"), ((True, 48), "image_height")],
 )
 def test_a_size_that_is_no_integer_is_refused_by_its_name(sizes, name):
     with pytest.raises(TypeError, match=f"{name} must be an integer"):

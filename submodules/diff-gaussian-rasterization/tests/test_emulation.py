@@ -40,13 +40,23 @@ def _kernels_instead_of_the_cpu_backend(emulated_library, monkeypatch):
 
 SKIPPED = {"test_cuda_without_its_backend"}  # is about the loader that the fixture above replaces
 
-for _module in (test_cpu, test_dropin, test_finite_differences, test_inputs, test_oracle, test_properties, test_quirks):
+for _module in (
+    test_cpu,
+    test_dropin,
+    test_finite_differences,
+    test_inputs,
+    test_oracle,
+    test_properties,
+    test_quirks,
+):
     for _name, _test in vars(_module).items():
         if _name.startswith("test_") and callable(_test) and _name not in SKIPPED:
             globals()[f"{_name}_of_{_module.__name__.removeprefix('test_')}"] = _test
 
 
-@pytest.mark.parametrize("check", ALL_CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
+@pytest.mark.parametrize(
+    "check", ALL_CHECKS, ids=lambda check: check.__name__.removeprefix("check_")
+)
 def test_check(check):
     check("cpu")
 
@@ -54,7 +64,9 @@ def test_check(check):
 @pytest.mark.parametrize("mode", ["tight", "tiles16"])
 def test_order_of_threads(mode, monkeypatch):
     """A kernel that lacks a barrier, or reads what nobody wrote, gives other images when threads take other turns."""
-    crowd = random_scene(60, count=700, width=50, height=40, views=2, scales=(0.05, 0.4), sh_degree=1)
+    crowd = random_scene(
+        60, count=700, width=50, height=40, views=2, scales=(0.05, 0.4), sh_degree=1
+    )
     results = []
     for order in ORDERS:
         monkeypatch.setenv("DGR_EMULATION_ORDER", order)
@@ -101,10 +113,13 @@ def test_a_failing_call_is_reported_once(emulated_library, call):
     assert all(relative(have_grads[name], grad) < 2e-6 for name, grad in want_grads.items())
 
 
-@pytest.mark.parametrize("call", ["cudaPointerGetAttributes", "cudaGetDevice", "cudaMemsetAsync", "launch"])
+@pytest.mark.parametrize(
+    "call", ["cudaPointerGetAttributes", "cudaGetDevice", "cudaMemsetAsync", "launch"]
+)
 def test_a_failing_call_of_the_backward_pass_is_reported_once(emulated_library, call):
     inputs = {
-        name: value.requires_grad_(name == "means") for name, value in FAILING.to(torch.float32).tensors().items()
+        name: value.requires_grad_(name == "means")
+        for name, value in FAILING.to(torch.float32).tensors().items()
     }
     runtime = runtime_of(emulated_library)
     out = render_views(**inputs, width=FAILING.width, height=FAILING.height)
@@ -132,12 +147,27 @@ def test_an_error_left_behind_does_not_shrink_a_workspace(emulated_library):
 
 def test_a_workspace_that_is_too_small_is_refused(emulated_library):
     inputs = FAILING.to(torch.float32)
-    problem, pairs = native.describe(splats_of(inputs), cameras_of(inputs), options_of(inputs)), ctypes.c_int64()
+    problem, pairs = (
+        native.describe(splats_of(inputs), cameras_of(inputs), options_of(inputs)),
+        ctypes.c_int64(),
+    )
     size = emulated_library.dgr_geometry_bytes(ctypes.byref(problem))
-    geometry, radii = torch.empty(size, dtype=torch.uint8), torch.empty(len(inputs.means), dtype=torch.int32)
-    for bytes_, sentence in ((size, b"no error"), (size - 1, b"CUDA: emulated"), (256, b"is invalid")):
+    geometry, radii = (
+        torch.empty(size, dtype=torch.uint8),
+        torch.empty(len(inputs.means), dtype=torch.int32),
+    )
+    for bytes_, sentence in (
+        (size, b"no error"),
+        (size - 1, b"CUDA: emulated"),
+        (256, b"is invalid"),
+    ):
         status = emulated_library.dgr_project(
-            ctypes.byref(problem), geometry.data_ptr(), bytes_, radii.data_ptr(), ctypes.byref(pairs), None
+            ctypes.byref(problem),
+            geometry.data_ptr(),
+            bytes_,
+            radii.data_ptr(),
+            ctypes.byref(pairs),
+            None,
         )
         assert sentence in emulated_library.dgr_message(status)
 

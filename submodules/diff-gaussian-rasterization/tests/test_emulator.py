@@ -97,6 +97,8 @@ def test_counting_barrier_and_atomics(library):
 )
 def test_undefined_behaviour_stops(library, kernel, sentence):
     code = f"import ctypes; ctypes.CDLL({library._name!r}).run_{kernel}()"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode != 0
     assert sentence in done.stderr

@@ -29,9 +29,20 @@ def empty(tmp_path_factory):
     folder = tmp_path_factory.mktemp("empty")
     python = folder / "venv" / "bin" / "python"
     assert run(sys.executable, "-m", "venv", folder / "venv").returncode == 0
-    build_tool = run(python, "-m", "pip", "download", "--quiet", "--dest", folder / "wheels", "scikit-build-core>=0.10")
+    build_tool = run(
+        python,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--dest",
+        folder / "wheels",
+        "scikit-build-core>=0.10",
+    )
     if build_tool.returncode:
-        pytest.skip(f"no package index to take scikit-build-core from: {build_tool.stderr.strip().splitlines()[-1]}")
+        pytest.skip(
+            f"no package index to take scikit-build-core from: {build_tool.stderr.strip().splitlines()[-1]}"
+        )
     return python
 
 
@@ -51,11 +62,17 @@ def test_installs_without_torch(empty, folder, module, record_property):
     assert done.returncode == 0, done.stderr
     assert seconds < SECONDS
     record_property("seconds", round(seconds, 1))
-    installed = {line.split("==")[0] for line in run(empty, "-m", "pip", "freeze").stdout.splitlines()}
+    installed = {
+        line.split("==")[0] for line in run(empty, "-m", "pip", "freeze").stdout.splitlines()
+    }
     assert "torch" not in installed
     files = run(
-        empty, "-c", f"import importlib.util as u; print(u.find_spec({module!r}).submodule_search_locations[0])"
+        empty,
+        "-c",
+        f"import importlib.util as u; print(u.find_spec({module!r}).submodule_search_locations[0])",
     )
-    assert list(Path(files.stdout.strip()).glob("lib*.so")) or list(Path(files.stdout.strip()).glob("lib*.dylib"))
+    assert list(Path(files.stdout.strip()).glob("lib*.so")) or list(
+        Path(files.stdout.strip()).glob("lib*.dylib")
+    )
     imported = run(empty, "-c", f"import {module}")
     assert "torch" in imported.stderr.splitlines()[-1]  # needed at run time only, and said so

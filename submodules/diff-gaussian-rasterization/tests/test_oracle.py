@@ -4,7 +4,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from scenes import SPLAT_NAMES, Scene, image_gradients, random_scene, relative, render_with_gradients
+from scenes import (
+    SPLAT_NAMES,
+    Scene,
+    image_gradients,
+    random_scene,
+    relative,
+    render_with_gradients,
+)
 
 pytest.importorskip("gsplat", reason="the oracle needs gsplat==1.5.3 (pip install gsplat==1.5.3)")
 
@@ -17,7 +24,13 @@ SCENES = {
     "colours": {"count": 300, "width": 64, "height": 56},
     "harmonics": {"count": 200, "width": 50, "height": 40, "views": 2, "sh_degree": 3},
     "small": {"count": 800, "width": 56, "height": 56, "scales": (0.005, 0.03)},
-    "saturated": {"count": 400, "width": 40, "height": 40, "scales": (0.1, 0.3), "opacities": (0.6, 0.95)},
+    "saturated": {
+        "count": 400,
+        "width": 40,
+        "height": 40,
+        "scales": (0.1, 0.3),
+        "opacities": (0.6, 0.95),
+    },
     "inside": {"count": 400, "spread": 1.5, "distance": 0.5, "scales": (0.02, 0.1)},
 }
 
@@ -32,7 +45,11 @@ def without_ties(scene: Scene) -> Scene:
     keep[order[1:][close]] = False
     return replace(
         scene,
-        **{name: value[keep] for name, value in vars(scene).items() if name in SPLAT_NAMES[:-1] and value is not None},
+        **{
+            name: value[keep]
+            for name, value in vars(scene).items()
+            if name in SPLAT_NAMES[:-1] and value is not None
+        },
     )
 
 
@@ -40,14 +57,24 @@ def agree(scene: Scene, seed: int, tie: float) -> tuple[torch.Tensor, torch.Tens
     """Compares images and gradients with the oracle's; returns the pixels [V,1,H,W] left out, and those among them
     that only a tie leaves out: these differ by one flip at most."""
     views = scene.w2c.shape[0]
-    leaves = {name: value.clone().requires_grad_() for name, value in scene.tensors().items() if name in SPLAT_NAMES}
-    leaves["screen_means"] = torch.zeros(views, scene.means.shape[0], 2, dtype=torch.float64, requires_grad=True)
+    leaves = {
+        name: value.clone().requires_grad_()
+        for name, value in scene.tensors().items()
+        if name in SPLAT_NAMES
+    }
+    leaves["screen_means"] = torch.zeros(
+        views, scene.means.shape[0], 2, dtype=torch.float64, requires_grad=True
+    )
     oracle = [render_view(scene, leaves, view, tie) for view in range(views)]
     doubtful, flip, tied = (
-        torch.stack([getattr(part, name) for part in oracle])[:, None] for name in ("doubtful", "flip", "tied")
+        torch.stack([getattr(part, name) for part in oracle])[:, None]
+        for name in ("doubtful", "flip", "tied")
     )
     want = [torch.stack([part.rgb for part in oracle])]
-    want += [torch.stack([getattr(part, name) for part in oracle])[:, None] for name in ("alpha", "depth")]
+    want += [
+        torch.stack([getattr(part, name) for part in oracle])[:, None]
+        for name in ("alpha", "depth")
+    ]
 
     # The gradients of the pixels where float32 may decide otherwise are left out on both sides.
     image_grads = tuple(grad * ~doubtful for grad in image_gradients(scene, seed))

@@ -72,7 +72,9 @@ def test_background_shows_through_the_transmittance(scene, mode):
         "width": scene.width, "height": scene.height, "sh_degree": scene.sh_degree, "mode": mode,
     }  # fmt: skip
     over_scene = render_views(**arguments)
-    over_black = render_views(**(arguments | {"background": torch.zeros_like(arguments["background"])}))
+    over_black = render_views(
+        **(arguments | {"background": torch.zeros_like(arguments["background"])})
+    )
     mixed = over_black.rgb + (1 - over_black.alpha) * arguments["background"][:, :, None, None]
     assert (over_scene.rgb - mixed).abs().max() < 1e-5
 
@@ -83,9 +85,13 @@ def test_order_of_the_splats_does_not_matter(scene, mode, seed):
     """Depth sorts them: a permutation permutes the gradients (ties have probability zero)."""
     shuffle = torch.randperm(scene.means.shape[0], generator=torch.Generator().manual_seed(seed))
     splat_names = {"means", "quats_wxyz", "scales", "opacities", "colors", "sh"}
-    permuted = {name: value[shuffle] for name, value in scene.tensors().items() if name in splat_names}
+    permuted = {
+        name: value[shuffle] for name, value in scene.tensors().items() if name in splat_names
+    }
     out, grads = render_with_gradients(scene, "cpu", torch.float32, mode=mode)
-    other, other_grads = render_with_gradients(type(scene)(**(vars(scene) | permuted)), "cpu", torch.float32, mode=mode)
+    other, other_grads = render_with_gradients(
+        type(scene)(**(vars(scene) | permuted)), "cpu", torch.float32, mode=mode
+    )
     z = scene.means.float() @ scene.w2c[:, 2, :3].T.float()
     if all(len(set(column.tolist())) == len(column) for column in z.T):
         assert torch.equal(out.rgb, other.rgb)
@@ -98,13 +104,21 @@ def test_order_of_the_splats_does_not_matter(scene, mode, seed):
 def test_a_larger_canvas_holds_the_smaller_picture(seed, width, height):
     """Doubling the size and tan(fov) puts the old image, unchanged, into the middle: tiles leave no seam."""
     # The cloud is small, for the clamp of the Jacobian goes by the field of view.
-    scene = random_scene(seed, count=40, width=2 * width, height=2 * height, scales=(0.02, 0.2), spread=0.2)
+    scene = random_scene(
+        seed, count=40, width=2 * width, height=2 * height, scales=(0.02, 0.2), spread=0.2
+    )
     arguments = {name: value for name, value in scene.tensors().items() if name != "tan_half_fov"}
     small = render_views(
-        **arguments, width=2 * width, height=2 * height, tan_half_fov=scene.tan_half_fov, backend="reference"
+        **arguments,
+        width=2 * width,
+        height=2 * height,
+        tan_half_fov=scene.tan_half_fov,
+        backend="reference",
     )
     narrow = {name: value.float() for name, value in arguments.items()}
-    large = render_views(**narrow, width=4 * width, height=4 * height, tan_half_fov=2 * scene.tan_half_fov.float())
+    large = render_views(
+        **narrow, width=4 * width, height=4 * height, tan_half_fov=2 * scene.tan_half_fov.float()
+    )
     middle = large.alpha[..., height : 3 * height, width : 3 * width]
     error = (middle - small.alpha).abs()
     assert (error > 1e-4).double().mean() <= 0.01 + 2 / error.numel()
@@ -118,13 +132,19 @@ def test_turning_the_world_turns_nothing(scene, mode):
         return
     angle = torch.tensor(0.7, dtype=torch.float64)
     c, s, o = torch.cos(angle), torch.sin(angle), torch.zeros(())
-    turn = torch.stack([torch.stack([c, -s, o]), torch.stack([s, c, o]), torch.tensor([0, 0, 1.0])]).double()
+    turn = torch.stack(
+        [torch.stack([c, -s, o]), torch.stack([s, c, o]), torch.tensor([0, 0, 1.0])]
+    ).double()
     w, x, y, z = scene.quats_wxyz.unbind(-1)
     ch, sh = torch.cos(angle / 2), torch.sin(angle / 2)
-    turned_quats = torch.stack([ch * w - sh * z, ch * x - sh * y, ch * y + sh * x, ch * z + sh * w], dim=-1)
+    turned_quats = torch.stack(
+        [ch * w - sh * z, ch * x - sh * y, ch * y + sh * x, ch * z + sh * w], dim=-1
+    )
     w2c = scene.w2c.clone()
     w2c[:, :3, :3] = w2c[:, :3, :3] @ turn.T
-    turned = type(scene)(**(vars(scene) | {"means": scene.means @ turn.T, "quats_wxyz": turned_quats, "w2c": w2c}))
+    turned = type(scene)(
+        **(vars(scene) | {"means": scene.means @ turn.T, "quats_wxyz": turned_quats, "w2c": w2c})
+    )
     size = {"width": scene.width, "height": scene.height, "mode": mode, "backend": "reference"}
     a, b = (render_views(**one.tensors(), **size) for one in (scene, turned))
     assert relative(a.alpha, b.alpha) < 1e-3 or a.alpha.abs().max() < 1e-6

@@ -5,7 +5,11 @@ import math
 
 import pytest
 import torch
-from diff_gaussian_rasterization import GaussianRasterizationSettings, rasterize_gaussians, render_views
+from diff_gaussian_rasterization import (
+    GaussianRasterizationSettings,
+    rasterize_gaussians,
+    render_views,
+)
 from diff_gaussian_rasterization.function import render
 from diff_gaussian_rasterization.problem import Options, Splats
 from diff_gaussian_rasterization.views import pinhole_cameras
@@ -36,7 +40,11 @@ def test_clamp_of_alpha(backend, dtype, passes):
     inputs = on_axis(dtype, opacity=1.0, scale=5.0)
     leaf = inputs["opacities"].requires_grad_()
     splats = Splats(
-        inputs["means"], leaf, quats_wxyz=inputs["quats_wxyz"], scales=inputs["scales"], colors=inputs["colors"]
+        inputs["means"],
+        leaf,
+        quats_wxyz=inputs["quats_wxyz"],
+        scales=inputs["scales"],
+        colors=inputs["colors"],
     )
     cameras = pinhole_cameras(inputs["w2c"], inputs["tan_half_fov"], inputs["background"])
     out = render(splats, cameras, Options(31, 31, clamp_passes_gradient=passes), None, backend)
@@ -91,7 +99,10 @@ def test_clamped_jacobian_has_its_exact_gradient(backend, dtype):
     assert 1.45 / 2 > 1.3 * 0.5
 
     def loss(means, kind, precision):
-        arguments = {name: v.to(precision) if isinstance(v, torch.Tensor) else v for name, v in inputs.items()}
+        arguments = {
+            name: v.to(precision) if isinstance(v, torch.Tensor) else v
+            for name, v in inputs.items()
+        }
         out = render_views(**(arguments | {"means": means.to(precision)}), backend=kind)
         return (out.alpha[0, 0] * weights.to(precision)).sum()
 
@@ -168,14 +179,19 @@ def test_off_diagonal_of_the_conic(backend, dtype):
 
     def loss(angle, kind, precision):
         quat = torch.stack([torch.cos(angle / 2), 0 * angle, 0 * angle, torch.sin(angle / 2)])[None]
-        arguments = {name: v.to(precision) if isinstance(v, torch.Tensor) else v for name, v in inputs.items()}
+        arguments = {
+            name: v.to(precision) if isinstance(v, torch.Tensor) else v
+            for name, v in inputs.items()
+        }
         out = render_views(**(arguments | {"quats_wxyz": quat.to(precision)}), backend=kind)
         return (out.alpha[0, 0] * (rows * columns).to(precision)).sum()
 
     angle = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
     loss(angle, backend, dtype).backward()
     with torch.no_grad():
-        numeric = loss(angle + 1e-5, "reference", torch.float64) - loss(angle - 1e-5, "reference", torch.float64)
+        numeric = loss(angle + 1e-5, "reference", torch.float64) - loss(
+            angle - 1e-5, "reference", torch.float64
+        )
     assert angle.grad.item() == pytest.approx(numeric.item() / 2e-5, rel=1e-4)
 
 
@@ -202,7 +218,10 @@ def test_zero_scales(backend, dtype):
     assert out.alpha[0, 0, 15, 15].item() == pytest.approx(0.9, rel=1e-6)
     assert out.alpha[0, 0, 15, 16].item() == pytest.approx(0.9 * math.exp(-0.5 / 0.3), rel=1e-5)
     out.depth.sum().backward()
-    assert all(inputs[name].grad.isfinite().all() for name in ("means", "quats_wxyz", "scales", "opacities"))
+    assert all(
+        inputs[name].grad.isfinite().all()
+        for name in ("means", "quats_wxyz", "scales", "opacities")
+    )
 
 
 @pytest.mark.parametrize(("backend", "dtype"), BACKENDS)
@@ -212,7 +231,9 @@ def test_detached_depth(backend, dtype):
     zero = torch.zeros(1, 3, 48, 64), torch.zeros(1, 1, 48, 64)
     depth_grad = torch.rand(1, 1, 48, 64, generator=torch.Generator().manual_seed(0))
     _, exact = render_with_gradients(scene, backend, dtype, (*zero, depth_grad))
-    _, detached = render_with_gradients(scene, backend, dtype, (*zero, depth_grad), detach_depth=True)
+    _, detached = render_with_gradients(
+        scene, backend, dtype, (*zero, depth_grad), detach_depth=True
+    )
     for name in ("opacities", "scales", "quats_wxyz", "screen_means"):
         assert relative(exact[name], detached[name]) < 1e-6, name
     difference = exact["means"] - detached["means"]

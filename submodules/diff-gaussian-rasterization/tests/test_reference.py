@@ -15,14 +15,26 @@ from scenes import random_scene
 @pytest.mark.parametrize("mode", ["tight", "tiles16"])
 @pytest.mark.parametrize("sh_degree", [None, 0, 1, 2, 3])
 def test_gradcheck(mode, sh_degree):
-    scene = random_scene(5, count=4, width=7, height=5, sh_degree=sh_degree, scales=(0.1, 0.4), opacities=(0.3, 0.8))
+    scene = random_scene(
+        5, count=4, width=7, height=5, sh_degree=sh_degree, scales=(0.1, 0.4), opacities=(0.3, 0.8)
+    )
     tensors = scene.tensors()
-    names = [name for name in ("means", "quats_wxyz", "scales", "opacities", "colors", "sh") if name in tensors]
+    names = [
+        name
+        for name in ("means", "quats_wxyz", "scales", "opacities", "colors", "sh")
+        if name in tensors
+    ]
 
     def images(*values):
         inputs = tensors | dict(zip(names, values, strict=True))
         out = render_views(
-            **inputs, width=7, height=5, sh_degree=scene.sh_degree, mode=mode, backend="reference", scale_modifier=1.3
+            **inputs,
+            width=7,
+            height=5,
+            sh_degree=scene.sh_degree,
+            mode=mode,
+            backend="reference",
+            scale_modifier=1.3,
         )
         return out[:3]
 
@@ -38,7 +50,9 @@ def test_gradcheck_of_covariances_and_antialiasing():
 
     def images(means, cov3d, opacities):
         splats = Splats(means, opacities, cov3d=cov3d, colors=scene.colors)
-        out = render(splats, cameras, Options(7, 5, antialiasing=True, tiles16=True), None, "reference")
+        out = render(
+            splats, cameras, Options(7, 5, antialiasing=True, tiles16=True), None, "reference"
+        )
         return out.rgb, out.depth, out.transmittance
 
     inputs = [scene.means, cov3d, scene.opacities]
@@ -70,7 +84,9 @@ def test_one_splat_by_hand():
         alpha = 0.7 * math.exp(-(dx * dx + dy * dy) / (2 * variance))
         assert out.alpha[0, 0, 16 + dy, 16 + dx].item() == pytest.approx(alpha, rel=1e-12)
         assert out.depth[0, 0, 16 + dy, 16 + dx].item() == pytest.approx(2 * alpha, rel=1e-12)
-        assert out.rgb[0, 0, 16 + dy, 16 + dx].item() == pytest.approx(0.2 * alpha + 1 - alpha, rel=1e-12)
+        assert out.rgb[0, 0, 16 + dy, 16 + dx].item() == pytest.approx(
+            0.2 * alpha + 1 - alpha, rel=1e-12
+        )
     assert out.radii.item() == math.ceil(3 * math.sqrt(variance + math.sqrt(0.1)))
 
 
@@ -90,7 +106,9 @@ def test_harmonics_are_orthonormal():
 def test_modes_agree_inside_the_window_and_differ_beyond_it():
     """An opaque splat is still worth 1/255 at 3.33 sigma; the 16-pixel window is drawn around 3 sigma."""
     inputs = one_splat(0.95, 48 / 211, size=211)
-    tight, clipped = (render_views(**inputs, mode=mode).alpha[0, 0] for mode in ("tight", "tiles16"))
+    tight, clipped = (
+        render_views(**inputs, mode=mode).alpha[0, 0] for mode in ("tight", "tiles16")
+    )
     inside = clipped > 0
     assert torch.equal(tight[inside], clipped[inside])
     assert 1 / 255 < tight[~inside].max() < 0.0112
@@ -115,8 +133,12 @@ def test_off_axis_projection_matrices_move_the_image():
     cameras = pinhole_cameras(scene.w2c, scene.tan_half_fov, scene.background)
     proj = cameras.projections().clone()
     proj[:, 0] += 2 * 5 / 48 * proj[:, 3]
-    shifted = Cameras(cameras.view, proj, cameras.tan_half_fov, cameras.positions, cameras.background)
-    splats = Splats(scene.means, scene.opacities, scene.quats_wxyz, scene.scales, colors=scene.colors)
+    shifted = Cameras(
+        cameras.view, proj, cameras.tan_half_fov, cameras.positions, cameras.background
+    )
+    splats = Splats(
+        scene.means, scene.opacities, scene.quats_wxyz, scene.scales, colors=scene.colors
+    )
     a, b = (render(splats, c, Options(48, 32), None, "reference").rgb for c in (cameras, shifted))
     assert torch.allclose(a[..., :-5], b[..., 5:], atol=1e-12)
 

@@ -26,7 +26,9 @@ from torch_peers import by_embedding_bag, by_index_select, perceptron
 
 GRIDS = {
     "16 levels of 2^19 entries (instant-NGP)": HashGrid(),
-    "12 levels of 2^14 entries (fits a cache)": HashGrid(levels=12, log2_entries=14, base_resolution=8, scale=1.4),
+    "12 levels of 2^14 entries (fits a cache)": HashGrid(
+        levels=12, log2_entries=14, base_resolution=8, scale=1.4
+    ),
 }
 
 
@@ -40,7 +42,9 @@ class Field:
         self.tables = (0.1 * torch.randn(grid.num_entries, 2, generator=rng)).requires_grad_()
         width = grid.num_features
         shapes = ((64, width), (1, 64), (64, width), (3, 64))
-        self.weights = [(0.2 * torch.randn(shape, generator=rng)).requires_grad_() for shape in shapes]
+        self.weights = [
+            (0.2 * torch.randn(shape, generator=rng)).requires_grad_() for shape in shapes
+        ]
         self.grads = {size: torch.randn(count, size, generator=rng) for size in (1, 3, width)}
 
     def encoding(self, encoder: Callable[..., Tensor]) -> None:
@@ -51,7 +55,10 @@ class Field:
         for parameter in (self.tables, *self.weights):
             parameter.grad = None
         features = encoder(self.points, self.tables, self.grid)
-        density, color = perceptron(features, *self.weights[:2]), perceptron(features, *self.weights[2:])
+        density, color = (
+            perceptron(features, *self.weights[:2]),
+            perceptron(features, *self.weights[2:]),
+        )
         torch.autograd.backward([density, color], [self.grads[1], self.grads[3]])
 
     def floor(self) -> tuple[float, float]:
@@ -64,10 +71,14 @@ class Field:
         bits = torch.tensor([[c & 1, c >> 1 & 1, c >> 2] for c in range(8)])
         for level, resolution in enumerate(self.grid.resolutions):
             cell = (self.points * resolution).long().clamp_max(resolution - 1)
-            index = torch.stack([reference.vertex_index(cell + bit, self.grid, level) for bit in bits]).int()
+            index = torch.stack(
+                [reference.vertex_index(cell + bit, self.grid, level) for bit in bits]
+            ).int()
             loads, additions = ctypes.c_double(), ctypes.c_double()
             at = table.data_ptr() + 8 * self.grid.offsets[level]
-            lib.hge_cpu_floor(at, index.data_ptr(), self.count, ctypes.byref(loads), ctypes.byref(additions))
+            lib.hge_cpu_floor(
+                at, index.data_ptr(), self.count, ctypes.byref(loads), ctypes.byref(additions)
+            )
             found[0] += loads.value
             found[1] += additions.value
         return found[0], found[1]
@@ -92,7 +103,9 @@ def measure(name: str, grid: HashGrid, arguments: argparse.Namespace) -> None:
 
     speeds = {label: tried(peer) for label, peer in peers.items()}
     best = min(speeds, key=lambda label: speeds[label])
-    print(f"\n{name}: torch's, ns a point: {', '.join(f'{label} {speed:.0f}' for label, speed in speeds.items())}")
+    print(
+        f"\n{name}: torch's, ns a point: {', '.join(f'{label} {speed:.0f}' for label, speed in speeds.items())}"
+    )
     with_mlp = compiled if best.endswith("compiled") else perceptron
     runs = {
         "encoding, ours": lambda: field.encoding(encode),
@@ -116,24 +129,38 @@ def report(rounds: list[dict[str, float]], best: str) -> None:
         found = sorted(value(one) for one in rounds)
         return f"{statistics.median(found):.2f} ({found[0]:.2f}-{found[-1]:.2f})"
 
-    print("| | ours, ns a point | torch, ns a point | torch / ours | ours / floor |\n|---|---|---|---|---|")
+    print(
+        "| | ours, ns a point | torch, ns a point | torch / ours | ours / floor |\n|---|---|---|---|---|"
+    )
     for label in ("encoding", "with perceptrons"):
-        ours, theirs = (statistics.median(one[f"{label}, {who}"] for one in rounds) for who in ("ours", "torch"))
+        ours, theirs = (
+            statistics.median(one[f"{label}, {who}"] for one in rounds) for who in ("ours", "torch")
+        )
         ratio = median(lambda one, label=label: one[f"{label}, torch"] / one[f"{label}, ours"])
         floor = median(lambda one: one["encoding, ours"] / (one["loads"] + one["additions"]))
-        print(f"| {label} | {ours:.0f} | {theirs:.0f} | {ratio} | {floor if label == 'encoding' else ''} |")
-    loads, additions = (statistics.median(one[part] for one in rounds) for part in ("loads", "additions"))
+        print(
+            f"| {label} | {ours:.0f} | {theirs:.0f} | {ratio} | {floor if label == 'encoding' else ''} |"
+        )
+    loads, additions = (
+        statistics.median(one[part] for one in rounds) for part in ("loads", "additions")
+    )
     print(f"torch's is {best}; the floor: loads {loads:.0f}, additions {additions:.0f} ns a point")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--points", type=int, default=1 << 18)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--no-compile", action="store_true", help="leave out torch.compile, which takes minutes")
+    parser.add_argument(
+        "--no-compile", action="store_true", help="leave out torch.compile, which takes minutes"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    print(f"{native.backend_name()}, one thread, {arguments.points} points, load {os.getloadavg()[0]:.1f}")
+    print(
+        f"{native.backend_name()}, one thread, {arguments.points} points, load {os.getloadavg()[0]:.1f}"
+    )
     for name, grid in GRIDS.items():
         measure(name, grid, arguments)
 

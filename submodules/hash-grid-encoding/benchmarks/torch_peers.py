@@ -20,8 +20,15 @@ def corners(points: Tensor, grid: HashGrid, level: int) -> tuple[Tensor, Tensor]
     rest = 1 - fraction
     x, y, z = (torch.stack([rest[:, axis], fraction[:, axis]], 1) for axis in range(3))
     weights = (z[:, :, None, None] * y[:, None, :, None] * x[:, None, None, :]).view(-1, 8)
-    strides = (1, 2654435761, 805459861) if grid.is_hashed(level) else (1, resolution + 1, (resolution + 1) ** 2)
-    i, j, k = (torch.stack([cell[:, axis], cell[:, axis] + 1], 1) * stride for axis, stride in enumerate(strides))
+    strides = (
+        (1, 2654435761, 805459861)
+        if grid.is_hashed(level)
+        else (1, resolution + 1, (resolution + 1) ** 2)
+    )
+    i, j, k = (
+        torch.stack([cell[:, axis], cell[:, axis] + 1], 1) * stride
+        for axis, stride in enumerate(strides)
+    )
     if grid.is_hashed(level):
         index = k[:, :, None, None] ^ j[:, None, :, None] ^ i[:, None, None, :]
         index = index & ((1 << grid.log2_entries) - 1)
@@ -49,7 +56,9 @@ def by_embedding_bag(points: Tensor, tables: Tensor, grid: HashGrid) -> Tensor:
     features = []
     for level, table in enumerate(split(tables, grid)):
         index, weights = corners(points, grid, level)
-        features.append(functional.embedding_bag(index, table, per_sample_weights=weights, mode="sum"))
+        features.append(
+            functional.embedding_bag(index, table, per_sample_weights=weights, mode="sum")
+        )
     return torch.cat(features, 1)
 
 

@@ -25,7 +25,9 @@ def some_tables(grid: HashGrid, seed: int) -> Tensor:
 
 def some_weights(inputs: int, hidden: int, outputs: int, seed: int) -> tuple[Tensor, Tensor]:
     rng = generator(seed)
-    return torch.randn(hidden, inputs, generator=rng) / 4, torch.randn(outputs, hidden, generator=rng) / 4
+    return torch.randn(hidden, inputs, generator=rng) / 4, torch.randn(
+        outputs, hidden, generator=rng
+    ) / 4
 
 
 def some_samples(counts: list[int], seed: int) -> Samples:
@@ -57,14 +59,20 @@ class Field(NamedTuple):
 
 def some_field(seed: int) -> Field:
     size = GRID.num_features
-    return Field(some_tables(GRID, seed), *some_weights(size, 32, 1, seed), *some_weights(size, 32, 3, seed + 1))
+    return Field(
+        some_tables(GRID, seed),
+        *some_weights(size, 32, 1, seed),
+        *some_weights(size, 32, 3, seed + 1),
+    )
 
 
 def some_rays(seed: int, count: int = 40, dtype: torch.dtype = torch.float32) -> Samples:
     """Samples of rays that look at the box [-1, 1]^3 from around it, in a third of its cells."""
     rng = generator(seed)
     origins = 2.5 * torch.nn.functional.normalize(torch.randn(count, 3, generator=rng), dim=1)
-    directions = torch.nn.functional.normalize(torch.rand(count, 3, generator=rng) - 0.5 - origins, dim=1)
+    directions = torch.nn.functional.normalize(
+        torch.rand(count, 3, generator=rng) - 0.5 - origins, dim=1
+    )
     occupied = torch.rand(6, 6, 6, generator=rng) < 0.3
     jitter = torch.rand(count, generator=rng)
     box = Box((-1.0,) * 3, (1.0,) * 3)

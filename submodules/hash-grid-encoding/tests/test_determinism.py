@@ -36,7 +36,10 @@ def test_concurrent_callers():
     points, tables = some_points(5000, 2), some_tables(GRID, 3)
     want = encode(points, tables, GRID)
     with ThreadPoolExecutor(4) as pool:
-        assert all(torch.equal(have, want) for have in pool.map(lambda _: encode(points, tables, GRID), range(16)))
+        assert all(
+            torch.equal(have, want)
+            for have in pool.map(lambda _: encode(points, tables, GRID), range(16))
+        )
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -48,7 +51,9 @@ def test_after_fork():
     if child == 0:
         signal.alarm(60)
         have = encode(points, tables, GRID)
-        torch.set_num_threads(1)  # torch's own threads are lost too, and its comparison would wait for them
+        torch.set_num_threads(
+            1
+        )  # torch's own threads are lost too, and its comparison would wait for them
         os._exit(0 if torch.equal(have, want) else 1)
     assert os.waitpid(child, 0)[1] == 0
 

@@ -41,11 +41,19 @@ def test_shapes_and_kinds():
         (lambda: encode(points, TABLES, GRID, 9), ValueError, "levels_on"),
         (lambda: encode(points.double(), TABLES, GRID), TypeError, "points, tables"),
         (lambda: encode(points, TABLES, GRID, backend="cuda"), ValueError, "backend"),
-        (lambda: encode(points.double(), TABLES.double(), GRID, backend="native"), TypeError, "float32"),
+        (
+            lambda: encode(points.double(), TABLES.double(), GRID, backend="native"),
+            TypeError,
+            "float32",
+        ),
         (lambda: mlp(torch.rand(4, 15), w1, w2), ValueError, "inputs"),
         (lambda: mlp(torch.rand(4, 16), w1[:31], w2[:, :31]), ValueError, "multiple of 8"),
         (lambda: mlp(torch.rand(4, 16), w1, torch.rand(17, 32)), ValueError, "outputs"),
-        (lambda: composite(some_samples([2], 0), torch.rand(3), torch.rand(3, 3), 0.1), ValueError, "sigmas"),
+        (
+            lambda: composite(some_samples([2], 0), torch.rand(3), torch.rand(3, 3), 0.1),
+            ValueError,
+            "sigmas",
+        ),
     ]:
         with pytest.raises(error, match=word):
             call()
@@ -75,5 +83,13 @@ def test_rays(change, word, backend):
 def test_a_ray_without_direction_has_no_samples():
     occupied = torch.ones(1, 1, 1, dtype=torch.bool)
     for backend in ("native", "reference"):
-        samples = march(torch.zeros(1, 3), torch.zeros(1, 3), occupied, BOX, 0.1, torch.zeros(1), backend=backend)
+        samples = march(
+            torch.zeros(1, 3),
+            torch.zeros(1, 3),
+            occupied,
+            BOX,
+            0.1,
+            torch.zeros(1),
+            backend=backend,
+        )
         assert len(samples.t) == 0

@@ -39,7 +39,9 @@ def test_encoding(count, on):
 
     def run(backend, points, tables, grads):
         features = encode(points, tables, GRID, on, backend=backend)
-        first = torch.autograd.grad((features * grads).sum() + 0 * (points.sum() + tables.sum()), (points, tables))
+        first = torch.autograd.grad(
+            (features * grads).sum() + 0 * (points.sum() + tables.sum()), (points, tables)
+        )
         return features, *first
 
     check(run, some_points(count, 2), some_tables(GRID, 3), grads)
@@ -49,13 +51,18 @@ def test_encoding(count, on):
 def test_second_gradients_of_the_encoding(count):
     """Of what both first gradients are, by all that they depend on."""
     rng = generator(4)
-    grads, v = torch.randn(count, GRID.num_features, generator=rng), torch.randn(count, 3, generator=rng)
+    grads, v = (
+        torch.randn(count, GRID.num_features, generator=rng),
+        torch.randn(count, 3, generator=rng),
+    )
     u = torch.randn(GRID.num_entries, 2, generator=rng)
 
     def run(backend, points, tables, grads, v, u):
         features = encode(points, tables, GRID, 7, backend=backend)
         first = torch.autograd.grad((features * grads).sum(), (points, tables), create_graph=True)
-        pulled = torch.autograd.grad((first[0] * v).sum(), (points, tables, grads), retain_graph=True)
+        pulled = torch.autograd.grad(
+            (first[0] * v).sum(), (points, tables, grads), retain_graph=True
+        )
         scattered = torch.autograd.grad((first[1] * u).sum(), (points, grads))
         return *pulled, *scattered
 
@@ -114,7 +121,12 @@ def test_compositing(counts):
 
     def run(backend, sigmas, colors, t):
         out = composite(samples._replace(t=t), sigmas, colors, 0.03, backend=backend)
-        total = (out.weights * w).sum() + (out.opacity * o).sum() + (out.depth * z).sum() + (out.rgb * c).sum()
+        total = (
+            (out.weights * w).sum()
+            + (out.opacity * o).sum()
+            + (out.depth * z).sum()
+            + (out.rgb * c).sum()
+        )
         return *out, *torch.autograd.grad(total, (sigmas, colors))
 
     check(run, sigmas, colors, samples.t, within=1e-5)
@@ -133,9 +145,15 @@ def test_visibility():
 def test_marching_visits_every_occupied_step(cells):
     """The walk that leaps over empty cells finds what looking at every step finds, in float64."""
     rng = generator(15)
-    origins = torch.cat([3 * torch.randn(300, 3, generator=rng), 0.5 * torch.randn(100, 3, generator=rng)])
-    directions = torch.nn.functional.normalize(torch.randn(400, 3, generator=rng) - origins / 3, dim=1)
-    directions[:6] = torch.eye(3).repeat(2, 1) * torch.tensor([1.0, 1, 1, -1, -1, -1])[:, None]  # along the axes
+    origins = torch.cat(
+        [3 * torch.randn(300, 3, generator=rng), 0.5 * torch.randn(100, 3, generator=rng)]
+    )
+    directions = torch.nn.functional.normalize(
+        torch.randn(400, 3, generator=rng) - origins / 3, dim=1
+    )
+    directions[:6] = (
+        torch.eye(3).repeat(2, 1) * torch.tensor([1.0, 1, 1, -1, -1, -1])[:, None]
+    )  # along the axes
     origins[:6] = -2.9 * directions[:6] + 0.1
     jitter = torch.rand(400, generator=rng)
     occupied = torch.rand(cells, cells, cells, generator=rng) < (0.2 if cells > 1 else 2)
@@ -169,6 +187,9 @@ def test_nan_is_not_hidden(backend):
     for spoilt in (tables, w1, w2):
         spoilt[0] = float("nan")
     points[:] = 0.0
-    for parts in ((tables, *some_weights(GRID.num_features, 16, 2, 20)), (some_tables(GRID, 19), w1, w2)):
+    for parts in (
+        (tables, *some_weights(GRID.num_features, 16, 2, 20)),
+        (some_tables(GRID, 19), w1, w2),
+    ):
         out = mlp(encode(points, parts[0], GRID, backend=backend), *parts[1:], backend=backend)
         assert out.isnan().any(dim=0).all() or out[:, 0].isnan().all()

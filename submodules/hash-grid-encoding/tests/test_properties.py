@@ -13,7 +13,11 @@ BOX = Box((-1.0,) * 3, (1.0,) * 3)
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.integers(0, 40), min_size=1, max_size=8), st.integers(0, 1000), st.floats(0.001, 2.0))
+@given(
+    st.lists(st.integers(0, 40), min_size=1, max_size=8),
+    st.integers(0, 1000),
+    st.floats(0.001, 2.0),
+)
 def test_weights_sum_to_opacity(counts, seed, step):
     samples = some_samples(counts, seed)
     sigmas = 20 * torch.rand(len(samples.t), generator=generator(seed)) ** 3
@@ -21,7 +25,9 @@ def test_weights_sum_to_opacity(counts, seed, step):
     out = composite(samples, sigmas, colors, step)
     sums = torch.zeros(len(counts)).index_add(0, samples.ray, out.weights)
     torch.testing.assert_close(sums, out.opacity, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(out.rgb, out.opacity[:, None].expand(-1, 3), atol=1e-5, rtol=1e-5)  # all white
+    torch.testing.assert_close(
+        out.rgb, out.opacity[:, None].expand(-1, 3), atol=1e-5, rtol=1e-5
+    )  # all white
     whole = torch.zeros(len(counts)).index_add(0, samples.ray, sigmas * step)
     torch.testing.assert_close(out.opacity, -torch.expm1(-whole), atol=1e-5, rtol=1e-5)
 
@@ -53,7 +59,9 @@ def test_refining_the_step_converges():
         sigma = 6 * (1 - fine.abs())
         light = torch.exp(-(sigma.cumsum(0) - sigma / 2) * 1e-5)
         depth = float((light * sigma * (fine + 2)).sum() * 1e-5)
-        assert float(out.opacity) == pytest.approx(1 - torch.exp(torch.tensor(-6.0)).item(), abs=1e-5)
+        assert float(out.opacity) == pytest.approx(
+            1 - torch.exp(torch.tensor(-6.0)).item(), abs=1e-5
+        )
         errors.append(abs(float(out.depth) - depth))
     assert all(coarse > 3 * fine for coarse, fine in pairwise(errors)), errors
 
@@ -73,7 +81,9 @@ def test_density_in_occupied_cells_is_never_skipped():
     rng = generator(4)
     occupied = torch.rand(7, 7, 7, generator=rng) < 0.2
     origins = 3 * torch.nn.functional.normalize(torch.randn(200, 3, generator=rng), dim=1)
-    directions = torch.nn.functional.normalize(0.5 * torch.randn(200, 3, generator=rng) - origins, dim=1)
+    directions = torch.nn.functional.normalize(
+        0.5 * torch.randn(200, 3, generator=rng) - origins, dim=1
+    )
     jitter = torch.rand(200, generator=rng)
     pictures = []
     for cells in (occupied, torch.ones_like(occupied)):
@@ -93,7 +103,11 @@ def test_tables_are_linear():
     grads = torch.randn(300, GRID.num_features, generator=generator(8))
     a.requires_grad_()
     (slope,) = torch.autograd.grad((encode(points, a, GRID) * grads).sum(), a)
-    change = ((encode(points, a.detach() + b, GRID) - encode(points, a.detach(), GRID)) * grads).double().sum()
+    change = (
+        ((encode(points, a.detach() + b, GRID) - encode(points, a.detach(), GRID)) * grads)
+        .double()
+        .sum()
+    )
     assert float((slope * b).double().sum()) == pytest.approx(float(change), rel=1e-4)
 
 

@@ -9,7 +9,9 @@ SMALL = HashGrid(levels=3, log2_entries=5, base_resolution=2, scale=1.7)
 
 
 def test_gradients_of_the_encoding():
-    points = (0.05 + 0.9 * torch.rand(6, 3, generator=generator(0), dtype=torch.float64)).requires_grad_()
+    points = (
+        0.05 + 0.9 * torch.rand(6, 3, generator=generator(0), dtype=torch.float64)
+    ).requires_grad_()
     tables = some_tables(SMALL, 1).double().requires_grad_()
     assert torch.autograd.gradcheck(lambda p, t: encode(p, t, SMALL), (points, tables))
     assert torch.autograd.gradgradcheck(lambda p, t: encode(p, t, SMALL), (points, tables))
@@ -20,7 +22,9 @@ def test_gradients_of_compositing():
     samples = samples._replace(t=samples.t.double())
     sigmas = (5 * torch.rand(9, generator=generator(3), dtype=torch.float64)).requires_grad_()
     colors = torch.rand(9, 3, generator=generator(4), dtype=torch.float64).requires_grad_()
-    assert torch.autograd.gradcheck(lambda s, c: tuple(composite(samples, s, c, 0.1)), (sigmas, colors))
+    assert torch.autograd.gradcheck(
+        lambda s, c: tuple(composite(samples, s, c, 0.1)), (sigmas, colors)
+    )
 
 
 @pytest.mark.parametrize("term", [0, 1], ids=["picture", "orientation"])
@@ -37,14 +41,18 @@ def test_gradients_of_a_whole_field(term):
         want = 0.0 if gradient is None else float((gradient * along).sum())
         values = []
         for sign in (1, -1):
-            moved = field._replace(**{name: (parameter + sign * 1e-6 * along).detach().requires_grad_()})
+            moved = field._replace(
+                **{name: (parameter + sign * 1e-6 * along).detach().requires_grad_()}
+            )
             values.append(float(losses_at(moved, samples, term, held)))
         assert (values[0] - values[1]) / 2e-6 == pytest.approx(want, rel=1e-5, abs=1e-6), name
 
 
 def composite_weights(field, samples):
     features = encode(samples.positions.double(), field.tables, GRID)
-    sigma = torch.nn.functional.softplus(mlp(features, field.density1, field.density2)[:, 0] + 1).detach()
+    sigma = torch.nn.functional.softplus(
+        mlp(features, field.density1, field.density2)[:, 0] + 1
+    ).detach()
     samples = samples._replace(t=samples.t.double())
     return composite(samples, sigma, torch.zeros(len(sigma), 3, dtype=torch.float64), 0.05).weights
 
@@ -89,5 +97,10 @@ def test_every_entry_of_a_hash_is_used():
 def test_visible_by_hand():
     samples = some_samples([4], 0)
     sigmas = torch.tensor([0.0, 100.0, 1e-3, 100.0])  # alpha at a step of .1: 0, 1, 1e-4, 1
-    assert visible(samples, sigmas, 0.1, 0.01, 1e-3, backend="reference").tolist() == [False, True, False, False]
+    assert visible(samples, sigmas, 0.1, 0.01, 1e-3, backend="reference").tolist() == [
+        False,
+        True,
+        False,
+        False,
+    ]
     assert visible(samples, sigmas, 0.1, 0.0, 0.0, backend="reference").tolist() == [True] * 4

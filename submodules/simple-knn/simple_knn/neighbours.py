@@ -24,7 +24,9 @@ def mean_squared_distance(points: torch.Tensor, k: int = 3) -> torch.Tensor:
     Raises TypeError or ValueError, naming the argument.
     """
     if not isinstance(points, torch.Tensor):
-        raise TypeError(f"points: a torch.Tensor of shape [N,3] is needed, got {type(points).__name__}")
+        raise TypeError(
+            f"points: a torch.Tensor of shape [N,3] is needed, got {type(points).__name__}"
+        )
     if points.dtype != torch.float32:
         raise TypeError(f"points: float32 is needed, got {points.dtype}; pass points.float()")
     if points.ndim != 2 or points.shape[1] != 3:
@@ -36,7 +38,9 @@ def mean_squared_distance(points: torch.Tensor, k: int = 3) -> torch.Tensor:
     host = points.detach().cpu().contiguous()
     if not torch.isfinite(host).all():
         rows = torch.nonzero(~torch.isfinite(host).all(dim=1)).flatten()
-        raise ValueError(f"points: NaN or infinity in {len(rows)} rows, the first is row {rows[0].item()}")
+        raise ValueError(
+            f"points: NaN or infinity in {len(rows)} rows, the first is row {rows[0].item()}"
+        )
     out = torch.empty(len(host), dtype=torch.float32)
     status = _library().knn_mean_squared_distance(
         host.data_ptr(), len(host), k, max(1, torch.get_num_threads()), out.data_ptr()
@@ -56,6 +60,12 @@ def _library() -> ctypes.CDLL:
         )
     library = ctypes.CDLL(str(path))
     function = library.knn_mean_squared_distance
-    function.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32, ctypes.c_int32, ctypes.c_void_p]
+    function.argtypes = [
+        ctypes.c_void_p,
+        ctypes.c_int64,
+        ctypes.c_int32,
+        ctypes.c_int32,
+        ctypes.c_void_p,
+    ]
     function.restype = ctypes.c_int
     return library

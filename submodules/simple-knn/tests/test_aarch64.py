@@ -15,7 +15,9 @@ from simple_knn import mean_squared_distance
 
 COMPILER = "aarch64-linux-gnu-g++"
 EMULATOR = shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
-MISSING = [name for name in (COMPILER, "cmake") if not shutil.which(name)] + ["qemu-aarch64"] * (not EMULATOR)
+MISSING = [name for name in (COMPILER, "cmake") if not shutil.which(name)] + ["qemu-aarch64"] * (
+    not EMULATOR
+)
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
@@ -28,7 +30,11 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, source = tmp_path_factory.mktemp("aarch64"), Path(__file__).parent.parent
-    system = ["-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64", f"-DCMAKE_CXX_COMPILER={COMPILER}"]
+    system = [
+        "-DCMAKE_SYSTEM_NAME=Linux",
+        "-DCMAKE_SYSTEM_PROCESSOR=aarch64",
+        f"-DCMAKE_CXX_COMPILER={COMPILER}",
+    ]
     configure = ["cmake", "-S", source, "-B", folder, *system, "-DKNN_TESTS=ON"]
     subprocess.run(configure, check=True, stdout=subprocess.DEVNULL)
     subprocess.run(["cmake", "--build", folder], check=True, stdout=subprocess.DEVNULL)
@@ -58,5 +64,6 @@ def test_same_bits(program: Path, n: int, shape: str, k: int, threads: int) -> N
     command = [EMULATOR, "-L", "/usr/aarch64-linux-gnu", program]
     done = subprocess.run(command, input=request, capture_output=True, timeout=200, check=True)
     np.testing.assert_array_equal(
-        np.frombuffer(done.stdout, np.float32), mean_squared_distance(torch.from_numpy(points), k).numpy()
+        np.frombuffer(done.stdout, np.float32),
+        mean_squared_distance(torch.from_numpy(points), k).numpy(),
     )

@@ -61,7 +61,9 @@ def test_many_points_agree_with_float64() -> None:
     points = cloud(1, 30_000, "normal")
     distances, _ = scipy_spatial.cKDTree(points.astype(np.float64)).query(points, k=4)
     expected = (distances[:, 1:] ** 2).mean(axis=1)
-    np.testing.assert_allclose(mean_squared_distance(torch.from_numpy(points)).numpy(), expected, rtol=1e-5)
+    np.testing.assert_allclose(
+        mean_squared_distance(torch.from_numpy(points)).numpy(), expected, rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -88,7 +90,11 @@ def test_fewer_than_four_points() -> None:
     assert mean_squared_distance(torch.empty(0, 3)).shape == (0,)
     assert mean_squared_distance(torch.ones(1, 3)).tolist() == [0.0]
     assert mean_squared_distance(torch.tensor([[0.0, 0, 0], [0, 2, 0]])).tolist() == [4.0, 4.0]
-    assert mean_squared_distance(torch.tensor([[0.0, 0, 0], [0, 2, 0], [0, 0, 1]])).tolist() == [2.5, 4.5, 3.0]
+    assert mean_squared_distance(torch.tensor([[0.0, 0, 0], [0, 2, 0], [0, 0, 1]])).tolist() == [
+        2.5,
+        4.5,
+        3.0,
+    ]
 
 
 def test_a_duplicate_is_a_neighbour_at_distance_zero() -> None:
@@ -124,10 +130,17 @@ def test_cuda_tensor_comes_back_on_its_device() -> None:
         (torch.zeros(4, 3), 0, ValueError, "k: 1 to 64"),
         (torch.zeros(4, 3), 65, ValueError, "k: 1 to 64"),
         (torch.zeros(4, 3), 3.0, TypeError, "k: an int"),
-        (torch.tensor([[0.0, 0, 0], [0, float("nan"), 0]]), 3, ValueError, "points: NaN or infinity in 1 rows.*row 1"),
+        (
+            torch.tensor([[0.0, 0, 0], [0, float("nan"), 0]]),
+            3,
+            ValueError,
+            "points: NaN or infinity in 1 rows.*row 1",
+        ),
         (torch.full((2, 3), float("inf")), 3, ValueError, "points: NaN or infinity in 2 rows"),
     ],
 )
-def test_bad_arguments_are_named(points: object, k: object, error: type[Exception], message: str) -> None:
+def test_bad_arguments_are_named(
+    points: object, k: object, error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         mean_squared_distance(points, k)

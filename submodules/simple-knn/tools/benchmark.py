@@ -25,7 +25,9 @@ def clouds(n: int) -> dict[str, np.ndarray]:
     return {
         "normal": normal.astype(np.float32),
         "sphere": (normal / np.linalg.norm(normal, axis=1, keepdims=True)).astype(np.float32),
-        "clusters": (centres[cluster] + scale[cluster] * rng.normal(size=(n, 3))).astype(np.float32),
+        "clusters": (centres[cluster] + scale[cluster] * rng.normal(size=(n, 3))).astype(
+            np.float32
+        ),
     }
 
 
@@ -45,13 +47,17 @@ def cpu_ms(function: Callable[[], object], repetitions: int) -> float:
 
 def main() -> None:
     torch.set_num_threads(1)
-    print("| points | cloud | simple_knn, CPU ms | cKDTree(k=4), CPU ms | ratio |\n|---|---|---|---|---|")
+    print(
+        "| points | cloud | simple_knn, CPU ms | cKDTree(k=4), CPU ms | ratio |\n|---|---|---|---|---|"
+    )
     for n, repetitions in SIZES:
         for name, points in clouds(n).items():
             tensor = torch.from_numpy(points)
             ours = cpu_ms(lambda t=tensor: mean_squared_distance(t), repetitions)
             theirs = cpu_ms(lambda p=points: scipy_mean_squared_distance(p), repetitions)
-            print(f"| {n:,} | {name} | {ours:.1f} | {theirs:.1f} | {theirs / ours:.1f} |", flush=True)
+            print(
+                f"| {n:,} | {name} | {ours:.1f} | {theirs:.1f} | {theirs / ours:.1f} |", flush=True
+            )
 
 
 if __name__ == "__main__":

@@ -68,20 +68,29 @@ def test_an_empty_field_ends_the_run():
     asset = choice.create(small(), torch.device("cpu"))
     asset.initialize(torch.Generator().manual_seed(0))
     asset.occupancy.load(torch.zeros_like(asset.occupancy.values), 0.01)
-    with pytest.raises(UserError, match="nothing of the field is left in step 2: it is empty everywhere"):
+    with pytest.raises(
+        UserError, match="nothing of the field is left in step 2: it is empty everywhere"
+    ):
         asset.begin_step(TrainingStep(1, 4, torch.Generator().manual_seed(0)))
 
 
 def test_another_grid_does_not_resume(tmp_path):
     Trainer(small(), tmp_path).fit(until=1)
-    for override, words in (("nerf.cells=13", "nerf.cells"), ("nerf.log2_entries=9", "other tables")):
+    for override, words in (
+        ("nerf.cells=13", "nerf.cells"),
+        ("nerf.log2_entries=9", "other tables"),
+    ):
         with pytest.raises(UserError, match=words):
             Trainer(small(override), tmp_path, resume=True)
 
 
 @pytest.mark.parametrize(
     ("override", "words"),
-    [("nerf.hidden=20", "multiple of 8"), ("nerf.levels=40", r"nerf\.levels"), ("nerf.radius=0", r"nerf\.radius")],
+    [
+        ("nerf.hidden=20", "multiple of 8"),
+        ("nerf.levels=40", r"nerf\.levels"),
+        ("nerf.radius=0", r"nerf\.radius"),
+    ],
 )
 def test_settings_that_cannot_be(override, words):
     with pytest.raises(UserError, match=words):

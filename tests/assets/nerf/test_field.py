@@ -16,7 +16,9 @@ from gs_ssd.render import regularizers
 from gs_ssd.scene import camera
 
 CPU = torch.device("cpu")
-SMALL = NerfConfig(levels=4, log2_entries=10, base_resolution=4, hidden=16, cells=16, steps=256, blob_radius=0.5)
+SMALL = NerfConfig(
+    levels=4, log2_entries=10, base_resolution=4, hidden=16, cells=16, steps=256, blob_radius=0.5
+)
 RING = camera.ring(3, math.radians(70), 3.0, math.radians(40), 24)
 
 
@@ -47,7 +49,9 @@ def test_the_first_shape_is_the_blob():
     depth = float((light * sigma * (r + 2)).sum() * 1e-4)
     assert seen.alpha.item() == pytest.approx(1 - float(light[-1]), abs=2e-3)
     assert seen.depth.item() == pytest.approx(depth, abs=5e-3)
-    assert seen.rgb.flatten().tolist() == pytest.approx([0.5 * seen.alpha.item()] * 3, abs=1e-3)  # grey
+    assert seen.rgb.flatten().tolist() == pytest.approx(
+        [0.5 * seen.alpha.item()] * 3, abs=1e-3
+    )  # grey
 
 
 def test_an_empty_grid_renders_the_background():
@@ -65,10 +69,14 @@ def test_rays_meet_their_pixels():
     origins, directions, z = renderer.rays(RING)
     points = origins + 1.7 * directions
     points = points.view(3, 24, 24, 3)
-    seen = torch.einsum("vcd,vhwd->vhwc", RING.w2c[:, :3, :3], points) + RING.w2c[:, None, None, :3, 3]
+    seen = (
+        torch.einsum("vcd,vhwd->vhwc", RING.w2c[:, :3, :3], points) + RING.w2c[:, None, None, :3, 3]
+    )
     assert torch.allclose(seen[..., 2], 1.7 * z.view(3, 24, 24), atol=1e-5)
     pixel = (seen[..., :2] / seen[..., 2:] / RING.tan_half_fov[:, None, None] + 1) / 2 * 24 - 0.5
-    want = torch.stack(torch.meshgrid(torch.arange(24.0), torch.arange(24.0), indexing="xy"), dim=-1)
+    want = torch.stack(
+        torch.meshgrid(torch.arange(24.0), torch.arange(24.0), indexing="xy"), dim=-1
+    )
     assert torch.allclose(pixel, want.expand_as(pixel), atol=1e-3)
 
 
@@ -80,7 +88,9 @@ def test_occupancy_hides_no_density_above_the_threshold():
         depth = field.density(places) * step
     cell = (places * SMALL.cells).long()
     marked = occupancy.occupied[cell[:, 0], cell[:, 1], cell[:, 2]]
-    dense = depth > 1.2 * SMALL.least_alpha  # eight looks into a cell need not find its densest corner
+    dense = (
+        depth > 1.2 * SMALL.least_alpha
+    )  # eight looks into a cell need not find its densest corner
     assert dense.sum() > 500
     assert marked[dense].float().mean() > 0.995
     assert 0.02 < occupancy.share < 0.5
@@ -110,7 +120,9 @@ def test_normals_of_a_ball_face_the_camera_and_of_a_hollow_do_not(monkeypatch):
     seen = renderer.render(field, occupancy, RING, torch.ones(3, 3), slopes=True)
     ball = orientation(seen).item()
     # Density that grows with distance: normals on the near side point inwards, away from the camera.
-    monkeypatch.setattr(field, "density", lambda places, _=None: 4 * (2 * places - 1).square().sum(dim=1))
+    monkeypatch.setattr(
+        field, "density", lambda places, _=None: 4 * (2 * places - 1).square().sum(dim=1)
+    )
     occupancy.occupied = torch.ones_like(occupancy.occupied)
     seen = renderer.render(field, occupancy, RING, torch.ones(3, 3), slopes=True)
     assert ball < 0.05
@@ -121,9 +133,16 @@ def test_orientation_reaches_tables_and_density_weights_alone():
     field, occupancy = a_field()
     with torch.no_grad():
         field.parameters["tables"].normal_(std=0.3, generator=generator(3))
-    seen = renderer.render(field, occupancy, RING, torch.ones(3, 3), generator=generator(4), slopes=True)
-    grads = torch.autograd.grad(orientation(seen), [field.parameters[n] for n in PARAMETERS], allow_unused=True)
-    reached = {name: grad is not None and bool(grad.any()) for name, grad in zip(PARAMETERS, grads, strict=True)}
+    seen = renderer.render(
+        field, occupancy, RING, torch.ones(3, 3), generator=generator(4), slopes=True
+    )
+    grads = torch.autograd.grad(
+        orientation(seen), [field.parameters[n] for n in PARAMETERS], allow_unused=True
+    )
+    reached = {
+        name: grad is not None and bool(grad.any())
+        for name, grad in zip(PARAMETERS, grads, strict=True)
+    }
     assert reached == {
         "tables": True, "density_in": True, "density_out": True, "color_in": False, "color_out": False
     }  # fmt: skip
@@ -132,13 +151,16 @@ def test_orientation_reaches_tables_and_density_weights_alone():
 def test_image_regularizers():
     alpha = torch.tensor([0.0, 0.5, 1.0]).view(3, 1, 1, 1)
     assert float(regularizers.sparsity(alpha)) == pytest.approx((0.1 + 0.26**0.5 + 1.01**0.5) / 3)
-    assert float(regularizers.opaque(alpha)) == pytest.approx((math.log(2) + 2 * 0.0079072) / 3, rel=1e-3)
+    assert float(regularizers.opaque(alpha)) == pytest.approx(
+        (math.log(2) + 2 * 0.0079072) / 3, rel=1e-3
+    )
 
 
 def test_stratified_samples_differ_and_repeat():
     field, occupancy = a_field()
     pictures = [
-        renderer.render(field, occupancy, RING, torch.ones(3, 3), generator=generator(seed)).rgb for seed in (5, 5, 6)
+        renderer.render(field, occupancy, RING, torch.ones(3, 3), generator=generator(seed)).rgb
+        for seed in (5, 5, 6)
     ]
     assert torch.equal(pictures[0], pictures[1])
     assert not torch.equal(pictures[0], pictures[2])
@@ -148,7 +170,9 @@ def test_density_that_is_not_finite_is_refused():
     field, occupancy = a_field()
     with torch.no_grad():
         field.parameters["tables"].fill_(float("nan"))
-    with pytest.raises(UserError, match=r"density of the field is not finite; lower nerf\.table_rate"):
+    with pytest.raises(
+        UserError, match=r"density of the field is not finite; lower nerf\.table_rate"
+    ):
         renderer.render(field, occupancy, RING, torch.ones(3, 3))
 
 

@@ -17,7 +17,15 @@ from gs_ssd.render import renderer as splat_renderer
 from gs_ssd.scene import camera
 
 CPU = torch.device("cpu")
-CONFIG = NerfConfig(levels=8, log2_entries=12, base_resolution=8, level_scale=1.4, hidden=32, steps=96, blob_radius=0.6)
+CONFIG = NerfConfig(
+    levels=8,
+    log2_entries=12,
+    base_resolution=8,
+    level_scale=1.4,
+    hidden=32,
+    steps=96,
+    blob_radius=0.6,
+)
 RING = camera.ring(4, math.radians(70), 3.35, math.radians(40), 48)
 
 
@@ -63,7 +71,9 @@ def test_as_splats(fitted):
     config = ConversionConfig(spacing=1 / 24, views=16, image_size=96, steps=60)
     splats = to_splats.convert(*fitted, config, torch.Generator().manual_seed(1))
     assert 300 < len(splats) < 9000
-    ring = camera.ring(4, math.radians(70), 3.35, math.radians(40), 144)  # fine, for splats are blurred by a pixel
+    ring = camera.ring(
+        4, math.radians(70), 3.35, math.radians(40), 144
+    )  # fine, for splats are blurred by a pixel
     rgb, alpha, _ = renderer.render_large(*fitted, ring, torch.ones(4, 3))
     seen = splat_renderer.render(splats, ring, torch.ones(4, 3))
     both, either = (alpha > 0.5) & (seen.alpha > 0.5), (alpha > 0.5) | (seen.alpha > 0.5)
@@ -76,7 +86,9 @@ def test_surface_of_a_ball():
     config = dataclasses.replace(CONFIG, blob_density=1000.0, blob_radius=0.5, steps=384)  # hard
     field, occupancy = Field(config, CPU), Occupancy(CONFIG.cells, CPU)
     field.initialize(torch.Generator().manual_seed(0))
-    points, normals, colors = to_splats.surface(field, occupancy, ConversionConfig(views=8, image_size=48))
+    points, normals, colors = to_splats.surface(
+        field, occupancy, ConversionConfig(views=8, image_size=48)
+    )
     radius = points.norm(dim=1)
     assert (radius - 0.49).abs().max() < 0.04
     assert ((points / radius[:, None]) * normals).sum(1).min() > 0.9
@@ -87,7 +99,9 @@ def test_surface_of_a_ball():
 
 
 def test_discs_lie_flat():
-    normals = torch.nn.functional.normalize(torch.randn(50, 3, generator=torch.Generator().manual_seed(2)), dim=1)
+    normals = torch.nn.functional.normalize(
+        torch.randn(50, 3, generator=torch.Generator().manual_seed(2)), dim=1
+    )
     normals[0], normals[1] = torch.tensor([0.0, 0, -1]), torch.tensor([0.0, 0, 1])
     splats = to_splats.discs(torch.zeros(50, 3), normals, torch.full((50, 3), 0.5), 0.1)
     axes = rotation.quat_to_matrix(splats.quats_wxyz)[:, :, 2]

@@ -54,7 +54,9 @@ def pair() -> tuple[Gaussians, Gaussians]:
 
 def test_fog_becomes_an_outline_and_the_object_stays(pair):
     (rgb, alpha), (hard_rgb, hard_alpha) = (seen(gaussians) for gaussians in pair)
-    ideal = finish.hardened(pair[0], RING, torch.ones(4, 3), QUICK.edge)[1][:, 0]  # an outline has pixels of its own
+    ideal = finish.hardened(pair[0], RING, torch.ones(4, 3), QUICK.edge)[1][
+        :, 0
+    ]  # an outline has pixels of its own
     for fog in (statistics.haze_share, statistics.edge_width):
         assert fog(hard_alpha) - fog(ideal) < 0.5 * (fog(alpha) - fog(ideal))
     assert statistics.silhouette_iou(hard_alpha, alpha).min() > 0.95
@@ -130,7 +132,11 @@ def test_cameras_look_from_every_direction_at_the_middle():
 
 @pytest.mark.parametrize(
     ("bad", "named"),
-    [({"steps": -1}, "steps"), ({"edge": (0.6, 0.4)}, "finish.edge"), ({"thickness": 0.0}, "thickness")],
+    [
+        ({"steps": -1}, "steps"),
+        ({"edge": (0.6, 0.4)}, "finish.edge"),
+        ({"thickness": 0.0}, "thickness"),
+    ],
 )
 def test_numbers_without_sense_are_refused_by_name(bad, named):
     with pytest.raises((UserError, ValidationError), match=named):
@@ -138,7 +144,12 @@ def test_numbers_without_sense_are_refused_by_name(bad, named):
 
 
 def test_a_run_is_hardened_once_its_checkpoint_is_not_and_resuming_ends_the_same(tmp_path):
-    overrides = ["num_steps=3", "output.turntable_frames=0", "output.preview_every=0", "initialize.num_points=60"]
+    overrides = [
+        "num_steps=3",
+        "output.turntable_frames=0",
+        "output.preview_every=0",
+        "initialize.num_points=60",
+    ]
     plain = Trainer(configs.load(SMOKE, overrides), tmp_path / "plain")
     plain.fit()
     config = configs.load(SMOKE, [*overrides, "finish.steps=2", "finish.image_size=32"])
@@ -146,8 +157,13 @@ def test_a_run_is_hardened_once_its_checkpoint_is_not_and_resuming_ends_the_same
     run.fit()
     kept = checkpoint.load(checkpoint.latest(tmp_path / "run" / "checkpoints"))
     parameters = kept.state["asset"]["parameters"]
-    assert all(torch.equal(parameters[name], getattr(plain.asset.gaussians, name)) for name in PARAMETERS)
-    assert run.asset.gaussians.scales.amin(dim=-1).max() < plain.asset.gaussians.scales.amin(dim=-1).min()
+    assert all(
+        torch.equal(parameters[name], getattr(plain.asset.gaussians, name)) for name in PARAMETERS
+    )
+    assert (
+        run.asset.gaussians.scales.amin(dim=-1).max()
+        < plain.asset.gaussians.scales.amin(dim=-1).min()
+    )
     first = (tmp_path / "run/point_cloud.ply").read_bytes()
     run.fit()
     assert (tmp_path / "run/point_cloud.ply").read_bytes() == first  # not hardened twice

@@ -29,8 +29,12 @@ def splats(count=50, scale=1.0, shift=0.0):
 
 
 def first(path, **settings):
-    config = configs.from_mapping({"initialize": {"shape": "splat", "file": str(path), **settings}}, "test")
-    return initial.first_gaussians(config.initialize, config.prompt, torch.Generator(), torch.device("cpu"))
+    config = configs.from_mapping(
+        {"initialize": {"shape": "splat", "file": str(path), **settings}}, "test"
+    )
+    return initial.first_gaussians(
+        config.initialize, config.prompt, torch.Generator(), torch.device("cpu")
+    )
 
 
 @pytest.mark.parametrize("ending", ["ply", "splat", "spz", "glb"])
@@ -66,6 +70,8 @@ def test_splats_that_are_not_finite_are_left_out_and_counted(tmp_path, caplog):
     formats.write_splats(tmp_path / "a.ply", dataclasses.replace(asset, means=broken))
     assert len(first(tmp_path / "a.ply")) == 48
     assert "2 splats are not finite" in caplog.text
-    formats.write_splats(tmp_path / "b.ply", dataclasses.replace(asset, means=np.full((50, 3), np.nan)))
+    formats.write_splats(
+        tmp_path / "b.ply", dataclasses.replace(asset, means=np.full((50, 3), np.nan))
+    )
     with pytest.raises(UserError, match=r"b\.ply holds no splats"):
         first(tmp_path / "b.ply")

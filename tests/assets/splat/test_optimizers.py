@@ -15,7 +15,9 @@ from gs_ssd.scene.initialize import InitializeConfig
 
 @pytest.fixture
 def gaussians():
-    return initialize.create(InitializeConfig(num_points=20), torch.Generator().manual_seed(0)).requires_grad_()
+    return initialize.create(
+        InitializeConfig(num_points=20), torch.Generator().manual_seed(0)
+    ).requires_grad_()
 
 
 @pytest.mark.parametrize(
@@ -49,7 +51,9 @@ def test_two_zeros_freeze_and_one_zero_is_refused(gaussians):
 
 
 def test_projection_bounds_scales_and_means_and_leaves_the_rest(gaussians):
-    config = OptimizerConfig(scale_floor=((0.0, 0.02),), scale_ceiling=((0.0, 0.2), (1.0, 0.1)), reach=0.25)
+    config = OptimizerConfig(
+        scale_floor=((0.0, 0.02),), scale_ceiling=((0.0, 0.2), (1.0, 0.1)), reach=0.25
+    )
     with torch.no_grad():
         gaussians.log_scales[0], gaussians.log_scales[1] = math.log(5.0), math.log(1e-6)
         gaussians.means[2] = torch.tensor([0.0, 3.0, 4.0])

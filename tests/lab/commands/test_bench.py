@@ -14,7 +14,11 @@ CONFIG = "configs/smoke.yaml"
 @pytest.fixture
 def suite(tmp_path):
     path = tmp_path / "mine.json"
-    path.write_text(json.dumps({"seeds": [0, 1], "prompts": [{"prompt": "a red disc"}, {"prompt": "a blue disc"}]}))
+    path.write_text(
+        json.dumps(
+            {"seeds": [0, 1], "prompts": [{"prompt": "a red disc"}, {"prompt": "a blue disc"}]}
+        )
+    )
     return str(path)
 
 
@@ -31,7 +35,10 @@ def suite(tmp_path):
         (["--suite", "quick", "--config", CONFIG, "--seeds", "-1"], "--seeds"),
         (["--suite", "quick", "--config", CONFIG, "--minutes", "nan"], "--minutes"),
         (["--suite", "quick", "--config", CONFIG, "--", "num_stepps=3"], "num_stepps"),
-        (["--suite", "quick", "--config", CONFIG, "--", "guidance.views_per_pass=-1"], "views_per_pass"),
+        (
+            ["--suite", "quick", "--config", CONFIG, "--", "guidance.views_per_pass=-1"],
+            "views_per_pass",
+        ),
     ],
 )
 def test_mistakes_exit_with_2_and_one_sentence_before_anything_is_trained(
@@ -44,7 +51,9 @@ def test_mistakes_exit_with_2_and_one_sentence_before_anything_is_trained(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_second_one_in_the_same_folder_is_refused_and_may_report(suite, tmp_path, monkeypatch, capsys):
+def test_a_second_one_in_the_same_folder_is_refused_and_may_report(
+    suite, tmp_path, monkeypatch, capsys
+):
     out = tmp_path / "out"
     arguments = ["bench", "--suite", suite, "--config", CONFIG, "--out", str(out)]
     monkeypatch.setattr(Workshop, "write_summary", lambda *_: tmp_path / "mine.json")
@@ -70,10 +79,27 @@ def test_it_trains_what_is_missing_and_reports(suite, tmp_path, monkeypatch, cap
     monkeypatch.setattr(Workshop, "_sheet_rows", lambda self, jobs: [])
     monkeypatch.setattr("gs_ssd.lab.evaluate.sheet.contact_sheet", lambda rows, path: None)
     out = tmp_path / "out"
-    arguments = ["bench", "--suite", suite, "--config", CONFIG, "--out", str(out), "--seeds", "0", "--limit", "1"]
+    arguments = [
+        "bench",
+        "--suite",
+        suite,
+        "--config",
+        CONFIG,
+        "--out",
+        str(out),
+        "--seeds",
+        "0",
+        "--limit",
+        "1",
+    ]
     assert cli.main([*arguments, "--", "num_steps=3"]) == 0
-    assert trained == [("ssd/a-red-disc/seed-0", ("seed=0", "num_steps=3", "guidance.estimator=ssd"))]
-    assert "alpha outside the main component <= 0.02: 0.1 [0.1, 0.1], **missed**" in capsys.readouterr().out
+    assert trained == [
+        ("ssd/a-red-disc/seed-0", ("seed=0", "num_steps=3", "guidance.estimator=ssd"))
+    ]
+    assert (
+        "alpha outside the main component <= 0.02: 0.1 [0.1, 0.1], **missed**"
+        in capsys.readouterr().out
+    )
     assert cli.main([*arguments[:-2], "--", "num_steps=3"]) == 0
     assert [key for key, _ in trained[1:]] == ["ssd/a-blue-disc/seed-0"]
     assert cli.main(arguments) == 2
@@ -84,7 +110,19 @@ def test_it_trains_what_is_missing_and_reports(suite, tmp_path, monkeypatch, cap
 def test_the_smoke_config_end_to_end(suite, tmp_path):
     pytest.importorskip("diff_gaussian_rasterization")
     out = tmp_path / "out"
-    arguments = ["bench", "--suite", suite, "--config", CONFIG, "--out", str(out), "--seeds", "0", "--workers", "2"]
+    arguments = [
+        "bench",
+        "--suite",
+        suite,
+        "--config",
+        CONFIG,
+        "--out",
+        str(out),
+        "--seeds",
+        "0",
+        "--workers",
+        "2",
+    ]
     assert cli.main([*arguments, "--", "num_steps=10"]) == 0
     records = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
     assert len(records) == 2

@@ -23,7 +23,9 @@ from gs_ssd.lab.evaluate.suite import Entry, Suite
 from gs_ssd.lab.evaluate.trainings import Cost, TrainingError, run_process
 from gs_ssd.processes import is_running
 
-SUITE = Suite("toy", "", tuple(Entry(f"a {c} cube", "cube", c) for c in ("red", "blue", "green")), (0, 1))
+SUITE = Suite(
+    "toy", "", tuple(Entry(f"a {c} cube", "cube", c) for c in ("red", "blue", "green")), (0, 1)
+)
 SSD, CSD = Variant.parse("ssd"), Variant.parse("csd@wide:guidance.scale=2")
 
 
@@ -94,14 +96,22 @@ def test_other_settings_do_not_pass_for_the_old_ones(tmp_path):
 
 def made_with(weights, config="c0"):
     """Jobs of one seed that are made with such weights and settings."""
-    return plan(SUITE, [SSD], seeds=[0], origin=lambda _: {"weights": weights, "config": config}, metrics="1")
+    return plan(
+        SUITE,
+        [SSD],
+        seeds=[0],
+        origin=lambda _: {"weights": weights, "config": config},
+        metrics="1",
+    )
 
 
 def test_other_weights_are_other_jobs_and_the_message_says_which(tmp_path):
     assert len(run(made_with("bundled aaaa"), tmp_path, FakeTrainer())) == 3
     assert read_ledger(tmp_path)["ssd/a-red-cube/seed-0"]["origin"]["weights"] == "bundled aaaa"
     assert run(made_with("bundled aaaa"), tmp_path, FakeTrainer()) == []
-    with pytest.raises(UserError, match=r"other weights \(bundled aaaa, now bundled bbbb\); choose another --out"):
+    with pytest.raises(
+        UserError, match=r"other weights \(bundled aaaa, now bundled bbbb\); choose another --out"
+    ):
         run(made_with("bundled bbbb"), tmp_path, FakeTrainer())
     with pytest.raises(UserError, match="other config"):
         recorded(made_with("bundled aaaa", "c1"), read_ledger(tmp_path))
@@ -117,7 +127,9 @@ def test_new_metrics_measure_again_and_train_nothing(tmp_path):
     jobs, trainer = made_with("w"), FakeTrainer()
     run(jobs, tmp_path, trainer)
     newer = [dataclasses.replace(job, metrics="2") for job in jobs]
-    records = list(run_jobs(newer, tmp_path, trainer.train, lambda *_: {"iou": 0.5}, say=lambda _: None))
+    records = list(
+        run_jobs(newer, tmp_path, trainer.train, lambda *_: {"iou": 0.5}, say=lambda _: None)
+    )
     assert [(r["iou"], r["seconds"], r["metrics"]) for r in records] == [(0.5, 1.5, "2")] * 3
     assert len(trainer.trained) == 3
     assert run(newer, tmp_path, trainer) == []
@@ -161,7 +173,10 @@ def test_two_workers_train_at_the_same_time(tmp_path):
         both.wait()
         return Cost(0.0, 0.0, 0.0)
 
-    assert len(list(run_jobs(plan(SUITE, [SSD], limit=2), tmp_path, train, lambda *_: {}, workers=2))) == 4
+    assert (
+        len(list(run_jobs(plan(SUITE, [SSD], limit=2), tmp_path, train, lambda *_: {}, workers=2)))
+        == 4
+    )
 
 
 def test_a_process_reports_its_memory_and_its_last_words(tmp_path):
@@ -171,7 +186,10 @@ def test_a_process_reports_its_memory_and_its_last_words(tmp_path):
     assert 0 < cost.cpu_seconds < 60
     assert log.read_text().strip() == "60000000"
     with pytest.raises(TrainingError, match="exit code 2: a mistake"):
-        run_process([sys.executable, "-c", "import sys; print('a mistake'); sys.exit(2)"], log.with_name("bad.log"))
+        run_process(
+            [sys.executable, "-c", "import sys; print('a mistake'); sys.exit(2)"],
+            log.with_name("bad.log"),
+        )
 
 
 def test_records_are_plain_json(tmp_path):
@@ -191,7 +209,9 @@ def test_a_torn_last_line_does_not_swallow_the_next(tmp_path):
     assert set(read_ledger(tmp_path)) == {job.key for job in jobs}
 
 
-@pytest.mark.parametrize("line", ["null", "[1]", "3", '{"key": 1}', '{"key": "a"}', "[" * 10000, "\xff\x00"])
+@pytest.mark.parametrize(
+    "line", ["null", "[1]", "3", '{"key": 1}', '{"key": "a"}', "[" * 10000, "\xff\x00"]
+)
 def test_lines_that_are_no_records_are_passed_over(tmp_path, line):
     jobs = plan(SUITE, [SSD], seeds=[0], limit=1)
     (tmp_path / LEDGER).write_bytes(line.encode("latin-1") + b"\n")
@@ -218,7 +238,10 @@ def test_an_error_ends_the_trainings_that_run(tmp_path):
 
     def train(job: Job, folder) -> Cost:
         if job.entry.prompt == "a red cube":
-            return run_process([sys.executable, "-c", "print('begun', flush=True); import time; time.sleep(600)"], log)
+            return run_process(
+                [sys.executable, "-c", "print('begun', flush=True); import time; time.sleep(600)"],
+                log,
+            )
         while not log.exists() or not log.read_text():
             time.sleep(0.02)
         pids.extend(process.pid for process in trainings._running)

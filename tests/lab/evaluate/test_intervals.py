@@ -5,13 +5,23 @@ import numpy as np
 import pytest
 from scipy import linalg
 
-from gs_ssd.lab.evaluate.intervals import Interval, bootstrap, frechet_distance, frechet_interval, paired, sign_flip
+from gs_ssd.lab.evaluate.intervals import (
+    Interval,
+    bootstrap,
+    frechet_distance,
+    frechet_interval,
+    paired,
+    sign_flip,
+)
 
 
 def test_the_interval_covers_the_true_mean_about_as_often_as_it_says():
     rng = np.random.default_rng(1)
     samples = rng.exponential(size=(200, 40))
-    inside = [interval.low <= 1 <= interval.high for interval in (bootstrap(s, draws=400) for s in samples)]
+    inside = [
+        interval.low <= 1 <= interval.high
+        for interval in (bootstrap(s, draws=400) for s in samples)
+    ]
     assert 0.85 < np.mean(inside) < 0.99
 
 
@@ -66,7 +76,9 @@ def test_frechet_distance_against_the_matrix_square_root():
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(400, 5)) @ rng.normal(size=(5, 5)), rng.normal(size=(300, 5)) + 1
     cov_a, cov_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
-    expected = ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(cov_a + cov_b - 2 * linalg.sqrtm(cov_a @ cov_b).real)
+    expected = ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(
+        cov_a + cov_b - 2 * linalg.sqrtm(cov_a @ cov_b).real
+    )
     assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-6)
     assert frechet_distance(a, a + np.array([2, 0, 0, 0, 0])) == pytest.approx(4, rel=1e-6)
 
@@ -76,7 +88,9 @@ def test_the_distance_s_interval_lies_around_it_and_shrinks_with_the_prompts():
     theirs = [rng.normal(size=(16, 4)) for _ in range(30)]
     ours = [x + rng.normal(scale=0.5, size=4) + 1 for x in theirs]
     few, many = (frechet_interval(ours[:n], theirs[:n]) for n in (6, 30))
-    assert many.mean == pytest.approx(frechet_distance(np.concatenate(ours), np.concatenate(theirs)))
+    assert many.mean == pytest.approx(
+        frechet_distance(np.concatenate(ours), np.concatenate(theirs))
+    )
     assert many.low < many.mean < many.high
     assert many.high - many.low < few.high - few.low
     same = frechet_interval(theirs, theirs)

@@ -39,10 +39,14 @@ def test_it_names_fresh_objects_before_fresh_backgrounds(judge):
     assert sum(right) / len(right) > 0.85
 
 
-@pytest.mark.parametrize(("kind", "color"), [("mushroom", "red"), ("car", "blue"), ("chair", "brown")])
+@pytest.mark.parametrize(
+    ("kind", "color"), [("mushroom", "red"), ("car", "blue"), ("chair", "brown")]
+)
 def test_its_ceiling_can_be_measured_again(judge, card, kind, color):
     views = world.turntable(16)
-    score = judge.score(world.render(kind, color, views.w2c, views.tan_half_fov, 64, 64).rgb, kind, color)
+    score = judge.score(
+        world.render(kind, color, views.w2c, views.tan_half_fov, 64, 64).rgb, kind, color
+    )
     assert score.both > 0.7
     assert score.kind >= score.both
     assert 0.9 < card["ceiling"]["overall"]["kind"] <= 1
@@ -51,7 +55,8 @@ def test_its_ceiling_can_be_measured_again(judge, card, kind, color):
 def test_large_pictures_are_averaged_down(judge):
     views = world.turntable(4)
     small, large = (
-        judge(world.render("mushroom", "yellow", views.w2c, views.tan_half_fov, size, size).rgb) for size in (64, 256)
+        judge(world.render("mushroom", "yellow", views.w2c, views.tan_half_fov, size, size).rgb)
+        for size in (64, 256)
     )
     assert small.kinds == large.kinds
     cosine = torch.nn.functional.cosine_similarity(small.features, large.features)

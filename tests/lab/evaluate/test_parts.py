@@ -59,8 +59,11 @@ def test_every_named_part_shows_somewhere():
         pieces = world.sculpt(kind, "blue")
         layers = world.stack([pieces])
         for name in {piece.name for piece in pieces if piece.name}:
-            rest = [layer for layer, piece in zip(layers, pieces, strict=True) if piece.name != name]
+            rest = [
+                layer for layer, piece in zip(layers, pieces, strict=True) if piece.name != name
+            ]
             with_it, without = (
-                world.trace(some, views.w2c, views.tan_half_fov, 96, 96, supersample=1).rgb for some in (layers, rest)
+                world.trace(some, views.w2c, views.tan_half_fov, 96, 96, supersample=1).rgb
+                for some in (layers, rest)
             )
             assert ((with_it - without).square().mean(1) > parts.SEEN).sum() > 20, (kind, name)

@@ -20,7 +20,9 @@ from gs_ssd.lab.evaluate.statistics import (
 )
 
 SIZE = 256
-ROWS, COLUMNS = torch.meshgrid(torch.arange(SIZE) - 127.5, torch.arange(SIZE) - 127.5, indexing="ij")
+ROWS, COLUMNS = torch.meshgrid(
+    torch.arange(SIZE) - 127.5, torch.arange(SIZE) - 127.5, indexing="ij"
+)
 RADIUS = torch.hypot(ROWS, COLUMNS)
 
 
@@ -59,7 +61,9 @@ def test_outside_the_main_component_a_floater_and_thin_fog_count():
     assert outside_main_component((body + floater)[None]) == pytest.approx(share)
     assert outside_main_component(body[None]) == 0
     fog = torch.where(body > 0, 1.0, 0.05)
-    assert outside_main_component(fog[None]) == pytest.approx(0.05 * float((body == 0).sum()) / float(fog.sum()))
+    assert outside_main_component(fog[None]) == pytest.approx(
+        0.05 * float((body == 0).sum()) / float(fog.sum())
+    )
     assert outside_main_component(torch.stack([body + floater, body])) == pytest.approx(
         float(floater.sum() / (2 * body + floater).sum())
     )
@@ -102,16 +106,18 @@ def test_saturation_is_that_of_the_colour_whatever_the_opacity():
 
 def test_high_frequency_energy_is_that_of_the_waves_above_the_cut():
     def wave(cycles):
-        return (0.5 + 0.25 * torch.sin(2 * math.pi * cycles * torch.arange(SIZE) / SIZE)).expand(1, 3, SIZE, SIZE)
+        return (0.5 + 0.25 * torch.sin(2 * math.pi * cycles * torch.arange(SIZE) / SIZE)).expand(
+            1, 3, SIZE, SIZE
+        )
 
     assert high_frequency_energy(wave(40)) == pytest.approx(0.25**2 / 2, rel=1e-4)
     assert high_frequency_energy(wave(8)) == pytest.approx(0, abs=1e-9)
 
 
 def test_a_blurred_picture_has_less_of_it():
-    assert high_frequency_energy(soft_disc(80, 4).expand(1, 3, SIZE, SIZE)) < 0.2 * high_frequency_energy(
-        soft_disc(80, 0.5).expand(1, 3, SIZE, SIZE)
-    )
+    assert high_frequency_energy(
+        soft_disc(80, 4).expand(1, 3, SIZE, SIZE)
+    ) < 0.2 * high_frequency_energy(soft_disc(80, 0.5).expand(1, 3, SIZE, SIZE))
 
 
 def test_nearest_view_finds_the_true_azimuth_and_a_second_face():
@@ -133,7 +139,9 @@ def test_a_picture_between_two_others_leans_by_its_share_whatever_else_it_shows(
     way = (there - here).flatten(1)
     noise = torch.rand(2, way.shape[1])
     noise = noise - (noise * way).sum(1, keepdim=True) / way.square().sum(1, keepdim=True) * way
-    assert leaning(blend + noise.view_as(here), here, there).tolist() == pytest.approx([0.25, 1.0], abs=1e-4)
+    assert leaning(blend + noise.view_as(here), here, there).tolist() == pytest.approx(
+        [0.25, 1.0], abs=1e-4
+    )
 
 
 def test_front_is_a_half_open_quarter_on_both_sides():

@@ -12,7 +12,9 @@ def test_our_suites_load_and_have_three_seeds_and_the_check_s_cameras():
     for name in suite_names():
         suite = load_suite(name)
         assert suite.seeds == (0, 1, 2)
-        assert [round(math.degrees(a), 6) for a in suite.turntable.azimuths_rad()] == [22.5 * i for i in range(16)]
+        assert [round(math.degrees(a), 6) for a in suite.turntable.azimuths_rad()] == [
+            22.5 * i for i in range(16)
+        ]
         elevations = [round(90 - math.degrees(p), 6) for p in suite.turntable.polars_rad()]
         assert elevations == [(0, 15, 30)[i % 3] for i in range(16)]
 
@@ -74,8 +76,14 @@ GOOD = {"seeds": [0], "prompts": [{"prompt": "a red disc"}]}
         ({"prompts": [{"prompt": "a"}, {"prompt": "A"}]}, "listed once"),
         ({"prompts": [{"prompt": "a", "kind": "car"}]}, "color is missing"),
         ({"prompts": [{"prompt": "a", "color": "red"}]}, "kind is missing"),
-        ({"prompts": [{"prompt": "a", "kind": "dragon", "color": "red"}]}, "kind is 'dragon'; .* one of .*car"),
-        ({"prompts": [{"prompt": "a", "kind": "car", "color": "reddish"}]}, "color is 'reddish'; .* one of .*red"),
+        (
+            {"prompts": [{"prompt": "a", "kind": "dragon", "color": "red"}]},
+            "kind is 'dragon'; .* one of .*car",
+        ),
+        (
+            {"prompts": [{"prompt": "a", "kind": "car", "color": "reddish"}]},
+            "color is 'reddish'; .* one of .*red",
+        ),
         ({"prompts": [{"prompt": "a", "colour": "red"}]}, "unknown key 'colour'"),
         ({"sedes": 1}, "unknown key 'sedes'"),
     ],
@@ -89,10 +97,14 @@ def test_a_value_that_no_benchmark_can_run_with_is_refused_by_its_key(change, wo
 @pytest.mark.parametrize("missing", ["seeds", "prompts"])
 def test_what_a_suite_must_have(missing):
     with pytest.raises(UserError, match=f"{missing} is missing"):
-        parse_suite("broken", json.dumps({key: value for key, value in GOOD.items() if key != missing}))
+        parse_suite(
+            "broken", json.dumps({key: value for key, value in GOOD.items() if key != missing})
+        )
 
 
-@pytest.mark.parametrize("text", ["[", "", "[]", "3", "null", "[" * 100_000, '{"seeds": [' + "9" * 5000 + "]}"])
+@pytest.mark.parametrize(
+    "text", ["[", "", "[]", "3", "null", "[" * 100_000, '{"seeds": [' + "9" * 5000 + "]}"]
+)
 def test_text_that_is_no_suite_is_a_sentence(text):
     with pytest.raises(UserError, match="the suite 'broken'"):
         parse_suite("broken", text)

@@ -8,7 +8,14 @@ from PIL import Image
 
 from gs_ssd.errors import UserError
 from gs_ssd.lab.evaluate.sheet import Strip, contact_sheet, page
-from gs_ssd.lab.evaluate.summary import differences, kind_table, markdown, matrix, summarise, variants
+from gs_ssd.lab.evaluate.summary import (
+    differences,
+    kind_table,
+    markdown,
+    matrix,
+    summarise,
+    variants,
+)
 
 
 def record(prompt, variant="ssd", seed=0, **numbers):
@@ -23,14 +30,22 @@ RECORDS = [
     record("a red car"),
     record("a red car", seed=1, kind_share=0.9375),
     record("a blue mug", kind_share=0.5, outside=0.05),
-    {"key": "x", "prompt": "a blue mug", "variant": "ssd", "seed": 1, "failed": "exit code 2: no splats"},
+    {
+        "key": "x",
+        "prompt": "a blue mug",
+        "variant": "ssd",
+        "seed": 1,
+        "failed": "exit code 2: no splats",
+    },
     record("a red car", "csd", haze=0.4),
     record("a blue mug", "csd", haze=0.3),
 ]
 
 
 def test_shares_are_of_the_judge_s_ceiling_and_failures_are_missing():
-    np.testing.assert_allclose(matrix(RECORDS, "ssd", "kind"), [[0.5333, np.nan], [0.8, 1.0]], atol=1e-4)
+    np.testing.assert_allclose(
+        matrix(RECORDS, "ssd", "kind"), [[0.5333, np.nan], [0.8, 1.0]], atol=1e-4
+    )
     assert summarise(RECORDS)["ssd"]["kind"].mean == pytest.approx((0.53333 + 0.9) / 2, abs=1e-4)
     assert "edge" not in summarise(RECORDS)["ssd"]
 
@@ -56,14 +71,22 @@ def test_the_page_names_what_was_missed():
 
 
 def test_a_prompt_without_an_asset_is_missed():
-    failed = {"key": "y", "prompt": "a gray boat", "variant": "ssd", "seed": 0, "failed": "exit code 2"}
+    failed = {
+        "key": "y",
+        "prompt": "a gray boat",
+        "variant": "ssd",
+        "seed": 0,
+        "failed": "exit code 2",
+    }
     assert "- every kind >= 0.7 of its ceiling: **missed** by a gray boat failed" in markdown(
         [record("a red car", kind_share=0.9375), failed], "Quick"
     )
 
 
 def test_a_table_names_its_weights_and_refuses_to_mix_them():
-    ours, theirs = ({"origin": {"weights": f"bundled {name}", "recipe": "r"}} for name in ("aaaa", "bbbb"))
+    ours, theirs = (
+        {"origin": {"weights": f"bundled {name}", "recipe": "r"}} for name in ("aaaa", "bbbb")
+    )
     assert "Weights: bundled aaaa, recipe r." in markdown([RECORDS[0] | ours], "Quick")
     with pytest.raises(UserError, match="different weights"):
         markdown([RECORDS[0] | ours, RECORDS[1] | theirs], "Quick")
@@ -88,7 +111,11 @@ def test_a_sheet_holds_its_pictures_and_stays_small(tmp_path):
 
 
 def test_the_page_is_whole_and_quotes_what_it_shows():
-    text = page("A <suite>", "| a | b |", [("a red car", [("runs/x/strip.png", "ssd & co", "runs/x/index.html")])])
+    text = page(
+        "A <suite>",
+        "| a | b |",
+        [("a red car", [("runs/x/strip.png", "ssd & co", "runs/x/index.html")])],
+    )
     found = []
     parser = HTMLParser()
     parser.handle_starttag = lambda tag, attrs: found.append((tag, dict(attrs)))

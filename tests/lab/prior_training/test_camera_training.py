@@ -7,7 +7,12 @@ from gs_ssd.lab import world
 from gs_ssd.lab.prior_training.camera_training import PRESETS, CameraTrainer
 from gs_ssd.lab.prior_training.held_out import COUNT, held_out
 from gs_ssd.lab.prior_training.publish_camera import write_parts
-from gs_ssd.lab.prior_training.volume_training import Targets, VolumeTrainer, VolumeTraining, embedder_of
+from gs_ssd.lab.prior_training.volume_training import (
+    Targets,
+    VolumeTrainer,
+    VolumeTraining,
+    embedder_of,
+)
 from gs_ssd.prior import BUNDLED
 from gs_ssd.prior.volume import TextVolume, VolumeConfig
 
@@ -62,6 +67,10 @@ def test_a_stopped_camera_training_goes_on_and_is_written_as_a_pipeline(tmp_path
     assert again.fit(minutes=5.0, report=lambda _: None)
     assert again.step == config.steps
     (tmp_path / "model" / "unet").mkdir(parents=True)
-    (tmp_path / "model" / "unet" / "config.json").write_text((BUNDLED / "unet" / "config.json").read_text())
+    (tmp_path / "model" / "unet" / "config.json").write_text(
+        (BUNDLED / "unet" / "config.json").read_text()
+    )
     write_parts(tmp_path / "model", again.average, volume)
-    assert UNet2DConditionModel.from_pretrained(tmp_path / "model" / "unet").config.in_channels == 12
+    assert (
+        UNet2DConditionModel.from_pretrained(tmp_path / "model" / "unet").config.in_channels == 12
+    )

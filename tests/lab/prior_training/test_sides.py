@@ -17,7 +17,15 @@ def painter(turn_deg: float = 0.0, rise_deg: float = 0.0):
         turned = world.orbit(azimuth, elevation, sides.RADIUS, sides.FOV_Y_DEG)
         background = torch.tensor([[0.2, 0.6, 0.4]])
         return world.render(
-            kind, color, turned.w2c, turned.tan_half_fov, 64, 64, seed=seed + 3, background=background, supersample=1
+            kind,
+            color,
+            turned.w2c,
+            turned.tan_half_fov,
+            64,
+            64,
+            seed=seed + 3,
+            background=background,
+            supersample=1,
         ).rgb
 
     return draw
@@ -29,7 +37,9 @@ def test_true_pictures_are_right_from_all_sides():
 
 
 def test_turned_pictures_are_wrong_by_as_much():
-    quarter, eighth = (sides.summary(sides.examine(painter(turn), ["duck"])) for turn in (90.0, 45.0))
+    quarter, eighth = (
+        sides.summary(sides.examine(painter(turn), ["duck"])) for turn in (90.0, 45.0)
+    )
     assert quarter["exact_all"] < 0.1
     assert quarter["near_all"] < 0.1
     assert eighth["exact_all"] < 0.1
@@ -41,7 +51,9 @@ def test_what_looks_the_same_from_all_sides_cannot_be_wrong():
     (verdict,) = sides.examine(painter(90.0), ["ball"])
     assert not verdict.turns
     assert verdict.exact.all()
-    half, quarter = (sides.summary(sides.examine(painter(turn), ["table"])) for turn in (180.0, 90.0))
+    half, quarter = (
+        sides.summary(sides.examine(painter(turn), ["table"])) for turn in (180.0, 90.0)
+    )
     assert half["exact_all"] == 1.0
     assert quarter["exact_all"] < 0.7
 
@@ -69,7 +81,9 @@ def test_every_kind_and_the_pairs_never_seen():
         return drawing.draw(prior, prompts, views, seed)
 
     seen = sides.summary(sides.examine(draw))
-    unseen = sides.summary([sides.examine_kind(draw, kind, color, [0], 64) for kind, color in sorted(held_out())])
+    unseen = sides.summary(
+        [sides.examine_kind(draw, kind, color, [0], 64) for kind, color in sorted(held_out())]
+    )
     for found in (seen, unseen):
         assert found["exact_all"] >= 0.95
         assert found["near_all"] >= 0.98

@@ -25,7 +25,9 @@ SUITE = Suite("toy", "A ball.", (Entry("a red ball", "ball", "red"),), (0, 1), t
 
 def ball(seed: int) -> Gaussians:
     """A shell of red splats about as large as the world's ball, and one far floater."""
-    points = torch.nn.functional.normalize(torch.randn(3000, 3, generator=torch.Generator().manual_seed(seed)), dim=1)
+    points = torch.nn.functional.normalize(
+        torch.randn(3000, 3, generator=torch.Generator().manual_seed(seed)), dim=1
+    )
     points = torch.cat([points * 0.54, torch.tensor([[0.0, 0.0, 1.05]])])
     count = len(points)
     red = (torch.tensor([0.86, 0.07, 0.07]) - 0.5) / 0.28209479
@@ -48,8 +50,13 @@ def judge(rgb: torch.Tensor) -> Opinion:
 
 def train(job, folder) -> Cost:
     folder.mkdir(parents=True)
-    ply.write_ply(folder / "point_cloud.ply", splats.from_gaussians(ball(job.seed)).to_frame("inria"))
-    lines = [json.dumps({"seconds_per_step": s, "num_splats": 3001, "unet_images": 8}) for s in (0.1, 0.2, 0.3)]
+    ply.write_ply(
+        folder / "point_cloud.ply", splats.from_gaussians(ball(job.seed)).to_frame("inria")
+    )
+    lines = [
+        json.dumps({"seconds_per_step": s, "num_splats": 3001, "unet_images": 8})
+        for s in (0.1, 0.2, 0.3)
+    ]
     (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
     return Cost(3.0, 2.5, 200.0)
 
@@ -69,7 +76,9 @@ def test_a_job_goes_on_from_its_own_checkpoints_alone(tmp_path, monkeypatch):
     for each in (job, job, other, other):
         workshop.train(each, tmp_path / "runs" / each.key)
     assert [("--resume" in command) for command in commands] == [False, True, False, True]
-    monkeypatch.setattr(Path, "write_text", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(
+        Path, "write_text", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt)
+    )
     with pytest.raises(KeyboardInterrupt):  # killed before the marker is written
         workshop.train(job, tmp_path / "runs" / job.key)
     assert not list(tmp_path.rglob("*.pt"))
@@ -95,17 +104,25 @@ def test_an_asset_is_measured_against_the_true_object(tmp_path):
     many = plan(SUITE, [Variant.parse("ssd"), *(Variant(f"ssd@{i}") for i in range(7))], seeds=[0])
     for job in many[1:]:
         shutil.copytree(tmp_path / "runs" / many[0].key, tmp_path / "runs" / job.key)
-    assert [len(line) for line in workshop._sheet_rows(many)] == [6, 3]  # the true object and eight assets
+    assert [len(line) for line in workshop._sheet_rows(many)] == [
+        6,
+        3,
+    ]  # the true object and eight assets
     page = (tmp_path / "index.html").read_text()
     for name in ("truth/a-red-ball/strip.png", "runs/ssd/a-red-ball/seed-1/strip.png"):
         assert name in page
         assert (tmp_path / name).exists()
-    np.testing.assert_equal(np.load(tmp_path / "runs/ssd/a-red-ball/seed-0/views.npz")["rgb"].shape, (4, 64, 64, 3))
+    np.testing.assert_equal(
+        np.load(tmp_path / "runs/ssd/a-red-ball/seed-0/views.npz")["rgb"].shape, (4, 64, 64, 3)
+    )
 
 
 def test_a_free_prompt_is_measured_without_judge_and_truth(tmp_path):
     workshop = Workshop(tmp_path / "config.yaml", tmp_path, TURNTABLE, judge, size=64)
-    jobs = plan(Suite("free", "", (Entry("a hamburger"),), (0,), turntable=TURNTABLE), [Variant.parse("ssd")])
+    jobs = plan(
+        Suite("free", "", (Entry("a hamburger"),), (0,), turntable=TURNTABLE),
+        [Variant.parse("ssd")],
+    )
     (record,) = run_jobs(jobs, tmp_path, train, workshop.measure, say=lambda _: None)
     assert not {"kind_share", "iou", "haze_truth"} & set(record)
     assert 0 < record["haze"] < 1
@@ -127,16 +144,42 @@ def test_a_duck_has_three_front_views_and_a_two_faced_one_has_more():
     truth = Truth(Entry("a yellow duck", "duck", "yellow"), Turntable(), size=64)
     honest = numbers_beside_truth(truth.coarse, truth)
     silhouette = {"iou": 1.0, "iou_worst": 1.0, "psnr": 100.0}
-    parts = {f"part_{name}": 1.0 for name in ("beak", "eyes", "tail", "gaps")} | {"parts": 1.0, "part_worst": 1.0}
+    parts = {f"part_{name}": 1.0 for name in ("beak", "eyes", "tail", "gaps")} | {
+        "parts": 1.0,
+        "part_worst": 1.0,
+    }
     assert honest == silhouette | parts | {"fronts": 3.0, "fronts_truth": 3.0, "face_behind": 0.0}
-    order = [0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7]  # the back is the front again, at its own elevation
+    order = [
+        0,
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+        7,
+        0,
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+        7,
+    ]  # the back is the front again, at its own elevation
     views = torch.stack([truth.around[v, a] for v, a in enumerate(order)])
-    janus = Pictures(views.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3), truth.coarse.alpha)
+    janus = Pictures(
+        views.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3), truth.coarse.alpha
+    )
     assert numbers_beside_truth(janus, truth)["fronts"] > 3
-    assert numbers_beside_truth(janus, truth)["face_behind"] > 0.5  # less than 1: these faces bring their own light
+    assert (
+        numbers_beside_truth(janus, truth)["face_behind"] > 0.5
+    )  # less than 1: these faces bring their own light
     turned = truth.coarse.rgb.clone()
     turned[truth.behind] = truth.turned.rgb
-    assert numbers_beside_truth(Pictures(turned, truth.coarse.alpha), truth)["face_behind"] == pytest.approx(1)
+    assert numbers_beside_truth(Pictures(turned, truth.coarse.alpha), truth)[
+        "face_behind"
+    ] == pytest.approx(1)
 
 
 def test_the_world_shows_no_truth_for_a_free_prompt():

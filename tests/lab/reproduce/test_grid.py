@@ -53,7 +53,9 @@ def numbers(monkeypatch):
     def measure(self, job, folder):
         spread = 0.01 * (sum(map(ord, job.entry.prompt)) % 7)
         ceilings = {"kind_ceiling": 1.0, "color_ceiling": 1.0, "fronts_truth": 3.0}
-        return ceilings | {name: value + spread for name, value in table.get(job.variant.label, {}).items()}
+        return ceilings | {
+            name: value + spread for name, value in table.get(job.variant.label, {}).items()
+        }
 
     monkeypatch.setattr(Workshop, "train", train)
     monkeypatch.setattr(Workshop, "measure", measure)
@@ -66,19 +68,26 @@ def test_the_comparison_counts_what_inversion_costs(here, monkeypatch):
     context = Context("tiny", here / "page" / "comparison")
     report = comparison.run(context)
     assert report.complete
-    lines = [json.loads(line) for line in (context.folder / "results-tiny.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line)
+        for line in (context.folder / "results-tiny.jsonl").read_text().splitlines()
+    ]
     images = {line["variant"]: line["unet_images"] for line in lines}
     assert images["ssd"] == 4 * 4 * 2  # steps x views x (prompt, null)
     assert images["ism"] > 1.5 * images["ssd"]
     origin = origin_of_prior(PriorConfig())
     assert all(line["origin"].items() >= origin.items() for line in lines)
-    table = {row["variant"]: row for row in csv.DictReader((context.folder / "comparison.csv").open())}
+    table = {
+        row["variant"]: row for row in csv.DictReader((context.folder / "comparison.csv").open())
+    }
     assert 0 < float(table["ssd"]["iou"]) < 1
     assert f"Weights: {origin['weights']}" in (context.folder / "summary.md").read_text()
     assert (context.folder / "sheet.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_the_comparison_goes_on_from_committed_lines_and_drops_those_of_other_weights(here, numbers, monkeypatch):
+def test_the_comparison_goes_on_from_committed_lines_and_drops_those_of_other_weights(
+    here, numbers, monkeypatch
+):
     table, trained = numbers
     table |= {"ssd": {"iou": 0.8, "unet_images": 64.0}, "ism": {"iou": 0.7, "unet_images": 170.0}}
     context = Context("tiny", here / "page" / "comparison", rows=("ssd",))
@@ -110,30 +119,48 @@ def test_after_its_minutes_a_grid_is_not_complete(here, numbers):
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [(["--workers", "0"], "--workers"), (["--limit", "0"], "--limit"), (["--device", "foo"], "foo")],
+    [
+        (["--workers", "0"], "--workers"),
+        (["--limit", "0"], "--limit"),
+        (["--device", "foo"], "foo"),
+    ],
 )
 def test_mistakes_exit_with_2_and_one_sentence(words, message, here, capsys):
-    assert cli.main(["reproduce", "comparison", "--size", "tiny", "--out", str(here / "page"), *words]) == 2
+    assert (
+        cli.main(["reproduce", "comparison", "--size", "tiny", "--out", str(here / "page"), *words])
+        == 2
+    )
     assert message in capsys.readouterr().err
     assert not (here / "page").exists()
 
 
 def test_tuning_freezes_the_best_and_the_comparison_reads_it(here, numbers):
     table, trained = numbers
-    good, bad = {"kind_share": 0.9, "color_share": 0.9, "iou": 0.8}, {"kind_share": 0.5, "color_share": 0.9, "iou": 0.6}
+    good, bad = (
+        {"kind_share": 0.9, "color_share": 0.9, "iou": 0.8},
+        {"kind_share": 0.5, "color_share": 0.9, "iou": 0.6},
+    )
     labels = {"ssd": "M400", "csd": "slow"}
     for name, tries in tuning.CANDIDATES.items():
-        table |= {f"{name}@{label.replace(' ', '-')}": good if labels.get(name) == label else bad for label in tries}
+        table |= {
+            f"{name}@{label.replace(' ', '-')}": good if labels.get(name) == label else bad
+            for label in tries
+        }
     report = tuning.run(Context("tiny", here / "page" / "tuning"))
     assert report.complete
     assert len(trained) == 8  # four tries each
     tuned = tuning.read_tuned(
-        here / "page" / "tuning", json.loads((here / "page/tuning/tuned.json").read_text())["weights"]
+        here / "page" / "tuning",
+        json.loads((here / "page/tuning/tuned.json").read_text())["weights"],
     )
     assert tuned == {"ssd": ["guidance.M=400"], "csd": list(tuning.SLOW)}
     rows = comparison.variants(("ssd", "csd", "ssd@M200", "sds"), tuned)
     assert rows[0].overrides == ("guidance.estimator=ssd", "guidance.M=400")
-    assert rows[2].overrides == ("guidance.estimator=ssd", "guidance.M=400", "guidance.M=200")  # the last one counts
+    assert rows[2].overrides == (
+        "guidance.estimator=ssd",
+        "guidance.M=400",
+        "guidance.M=200",
+    )  # the last one counts
     assert rows[3].overrides == ("guidance.estimator=sds", "guidance.cfg_scale=26")
     with pytest.raises(UserError, match="was tuned on bundled"):
         tuning.read_tuned(here / "page" / "tuning", "bundled ffffffffffff")
@@ -143,14 +170,20 @@ def test_a_change_of_the_default_is_adopted_only_where_it_betters(here, numbers,
     table, _ = numbers
     monkeypatch.setitem(defaults.SIZES, "tiny", defaults.SIZES["full"])
     plain = {"kind_share": 0.9, "color_share": 0.9, "iou": 0.6}
-    table |= {"ssd": plain, "ssd@perpneg": plain | {"iou": 0.7}, "ssd@M200": plain | {"kind_share": 0.8}}
+    table |= {
+        "ssd": plain,
+        "ssd@perpneg": plain | {"iou": 0.7},
+        "ssd@M200": plain | {"kind_share": 0.8},
+    }
     table |= {"ssd@negative": plain, "ssd@M400": plain}
     report = defaults.run(Context("tiny", here / "page" / "defaults"))
     assert report.complete
     assert report.holds("Perp-Neg betters the silhouette") is True
     assert report.holds("Perp-Neg betters recognition") is None
     assert report.holds("M = 200 betters recognition") is False
-    evidence = next(claim.evidence for claim in report.claims if claim.text.startswith("M = 200 betters recog"))
+    evidence = next(
+        claim.evidence for claim in report.claims if claim.text.startswith("M = 200 betters recog")
+    )
     assert evidence.endswith("p 0.031, 6 prompts")
     assert report.holds("A negative prompt betters the silhouette") is None
 
@@ -174,11 +207,22 @@ def test_every_estimator_has_the_same_number_of_tries_and_every_setting_exists()
 
 def test_perp_neg_is_judged_by_the_faces_on_the_backs(here, numbers, monkeypatch):
     table, _ = numbers
-    monkeypatch.setattr(janus, "draw_backs", lambda _, entries, *__: torch.rand(len(entries), 3, 64, 64))
+    monkeypatch.setattr(
+        janus, "draw_backs", lambda _, entries, *__: torch.rand(len(entries), 3, 64, 64)
+    )
     monkeypatch.setattr(janus, "load", lambda *_: None)
     table |= {"ssd": {"face_behind": 0.6, "fronts": 6.0, "iou": 0.7}}
     table |= {"ssd@perpneg": {"face_behind": 0.2, "fronts": 6.0, "iou": 0.7}}
-    arguments = ["reproduce", "janus", "--size", "small", "--prior", str(BUNDLED), "--out", str(here / "page")]
+    arguments = [
+        "reproduce",
+        "janus",
+        "--size",
+        "small",
+        "--prior",
+        str(BUNDLED),
+        "--out",
+        str(here / "page"),
+    ]
     assert cli.main(arguments) == 0
     result = json.loads((here / "page" / "janus" / "result.json").read_text())
     verdicts = {text: holds for text, holds, _ in result["claims"]}
@@ -200,11 +244,15 @@ def test_a_prior_with_the_fault_can_be_made(here, monkeypatch):
     origin = origin_of_prior(PriorConfig(model=str(folder)))
     assert origin["weights"].split()[1] != origin_of_prior(PriorConfig())["weights"].split()[1]
     assert load(PriorConfig(model=str(folder)), "cpu").metadata["kinds"] == list(small.kinds)
-    drawn = janus.draw_backs(load(PriorConfig(), "cpu"), [Entry("a red car"), Entry("a red duck")], 2, 0)
+    drawn = janus.draw_backs(
+        load(PriorConfig(), "cpu"), [Entry("a red car"), Entry("a red duck")], 2, 0
+    )
     assert drawn.shape == (2, 3, 64, 64)
     assert not torch.equal(drawn[0], drawn[1])
     what = {"kinds": small.kinds, "law": small.camera}
-    front = bias.shard(here / "out" / "front_biased-pictures", 0, 32, 64, **what).azimuth_deg.abs() < 45
+    front = (
+        bias.shard(here / "out" / "front_biased-pictures", 0, 32, 64, **what).azimuth_deg.abs() < 45
+    )
     assert front.float().mean() > 0.6
     written = (folder / "model_index.json").stat().st_mtime_ns
     assert janus.front_biased(folder) == folder

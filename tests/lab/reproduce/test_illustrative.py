@@ -4,7 +4,15 @@ import pytest
 import torch
 
 from gs_ssd.lab.reproduce.illustrative import _claims_of_map, map_of_claims, run
-from gs_ssd.lab.reproduce.mixture import OWN, RECALLED, Descent, descend, relative_density, rule_starts, transient_mode
+from gs_ssd.lab.reproduce.mixture import (
+    OWN,
+    RECALLED,
+    Descent,
+    descend,
+    relative_density,
+    rule_starts,
+    transient_mode,
+)
 from gs_ssd.lab.reproduce.report import Context, Report
 
 
@@ -32,7 +40,10 @@ def test_in_the_recalled_setting_the_literal_algorithm_escapes_and_the_mended_on
 
 def test_the_map_says_where_some_threshold_converges():
     def rows(*shares):
-        return [("linear", "uniform", y, 300, float(share)) for y, share in zip((0.0, -0.1, -0.4), shares, strict=True)]
+        return [
+            ("linear", "uniform", y, 300, float(share))
+            for y, share in zip((0.0, -0.1, -0.4), shares, strict=True)
+        ]
 
     def verdicts(*shares):
         return [claim.holds for claim in _claims_of_map(rows(*shares))]
@@ -43,7 +54,13 @@ def test_the_map_says_where_some_threshold_converges():
 
 
 def test_the_map_is_the_same_by_any_number_of_workers():
-    sizes = {"map_M": (0, 300), "map_offsets": (-0.1,), "map_starts": 1, "map_draws": 8, "map_steps": 12}
+    sizes = {
+        "map_M": (0, 300),
+        "map_offsets": (-0.1,),
+        "map_starts": 1,
+        "map_draws": 8,
+        "map_steps": 12,
+    }
     assert map_of_claims(sizes, 2) == map_of_claims(sizes)
 
 
@@ -53,7 +70,9 @@ def test_runs_that_differ_in_the_threshold_do_not_mix():
     how = Descent(steps=20, draws=16)
     together = descend(OWN, starts, how, "ssd", (0, 300))
     for M, path in zip((0, 300), together, strict=True):
-        torch.testing.assert_close(descend(OWN, starts, dataclasses.replace(how, M=M), "ssd")[0], path)
+        torch.testing.assert_close(
+            descend(OWN, starts, dataclasses.replace(how, M=M), "ssd")[0], path
+        )
     torch.testing.assert_close(descend(OWN, starts, how, "csd")[0], together[0])
     assert (together[0] - together[1]).abs().max() > 0.01
 
@@ -61,9 +80,9 @@ def test_runs_that_differ_in_the_threshold_do_not_mix():
 def test_the_relative_density_is_one_at_the_best_mode_and_even_at_the_trap():
     modes = torch.tensor([RECALLED.left, RECALLED.right], dtype=torch.float64)
     assert relative_density(RECALLED, modes).tolist() == pytest.approx([1, 1])
-    assert float(relative_density(RECALLED, torch.tensor(RECALLED.trap, dtype=torch.float64))) == pytest.approx(
-        0.164, abs=0.001
-    )
+    assert float(
+        relative_density(RECALLED, torch.tensor(RECALLED.trap, dtype=torch.float64))
+    ) == pytest.approx(0.164, abs=0.001)
     mirrored = dataclasses.replace(OWN, left=OWN.right, right=OWN.left)
     point = torch.tensor([0.3, 0.2], dtype=torch.float64)
     torch.testing.assert_close(relative_density(OWN, point), relative_density(mirrored, point))

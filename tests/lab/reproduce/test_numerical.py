@@ -68,11 +68,17 @@ def test_puccetti_s_correlation_is_one_for_linear_maps_and_at_least_pearson_s():
     wide = torch.zeros(1, 1, 3, 3), torch.tensor([0.3])
     prior = AnalyticPrior(*wide, ["thing"])
     embedding = prior.embed(["thing"])[0]
-    assert moments(prior, torch.ones(1, 3, 3), embedding, embedding, 500, 2000, generator).puccetti == pytest.approx(1)
+    assert moments(
+        prior, torch.ones(1, 3, 3), embedding, embedding, 500, 2000, generator
+    ).puccetti == pytest.approx(1)
     pair = AnalyticPrior(
-        torch.tensor([-1.0, 1.0])[:, None, None, None].expand(2, 1, 3, 3), torch.full((2,), 0.02), ["a", "b"]
+        torch.tensor([-1.0, 1.0])[:, None, None, None].expand(2, 1, 3, 3),
+        torch.full((2,), 0.02),
+        ["a", "b"],
     )
-    got = moments(pair, torch.zeros(1, 3, 3), pair.embed([""])[0], pair.embed(["a"])[0], 300, 4000, generator)
+    got = moments(
+        pair, torch.zeros(1, 3, 3), pair.embed([""])[0], pair.embed(["a"])[0], 300, 4000, generator
+    )
     assert got.pearson < got.puccetti < 1
 
 

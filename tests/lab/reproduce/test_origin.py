@@ -43,12 +43,15 @@ def test_weights_and_recipe_have_a_hash_each(model):
 def test_a_copy_under_another_name_has_the_same_hash(model, tmp_path):
     shutil.copytree(model, tmp_path / "copy")
     hashes = [
-        origin_of_prior(PriorConfig(model=str(path)))["weights"].split()[1] for path in (model, tmp_path / "copy")
+        origin_of_prior(PriorConfig(model=str(path)))["weights"].split()[1]
+        for path in (model, tmp_path / "copy")
     ]
     assert hashes[0] == hashes[1]
 
 
-@pytest.mark.skipif(not (BUNDLED / "model_index.json").is_file(), reason="the bundled prior is not in this checkout")
+@pytest.mark.skipif(
+    not (BUNDLED / "model_index.json").is_file(), reason="the bundled prior is not in this checkout"
+)
 def test_the_bundled_prior_and_the_exact_one_are_named():
     assert origin_of_prior(PriorConfig())["weights"].startswith("bundled ")
     assert origin_of_prior(PriorConfig(model="analytic")) == {"weights": "analytic", "recipe": ""}

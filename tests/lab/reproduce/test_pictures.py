@@ -28,7 +28,11 @@ def test_pictures_of_the_bundled_prior(tmp_path, monkeypatch):
 @bundled
 def test_an_interrupted_call_is_gone_on_with(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(pictures.SIZES, "tiny", pictures.SIZES["tiny"] | {"steps": 1, "spaces": ("latent", "pixels")})
+    monkeypatch.setitem(
+        pictures.SIZES,
+        "tiny",
+        pictures.SIZES["tiny"] | {"steps": 1, "spaces": ("latent", "pixels")},
+    )
     original, made = pictures.optimize, []
 
     def interrupted(*arguments, **options):
@@ -41,12 +45,19 @@ def test_an_interrupted_call_is_gone_on_with(tmp_path, monkeypatch):
     context = Context("tiny", tmp_path / "twice")
     with pytest.raises(KeyboardInterrupt):
         pictures.run(context)
-    assert len(list(tmp_path.glob("out/reproduce/pictures-tiny-bundled-*/a-red-mushroom-latent-*.npy"))) == 1
+    assert (
+        len(
+            list(tmp_path.glob("out/reproduce/pictures-tiny-bundled-*/a-red-mushroom-latent-*.npy"))
+        )
+        == 1
+    )
     pictures.run(context)
     assert made == ["latent", "pixels", "pixels"]
     pictures.run(dataclasses.replace(context, folder=tmp_path / "whole"))
     assert made[3:] == ["latent", "pixels"]
-    assert (tmp_path / "twice" / "pictures.csv").read_text() == (tmp_path / "whole" / "pictures.csv").read_text()
+    assert (tmp_path / "twice" / "pictures.csv").read_text() == (
+        tmp_path / "whole" / "pictures.csv"
+    ).read_text()
 
 
 def test_pictures_of_an_exact_mixture_become_what_the_prompt_says():
@@ -77,7 +88,8 @@ def test_a_claim_on_pictures_holds_where_every_prompt_says_so():
         worse = {"saturation": 0.5, "tint": 0.2, "mottle": 0.2, "prior_loss": 0.2}
         return {
             label: [
-                pictures.Outcome(label, "latent", **(worse | by_label.get(label, {}).get(case, {}))) for case in "ab"
+                pictures.Outcome(label, "latent", **(worse | by_label.get(label, {}).get(case, {})))
+                for case in "ab"
             ]
             for label in labels
         }
@@ -105,7 +117,10 @@ def test_a_claim_on_pictures_holds_where_every_prompt_says_so():
 def test_evidence_is_given_space_by_space():
     labels = [method.label for method in pictures.METHODS + pictures.BANDS]
     cases = {
-        label: [pictures.Outcome(label, space, *[value] * 4) for space, value in (("latent", 0.1), ("pixels", 0.3))]
+        label: [
+            pictures.Outcome(label, space, *[value] * 4)
+            for space, value in (("latent", 0.1), ("pixels", 0.3))
+        ]
         for label in labels
     }
     truth = pictures.Outcome("true rendering", "pixels", 0.5, 0.0, 0.0, 0.1)

@@ -56,7 +56,10 @@ def test_depth_is_the_nearest_surface():
         (lambda s: s.sail((0, 0, 0), (0.5, 0.01, 0.3), WHITE), 2 * 0.5 * 0.3),
         (lambda s: s.ellipsoid((0, 0, 0), (0.5, 0.01, 0.3), WHITE), math.pi * 0.5 * 0.3),
         (lambda s: s.frustum((0, -0.01, 0), (0, 0.01, 0), (0.5, 0.5), WHITE), math.pi * 0.25),
-        (lambda s: s.torus((0, 0, 0), (0.5, 0.5, 0.1), 0.3, WHITE, (90, 0, 0)), math.pi * 0.25 * (1.3**2 - 0.7**2)),
+        (
+            lambda s: s.torus((0, 0, 0), (0.5, 0.5, 0.1), 0.3, WHITE, (90, 0, 0)),
+            math.pi * 0.25 * (1.3**2 - 0.7**2),
+        ),
     ],
     ids=["box", "gable", "sail", "ellipsoid", "disc", "ring"],
 )
@@ -73,7 +76,9 @@ def test_a_cone_narrows_linearly_and_a_hollow_one_shows_its_inside():
     width = traced(sculptor, camera(radius=20.0, fov=6.0), supersample=4).alpha[0, 0].sum(1)
     unit = pixels_per_unit(20.0, 6.0)
     for z in (-0.25, 0.0, 0.25):
-        assert width[round(SIZE / 2 - z * unit)].item() / unit == pytest.approx(2 * 0.6 * (0.5 - z), abs=0.05)
+        assert width[round(SIZE / 2 - z * unit)].item() / unit == pytest.approx(
+            2 * 0.6 * (0.5 - z), abs=0.05
+        )
 
     above, depth = camera(elevation=89.9), {}
     for hollow in (False, True):
@@ -90,7 +95,9 @@ def test_background_shows_where_nothing_is_hit():
     picture = world.render("ball", "red", views.w2c, views.tan_half_fov, 32, 32, background=blue)
     assert picture.rgb[0, :, 0, 0].tolist() == [0, 0, 1]
     torch.testing.assert_close(
-        world.render("ball", "red", views.w2c, views.tan_half_fov, 32, 32, background=torch.zeros(1, 3)).rgb
+        world.render(
+            "ball", "red", views.w2c, views.tan_half_fov, 32, 32, background=torch.zeros(1, 3)
+        ).rgb
         + (1 - picture.alpha) * blue[:, :, None, None],
         picture.rgb,
     )
@@ -119,7 +126,9 @@ def test_the_duck_faces_plus_y_and_its_right_side_is_seen_from_plus_x():
 
     def beak(azimuth: float) -> torch.Tensor:
         views = camera(azimuth, 0.0, 3.4)
-        rgb = world.render("duck", "blue", views.w2c, views.tan_half_fov, 64, 64, background=torch.zeros(1, 3)).rgb[0]
+        rgb = world.render(
+            "duck", "blue", views.w2c, views.tan_half_fov, 64, 64, background=torch.zeros(1, 3)
+        ).rgb[0]
         return ((rgb[0] > 0.4) & (rgb[2] < 0.2)).float()  # the only orange part
 
     assert centroid_x(beak(90.0)) > 0.3

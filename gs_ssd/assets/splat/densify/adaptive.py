@@ -60,7 +60,10 @@ class AdaptivePolicy(Policy):
             splat.statistics.setdefault(key, torch.zeros(len(splat), device=splat.gaussians.device))
 
     def observe(
-        self, splat: TrainedSplat, screen_gradient: Float[Tensor, "v n 2"], visible: Bool[Tensor, "v n"]
+        self,
+        splat: TrainedSplat,
+        screen_gradient: Float[Tensor, "v n 2"],
+        visible: Bool[Tensor, "v n"],
     ) -> None:
         """Add this step's norms where a view saw the Gaussian."""
         norms = screen_gradient.norm(dim=-1)
@@ -72,7 +75,12 @@ class AdaptivePolicy(Policy):
         config, iteration = self.config, step.index + 1
         start, stop, last_reset, prune_scale_after = (
             round(share * step.num_steps)
-            for share in (config.start_share, config.stop_share, LAST_RESET, config.prune_scale_after_share)
+            for share in (
+                config.start_share,
+                config.stop_share,
+                LAST_RESET,
+                config.prune_scale_after_share,
+            )
         )
         done: dict[str, int] = {}
         if iteration >= stop:

@@ -53,7 +53,9 @@ class McmcPolicy(Policy):
         return done
 
     def _draw(self, weight: Float[Tensor, " n"], count: int, generator: torch.Generator) -> Tensor:
-        drawn = torch.multinomial(weight.to(generator.device), count, replacement=True, generator=generator)
+        drawn = torch.multinomial(
+            weight.to(generator.device), count, replacement=True, generator=generator
+        )
         return drawn.to(weight.device)
 
     def _relocate(self, splat: TrainedSplat, generator: torch.Generator) -> int:
@@ -62,7 +64,9 @@ class McmcPolicy(Policy):
         dead = is_dead.nonzero().squeeze(-1)
         if len(dead) in (0, len(splat)):
             return 0
-        surgery.relocate(splat, dead, self._draw(torch.where(is_dead, 0.0, opacities), len(dead), generator))
+        surgery.relocate(
+            splat, dead, self._draw(torch.where(is_dead, 0.0, opacities), len(dead), generator)
+        )
         return len(dead)
 
     def _add(self, splat: TrainedSplat, generator: torch.Generator) -> int:
@@ -78,8 +82,12 @@ class McmcPolicy(Policy):
     @torch.no_grad()
     def _jitter(self, splat: TrainedSplat, generator: torch.Generator) -> None:
         gaussians = splat.gaussians
-        rate = next(group["lr"] for group in splat.optimizer.param_groups if group["name"] == "means")
-        noise = torch.randn(gaussians.means.shape, generator=generator, device=generator.device).to(gaussians.means)
+        rate = next(
+            group["lr"] for group in splat.optimizer.param_groups if group["name"] == "means"
+        )
+        noise = torch.randn(gaussians.means.shape, generator=generator, device=generator.device).to(
+            gaussians.means
+        )
         gate = torch.sigmoid(-self.config.gate * (gaussians.opacities - 0.005))
         spread = rotation.covariance(gaussians.scales, gaussians.quats_wxyz) @ noise.unsqueeze(-1)
         gaussians.means += spread.squeeze(-1) * (gate * self.config.noise * rate).unsqueeze(-1)

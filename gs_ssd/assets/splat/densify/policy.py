@@ -17,7 +17,10 @@ class Policy:
         """Add statistics, zeroed, unless they are there already (a resumed run)."""
 
     def observe(
-        self, splat: TrainedSplat, screen_gradient: Float[Tensor, "v n 2"], visible: Bool[Tensor, "v n"]
+        self,
+        splat: TrainedSplat,
+        screen_gradient: Float[Tensor, "v n 2"],
+        visible: Bool[Tensor, "v n"],
     ) -> None:
         """Take in all V views of a step: NDC gradients of the projected means, and who was seen."""
 

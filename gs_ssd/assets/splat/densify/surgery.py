@@ -31,7 +31,9 @@ class TrainedSplat:
 
 
 def _rewrite(
-    splat: TrainedSplat, edit: Callable[[str, Tensor], Tensor], edit_moment: Callable[[Tensor], Tensor]
+    splat: TrainedSplat,
+    edit: Callable[[str, Tensor], Tensor],
+    edit_moment: Callable[[Tensor], Tensor],
 ) -> None:
     """Replace every raw tensor by a new leaf and hand its group and its (edited) moments over to it."""
     groups = {group["name"]: group for group in splat.optimizer.param_groups}
@@ -55,14 +57,20 @@ def keep(splat: TrainedSplat, mask: Bool[Tensor, " n"]) -> int:
     return removed
 
 
-def append(splat: TrainedSplat, source: Int[Tensor, " m"], changes: dict[str, Tensor] | None = None) -> None:
+def append(
+    splat: TrainedSplat, source: Int[Tensor, " m"], changes: dict[str, Tensor] | None = None
+) -> None:
     """Add copies of the Gaussians `source`, with some raw tensors ([m, ...]) replaced; moments and statistics zero."""
     changes = changes or {}
 
     def with_zeros(tensor: Tensor) -> Tensor:
         return torch.cat([tensor, tensor.new_zeros(len(source), *tensor.shape[1:])])
 
-    _rewrite(splat, lambda name, tensor: torch.cat([tensor, changes.get(name, tensor[source])]), with_zeros)
+    _rewrite(
+        splat,
+        lambda name, tensor: torch.cat([tensor, changes.get(name, tensor[source])]),
+        with_zeros,
+    )
     splat.statistics = {key: with_zeros(value) for key, value in splat.statistics.items()}
 
 
@@ -82,7 +90,9 @@ def split(
     """Replace large Gaussians by `children` drawn from them, with scales divided by `shrink` (3DGS, section 5)."""
     gaussians = splat.gaussians.detach()
     parents = chosen.repeat(children)
-    noise = torch.randn(len(parents), 3, generator=generator, device=generator.device).to(gaussians.means)
+    noise = torch.randn(len(parents), 3, generator=generator, device=generator.device).to(
+        gaussians.means
+    )
     frame = rotation.quat_to_matrix(gaussians.quats_wxyz[parents])
     offset = (frame @ (gaussians.scales[parents] * noise).unsqueeze(-1)).squeeze(-1)
     changes = {
@@ -136,7 +146,9 @@ def shared_opacity(
     new = 1 - (1 - old) ** (1.0 / count)
     total = torch.zeros_like(old)
     for i in range(1, int(count.max()) + 1):
-        terms = [math.comb(i - 1, k) * (-1) ** k * new ** (k + 1) / math.sqrt(k + 1) for k in range(i)]
+        terms = [
+            math.comb(i - 1, k) * (-1) ** k * new ** (k + 1) / math.sqrt(k + 1) for k in range(i)
+        ]
         total = total + torch.where(count >= i, torch.stack(terms).sum(dim=0), 0.0)
     return new.to(opacity.dtype), (old / total).to(opacity.dtype)
 

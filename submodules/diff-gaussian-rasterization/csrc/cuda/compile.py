@@ -45,13 +45,24 @@ def install_nvcc(folder: Path) -> Path:
     """Installs the index's compiler into `folder` (about 130 MB to download) unless it is there; returns its nvcc."""
     found = next(folder.glob("nvidia/*/bin/nvcc"), None)
     if found is None:
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder)]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--target",
+            str(folder),
+        ]
         subprocess.run([*command, *PYPI_PACKAGES], check=True)
         found = next(folder.glob("nvidia/*/bin/nvcc"))
     return found
 
 
-def compile_library(nvcc: Path, architectures: tuple[str, ...], output: Path, jobs: int = 1) -> None:
+def compile_library(
+    nvcc: Path, architectures: tuple[str, ...], output: Path, jobs: int = 1
+) -> None:
     """Every .cu file of this folder for every architecture into one library; CalledProcessError where nvcc fails."""
     flags = ["-std=c++17", "-O3", "-Xcompiler=-fPIC,-fvisibility=hidden,-Wall"]
     codes = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in architectures]
@@ -64,7 +75,10 @@ def compile_library(nvcc: Path, architectures: tuple[str, ...], output: Path, jo
         ]
         for _ in pool.map(lambda command: subprocess.run(command, check=True), commands):
             pass
-        subprocess.run([str(nvcc), *codes, "-shared", "-cudart=static", *objects, "-o", str(output)], check=True)
+        subprocess.run(
+            [str(nvcc), *codes, "-shared", "-cudart=static", *objects, "-o", str(output)],
+            check=True,
+        )
 
 
 def installed_package() -> Path:
@@ -91,7 +105,9 @@ def install_backend(compiler: Path, jobs: int) -> int:
     try:
         nvcc = find_nvcc()
     except FileNotFoundError:
-        print("the CUDA backend is missing and there is no nvcc: taking the compiler from the package index ...")
+        print(
+            "the CUDA backend is missing and there is no nvcc: taking the compiler from the package index ..."
+        )
         nvcc = install_nvcc(compiler)
     architectures = gpu_architectures()
     print(f"compiling the CUDA backend for sm_{', sm_'.join(architectures)} ...")
@@ -102,12 +118,22 @@ def install_backend(compiler: Path, jobs: int) -> int:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
-        "--architectures", nargs="+", default=ARCHITECTURES, help="compute capabilities without the dot"
+        "--architectures",
+        nargs="+",
+        default=ARCHITECTURES,
+        help="compute capabilities without the dot",
     )
     parser.add_argument("--output", type=Path, help="keep the library under this name")
-    parser.add_argument("--pypi", type=Path, metavar="FOLDER", help="use the index's compiler, installed into FOLDER")
+    parser.add_argument(
+        "--pypi",
+        type=Path,
+        metavar="FOLDER",
+        help="use the index's compiler, installed into FOLDER",
+    )
     parser.add_argument(
         "--install", type=Path, metavar="FOLDER",
         help="give the installed package the backend, unless it has one; a missing compiler is installed into FOLDER",

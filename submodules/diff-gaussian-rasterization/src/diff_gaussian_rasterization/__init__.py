@@ -3,7 +3,9 @@
 try:
     import torch as _torch  # noqa: F401
 except ImportError as error:
-    raise ImportError("diff_gaussian_rasterization needs PyTorch at run time: pip install torch") from error
+    raise ImportError(
+        "diff_gaussian_rasterization needs PyTorch at run time: pip install torch"
+    ) from error
 
 from .dropin import GaussianRasterizationSettings, GaussianRasterizer, rasterize_gaussians
 from .native import available_backends

@@ -16,7 +16,16 @@ from torch import Tensor, nn
 
 from . import native
 from .function import choose_backend, render
-from .problem import Cameras, Options, Splats, as_int, check_size, check_splats, check_tensor, renamed
+from .problem import (
+    Cameras,
+    Options,
+    Splats,
+    as_int,
+    check_size,
+    check_splats,
+    check_tensor,
+    renamed,
+)
 
 NAMES = {
     "means": "means3D",
@@ -64,7 +73,9 @@ def rasterize_gaussians(
 
     means2D [P,3] (values ignored, may be None) receives the screen-space gradient in NDC units, third column 0."""
     settings = raster_settings
-    width, height = check_size(settings.image_width, settings.image_height, ("image_width", "image_height"))
+    width, height = check_size(
+        settings.image_width, settings.image_height, ("image_width", "image_height")
+    )
     options = Options(
         width=width,
         height=height,
@@ -112,7 +123,10 @@ class GaussianRasterizer(nn.Module):
         """bool [P]: in front of the near plane (z > 0.2 in camera space)."""
         check_tensor("positions", positions, ("P", 3))
         view = check_tensor("viewmatrix", self.raster_settings.viewmatrix, (4, 4), positions).T
-        if choose_backend(None if positions.dtype == torch.float32 else "reference", positions) == "reference":
+        if (
+            choose_backend(None if positions.dtype == torch.float32 else "reference", positions)
+            == "reference"
+        ):
             return positions @ view[2, :3] + view[2, 3] > 0.2
         return native.mark_visible(positions, view)
 
@@ -130,7 +144,15 @@ class GaussianRasterizer(nn.Module):
         """-> color [3,H,W], radii int32 [P], depth [2,H,W]; exactly one of shs | colors_precomp, and of
         (scales, rotations) | cov3D_precomp."""
         return rasterize_gaussians(
-            means3D, means2D, shs, colors_precomp, opacities, scales, rotations, cov3D_precomp, self.raster_settings
+            means3D,
+            means2D,
+            shs,
+            colors_precomp,
+            opacities,
+            scales,
+            rotations,
+            cov3D_precomp,
+            self.raster_settings,
         )
 
 
@@ -149,5 +171,13 @@ def _cameras(settings: GaussianRasterizationSettings, means: Tensor) -> Cameras:
     tan_x, tan_y = float(settings.tanfovx), float(settings.tanfovy)
     if not (0 < tan_x < math.inf and 0 < tan_y < math.inf):
         raise ValueError(f"tanfovx and tanfovy must be positive, got {tan_x} and {tan_y}")
-    tangents = torch.cat([means.new_full((1, 1), tan_x), means.new_full((1, 1), tan_y)], dim=1)  # no copy to wait for
-    return Cameras(view.T.contiguous()[None], proj.T.contiguous()[None], tangents, position[None], background[None])
+    tangents = torch.cat(
+        [means.new_full((1, 1), tan_x), means.new_full((1, 1), tan_y)], dim=1
+    )  # no copy to wait for
+    return Cameras(
+        view.T.contiguous()[None],
+        proj.T.contiguous()[None],
+        tangents,
+        position[None],
+        background[None],
+    )

@@ -28,14 +28,20 @@ class _Rasterize(torch.autograd.Function):
 
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any, cameras: Cameras, options: Options, _screen_means: Tensor | None, *fields: Tensor | None
+        ctx: Any,
+        cameras: Cameras,
+        options: Options,
+        _screen_means: Tensor | None,
+        *fields: Tensor | None,
     ) -> tuple[Tensor, ...]:
         splats = Splats(**dict(zip(native.SPLAT_FIELDS, fields, strict=True)))  # type: ignore[arg-type]
         result = native.forward(splats, cameras, options)
         ctx.options, ctx.pairs = options, result.pairs
         # The cameras too, which get no gradient: torch then raises where one was changed in place before backward.
         seen_from = (getattr(cameras, name) for name in native.CAMERA_FIELDS)
-        ctx.save_for_backward(result.transmittance, result.geometry, result.binning, *fields, *seen_from)
+        ctx.save_for_backward(
+            result.transmittance, result.geometry, result.binning, *fields, *seen_from
+        )
         ctx.mark_non_differentiable(result.radii)
         ctx.set_materialize_grads(False)
         return result.rgb, result.alpha, result.depth, result.transmittance, result.radii
@@ -47,12 +53,20 @@ class _Rasterize(torch.autograd.Function):
         splats = Splats(**{name: saved[name] for name in native.SPLAT_FIELDS})
         cameras = Cameras(**{name: saved[name] for name in native.CAMERA_FIELDS})
         names = (None, None, "screen_means", *native.SPLAT_FIELDS)
-        wanted = {name for name, needed in zip(names, ctx.needs_input_grad, strict=True) if name and needed}
+        wanted = {
+            name
+            for name, needed in zip(names, ctx.needs_input_grad, strict=True)
+            if name and needed
+        }
         result = native.Kept(transmittance, geometry, binning, ctx.pairs)
         with torch.no_grad():
-            incoming = dict(zip(("rgb", "alpha", "depth", "transmittance"), image_grads, strict=False))
+            incoming = dict(
+                zip(("rgb", "alpha", "depth", "transmittance"), image_grads, strict=False)
+            )
             grads = native.backward(splats, cameras, ctx.options, result, incoming, wanted)
-        if torch.is_grad_enabled():  # the caller wants to differentiate the gradient (create_graph=True)
+        if (
+            torch.is_grad_enabled()
+        ):  # the caller wants to differentiate the gradient (create_graph=True)
             anchor = torch.zeros((), device=splats.means.device, requires_grad=True)
             grads = dict(zip(grads, _Once.apply(anchor, *grads.values()), strict=True))
         return tuple(grads.get(name) if name else None for name in names)
@@ -86,12 +100,18 @@ def choose_backend(name: str | None, means: Tensor) -> str:
     if name != means.device.type:
         raise ValueError(f"backend={name!r} was asked for but means is on {means.device}")
     if means.dtype != torch.float32:
-        raise TypeError(f"means is {means.dtype}: native backends take float32; pass backend='reference' for float64")
+        raise TypeError(
+            f"means is {means.dtype}: native backends take float32; pass backend='reference' for float64"
+        )
     return name
 
 
 def render(
-    splats: Splats, cameras: Cameras, options: Options, screen_means: Tensor | None, backend: str | None
+    splats: Splats,
+    cameras: Cameras,
+    options: Options,
+    screen_means: Tensor | None,
+    backend: str | None,
 ) -> Rendering:
     """Renders inputs of checked shapes with the chosen backend; the tensors of `cameras` are detached and contiguous.
 

@@ -7,7 +7,19 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from ctypes import POINTER, Structure, byref, c_char_p, c_float, c_int, c_int32, c_int64, c_size_t, c_uint32, c_void_p
+from ctypes import (
+    POINTER,
+    Structure,
+    byref,
+    c_char_p,
+    c_float,
+    c_int,
+    c_int32,
+    c_int64,
+    c_size_t,
+    c_uint32,
+    c_void_p,
+)
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,8 +42,16 @@ class Problem(Structure):
     """struct dgr_problem."""
 
     _fields_ = (
-        [(name, c_int32) for name in ("views", "gaussians", "width", "height", "sh_bases", "sh_degree")]
-        + [("flags", c_uint32), ("threads", c_int32), ("scale_modifier", c_float), ("reserved", c_int32)]
+        [
+            (name, c_int32)
+            for name in ("views", "gaussians", "width", "height", "sh_bases", "sh_degree")
+        ]
+        + [
+            ("flags", c_uint32),
+            ("threads", c_int32),
+            ("scale_modifier", c_float),
+            ("reserved", c_int32),
+        ]
         + [(name, c_void_p) for name in (*SPLAT_FIELDS, *CAMERA_FIELDS)]
     )
 
@@ -53,14 +73,26 @@ class Grads(Structure):
 
     _fields_ = [
         (name, c_void_p)
-        for name in ("means", "quats_wxyz", "scales", "cov3d", "opacities", "colors", "sh", "screen_means")
+        for name in (
+            "means",
+            "quats_wxyz",
+            "scales",
+            "cov3d",
+            "opacities",
+            "colors",
+            "sh",
+            "screen_means",
+        )
     ]
 
 
 def library_path(kind: str) -> Path | None:
     """Where the backend `kind` ("cpu" or "cuda") was built; None where it was not."""
     folder = Path(__file__).parent
-    return next((path for end in ("so", "dylib") if (path := folder / f"libdgr_{kind}.{end}").exists()), None)
+    return next(
+        (path for end in ("so", "dylib") if (path := folder / f"libdgr_{kind}.{end}").exists()),
+        None,
+    )
 
 
 def available_backends() -> tuple[str, ...]:
@@ -91,18 +123,30 @@ def load(path: Path) -> ctypes.CDLL:
     lib = ctypes.CDLL(str(path))
     lib.dgr_message.restype = lib.dgr_backend_name.restype = c_char_p
     lib.dgr_message.argtypes = [c_int]
-    lib.dgr_geometry_bytes.restype = lib.dgr_binning_bytes.restype = lib.dgr_scratch_bytes.restype = c_size_t
+    lib.dgr_geometry_bytes.restype = lib.dgr_binning_bytes.restype = (
+        lib.dgr_scratch_bytes.restype
+    ) = c_size_t
     problem = POINTER(Problem)
     lib.dgr_geometry_bytes.argtypes = [problem]
     lib.dgr_binning_bytes.argtypes = lib.dgr_scratch_bytes.argtypes = [problem, c_int64]
     lib.dgr_project.argtypes = [problem, c_void_p, c_size_t, c_void_p, POINTER(c_int64), c_void_p]
-    lib.dgr_render.argtypes = [problem, c_void_p, c_int64, c_void_p, c_size_t, POINTER(Images), c_void_p]
+    lib.dgr_render.argtypes = [
+        problem,
+        c_void_p,
+        c_int64,
+        c_void_p,
+        c_size_t,
+        POINTER(Images),
+        c_void_p,
+    ]
     lib.dgr_backward.argtypes = [
         problem, c_void_p, c_int64, c_void_p, c_void_p, c_void_p, POINTER(ImageGrads), POINTER(Grads), c_void_p,
     ]  # fmt: skip
     lib.dgr_mark_visible.argtypes = [c_void_p, c_int32, c_void_p, c_void_p, c_int32, c_void_p]
     if lib.dgr_abi_version() != ABI_VERSION:
-        raise RuntimeError(f"{path} has ABI {lib.dgr_abi_version()}, this package needs {ABI_VERSION}: reinstall it")
+        raise RuntimeError(
+            f"{path} has ABI {lib.dgr_abi_version()}, this package needs {ABI_VERSION}: reinstall it"
+        )
     return lib
 
 
@@ -130,7 +174,11 @@ class Forward(NamedTuple):
 
 def forward(splats: Splats, cameras: Cameras, options: Options) -> Forward:
     """Renders V views; ValueError names an input with NaN or infinity in it. All tensors contiguous, one device."""
-    lib, problem, stream = library(splats.means.device.type), describe(splats, cameras, options), _stream(splats.means)
+    lib, problem, stream = (
+        library(splats.means.device.type),
+        describe(splats, cameras, options),
+        _stream(splats.means),
+    )
     count, views = splats.means.shape[0], cameras.view.shape[0]
     height, width, device = options.height, options.width, splats.means.device
     geometry_bytes = _told(lib, lib.dgr_geometry_bytes(byref(problem)))
@@ -147,7 +195,13 @@ def forward(splats: Splats, cameras: Cameras, options: Options) -> Forward:
     planes = [splats.means.new_empty(views, height, width) for _ in range(3)]
     images = Images(rgb.data_ptr(), *(plane.data_ptr() for plane in planes))
     status = lib.dgr_render(
-        byref(problem), geometry.data_ptr(), pairs, binning.data_ptr(), binning_bytes, byref(images), stream
+        byref(problem),
+        geometry.data_ptr(),
+        pairs,
+        binning.data_ptr(),
+        binning_bytes,
+        byref(images),
+        stream,
     )
     _check(lib, status)
     return Forward(rgb, *planes, radii, geometry, binning, pairs.value)
@@ -162,15 +216,25 @@ def backward(
     wanted: set[str],
 ) -> dict[str, Tensor]:
     """Gradients of the `wanted` splat fields and of "screen_means" [V,N,2], from those of the images."""
-    lib, problem, stream = library(splats.means.device.type), describe(splats, cameras, options), _stream(splats.means)
+    lib, problem, stream = (
+        library(splats.means.device.type),
+        describe(splats, cameras, options),
+        _stream(splats.means),
+    )
     device = splats.means.device
     given = {name: grad.contiguous() for name, grad in image_grads.items() if grad is not None}
-    grads = {name: torch.empty_like(getattr(splats, name)) for name in SPLAT_FIELDS if name in wanted}
+    grads = {
+        name: torch.empty_like(getattr(splats, name)) for name in SPLAT_FIELDS if name in wanted
+    }
     if "screen_means" in wanted:
-        grads["screen_means"] = splats.means.new_empty(cameras.view.shape[0], splats.means.shape[0], 2)
+        grads["screen_means"] = splats.means.new_empty(
+            cameras.view.shape[0], splats.means.shape[0], 2
+        )
     incoming = ImageGrads(**{name: grad.data_ptr() for name, grad in given.items()})
     outgoing = Grads(**{name: grad.data_ptr() for name, grad in grads.items()})
-    scratch = torch.empty(lib.dgr_scratch_bytes(byref(problem), result.pairs), dtype=torch.uint8, device=device)
+    scratch = torch.empty(
+        lib.dgr_scratch_bytes(byref(problem), result.pairs), dtype=torch.uint8, device=device
+    )
     status = lib.dgr_backward(
         byref(problem), result.geometry.data_ptr(), result.pairs, result.binning.data_ptr(), scratch.data_ptr(),
         result.transmittance.data_ptr(), byref(incoming), byref(outgoing), stream,
@@ -185,7 +249,12 @@ def mark_visible(means: Tensor, view: Tensor) -> Tensor:
     visible = torch.empty(means.shape[0], dtype=torch.bool, device=means.device)
     means, view = means.detach().contiguous(), view.detach().contiguous()
     status = lib.dgr_mark_visible(
-        means.data_ptr(), means.shape[0], view.data_ptr(), visible.data_ptr(), torch.get_num_threads(), _stream(means)
+        means.data_ptr(),
+        means.shape[0],
+        view.data_ptr(),
+        visible.data_ptr(),
+        torch.get_num_threads(),
+        _stream(means),
     )
     _check(lib, status)
     return visible
@@ -204,7 +273,9 @@ def describe(splats: Splats, cameras: Cameras, options: Options) -> Problem:
         | CLAMP_PASSES_GRADIENT * options.clamp_passes_gradient
         | ANTIALIASING * options.antialiasing
     )
-    tensors = [getattr(splats, name) for name in SPLAT_FIELDS] + [getattr(cameras, name) for name in CAMERA_FIELDS]
+    tensors = [getattr(splats, name) for name in SPLAT_FIELDS] + [
+        getattr(cameras, name) for name in CAMERA_FIELDS
+    ]
     return Problem(
         cameras.view.shape[0],
         splats.means.shape[0],

@@ -67,11 +67,15 @@ class Options:
     antialiasing: bool = False
 
 
-def check_tensor(name: str, value: object, shape: tuple[int | str, ...], like: Tensor | None = None) -> Tensor:
+def check_tensor(
+    name: str, value: object, shape: tuple[int | str, ...], like: Tensor | None = None
+) -> Tensor:
     """Returns `value` if it is a floating tensor of that shape (a letter matches any size), on the device and of the
     dtype of `like`; else raises TypeError or ValueError that names it."""
     if not isinstance(value, Tensor):
-        raise TypeError(f"{name} must be a tensor of shape {_said(shape)}, got {type(value).__name__}")
+        raise TypeError(
+            f"{name} must be a tensor of shape {_said(shape)}, got {type(value).__name__}"
+        )
     if not _matches(shape, value.shape):
         raise ValueError(f"{name} must have shape {_said(shape)}, got {list(value.shape)}")
     dtype = value.dtype
@@ -80,7 +84,9 @@ def check_tensor(name: str, value: object, shape: tuple[int | str, ...], like: T
     if like is None:
         return value
     if value.device != like.device:
-        raise ValueError(f"{name} is on {value.device} but means is on {like.device}: move it with .to({like.device})")
+        raise ValueError(
+            f"{name} is on {value.device} but means is on {like.device}: move it with .to({like.device})"
+        )
     if dtype is not like.dtype:
         raise TypeError(f"{name} is {dtype} but means is {like.dtype}: convert one of them")
     return value
@@ -133,7 +139,9 @@ def as_int(name: str, value: object) -> int:
     raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
 
 
-def check_size(width: object, height: object, names: tuple[str, str] = ("width", "height")) -> tuple[int, int]:
+def check_size(
+    width: object, height: object, names: tuple[str, str] = ("width", "height")
+) -> tuple[int, int]:
     """Image sizes as ints of at most 32768 (the native backends keep pixel coordinates in 16 bits). `names` are those
     of the caller's API."""
     sizes = []
@@ -159,9 +167,13 @@ def check_splats(splats: Splats, options: Options, names: dict[str, str] | None 
     if (splats.colors is None) == (splats.sh is None):
         raise ValueError(f"give exactly one of {said('colors')} and {said('sh')}")
     if (splats.scales is None) != (splats.quats_wxyz is None):
-        raise ValueError(f"{said('scales')} and {said('quats_wxyz')} come together: one of them is None")
+        raise ValueError(
+            f"{said('scales')} and {said('quats_wxyz')} come together: one of them is None"
+        )
     if (splats.scales is None) == (splats.cov3d is None):
-        raise ValueError(f"give exactly one of ({said('scales')}, {said('quats_wxyz')}) and {said('cov3d')}")
+        raise ValueError(
+            f"give exactly one of ({said('scales')}, {said('quats_wxyz')}) and {said('cov3d')}"
+        )
     for field, shape in OPTIONAL_SHAPES.items():
         if (value := getattr(splats, field)) is not None:
             check_tensor(said(field), value, (count, *shape), means)
@@ -174,4 +186,6 @@ def check_degree(degree: object, sh: Tensor, name: str) -> None:
     if not isinstance(degree, int) or not 0 <= degree <= 3:
         raise ValueError(f"sh_degree must be 0, 1, 2 or 3, got {degree!r}")
     if sh.shape[1] < (degree + 1) ** 2:
-        raise ValueError(f"{name} holds {sh.shape[1]} bases, sh_degree={degree} needs {(degree + 1) ** 2}")
+        raise ValueError(
+            f"{name} holds {sh.shape[1]} bases, sh_degree={degree} needs {(degree + 1) ** 2}"
+        )

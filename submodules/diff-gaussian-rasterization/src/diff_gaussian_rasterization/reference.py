@@ -23,7 +23,13 @@ TILE = 16
 
 C0 = 0.28209479177387814
 C1 = 0.4886025119029199
-C2 = (1.0925484305920792, -1.0925484305920792, 0.31539156525252005, -1.0925484305920792, 0.5462742152960396)
+C2 = (
+    1.0925484305920792,
+    -1.0925484305920792,
+    0.31539156525252005,
+    -1.0925484305920792,
+    0.5462742152960396,
+)
 C3 = (
     -0.5900435899266435, 2.890611442640554, -0.4570457994644658, 0.3731763325901154,
     -0.4570457994644658, 1.445305721320277, -0.5900435899266435,
@@ -109,15 +115,24 @@ def screen_covariances(
 def clip_tiles(pixel: Tensor, radius: Tensor, width: int, height: int) -> Tensor:
     """[M,2] centres, [M] radii -> [M,4]: the 16-pixel tiles that the circle's box touches, by the originals'
     formula."""
-    grid = torch.tensor([-(-width // TILE), -(-height // TILE)], dtype=pixel.dtype, device=pixel.device)
+    grid = torch.tensor(
+        [-(-width // TILE), -(-height // TILE)], dtype=pixel.dtype, device=pixel.device
+    )
     low = torch.trunc((pixel - radius.unsqueeze(-1)) / TILE)
     high = torch.trunc((pixel + radius.unsqueeze(-1) + (TILE - 1)) / TILE)
-    box = torch.cat([torch.minimum(low.clamp_min(0), grid), torch.minimum(high.clamp_min(0), grid)], dim=-1)
+    box = torch.cat(
+        [torch.minimum(low.clamp_min(0), grid), torch.minimum(high.clamp_min(0), grid)], dim=-1
+    )
     return box.detach().long()
 
 
 def project(
-    splats: Splats, cov3d: Tensor, cameras: Cameras, v: int, options: Options, screen_means: Tensor | None
+    splats: Splats,
+    cov3d: Tensor,
+    cameras: Cameras,
+    v: int,
+    options: Options,
+    screen_means: Tensor | None,
 ) -> tuple[Projected, Tensor]:
     """View `v`: what is visible, sorted, and radii int32 [N]."""
     view, proj = cameras.view[v], cameras.projections()[v]
@@ -132,7 +147,11 @@ def project(
         ndc = ndc + (received - received.detach())
     pixel = ((ndc + 1) * size - 1) / 2
     sharp = screen_covariances(
-        cov3d[index], camera_means, view, size / (2 * cameras.tan_half_fov[v]), cameras.tan_half_fov[v]
+        cov3d[index],
+        camera_means,
+        view,
+        size / (2 * cameras.tan_half_fov[v]),
+        cameras.tan_half_fov[v],
     )
     xx, xy, yy = sharp[:, 0] + LOW_PASS, sharp[:, 1], sharp[:, 2] + LOW_PASS
     det = xx * yy - xy * xy
@@ -143,14 +162,19 @@ def project(
 
     with torch.no_grad():
         middle = (xx + yy) / 2
-        radius = torch.ceil(3 * torch.sqrt(middle + torch.sqrt((middle * middle - det).clamp_min(0.1))))
+        radius = torch.ceil(
+            3 * torch.sqrt(middle + torch.sqrt((middle * middle - det).clamp_min(0.1)))
+        )
         reach = 2 * torch.log(opacity.clamp_min(1e-30) / MIN_ALPHA)
         extent = torch.sqrt(reach.clamp_min(0).unsqueeze(-1) * torch.stack([xx, yy], dim=-1))
         tiles = clip_tiles(pixel, radius, options.width, options.height)
         if options.tiles16:
             seen = (tiles[:, 2] > tiles[:, 0]) & (tiles[:, 3] > tiles[:, 1])
         else:
-            first, last = torch.ceil(pixel - extent).clamp_min(0), torch.minimum(torch.floor(pixel + extent), size - 1)
+            first, last = (
+                torch.ceil(pixel - extent).clamp_min(0),
+                torch.minimum(torch.floor(pixel + extent), size - 1),
+            )
             seen = (reach >= 0) & (first <= last).all(dim=-1)
         seen &= (xx > 0) & (det > 0)
         radii = torch.zeros(splats.means.shape[0], dtype=torch.int32, device=index.device)
@@ -160,7 +184,10 @@ def project(
 
     conic = torch.stack([yy / det, -xy / det, xx / det], dim=-1)
     color = view_colors(splats, cameras.centres()[v], options.sh_degree)[index]
-    sorted_parts = (part[order] for part in (index, pixel, conic, opacity, color, camera_means[:, 2], extent, tiles))
+    sorted_parts = (
+        part[order]
+        for part in (index, pixel, conic, opacity, color, camera_means[:, 2], extent, tiles)
+    )
     return Projected(*sorted_parts), radii
 
 
@@ -172,7 +199,10 @@ def blend_tile(
     columns = torch.arange(x0, x1, dtype=splats.pixel.dtype, device=splats.pixel.device)
     dy = (rows.unsqueeze(-1) - splats.pixel[:, 1].unsqueeze(0)).unsqueeze(1)
     dx = (columns.unsqueeze(-1) - splats.pixel[:, 0].unsqueeze(0)).unsqueeze(0)
-    power = -0.5 * (splats.conic[:, 0] * dx * dx + splats.conic[:, 2] * dy * dy) - splats.conic[:, 1] * dx * dy
+    power = (
+        -0.5 * (splats.conic[:, 0] * dx * dx + splats.conic[:, 2] * dy * dy)
+        - splats.conic[:, 1] * dx * dy
+    )
     raw = splats.opacity * torch.exp(power)
     alpha = raw.clamp_max(MAX_ALPHA)
     if options.clamp_passes_gradient:
@@ -188,7 +218,9 @@ def blend_tile(
     return (weight @ splats.color).permute(2, 0, 1), weight @ depth, after[..., -1]
 
 
-def render_view(splats: Projected, background: Tensor, options: Options) -> tuple[Tensor, Tensor, Tensor]:
+def render_view(
+    splats: Projected, background: Tensor, options: Options
+) -> tuple[Tensor, Tensor, Tensor]:
     """rgb [3,H,W] over the background, depth [H,W], transmittance [H,W]."""
     # Empty pixels are constants, but an image of them alone must still accept a gradient: of zero.
     parts = (splats.pixel, splats.conic, splats.opacity, splats.color, splats.depth)
@@ -211,7 +243,11 @@ def render_view(splats: Projected, background: Tensor, options: Options) -> tupl
                 blank = nothing.expand(y1 - y0, x1 - x0)
                 row.append((blank.expand(3, -1, -1), blank, blank + 1))
             else:
-                row.append(blend_tile(Projected(*(part[chosen] for part in splats)), x0, y0, x1, y1, options))
+                row.append(
+                    blend_tile(
+                        Projected(*(part[chosen] for part in splats)), x0, y0, x1, y1, options
+                    )
+                )
         rows.append([torch.cat(parts, dim=-1) for parts in zip(*row, strict=True)])
     rgb, depth, transmittance = (torch.cat(parts, dim=-2) for parts in zip(*rows, strict=True))
     return rgb + transmittance * background[:, None, None], depth, transmittance
@@ -229,7 +265,9 @@ def render(
     if cov3d is None:
         assert splats.quats_wxyz is not None
         assert splats.scales is not None
-        cov3d = covariances(splats.quats_wxyz, splats.scales, options.scale_modifier, options.normalize_quats)
+        cov3d = covariances(
+            splats.quats_wxyz, splats.scales, options.scale_modifier, options.normalize_quats
+        )
     images, radii = [], []
     for v in range(cameras.view.shape[0]):
         projected, view_radii = project(splats, cov3d, cameras, v, options, screen_means)

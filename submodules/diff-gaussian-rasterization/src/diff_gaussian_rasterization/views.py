@@ -7,7 +7,16 @@ from typing import NamedTuple
 from torch import Tensor
 
 from .function import render
-from .problem import Cameras, Options, Splats, as_int, check_size, check_splats, check_tensor, renamed
+from .problem import (
+    Cameras,
+    Options,
+    Splats,
+    as_int,
+    check_size,
+    check_splats,
+    check_tensor,
+    renamed,
+)
 
 MODES = ("tight", "tiles16")
 NAMES = {"view": "w2c", "proj": "w2c", "positions": "w2c"}
@@ -66,7 +75,9 @@ def render_views(
         tiles16=mode == "tiles16",
         detach_depth=detach_depth,
     )
-    splats = Splats(means=means, opacities=opacities, quats_wxyz=quats_wxyz, scales=scales, colors=colors, sh=sh)
+    splats = Splats(
+        means=means, opacities=opacities, quats_wxyz=quats_wxyz, scales=scales, colors=colors, sh=sh
+    )
     check_splats(splats, options)
     views = check_tensor("w2c", w2c, ("V", 4, 4), means).shape[0]
     if views == 0:
@@ -80,10 +91,14 @@ def render_views(
         rendering = render(splats, cameras, options, screen_means, backend)
     except ValueError as error:
         raise renamed(error, NAMES) from error
-    return RenderedViews(rendering.rgb, rendering.alpha.unsqueeze(1), rendering.depth.unsqueeze(1), rendering.radii)
+    return RenderedViews(
+        rendering.rgb, rendering.alpha.unsqueeze(1), rendering.depth.unsqueeze(1), rendering.radii
+    )
 
 
 def pinhole_cameras(w2c: Tensor, tan_half_fov: Tensor, background: Tensor) -> Cameras:
     """Cameras whose principal point is the image centre."""
-    w2c, tan_half_fov, background = (value.detach().contiguous() for value in (w2c, tan_half_fov, background))
+    w2c, tan_half_fov, background = (
+        value.detach().contiguous() for value in (w2c, tan_half_fov, background)
+    )
     return Cameras(w2c, None, tan_half_fov, None, background)

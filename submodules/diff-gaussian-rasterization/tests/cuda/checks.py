@@ -35,7 +35,11 @@ def options_of(scene: Scene, **changes: object) -> Options:
 
 
 def splats_of(scene: Scene, cov3d: Tensor | None = None) -> Splats:
-    shape = {"quats_wxyz": scene.quats_wxyz, "scales": scene.scales} if cov3d is None else {"cov3d": cov3d}
+    shape = (
+        {"quats_wxyz": scene.quats_wxyz, "scales": scene.scales}
+        if cov3d is None
+        else {"cov3d": cov3d}
+    )
     return Splats(scene.means, scene.opacities, colors=scene.colors, sh=scene.sh, **shape)
 
 
@@ -44,7 +48,12 @@ def cameras_of(scene: Scene) -> Cameras:
 
 
 def run(
-    splats: Splats, cameras: Cameras, options: Options, image_grads: dict[str, Tensor], device: str, native_: bool
+    splats: Splats,
+    cameras: Cameras,
+    options: Options,
+    image_grads: dict[str, Tensor],
+    device: str,
+    native_: bool,
 ) -> Result:
     """Forward and backward with the native backend (float32) or the reference (float64) on `device`."""
     dtype = torch.float32 if native_ else torch.float64
@@ -53,17 +62,28 @@ def run(
         for name, value in vars(splats).items()
         if value is not None
     }
-    moved = Cameras(**{n: None if value is None else value.to(device, dtype) for n, value in vars(cameras).items()})
+    moved = Cameras(
+        **{
+            n: None if value is None else value.to(device, dtype)
+            for n, value in vars(cameras).items()
+        }
+    )
     views, count = moved.view.shape[0], splats.means.shape[0]
     screen_means = torch.zeros(views, count, 2, dtype=dtype, device=device, requires_grad=True)
-    images = render(Splats(**leaves), moved, options, screen_means, None if native_ else "reference")
+    images = render(
+        Splats(**leaves), moved, options, screen_means, None if native_ else "reference"
+    )
     names = [name for name in IMAGES if name in image_grads]
     torch.autograd.backward(
-        [getattr(images, name) for name in names], [image_grads[name].to(device, dtype) for name in names]
+        [getattr(images, name) for name in names],
+        [image_grads[name].to(device, dtype) for name in names],
     )
     leaves["screen_means"] = screen_means
     zero = torch.zeros((), dtype=torch.float64)
-    grads = {name: zero if leaf.grad is None else leaf.grad.double().cpu() for name, leaf in leaves.items()}
+    grads = {
+        name: zero if leaf.grad is None else leaf.grad.double().cpu()
+        for name, leaf in leaves.items()
+    }
     return Result(Rendering(*(part.detach().cpu() for part in images)), grads)
 
 
@@ -71,15 +91,21 @@ def uncertain_pixels(splats: Splats, cameras: Cameras, options: Options) -> Tens
     """bool [V,H,W]: where a float32 backend may decide differently than float64: a term within 1e-5 (relative) of a
     threshold (1/255, 0.99), a transmittance within 1e-4 of the early stop, two splats within 1e-6 of the same depth."""
     assert splats.quats_wxyz is not None
-    cov3d = reference.covariances(splats.quats_wxyz, splats.scales, options.scale_modifier, options.normalize_quats)
+    cov3d = reference.covariances(
+        splats.quats_wxyz, splats.scales, options.scale_modifier, options.normalize_quats
+    )
     rows, columns = (
-        torch.arange(size, dtype=torch.float64, device=splats.means.device) for size in (options.height, options.width)
+        torch.arange(size, dtype=torch.float64, device=splats.means.device)
+        for size in (options.height, options.width)
     )
     result = []
     for v in range(cameras.view.shape[0]):
         seen, _ = reference.project(splats, cov3d, cameras, v, options, None)
         dx, dy = columns[None, :, None] - seen.pixel[:, 0], rows[:, None, None] - seen.pixel[:, 1]
-        power = -0.5 * (seen.conic[:, 0] * dx * dx + seen.conic[:, 2] * dy * dy) - seen.conic[:, 1] * dx * dy
+        power = (
+            -0.5 * (seen.conic[:, 0] * dx * dx + seen.conic[:, 2] * dy * dy)
+            - seen.conic[:, 1] * dx * dy
+        )
         raw = seen.opacity * power.exp()
         drawn = raw >= reference.MIN_ALPHA
         after = torch.cumprod(1 - raw.clamp_max(reference.MAX_ALPHA) * drawn, dim=-1)
@@ -94,7 +120,9 @@ def uncertain_pixels(splats: Splats, cameras: Cameras, options: Options) -> Tens
     return torch.stack(result)
 
 
-def compare(scene: Scene, device: str, only: tuple[str, ...] = IMAGES, **changes: object) -> dict[str, float]:
+def compare(
+    scene: Scene, device: str, only: tuple[str, ...] = IMAGES, **changes: object
+) -> dict[str, float]:
     """Images and gradients of the native backend against the reference; returns the errors by name."""
     options, splats, cameras = options_of(scene, **changes), splats_of(scene), cameras_of(scene)
     certain = ~uncertain_pixels(splats, cameras, options)
@@ -109,7 +137,10 @@ def compare(scene: Scene, device: str, only: tuple[str, ...] = IMAGES, **changes
         else torch.randn(planes, generator=rng)
         for name in only
     }
-    image_grads = {name: grad * (certain[:, None] if name == "rgb" else certain) for name, grad in image_grads.items()}
+    image_grads = {
+        name: grad * (certain[:, None] if name == "rgb" else certain)
+        for name, grad in image_grads.items()
+    }
     have = run(splats, cameras, options, image_grads, device, True)
     want = run(splats, cameras, options, image_grads, "cpu", False)
     assert torch.equal(have.images.radii, want.images.radii), "radii"
@@ -121,7 +152,9 @@ def compare(scene: Scene, device: str, only: tuple[str, ...] = IMAGES, **changes
         errors[name] = float(difference.max()) / scale if difference.numel() else 0.0
     for name, grad in want.grads.items():
         errors[f"d {name}"] = (
-            relative(have.grads[name], grad) if float(grad.norm()) > 0 else float(have.grads[name].norm())
+            relative(have.grads[name], grad)
+            if float(grad.norm()) > 0
+            else float(have.grads[name].norm())
         )
     for name, error in errors.items():
         assert error <= TOLERANCE, f"{name}: {error:.2e} > {TOLERANCE:.0e}"
@@ -136,7 +169,9 @@ def check_modes_and_harmonics(device: str) -> None:
 
 def check_options(device: str) -> None:
     scene = random_scene(41, count=200, scales=(0.005, 0.2), opacities=(0.5, 1.0))
-    scene = replace(scene, quats_wxyz=1.05 * torch.nn.functional.normalize(scene.quats_wxyz, dim=-1))
+    scene = replace(
+        scene, quats_wxyz=1.05 * torch.nn.functional.normalize(scene.quats_wxyz, dim=-1)
+    )
     for changes in (
         {"detach_depth": True}, {"clamp_passes_gradient": True}, {"antialiasing": True}, {"scale_modifier": 1.7},
         {"antialiasing": True, "tiles16": True, "clamp_passes_gradient": True, "normalize_quats": False},
@@ -161,15 +196,29 @@ def check_single_incoming_gradients(device: str) -> None:
 
 def check_long_lists(device: str) -> None:
     """Several batches of 256 splats in one tile: faint ones (all are visited), opaque ones (the early stop)."""
-    compare(random_scene(45, count=900, width=20, height=18, scales=(0.3, 0.6), opacities=(0.02, 0.04)), device)
-    compare(random_scene(46, count=900, width=20, height=18, scales=(0.3, 0.6), opacities=(0.7, 0.98)), device)
+    compare(
+        random_scene(45, count=900, width=20, height=18, scales=(0.3, 0.6), opacities=(0.02, 0.04)),
+        device,
+    )
+    compare(
+        random_scene(46, count=900, width=20, height=18, scales=(0.3, 0.6), opacities=(0.7, 0.98)),
+        device,
+    )
 
 
 def check_large_splats(device: str) -> None:
     """More than 16 tiles a splat: the tiles are gone through by whole warps; needles make most of them untouched."""
-    compare(random_scene(47, count=70, width=150, height=130, scales=(0.3, 2.0), opacities=(0.02, 0.3)), device)
+    compare(
+        random_scene(47, count=70, width=150, height=130, scales=(0.3, 2.0), opacities=(0.02, 0.3)),
+        device,
+    )
     needles = random_scene(48, count=70, width=150, height=130, opacities=(0.02, 0.9))
-    thin = torch.tensor([1.5, 0.04, 0.04], dtype=torch.float64).float().double().expand_as(needles.scales)
+    thin = (
+        torch.tensor([1.5, 0.04, 0.04], dtype=torch.float64)
+        .float()
+        .double()
+        .expand_as(needles.scales)
+    )
     compare(replace(needles, scales=thin.clone()), device)
 
 
@@ -195,7 +244,9 @@ def check_equal_depths_keep_their_order(device: str) -> None:
     """Many splats in one place: the one with the lower index lies in front, on every run."""
     count = 300
     scene = random_scene(51, count=count, width=24, height=24)
-    same = replace(scene, means=torch.zeros_like(scene.means), opacities=torch.full_like(scene.opacities, 0.4))
+    same = replace(
+        scene, means=torch.zeros_like(scene.means), opacities=torch.full_like(scene.opacities, 0.4)
+    )
     splats, cameras, options = splats_of(same), cameras_of(same), options_of(same)
     rng = torch.Generator().manual_seed(3)
     image_grads = {"rgb": torch.randn(1, 3, 24, 24, generator=rng)}
@@ -209,7 +260,10 @@ def check_equal_depths_keep_their_order(device: str) -> None:
 
 def check_nothing_to_see(device: str) -> None:
     scene = random_scene(52, count=40, width=33, height=17)
-    for change in ({"means": scene.means - 50 * scene.w2c[0, 2, :3]}, {"opacities": torch.zeros_like(scene.opacities)}):
+    for change in (
+        {"means": scene.means - 50 * scene.w2c[0, 2, :3]},
+        {"opacities": torch.zeros_like(scene.opacities)},
+    ):
         gone = replace(scene, **change)
         rgb_grad = {"rgb": torch.ones(1, 3, 17, 33)}
         have = run(splats_of(gone), cameras_of(gone), options_of(gone), rgb_grad, device, True)
@@ -225,7 +279,10 @@ def check_images_do_not_depend_on_the_run(device: str) -> None:
     scene = random_scene(53, count=500, views=2, sh_degree=1)
     rng = torch.Generator().manual_seed(4)
     image_grads = {"rgb": torch.randn(2, 3, scene.height, scene.width, generator=rng)}
-    runs = [run(splats_of(scene), cameras_of(scene), options_of(scene), image_grads, device, True) for _ in range(3)]
+    runs = [
+        run(splats_of(scene), cameras_of(scene), options_of(scene), image_grads, device, True)
+        for _ in range(3)
+    ]
     for other in runs[1:]:
         for name in (*IMAGES, "radii"):
             assert torch.equal(getattr(runs[0].images, name), getattr(other.images, name)), name
@@ -253,7 +310,9 @@ def check_bad_cameras_are_named(device: str) -> None:
     for field in ("view", "tan_half_fov", "proj", "positions", "background"):
         bad += [(field, value, f"{field} contains NaN") for value in (float("nan"), float("inf"))]
     for count in (0, 40):
-        scene = random_scene(56, count=count, width=20, height=20, views=300)  # more views than a block has threads
+        scene = random_scene(
+            56, count=count, width=20, height=20, views=300
+        )  # more views than a block has threads
         splats = Splats(**{name: value.to(device).float() for name, value in vars(splats_of(scene)).items()
                            if value is not None})  # fmt: skip
         cameras = cameras_of(scene)
@@ -275,9 +334,20 @@ def check_cameras_given_and_worked_out(device: str) -> None:
     """Without projections and positions a backend takes those of centred pinholes."""
     scene = random_scene(57, count=200, views=3, sh_degree=2)
     cameras = cameras_of(scene)
-    given = Cameras(cameras.view, cameras.projections(), cameras.tan_half_fov, cameras.centres(), cameras.background)
-    grads = {"rgb": torch.ones(3, 3, scene.height, scene.width), "depth": torch.ones(3, scene.height, scene.width)}
-    have, want = (run(splats_of(scene), c, options_of(scene), grads, device, True) for c in (cameras, given))
+    given = Cameras(
+        cameras.view,
+        cameras.projections(),
+        cameras.tan_half_fov,
+        cameras.centres(),
+        cameras.background,
+    )
+    grads = {
+        "rgb": torch.ones(3, 3, scene.height, scene.width),
+        "depth": torch.ones(3, scene.height, scene.width),
+    }
+    have, want = (
+        run(splats_of(scene), c, options_of(scene), grads, device, True) for c in (cameras, given)
+    )
     for name in IMAGES:
         assert (getattr(have.images, name) - getattr(want.images, name)).abs().max() < 1e-5, name
     for name, grad in want.grads.items():

@@ -69,7 +69,12 @@ def check_another_device(device: str) -> str | None:
     if torch.cuda.device_count() < 2:
         return "needs two CUDA devices"
     scene = random_scene(71, count=200)
-    arguments = splats_of(scene), cameras_of(scene), options_of(scene), {"rgb": torch.ones(1, 3, 48, 64)}
+    arguments = (
+        splats_of(scene),
+        cameras_of(scene),
+        options_of(scene),
+        {"rgb": torch.ones(1, 3, 48, 64)},
+    )
     current = torch.cuda.current_device()
     want, have = (run(*arguments, f"cuda:{index}", True) for index in (0, 1))
     assert torch.cuda.current_device() == current

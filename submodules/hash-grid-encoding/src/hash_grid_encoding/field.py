@@ -17,7 +17,11 @@ from .grid import HashGrid
 
 
 def encode(
-    points: Tensor, tables: Tensor, grid: HashGrid, levels_on: int | None = None, backend: str | None = None
+    points: Tensor,
+    tables: Tensor,
+    grid: HashGrid,
+    levels_on: int | None = None,
+    backend: str | None = None,
 ) -> Tensor:
     """Features [N, 2L] of points [N,3] in the unit cube.
 
@@ -39,7 +43,9 @@ def encode(
     if points.dim() != 2 or points.shape[1] != 3:
         raise ValueError(f"points must be [N,3], got {list(points.shape)}")
     if tables.shape != (grid.num_entries, 2):
-        raise ValueError(f"tables must be [{grid.num_entries},2] for this grid, got {list(tables.shape)}")
+        raise ValueError(
+            f"tables must be [{grid.num_entries},2] for this grid, got {list(tables.shape)}"
+        )
     if not 0 <= on <= grid.levels:
         raise ValueError(f"levels_on must be 0 to {grid.levels}, got {on}")
     if choose_backend(backend, points=points, tables=tables) == "reference":
@@ -69,13 +75,17 @@ def mlp(inputs: Tensor, w1: Tensor, w2: Tensor, backend: str | None = None) -> T
     if choose_backend(backend, inputs=inputs, w1=w1, w2=w2) == "reference":
         return reference.mlp(inputs, w1, w2)
     hidden, width = w1.shape
-    if not (1 <= width <= native.MAX_INPUTS and 8 <= hidden <= native.MAX_HIDDEN and hidden % 8 == 0):
+    if not (
+        1 <= width <= native.MAX_INPUTS and 8 <= hidden <= native.MAX_HIDDEN and hidden % 8 == 0
+    ):
         raise ValueError(
             f"w1 {list(w1.shape)}: the native backend takes 1 to {native.MAX_INPUTS} inputs and 8 to "
             f"{native.MAX_HIDDEN} hidden units, a multiple of 8; pass backend='reference' for others"
         )
     if not 1 <= w2.shape[0] <= native.MAX_OUTPUTS:
-        raise ValueError(f"w2 {list(w2.shape)}: the native backend takes 1 to {native.MAX_OUTPUTS} outputs")
+        raise ValueError(
+            f"w2 {list(w2.shape)}: the native backend takes 1 to {native.MAX_OUTPUTS} outputs"
+        )
     return _Mlp.apply(inputs.t().contiguous(), w1.contiguous(), w2.contiguous()).t()
 
 
@@ -85,7 +95,9 @@ def choose_backend(name: str | None, **tensors: Tensor) -> str:
         raise ValueError(f"backend must be 'native', 'reference' or None, got {name!r}")
     kinds = {(tensor.device, tensor.dtype) for tensor in tensors.values()}
     if len(kinds) > 1:
-        raise TypeError(f"{', '.join(tensors)} must have one device and dtype, got {sorted(map(str, kinds))}")
+        raise TypeError(
+            f"{', '.join(tensors)} must have one device and dtype, got {sorted(map(str, kinds))}"
+        )
     ((device, dtype),) = kinds
     can = device.type == "cpu" and dtype == torch.float32
     if name == "native" and not can:
@@ -129,8 +141,14 @@ class _Scatter(torch.autograd.Function):
         # u . scatter(grads) = grads . encode(u)
         points, grads = ctx.saved_tensors
         u = u.contiguous()
-        grad_points = native.pull(ctx.grid, ctx.on, u, points, None, grads) if ctx.needs_input_grad[0] else None
-        grad_grads = native.encode(ctx.grid, ctx.on, u, points, None) if ctx.needs_input_grad[1] else None
+        grad_points = (
+            native.pull(ctx.grid, ctx.on, u, points, None, grads)
+            if ctx.needs_input_grad[0]
+            else None
+        )
+        grad_grads = (
+            native.encode(ctx.grid, ctx.on, u, points, None) if ctx.needs_input_grad[1] else None
+        )
         return grad_points, grad_grads, None, None
 
 
@@ -138,7 +156,9 @@ class _Pull(torch.autograd.Function):
     """points [3,N], tables, grads [2L,N] -> gradient [3,N] of sum(grads * features) by the points."""
 
     @staticmethod
-    def forward(ctx: Any, points: Tensor, tables: Tensor, grads: Tensor, grid: HashGrid, on: int) -> Tensor:
+    def forward(
+        ctx: Any, points: Tensor, tables: Tensor, grads: Tensor, grid: HashGrid, on: int
+    ) -> Tensor:
         grads = grads.contiguous()
         ctx.grid, ctx.on = grid, on
         ctx.save_for_backward(points, tables, grads)
@@ -181,13 +201,19 @@ class _MlpBackward(torch.autograd.Function):
         grad_out = grad_out.contiguous()
         ctx.save_for_backward(inputs, w1, w2, grad_out)
         ctx.set_materialize_grads(False)
-        names = [name for name, want in zip(("grad_x", "grad_w1", "grad_w2"), wanted, strict=True) if want]
+        names = [
+            name
+            for name, want in zip(("grad_x", "grad_w1", "grad_w2"), wanted, strict=True)
+            if want
+        ]
         found = native.mlp(w1, w2, inputs, inputs, grad_out, frozenset(names))
         return found.get("grad_x"), found.get("grad_w1"), found.get("grad_w2")
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, u: Tensor | None, u1: Tensor | None, u2: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, u: Tensor | None, u1: Tensor | None, u2: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
         if u1 is not None or u2 is not None:
             raise NotImplementedError(
                 "the native perceptron's weight gradients cannot be differentiated; pass backend='reference'"
@@ -196,6 +222,8 @@ class _MlpBackward(torch.autograd.Function):
             return None, None, None, None, None
         inputs, w1, w2, grad_out = ctx.saved_tensors
         names = ("grad_w1", "grad_w2", "out")
-        wanted = frozenset(name for name, want in zip(names, ctx.needs_input_grad[1:4], strict=True) if want)
+        wanted = frozenset(
+            name for name, want in zip(names, ctx.needs_input_grad[1:4], strict=True) if want
+        )
         found = native.mlp(w1, w2, inputs, u.contiguous(), grad_out, wanted)
         return None, found.get("grad_w1"), found.get("grad_w2"), found.get("out"), None

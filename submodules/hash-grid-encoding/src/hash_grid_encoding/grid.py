@@ -37,12 +37,16 @@ class HashGrid:
         if not self.scale >= 1:
             raise ValueError(f"scale must be at least 1, got {self.scale}")
         if self.resolutions[-1] > MAX_RESOLUTION:
-            raise ValueError(f"the finest level has {self.resolutions[-1]} cells a side, more than {MAX_RESOLUTION}")
+            raise ValueError(
+                f"the finest level has {self.resolutions[-1]} cells a side, more than {MAX_RESOLUTION}"
+            )
 
     @cached_property
     def resolutions(self) -> tuple[int, ...]:
         """Cells a side, by level. (What is a rounding error below a whole number is that number.)"""
-        return tuple(int(self.base_resolution * self.scale**level + 1e-6) for level in range(self.levels))
+        return tuple(
+            int(self.base_resolution * self.scale**level + 1e-6) for level in range(self.levels)
+        )
 
     @cached_property
     def offsets(self) -> tuple[int, ...]:
@@ -70,4 +74,6 @@ class HashGrid:
     @cached_property
     def as_arrays(self) -> tuple[ctypes.Array, ctypes.Array]:
         """`resolutions` and `offsets` for the native backend."""
-        return (ctypes.c_int32 * self.levels)(*self.resolutions), (ctypes.c_int64 * (self.levels + 1))(*self.offsets)
+        return (ctypes.c_int32 * self.levels)(*self.resolutions), (
+            ctypes.c_int64 * (self.levels + 1)
+        )(*self.offsets)

@@ -39,7 +39,10 @@ class MlpProblem(Structure):
     _fields_ = [
         *((name, c_int32) for name in ("inputs", "hidden", "outputs", "threads")),
         ("n", c_int64),
-        *((name, c_void_p) for name in ("w1", "w2", "y", "x", "grad_out", "out", "grad_x", "grad_w1", "grad_w2")),
+        *(
+            (name, c_void_p)
+            for name in ("w1", "w2", "y", "x", "grad_out", "out", "grad_x", "grad_w1", "grad_w2")
+        ),
     ]
 
 
@@ -69,14 +72,32 @@ def load(path: Path) -> ctypes.CDLL:
         "hge_march_count": [rays, pointer],
         "hge_march_fill": [rays, pointer, c_int64, pointer, pointer, pointer],
         "hge_visible": [pointer, c_int64, pointer, c_float, c_float, c_float, pointer, c_int32],
-        "hge_composite": [pointer, c_int64, *[pointer] * 3, c_float, c_int64, *[pointer] * 4, c_int32],
-        "hge_composite_backward": [pointer, c_int64, *[pointer] * 3, c_float, c_int64, *[pointer] * 7, c_int32],
+        "hge_composite": [
+            pointer,
+            c_int64,
+            *[pointer] * 3,
+            c_float,
+            c_int64,
+            *[pointer] * 4,
+            c_int32,
+        ],
+        "hge_composite_backward": [
+            pointer,
+            c_int64,
+            *[pointer] * 3,
+            c_float,
+            c_int64,
+            *[pointer] * 7,
+            c_int32,
+        ],
     }
     for name, arguments in signatures.items():
         function = getattr(lib, name)
         function.argtypes, function.restype = arguments, c_int
     if lib.hge_abi_version() != ABI_VERSION:
-        raise RuntimeError(f"{path} has ABI {lib.hge_abi_version()}, this package needs {ABI_VERSION}: reinstall it")
+        raise RuntimeError(
+            f"{path} has ABI {lib.hge_abi_version()}, this package needs {ABI_VERSION}: reinstall it"
+        )
     return lib
 
 
@@ -103,7 +124,13 @@ def encode(grid: HashGrid, on: int, tables: Tensor, points: Tensor, along: Tenso
     """Features [2L, N], or their derivative along `along` [3, N], of points [3, N]."""
     out = points.new_empty(grid.num_features, points.shape[1])
     status = library().hge_encode(
-        _grid(grid, on), tables.data_ptr(), points.data_ptr(), _at(along), points.shape[1], out.data_ptr(), _threads()
+        _grid(grid, on),
+        tables.data_ptr(),
+        points.data_ptr(),
+        _at(along),
+        points.shape[1],
+        out.data_ptr(),
+        _threads(),
     )
     check(status)
     return out
@@ -113,13 +140,21 @@ def scatter(grid: HashGrid, on: int, points: Tensor, along: Tensor | None, grads
     """Gradient [E, 2] of the tables from that of what `encode` returned."""
     out = points.new_empty(grid.num_entries, 2)
     status = library().hge_scatter(
-        _grid(grid, on), points.data_ptr(), _at(along), grads.data_ptr(), points.shape[1], out.data_ptr(), _threads()
+        _grid(grid, on),
+        points.data_ptr(),
+        _at(along),
+        grads.data_ptr(),
+        points.shape[1],
+        out.data_ptr(),
+        _threads(),
     )
     check(status)
     return out
 
 
-def pull(grid: HashGrid, on: int, tables: Tensor, points: Tensor, along: Tensor | None, grads: Tensor) -> Tensor:
+def pull(
+    grid: HashGrid, on: int, tables: Tensor, points: Tensor, along: Tensor | None, grads: Tensor
+) -> Tensor:
     """Gradient [3, N] of the points: of sum(grads * features), or of its derivative along `along`."""
     out = torch.empty_like(points)
     status = library().hge_pull(
@@ -134,7 +169,12 @@ def mlp(
     w1: Tensor, w2: Tensor, y: Tensor, x: Tensor, grad_out: Tensor | None, wanted: frozenset[str]
 ) -> dict[str, Tensor]:
     """The `wanted` of out [O, N], grad_x [I, N], grad_w1, grad_w2; see `hge_mlp_problem` for what they are."""
-    shapes = {"out": (w2.shape[0], y.shape[1]), "grad_x": y.shape, "grad_w1": w1.shape, "grad_w2": w2.shape}
+    shapes = {
+        "out": (w2.shape[0], y.shape[1]),
+        "grad_x": y.shape,
+        "grad_w1": w1.shape,
+        "grad_w2": w2.shape,
+    }
     found = {name: y.new_empty(shapes[name]) for name in shapes if name in wanted}
     given = {"w1": w1, "w2": w2, "y": y, "x": x, "grad_out": grad_out}
     problem = MlpProblem(
@@ -170,7 +210,9 @@ def rays_problem(
     )  # fmt: skip
 
 
-def visible(offsets: Tensor, sigmas: Tensor, step: float, min_alpha: float, min_light: float) -> Tensor:
+def visible(
+    offsets: Tensor, sigmas: Tensor, step: float, min_alpha: float, min_light: float
+) -> Tensor:
     """bool [S]."""
     keep = torch.empty(sigmas.shape[0], dtype=torch.bool, device=sigmas.device)
     status = library().hge_visible(
@@ -181,7 +223,9 @@ def visible(offsets: Tensor, sigmas: Tensor, step: float, min_alpha: float, min_
     return keep
 
 
-def composite(offsets: Tensor, sigmas: Tensor, colors: Tensor, t: Tensor, step: float) -> tuple[Tensor, ...]:
+def composite(
+    offsets: Tensor, sigmas: Tensor, colors: Tensor, t: Tensor, step: float
+) -> tuple[Tensor, ...]:
     """weights [S], opacity [R], depth [R], rgb [R, 3]; colors [3, S]."""
     rays, samples = offsets.shape[0] - 1, sigmas.shape[0]
     outputs = (

@@ -31,7 +31,9 @@ class Samples(NamedTuple):
         """Only those where bool [S] `mask` holds."""
         counted = torch.cat([mask.new_zeros(1, dtype=torch.int64), mask.cumsum(0)])
         chosen = mask.nonzero().squeeze(1)
-        positions = self.positions.t().index_select(1, chosen).t()  # feature-major, as the native encoding wants it
+        positions = (
+            self.positions.t().index_select(1, chosen).t()
+        )  # feature-major, as the native encoding wants it
         return Samples(counted[self.offsets], self.ray[chosen], self.t[chosen], positions)
 
 
@@ -66,23 +68,36 @@ def march(
         ValueError: a shape, a step that is not positive or shorter than 2^-20 of the box, NaN or infinity.
     """
     if origins.dim() != 2 or origins.shape[1] != 3 or directions.shape != origins.shape:
-        raise ValueError(f"origins and directions must be [R,3], got {list(origins.shape)}, {list(directions.shape)}")
+        raise ValueError(
+            f"origins and directions must be [R,3], got {list(origins.shape)}, {list(directions.shape)}"
+        )
     if jitter.shape != origins.shape[:1]:
         raise ValueError(f"jitter must be [{origins.shape[0]}], got {list(jitter.shape)}")
     cells = occupied.shape[0] if occupied.dim() else 0
-    if occupied.dtype != torch.bool or occupied.shape != (cells, cells, cells) or not 1 <= cells <= 1024:
-        raise ValueError(f"occupied must be bool [G,G,G], G to 1024, got {occupied.dtype} {list(occupied.shape)}")
+    if (
+        occupied.dtype != torch.bool
+        or occupied.shape != (cells, cells, cells)
+        or not 1 <= cells <= 1024
+    ):
+        raise ValueError(
+            f"occupied must be bool [G,G,G], G to 1024, got {occupied.dtype} {list(occupied.shape)}"
+        )
     sides = [high - low for low, high in zip(*box, strict=True)]
     if not min(sides) > 0:
         raise ValueError(f"the box is empty: {box}")
     if not step > 0 or not max(sides) / step < 1 << 20:
         raise ValueError(f"step must be positive and not below 2^-20 of the box, got {step}")
     with torch.no_grad():
-        if choose_backend(backend, origins=origins, directions=directions, jitter=jitter) == "reference":
+        if (
+            choose_backend(backend, origins=origins, directions=directions, jitter=jitter)
+            == "reference"
+        ):
             if not all(bool(given.isfinite().all()) for given in (origins, directions, jitter)):
                 raise ValueError("origins, directions or jitter contain NaN or infinity")
             low, high = (origins.new_tensor(corner) for corner in box)
-            ray, t, positions = reference.march(origins, directions, jitter, occupied, low, high, step)
+            ray, t, positions = reference.march(
+                origins, directions, jitter, occupied, low, high, step
+            )
             return Samples(_offsets(ray, len(origins)), ray, t, positions)
         kept = [given.contiguous() for given in (origins, directions, jitter, occupied)]
         problem = native.rays_problem(*kept, tuple(box), step)
@@ -91,7 +106,12 @@ def march(
 
 
 def visible(
-    samples: Samples, sigmas: Tensor, step: float, min_alpha: float, min_light: float, backend: str | None = None
+    samples: Samples,
+    sigmas: Tensor,
+    step: float,
+    min_alpha: float,
+    min_light: float,
+    backend: str | None = None,
 ) -> Tensor:
     """bool [S]: where alpha = 1 - exp(-sigma step) is at least `min_alpha`, and the light that gets there past the
     others of that kind at least `min_light`."""
@@ -101,7 +121,9 @@ def visible(
         return native.visible(samples.offsets, sigmas.contiguous(), step, min_alpha, min_light)
 
 
-def composite(samples: Samples, sigmas: Tensor, colors: Tensor, step: float, backend: str | None = None) -> Composite:
+def composite(
+    samples: Samples, sigmas: Tensor, colors: Tensor, step: float, backend: str | None = None
+) -> Composite:
     """Alpha compositing of sigmas [S] and colors [S,3]; differentiable by both.
 
     Raises:
@@ -114,7 +136,9 @@ def composite(samples: Samples, sigmas: Tensor, colors: Tensor, step: float, bac
         )
     if choose_backend(backend, sigmas=sigmas, colors=colors) == "reference":
         return Composite(*reference.composite(samples.offsets, sigmas, colors, samples.t, step))
-    return Composite(*_Composite.apply(sigmas.contiguous(), colors.t(), samples.offsets, samples.t, step))
+    return Composite(
+        *_Composite.apply(sigmas.contiguous(), colors.t(), samples.offsets, samples.t, step)
+    )
 
 
 class _Composite(torch.autograd.Function):
@@ -135,7 +159,9 @@ class _Composite(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         sigmas, colors, offsets, t, weights = ctx.saved_tensors
-        grad_sigmas, grad_colors = native.composite_backward(offsets, sigmas, colors, t, ctx.step, weights, grads)
+        grad_sigmas, grad_colors = native.composite_backward(
+            offsets, sigmas, colors, t, ctx.step, weights, grads
+        )
         return grad_sigmas, grad_colors, None, None, None
 
 

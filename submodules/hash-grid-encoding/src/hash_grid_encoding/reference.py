@@ -50,7 +50,13 @@ def mlp(inputs: Tensor, w1: Tensor, w2: Tensor) -> Tensor:
 
 
 def march(
-    origins: Tensor, directions: Tensor, jitter: Tensor, occupied: Tensor, low: Tensor, high: Tensor, step: float
+    origins: Tensor,
+    directions: Tensor,
+    jitter: Tensor,
+    occupied: Tensor,
+    low: Tensor,
+    high: Tensor,
+    step: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """ray [S], t [S], positions [S,3] (0..1 in the box): every step of every ray is looked at."""
     size = high - low
@@ -58,10 +64,16 @@ def march(
     a, b = -start / slope, (1 - start) / slope
     inside = (start >= 0) & (start < 1)
     still = slope == 0
-    enter = torch.where(still, torch.where(inside, -torch.inf, torch.inf), torch.minimum(a, b)).amax(1)
-    leave = torch.where(still, torch.where(inside, torch.inf, -torch.inf), torch.maximum(a, b)).amin(1)
+    enter = torch.where(
+        still, torch.where(inside, -torch.inf, torch.inf), torch.minimum(a, b)
+    ).amax(1)
+    leave = torch.where(
+        still, torch.where(inside, torch.inf, -torch.inf), torch.maximum(a, b)
+    ).amin(1)
     first = enter.clamp_min(0) + jitter * step
-    count = torch.where(leave.isfinite() & (leave > first), ((leave - first) / step).ceil(), 0).long()
+    count = torch.where(
+        leave.isfinite() & (leave > first), ((leave - first) / step).ceil(), 0
+    ).long()
     ray = torch.repeat_interleave(torch.arange(len(count), device=count.device), count)
     index = torch.arange(len(ray), device=count.device) - (count.cumsum(0) - count)[ray]
     t = first[ray] + index * step
@@ -77,7 +89,9 @@ def padded(values: Tensor, offsets: Tensor, fill: float) -> tuple[Tensor, Tensor
     most = int(counts.max()) if len(counts) else 0
     there = torch.arange(most, device=values.device) < counts[:, None]
     out = values.new_full((*there.shape, *values.shape[1:]), fill)
-    return out.masked_scatter(there.view(*there.shape, *[1] * (values.dim() - 1)).expand_as(out), values), there
+    return out.masked_scatter(
+        there.view(*there.shape, *[1] * (values.dim() - 1)).expand_as(out), values
+    ), there
 
 
 def composite(
@@ -92,7 +106,9 @@ def composite(
     return weights[there], weights.sum(1), depth, rgb
 
 
-def visible(offsets: Tensor, sigmas: Tensor, step: float, min_alpha: float, min_light: float) -> Tensor:
+def visible(
+    offsets: Tensor, sigmas: Tensor, step: float, min_alpha: float, min_light: float
+) -> Tensor:
     """bool [S]."""
     density, there = padded(sigmas * step, offsets, 0.0)
     alpha = -torch.expm1(-density)

@@ -22,7 +22,9 @@ from gs_ssd.scene.initialize import InitializeConfig
 
 def make(count: int = 200, scale: float = 0.005) -> TrainedSplat:
     generator = torch.Generator().manual_seed(0)
-    gaussians = initialize.create(InitializeConfig(num_points=count, scale=scale), generator).requires_grad_()
+    gaussians = initialize.create(
+        InitializeConfig(num_points=count, scale=scale), generator
+    ).requires_grad_()
     return TrainedSplat(gaussians, optimizers.build(gaussians, OptimizerConfig()))
 
 
@@ -64,7 +66,10 @@ def test_at_any_length_the_last_growth_lies_before_point_8_and_the_last_reset_be
     """A reset in the last steps (a run of 900 steps, of old) exports fog."""
     rule = AdaptivePolicy(AdaptiveConfig(stop_share=stop, every=every, reset_every=reset_every))
     rule._grow, rule._prune = lambda *_: {"cloned": 0}, lambda *_, **__: 0
-    splat, due = make(4), {*range(every, num_steps + 1, every), *range(reset_every or num_steps, num_steps + 1)}
+    splat, due = (
+        make(4),
+        {*range(every, num_steps + 1, every), *range(reset_every or num_steps, num_steps + 1)},
+    )
     done = {iteration: rule.refine(splat, at(iteration, num_steps)) for iteration in sorted(due)}
     assert all(iteration < 0.8 * num_steps for iteration, what in done.items() if "cloned" in what)
     assert all(iteration < 0.7 * num_steps for iteration, what in done.items() if "reset" in what)
@@ -105,7 +110,10 @@ def test_by_threshold_it_does_change():
 
 
 def test_large_ones_are_split_and_the_cap_holds():
-    rule, splat = AdaptivePolicy(AdaptiveConfig(quantile=0.5, max_splats=230)), make(200, scale=0.05)
+    rule, splat = (
+        AdaptivePolicy(AdaptiveConfig(quantile=0.5, max_splats=230)),
+        make(200, scale=0.05),
+    )
     rule.begin(splat)
     observe(rule, splat)
     done = rule.refine(splat, at(200))
@@ -150,11 +158,16 @@ def test_mcmc_noise_shakes_the_faint_and_spares_the_solid():
     assert moved[:50].min() > 0
     assert moved[50:].max() < 1e-6 * moved[:50].median()
     rule.refine(splat, at(90, 100))  # beyond stop_share nothing moves
-    assert torch.equal(splat.gaussians.means.detach() - before, splat.gaussians.means.detach() - before)
+    assert torch.equal(
+        splat.gaussians.means.detach() - before, splat.gaussians.means.detach() - before
+    )
 
 
 def test_one_word_chooses():
-    kinds = {name: type(choice.create(DensifyConfig(policy=name))) for name in ("adaptive", "mcmc", "none")}
+    kinds = {
+        name: type(choice.create(DensifyConfig(policy=name)))
+        for name in ("adaptive", "mcmc", "none")
+    }
     assert kinds == {"adaptive": AdaptivePolicy, "mcmc": McmcPolicy, "none": Policy}
     splat = make(5)
     assert choice.create(DensifyConfig(policy="none")).refine(splat, at(200)) == {}

@@ -22,7 +22,9 @@ def seeded() -> torch.Generator:
 @pytest.fixture
 def splat() -> TrainedSplat:
     """Ten Gaussians after two Adam steps on random gradients; a statistic that numbers them."""
-    gaussians = initialize.create(InitializeConfig(num_points=10, sh_degree=1), seeded()).requires_grad_()
+    gaussians = initialize.create(
+        InitializeConfig(num_points=10, sh_degree=1), seeded()
+    ).requires_grad_()
     optimizer = optimizers.build(gaussians, OptimizerConfig())
     generator = seeded()
     for _ in range(2):
@@ -50,7 +52,10 @@ def check_consistent(splat: TrainedSplat, count: int) -> None:
 
 
 def moments(splat: TrainedSplat) -> dict[str, torch.Tensor]:
-    return {k: splat.optimizer.state[v]["exp_avg"].clone() for k, v in splat.gaussians.parameters().items()}
+    return {
+        k: splat.optimizer.state[v]["exp_avg"].clone()
+        for k, v in splat.gaussians.parameters().items()
+    }
 
 
 def test_keep_removes_rows_everywhere(splat):
@@ -91,7 +96,9 @@ def test_children_are_distributed_like_their_parent():
     gaussians.log_scales[0] = torch.tensor([0.5, 1.0, 2.0]).log()
     gaussians.quats_wxyz[0] = torch.tensor([0.9, 0.1, -0.3, 0.2])
     splat = TrainedSplat(
-        gaussians.requires_grad_(), optimizers.build(gaussians, OptimizerConfig()), {"n": torch.zeros(4)}
+        gaussians.requires_grad_(),
+        optimizers.build(gaussians, OptimizerConfig()),
+        {"n": torch.zeros(4)},
     )
     mean = gaussians.means[0].detach()
     covariance = rotation.covariance(gaussians.scales[0].detach(), gaussians.quats_wxyz[0].detach())
@@ -134,7 +141,9 @@ def test_shared_opacity_restores_the_centre_and_the_integral():
     for o, new, n, f in zip(opacity.double(), shared.double(), count, factor.double(), strict=True):
         together = 1 - (1 - new * torch.exp(-0.5 * (x / f) ** 2)) ** int(n)
         alone = o * torch.exp(-0.5 * x**2)
-        assert torch.trapezoid(together, x).item() == pytest.approx(torch.trapezoid(alone, x).item(), rel=1e-4)
+        assert torch.trapezoid(together, x).item() == pytest.approx(
+            torch.trapezoid(alone, x).item(), rel=1e-4
+        )
 
 
 def test_reset_caps_opacities_and_forgets_their_moments_only(splat):
