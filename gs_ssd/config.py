@@ -79,7 +79,8 @@ class OutputConfig:
     def __post_init__(self) -> None:
         if self.wandb is not None and self.wandb.lower() in SWITCHES:
             raise UserError(
-                f"output.wandb is {self.wandb!r}; it names a project to log to, and null turns it off"
+                f"output.wandb is {self.wandb!r}; it names a project to log to, and null turns"
+                " it off"
             )
 
 
@@ -158,7 +159,8 @@ def read_layers(path: Path, depth: int = 0) -> list[Layer]:
     file = path.parent / (parent if parent.endswith(".yaml") else f"{parent}.yaml")
     if not file.is_file():
         raise UserError(
-            f"{path} extends {file}, which is not there; give a path relative to {path.name}, or an absolute one"
+            f"{path} extends {file}, which is not there; give a path relative to {path.name}, or an"
+            " absolute one"
         )
     return [*read_layers(file, depth + 1), (str(path), values)]
 

@@ -71,7 +71,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         sync(target.parent)
     except OSError as error:
         raise UserError(
-            f"cannot write {target}: {error.strerror or error}; free some room or choose another folder"
+            f"cannot write {target}: {error.strerror or error}; free some room or choose another"
+            " folder"
         ) from error
     finally:
         temporary.unlink(missing_ok=True)

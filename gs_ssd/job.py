@@ -183,8 +183,8 @@ class Job:
             culprit, mend = "the prior's noise prediction", "prior.dtype=bfloat16 or float32"
         if self.bad_steps_in_a_row >= max(self.config.max_bad_steps, 1):
             raise UserError(
-                f"{culprit} was not finite in {self.bad_steps_in_a_row} steps in a row (now {step + 1}); try {mend} "
-                "(the last checkpoint is intact)"
+                f"{culprit} was not finite in {self.bad_steps_in_a_row} steps in a row (now"
+                f" {step + 1}); try {mend} (the last checkpoint is intact)"
             )
         log.warning(
             "step %d: %s is not finite; skipped (%d so far)", step + 1, culprit, self.bad_steps
@@ -232,8 +232,8 @@ class Job:
         """
         if state["kind"] != self.asset.kind:
             raise UserError(
-                f"the checkpoint holds an asset of the kind {state['kind']}, and this run optimizes a "
-                f"{self.asset.kind}: resume it with the asset that it was made with"
+                f"the checkpoint holds an asset of the kind {state['kind']}, and this run optimizes"
+                f" a {self.asset.kind}: resume it with the asset that it was made with"
             )
         try:
             self.asset.load_state_dict(state["asset"])
@@ -241,7 +241,8 @@ class Job:
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
             reason = (str(error).splitlines() or [""])[0][:200]
             raise UserError(
-                f"the newest checkpoint does not fit this run ({type(error).__name__}: {reason}); resume it with the "
-                "settings that it was made with, or delete it, and --resume takes the one before"
+                f"the newest checkpoint does not fit this run ({type(error).__name__}: {reason});"
+                " resume it with the settings that it was made with, or delete it, and --resume"
+                " takes the one before"
             ) from error
         self.completed, self.bad_steps = state["step"], state["bad_steps"]

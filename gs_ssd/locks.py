@@ -263,4 +263,7 @@ def _refusal(path: Path, owner: Owner | None) -> str:
     who = "another process" if owner is None else str(owner)
     sure = owner is not None and owner.host == socket.gethostname()
     otherwise = "" if sure else f" (if that one is gone: delete {path})"
-    return f"{path.parent} is in use by {who}; wait for it or stop it, or choose another folder{otherwise}"
+    return (
+        f"{path.parent} is in use by {who}; wait for it or stop it, or choose another"
+        f" folder{otherwise}"
+    )

@@ -144,12 +144,14 @@ def translate(
         )
     if cameras.init_shape == "shape":
         notes.append(
-            "init_shape=shape starts from Shap-E's idea of init_prompt, as initialize.shape=text does here"
+            "init_shape=shape starts from Shap-E's idea of init_prompt, as initialize.shape=text"
+            " does here"
         )
     if _share(optimization.densify_until_iter, optimization) > LAST_GROWTH:
         notes.append(
-            f"densify_until_iter={optimization.densify_until_iter} lies late in {optimization.iterations} iterations: "
-            f"densification ends at {LAST_GROWTH} of the run, so that the splats can settle"
+            f"densify_until_iter={optimization.densify_until_iter} lies late in"
+            f" {optimization.iterations} iterations: densification ends at {LAST_GROWTH} of the"
+            " run, so that the splats can settle"
         )
     config = {
         "prompt": guidance.text,
@@ -248,9 +250,9 @@ def _prior(guidance: SimpleNamespace) -> dict[str, Any]:
         "base": MODELS.get(guidance.base_model_key, guidance.base_model_key),
         "dtype": None if guidance.fp16 else "float32",
         "lora": [guidance.LoRA_path] if guidance.LoRA_path else [],
-        "textual_inversion": [guidance.textual_inversion_path]
-        if guidance.textual_inversion_path
-        else [],
+        "textual_inversion": (
+            [guidance.textual_inversion_path] if guidance.textual_inversion_path else []
+        ),
         "sliced_vae": guidance.vram_O,
     }
 
@@ -271,9 +273,9 @@ def _guidance(
             "ism_stride": guidance.xs_delta_t,
             "ism_max_steps": guidance.xs_inv_steps,
             "ism_interval": guidance.delta_t,
-            "ism_interval_start": guidance.delta_t_start
-            if guidance.annealing_intervals
-            else guidance.delta_t,
+            "ism_interval_start": (
+                guidance.delta_t_start if guidance.annealing_intervals else guidance.delta_t
+            ),
             "ism_warmup": warm,
             "ism_reverse_scale": guidance.denoise_guidance_scale,
         },
@@ -324,7 +326,8 @@ def _viewpoints(
 ) -> dict[str, Any]:
     if cameras.image_w != cameras.image_h:
         raise UserError(
-            f"{source}: image_w={cameras.image_w} and image_h={cameras.image_h}; views are square here"
+            f"{source}: image_w={cameras.image_w} and image_h={cameras.image_h}; views are square"
+            " here"
         )
     jitter = float(cameras.jitter_pose)
     every = (

@@ -72,8 +72,8 @@ class Trainer:
         if not resume and not overwrite and checkpoints.listing(self.checkpoints):
             # This run's own, of fewer steps, would be pruned beside them, and a resume would take the other run's.
             raise UserError(
-                f"{self.folder} holds the checkpoints of a run already; resume it (resume=True), replace it "
-                "(overwrite=True), or choose another folder"
+                f"{self.folder} holds the checkpoints of a run already; resume it (resume=True),"
+                " replace it (overwrite=True), or choose another folder"
             )
         boards.check(tensorboard=config.output.tensorboard, wandb=config.output.wandb)
         device = rendering_device.choose(config.device)

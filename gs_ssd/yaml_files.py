@@ -115,8 +115,8 @@ class _Loader(yaml.SafeLoader):
                 gap == 1 or comment[1:2].strip()
             ):  # else it looks like a comment that is meant as one
                 self.notes.append(
-                    f"line {self.line + 1}: {token.value!r} ends where YAML sees a comment, {comment!r}; if that "
-                    "belongs to the text, put quotes around all of it"
+                    f"line {self.line + 1}: {token.value!r} ends where YAML sees a comment,"
+                    f" {comment!r}; if that belongs to the text, put quotes around all of it"
                 )
         return token
 

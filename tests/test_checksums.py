@@ -73,8 +73,10 @@ def test_missing_and_foreign_files_are_named_and_pages_may_change(model):
 
 @pytest.mark.parametrize("content", [None, b"", b"nonsense\n", b"\xff\xfe", b"abc  gs_ssd.json\n"])
 def test_a_list_that_is_missing_or_damaged_is_a_sentence(model, content):
-    (model / checksums.FILE).unlink() if content is None else (model / checksums.FILE).write_bytes(
-        content
+    (
+        (model / checksums.FILE).unlink()
+        if content is None
+        else (model / checksums.FILE).write_bytes(content)
     )
     with pytest.raises(UserError, match="fetch it again"):
         checksums.check(model, "fetch it again")

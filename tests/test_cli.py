@@ -86,7 +86,10 @@ def test_an_axis_may_be_written_behind_its_option(monkeypatch):
 
 
 def test_importing_the_package_is_cheap():
-    code = "import sys, gs_ssd, gs_ssd.cli; sys.exit(any(m in sys.modules for m in ('torch', 'diffusers', 'numpy')))"
+    code = (
+        "import sys, gs_ssd, gs_ssd.cli; sys.exit(any(m in sys.modules for m in ('torch',"
+        " 'diffusers', 'numpy')))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -146,7 +146,10 @@ def test_bad_overrides_get_one_clear_message(override, message):
         ("seed: 1\nseed: 2", "line 2: the key 'seed' stands there twice"),
         (
             "extends: nowhere",
-            r"bad\.yaml extends .*nowhere\.yaml, which is not there; give a path relative to bad\.yaml",
+            (
+                r"bad\.yaml extends .*nowhere\.yaml, which is not there; give a path relative to"
+                r" bad\.yaml"
+            ),
         ),
         ("extends: bad", "circle"),
         ("extends: [a]", "one file"),

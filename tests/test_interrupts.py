@@ -104,7 +104,10 @@ def test_while_results_are_written_the_checkpoint_is_named_and_no_temporary_stay
 
 @pytest.mark.parametrize("target", ["| true", "> /dev/full"])
 def test_an_output_that_nobody_takes_is_no_traceback(target):
-    command = f"{sys.executable} -m gs_ssd.cli train --config {SMOKE} --dry-run {target}; exit ${{PIPESTATUS[0]}}"
+    command = (
+        f"{sys.executable} -m gs_ssd.cli train --config {SMOKE} --dry-run {target}; exit"
+        " ${PIPESTATUS[0]}"
+    )
     ended = subprocess.run(
         ["bash", "-c", command], check=False, capture_output=True, text=True, timeout=60
     )

@@ -11,7 +11,10 @@ from gs_ssd import config as configs
 from gs_ssd import lucid_yaml
 from gs_ssd.errors import UserError
 
-NEGATIVE = "unrealistic, blurry, low quality, out of focus, ugly, low contrast, dull, low-resolution, oversaturation."
+NEGATIVE = (
+    "unrealistic, blurry, low quality, out of focus, ugly, low contrast, dull, low-resolution,"
+    " oversaturation."
+)
 DARK = NEGATIVE.replace("dull,", "dull, dark,")
 
 # What its nine files differ in: perpneg, delta_t, init_shape, init_prompt, theta_range, phi_range, gamma, negative.

@@ -262,7 +262,8 @@ def report_memory(args: argparse.Namespace) -> None:
         reference = gradient if reference is None else reference
         apart = ((gradient - reference).norm() / reference.norm()).item()
         print(
-            f"{preset}: {peak / 2**20:.1f} MiB beyond the weights; gradient {apart:.1e} apart from the first's"
+            f"{preset}: {peak / 2**20:.1f} MiB beyond the weights; gradient {apart:.1e} apart from"
+            " the first's"
         )
 
 

@@ -69,7 +69,8 @@ def main() -> int:
     entry = next((e for e in load_suite("dev").entries if e.prompt == args.prompt), None)
     if entry is None:
         parser.error(
-            f"{args.prompt!r} is not in the development suite, and no other prompt may be looked at so often"
+            f"{args.prompt!r} is not in the development suite, and no other prompt may be looked at"
+            " so often"
         )
     suite = Suite("estimators", "", (entry,), (args.seed,))
     jobs = plan(

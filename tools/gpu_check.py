@@ -186,7 +186,10 @@ def benchmark(setting: Setting) -> Section:
                 row["gsplat together"] = sum(measure(gsplat_step(scene, size), setting.device, 20))
                 row["gsplat / ours"] = row["gsplat together"] / row["together"]
             except Exception as error:  # whatever it is, our figures stay
-                remark = f"gsplat stopped at {count:,} splats, {size} pixels, {views} views: {named(error)}"
+                remark = (
+                    f"gsplat stopped at {count:,} splats, {size} pixels, {views} views:"
+                    f" {named(error)}"
+                )
         print(row, flush=True)
     section.data |= {"rows": rows, "gsplat": remark}
     section.markdown = table(rows) + (f"\n\n{remark}" if remark else "")
@@ -369,7 +372,8 @@ def main() -> int:
     arguments = parser.parse_args()
     if not arguments.rehearse and not torch.cuda.is_available():
         print(
-            "no CUDA device: torch.cuda.is_available() is false; --rehearse runs the same steps on the CPU",
+            "no CUDA device: torch.cuda.is_available() is false; --rehearse runs the same steps on"
+            " the CPU",
             file=sys.stderr,
         )
         return 2

@@ -22,7 +22,10 @@ def misfit_of(
         if not isinstance(group, Mapping):
             return "it lacks parameters, Adam's moments or statistics"
     if set(parameters) != set(rows):
-        return f"it holds {', '.join(map(str, parameters)) or 'no parameters'} instead of {', '.join(rows)}"
+        return (
+            f"it holds {', '.join(map(str, parameters)) or 'no parameters'} instead of"
+            f" {', '.join(rows)}"
+        )
     count = None
     for name, row in rows.items():
         tensor = parameters[name]

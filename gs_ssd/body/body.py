@@ -49,8 +49,9 @@ class Pose:
     def __post_init__(self) -> None:
         if self.quats_wxyz.shape != (len(JOINTS), 4) or self.translation.shape != (3,):
             raise UserError(
-                f"a pose needs {len(JOINTS)} quaternions and one translation, not {tuple(self.quats_wxyz.shape)} and "
-                f"{tuple(self.translation.shape)}; the joints are {', '.join(JOINTS)}"
+                f"a pose needs {len(JOINTS)} quaternions and one translation, not"
+                f" {tuple(self.quats_wxyz.shape)} and {tuple(self.translation.shape)}; the joints"
+                f" are {', '.join(JOINTS)}"
             )
 
 
@@ -95,7 +96,8 @@ class Body:
             )
         if self.weights.shape != (vertices, joints):
             raise UserError(
-                f"the body's weights are {tuple(self.weights.shape)} for {vertices} vertices and {joints} joints"
+                f"the body's weights are {tuple(self.weights.shape)} for {vertices} vertices and"
+                f" {joints} joints"
             )
         if len(self.faces) and not 0 <= int(self.faces.min()) <= int(self.faces.max()) < vertices:
             raise UserError(

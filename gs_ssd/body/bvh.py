@@ -104,8 +104,9 @@ def poses(motion: Motion, body: Body, source: str = "the BVH file") -> list[Pose
     match = _match([bone.name for bone in motion.bones])
     if missing := [name for name in REQUIRED if name not in match]:
         raise UserError(
-            f"{source} has no bone for {', '.join(missing)}; it has {', '.join(bone.name for bone in motion.bones)}. "
-            "Rename its bones, for instance to Mixamo's names"
+            f"{source} has no bone for {', '.join(missing)}; it has"
+            f" {', '.join(bone.name for bone in motion.bones)}. Rename its bones, for instance to"
+            " Mixamo's names"
         )
     rest = _rest_positions(motion.bones)
     align = _alignment(body, rest, match)
@@ -179,8 +180,8 @@ def _motion(bones: tuple[Bone, ...], tail: str, path: Path) -> Motion:
         ) from error
     if not frames or len(numbers) != frames * channels or seconds <= 0:
         raise UserError(
-            f"{path}: {frames} frames of {channels} channels need {frames * channels} numbers, it has {len(numbers)} "
-            f"(frame time {seconds})"
+            f"{path}: {frames} frames of {channels} channels need {frames * channels} numbers, it"
+            f" has {len(numbers)} (frame time {seconds})"
         )
     return Motion(bones, seconds, torch.tensor(numbers).reshape(frames, channels))
 

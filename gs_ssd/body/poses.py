@@ -51,7 +51,10 @@ POSES: dict[str, Pose] = {
     "cheer": pose(_arms([("y", -125.0)]) | {"head": [("x", -10.0)]}),
     "hands_on_hips": pose(
         _arms([("y", 10.0), ("x", -25.0)])
-        | {"right_elbow": [("y", 75.0)], "left_elbow": [("y", -75.0)]}
+        | {
+            "right_elbow": [("y", 75.0)],
+            "left_elbow": [("y", -75.0)],
+        }
     ),
     "reach": pose(_arms([("x", 60.0)]) | {"chest": [("x", 8.0)]}),
     "sit": pose(

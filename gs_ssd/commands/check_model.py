@@ -95,7 +95,8 @@ def run(args: argparse.Namespace) -> int:
     for check in _until_memory_ends(examine(prior, args.prompt, measured)):
         checks.append(check)
         print(
-            f"{'ok  ' if check.passed else 'FAIL'} {check.name}: {check.found} (wanted: {check.wanted})",
+            f"{'ok  ' if check.passed else 'FAIL'} {check.name}: {check.found} (wanted:"
+            f" {check.wanted})",
             flush=True,
         )
     measured["peak_memory_mib"] = round((memory.floor + memory.peak) / MIB)
@@ -118,7 +119,8 @@ def _prior_config(args: argparse.Namespace) -> PriorConfig:
     for setting in args.settings:
         if not setting.startswith("prior."):
             raise UserError(
-                f"{setting}: only settings of the prior can be given here, e.g. prior.tiny_vae=FOLDER"
+                f"{setting}: only settings of the prior can be given here, e.g."
+                " prior.tiny_vae=FOLDER"
             )
     flags = ("base", "prediction", "dtype", "vae_dtype", "image_size")
     given = [
@@ -298,7 +300,10 @@ def _short_run(prior: DiffusionPrior, prompt: str, measured: dict[str, Any]) -> 
         started = time.perf_counter()
     measured["seconds_per_step_2_views"] = round(min(seconds), 4)
     measured["gradient_norms"] = norms
-    found = f"||g|| = {norms[-1]:.3g}, {min(seconds):.3f} s a step, {bad} of {config.num_steps} not finite"
+    found = (
+        f"||g|| = {norms[-1]:.3g}, {min(seconds):.3f} s a step, {bad} of {config.num_steps} not"
+        " finite"
+    )
     yield Check(
         "short run", bad == 0 and min(norms) > 0, found, "finite gradients that are not zero"
     )

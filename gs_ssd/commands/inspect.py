@@ -76,14 +76,19 @@ def lines(path: Path, report: Inspection, origin: str) -> list[str]:
     ]
     if opacity:
         text += [
-            f"opacity    median {opacity[50]:.2f}, 5 to 95 %: {opacity[5]:.2f} to {opacity[95]:.2f}",
-            f"sigma      median {sigma[50]:.3g}, 5 to 95 %: {sigma[5]:.3g} to {sigma[95]:.3g}; "
-            f"thickness {report.flatness:.2f} of it",
+            (
+                f"opacity    median {opacity[50]:.2f}, 5 to 95 %: {opacity[5]:.2f} to"
+                f" {opacity[95]:.2f}"
+            ),
+            (
+                f"sigma      median {sigma[50]:.3g}, 5 to 95 %: {sigma[5]:.3g} to {sigma[95]:.3g}; "
+                f"thickness {report.flatness:.2f} of it"
+            ),
         ]
     if report.overdraw:
         text.append(
-            f"overdraw   {report.overdraw.mean:.1f} layers a pixel on the object, {report.overdraw.worst} at worst "
-            "(16 views, 512 pixels)"
+            f"overdraw   {report.overdraw.mean:.1f} layers a pixel on the object,"
+            f" {report.overdraw.worst} at worst (16 views, 512 pixels)"
         )
     if report.losses:
         text.append("written as (PSNR to the original over 16 views)")

@@ -132,10 +132,11 @@ def memory_told_in_a_sentence() -> Iterator[None]:
         where = "the GPU's memory" if isinstance(error, torch.OutOfMemoryError) else "the memory"
         said = str(error).splitlines()[:1] or [type(error).__name__]
         raise UserError(
-            f"{where} is full ({said[0]}); the last checkpoint, if any, is intact. Less is needed with "
-            "guidance.views_per_pass=1 prior.sliced_vae=true (configs/presets/low_vram.yaml), and with smaller "
-            "viewpoints.num_views, viewpoints.image_size, prior.image_size, initialize.num_points, "
-            "densify.adaptive.max_splats, densify.mcmc.budget or output.turntable_size"
+            f"{where} is full ({said[0]}); the last checkpoint, if any, is intact. Less is needed"
+            " with guidance.views_per_pass=1 prior.sliced_vae=true"
+            " (configs/presets/low_vram.yaml), and with smaller viewpoints.num_views,"
+            " viewpoints.image_size, prior.image_size, initialize.num_points,"
+            " densify.adaptive.max_splats, densify.mcmc.budget or output.turntable_size"
         ) from error
 
 
@@ -235,8 +236,8 @@ def _compose(args: argparse.Namespace) -> ExperimentConfig:
             raise UserError(f"nothing to resume: {saved} is not there; start without --resume")
         if source is None and not saved.read_bytes().strip():
             raise UserError(
-                f"{saved} is empty, so what the run was made with is lost; name its settings with --config FILE, or "
-                "start without --resume"
+                f"{saved} is empty, so what the run was made with is lost; name its settings with"
+                " --config FILE, or start without --resume"
             )
         source = source or saved
     prompt = [] if args.prompt is None else [f"prompt={args.prompt}"]
@@ -256,7 +257,8 @@ def choose_folder(out: Path | None, prompt: str, *, overwrite: bool) -> Path:
             holds_run(out) and not overwrite and owner_of(out) is None
         ):  # one that runs is named by the lock's refusal
             raise UserError(
-                f"{out} holds a run already; continue it with --resume, or replace it with --overwrite"
+                f"{out} holds a run already; continue it with --resume, or replace it with"
+                " --overwrite"
             )
         return out
     base = Path("out") / slug(prompt)

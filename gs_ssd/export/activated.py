@@ -43,13 +43,19 @@ def warn_if_suspected(path: Path, splats: Splats) -> None:
     if part is None:
         return
     words = {
-        "both": "all opacities lie within 0..1 and no size is negative, so both look activated already",
+        "both": (
+            "all opacities lie within 0..1 and no size is negative, so both look activated already"
+        ),
         "opacities": "all opacities lie within 0..1, so they look activated already",
-        "scales": "no size is negative, and read as logarithms all would be too large, so they look linear",
+        "scales": (
+            "no size is negative, and read as logarithms all would be too large, so they look"
+            " linear"
+        ),
     }[part]
     flag = "--activated" if part == "both" else f"--activated {part}"
     log.warning(
-        "%s: %s; if they are, `gs-ssd export` and `view` take %s (read as logits and logarithms for now)",
+        "%s: %s; if they are, `gs-ssd export` and `view` take %s (read as logits and logarithms for"
+        " now)",
         path,
         words,
         flag,

@@ -86,7 +86,8 @@ def refuse_non_finite(path: str | os.PathLike[str], splats: Splats) -> None:
     bad = int((~finite(splats)).sum())
     if bad:
         raise UserError(
-            f"{path}: this format cannot hold the {bad} non-finite splats; leave --keep-non-finite out"
+            f"{path}: this format cannot hold the {bad} non-finite splats; leave"
+            " --keep-non-finite out"
         )
 
 

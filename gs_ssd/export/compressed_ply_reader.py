@@ -81,7 +81,8 @@ def _harmonics(path: Path, data: PlyData, count: int) -> np.ndarray:
         or len(rows) != count
     ):
         raise UserError(
-            f"{path}: {len(columns)} harmonics for {len(rows)} of {count} splats; the file is damaged"
+            f"{path}: {len(columns)} harmonics for {len(rows)} of {count} splats; the file is"
+            " damaged"
         )
     raw = (
         np.stack([rows[name].astype(np.float64) for name in columns], axis=1)

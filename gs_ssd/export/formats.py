@@ -84,7 +84,8 @@ def format_of(path: str | os.PathLike[str]) -> Format:
     suffix = suffix_of(path)
     if suffix not in FORMATS:
         raise UserError(
-            f"{path}: unknown format {suffix or '(no suffix)'}; known are {', '.join(FORMATS)} and .html"
+            f"{path}: unknown format {suffix or '(no suffix)'}; known are {', '.join(FORMATS)} and"
+            " .html"
         )
     return FORMATS[suffix]
 

@@ -99,7 +99,8 @@ def _harmonics(
     if find(names[0]) is None:
         if color is None:
             raise UserError(
-                f"{file.path}: its splats have neither SH_DEGREE_0_COEF_0 nor COLOR_0; export it again"
+                f"{file.path}: its splats have neither SH_DEGREE_0_COEF_0 nor COLOR_0; export it"
+                " again"
             )
         meant = (
             "as displayed, as drafts of the extension had it"

@@ -117,7 +117,8 @@ class _Reader:
         even = np.allclose(linear @ linear.T, scale**2 * np.eye(3), rtol=1e-3, atol=1e-3 * scale**2)
         if scale <= 0 or not even:
             raise UserError(
-                f"{self.path}: a node mirrors or unevenly stretches its splats; apply its transform first"
+                f"{self.path}: a node mirrors or unevenly stretches its splats; apply its transform"
+                " first"
             )
         turned = splats.rotated(linear / scale)
         return Splats(

@@ -168,7 +168,7 @@ def warnings_about(report: Inspection) -> list[str]:
     ]
     if report.degree > PHONE_DEGREE.splats:
         found.append(
-            f"harmonics of degree {report.degree} cost too much on {PHONE_DEGREE.where} ({PHONE_DEGREE.source}); "
-            f"--sh-degree {PHONE_DEGREE.splats} cuts them"
+            f"harmonics of degree {report.degree} cost too much on {PHONE_DEGREE.where}"
+            f" ({PHONE_DEGREE.source}); --sh-degree {PHONE_DEGREE.splats} cuts them"
         )
     return found

@@ -44,7 +44,8 @@ def read_ksplat(path: str | os.PathLike[str]) -> Splats:
     (level,) = struct.unpack_from("<H", data, 20)
     if major != 0 or minor < 1 or level > 2:
         raise UserError(
-            f"{path}: a .ksplat of version {major}.{minor}, compression {level}; 0.1 and 0 to 2 are read"
+            f"{path}: a .ksplat of version {major}.{minor}, compression {level}; 0.1 and 0 to 2 are"
+            " read"
         )
     if sections > MAX_SECTIONS or HEADER + SECTION * sections > len(data):
         raise UserError(f"{path}: truncated: {sections} section headers promised")
@@ -57,7 +58,8 @@ def read_ksplat(path: str | os.PathLike[str]) -> Splats:
             parts.append(part)
     if sum(map(len, parts)) != count or not parts:
         raise UserError(
-            f"{path}: {count} splats promised, {sum(map(len, parts))} are there; the file is damaged"
+            f"{path}: {count} splats promised, {sum(map(len, parts))} are there; the file is"
+            " damaged"
         )
     degree = max(part.sh_degree for part in parts)
     padded = [part.with_sh_degree(degree) for part in parts]

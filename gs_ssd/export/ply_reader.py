@@ -124,7 +124,8 @@ def _harmonics(
     bases += 1
     if remainder or bases not in (*BASES, 25, 36):
         raise UserError(
-            f"{path}: {len(rest_names)} f_rest columns; 0, 9, 24 or 45 belong to degrees 0, 1, 2 and 3"
+            f"{path}: {len(rest_names)} f_rest columns; 0, 9, 24 or 45 belong to degrees 0, 1, 2"
+            " and 3"
         )
     if bases > BASES[-1]:
         log.warning("%s: harmonics above degree 3 dropped", path)

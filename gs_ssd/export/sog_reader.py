@@ -106,7 +106,8 @@ class _Reader:
             pixels = image.width * image.height
             if not least <= pixels <= most:
                 raise UserError(
-                    f"{self.path}: {name} has {pixels} pixels for {least} entries; the file is damaged"
+                    f"{self.path}: {name} has {pixels} pixels for {least} entries; the file is"
+                    " damaged"
                 )
             return np.asarray(image.convert("RGBA"))
 
@@ -156,7 +157,8 @@ class _Reader:
         coefficients, remainder = divmod(picture.shape[1], PER_ROW)
         if remainder or coefficients + 1 not in BASES[1:] or len(picture) * PER_ROW < entries:
             raise UserError(
-                f"{self.path}: a palette of {picture.shape[1]} x {len(picture)} pixels; it is damaged"
+                f"{self.path}: a palette of {picture.shape[1]} x {len(picture)} pixels; it is"
+                " damaged"
             )
         rows = picture.reshape(-1, coefficients, 4)[:, :, :3]
         if self.version == 2:

@@ -28,14 +28,16 @@ def find_splat_transform() -> list[str]:
     found = named or shutil.which("splat-transform")
     if not found:
         raise UserError(
-            f"this page is written by PlayCanvas's splat-transform, which is not installed: {INSTALL}"
+            "this page is written by PlayCanvas's splat-transform, which is not installed:"
+            f" {INSTALL}"
         )
     command = [found]
     if found.endswith((".mjs", ".js")):
         node = shutil.which("node")
         if node is None:
             raise UserError(
-                "splat-transform needs Node, which is not installed (https://nodejs.org, 20 or newer)"
+                "splat-transform needs Node, which is not installed (https://nodejs.org, 20 or"
+                " newer)"
             )
         command = [node, found]
     try:
@@ -49,7 +51,8 @@ def find_splat_transform() -> list[str]:
     version: tuple[int, int] = (int(match[1]), int(match[2])) if match else (0, 0)
     if not OLDEST <= version <= NEWEST:
         raise UserError(
-            f"splat-transform {text or 'of unknown version'}; 2.7 to 3.x are known to work: {INSTALL}"
+            f"splat-transform {text or 'of unknown version'}; 2.7 to 3.x are known to work:"
+            f" {INSTALL}"
         )
     return command
 

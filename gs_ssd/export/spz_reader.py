@@ -130,7 +130,8 @@ def _checked(
         raise UserError(f"{path}: SPZ version {version}; versions 2, 3 and 4 are read")
     if degree >= len(COEFFICIENTS) or bits > 23:
         raise UserError(
-            f"{path}: SPZ of harmonic degree {degree} with {bits} fractional bits; the file is damaged"
+            f"{path}: SPZ of harmonic degree {degree} with {bits} fractional bits; the file is"
+            " damaged"
         )
     if count == 0:
         raise UserError(f"{path}: an SPZ file of no splats")
@@ -181,7 +182,8 @@ def _read_version_4(path: Path, data: bytes) -> tuple[_Header, list[np.ndarray],
     position = contents + count * TOC_ENTRY.size
     if count != len(wanted) or not HEADER_4.size <= contents <= position <= len(data):
         raise UserError(
-            f"{path}: an SPZ table of contents of {count} streams at {contents}; the file is damaged"
+            f"{path}: an SPZ table of contents of {count} streams at {contents}; the file is"
+            " damaged"
         )
     streams: list[np.ndarray] = []
     for index, size in enumerate(wanted):
@@ -253,8 +255,8 @@ def _in_gltf_axes(path: Path, splats: Splats, header: _Header, extensions: bytes
     letters = SYSTEMS[system - 1]
     if letters in DISPUTED:
         log.warning(
-            "%s: SPZ axes %s, as named; the format's own library turns these by 180 degrees about x; check "
-            "which way is up (--up)",
+            "%s: SPZ axes %s, as named; the format's own library turns these by 180 degrees about"
+            " x; check which way is up (--up)",
             path,
             letters,
         )

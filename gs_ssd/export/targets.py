@@ -26,8 +26,8 @@ TARGETS: dict[str, Target] = {
     "three": Target(
         ".spz",
         "gltf",
-        'with Spark: scene.add(new SparkRenderer({{ renderer }}), new SplatMesh({{ url: "{file}" }})), upright as is; '
-        "three 0.187 and later read --for gltf with their own GLTFLoader",
+        'with Spark: scene.add(new SparkRenderer({{ renderer }}), new SplatMesh({{ url: "{file}"'
+        " }})), upright as is; three 0.187 and later read --for gltf with their own GLTFLoader",
         spz_version=3,  # Spark 2.2 takes version 4 for broken gzip
     ),
     "babylon": Target(
@@ -46,7 +46,8 @@ TARGETS: dict[str, Target] = {
     "unreal": Target(
         ".ply",
         "inria",
-        "drag {file} into the content browser (UEFN's importer, XV3DGS or Luma); check which way is up",
+        "drag {file} into the content browser (UEFN's importer, XV3DGS or Luma); check which way"
+        " is up",
         pad_sh3=True,
     ),
     "godot": Target(
@@ -58,7 +59,8 @@ TARGETS: dict[str, Target] = {
     "blender": Target(
         ".ply",
         "blender",
-        "3DGS Render (KIRI): Import PLY {file}; it is z up already, leave 'Rotate for Blender Axes' alone",
+        "3DGS Render (KIRI): Import PLY {file}; it is z up already, leave 'Rotate for Blender Axes'"
+        " alone",
         pad_sh3=True,
     ),
     "web": Target(".html", "gltf", "one page: open {file}, or put it on any web server"),

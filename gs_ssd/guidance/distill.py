@@ -106,8 +106,8 @@ def resolve(
     reference = config.reference or own.reference or offered[0]
     if reference not in offered:
         raise UserError(
-            f"guidance.reference={reference!r} does not exist on guidance.trajectory={path}; choose one of "
-            f"{', '.join(offered)}"
+            f"guidance.reference={reference!r} does not exist on guidance.trajectory={path}; choose"
+            f" one of {', '.join(offered)}"
         )
     recipe = metadata.get("recipe", {})
     schedule = _first(config.t_schedule, recipe.get("t_schedule"), LUCID_T_SCHEDULE)
@@ -296,7 +296,8 @@ class Distillation:
         """Restore what `state_dict` gave."""
         if bool(state) != (self.critic is not None):
             raise UserError(
-                "the checkpoint was made with another guidance.estimator or .reference (a critic is trained, or is not)"
+                "the checkpoint was made with another guidance.estimator or .reference (a critic is"
+                " trained, or is not)"
             )
         if self.critic is not None:
             self.critic.load_state_dict(state)

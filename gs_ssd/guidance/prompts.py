@@ -32,7 +32,10 @@ from gs_ssd.scene.camera import Cameras
 
 log = logging.getLogger(__name__)
 
-LUCID_NEGATIVE = "unrealistic, blurry, low quality, out of focus, ugly, low contrast, dull, dark, low-resolution, oversaturation"
+LUCID_NEGATIVE = (
+    "unrealistic, blurry, low quality, out of focus, ugly, low contrast, dull, dark,"
+    " low-resolution, oversaturation"
+)
 LUCID_VIEWS = {
     "azimuth_words": [[0, "front view"], [90, "side view"], [180, "back view"], [270, "side view"]],
     "elevation_words": [[0, ""]],
@@ -130,8 +133,8 @@ class ViewPrompts:
         elif needs_negative and not negative.strip():
             # Equal to the null prompt, its difference from it would be zero: another method under this name.
             raise UserError(
-                "guidance.prompts.negative is empty, but this estimator subtracts its prediction; write one, or leave "
-                "it open for the default"
+                "guidance.prompts.negative is empty, but this estimator subtracts its prediction;"
+                " write one, or leave it open for the default"
             )
         if lost := prior.overflow(negative):
             log.warning(
@@ -287,8 +290,8 @@ def warn_of_unused_tokens(prior: DiffusionPrior, text: str) -> None:
     tokens: list[str] = prior.metadata.get("learned_tokens", [])
     if tokens and not any(token.lower() in text.lower() for token in tokens):
         log.warning(
-            "neither the prompt nor guidance.prompts.negative holds a learned token, so prior.textual_inversion does "
-            "nothing; write %s",
+            "neither the prompt nor guidance.prompts.negative holds a learned token, so"
+            " prior.textual_inversion does nothing; write %s",
             " or ".join(map(repr, tokens)),
         )
 
@@ -309,7 +312,8 @@ def _shortened(
     if kept == len(words):
         return prompt
     log.warning(
-        "the prompt is too long for the text encoder; its end %r is left out, so that the words for the view fit",
+        "the prompt is too long for the text encoder; its end %r is left out, so that the words for"
+        " the view fit",
         " ".join(words[kept:]),
     )
     return " ".join(words[:kept])

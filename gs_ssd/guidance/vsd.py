@@ -51,8 +51,8 @@ class Critic:
             )
         if prior.uses_depth:
             raise UserError(
-                "guidance.estimator=vsd (and guidance.reference=critic) trains a copy of the prior that knows no "
-                "depth: leave prior.controlnet out, or choose another estimator"
+                "guidance.estimator=vsd (and guidance.reference=critic) trains a copy of the prior"
+                " that knows no depth: leave prior.controlnet out, or choose another estimator"
             )
         self.views_per_pass = views_per_pass
         self.config, self.copy = config, prior.trainable_copy(config.rank)
@@ -106,8 +106,9 @@ class Critic:
         self.skipped_in_a_row = self.skipped_in_a_row + 1 if self.scaler.get_scale() < before else 0
         if self.skipped_in_a_row >= MAX_SKIPPED:
             raise UserError(
-                f"VSD's critic had no finite gradient in {MAX_SKIPPED} steps in a row; try prior.dtype=bfloat16 or "
-                "float32, or a smaller guidance.vsd.learning_rate (the last checkpoint is intact)"
+                f"VSD's critic had no finite gradient in {MAX_SKIPPED} steps in a row; try"
+                " prior.dtype=bfloat16 or float32, or a smaller guidance.vsd.learning_rate (the"
+                " last checkpoint is intact)"
             )
 
     def state_dict(self) -> dict[str, Any]:

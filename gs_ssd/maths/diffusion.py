@@ -99,9 +99,9 @@ def normal(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> 
 
 WEIGHTINGS: dict[str, Callable[[Tensor], Tensor]] = {
     "sigma2": lambda abar: 1 - abar,  # DreamFusion, and the default of the SSD paper's host code
-    "lucid": lambda abar: (
-        (1 - abar) / abar
-    ).sqrt(),  # LucidDreamer; equals sigma / alpha, as in SDI
+    "lucid": (
+        lambda abar: ((1 - abar) / abar).sqrt()
+    ),  # LucidDreamer; equals sigma / alpha, as in SDI
     "uniform": torch.ones_like,
     "sigma": lambda abar: (1 - abar).sqrt(),
     "alpha_sigma2": lambda abar: abar.sqrt() * (1 - abar),  # threestudio's "fantasia3d"

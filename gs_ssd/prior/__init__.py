@@ -67,8 +67,8 @@ def load(config: PriorConfig, device: torch.device | str) -> DiffusionPrior:
     device = torch.device(device)
     if config.base is not None and not config.model.endswith(".safetensors"):
         raise UserError(
-            f"prior.base={config.base} says where a single .safetensors file finds its configs, and "
-            f"prior.model={config.model} is none; leave prior.base out"
+            f"prior.base={config.base} says where a single .safetensors file finds its configs, and"
+            f" prior.model={config.model} is none; leave prior.base out"
         )
     if config.model == "analytic":
         from gs_ssd.prior.analytic import AnalyticPrior
@@ -89,7 +89,8 @@ def load(config: PriorConfig, device: torch.device | str) -> DiffusionPrior:
         from gs_ssd.prior.stable_diffusion_xl import StableDiffusionXLPrior
     except ImportError as error:
         raise UserError(
-            f"prior.model={config.model} needs diffusers and transformers ({error}): pip install diffusers transformers"
+            f"prior.model={config.model} needs diffusers and transformers ({error}): pip install"
+            " diffusers transformers"
         ) from error
     pipe = open_pipeline(path, config, half=dtype != torch.float32)
     metadata = read_metadata(path)
@@ -122,7 +123,8 @@ def _locate(config: PriorConfig, *, half: bool) -> Path:
         return path
     if not (BUNDLED / "model_index.json").is_file():
         raise UserError(
-            f"prior.model: the bundled prior is missing from {BUNDLED}; reinstall, or name another model"
+            f"prior.model: the bundled prior is missing from {BUNDLED}; reinstall, or name another"
+            " model"
         )
     checksums.check(BUNDLED, "reinstall the package")
     return BUNDLED

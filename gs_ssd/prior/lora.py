@@ -106,7 +106,8 @@ def fuse(pipe: Any, name: str, strength: float, *, offline: bool = False) -> Non
             )
         except ValueError as error:
             raise UserError(
-                f"prior.lora={name}: {layer} does not fit this model ({error}); use a LoRA made for the same model"
+                f"prior.lora={name}: {layer} does not fit this model ({error}); use a LoRA made for"
+                " the same model"
             ) from error
     for weight, value in fused:
         weight.data.copy_(value)
@@ -122,7 +123,8 @@ def find(name: str, local: bool) -> Path:
         )
         if len(found) != 1:
             raise UserError(
-                f"prior.lora={name}: the folder holds {len(found)} .safetensors files; name the one to use"
+                f"prior.lora={name}: the folder holds {len(found)} .safetensors files; name the one"
+                " to use"
             )
         return found[0]
     if path.is_file():
@@ -138,7 +140,8 @@ def find(name: str, local: bool) -> Path:
         raise
     except EntryNotFoundError as error:
         raise UserError(
-            f"prior.lora={name}: the repository has no {FILE}; download the file that you want and give its path"
+            f"prior.lora={name}: the repository has no {FILE}; download the file that you want and"
+            " give its path"
         ) from error
 
 
@@ -167,15 +170,16 @@ def collect(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Layer]:
         match = _KIND.fullmatch(key)
         if match is None:
             raise UserError(
-                f"prior.lora={name}: {key} is no tensor of a LoRA or DoRA (LoHa, LoKr, biases and learned tokens in a "
-                "LoRA file are not supported); convert it to a plain LoRA"
+                f"prior.lora={name}: {key} is no tensor of a LoRA or DoRA (LoHa, LoKr, biases and"
+                " learned tokens in a LoRA file are not supported); convert it to a plain LoRA"
             )
         layers.setdefault(match["layer"], Layer()).tensors[KINDS[match["kind"]]] = tensor
     for layer, content in layers.items():
         absent = {"down", "up"} - content.tensors.keys()
         if absent:
             raise UserError(
-                f"prior.lora={name}: {layer} has no {' and no '.join(sorted(absent))} matrix; fetch it again"
+                f"prior.lora={name}: {layer} has no {' and no '.join(sorted(absent))} matrix; fetch"
+                " it again"
             )
     if not layers:
         raise UserError(f"prior.lora={name} holds no tensors; fetch it again")
@@ -250,8 +254,8 @@ def _refuse_stranger(name: str, strange: list[str], count: int) -> None:
     if 2 * len(strange) > count:
         found = "none" if len(strange) == count else f"only {count - len(strange)}"
         raise UserError(
-            f"prior.lora={name}: {found} of its layers are of this model ({len(strange)} of {count} are not: {shown}); "
-            "use a LoRA made for the same model"
+            f"prior.lora={name}: {found} of its layers are of this model ({len(strange)} of {count}"
+            f" are not: {shown}); use a LoRA made for the same model"
         )
     log.warning(
         "prior.lora=%s: %d of %d layers are not of this model and do nothing: %s",

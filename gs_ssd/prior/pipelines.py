@@ -59,8 +59,8 @@ def door(what: str) -> Iterator[None]:
     ) as error:  # the libraries raise every class there is, `Exception` itself among them
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"{what} cannot be read ({type(error).__name__}: {reason[:300]}); is a file missing, truncated or of "
-            "another kind of model? Fetch it again"
+            f"{what} cannot be read ({type(error).__name__}: {reason[:300]}); is a file missing,"
+            " truncated or of another kind of model? Fetch it again"
         ) from error
 
 
@@ -189,7 +189,8 @@ def _check_fit(folder: Path, parts: dict[str, Any]) -> None:
     size = parts["unet"].config.sample_size
     if type(size) is not int or size < 1:
         raise UserError(
-            f"{folder / 'unet' / 'config.json'}: sample_size={size!r} must be a number of latents a side"
+            f"{folder / 'unet' / 'config.json'}: sample_size={size!r} must be a number of latents a"
+            " side"
         )
     for name in ("tokenizer", "tokenizer_2"):
         encoder = parts.get(name.replace("tokenizer", "text_encoder"))
@@ -202,7 +203,8 @@ def _load_single_file(file: Path, config: PriorConfig) -> Any:
     """One .safetensors file in the original layout; configs and missing parts come from `prior.base`."""
     if file.suffix != ".safetensors":
         raise UserError(
-            f"prior.model: {file} is not a .safetensors file (pickled ones can run code; convert it)"
+            f"prior.model: {file} is not a .safetensors file (pickled ones can run code;"
+            " convert it)"
         )
     base = (
         None
@@ -214,7 +216,8 @@ def _load_single_file(file: Path, config: PriorConfig) -> Any:
     for name in missing_parts(file, xl=xl):
         if base is None or not base.is_dir():
             raise UserError(
-                f"prior.model={file} holds no {name}; set prior.base to a folder or hub id that has one"
+                f"prior.model={file} holds no {name}; set prior.base to a folder or hub id that"
+                " has one"
             )
         log.info(
             "prior.model=%s holds no %s; it is taken from prior.base=%s", file, name, config.base

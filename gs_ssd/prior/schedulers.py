@@ -20,8 +20,9 @@ def ddim(config: Mapping[str, Any], where: str) -> Any:
     known = kind is not None and "beta_schedule" in inspect.signature(kind.__init__).parameters
     if config.get("use_flow_sigmas") or not (known or "beta_schedule" in config):
         raise UserError(
-            f"{where}: {name} has no beta schedule (flow matching and EDM models are not supported); use a model of "
-            "the Stable Diffusion 1, 2 or XL family with its own scheduler"
+            f"{where}: {name} has no beta schedule (flow matching and EDM models are not"
+            " supported); use a model of the Stable Diffusion 1, 2 or XL family with its own"
+            " scheduler"
         )
     scheduler: Any = diffusers.DDIMScheduler
     return scheduler.from_config(config)

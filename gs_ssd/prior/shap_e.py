@@ -43,7 +43,8 @@ def imagine(
     """
     if not text.strip():
         raise UserError(
-            "initialize.text is empty; name the shape in a word or two, e.g. initialize.text='a cat'"
+            "initialize.text is empty; name the shape in a word or two, e.g. initialize.text='a"
+            " cat'"
         )
     pipe = _load(model, offline).to(device)
     pipe.set_progress_bar_config(disable=True)
@@ -57,7 +58,8 @@ def imagine(
     mesh = _surface(pipe.shap_e_renderer, drawn.images[:1], torch.device(device), grid_size)
     if mesh is None:
         raise UserError(
-            f"Shap-E found no surface for {text!r}; try another seed, or plainer words in initialize.text"
+            f"Shap-E found no surface for {text!r}; try another seed, or plainer words in"
+            " initialize.text"
         )
     # diffusers hands out amounts of light, for renderers; a splat's colours are as displayed.
     light = torch.stack([mesh.vertex_channels[channel] for channel in "RGB"], dim=-1).float().cpu()
@@ -90,7 +92,7 @@ def _load(model: str, offline: bool) -> Any:
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise UserError(
-            f"initialize.text_model={model} cannot be loaded ({reason}).\n"
-            "With a network: hf download openai/shap-e. Or give a folder with a ShapEPipeline, or start without it: "
-            "initialize.shape=sphere."
+            f"initialize.text_model={model} cannot be loaded ({reason}).\nWith a network: hf"
+            " download openai/shap-e. Or give a folder with a ShapEPipeline, or start without it:"
+            " initialize.shape=sphere."
         ) from error

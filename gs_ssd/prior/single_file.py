@@ -34,10 +34,12 @@ def missing_parts(file: Path, *, xl: bool) -> list[str]:
         return missing
     if any(mark in name for name in names for mark in LORA_MARKS):
         raise UserError(
-            f"prior.model={file} is a LoRA, not a model; give it as 'prior.lora=[{file}]' beside a model"
+            f"prior.model={file} is a LoRA, not a model; give it as 'prior.lora=[{file}]' beside a"
+            " model"
         )
     example = f", e.g. {names[0]}" if names else ""
     raise UserError(
-        f"prior.model={file} is not a Stable Diffusion checkpoint in the original layout: none of its {len(names)} "
-        f"tensors belongs to a UNet{example}; give a whole model, or a diffusers pipeline folder"
+        f"prior.model={file} is not a Stable Diffusion checkpoint in the original layout: none of"
+        f" its {len(names)} tensors belongs to a UNet{example}; give a whole model, or a diffusers"
+        " pipeline folder"
     )

@@ -175,11 +175,11 @@ def weight_variant(folder: Path, half: bool) -> str | None:
 def _how_to_get(key: str, model: str, candidates: Sequence[str], reasons: Sequence[str]) -> str:
     cache = os.environ.get("HF_HOME", "~/.cache/huggingface")
     return (
-        f"{key}={model}: no weights. Tried {'; '.join(reasons)}.\n"
-        f"With a network: gs-ssd check-model --model {model} takes what is needed (half precision: 2.6 GB for SD 2.1, "
-        f"7 for SDXL; a CPU: twice that) into {cache}, which may be copied to a machine without one; "
-        f"hf download {candidates[0]} fetches all of that repository.\n"
-        "Or place a diffusers pipeline folder, or one .safetensors file, anywhere and give its path: prior.model=PATH "
-        "(for a single SD 2.x file also prior.base=FOLDER with the configs).\n"
-        "Or use the small model that comes with the program: prior.model=bundled."
+        f"{key}={model}: no weights. Tried {'; '.join(reasons)}.\nWith a network: gs-ssd"
+        f" check-model --model {model} takes what is needed (half precision: 2.6 GB for SD 2.1, 7"
+        f" for SDXL; a CPU: twice that) into {cache}, which may be copied to a machine without one;"
+        f" hf download {candidates[0]} fetches all of that repository.\nOr place a diffusers"
+        " pipeline folder, or one .safetensors file, anywhere and give its path: prior.model=PATH"
+        " (for a single SD 2.x file also prior.base=FOLDER with the configs).\nOr use the small"
+        " model that comes with the program: prior.model=bundled."
     )

@@ -24,9 +24,9 @@ class AugmentConfig:
     def __post_init__(self) -> None:
         if self.background_random + self.background_black > 1 + 1e-9:
             raise UserError(
-                f"augment.background_random={self.background_random:g} and "
-                f"augment.background_black={self.background_black:g} are shares of the views; together they must be "
-                "at most 1"
+                f"augment.background_random={self.background_random:g} and"
+                f" augment.background_black={self.background_black:g} are shares of the views;"
+                " together they must be at most 1"
             )
 
 

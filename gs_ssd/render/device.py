@@ -11,8 +11,9 @@ from gs_ssd.native import native
 log = logging.getLogger(__name__)
 
 GET_CUDA = (
-    "give the rasterizer its CUDA backend with `python submodules/diff-gaussian-rasterization/csrc/cuda/compile.py "
-    "--install .cache/nvcc` in the checkout (it fetches the compiler if there is none)"
+    "give the rasterizer its CUDA backend with `python"
+    " submodules/diff-gaussian-rasterization/csrc/cuda/compile.py --install .cache/nvcc` in the"
+    " checkout (it fetches the compiler if there is none)"
 )
 
 
@@ -29,7 +30,8 @@ def choose(name: str) -> torch.device:
     ):
         found = "device=auto found a GPU" if name == "auto" else f"device={name} is a GPU"
         raise UserError(
-            f"{found}, but the rasterizer was built without its CUDA backend: {GET_CUDA}, or use device=cpu"
+            f"{found}, but the rasterizer was built without its CUDA backend: {GET_CUDA}, or use"
+            " device=cpu"
         )
     if name == "auto":
         why = (

@@ -85,7 +85,8 @@ def _read(path: Path, content: Any) -> Checkpoint:
     version = content.get("version") if isinstance(content, dict) else None
     if version not in (1, VERSION):
         raise UserError(
-            f"{path} is a checkpoint of version {version}; this program reads versions 1 to {VERSION}"
+            f"{path} is a checkpoint of version {version}; this program reads versions 1 to"
+            f" {VERSION}"
         )
     state = content.get("state") if version == VERSION else _state_of_version_1(content)
     if not isinstance(content.get("config"), dict) or not isinstance(state, dict):
@@ -113,7 +114,7 @@ def latest(folder: Path) -> Path:
     found = listing(folder)
     if not found:
         raise UserError(
-            f"nothing to resume: {folder} holds no checkpoint; start without --resume (with --overwrite, if a run was "
-            "killed before its first)"
+            f"nothing to resume: {folder} holds no checkpoint; start without --resume (with"
+            " --overwrite, if a run was killed before its first)"
         )
     return found[-1]

@@ -28,5 +28,6 @@ def clear(folder: Path) -> None:
             path.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(
-            f"cannot delete {error.filename} of the earlier run: {error.strerror}; choose another --out"
+            f"cannot delete {error.filename} of the earlier run: {error.strerror}; choose another"
+            " --out"
         ) from error

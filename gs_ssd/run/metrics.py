@@ -43,7 +43,9 @@ class Recorder:
             unit="step",
             mininterval=30.0 if quiet else 0.1,
             ncols=110 if quiet else None,
-            bar_format="{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]",
+            bar_format=(
+                "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
+            ),
         )
         self.boards = boards
         self.grad_norm: float | None = None

@@ -35,8 +35,9 @@ def refuse_another_estimator(folder: Path, estimator: str) -> None:
     before = environment.recall(folder / RECORD).get("estimator", estimator)
     if before != estimator and not {before, estimator} <= set(ESTIMATORS):
         raise UserError(
-            f"the run in {folder} was made with the estimator {before}, not {estimator}: pass the same function as "
-            "Trainer(estimator=...) to resume it, or begin another run in a folder of its own"
+            f"the run in {folder} was made with the estimator {before}, not {estimator}: pass the"
+            " same function as Trainer(estimator=...) to resume it, or begin another run in a"
+            " folder of its own"
         )
 
 

@@ -69,7 +69,8 @@ class InitializeConfig:
     def __post_init__(self) -> None:
         if self.shape in ("points", "mesh", "splat") and not self.file:
             raise UserError(
-                f"initialize.shape is '{self.shape}' but initialize.file is empty; name a file there"
+                f"initialize.shape is '{self.shape}' but initialize.file is empty; name a file"
+                " there"
             )
 
 

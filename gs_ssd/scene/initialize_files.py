@@ -60,7 +60,8 @@ def read_points(
     points, rgb = _read_ply(path) if path.suffix.lower() == ".ply" else _read_cloud(path)
     if len(points) < 4 or not np.isfinite(points).all():
         raise UserError(
-            f"initialize.file: {path} needs at least 4 points, all of them finite; it has {len(points)}"
+            f"initialize.file: {path} needs at least 4 points, all of them finite; it has"
+            f" {len(points)}"
         )
     colors = None if rgb is None else torch.from_numpy(unit_colors(rgb))
     return to_world(torch.from_numpy(points), frame or own_frame(path)), colors

@@ -103,7 +103,8 @@ def read_header(path: Path, *, size: int) -> Header:
     available = size - end.end() + (2 if is_text else 0)
     if promised > available:
         raise UserError(
-            f"{path}: truncated: its header promises {promised} bytes, {max(available, 0)} are there"
+            f"{path}: truncated: its header promises {promised} bytes, {max(available, 0)} are"
+            " there"
         )
     return Header(tuple(comments), {name: count for name, count, _ in rows})
 

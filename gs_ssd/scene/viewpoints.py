@@ -134,8 +134,9 @@ def resolve(config: ViewpointConfig, metadata: Mapping[str, Any], image_size: in
         known["polar_deg"] = (90.0 - high, 90.0 - low)
     if known and config.widening.every_share and config.widening != WideningConfig():
         raise UserError(
-            "viewpoints.widening would lead away from the cameras that this prior names, and it was trained on them "
-            "alone: set viewpoints.widening.every_share=0, or leave the section out"
+            "viewpoints.widening would lead away from the cameras that this prior names, and it was"
+            " trained on them alone: set viewpoints.widening.every_share=0, or leave the"
+            " section out"
         )
     given = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     filled: dict[str, Any] = {"image_size": image_size, **known} | {
@@ -148,7 +149,8 @@ def resolve(config: ViewpointConfig, metadata: Mapping[str, Any], image_size: in
         return Viewpoints(**filled)
     except ValidationError as error:  # the config was valid; what the prior says may not be
         raise UserError(
-            f"the prior names cameras that cannot be: {error.errors()[0]['loc']}; mend its gs_ssd.json"
+            f"the prior names cameras that cannot be: {error.errors()[0]['loc']}; mend its"
+            " gs_ssd.json"
         ) from error
 
 
@@ -159,7 +161,8 @@ def _resolve_closeup(config: CloseupConfig, own: Mapping[str, Any]) -> CloseupCo
         return config
     if fov is None or jitter is None:
         raise UserError(
-            "the prior names no close-ups: set viewpoints.closeup.fov_y_deg and .look_at_jitter, or no share"
+            "the prior names no close-ups: set viewpoints.closeup.fov_y_deg and .look_at_jitter, or"
+            " no share"
         )
     return CloseupConfig(config.share, (float(fov[0]), float(fov[1])), float(jitter))
 

@@ -80,7 +80,8 @@ class LiveView:
         if not used.is_set():
             self._server.stop()
             raise UserError(
-                "the live view cannot check who asks with this viser; pip install 'gs-ssd[viewer]' again"
+                "the live view cannot check who asks with this viser; pip install 'gs-ssd[viewer]'"
+                " again"
             )
         self.url = f"http://{host}:{self._server.get_port()}"
         if not is_loopback(host):
@@ -253,7 +254,8 @@ def _check_address(host: str, port: int) -> None:
             probe.bind(address)
     except OSError as error:
         raise UserError(
-            f"the live view cannot listen on {host} ({error}); choose an address of this machine (--viewer-host)"
+            f"the live view cannot listen on {host} ({error}); choose an address of this machine"
+            " (--viewer-host)"
         ) from error
 
 

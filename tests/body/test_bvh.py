@@ -44,7 +44,10 @@ def text(frames, tree=TREE, prefix="mixamorig:"):
             "".join(node(child, depth + 1) for child in children) or "End Site { OFFSET 0 1 0 }\n"
         )
         kind = "ROOT" if parent is None else "JOINT"
-        return f"{kind} {prefix}{name}\n{{\nOFFSET {offset[0]} {offset[1]} {offset[2]}\nCHANNELS {channels}\n{body}}}\n"
+        return (
+            f"{kind} {prefix}{name}\n{{\nOFFSET {offset[0]} {offset[1]} {offset[2]}\nCHANNELS"
+            f" {channels}\n{body}}}\n"
+        )
 
     head = "HIERARCHY\n" + node("Hips", 0)
     lines = []

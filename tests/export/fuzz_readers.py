@@ -187,7 +187,10 @@ def main() -> None:
             except UserError:
                 outcome = "refused"
             except BaseException as error:
-                outcome = f"ESCAPED {type(error).__name__}: {traceback.extract_tb(error.__traceback__)[-1]}"
+                outcome = (
+                    f"ESCAPED {type(error).__name__}:"
+                    f" {traceback.extract_tb(error.__traceback__)[-1]}"
+                )
             if time.process_time() - started > 2:
                 outcome = "SLOW"
             counts[outcome] += 1

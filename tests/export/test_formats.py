@@ -279,11 +279,13 @@ GLB = {
         to={"SPZ": {}},
     ),
     "no splats": set_("meshes", 0, "primitives", 0, "extensions", to={}),
-    "missing attribute": lambda d: d["meshes"][0]["primitives"][0]["attributes"].pop(
-        f"{glb_reader.EXTENSION}:SCALE"
+    "missing attribute": (
+        lambda d: d["meshes"][0]["primitives"][0]["attributes"].pop(f"{glb_reader.EXTENSION}:SCALE")
     ),
-    "half a band": lambda d: d["meshes"][0]["primitives"][0]["attributes"].pop(
-        f"{glb_reader.EXTENSION}:SH_DEGREE_1_COEF_1"
+    "half a band": (
+        lambda d: d["meshes"][0]["primitives"][0]["attributes"].pop(
+            f"{glb_reader.EXTENSION}:SH_DEGREE_1_COEF_1"
+        )
     ),
     "mirrored": set_("nodes", 0, "scale", to=[-1, 1, 1]),
     "stretched": set_("nodes", 0, "scale", to=[1, 2, 1]),

@@ -222,8 +222,8 @@ SOG = {
     "a count beyond the pictures": lambda meta, members: meta.update(count=3_000_000),
     "no count": lambda meta, members: meta.update(count=0),
     "a missing picture": lambda meta, members: members.pop("quats.webp"),
-    "a picture of another place": lambda meta, members: meta["quats"].update(
-        files=["../../../etc/passwd"]
+    "a picture of another place": (
+        lambda meta, members: meta["quats"].update(files=["../../../etc/passwd"])
     ),
     "a small picture": lambda meta, members: members.update(
         {"scales.webp": picture(np.zeros((2, 2, 4), np.uint8))}

@@ -72,36 +72,45 @@ HOSTILE = {
     "not a ply": b"\x1f\x8b" + b"0" * 500,
     "no end": b"ply\nformat binary_little_endian 1.0\n" + b"comment x\n" * 20000,
     "huge count": header("element vertex 4000000000", *SPLAT) + b"0" * 680,
-    "huge count of nothing": header("element vertex 10", *SPLAT, "element void 999999999999")
-    + b"0" * 680,
+    "huge count of nothing": (
+        header("element vertex 10", *SPLAT, "element void 999999999999") + b"0" * 680
+    ),
     "overflowing count": header("element vertex 9" + "9" * 30, *SPLAT) + b"0" * 680,
     "negative count": header("element vertex -1", *SPLAT),
-    "many properties": header("element vertex 1", *(f"property float p{i}" for i in range(3000)))
-    + b"0" * 12000,
-    "list bomb": header("element vertex 1", *SPLAT, "element face 1", "property list uint int i")
-    + b"\0" * 68
-    + b"\xff" * 4,
-    "list in vertex": header("element vertex 1", *SPLAT, "property list uint float more")
-    + b"\xff" * 90,
+    "many properties": (
+        header("element vertex 1", *(f"property float p{i}" for i in range(3000))) + b"0" * 12000
+    ),
+    "list bomb": (
+        header("element vertex 1", *SPLAT, "element face 1", "property list uint int i")
+        + b"\0" * 68
+        + b"\xff" * 4
+    ),
+    "list in vertex": (
+        header("element vertex 1", *SPLAT, "property list uint float more") + b"\xff" * 90
+    ),
     "duplicate property": header("element vertex 1", *SPLAT, "property float x") + b"0" * 100,
     "unknown type": header("element vertex 1", "property quad x") + b"0" * 100,
     "two vertices": header("element vertex 1", *SPLAT, "element vertex 1", *SPLAT) + b"0" * 136,
-    "ascii garbage": b"ply\nformat ascii 1.0\nelement vertex 2\n"
-    + "\n".join(SPLAT).encode()
-    + b"\nend_header\n"
-    + b"x y\n" * 40,
+    "ascii garbage": (
+        b"ply\nformat ascii 1.0\nelement vertex 2\n"
+        + "\n".join(SPLAT).encode()
+        + b"\nend_header\n"
+        + b"x y\n" * 40
+    ),
     "not a number": header("element vertex many", *SPLAT),
     "not ascii": header("element vertex 1", "property float \xff\xfe", *SPLAT) + b"0" * 72,
-    "mesh": header("element vertex 1", "property float x", "property float y", "property float z")
-    + b"0" * 12,
-    "eight f_rest": header(
-        "element vertex 1", *SPLAT, *(f"property float f_rest_{i}" for i in range(8))
-    )
-    + b"0" * 100,
-    "gap in f_rest": header(
-        "element vertex 1", *SPLAT, *(f"property float f_rest_{i + 1}" for i in range(9))
-    )
-    + b"0" * 104,
+    "mesh": (
+        header("element vertex 1", "property float x", "property float y", "property float z")
+        + b"0" * 12
+    ),
+    "eight f_rest": (
+        header("element vertex 1", *SPLAT, *(f"property float f_rest_{i}" for i in range(8)))
+        + b"0" * 100
+    ),
+    "gap in f_rest": (
+        header("element vertex 1", *SPLAT, *(f"property float f_rest_{i + 1}" for i in range(9)))
+        + b"0" * 104
+    ),
 }
 
 

@@ -160,17 +160,22 @@ HOSTILE = {
     "only a name": b"NGSP\4\0\0\0",
     "a huge count": version_4([bytes(9)] * 5, 2**32 - 1),
     "a table beyond the end": struct.pack("<IIIBBBBI12x", spz.MAGIC, 4, 1, 0, 12, 0, 5, 10**9),
-    "a table in the header": struct.pack("<IIIBBBBI12x", spz.MAGIC, 4, 1, 0, 12, 0, 5, 4)
-    + bytes(200),
+    "a table in the header": (
+        struct.pack("<IIIBBBBI12x", spz.MAGIC, 4, 1, 0, 12, 0, 5, 4) + bytes(200)
+    ),
     "too few streams": version_4([bytes(9)] * 3, 1),
     "streams of other sizes": version_4([bytes(8)] * 5, 1),
-    "no zstd": version_4([bytes(9), b"1", bytes(3), bytes(3), bytes(4)], 1).replace(
-        b"\x28\xb5\x2f\xfd", b"\0\0\0\0"
+    "no zstd": (
+        version_4([bytes(9), b"1", bytes(3), bytes(3), bytes(4)], 1).replace(
+            b"\x28\xb5\x2f\xfd", b"\0\0\0\0"
+        )
     ),
     "a bomb": version_4([bytes(1 << 26)] * 5, 1),
-    "fewer bytes than promised": struct.pack("<IIIBBBBI12x", spz.MAGIC, 4, 1000, 0, 12, 0, 5, 32)
-    + b"".join(struct.pack("<QQ", 13, 1000 * width) for width in (9, 1, 3, 3, 4))
-    + zstandard.ZstdCompressor().compress(b"1234") * 5,
+    "fewer bytes than promised": (
+        struct.pack("<IIIBBBBI12x", spz.MAGIC, 4, 1000, 0, 12, 0, 5, 32)
+        + b"".join(struct.pack("<QQ", 13, 1000 * width) for width in (9, 1, 3, 3, 4))
+        + zstandard.ZstdCompressor().compress(b"1234") * 5
+    ),
     "version 4 in gzip": gzip.compress(spz.HEADER.pack(spz.MAGIC, 4, 1, 0, 12, 0, 0) + bytes(40)),
 }
 

@@ -260,5 +260,6 @@ def test_a_negative_prompt_that_is_cut_is_said_by_its_key(prior, caplog):
             PromptConfig(negative="blurry, " * 4 + "many faces", view_dependent=False),
         )
     assert [record.getMessage() for record in caplog.records] == [
-        "guidance.prompts.negative is too long for the text encoder; its end ', many faces' is cut off"
+        "guidance.prompts.negative is too long for the text encoder; its end ', many faces' is"
+        " cut off"
     ]

@@ -47,7 +47,8 @@ def test_h_survives_float16_better_than_bfloat16(t, float16, bfloat16):
         for name in ("float16", "bfloat16")
     }
     print(
-        f"t = {t}: ||h|| / ||eps|| = {(exact.norm() / whole.norm()).item():.3f}, errors of h: {errors}"
+        f"t = {t}: ||h|| / ||eps|| = {(exact.norm() / whole.norm()).item():.3f}, errors of h:"
+        f" {errors}"
     )
     assert errors["float16"] < float16
     assert 3 * errors["float16"] < errors["bfloat16"] < bfloat16

@@ -145,7 +145,8 @@ def test_on_a_sphere(thickness, median_within, mean_beyond):
     true = (3.6 - root.clamp_min(0).sqrt()) / square
     ours, theirs = ((found - true)[inside].abs().median().item() for found in (depth, mean))
     print(
-        f"sigmas .035 .035 {thickness}: off the sphere by {ours:.4f} (median depth), {theirs:.4f} (mean depth)"
+        f"sigmas .035 .035 {thickness}: off the sphere by {ours:.4f} (median depth), {theirs:.4f}"
+        " (mean depth)"
     )
     assert inside.sum() > 5000
     assert ours < median_within

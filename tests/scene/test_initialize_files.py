@@ -222,7 +222,8 @@ class TestThroughOpen3d:
         Image.fromarray(picture).save(tmp_path / "a.png")
         (tmp_path / "a.mtl").write_text("newmtl m\nmap_Kd a.png\n")
         (tmp_path / "a.obj").write_text(
-            "mtllib a.mtl\nv 0 0 0\nv 1 0 0\nv 0 0 1\nvt 0 0\nvt 1 0\nvt 0 1\nusemtl m\nf 1/1 2/2 3/3\n"
+            "mtllib a.mtl\nv 0 0 0\nv 1 0 0\nv 0 0 1\nvt 0 0\nvt 1 0\nvt 0 1\nusemtl m\nf 1/1 2/2"
+            " 3/3\n"
         )
         mesh = initialize_files.read_mesh(tmp_path / "a.obj")
         torch.testing.assert_close(

@@ -85,7 +85,8 @@ def main() -> None:
         median = statistics.median(ratios)
         share = statistics.mean(shares[kind])
         print(
-            f"{kind:15} {statistics.median(seconds[kind]):.4f} s a step, x {median:.3f} ({spread}); {share:.2%} shows"
+            f"{kind:15} {statistics.median(seconds[kind]):.4f} s a step, x {median:.3f} ({spread});"
+            f" {share:.2%} shows"
         )
 
 

@@ -271,7 +271,8 @@ def test_context_comes_back(axes_page, open_page, picture, until):
     look(page)
     before = picture(page)
     page.evaluate(
-        "window.loss = document.getElementById('view').getContext('webgl2').getExtension('WEBGL_lose_context');"
+        "window.loss ="
+        " document.getElementById('view').getContext('webgl2').getExtension('WEBGL_lose_context');"
         "loss.loseContext()"
     )
     until(page, "document.getElementById('status').textContent.includes('taken away')")

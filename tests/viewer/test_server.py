@@ -52,7 +52,10 @@ def test_every_method_asks_who_it_is(port, method, headers):
 
 def test_ours_are_answered(port):
     assert PAGE in ask(port, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    own = f"GET /index.html HTTP/1.1\r\nHost: localhost:{port}\r\nOrigin: http://localhost:{port}\r\n\r\n"
+    own = (
+        f"GET /index.html HTTP/1.1\r\nHost: localhost:{port}\r\nOrigin:"
+        f" http://localhost:{port}\r\n\r\n"
+    )
     assert PAGE in ask(port, own.encode())
     head = ask(port, b"HEAD /index.html HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert status(head) == 200

@@ -169,7 +169,8 @@ def test_the_picture_is_that_of_the_view(views_page, open_page, picture, until):
     page.evaluate("gsViewer.set({ backgroundColor: [0, 0, 0] })")
     flown = picture(page)
     page.evaluate(
-        "gsViewer.set({ azimuth: 0, polar: Math.PI / 2, distance: 4, target: [0, 0, 0], fovY: 40 * Math.PI / 180 })"
+        "gsViewer.set({ azimuth: 0, polar: Math.PI / 2, distance: 4, target: [0, 0, 0], fovY: 40 *"
+        " Math.PI / 180 })"
     )
     assert np.abs(picture(page).astype(int) - flown).max() <= 2
     assert flown.std() > 10
@@ -219,7 +220,8 @@ def test_the_path_passes_its_views_and_loops(views_page, open_page, until):
 def test_a_copied_view_can_be_read_back(tmp_path, views_page, open_page):
     page = open_page(views_page, permissions=["clipboard-read", "clipboard-write"])
     page.evaluate(
-        "gsViewer.set({ azimuth: 3.5, polar: 1.2, distance: 3, target: [0.1, 0.2, -0.3], fovY: 0.6 })"
+        "gsViewer.set({ azimuth: 3.5, polar: 1.2, distance: 3, target: [0.1, 0.2, -0.3], fovY:"
+        " 0.6 })"
     )
     page.keyboard.press("c")
     page.wait_for_timeout(300)

@@ -152,7 +152,10 @@ class Ended(NamedTuple):
             2,
             128 + 15,
         ):
-            return f"code {self.code}, {(self.error.strip().splitlines() or ['nothing said'])[-1][:200]}"
+            return (
+                f"code {self.code},"
+                f" {(self.error.strip().splitlines() or ['nothing said'])[-1][:200]}"
+            )
         if self.code == 2 and not self.error.strip():
             return "code 2 and no sentence"
         return None
@@ -178,7 +181,10 @@ def hostile_files(folder: Path) -> None:
     (folder / "deep.json").write_text("[" * 100_000)
     (folder / "deep.yaml").write_text("a: " + "[" * 20_000)
     (folder / "bad.yaml").write_bytes(b"prompt: caf\xe9\n\t- x: [")
-    head = b"ply\nformat binary_little_endian 1.0\nelement vertex 1000\nproperty float x\nend_header\n1"
+    head = (
+        b"ply\nformat binary_little_endian 1.0\nelement vertex 1000\nproperty float"
+        b" x\nend_header\n1"
+    )
     (folder / "half.ply").write_bytes(head)
     (folder / "text.ply").write_text("ply\nformat ascii 1.0\nelement vertex -5\nend_header\n")
     (folder / "empty.spz").write_bytes(b"\x1f\x8b")
@@ -240,10 +246,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     slowest = max(ended, key=lambda one: one.seconds)
     refused = sum(one.code == 2 for one in ended)
     print(
-        f"{len(ended)} of {len(chosen)} calls: {faults - hangs} tracebacks or unexplained codes, {hangs} hangs;"
+        f"{len(ended)} of {len(chosen)} calls: {faults - hangs} tracebacks or unexplained codes,"
+        f" {hangs} hangs;"
     )
     print(
-        f"{refused} refused in a sentence; slowest {slowest.seconds:.1f} s {ascii(slowest.words)[:100]}"
+        f"{refused} refused in a sentence; slowest {slowest.seconds:.1f} s"
+        f" {ascii(slowest.words)[:100]}"
     )
     return int(faults > 0)
 

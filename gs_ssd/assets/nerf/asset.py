@@ -85,8 +85,9 @@ class NerfAsset(Asset):
             self._look(step.generator)
         if not bool(self.occupancy.occupied.any()):
             raise UserError(
-                f"nothing of the field is left in step {step.index + 1}: it is empty everywhere; lower "
-                "regularize.sparsity or raise nerf.blob_density (the last checkpoint is intact)"
+                f"nothing of the field is left in step {step.index + 1}: it is empty everywhere;"
+                " lower regularize.sparsity or raise nerf.blob_density (the last checkpoint is"
+                " intact)"
             )
 
     def render(
@@ -146,8 +147,8 @@ class NerfAsset(Asset):
         ]
         if lacking or state["occupancy"].shape != self.occupancy.values.shape:
             raise UserError(
-                "the newest checkpoint lacks parts of the radiance field, or nerf.cells was another; restore "
-                "the config, or delete it, and --resume takes the one before"
+                "the newest checkpoint lacks parts of the radiance field, or nerf.cells was"
+                " another; restore the config, or delete it, and --resume takes the one before"
             )
         self.field.load(state["parameters"])
         self.field.levels_on = state["levels_on"]

@@ -60,8 +60,8 @@ class Field:
         except RuntimeError as error:  # torch's allocator
             size = self.grid.num_entries * 8 / 2**20
             raise UserError(
-                f"the tables of nerf.log2_entries={self.config.log2_entries} take {size:.0f} MiB, and AdamW thrice "
-                "as much again, which this machine does not have; lower it"
+                f"the tables of nerf.log2_entries={self.config.log2_entries} take {size:.0f} MiB,"
+                " and AdamW thrice as much again, which this machine does not have; lower it"
             ) from error
 
     def load(self, tensors: dict[str, Tensor]) -> None:
@@ -73,7 +73,8 @@ class Field:
         expected = (self.grid.num_entries, 2)
         if set(tensors) != set(PARAMETERS) or tensors[TABLES].shape != expected:
             raise UserError(
-                "the checkpoint's field has other tables than the config asks for; restore nerf.* as it was"
+                "the checkpoint's field has other tables than the config asks for; restore nerf.*"
+                " as it was"
             )
         self.parameters = {
             name: tensors[name].detach().to(self.device).clone() for name in PARAMETERS

@@ -85,8 +85,8 @@ def render(
         dense = field.density(samples.positions)
         if not bool(dense.isfinite().all()):
             raise UserError(
-                "the density of the field is not finite; lower nerf.table_rate or nerf.network_rate (the last "
-                "checkpoint is intact)"
+                "the density of the field is not finite; lower nerf.table_rate or nerf.network_rate"
+                " (the last checkpoint is intact)"
             )
         least = min(config.least_alpha, float(occupancy.values.mean()))
         samples = samples.keep(library.visible(samples, dense, step, least, config.least_light))

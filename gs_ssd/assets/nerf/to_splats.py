@@ -62,7 +62,8 @@ def surface(
     places = torch.cat(found)
     if len(places) == 0:
         raise UserError(
-            "nothing of the field is solid: there is no surface to turn into splats; train it longer"
+            "nothing of the field is solid: there is no surface to turn into splats; train it"
+            " longer"
         )
     cube = (places * (2 / config.spacing)).long()
     number = (cube[:, 0] << 40) + (cube[:, 1] << 20) + cube[:, 2]

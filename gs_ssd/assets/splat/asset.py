@@ -155,8 +155,9 @@ class SplatAsset(Asset):
             done = self.policy.refine(self.trained, step)
         if len(self.trained) == 0:
             raise UserError(
-                f"no splats are left after step {step.index + 1}: all were pruned; lower "
-                "densify.adaptive.prune_opacity or regularize.opacity (the last checkpoint is intact)"
+                f"no splats are left after step {step.index + 1}: all were pruned; lower"
+                " densify.adaptive.prune_opacity or regularize.opacity (the last checkpoint is"
+                " intact)"
             )
         return done
 
@@ -179,7 +180,10 @@ class SplatAsset(Asset):
         """A splat of infinities renders as nothing and exports as nothing; where only some are, they are dropped."""
         sound = self.gaussians.detach().finite
         lost = int((~sound).sum())
-        mend = "lower the learning rates (optimizer.*), guidance.scale or densify.mcmc.noise and begin again"
+        mend = (
+            "lower the learning rates (optimizer.*), guidance.scale or densify.mcmc.noise and begin"
+            " again"
+        )
         if lost == len(sound):
             raise UserError(
                 f"the run diverged: none of its {lost} splats has finite numbers; {mend}"
@@ -209,7 +213,8 @@ class SplatAsset(Asset):
         )
         if misfit is not None:
             raise UserError(
-                f"the newest checkpoint is none of a splat: {misfit}; delete it, and --resume takes the one before"
+                f"the newest checkpoint is none of a splat: {misfit}; delete it, and --resume takes"
+                " the one before"
             )
         parameters = {name: state["parameters"][name] for name in PARAMETERS}
         gaussians = Gaussians(**parameters).to(self._device).requires_grad_()

@@ -51,7 +51,8 @@ def _from_imaginer(
     points, rgb = imaginer.imagine(text, start.num_points, generator)
     if len(points) == 0:
         raise UserError(
-            f"the prior has no shape in mind for {text!r}; name a kind of object, or initialize.shape=ball"
+            f"the prior has no shape in mind for {text!r}; name a kind of object, or"
+            " initialize.shape=ball"
         )
     return initialize.from_points(points, rgb if start.keep_colors else None, start)
 

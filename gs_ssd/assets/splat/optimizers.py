@@ -52,7 +52,8 @@ class OptimizerConfig:
             low, high = _scale_bounds(self, share)
             if low > high:
                 raise UserError(
-                    f"optimizer.scale_floor {low:g} is above optimizer.scale_ceiling {high:g} at {share:.0%} of the run"
+                    f"optimizer.scale_floor {low:g} is above optimizer.scale_ceiling {high:g} at"
+                    f" {share:.0%} of the run"
                 )
 
 

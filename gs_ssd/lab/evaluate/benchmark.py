@@ -47,7 +47,8 @@ class Variant:
             )
         if not LABEL.fullmatch(label) or len(label) > 100:
             raise UserError(
-                f"the estimator {text!r:.120} names a folder: use letters, digits and . + = @ - _ alone"
+                f"the estimator {text!r:.120} names a folder: use letters, digits and . + = @ - _"
+                " alone"
             )
         return Variant(label, (f"guidance.estimator={label.partition('@')[0]}", *settings))
 
@@ -108,12 +109,13 @@ def plan(
     ):
         if twice := [value for i, value in enumerate(values) if value in values[:i]]:
             raise UserError(
-                f"the {name} {twice[0]!r} is named twice; name each once (an estimator also as NAME@MARK)"
+                f"the {name} {twice[0]!r} is named twice; name each once (an estimator also as"
+                " NAME@MARK)"
             )
     made_with = [origin((*common, *variant.overrides)) for variant in variants]
     return [
         Job(entry, seed, variant, tuple(common), origin, metrics)
-        for seed in (seeds or suite.seeds)
+        for seed in seeds or suite.seeds
         for entry in suite.entries[:limit]
         for variant, origin in zip(variants, made_with, strict=True)
     ]
@@ -152,7 +154,8 @@ def recorded(jobs: Sequence[Job], records: Mapping[str, dict[str, Any]]) -> list
             continue
         if record["fingerprint"] != job.fingerprint:
             raise UserError(
-                f"{job.key} is already measured, but with other {_change(job, record)}; choose another --out"
+                f"{job.key} is already measured, but with other {_change(job, record)}; choose"
+                " another --out"
             )
         found.append(record)
     return found

@@ -213,8 +213,7 @@ def write_judge(folder: Path, judge: Judge) -> None:
     import safetensors.torch
 
     weights = {
-        name: (x.half() if x.is_floating_point() else x)
-        for name, x in judge.net.state_dict().items()
+        name: x.half() if x.is_floating_point() else x for name, x in judge.net.state_dict().items()
     }
     with atomic_path(folder / "judge.safetensors") as path:
         safetensors.torch.save_file({name: x.contiguous() for name, x in weights.items()}, path)

@@ -54,17 +54,19 @@ def page(
     parts = []
     for prompt, strips in rows:
         cells = "".join(
-            f'<figure><a href="{html.escape(link)}"><img loading="lazy" src="{html.escape(image)}" alt=""></a>'
-            f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+            f'<figure><a href="{html.escape(link)}"><img loading="lazy" src="{html.escape(image)}"'
+            f' alt=""></a><figcaption>{html.escape(caption)}</figcaption></figure>'
             for image, caption, link in strips
         )
         parts.append(f"<h2>{html.escape(prompt)}</h2><section>{cells}</section>")
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{html.escape(title)}</title><style>body{{font:15px system-ui,sans-serif;margin:2rem;max-width:90rem}}"
+        f"<title>{html.escape(title)}</title><style>body{{font:15px"
+        " system-ui,sans-serif;margin:2rem;max-width:90rem}"
         "section{display:flex;flex-wrap:wrap;gap:1rem}figure{margin:0}figcaption{font-size:12px;color:#555}"
-        "img{max-width:100%;border:1px solid #ddd}pre{overflow:auto;background:#f6f6f6;padding:1rem}</style>"
+        "img{max-width:100%;border:1px solid"
+        " #ddd}pre{overflow:auto;background:#f6f6f6;padding:1rem}</style>"
         f"<h1>{html.escape(title)}</h1>{''.join(parts)}<h2>Numbers</h2><pre>{html.escape(summary)}</pre></html>\n"
     )
 

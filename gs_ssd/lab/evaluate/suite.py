@@ -86,7 +86,8 @@ def load_suite(name: str) -> Suite:
     path = Path(name)
     if path.suffix != ".json":
         raise UserError(
-            f"unknown suite {name!r}; there are {', '.join(suite_names())}, or the path of a .json file"
+            f"unknown suite {name!r}; there are {', '.join(suite_names())}, or the path of a .json"
+            " file"
         )
     try:
         if path.exists() and not path.is_file():
@@ -152,7 +153,8 @@ class _Reader(NamedTuple):
         for name in value:
             if name not in known:
                 raise UserError(
-                    f"the suite {self.suite!r} has an unknown key {name!r}; there are {', '.join(known)}"
+                    f"the suite {self.suite!r} has an unknown key {name!r}; there are"
+                    f" {', '.join(known)}"
                 )
         return value
 

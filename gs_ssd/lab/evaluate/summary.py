@@ -217,7 +217,8 @@ def _verdicts(records: Sequence[Record], variant: str, row: dict[str, Interval])
             for prompt, value in low.items()
         )
         lines.append(
-            f"- every kind >= {KIND_FLOOR} of its ceiling: {f'**missed** by {text}' if low else 'reached'}"
+            f"- every kind >= {KIND_FLOOR} of its ceiling:"
+            f" {f'**missed** by {text}' if low else 'reached'}"
         )
     return lines
 

@@ -79,7 +79,8 @@ def fit_decoder(
         step += 1
         if step % 100 == 0:
             report(
-                f"decoder step {step}/{config.steps}  loss {loss.item():.4f}  {psnr(out, target):.1f} dB"
+                f"decoder step {step}/{config.steps}  loss {loss.item():.4f} "
+                f" {psnr(out, target):.1f} dB"
             )
             _save(path, vae, adam, step)
     _save(path, vae, adam, step)

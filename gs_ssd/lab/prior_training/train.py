@@ -272,7 +272,8 @@ class PriorTrainer:
         with (self.folder / "log.jsonl").open("a") as log:
             log.write(json.dumps(row) + "\n")
         report(
-            f"step {self.step}/{self.config.steps}  loss {loss:.4f}  mse {mse:.4f}  {rate:.1f} images/s"
+            f"step {self.step}/{self.config.steps}  loss {loss:.4f}  mse {mse:.4f}  {rate:.1f}"
+            " images/s"
         )
 
     def _save(self) -> None:

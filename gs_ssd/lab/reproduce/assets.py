@@ -198,7 +198,8 @@ class Workshop:
             )
             distance = frechet_interval(asset, truth)
             lines.append(
-                f"- {variant}: Frechet distance to true renderings {distance}, {len(asset)} prompts{diversity}"
+                f"- {variant}: Frechet distance to true renderings {distance}, {len(asset)}"
+                f" prompts{diversity}"
             )
         return "\n## Distances of the pictures\n\n" + "\n".join(lines) + "\n" if lines else ""
 

@@ -45,10 +45,11 @@ g101 the paper's omega = 100, `csd@recipe` has the learning rates of SSD's row, 
 size of h, `seek` seeking without variance reduction."""
 
 RULE: Final = (
-    "A claim holds where the 95 % bootstrap interval of the paired difference lies on its side of zero and a sign-flip"
-    " test says p < .05; it does not hold where both say so of the other side, and cannot be told otherwise, or on"
-    f" fewer than {MIN_PROMPTS} prompts. Of claims about nothing (a true difference of zero) some one in twenty is"
-    " settled all the same: p is not corrected for their number."
+    "A claim holds where the 95 % bootstrap interval of the paired difference lies on its side of"
+    " zero and a sign-flip test says p < .05; it does not hold where both say so of the other"
+    f" side, and cannot be told otherwise, or on fewer than {MIN_PROMPTS} prompts. Of claims about"
+    " nothing (a true difference of zero) some one in twenty is settled all the same: p is not"
+    " corrected for their number."
 )
 
 REMARKS: Final = """\
@@ -98,15 +99,19 @@ def run(context: Context) -> Report:
     grid = Grid(suite, variants(budget.rows, tuned), budget.seeds, budget.limit, budget.overrides)
     outcome = run_grid(context, "comparison", grid, TITLE)
     fair = (
-        "every estimator with the settings that won its four tries on development prompts (`tuning/tuned.json`)"
+        "every estimator with the settings that won its four tries on development prompts"
+        " (`tuning/tuned.json`)"
         if tuned
-        else "no estimator was tuned: learning rates and t range are those of the default, which suit SSD"
+        else (
+            "no estimator was tuned: learning rates and t range are those of the default, which"
+            " suit SSD"
+        )
     )
     return Report(
         TITLE,
-        f"Suite `{suite.name}`: {outcome.extent()}, `{CONFIG}` {' '.join(budget.overrides)}; {fair}. {outcome.state()}"
-        f" All numbers are in `comparison/summary.md`, one JSON line an asset in"
-        f" `comparison/results-{context.size}.jsonl`.",
+        f"Suite `{suite.name}`: {outcome.extent()}, `{CONFIG}` {' '.join(budget.overrides)};"
+        f" {fair}. {outcome.state()} All numbers are in `comparison/summary.md`, one JSON line an"
+        f" asset in `comparison/results-{context.size}.jsonl`.",
         claims(outcome.records),
         (("sheet.png", "First the true object, then each row (four views of the turntable)."),),
         f"{RULE}" + (f"\n\n{REMARKS}" if context.size == "full" else ""),
@@ -177,7 +182,10 @@ def settle(
     differences = first - second if column == name else np.abs(first) - np.abs(second)
     if np.isnan(differences).all():
         return Claim(text, None, f"{ours} and {theirs} were not both measured")
-    title = f"{summary.COLUMNS[name].title}{' (distance)' if column != name else ''}, {ours} minus {theirs}"
+    title = (
+        f"{summary.COLUMNS[name].title}{' (distance)' if column != name else ''}, {ours} minus"
+        f" {theirs}"
+    )
     return decide(text, title, differences, sign)
 
 

@@ -44,12 +44,16 @@ def run(context: Context) -> Report:
     outcome = run_grid(context, "defaults", grid, TITLE)
     return Report(
         TITLE,
-        f"Suite `development`: {outcome.extent()}, `{CONFIG}` {' '.join(size['overrides'])}. {outcome.state()}",
+        f"Suite `development`: {outcome.extent()}, `{CONFIG}` {' '.join(size['overrides'])}."
+        f" {outcome.state()}",
         claims(outcome.records, tried),
         (
             (
                 "sheet.png",
-                "First the true object, then the default and each change (four views of the turntable).",
+                (
+                    "First the true object, then the default and each change (four views of the"
+                    " turntable)."
+                ),
             ),
         ),
         REMARKS if context.size == "full" else "",

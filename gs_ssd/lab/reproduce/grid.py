@@ -73,7 +73,10 @@ class Outcome:
         """A sentence on how much of it is there."""
         failed = [record["key"] for record in self.records if "failed" in record]
         cost = sum(record.get("cpu_seconds", 0) for record in self.good) / 3600
-        text = f"{len(self.good)} of {self.planned} assets are there ({cost:.1f} hours of processor time)."
+        text = (
+            f"{len(self.good)} of {self.planned} assets are there ({cost:.1f} hours of processor"
+            " time)."
+        )
         return text + (f" Failed: {', '.join(failed)}." if failed else "")
 
 

@@ -133,8 +133,11 @@ def run(context: Context) -> Report:
     figures = [
         (
             "trajectories.png",
-            "Rows: our setting; the recalled one; the recalled one without norm matching and with"
-            " the upper bound of t annealed. Contours of P(x;y); last column: the noised density at t = 350.",
+            (
+                "Rows: our setting; the recalled one; the recalled one without norm matching and"
+                " with the upper bound of t annealed. Contours of P(x;y); last column: the noised"
+                " density at t = 350."
+            ),
         )
     ]
     if len(sizes["map_M"]) > 1:
@@ -143,19 +146,21 @@ def run(context: Context) -> Report:
         )
     return Report(
         TITLE,
-        "A Gaussian mixture in the plane: two conditional components and a singular one that only the unconditional"
-        " density has. theta = x; Adam on exact scores, gradients averaged over"
-        f" {base.draws} draws of (t, eps), t in 20..980. Our setting: linear schedule, w = 1, M = 300. Recalled"
-        " setting (from memory, unverified): Stable Diffusion's schedule, w = sigma^2, M = 200.",
+        "A Gaussian mixture in the plane: two conditional components and a singular one that only"
+        " the unconditional density has. theta = x; Adam on exact scores, gradients averaged over"
+        f" {base.draws} draws of (t, eps), t in 20..980. Our setting: linear schedule, w = 1, M ="
+        " 300. Recalled setting (from memory, unverified): Stable Diffusion's schedule, w ="
+        " sigma^2, M = 200.",
         _claims(own, literal, mended, rows),
         tuple(figures),
-        "Why the literal algorithm can fail: norm matching caps the pull of the t <= M branch at ||h||, and near a"
-        " conditional mode the exact h at small t is tiny, while h at t > M still pushes outwards with most of the"
-        " draws and, under w = sigma^2, with the larger weight. The paper's own numbers are lost; ours were chosen so"
-        " that its claims hold in them. In our setting the singular mode lies almost on the"
-        " mean of the pair, so that the outward push at large t cancels; the map shows how far that carries: M must be"
-        " 300 or so, more where w grows with t, and then no M is enough once the singular mode lies far off the axis of"
-        " the pair. It is a regression test of the algorithm, not evidence about pictures.",
+        "Why the literal algorithm can fail: norm matching caps the pull of the t <= M branch at"
+        " ||h||, and near a conditional mode the exact h at small t is tiny, while h at t > M still"
+        " pushes outwards with most of the draws and, under w = sigma^2, with the larger weight."
+        " The paper's own numbers are lost; ours were chosen so that its claims hold in them. In"
+        " our setting the singular mode lies almost on the mean of the pair, so that the outward"
+        " push at large t cancels; the map shows how far that carries: M must be 300 or so, more"
+        " where w grows with t, and then no M is enough once the singular mode lies far off the"
+        " axis of the pair. It is a regression test of the algorithm, not evidence about pictures.",
     )
 
 
@@ -183,26 +188,28 @@ def _claims(
             Claim(
                 f"{place}: mode-seeking is trapped between the modes",
                 bool((trap_distance < 0.25).all()),
-                f"distance from the trap: median {trap_distance.median():.3f}, largest {trap_distance.max():.3f};"
-                f" relative P(x;y) there {rel['seek'].median():.2f}",
+                f"distance from the trap: median {trap_distance.median():.3f}, largest"
+                f" {trap_distance.max():.3f}; relative P(x;y) there {rel['seek'].median():.2f}",
             ),
             Claim(
                 f"{place}: at t = 350 a transient mode between the induced ones is the densest",
                 ratio > 1,
-                f"{ratio:.2f} times as dense as where the modes lie; the two are one mode from t = {single_from} on",
+                f"{ratio:.2f} times as dense as where the modes lie; the two are one mode from t ="
+                f" {single_from} on",
             ),
             Claim(
                 f"{place}: mode-disengaging leaves the trap and ends in low density",
                 bool(moved > 0.5 and (rel["csd"] < 0.1).all()),
-                f"from the trap it goes {moved:.2f} far, past a mode at {passing / spread:.1f} standard deviations"
-                f" (the trap lies at {float((modes[0] - modes[1]).norm()) / 2 / spread:.1f}); relative P(x;y) at the"
+                f"from the trap it goes {moved:.2f} far, past a mode at {passing / spread:.1f}"
+                " standard deviations (the trap lies at"
+                f" {float((modes[0] - modes[1]).norm()) / 2 / spread:.1f}); relative P(x;y) at the"
                 f" end {rel['csd'].max():.3f} at most",
             ),
             Claim(
                 f"{place}: SSD ends at a conditional mode",
                 bool(good[:2].all() and good.double().mean() > 0.9),
-                f"relative P(x;y) from the start {rel[ssd][0]:.2f}, from the trap {rel[ssd][1]:.2f};"
-                f" {int(good.sum())} of {len(good)} starts above 0.5",
+                f"relative P(x;y) from the start {rel[ssd][0]:.2f}, from the trap"
+                f" {rel[ssd][1]:.2f}; {int(good.sum())} of {len(good)} starts above 0.5",
             ),
         ]
     return (*claims, *_claims_of_map(rows))
@@ -222,9 +229,11 @@ def _claims_of_map(rows: list[tuple[str, str, float, int, float]]) -> tuple[Clai
         }
         counts = ", ".join(f"{s}/{w} {sum(good)} of {len(good)}" for (s, w), good in found.items())
         return Claim(
-            f"For every weighting and schedule there is an M with which the literal SSD converges, {where}",
+            "For every weighting and schedule there is an M with which the literal SSD converges,"
+            f" {where}",
             all(all(good) for good in found.values()),
-            f"places of the singular mode for which some M brings more than 90 % of the starts to a mode: {counts}",
+            "places of the singular mode for which some M brings more than 90 % of the starts to a"
+            f" mode: {counts}",
         )
 
     return (

@@ -59,9 +59,9 @@ def run(context: Context) -> Report:
     outcome = run_grid(dataclasses.replace(context, prior=model), "janus", grid, TITLE)
     return Report(
         TITLE,
-        f"{outcome.extent()}, `{CONFIG}` {' '.join(size['overrides'])}, the bundled prior taught fronts"
-        f" ({_weights(outcome.records)}): 85 % of its pictures are fronts, half of its captions name any view."
-        f" {outcome.state()}",
+        f"{outcome.extent()}, `{CONFIG}` {' '.join(size['overrides'])}, the bundled prior taught"
+        f" fronts ({_weights(outcome.records)}): 85 % of its pictures are fronts, half of its"
+        f" captions name any view. {outcome.state()}",
         (
             fault(
                 model,
@@ -76,12 +76,15 @@ def run(context: Context) -> Report:
             ("backs.png", "Asked for a view from behind."),
             (
                 "sheet.png",
-                "First the true object, then each row (four views of the turntable, the third from behind).",
+                (
+                    "First the true object, then each row (four views of the turntable, the third"
+                    " from behind)."
+                ),
             ),
         ),
-        "`face on the back` projects each view within 45 degrees of the back on the way from the true back (0) to a"
-        f" second front under the same lamp (1). Fronts are views that resemble a true front most. {RULE}"
-        + (f"\n\n{REMARKS}" if context.size == "full" else ""),
+        "`face on the back` projects each view within 45 degrees of the back on the way from the"
+        " true back (0) to a second front under the same lamp (1). Fronts are views that resemble"
+        f" a true front most. {RULE}" + (f"\n\n{REMARKS}" if context.size == "full" else ""),
         complete=outcome.complete and not context.restricted,
         timed=False,
     )

@@ -83,7 +83,9 @@ SIZES: dict[SizeName, dict[str, Any]] = {
         "prompts": ("a red mushroom", "a yellow duck"),
         "overrides": ("num_steps=200",),
         "views": 1,
-        "noises": 2048,  # Puccetti's correlation would take several times the 3072 entries of the bundled latent
+        "noises": (
+            2048
+        ),  # Puccetti's correlation would take several times the 3072 entries of the bundled latent
         "ts": (100, 300, 600, 900),
     },
 }
@@ -146,8 +148,9 @@ def run(context: Context) -> Report:
     first, *others = sources
     return Report(
         TITLE,
-        f"{len(size['prompts'])} prompts x {size['views']} views of {' and of '.join(sources)}, {size['noises']} noises"
-        f" for each of {len(size['ts'])} timesteps, prior `{context.prior}`.",
+        f"{len(size['prompts'])} prompts x {size['views']} views of {' and of '.join(sources)},"
+        f" {size['noises']} noises for each of {len(size['ts'])} timesteps, prior"
+        f" `{context.prior}`.",
         (
             *claims(results[first]),
             *(
@@ -159,7 +162,10 @@ def run(context: Context) -> Report:
         (
             (
                 "moments.png",
-                "Lines: mean over renderings; bands: their range. Norms and variances are per latent entry.",
+                (
+                    "Lines: mean over renderings; bands: their range. Norms and variances are per"
+                    " latent entry."
+                ),
             ),
             ("renderings.png", f"What was looked at, a row each: {', '.join(sources)}."),
         ),
@@ -201,31 +207,34 @@ def claims(results: list[Moments]) -> tuple[Claim, ...]:
         Claim(
             "The norm of the mode-seeking term rises with t",
             mean[late].norm_seek > mean[early].norm_seek > 0,
-            f"{mean[early].norm_seek:.3f} at t={early}, {mean[late].norm_seek:.3f} at t={late} (1 is the noise's own)",
+            f"{mean[early].norm_seek:.3f} at t={early}, {mean[late].norm_seek:.3f} at t={late} (1"
+            " is the noise's own)",
         ),
         Claim(
             "The mode-disengaging term is far smaller, so that SDS needs a large omega",
             max(ratio.values()) < 0.25,
-            f"||h|| / ||eps_pos|| between {min(ratio.values()):.4f} and {max(ratio.values()):.4f}; equal at omega"
-            f" {1 / max(ratio.values()):.0f} to {1 / min(ratio.values()):.0f}",
+            f"||h|| / ||eps_pos|| between {min(ratio.values()):.4f} and {max(ratio.values()):.4f};"
+            f" equal at omega {1 / max(ratio.values()):.0f} to {1 / min(ratio.values()):.0f}",
         ),
         Claim(
             "The projection ratio r of one noise brackets the Monte-Carlo c tightly",
             all(abs(m.r_mean - m.c) < 0.05 and m.r_std < 0.05 for m in mean.values()),
-            f"|mean r - c| at most {max(abs(m.r_mean - m.c) for m in mean.values()):.4f}, standard deviation of r at"
-            f" most {max(m.r_std for m in mean.values()):.4f}",
+            f"|mean r - c| at most {max(abs(m.r_mean - m.c) for m in mean.values()):.4f}, standard"
+            f" deviation of r at most {max(m.r_std for m in mean.values()):.4f}",
         ),
         Claim(
             "Reduction by r lowers the total variance below the raw prediction's at every t",
             all(m.variance_r < m.variance_raw for m in results),
-            f"share of the raw variance that is left: {mean[early].variance_r / mean[early].variance_raw:.3f} at"
-            f" t={early}, {mean[late].variance_r / mean[late].variance_raw:.4f} at t={late}",
+            "share of the raw variance that is left:"
+            f" {mean[early].variance_r / mean[early].variance_raw:.3f} at t={early},"
+            f" {mean[late].variance_r / mean[late].variance_raw:.4f} at t={late}",
         ),
         Claim(
             "At small t reduction by r beats SDS's fixed - eps",
             mean[first].variance_r < mean[first].variance_minus_eps,
-            f"t={first}: raw {mean[first].variance_raw:.3f}, - eps {mean[first].variance_minus_eps:.3f},"
-            f" c {mean[first].variance_c:.3f}, r {mean[first].variance_r:.3f} per entry",
+            f"t={first}: raw {mean[first].variance_raw:.3f}, - eps"
+            f" {mean[first].variance_minus_eps:.3f}, c {mean[first].variance_c:.3f}, r"
+            f" {mean[first].variance_r:.3f} per entry",
         ),
     )
 

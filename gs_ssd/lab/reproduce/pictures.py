@@ -218,8 +218,9 @@ def run(context: Context) -> Report:
         file.unlink()
     return Report(
         TITLE,
-        f"{len(size['prompts'])} prompts (front view), random starts: {size['copies']}, {size['steps']} Adam steps, w ="
-        f" sigma^2, t uniform in 20..980 unless said, prior `{context.prior}`; same noises for every method.",
+        f"{len(size['prompts'])} prompts (front view), random starts: {size['copies']},"
+        f" {size['steps']} Adam steps, w = sigma^2, t uniform in 20..980 unless said, prior"
+        f" `{context.prior}`; same noises for every method.",
         claims(outcomes, truths, prior.metadata.get("recipe", {}).get("M", 200)),
         tuple(
             (f"{space}.png", f"Optimized {space}; one row a prompt, first the true rendering.")
@@ -368,10 +369,12 @@ def claims(outcomes: dict[str, list[Outcome]], truths: list[Outcome], M: int) ->
             ssd,
             large,
             ("mottle",),
-            f"differences of neighbouring pixels around the object: {list_of('mottle', (ssd, *rivals))}",
+            "differences of neighbouring pixels around the object:"
+            f" {list_of('mottle', (ssd, *rivals))}",
         ),
         claim(
-            "The disengaging term brings implausible local features at small t rather than at large t",
+            "The disengaging term brings implausible local features at small t rather than at"
+            " large t",
             high,
             (low,),
             ("mottle",),
@@ -382,7 +385,8 @@ def claims(outcomes: dict[str, list[Outcome]], truths: list[Outcome], M: int) ->
             high,
             (low,),
             ("saturation",),
-            f"saturation of the object, h alone: {list_of('saturation', bands)}; {true('saturation')}",
+            f"saturation of the object, h alone: {list_of('saturation', bands)};"
+            f" {true('saturation')}",
         ),
         claim(
             "More seeking (larger M) is smoother and paler",
@@ -397,7 +401,8 @@ def claims(outcomes: dict[str, list[Outcome]], truths: list[Outcome], M: int) ->
             ssd,
             ("CSD",),
             ("prior_loss",),
-            f"denoising loss at t = 200: {list_of('prior_loss', (ssd, *rivals))}; {true('prior_loss')}",
+            f"denoising loss at t = 200: {list_of('prior_loss', (ssd, *rivals))};"
+            f" {true('prior_loss')}",
         ),
     )
 

@@ -182,9 +182,12 @@ def write_page(out: Path, names: Sequence[str]) -> None:
     """The one page, `README.md` in `out`, from the folders of the named experiments that are done."""
     parts = [
         "# The paper's experiments, rerun",
-        "Stable Score Distillation (Tang et al., arXiv 2312.09305) on priors that anyone can run: exact scores where"
-        " they exist, else the bundled diffusion model. Every verdict below is computed from the numbers of the run"
-        " that is named with it; `tiny` and `small` runs prove the plumbing, claims rest on the size that is stated.",
+        (
+            "Stable Score Distillation (Tang et al., arXiv 2312.09305) on priors that anyone can"
+            " run: exact scores where they exist, else the bundled diffusion model. Every verdict"
+            " below is computed from the numbers of the run that is named with it; `tiny` and"
+            " `small` runs prove the plumbing, claims rest on the size that is stated."
+        ),
     ]
     for name in names:
         record = read_result(out / name)

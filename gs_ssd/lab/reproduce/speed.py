@@ -84,9 +84,9 @@ def run(context: Context) -> Report:
     ssd, ism = timings["ssd"], timings["ism"]
     return Report(
         TITLE,
-        f"One guidance step (encoder, noise predictions, estimator) with {VIEWS} views and no rendering, mean over"
-        f" {size['draws']} steps of a run's t law, best of {size['repeats']}, prior `{context.prior}` on"
-        f" {context.device} (on a CPU: seconds of processor time).",
+        f"One guidance step (encoder, noise predictions, estimator) with {VIEWS} views and no"
+        f" rendering, mean over {size['draws']} steps of a run's t law, best of {size['repeats']},"
+        f" prior `{context.prior}` on {context.device} (on a CPU: seconds of processor time).",
         (
             Claim(
                 "SSD needs fewer noise predictions than ISM",
@@ -97,8 +97,9 @@ def run(context: Context) -> Report:
             Claim(
                 "Dropping the inversion makes a guidance step 75 % faster",
                 ism.seconds / ssd.seconds >= 1.75,
-                f"{ssd.seconds:.3f} s a step against {ism.seconds:.3f} s: {ism.seconds / ssd.seconds:.2f} times as"
-                " long (guidance alone; the comparison has whole trainings)",
+                f"{ssd.seconds:.3f} s a step against {ism.seconds:.3f} s:"
+                f" {ism.seconds / ssd.seconds:.2f} times as long (guidance alone; the comparison"
+                " has whole trainings)",
             ),
         ),
         (("speed.png", "Noise predictions (left) and seconds (right) a guidance step."),),

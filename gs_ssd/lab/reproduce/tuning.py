@@ -19,7 +19,10 @@ from gs_ssd.lab.reproduce.report import Context, Report, SizeName
 
 TITLE = "Tuning: four tries for every estimator"
 FILE = "tuned.json"
-CRITERION = "mean over prompts of (kind named right / ceiling + colour named right / ceiling + silhouette IoU) / 3"
+CRITERION = (
+    "mean over prompts of (kind named right / ceiling + colour named right / ceiling + silhouette"
+    " IoU) / 3"
+)
 
 LUCID_LAW = "guidance.t_schedule=[[0,0.02,0.98],[0.3,0.02,0.5]]"
 RECIPE, FAST, SLOW = (
@@ -50,20 +53,25 @@ CANDIDATES: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     },
     "csd": _RATES,
     "sds": _scales(26.0, 7.5, 101.0) | {"g7.5, lucid t": ("guidance.cfg_scale=7.5", LUCID_LAW)},
-    "sds_reduced": _scales(26.0, 7.5, 101.0)
-    | {"g7.5, lucid t": ("guidance.cfg_scale=7.5", LUCID_LAW)},
+    "sds_reduced": (
+        _scales(26.0, 7.5, 101.0) | {"g7.5, lucid t": ("guidance.cfg_scale=7.5", LUCID_LAW)}
+    ),
     "seek_minus_eps": _RATES,
     "seek_reduced": _RATES,
-    "ism": _scales(7.5, 26.0)
-    | {
-        "g7.5, lucid t": ("guidance.cfg_scale=7.5", LUCID_LAW),
-        "g7.5, slow": ("guidance.cfg_scale=7.5", *SLOW),
-    },
-    "nfsd": _scales(7.5, 26.0)
-    | {
-        "g7.5, lucid t": ("guidance.cfg_scale=7.5", LUCID_LAW),
-        "g7.5, slow": ("guidance.cfg_scale=7.5", *SLOW),
-    },
+    "ism": (
+        _scales(7.5, 26.0)
+        | {
+            "g7.5, lucid t": ("guidance.cfg_scale=7.5", LUCID_LAW),
+            "g7.5, slow": ("guidance.cfg_scale=7.5", *SLOW),
+        }
+    ),
+    "nfsd": (
+        _scales(7.5, 26.0)
+        | {
+            "g7.5, lucid t": ("guidance.cfg_scale=7.5", LUCID_LAW),
+            "g7.5, slow": ("guidance.cfg_scale=7.5", *SLOW),
+        }
+    ),
 }
 """At most four tries an estimator; the first is what it runs with untuned. On the bundled prior ||eps|| = omega ||h||
 at omega of about 25, which is what the paper's omega = 100 is on Stable Diffusion: g = 26."""
@@ -115,13 +123,14 @@ def run(context: Context) -> Report:
         temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return Report(
         TITLE,
-        f"Development prompts: {outcome.extent()}, `{CONFIG}` {' '.join(size['overrides'])}. Chosen by:"
-        f" {CRITERION} (no number that a claim of the paper is about). {outcome.state()}",
+        f"Development prompts: {outcome.extent()}, `{CONFIG}` {' '.join(size['overrides'])}. Chosen"
+        f" by: {CRITERION} (no number that a claim of the paper is about). {outcome.state()}",
         (),
         (("sheet.png", "First the true object, then every try (four views of the turntable)."),),
         _table(frozen)
-        + f"\n\n`tuning/{FILE}` holds the winners; the comparison reads it. Differences of a hundredth"
-        " decide nothing, on so few prompts; the best counts all the same, for every estimator alike.",
+        + f"\n\n`tuning/{FILE}` holds the winners; the comparison reads it. Differences of a"
+        " hundredth decide nothing, on so few prompts; the best counts all the same, for every"
+        " estimator alike.",
         complete=outcome.complete and not context.restricted,
         timed=False,
     )
@@ -157,8 +166,8 @@ def read_tuned(folder: Path, weights: str) -> dict[str, list[str]]:
         )
     if tuned["weights"] != weights:
         raise UserError(
-            f"{path} was tuned on {tuned['weights'] or 'weights that it does not name'}, but these are {weights}; run"
-            " `gs-ssd reproduce tuning` again, or delete it to compare untuned"
+            f"{path} was tuned on {tuned['weights'] or 'weights that it does not name'}, but these"
+            f" are {weights}; run `gs-ssd reproduce tuning` again, or delete it to compare untuned"
         )
     return {name: won["overrides"] for name, won in tuned["estimators"].items()}
 

@@ -184,10 +184,12 @@ class Row:
             statistics.median(values) for values in zip(*self.steps, strict=True)
         )
         return (
-            f"| {self.name} | {self.mode} | {'given' if self.sh_degree is None else 'SH 3'} | {self.pairs / 1e6:.3f} "
-            f"| {1e3 * forward:.2f} | {1e3 * total:.2f} | {1e9 * total / self.pairs:.2f} | {floor:.2f} "
-            f"| {self.lanes / self.pairs:.2f} | {1e9 * total / (best * self.lanes):.2f} "
-            f"| {min(self.ratios):.2f}-{max(self.ratios):.2f} | {statistics.median(self.ratios):.2f} |"
+            f"| {self.name} | {self.mode} | {'given' if self.sh_degree is None else 'SH 3'} |"
+            f" {self.pairs / 1e6:.3f} | {1e3 * forward:.2f} | {1e3 * total:.2f} |"
+            f" {1e9 * total / self.pairs:.2f} | {floor:.2f} | {self.lanes / self.pairs:.2f} |"
+            f" {1e9 * total / (best * self.lanes):.2f} |"
+            f" {min(self.ratios):.2f}-{max(self.ratios):.2f} |"
+            f" {statistics.median(self.ratios):.2f} |"
         )
 
 
@@ -212,8 +214,9 @@ def table(names: list[str], seconds: float, rounds: int) -> None:
     backend = native.library("cpu").dgr_backend_name().decode()
     print(f"{backend}, load {min(loads):.1f} to {max(loads):.1f}, best floor {best:.2f} ns / lane")
     print(
-        "| scene | mode | colours | pairs, M | forward, ms | forward + backward, ms | ns / pair | floor, ns / lane "
-        f"| lanes / pair | over the best | {rounds} visits | over the floor |\n{'|---' * 12}|"
+        "| scene | mode | colours | pairs, M | forward, ms | forward + backward, ms | ns / pair |"
+        f" floor, ns / lane | lanes / pair | over the best | {rounds} visits | over the floor"
+        f" |\n{'|---' * 12}|"
     )
     for row in rows:
         print(row.line(best))
@@ -245,7 +248,8 @@ def gsplat(names: list[str]) -> None:
 def threads(names: list[str]) -> None:
     """Wall time with one and with two threads; only an idle machine gives a figure worth quoting."""
     print(
-        f"load {os.getloadavg()[0]:.1f}\n| scene | 1 thread, ms | 2 threads, ms | speed-up | CPU time, 2 over 1 |"
+        f"load {os.getloadavg()[0]:.1f}\n| scene | 1 thread, ms | 2 threads, ms | speed-up | CPU"
+        " time, 2 over 1 |"
     )
     print("|---|---|---|---|---|")
     for name in names:
@@ -296,7 +300,8 @@ def memory(names: list[str]) -> None:
     for name in names:
         command = [sys.executable, __file__, "--peak", name]
         print(
-            f"| {name} | {subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()} |"
+            f"| {name} |"
+            f" {subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()} |"
         )
 
 

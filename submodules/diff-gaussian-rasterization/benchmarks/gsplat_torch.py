@@ -1,5 +1,6 @@
 """gsplat 1.5.3's torch path on a CPU, for comparison: its projection and its `accumulate`, with the two things that it
-takes from CUDA filled in by vectorised torch (which pairs of splat and pixel meet) and by two sums (nerfacc's)."""
+takes from CUDA filled in by vectorised torch (which pairs of splat and pixel meet) and by two sums (nerfacc's).
+"""
 
 from __future__ import annotations
 

@@ -37,8 +37,8 @@ def load_mitsuba() -> tuple[Any, Any]:
         mitsuba.set_variant("llvm_ad_rgb")
     except ImportError as error:
         raise SystemExit(
-            f"Mitsuba found no LLVM ({error}): install version 16 or newer (Debian: apt install libllvm19) and, where "
-            "it still is not found, name the library in DRJIT_LIBLLVM_PATH"
+            f"Mitsuba found no LLVM ({error}): install version 16 or newer (Debian: apt install"
+            " libllvm19) and, where it still is not found, name the library in DRJIT_LIBLLVM_PATH"
         ) from error
     drjit.set_thread_count(1)
     return mitsuba, drjit
@@ -101,7 +101,10 @@ def compare(mi: Any, dr: Any, name: str, seconds: float) -> str:
         want = render_views(**scene, width=size, height=size).rgb[0].permute(1, 2, 0)
     have = torch.from_numpy(mi.render(traced, spp=1).numpy())
     difference = float((have - want).abs().mean())
-    return f"| {name} | {1e3 * ours:.2f} | {1e3 * theirs:.0f} | {theirs / ours:.0f} | {difference:.3f} |"
+    return (
+        f"| {name} | {1e3 * ours:.2f} | {1e3 * theirs:.0f} | {theirs / ours:.0f} |"
+        f" {difference:.3f} |"
+    )
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """The CPU backend cross-built for aarch64 (portable sources, NEON through vector extensions) and run by qemu-user: its
-native test, and the tests of the CPU backend over again, through a server process that the emulator runs."""
+native test, and the tests of the CPU backend over again, through a server process that the emulator runs.
+"""
 
 import shutil
 import subprocess
@@ -30,7 +31,10 @@ pytestmark = [
     pytest.mark.timeout(900),
     pytest.mark.skipif(
         bool(MISSING),
-        reason=f"no {', no '.join(MISSING)} (Debian: apt install g++-aarch64-linux-gnu qemu-user cmake)",
+        reason=(
+            f"no {', no '.join(MISSING)} (Debian: apt install g++-aarch64-linux-gnu qemu-user"
+            " cmake)"
+        ),
     ),
 ]
 

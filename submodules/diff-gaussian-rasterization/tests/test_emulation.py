@@ -1,5 +1,6 @@
 """The CUDA kernels, run on the CPU by csrc/emulation: every test of the CPU backend over again, the checks of a GPU,
-and three orders of the threads. Says that the kernels' logic is right; nothing about a real GPU's speed or compiler."""
+and three orders of the threads. Says that the kernels' logic is right; nothing about a real GPU's speed or compiler.
+"""
 
 import ctypes
 from concurrent.futures import ThreadPoolExecutor

@@ -41,7 +41,8 @@ def empty(tmp_path_factory):
     )
     if build_tool.returncode:
         pytest.skip(
-            f"no package index to take scikit-build-core from: {build_tool.stderr.strip().splitlines()[-1]}"
+            "no package index to take scikit-build-core from:"
+            f" {build_tool.stderr.strip().splitlines()[-1]}"
         )
     return python
 

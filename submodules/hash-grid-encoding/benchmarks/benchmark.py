@@ -104,7 +104,8 @@ def measure(name: str, grid: HashGrid, arguments: argparse.Namespace) -> None:
     speeds = {label: tried(peer) for label, peer in peers.items()}
     best = min(speeds, key=lambda label: speeds[label])
     print(
-        f"\n{name}: torch's, ns a point: {', '.join(f'{label} {speed:.0f}' for label, speed in speeds.items())}"
+        f"\n{name}: torch's, ns a point:"
+        f" {', '.join(f'{label} {speed:.0f}' for label, speed in speeds.items())}"
     )
     with_mlp = compiled if best.endswith("compiled") else perceptron
     runs = {
@@ -130,7 +131,8 @@ def report(rounds: list[dict[str, float]], best: str) -> None:
         return f"{statistics.median(found):.2f} ({found[0]:.2f}-{found[-1]:.2f})"
 
     print(
-        "| | ours, ns a point | torch, ns a point | torch / ours | ours / floor |\n|---|---|---|---|---|"
+        "| | ours, ns a point | torch, ns a point | torch / ours | ours / floor"
+        " |\n|---|---|---|---|---|"
     )
     for label in ("encoding", "with perceptrons"):
         ours, theirs = (
@@ -139,7 +141,8 @@ def report(rounds: list[dict[str, float]], best: str) -> None:
         ratio = median(lambda one, label=label: one[f"{label}, torch"] / one[f"{label}, ours"])
         floor = median(lambda one: one["encoding, ours"] / (one["loads"] + one["additions"]))
         print(
-            f"| {label} | {ours:.0f} | {theirs:.0f} | {ratio} | {floor if label == 'encoding' else ''} |"
+            f"| {label} | {ours:.0f} | {theirs:.0f} | {ratio} |"
+            f" {floor if label == 'encoding' else ''} |"
         )
     loads, additions = (
         statistics.median(one[part] for one in rounds) for part in ("loads", "additions")
@@ -159,7 +162,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     print(
-        f"{native.backend_name()}, one thread, {arguments.points} points, load {os.getloadavg()[0]:.1f}"
+        f"{native.backend_name()}, one thread, {arguments.points} points, load"
+        f" {os.getloadavg()[0]:.1f}"
     )
     for name, grid in GRIDS.items():
         measure(name, grid, arguments)

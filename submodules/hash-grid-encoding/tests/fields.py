@@ -25,9 +25,10 @@ def some_tables(grid: HashGrid, seed: int) -> Tensor:
 
 def some_weights(inputs: int, hidden: int, outputs: int, seed: int) -> tuple[Tensor, Tensor]:
     rng = generator(seed)
-    return torch.randn(hidden, inputs, generator=rng) / 4, torch.randn(
-        outputs, hidden, generator=rng
-    ) / 4
+    return (
+        torch.randn(hidden, inputs, generator=rng) / 4,
+        torch.randn(outputs, hidden, generator=rng) / 4,
+    )
 
 
 def some_samples(counts: list[int], seed: int) -> Samples:

@@ -55,8 +55,9 @@ def _library() -> ctypes.CDLL:
     path = next(Path(__file__).parent.glob("libsimple_knn.*"), None)
     if path is None:
         raise ImportError(
-            f"the compiled half of simple_knn is missing beside {__file__}; install the package with "
-            "`pip install ./submodules/simple-knn` instead of importing it from its source folder"
+            f"the compiled half of simple_knn is missing beside {__file__}; install the package"
+            " with `pip install ./submodules/simple-knn` instead of importing it from its source"
+            " folder"
         )
     library = ctypes.CDLL(str(path))
     function = library.knn_mean_squared_distance

@@ -22,7 +22,10 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
         bool(MISSING),
-        reason=f"no {', no '.join(MISSING)} (Debian: apt install g++-aarch64-linux-gnu qemu-user cmake)",
+        reason=(
+            f"no {', no '.join(MISSING)} (Debian: apt install g++-aarch64-linux-gnu qemu-user"
+            " cmake)"
+        ),
     ),
 ]
 

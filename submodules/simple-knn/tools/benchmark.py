@@ -25,8 +25,8 @@ def clouds(n: int) -> dict[str, np.ndarray]:
     return {
         "normal": normal.astype(np.float32),
         "sphere": (normal / np.linalg.norm(normal, axis=1, keepdims=True)).astype(np.float32),
-        "clusters": (centres[cluster] + scale[cluster] * rng.normal(size=(n, 3))).astype(
-            np.float32
+        "clusters": (
+            (centres[cluster] + scale[cluster] * rng.normal(size=(n, 3))).astype(np.float32)
         ),
     }
 
@@ -48,7 +48,8 @@ def cpu_ms(function: Callable[[], object], repetitions: int) -> float:
 def main() -> None:
     torch.set_num_threads(1)
     print(
-        "| points | cloud | simple_knn, CPU ms | cKDTree(k=4), CPU ms | ratio |\n|---|---|---|---|---|"
+        "| points | cloud | simple_knn, CPU ms | cKDTree(k=4), CPU ms | ratio"
+        " |\n|---|---|---|---|---|"
     )
     for n, repetitions in SIZES:
         for name, points in clouds(n).items():

@@ -19,7 +19,8 @@ LAST_GROWTH, LAST_RESET = 0.8, 0.7
 @settings
 class AdaptiveConfig:
     """When it begins and ends are shares of the run; how often it acts are steps, for statistics and opacities need
-    a number of steps to build up, however long the run. World sizes assume an object of about one unit."""
+    a number of steps to build up, however long the run. World sizes assume an object of about one unit.
+    """
 
     every: Annotated[int, Bounds(1, 1_000_000_000)] = 100
     """Steps between two rounds of growing and pruning."""

@@ -37,7 +37,8 @@ def find_nvcc() -> Path:
         if candidate and Path(candidate).exists():
             return Path(candidate)
     raise FileNotFoundError(
-        "no nvcc in CUDACXX, on the PATH or in /usr/local/cuda/bin; --pypi installs one from the index"
+        "no nvcc in CUDACXX, on the PATH or in /usr/local/cuda/bin; --pypi installs one from the"
+        " index"
     )
 
 
@@ -106,7 +107,8 @@ def install_backend(compiler: Path, jobs: int) -> int:
         nvcc = find_nvcc()
     except FileNotFoundError:
         print(
-            "the CUDA backend is missing and there is no nvcc: taking the compiler from the package index ..."
+            "the CUDA backend is missing and there is no nvcc: taking the compiler from the package"
+            " index ..."
         )
         nvcc = install_nvcc(compiler)
     architectures = gpu_architectures()
@@ -149,8 +151,9 @@ def main() -> int:
         library = ctypes.CDLL(str(output))
         library.dgr_backend_name.restype = ctypes.c_char_p
         print(
-            f"{nvcc}: sm_{', sm_'.join(arguments.architectures)}: {output.stat().st_size / 2**20:.1f} MiB, "
-            f"loads as {library.dgr_backend_name().decode()!r}, ABI {library.dgr_abi_version()}"
+            f"{nvcc}: sm_{', sm_'.join(arguments.architectures)}:"
+            f" {output.stat().st_size / 2**20:.1f} MiB, loads as"
+            f" {library.dgr_backend_name().decode()!r}, ABI {library.dgr_abi_version()}"
         )
     return 0
 

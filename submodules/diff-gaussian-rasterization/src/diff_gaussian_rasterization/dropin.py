@@ -71,7 +71,8 @@ def rasterize_gaussians(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """-> color [3,H,W], radii int32 [P], depth [2,H,W]. Empty or None optional tensors mean "not given".
 
-    means2D [P,3] (values ignored, may be None) receives the screen-space gradient in NDC units, third column 0."""
+    means2D [P,3] (values ignored, may be None) receives the screen-space gradient in NDC units, third column 0.
+    """
     settings = raster_settings
     width, height = check_size(
         settings.image_width, settings.image_height, ("image_width", "image_height")

@@ -84,8 +84,9 @@ class _Once(torch.autograd.Function):
     @staticmethod
     def backward(_ctx: Any, *_grads: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         raise RuntimeError(
-            "the rasterizer's gradient cannot be differentiated again: its native backward pass has no second "
-            "derivative; use render_views(..., backend='reference'), which has one, or leave the penalty out"
+            "the rasterizer's gradient cannot be differentiated again: its native backward pass has"
+            " no second derivative; use render_views(..., backend='reference'), which has one, or"
+            " leave the penalty out"
         )
 
 
@@ -101,7 +102,8 @@ def choose_backend(name: str | None, means: Tensor) -> str:
         raise ValueError(f"backend={name!r} was asked for but means is on {means.device}")
     if means.dtype != torch.float32:
         raise TypeError(
-            f"means is {means.dtype}: native backends take float32; pass backend='reference' for float64"
+            f"means is {means.dtype}: native backends take float32; pass backend='reference' for"
+            " float64"
         )
     return name
 

@@ -107,13 +107,15 @@ def library(kind: str) -> ctypes.CDLL:
     if path is None:
         if kind == "cuda":
             raise RuntimeError(
-                "a CUDA tensor was given, but this diff_gaussian_rasterization was built without its CUDA backend: "
-                "reinstall it where nvcc is on the PATH, with DGR_CUDA=ON to make a failing CUDA build an error "
-                "(DGR_CUDA=ON pip install --force-reinstall --no-deps ./submodules/diff-gaussian-rasterization), "
-                "or move the tensors to the CPU"
+                "a CUDA tensor was given, but this diff_gaussian_rasterization was built without"
+                " its CUDA backend: reinstall it where nvcc is on the PATH, with DGR_CUDA=ON to"
+                " make a failing CUDA build an error (DGR_CUDA=ON pip install --force-reinstall"
+                " --no-deps ./submodules/diff-gaussian-rasterization), or move the tensors to"
+                " the CPU"
             )
         raise RuntimeError(
-            f"libdgr_{kind} is missing beside {__file__}: pip install ./submodules/diff-gaussian-rasterization"
+            f"libdgr_{kind} is missing beside {__file__}: pip install"
+            " ./submodules/diff-gaussian-rasterization"
         )
     return load(path)
 
@@ -145,7 +147,8 @@ def load(path: Path) -> ctypes.CDLL:
     lib.dgr_mark_visible.argtypes = [c_void_p, c_int32, c_void_p, c_void_p, c_int32, c_void_p]
     if lib.dgr_abi_version() != ABI_VERSION:
         raise RuntimeError(
-            f"{path} has ABI {lib.dgr_abi_version()}, this package needs {ABI_VERSION}: reinstall it"
+            f"{path} has ABI {lib.dgr_abi_version()}, this package needs {ABI_VERSION}:"
+            " reinstall it"
         )
     return lib
 

@@ -85,7 +85,8 @@ def check_tensor(
         return value
     if value.device != like.device:
         raise ValueError(
-            f"{name} is on {value.device} but means is on {like.device}: move it with .to({like.device})"
+            f"{name} is on {value.device} but means is on {like.device}: move it with"
+            f" .to({like.device})"
         )
     if dtype is not like.dtype:
         raise TypeError(f"{name} is {dtype} but means is {like.dtype}: convert one of them")

@@ -258,7 +258,8 @@ def render(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """-> rgb [V,3,H,W], depth [V,H,W], transmittance [V,H,W], radii int32 [V,N]; ValueError on NaN or infinity.
 
-    `screen_means` [V,N,2] (values ignored) receives the gradient of the projected means in NDC units."""
+    `screen_means` [V,N,2] (values ignored) receives the gradient of the projected means in NDC units.
+    """
     for name in ("means", "quats_wxyz", "scales", "cov3d", "opacities", "colors", "sh"):
         check_finite(name, getattr(splats, name))
     cov3d = splats.cov3d

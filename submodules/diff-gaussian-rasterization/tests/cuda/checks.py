@@ -89,7 +89,8 @@ def run(
 
 def uncertain_pixels(splats: Splats, cameras: Cameras, options: Options) -> Tensor:
     """bool [V,H,W]: where a float32 backend may decide differently than float64: a term within 1e-5 (relative) of a
-    threshold (1/255, 0.99), a transmittance within 1e-4 of the early stop, two splats within 1e-6 of the same depth."""
+    threshold (1/255, 0.99), a transmittance within 1e-4 of the early stop, two splats within 1e-6 of the same depth.
+    """
     assert splats.quats_wxyz is not None
     cov3d = reference.covariances(
         splats.quats_wxyz, splats.scales, options.scale_modifier, options.normalize_quats
@@ -132,9 +133,11 @@ def compare(
     rng = torch.Generator().manual_seed(1)
     planes = certain.shape
     image_grads = {
-        name: torch.randn(planes[0], 3, *planes[1:], generator=rng)
-        if name == "rgb"
-        else torch.randn(planes, generator=rng)
+        name: (
+            torch.randn(planes[0], 3, *planes[1:], generator=rng)
+            if name == "rgb"
+            else torch.randn(planes, generator=rng)
+        )
         for name in only
     }
     image_grads = {

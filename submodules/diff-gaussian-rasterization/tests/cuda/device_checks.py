@@ -41,7 +41,8 @@ def check_the_host_waits_once(device: str) -> None:
 
 def check_another_stream(device: str) -> None:
     """Work goes to torch's current stream. The means, then the image's gradient, hold wrong numbers until a copy on
-    that stream, behind a long sleep, has put them right; work on any other stream would read the wrong ones."""
+    that stream, behind a long sleep, has put them right; work on any other stream would read the wrong ones.
+    """
     scene = random_scene(70, count=400, views=2)
     inputs = on_device(scene, device)
     right = torch.ones(2, 3, scene.height, scene.width, device=device)

@@ -70,7 +70,8 @@ def mlp(inputs: Tensor, w1: Tensor, w2: Tensor, backend: str | None = None) -> T
         raise ValueError("inputs, w1 and w2 must be matrices")
     if inputs.shape[1] != w1.shape[1] or w1.shape[0] != w2.shape[1]:
         raise ValueError(
-            f"inputs {list(inputs.shape)}, w1 {list(w1.shape)} and w2 {list(w2.shape)} must be [N,I], [H,I] and [O,H]"
+            f"inputs {list(inputs.shape)}, w1 {list(w1.shape)} and w2 {list(w2.shape)} must be"
+            " [N,I], [H,I] and [O,H]"
         )
     if choose_backend(backend, inputs=inputs, w1=w1, w2=w2) == "reference":
         return reference.mlp(inputs, w1, w2)
@@ -79,8 +80,9 @@ def mlp(inputs: Tensor, w1: Tensor, w2: Tensor, backend: str | None = None) -> T
         1 <= width <= native.MAX_INPUTS and 8 <= hidden <= native.MAX_HIDDEN and hidden % 8 == 0
     ):
         raise ValueError(
-            f"w1 {list(w1.shape)}: the native backend takes 1 to {native.MAX_INPUTS} inputs and 8 to "
-            f"{native.MAX_HIDDEN} hidden units, a multiple of 8; pass backend='reference' for others"
+            f"w1 {list(w1.shape)}: the native backend takes 1 to {native.MAX_INPUTS} inputs and 8"
+            f" to {native.MAX_HIDDEN} hidden units, a multiple of 8; pass backend='reference' for"
+            " others"
         )
     if not 1 <= w2.shape[0] <= native.MAX_OUTPUTS:
         raise ValueError(
@@ -216,7 +218,8 @@ class _MlpBackward(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         if u1 is not None or u2 is not None:
             raise NotImplementedError(
-                "the native perceptron's weight gradients cannot be differentiated; pass backend='reference'"
+                "the native perceptron's weight gradients cannot be differentiated; pass"
+                " backend='reference'"
             )
         if u is None:
             return None, None, None, None, None

@@ -38,7 +38,8 @@ class HashGrid:
             raise ValueError(f"scale must be at least 1, got {self.scale}")
         if self.resolutions[-1] > MAX_RESOLUTION:
             raise ValueError(
-                f"the finest level has {self.resolutions[-1]} cells a side, more than {MAX_RESOLUTION}"
+                f"the finest level has {self.resolutions[-1]} cells a side, more than"
+                f" {MAX_RESOLUTION}"
             )
 
     @cached_property

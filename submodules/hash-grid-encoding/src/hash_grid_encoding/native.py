@@ -96,7 +96,8 @@ def load(path: Path) -> ctypes.CDLL:
         function.argtypes, function.restype = arguments, c_int
     if lib.hge_abi_version() != ABI_VERSION:
         raise RuntimeError(
-            f"{path} has ABI {lib.hge_abi_version()}, this package needs {ABI_VERSION}: reinstall it"
+            f"{path} has ABI {lib.hge_abi_version()}, this package needs {ABI_VERSION}:"
+            " reinstall it"
         )
     return lib
 

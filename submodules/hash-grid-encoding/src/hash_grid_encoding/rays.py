@@ -69,7 +69,8 @@ def march(
     """
     if origins.dim() != 2 or origins.shape[1] != 3 or directions.shape != origins.shape:
         raise ValueError(
-            f"origins and directions must be [R,3], got {list(origins.shape)}, {list(directions.shape)}"
+            f"origins and directions must be [R,3], got {list(origins.shape)},"
+            f" {list(directions.shape)}"
         )
     if jitter.shape != origins.shape[:1]:
         raise ValueError(f"jitter must be [{origins.shape[0]}], got {list(jitter.shape)}")
@@ -132,7 +133,8 @@ def composite(
     count = samples.t.shape[0]
     if sigmas.shape != (count,) or colors.shape != (count, 3):
         raise ValueError(
-            f"sigmas and colors must be [{count}] and [{count},3], got {list(sigmas.shape)} and {list(colors.shape)}"
+            f"sigmas and colors must be [{count}] and [{count},3], got {list(sigmas.shape)} and"
+            f" {list(colors.shape)}"
         )
     if choose_backend(backend, sigmas=sigmas, colors=colors) == "reference":
         return Composite(*reference.composite(samples.offsets, sigmas, colors, samples.t, step))

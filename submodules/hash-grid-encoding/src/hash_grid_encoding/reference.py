@@ -89,9 +89,12 @@ def padded(values: Tensor, offsets: Tensor, fill: float) -> tuple[Tensor, Tensor
     most = int(counts.max()) if len(counts) else 0
     there = torch.arange(most, device=values.device) < counts[:, None]
     out = values.new_full((*there.shape, *values.shape[1:]), fill)
-    return out.masked_scatter(
-        there.view(*there.shape, *[1] * (values.dim() - 1)).expand_as(out), values
-    ), there
+    return (
+        out.masked_scatter(
+            there.view(*there.shape, *[1] * (values.dim() - 1)).expand_as(out), values
+        ),
+        there,
+    )
 
 
 def composite(
