@@ -1,8 +1,8 @@
 """What a setting may be, said once, beside it: its type, its bounds, its choices.
 
-`settings` makes a frozen dataclass that pydantic checks whenever one is made, so a config that exists is a valid one
-and nothing below looks again. The types here are what its fields are annotated with; `Bounds` also says whether
-something measured lies where it should.
+`settings` makes a frozen dataclass that pydantic checks whenever one is made, so a config that
+exists is a valid one and nothing below looks again. The types here are what its fields are
+annotated with; `Bounds` also says whether something measured lies where it should.
 """
 
 import dataclasses
@@ -21,7 +21,8 @@ N = TypeVar("N")
 
 @dataclasses.dataclass(frozen=True)
 class Bounds(annotated_types.GroupedMetadata):
-    """An interval of numbers; `above` and `below` say that its lower and its upper end do not belong to it."""
+    """An interval of numbers; `above` and `below` say that its lower and its upper end do not
+    belong to it."""
 
     low: int | float = -math.inf
     high: int | float = math.inf
@@ -57,10 +58,12 @@ def _shown(number: int | float) -> str:
 
 @dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
 def settings(cls: type[T]) -> type[T]:
-    """A frozen dataclass that takes nothing but what its annotations say: no text for a number, no NaN, no stranger.
+    """A frozen dataclass that takes nothing but what its annotations say: no text for a number, no
+    NaN, no stranger.
 
     Raises (the class, when it is called):
-        pydantic.ValidationError: a value that does not fit; `gs_ssd.config` turns it into a sentence.
+        pydantic.ValidationError: a value that does not fit; `gs_ssd.config` turns it into a
+        sentence.
         UserError: values that do not go together (from a `__post_init__`); names the keys.
     """
     checks = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)

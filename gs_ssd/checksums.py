@@ -1,7 +1,7 @@
 """The weights that come with the program are those that were published, bit for bit.
 
-A folder of weights carries `SHA256SUMS`, which the code that publishes it writes and the code that loads it checks;
-`sha256sum -c SHA256SUMS` checks it too.
+A folder of weights carries `SHA256SUMS`, which the code that publishes it writes and the code that
+loads it checks; `sha256sum -c SHA256SUMS` checks it too.
 """
 
 import hashlib

@@ -1,4 +1,6 @@
-"""The `gs-ssd` command. Finds the subcommand's module, parses, calls, turns mistakes into exit code 2."""
+"""The `gs-ssd` command.
+
+Finds the subcommand's module, parses, calls, turns mistakes into exit code 2."""
 
 import argparse
 import contextlib
@@ -18,7 +20,8 @@ from gs_ssd.errors import UserError
 
 
 class Command(NamedTuple):
-    """Where a subcommand lives and what it is for; its module is imported only when it is called."""
+    """Where a subcommand lives and what it is for; its module is imported only when it is
+    called."""
 
     module: str
     summary: str
@@ -51,8 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand.
 
     Returns:
-        The exit code: 0 done, 2 a mistake that the user can mend (printed in one sentence), 128 + n ended by signal n
-        (130 Ctrl-C, 141 nobody reads the output any more, 143 SIGTERM).
+        The exit code: 0 done, 2 a mistake that the user can mend (printed in one sentence), 128 + n
+        ended by signal n (130 Ctrl-C, 141 nobody reads the output any more, 143 SIGTERM).
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -90,7 +93,8 @@ def _say(sentence: str, code: int) -> int:
 
 
 def _let_output_go() -> None:
-    """What could not be written is not tried again at exit, where it would be an error without a sentence."""
+    """What could not be written is not tried again at exit, where it would be an error without a
+    sentence."""
     with contextlib.suppress(OSError, ValueError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stdout.fileno())

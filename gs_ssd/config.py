@@ -1,9 +1,10 @@
-"""One experiment, composed of the components' own settings; read, merged and checked here and nowhere else.
+"""One experiment, composed of the components' own settings; read, merged and checked here and
+nowhere else.
 
-Precedence: the defaults, then the YAML file (after the one that it `extends`), then `key.sub=value` from the command
-line. Whatever does not fit is refused by its full key and the file that holds it; an unknown key with the nearest
-known one. OmegaConf merges files and overrides; pydantic checks types, bounds and choices, as `gs_ssd.bounds` has them
-written beside each setting.
+Precedence: the defaults, then the YAML file (after the one that it `extends`), then `key.sub=value`
+from the command line. Whatever does not fit is refused by its full key and the file that holds it;
+an unknown key with the nearest known one. OmegaConf merges files and overrides; pydantic checks
+types, bounds and choices, as `gs_ssd.bounds` has them written beside each setting.
 """
 
 import dataclasses
@@ -65,7 +66,8 @@ class OutputConfig:
     polar_deg: (
         Annotated[tuple[PolarDeg, ...], pydantic.Field(min_length=1, max_length=64)] | None
     ) = None
-    """Rings of the video and the test views, one after the other; `None`: the middle of the training cameras' range."""
+    """Rings of the video and the test views, one after the other; `None`: the middle of the
+    training cameras' range."""
     radius: Positive | None = None
     fov_y_deg: FovDeg | None = None
     """Where the showing cameras stand; `None`: in the middle of the first step's ranges."""
@@ -94,7 +96,8 @@ class ExperimentConfig:
     device: str = "auto"
     """auto (a GPU where there is one), cpu, cuda, cuda:1, ..."""
     max_bad_steps: Annotated[int, Bounds(1, 1_000_000)] = 20
-    """Steps in a row whose gradient is not finite before the run gives up; each one is skipped and counted."""
+    """Steps in a row whose gradient is not finite before the run gives up; each one is skipped and
+    counted."""
     asset: Literal["splat", "nerf"] = "splat"
     """What is optimized: a 3D Gaussian splat, or a radiance field on a hash grid."""
     prior: PriorConfig = dataclasses.field(default_factory=PriorConfig)
@@ -117,7 +120,8 @@ def load(path: str | os.PathLike[str] | None, overrides: Sequence[str] = ()) -> 
     """The experiment of a YAML file (`None`: the defaults) with `key.sub=value` overrides.
 
     Raises:
-        UserError: a file that is missing or no YAML, an unknown key, a value of the wrong type or out of range.
+        UserError: a file that is missing or no YAML, an unknown key, a value of the wrong type or
+            out of range.
     """
     layers = [] if path is None else read_layers(Path(path))
     if lucid_yaml.recognises(merged := _merged(layers)):
@@ -131,7 +135,8 @@ def from_mapping(values: Mapping[str, Any], source: str) -> ExperimentConfig:
 
 
 def read_layers(path: Path, depth: int = 0) -> list[Layer]:
-    """A YAML file's mapping, after those of the file that it `extends` (a path relative to it); its notes are logged.
+    """A YAML file's mapping, after those of the file that it `extends` (a path relative to it); its
+    notes are logged.
 
     Raises:
         UserError: see `load`.
@@ -166,7 +171,8 @@ def read_layers(path: Path, depth: int = 0) -> list[Layer]:
 
 
 class _Value:
-    """A value in a box that OmegaConf does not look into: it would take `${...}` and `???` in a prompt for its own."""
+    """A value in a box that OmegaConf does not look into: it would take `${...}` and `???` in a
+    prompt for its own."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -198,7 +204,8 @@ def _unboxed(value: Any) -> Any:
 
 
 def _translated(values: Mapping[str, Any], path: str, overrides: Sequence[str]) -> dict[str, Any]:
-    """A LucidDreamer file in our schema, for the estimator that the command line asks for; its notes are logged."""
+    """A LucidDreamer file in our schema, for the estimator that the command line asks for; its
+    notes are logged."""
     prefix = "guidance.estimator="
     asked = [text.removeprefix(prefix).strip() for text in overrides if text.startswith(prefix)]
     translation = lucid_yaml.translate(values, path, estimator=asked[-1] if asked else None)
@@ -221,7 +228,8 @@ def _plain(value: Any) -> Any:
 
 
 def to_yaml(config: ExperimentConfig) -> str:
-    """The whole experiment as YAML, in the order of the dataclasses; `load` reads it back to an equal config."""
+    """The whole experiment as YAML, in the order of the dataclasses; `load` reads it back to an
+    equal config."""
     return yaml_files.dump(to_mapping(config))
 
 
@@ -259,7 +267,9 @@ def _annotation(names: Sequence[str], owner: type = ExperimentConfig) -> Any:
 
 
 def _parse_override(text: str) -> dict[str, Any]:
-    """`key.sub=value` as a nested mapping. A prompt is taken word for word, other text too unless it is in quotes."""
+    """`key.sub=value` as a nested mapping.
+
+    A prompt is taken word for word, other text too unless it is in quotes."""
     key, sign, value = text.partition("=")
     key = key.strip()
     if not sign or not key:
@@ -282,7 +292,8 @@ def _parse_override(text: str) -> dict[str, Any]:
 
 
 def _checked(layers: Sequence[Layer]) -> ExperimentConfig:
-    """The experiment that the layers make, the last one winning; the first thing that does not fit is refused."""
+    """The experiment that the layers make, the last one winning; the first thing that does not fit
+    is refused."""
     for source, values in layers:
         _check_keys(values, source)
     values = _merged(layers)
@@ -301,7 +312,8 @@ def _checked(layers: Sequence[Layer]) -> ExperimentConfig:
 
 
 def _whose(key: str, layers: Sequence[Layer]) -> str:
-    """The file that has the last word on a key, as the beginning of a message; an override names its key itself."""
+    """The file that has the last word on a key, as the beginning of a message; an override names
+    its key itself."""
     holders = [source for source, values in layers if key in dict(leaves(values))]
     return f"{holders[-1]}: " if holders and not holders[-1].startswith(f"{key}=") else ""
 
@@ -328,7 +340,8 @@ def _check_keys(values: Mapping[str, Any], source: str) -> None:
 
 
 def _unprintable(character: str) -> bool:
-    """A control character, or half of a surrogate pair (how Python shows bytes that are no UTF-8)."""
+    """A control character, or half of a surrogate pair (how Python shows bytes that are no
+    UTF-8)."""
     return unicodedata.category(character) in ("Cc", "Cs") and character not in "\t\n\r"
 
 

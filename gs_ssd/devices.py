@@ -33,8 +33,8 @@ def choose(name: str) -> torch.device:
 def to_device(tensor: Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
     """`tensor` on `device` (in `dtype`, if one is given), without making the host wait for a GPU.
 
-    A plain `.to("cuda")` lets the host wait until the GPU has done all its work so far. A copy that is queued instead
-    is safe in this direction: the driver has taken the numbers out of the host's memory when the call returns, and
-    they are there before whatever is queued later.
+    A plain `.to("cuda")` lets the host wait until the GPU has done all its work so far. A copy that
+    is queued instead is safe in this direction: the driver has taken the numbers out of the host's
+    memory when the call returns, and they are there before whatever is queued later.
     """
     return tensor.to(device, dtype or tensor.dtype, non_blocking=device.type == "cuda")

@@ -1,4 +1,5 @@
-"""What happens in a run, as values: a job yields its steps, a trainer all of them, and whoever likes listens."""
+"""What happens in a run, as values: a job yields its steps, a trainer all of them, and whoever
+likes listens."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -15,7 +16,8 @@ class Stepped:
     completed: int
     """Steps so far, this one included."""
     metrics: Mapping[str, Any]
-    """What is worth logging. Tensors stay on the device: reading one makes the host wait for a GPU."""
+    """What is worth logging. Tensors stay on the device: reading one makes the host wait for a
+    GPU."""
     seconds: float
     """Of wall time; on a GPU until the work was queued."""
     pictures: StepPictures | None = None
@@ -40,7 +42,8 @@ class Saved:
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """The steps asked for are taken and saved; what follows (finish, results) can be repeated from the checkpoint."""
+    """The steps asked for are taken and saved; what follows (finish, results) can be repeated from
+    the checkpoint."""
 
     completed: int
 
@@ -54,7 +57,9 @@ class Stopped:
 
 @dataclasses.dataclass(frozen=True)
 class Finished:
-    """The run is over; no event follows. `paths` are its results, empty where steps are left to do."""
+    """The run is over; no event follows.
+
+    `paths` are its results, empty where steps are left to do."""
 
     completed: int
     paths: tuple[Path, ...]

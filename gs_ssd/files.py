@@ -28,9 +28,11 @@ NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 def slug(text: str, otherwise: str = "run") -> str:
-    """A text as a name that any file system takes: "A red mushroom!" is a-red-mushroom, in the letters of its script.
+    """A text as a name that any file system takes: "A red mushroom!" is a-red-mushroom, in the
+    letters of its script.
 
-    One that is too long is cut and ends with a hash; `otherwise` is the name of a text without letters and digits.
+    One that is too long is cut and ends with a hash; `otherwise` is the name of a text without
+    letters and digits.
     """
     letters = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower())
     name = "-".join(
@@ -46,11 +48,13 @@ def slug(text: str, otherwise: str = "run") -> str:
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success rename it there, on failure remove it.
 
-    The temporary name keeps the suffix, so that writers that look at it behave alike. Content and name are written
-    through to the disk: after a loss of power there lies the old file or the new one, and never an empty one.
+    The temporary name keeps the suffix, so that writers that look at it behave alike. Content and
+    name are written through to the disk: after a loss of power there lies the old file or the new
+    one, and never an empty one.
 
     Raises:
-        UserError: the folder cannot be made or written, or the disk is full; whatever lay at `path` is intact.
+        UserError: the folder cannot be made or written, or the disk is full; whatever lay at `path`
+            is intact.
     """
     target = Path(path)
     try:
@@ -79,7 +83,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def sync(path: Path) -> None:
-    """Wait until the file's content, or the names in the folder, are on the disk (where the file system can say).
+    """Wait until the file's content, or the names in the folder, are on the disk (where the file
+    system can say).
 
     Raises:
         OSError: the disk refused them.
@@ -114,7 +119,9 @@ def sweep(folder: Path) -> int:
 
 
 def require_plain_file(path: str | os.PathLike[str]) -> int:
-    """Its size in bytes. A pipe, socket or device is refused before it is opened: that could wait for ever.
+    """Its size in bytes.
+
+    A pipe, socket or device is refused before it is opened: that could wait for ever.
 
     Raises:
         UserError: it is missing, cannot be looked at, or is not a plain file.

@@ -1,6 +1,8 @@
-"""Ctrl-C, SIGTERM and a closed terminal: in a loop notes to read between two steps, elsewhere exceptions.
+"""Ctrl-C, SIGTERM and a closed terminal: in a loop notes to read between two steps, elsewhere
+exceptions.
 
-Either way nothing dies in the middle of something: files half written and folders for the moment are removed.
+Either way nothing dies in the middle of something: files half written and folders for the moment
+are removed.
 """
 
 import signal
@@ -20,7 +22,8 @@ class Interrupted(Exception):  # noqa: N818 -- no error: the run did as it was a
 
 
 class Terminated(BaseException):
-    """SIGTERM or SIGHUP came outside a loop; like KeyboardInterrupt no `Exception`, so that nothing swallows it."""
+    """SIGTERM or SIGHUP came outside a loop; like KeyboardInterrupt no `Exception`, so that nothing
+    swallows it."""
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(f"stopped by {signal.Signals(signal_number).name}")
@@ -28,7 +31,9 @@ class Terminated(BaseException):
 
 
 def _watched(*numbers: str) -> list[int]:
-    """Those that there are here and that nobody asked to ignore (`nohup`). Empty outside the main thread."""
+    """Those that there are here and that nobody asked to ignore (`nohup`).
+
+    Empty outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         return []
     found = [getattr(signal, name) for name in numbers if hasattr(signal, name)]
@@ -37,7 +42,8 @@ def _watched(*numbers: str) -> list[int]:
 
 @contextmanager
 def raised() -> Iterator[None]:
-    """SIGTERM and SIGHUP raise `Terminated`, as Ctrl-C raises KeyboardInterrupt; a second one kills at once.
+    """SIGTERM and SIGHUP raise `Terminated`, as Ctrl-C raises KeyboardInterrupt; a second one kills
+    at once.
 
     Handlers that a program of the user's has set stay.
     """
@@ -57,13 +63,16 @@ def raised() -> Iterator[None]:
     finally:
         for number in watched:
             signal.signal(number, signal.SIG_DFL)
-    if received:  # Python drops what is raised in a finalizer or while a process forks: the request still stands
+    # Python drops what is raised in a finalizer or while a process forks: the request still stands
+    if received:
         raise Terminated(received[0])
 
 
 @contextmanager
 def collected(tell: Callable[[], None] = lambda: None) -> Iterator[list[int]]:
-    """Collect Ctrl-C, SIGTERM and SIGHUP in a list instead of dying; a second one acts at once. Main thread only.
+    """Collect Ctrl-C, SIGTERM and SIGHUP in a list instead of dying; a second one acts at once.
+
+    Main thread only.
 
     `tell` is called within the signal handler: it should set a flag, and no more.
     """

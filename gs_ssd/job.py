@@ -1,6 +1,9 @@
-"""One optimization: an asset, a prior, and the steps between them. `Job._step` is the method on one screen.
+"""One optimization: an asset, a prior, and the steps between them.
 
-A job knows no folder, no signal and no screen: it is driven step by step, or by iterating over `Job.steps`.
+`Job._step` is the method on one screen.
+
+A job knows no folder, no signal and no screen: it is driven step by step, or by iterating over
+`Job.steps`.
 """
 
 import logging
@@ -34,7 +37,9 @@ SETUP_STREAM = -1
 
 
 def generator_at(seed: int, step: int) -> torch.Generator:
-    """The random numbers of one step. On the CPU whatever the device: the same run anywhere draws the same numbers."""
+    """The random numbers of one step.
+
+    On the CPU whatever the device: the same run anywhere draws the same numbers."""
     mixed = (seed * 0x9E3779B97F4A7C15 + (step + 2) * 0xBF58476D1CE4E5B9) & 0x7FFF_FFFF_FFFF_FFFF
     return torch.Generator().manual_seed(mixed)
 
@@ -51,7 +56,8 @@ class Job:
         state: what `state_dict` of an earlier job gave; begin afresh without.
 
     Raises:
-        UserError: a config that a component refuses, an unknown prompt, a device or file that is not there.
+        UserError: a config that a component refuses, an unknown prompt, a device or file that is
+            not there.
     """
 
     def __init__(
@@ -87,7 +93,8 @@ class Job:
             self.load_state_dict(state)
 
     def steps(self, until: int | None = None) -> Iterator[Stepped]:
-        """Take the steps that are left (or those before `until` are completed), one for each `next`."""
+        """Take the steps that are left (or those before `until` are completed), one for each
+        `next`."""
         last = self.config.num_steps if until is None else min(until, self.config.num_steps)
         while self.completed < last:
             yield self.step()
@@ -96,7 +103,8 @@ class Job:
         """Take the next step.
 
         Raises:
-            UserError: the gradient was not finite too often in a row, or the asset has nothing left.
+            UserError: the gradient was not finite too often in a row, or the asset has nothing
+                left.
             ValueError: all steps of the config are done.
         """
         started, index, num_steps = time.perf_counter(), self.completed, self.config.num_steps
@@ -162,7 +170,8 @@ class Job:
         return done
 
     def _is_sound(self, guided: DistillationResult, step: int) -> bool:
-        """Skip and count a step with NaN or infinity; give up after too many in a row, with the checkpoint intact."""
+        """Skip and count a step with NaN or infinity; give up after too many in a row, with the
+        checkpoint intact."""
         groups = (group for optimizer in self.asset.optimizers for group in optimizer.param_groups)
         gradients = [
             tensor.grad for group in groups for tensor in group["params"] if tensor.grad is not None
@@ -205,7 +214,8 @@ class Job:
         return StepPictures(rgb, near.detach(), alpha, guided.preview(), guided.gradient)
 
     def finish(self) -> bool:
-        """The asset's last touch, once; a checkpoint should be written before, as it changes what is optimized."""
+        """The asset's last touch, once; a checkpoint should be written before, as it changes what
+        is optimized."""
         if not self.finished:
             ranges = viewpoints.first_ranges(self.viewpoints)
             self.finished = self.asset.finish(
@@ -214,7 +224,9 @@ class Job:
         return self.finished
 
     def state_dict(self) -> dict[str, Any]:
-        """All that goes on changing; tensors are shared, not copied. Random numbers are made of (seed, step)."""
+        """All that goes on changing; tensors are shared, not copied.
+
+        Random numbers are made of (seed, step)."""
         return {
             "step": self.completed,
             "kind": self.asset.kind,
@@ -227,8 +239,8 @@ class Job:
         """Go on from what `state_dict` gave.
 
         Raises:
-            UserError: it is the state of another kind of asset, or of an estimator that learns where this one does
-                not.
+            UserError: it is the state of another kind of asset, or of an estimator that learns
+                where this one does not.
         """
         if state["kind"] != self.asset.kind:
             raise UserError(

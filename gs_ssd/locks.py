@@ -1,8 +1,8 @@
 """One writer at a time in a folder. A second one is refused and told who the first is.
 
-The lock is the system's (`flock`) on a file in the folder: it ends with its process however that ends, so a file that
-a killed process left behind locks nothing. On file systems without flock the file itself is the lock; it is stale
-once the process that it names is gone.
+The lock is the system's (`flock`) on a file in the folder: it ends with its process however that
+ends, so a file that a killed process left behind locks nothing. On file systems without flock the
+file itself is the lock; it is stale once the process that it names is gone.
 """
 
 import contextlib
@@ -37,7 +37,8 @@ SIGNING_S = 2.0
 
 @dataclasses.dataclass(frozen=True)
 class Owner:
-    """Who holds a folder: a process, the machine that it runs on, what it does, and since when (seconds, UTC)."""
+    """Who holds a folder: a process, the machine that it runs on, what it does, and since when
+    (seconds, UTC)."""
 
     pid: int
     host: str
@@ -136,7 +137,8 @@ def _locked(path: Path, what: str) -> Iterator[None]:
 
 
 def _has_flock(folder: Path) -> bool:
-    """Tried on a file of its own: one made under the lock's name would look like somebody's lock."""
+    """Tried on a file of its own: one made under the lock's name would look like somebody's
+    lock."""
     if fcntl is None:
         return False
     probe = folder / f"{TEMPORARY}{os.getpid()}-{threading.get_ident()}-probe"
@@ -175,7 +177,9 @@ def _flock(path: Path, me: Owner) -> int:
 
 
 def _signer(path: Path) -> Owner | None:
-    """Who holds the lock. It signs just after it has it: until then the file is empty, or names one that is gone."""
+    """Who holds the lock.
+
+    It signs just after it has it: until then the file is empty, or names one that is gone."""
     end = time.monotonic() + SIGNING_S
     while (owner := owner_of(path.parent)) is None and time.monotonic() < end:
         time.sleep(0.01)
@@ -190,7 +194,8 @@ def _is_still(path: Path, handle: int) -> bool:
 
 
 def _create(path: Path, me: Owner) -> None:
-    """The lock of a file system without flock: whoever makes the file, name and content at once, has it."""
+    """The lock of a file system without flock: whoever makes the file, name and content at once,
+    has it."""
     signed = path.with_name(f"{TEMPORARY}{me.pid}-{threading.get_ident()}")
     signed.write_bytes(_signed(me))
     try:

@@ -1,13 +1,15 @@
-"""LucidDreamer's YAML files in our schema, so that `train.py --config bagel.yaml` runs them unchanged.
+"""LucidDreamer's YAML files in our schema, so that `train.py --config bagel.yaml` runs them
+unchanged.
 
-Its sections fill attributes of five parameter classes, whose built-in defaults hold for whatever a file leaves out;
-the table below is those names and defaults. Every name is either mapped, or known to have no effect there (reported
-once), or something this project does not do (reported where it differs from the default). A name that LucidDreamer
-does not know is a mistake here; it took them silently.
+Its sections fill attributes of five parameter classes, whose built-in defaults hold for whatever a
+file leaves out; the table below is those names and defaults. Every name is either mapped, or known
+to have no effect there (reported once), or something this project does not do (reported where it
+differs from the default). A name that LucidDreamer does not know is a mistake here; it took them
+silently.
 
-The method of such a file is SSD, or whatever `guidance.estimator` names; ISM's own numbers are kept for those who
-choose it. Weights and thresholds that were tuned to ISM's gradient hold for the estimators with a guidance scale;
-the others get their scale-free counterparts (see docs/recipe.md).
+The method of such a file is SSD, or whatever `guidance.estimator` names; ISM's own numbers are kept
+for those who choose it. Weights and thresholds that were tuned to ISM's gradient hold for the
+estimators with a guidance scale; the others get their scale-free counterparts (see docs/recipe.md).
 """
 
 import dataclasses
@@ -85,7 +87,8 @@ MODELS = {
 """Ids that left the hub, and our short names for the same weights."""
 
 GUIDED = frozenset({"ism", "sds", "sds_reduced", "sdi", "vsd", "nfsd"})
-"""Estimators with a guidance scale, whose gradient the recipe's weights and thresholds were tuned to (or near)."""
+"""Estimators with a guidance scale, whose gradient the recipe's weights and thresholds were tuned
+to (or near)."""
 
 RATIO = 0.02
 """What a weight of 1 on a regularizer becomes where weights are ratios of gradient norms."""
@@ -109,7 +112,8 @@ SWITCHES = {"on": True, "yes": True, "y": True, "off": False, "no": False, "n": 
 
 @dataclasses.dataclass(frozen=True)
 class Translation:
-    """A nested mapping in our schema, and what the user should know about it, one sentence a line."""
+    """A nested mapping in our schema, and what the user should know about it, one sentence a
+    line."""
 
     config: dict[str, Any]
     notes: tuple[str, ...]
@@ -130,7 +134,8 @@ def translate(
         estimator: who is to run it; `None`: SSD, or SDS where the file says `sds: true`.
 
     Raises:
-        UserError: a name that LucidDreamer does not have (with the nearest one), or a value of the wrong kind.
+        UserError: a name that LucidDreamer does not have (with the nearest one), or a value of the
+            wrong kind.
     """
     top, sections, notes = _read(values, source)
     model, guidance, cameras, optimization = (
@@ -218,7 +223,8 @@ def _nearest(key: str, known: list[str]) -> str:
 
 
 def _as_kind(name: str, value: Any, default: Any) -> Any:
-    """Numbers, booleans and ranges must be what they are in the defaults, or the arithmetic below would fail.
+    """Numbers, booleans and ranges must be what they are in the defaults, or the arithmetic below
+    would fail.
 
     LucidDreamer reads YAML 1.1 (on, off, yes, no), and takes 1e5 where a whole number is due.
     """
@@ -374,7 +380,8 @@ def _tidy(number: float) -> float:
 
 
 def _augment(model: SimpleNamespace) -> dict[str, Any]:
-    """Half of the replaced backgrounds are random, half black; the rest keeps the plain one (white unless told)."""
+    """Half of the replaced backgrounds are random, half black; the rest keeps the plain one (white
+    unless told)."""
     random = model.bg_aug_ratio / 2
     black = random if model._white_background else 1 - random
     return {

@@ -1,4 +1,5 @@
-"""How much memory the work took, of the GPU where it ran on one, else of the process; is it full?"""
+"""How much memory the work took, of the GPU where it ran on one, else of the process; is it
+full?"""
 
 import resource
 import sys
@@ -11,16 +12,19 @@ ALLOCATORS = ("not enough memory", "can't allocate memory", "bad_alloc", "Cannot
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether an allocator refused: Python's, NumPy's, C++'s, or PyTorch's on a CPU (a RuntimeError) or a GPU."""
+    """Whether an allocator refused: Python's, NumPy's, C++'s, or PyTorch's on a CPU (a
+    RuntimeError) or a GPU."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in ALLOCATORS)
 
 
 class Gauge:
-    """Peak memory since the gauge was made: allocated on a GPU, or resident on a CPU beyond what was resident then.
+    """Peak memory since the gauge was made: allocated on a GPU, or resident on a CPU beyond what
+    was resident then.
 
-    Reading costs no host sync. On a CPU outside Linux an earlier peak of the same process cannot be told from a later.
+    Reading costs no host sync. On a CPU outside Linux an earlier peak of the same process cannot be
+    told from a later.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -46,12 +50,14 @@ class Gauge:
 
 
 def resident() -> int:
-    """Bytes of this process that are in memory now (the peak so far, where the system does not say)."""
+    """Bytes of this process that are in memory now (the peak so far, where the system does not
+    say)."""
     return _status("VmRSS") or _peak_of_life()
 
 
 def peak_resident() -> int:
-    """The most bytes that were in memory since the last gauge was made (ever, where that cannot be told)."""
+    """The most bytes that were in memory since the last gauge was made (ever, where that cannot be
+    told)."""
     return _status("VmHWM") or _peak_of_life()
 
 

@@ -1,4 +1,5 @@
-"""Whether another process is still there: one that wrote its number down, or the one that started this."""
+"""Whether another process is still there: one that wrote its number down, or the one that started
+this."""
 
 import os
 import signal
@@ -11,7 +12,8 @@ SLACK_S = 2.0  # /proc counts the start in ticks from a boot that is known to th
 
 
 def is_running(pid: int, at: float) -> bool:
-    """Whether the process that had the number `pid` at the time `at` (seconds since 1970) still runs.
+    """Whether the process that had the number `pid` at the time `at` (seconds since 1970) still
+    runs.
 
     Where there is no /proc, any process of that number counts.
     """
@@ -45,7 +47,8 @@ def _state_and_start(pid: int) -> tuple[str, float | None]:
 def end_with_stdin() -> None:
     """From now on ask this process to end (SIGTERM) when its standard input does.
 
-    A program that starts this one and gives it a pipe thus leaves no orphan, even where it is killed itself.
+    A program that starts this one and gives it a pipe thus leaves no orphan, even where it is
+    killed itself.
     """
     threading.Thread(target=_wait_for_end_of_input, daemon=True).start()
 

@@ -64,7 +64,8 @@ def bounds_of(annotation: Any) -> Bounds | None:
 
 
 def shown(value: Any) -> str:
-    """A value as a message shows it: in YAML's words, without characters that cannot be printed, not too long."""
+    """A value as a message shows it: in YAML's words, without characters that cannot be printed,
+    not too long."""
     words = {"None": "null", "True": "true", "False": "false"}
     text = words.get(repr(value), repr(value)).encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= 100 else f"{text[:60]} ... {text[-20:]}"

@@ -1,6 +1,8 @@
-"""What an experiment leaves open (`null`) and the prior, the estimator or the cameras decide is filled here, once.
+"""What an experiment leaves open (`null`) and the prior, the estimator or the cameras decide is
+filled here, once.
 
-What the estimator does not ask for stays open. The result is what a run is made with: `environment.json` keeps it.
+What the estimator does not ask for stays open. The result is what a run is made with:
+`environment.json` keeps it.
 """
 
 import dataclasses
@@ -24,13 +26,15 @@ class Resolved:
     polar_rad: tuple[float, ...]
     radius: float
     fov_y_rad: float
-    """Where the cameras of pictures and videos stand: the config's, else the middle of the first step's ranges."""
+    """Where the cameras of pictures and videos stand: the config's, else the middle of the first
+    step's ranges."""
 
 
 def resolve(
     config: ExperimentConfig, prior: DiffusionPrior, estimator: Estimator | None = None
 ) -> Resolved:
-    """Fill what is open, from the settings of `estimator` (else of the one that the config names) and from the prior.
+    """Fill what is open, from the settings of `estimator` (else of the one that the config names)
+    and from the prior.
 
     Raises:
         UserError: settings that do not go with this prior or estimator; names the keys.

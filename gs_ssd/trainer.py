@@ -1,4 +1,5 @@
-"""A job in a folder: it resumes, and leaves metrics, previews, checkpoints and results there as it goes."""
+"""A job in a folder: it resumes, and leaves metrics, previews, checkpoints and results there as it
+goes."""
 
 import contextlib
 import logging
@@ -36,22 +37,25 @@ log = logging.getLogger(__name__)
 class Trainer:
     """Distills a prompt into an asset, in a folder of its own.
 
-    `fit` does all of it. `events` does the same one event at a time, for callers with a loop of their own (a live
-    page, a batch worker); `step` takes a single step and writes nothing.
+    `fit` does all of it. `events` does the same one event at a time, for callers with a loop of
+    their own (a live page, a batch worker); `step` takes a single step and writes nothing.
 
     Args:
         config: the experiment.
-        folder: where results go; it must not hold another run, unless this one resumes or overwrites it.
+        folder: where results go; it must not hold another run, unless this one resumes or
+            overwrites it.
         resume: continue from the folder's newest checkpoint.
-        overwrite: begin afresh; what another run left in the folder is deleted when this one writes its first file.
-        prior: one that is loaded already (library use, many jobs in one process); by default the config's.
+        overwrite: begin afresh; what another run left in the folder is deleted when this one writes
+            its first file.
+        prior: one that is loaded already (library use, many jobs in one process); by default the
+            config's.
         asset: one of your own, in place of the config's.
         estimator: a function of your own in place of `guidance.estimator` (see docs/library.md).
         anyway: try a prompt that the prior does not know.
 
     Raises:
-        UserError: a folder with another run's checkpoints, a config that a component refuses, an unknown prompt, a
-            device or file that is not there.
+        UserError: a folder with another run's checkpoints, a config that a component refuses, an
+            unknown prompt, a device or file that is not there.
     """
 
     def __init__(
@@ -70,7 +74,8 @@ class Trainer:
         self.folder, self.makes_room = Path(folder), overwrite and not resume
         self.checkpoints = self.folder / "checkpoints"
         if not resume and not overwrite and checkpoints.listing(self.checkpoints):
-            # This run's own, of fewer steps, would be pruned beside them, and a resume would take the other run's.
+            # This run's own, of fewer steps, would be pruned beside them, and a resume would take
+            # the other run's.
             raise UserError(
                 f"{self.folder} holds the checkpoints of a run already; resume it (resume=True),"
                 " replace it (overwrite=True), or choose another folder"
@@ -105,7 +110,8 @@ class Trainer:
 
     @property
     def resolved(self) -> ExperimentConfig:
-        """The config with its open settings (null) as the estimator, the prior and the ranges have filled them."""
+        """The config with its open settings (null) as the estimator, the prior and the ranges have
+        filled them."""
         return self.job.resolved.experiment
 
     def step(self) -> Stepped:
@@ -113,7 +119,8 @@ class Trainer:
         return self.job.step()
 
     def stop(self) -> None:
-        """Ask the run to save itself and end after the step at hand; may be called from anywhere."""
+        """Ask the run to save itself and end after the step at hand; may be called from
+        anywhere."""
         self._stop_wanted = True
 
     @property
@@ -124,10 +131,11 @@ class Trainer:
     def fit(
         self, *, until: int | None = None, listeners: Sequence[Callable[[Event], None]] = ()
     ) -> list[Path]:
-        """Train to the end (or until `until` steps are complete), then write the results; returns their paths.
+        """Train to the end (or until `until` steps are complete), then write the results; returns
+        their paths.
 
-        Every listener is told every event. Ctrl-C, SIGTERM and SIGHUP stop the run after the step at
-        hand.
+        Every listener is told every event. Ctrl-C, SIGTERM and SIGHUP stop the run after the step
+        at hand.
 
         Raises:
             Interrupted: the run was stopped; a checkpoint has been written.
@@ -143,7 +151,8 @@ class Trainer:
                 for listener in listeners:
                     listener(event)
                 if isinstance(event, Trained):
-                    signals.close()  # from here on Ctrl-C ends the process: a checkpoint has everything
+                    # from here on Ctrl-C ends the process: a checkpoint has everything
+                    signals.close()
                 elif isinstance(event, Stopped):
                     raise Interrupted(received[0] if received else signal.SIGINT, event.completed)
                 elif isinstance(event, Finished):
@@ -155,8 +164,8 @@ class Trainer:
 
         The last event is `Finished` (after `Trained`) or `Stopped`.
 
-        A caller that leaves the iteration before its end leaves no checkpoint of the steps since the last one.
-        Until it ends the folder is locked against other runs.
+        A caller that leaves the iteration before its end leaves no checkpoint of the steps since
+        the last one. Until it ends the folder is locked against other runs.
         """
         with held(self.folder, "a run"):
             sweep(self.folder)
@@ -191,7 +200,8 @@ class Trainer:
                     recorder.log({**event.metrics, **cost})
                 recorder.advance(job.asset.counts(), event.seconds)
                 yield event
-                # The frame and the sheet of this step come before a stop: no resumed run passes here again.
+                # The frame and the sheet of this step come before a stop: no resumed run passes
+                # here again.
                 video.take(event.completed, job.asset)
                 if job.preview_is_due(event.completed):
                     yield Previewed(event.completed, self._write_preview(event, recorder))
@@ -206,7 +216,8 @@ class Trainer:
         yield from self._end(last, video)
 
     def _end(self, last: int, video: ProcessVideo) -> Iterator[Event]:
-        """After the last step of this call: the checkpoint; where it was the run's last, the finish and the results."""
+        """After the last step of this call: the checkpoint; where it was the run's last, the finish
+        and the results."""
         job = self.job
         where = (
             "allocated on the GPU"
@@ -243,7 +254,8 @@ class Trainer:
         return checkpoints.save(state, self.checkpoints, keep=self.config.output.keep_checkpoints)
 
     def _make_room(self) -> None:
-        """Delete the run that this one overwrites: once, and after all that could have refused this one."""
+        """Delete the run that this one overwrites: once, and after all that could have refused this
+        one."""
         if self.makes_room:
             clear(self.folder)
             self.makes_room = False
@@ -271,7 +283,8 @@ class Trainer:
         return results.OutputCameras(resolved.polar_rad, resolved.radius, resolved.fov_y_rad)
 
     def _write_preview(self, event: Stepped, recorder: Recorder) -> tuple[Path, ...]:
-        """Contact sheets of eight views of the asset as it is now, and of what guidance saw in the step."""
+        """Contact sheets of eight views of the asset as it is now, and of what guidance saw in the
+        step."""
         folder = self.folder / "previews"
         views = pictures(self.asset, self.output_cameras.ring(8, 128))
         sheets = {folder / f"step_{event.completed:06d}.png": ("views", [views[:4], views[4:]])}

@@ -1,8 +1,8 @@
 """YAML 1.2 in and out: the core schema's scalars, within bounded time and memory.
 
-PyYAML reads YAML 1.1, in which 1:30 is 90, 010 is 8 and `on` is true. The resolvers here are those of YAML 1.2's core
-schema (https://yaml.org/spec/1.2.2/#103-core-schema), with 1.1's underscores between digits, which LucidDreamer's
-files have. Keys are text, whatever they look like.
+PyYAML reads YAML 1.1, in which 1:30 is 90, 010 is 8 and `on` is true. The resolvers here are those
+of YAML 1.2's core schema (https://yaml.org/spec/1.2.2/#103-core-schema), with 1.1's underscores
+between digits, which LucidDreamer's files have. Keys are text, whatever they look like.
 """
 
 import dataclasses
@@ -28,7 +28,8 @@ SCALARS: tuple[tuple[str, str, str], ...] = (
         "-+0123456789.",
     ),
 )
-"""Type, what a plain scalar of it looks like, and the characters that it begins with (\\0: it is empty)."""
+"""Type, what a plain scalar of it looks like, and the characters that it begins with (\\0: it is
+empty)."""
 
 ONCE_BOOLEAN = frozenset({"yes", "no", "on", "off", "y", "n"})
 """Words that YAML 1.1 took for true and false."""
@@ -46,7 +47,8 @@ def parse(text: str, name: str) -> Document:
     """The one document of a YAML text; `name` (a file, an override) begins the message.
 
     Raises:
-        UserError: no YAML; a key twice; a tag; a value inside itself; too long, too deep, or too many values.
+        UserError: no YAML; a key twice; a tag; a value inside itself; too long, too deep, or too
+            many values.
     """
     if len(text) > MAX_BYTES:
         raise UserError(f"{name} is longer than {MAX_BYTES // 1024} KiB; a config is a page or two")
@@ -180,7 +182,8 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile(r"^<<$"), ["
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    # A line break that is no "\n" (NEL, U+2028, ...) is folded into a space where the text stands without quotes.
+    # A line break that is no "\n" (NEL, U+2028, ...) is folded into a space where the text stands
+    # without quotes.
     odd = any(
         unicodedata.category(letter) in ("Cc", "Zl", "Zp")
         for letter in text

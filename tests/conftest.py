@@ -1,4 +1,5 @@
-"""Shared by all tests: fixed seeds, and no silent skipping where the browser and the readers of others are promised."""
+"""Shared by all tests: fixed seeds, and no silent skipping where the browser and the readers of
+others are promised."""
 
 import importlib.util
 import itertools
@@ -23,7 +24,8 @@ def _seed() -> None:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, None, None]:
-    """With GS_SSD_REQUIRE_READERS set, a test marked `browser` or `readers` that skips has failed."""
+    """With GS_SSD_REQUIRE_READERS set, a test marked `browser` or `readers` that skips has
+    failed."""
     outcome = yield
     report = outcome.get_result()
     marked = any(item.get_closest_marker(name) for name in ("browser", "readers"))
@@ -51,7 +53,8 @@ def node_package() -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def tiny_stable_diffusion(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A StableDiffusionPipeline folder of the right classes with small random weights: 32 pixels, 16x16 latents."""
+    """A StableDiffusionPipeline folder of the right classes with small random weights: 32 pixels,
+    16x16 latents."""
     builder = Path(__file__).parent / "prior" / "tiny_diffusion.py"  # by path: tests are no package
     spec = importlib.util.spec_from_file_location("tiny_diffusion", builder)
     assert spec is not None
@@ -65,7 +68,8 @@ def tiny_stable_diffusion(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_shap_e(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A ShapEPipeline folder with small random weights, whose every shape is the cube from -1 to 1."""
+    """A ShapEPipeline folder with small random weights, whose every shape is the cube from -1 to
+    1."""
     import diffusers
     from diffusers.pipelines.shap_e import ShapERenderer
     from transformers import CLIPTextModelWithProjection
@@ -83,7 +87,8 @@ def tiny_shap_e(tmp_path_factory: pytest.TempPathFactory) -> Path:
     last = renderer.mlp.mlp[-1]
     with torch.no_grad():
         last.weight[0], last.bias[0] = 0.0, 1.0  # the signed distance: inside everywhere
-    # The table of marching cubes is part of the weights. Three crossed edges a cell make a rough but closed-in surface.
+    # The table of marching cubes is part of the weights. Three crossed edges a cell make a rough
+    # but closed-in surface.
     for case, edges in enumerate(_crossed_edges()):
         if edges:
             renderer.mesh_decoder.cases[case, 0] = torch.tensor(edges[:3])
@@ -125,7 +130,8 @@ def _text_config(tokenizer: Any) -> Any:
 
 
 def _crossed_edges() -> list[list[int]]:
-    """For each of the 256 corner masks (bit x + 2 y + 4 z), the edges with one end inside: 4 along x, 4 y, 4 z."""
+    """For each of the 256 corner masks (bit x + 2 y + 4 z), the edges with one end inside: 4 along
+    x, 4 y, 4 z."""
     edges = []
     for axis in (1, 2, 4):
         others = [step for step in (1, 2, 4) if step != axis]

@@ -1,4 +1,5 @@
-"""The weights that come with the program: as they were published, and damage is named before anything is made of it."""
+"""The weights that come with the program: as they were published, and damage is named before
+anything is made of it."""
 
 import random
 import shutil
@@ -17,7 +18,8 @@ SHIPPED = [BUNDLED, judge.FOLDER]
 
 @pytest.mark.parametrize("folder", SHIPPED, ids=lambda folder: folder.name)
 def test_what_is_shipped_is_what_was_published(folder):
-    """After publishing by hand: python -c "from gs_ssd import checksums; checksums.write(FOLDER)"."""
+    """After publishing by hand: python -c "from gs_ssd import checksums;
+    checksums.write(FOLDER)"."""
     checksums.check(folder, "publish it anew")
     assert len((folder / checksums.FILE).read_text().splitlines()) >= 2
 

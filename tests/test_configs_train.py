@@ -1,4 +1,5 @@
-"""Every YAML under configs/ trains, resumes to the same bits, and does not hang on the scale of the prior's answer."""
+"""Every YAML under configs/ trains, resumes to the same bits, and does not hang on the scale of the
+prior's answer."""
 
 import dataclasses
 import functools
@@ -30,7 +31,8 @@ SMALL = (
 
 @pytest.fixture
 def small(tiny_stable_diffusion, tiny_shap_e):
-    """A config file at a size for seconds, with small random models of the classes that it asks for."""
+    """A config file at a size for seconds, with small random models of the classes that it asks
+    for."""
 
     def load(path, *overrides):
         options = [*SMALL, f"initialize.text_model={tiny_shap_e}", *overrides]
@@ -81,7 +83,8 @@ def test_two_steps_resumed_to_four_equal_four_uninterrupted(path, small, tmp_pat
 
 @pytest.mark.parametrize("as_latents", [0, 1])
 def test_low_vram_changes_no_gradient(as_latents, small, tmp_path):
-    """The real classes in slices and passes against the same step in one piece (the posterior's noise is another)."""
+    """The real classes in slices and passes against the same step in one piece (the posterior's
+    noise is another)."""
     options = (
         "initialize.shape=ball",
         "guidance.sample_posterior=false",

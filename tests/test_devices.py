@@ -1,4 +1,5 @@
-"""A device by its name; host to device: queued where that is safe and of use, the same numbers everywhere."""
+"""A device by its name; host to device: queued where that is safe and of use, the same numbers
+everywhere."""
 
 import importlib
 

@@ -1,7 +1,8 @@
-"""Where a training step waits for the device: everything that reads a tensor's value on the host, and no more of it.
+"""Where a training step waits for the device: everything that reads a tensor's value on the host,
+and no more of it.
 
-On a GPU each such read stalls the host until the device has caught up. Here, on the CPU, the reads are counted where
-they are dispatched, so that a new one is seen without a GPU.
+On a GPU each such read stalls the host until the device has caught up. Here, on the CPU, the reads
+are counted where they are dispatched, so that a new one is seen without a GPU.
 """
 
 import collections
@@ -37,8 +38,8 @@ HOST_ONLY = {
 }
 """Reads of tensors that never were on the device."""
 ALLOWED = {"job.py:_is_sound": 1}
-"""Reads of the device a step: whether the gradient is finite, on which depends whether Adam moves. Logging reads four
-numbers more, every `output.log_every` steps."""
+"""Reads of the device a step: whether the gradient is finite, on which depends whether Adam moves.
+Logging reads four numbers more, every `output.log_every` steps."""
 
 
 class Reads(TorchDispatchMode):

@@ -1,4 +1,5 @@
-"""Ctrl-C, SIGTERM and a closed terminal outside the loop: everything temporary goes, and the code says by what."""
+"""Ctrl-C, SIGTERM and a closed terminal outside the loop: everything temporary goes, and the code
+says by what."""
 
 import os
 import signal
@@ -119,7 +120,8 @@ def test_an_output_that_nobody_takes_is_no_traceback(target):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_request_that_python_dropped_is_kept():
-    """An exception in a finalizer is printed and dropped; so are those in the callbacks around a fork."""
+    """An exception in a finalizer is printed and dropped; so are those in the callbacks around a
+    fork."""
 
     class Finalized:
         def __del__(self):

@@ -1,4 +1,5 @@
-"""A job is a generator of steps without folder or signals; a trainer yields what happens; many share one prior."""
+"""A job is a generator of steps without folder or signals; a trainer yields what happens; many
+share one prior."""
 
 import subprocess
 import sys

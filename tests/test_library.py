@@ -1,4 +1,5 @@
-"""docs/library.md: its blocks run as they stand, in order, with the exact prior in place of the bundled one."""
+"""docs/library.md: its blocks run as they stand, in order, with the exact prior in place of the
+bundled one."""
 
 import re
 from pathlib import Path

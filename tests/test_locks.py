@@ -1,4 +1,5 @@
-"""One writer at a time in a folder, with the system's lock and without: who comes second, who died, who takes over."""
+"""One writer at a time in a folder, with the system's lock and without: who comes second, who died,
+who takes over."""
 
 import contextlib
 import errno

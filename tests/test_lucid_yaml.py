@@ -1,4 +1,5 @@
-"""LucidDreamer's files: its nine recipes load unchanged, dead options are said once, typos are refused by name."""
+"""LucidDreamer's files: its nine recipes load unchanged, dead options are said once, typos are
+refused by name."""
 
 import dataclasses
 import logging
@@ -17,7 +18,8 @@ NEGATIVE = (
 )
 DARK = NEGATIVE.replace("dull,", "dull, dark,")
 
-# What its nine files differ in: perpneg, delta_t, init_shape, init_prompt, theta_range, phi_range, gamma, negative.
+# What its nine files differ in: perpneg, delta_t, init_shape, init_prompt, theta_range, phi_range,
+# gamma, negative.
 RECIPES = {
     "axe": (False, 25, "pointe", "A flag.", [45, 105], [-180, 180], 1.0, NEGATIVE),
     "bagel": (False, 80, "pointe", "a bagel.", [45, 105], [-180, 180], 1.0, DARK),

@@ -1,4 +1,5 @@
-"""The loop on the analytic prior: it learns, it resumes to the same bits, it stops well, it refuses by name."""
+"""The loop on the analytic prior: it learns, it resumes to the same bits, it stops well, it refuses
+by name."""
 
 import dataclasses
 import json
@@ -64,7 +65,8 @@ def same_bits(one: Trainer, other: Trainer) -> None:
 def test_two_steps_resumed_to_four_equal_four_uninterrupted_bit_for_bit(
     tmp_path, policy, estimator
 ):
-    """Splats, Adam, statistics, random numbers, the widening of the cameras, and VSD's critic through a file."""
+    """Splats, Adam, statistics, random numbers, the widening of the cameras, and VSD's critic
+    through a file."""
     options = [
         f"guidance.estimator={estimator}",
         "viewpoints.widening.every_share=0.01",
@@ -196,7 +198,8 @@ def test_until_no_step_trains_none(tmp_path):
 
 
 def test_tensorboard_shows_what_a_resumed_run_did_once_a_step(tmp_path):
-    """Numbers that mean something, sheets of the views, and what guidance saw (x0, |gradient|), across a resume."""
+    """Numbers that mean something, sheets of the views, and what guidance saw (x0, |gradient|),
+    across a resume."""
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -351,7 +354,8 @@ def test_a_missing_board_leaves_nothing_of_the_run(tmp_path, monkeypatch):
 
 
 def test_a_folder_with_another_runs_checkpoints_is_refused_unless_it_is_to_be_replaced(tmp_path):
-    """Else the shorter run's checkpoint would be pruned as it is written, and a resume would take the longer run's."""
+    """Else the shorter run's checkpoint would be pruned as it is written, and a resume would take
+    the longer run's."""
     Trainer(smoke("num_steps=4"), tmp_path).fit()
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     with pytest.raises(

@@ -1,4 +1,5 @@
-"""The wheel as a user gets it: built, unpacked somewhere else, and run there, far from the checkout."""
+"""The wheel as a user gets it: built, unpacked somewhere else, and run there, far from the
+checkout."""
 
 import os
 import subprocess

@@ -1,4 +1,5 @@
-"""YAML 1.2: scalars mean what its core schema says, and hostile files end in a sentence, soon and in little memory."""
+"""YAML 1.2: scalars mean what its core schema says, and hostile files end in a sentence, soon and
+in little memory."""
 
 import math
 import time

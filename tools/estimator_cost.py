@@ -1,5 +1,6 @@
 #!/usr/bin/env python
-"""What one step of each estimator costs at the full size of Stable Diffusion 2.1-base (random weights, no download).
+"""What one step of each estimator costs at the full size of Stable Diffusion 2.1-base (random
+weights, no download).
 
 python tools/estimator_cost.py                                counts only (seconds, no memory to speak of)
 python tools/estimator_cost.py --time --image-size 128        and times them on the CPU, 5 GB of memory
@@ -7,14 +8,16 @@ python tools/estimator_cost.py --time --device cuda --dtype float16 --image-size
 python tools/estimator_cost.py --memory --image-size 128      peak memory of a step beyond the weights, by preset
 python tools/estimator_cost.py --train --device cuda --dtype float16 --image-size 512      whole training steps
 
-Counted are multiply-adds of the UNet and of the VAE encoder, forward and backward, for four views; UNet images are
-averaged over LucidDreamer's schedule of t and over uniform azimuths. ISM is run as LucidDreamer runs it: inversion in
-strides of 200, and all negatives evaluated. VSD's critic predicts one image a view and learns from another, forward and
-backward (needs peft). The renderer, the same for all, is left out.
+Counted are multiply-adds of the UNet and of the VAE encoder, forward and backward, for four views;
+UNet images are averaged over LucidDreamer's schedule of t and over uniform azimuths. ISM is run as
+LucidDreamer runs it: inversion in strides of 200, and all negatives evaluated. VSD's critic
+predicts one image a view and learns from another, forward and backward (needs peft). The renderer,
+the same for all, is left out.
 
-Timed are steps in rounds, every row once a round, so that a machine's moods meet all of them alike. "share" is how much
-faster than ISM a row is, over how much faster its counted multiply-adds allow (same encoder, same Perp-Neg). VSD is
-timed only where it is named, as its LoRA stays on the UNet of all.
+Timed are steps in rounds, every row once a round, so that a machine's moods meet all of them alike.
+"share" is how much faster than ISM a row is, over how much faster its counted multiply-adds allow
+(same encoder, same Perp-Neg). VSD is timed only where it is named, as its LoRA stays on the UNet of
+all.
 """
 
 import argparse
@@ -104,7 +107,8 @@ def multiply_adds(call: Callable[[], Any]) -> float:
 
 
 def count_parts(image_size: int) -> dict[str, float]:
-    """Multiply-adds (1e12) of one UNet image and of one view's encoding (SD's VAE, and TAESD), on the meta device."""
+    """Multiply-adds (1e12) of one UNet image and of one view's encoding (SD's VAE, and TAESD), on
+    the meta device."""
     with torch.device("meta"):
         unet, vae = (kind(**config).requires_grad_(False) for kind, config in PARTS.values())
         x, text = torch.empty(1, 4, image_size // 8, image_size // 8), torch.empty(1, 77, 1024)
@@ -130,7 +134,8 @@ def _count_encoder(
 
 
 def count_critic(image_size: int) -> float:
-    """Multiply-adds (1e12) of the backward pass of one UNet image to VSD's LoRA, on the meta device."""
+    """Multiply-adds (1e12) of the backward pass of one UNet image to VSD's LoRA, on the meta
+    device."""
     kind, config = PARTS["unet"]
     with torch.device("meta"):
         unet = kind(**config).requires_grad_(False)
@@ -167,7 +172,8 @@ def unet_images(estimator: str, perp_neg: bool, interval: int = 50) -> float:
 
 
 def random_pipeline(args: argparse.Namespace) -> argparse.Namespace:
-    """The full-size model with random weights, as far as `StableDiffusionPrior` looks at a pipeline."""
+    """The full-size model with random weights, as far as `StableDiffusionPrior` looks at a
+    pipeline."""
     torch.manual_seed(0)
     with torch.device(args.device):
         parts = {
@@ -201,8 +207,8 @@ def behind_the_door(
 def memory_of_step(
     pipe: argparse.Namespace, preset: str, args: argparse.Namespace
 ) -> tuple[int, torch.Tensor]:
-    """(bytes of tensors beyond the weights at most in use, gradient at the pictures) of one step with a preset's own
-    settings, renderer left out.
+    """(bytes of tensors beyond the weights at most in use, gradient at the pictures) of one step
+    with a preset's own settings, renderer left out.
 
     The posterior's mean, as passes of few views draw other samples than one pass of all.
     """
@@ -277,7 +283,8 @@ def with_tiny_vae(prior: StableDiffusionPrior) -> StableDiffusionPrior:
 
 @dataclasses.dataclass
 class Row:
-    """One estimator with or without Perp-Neg, behind SD's VAE or the tiny one; sums over its timed steps."""
+    """One estimator with or without Perp-Neg, behind SD's VAE or the tiny one; sums over its timed
+    steps."""
 
     estimator: str
     perp_neg: bool
@@ -344,7 +351,8 @@ class Row:
 
 
 def share_of_possible(row: dict[str, Any], ism: dict[str, Any]) -> dict[str, float]:
-    """How much faster than ISM a timed row is, how much the counted multiply-adds allow, and the ratio of the two."""
+    """How much faster than ISM a timed row is, how much the counted multiply-adds allow, and the
+    ratio of the two."""
     faster, allowed = ism["seconds"] / row["seconds"], ism["timed_tera"] / row["timed_tera"]
     return {
         "faster": round(faster, 3),
@@ -354,7 +362,8 @@ def share_of_possible(row: dict[str, Any], ism: dict[str, Any]) -> dict[str, flo
 
 
 def timed_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Every estimator with and without Perp-Neg, counted, and with `--time` timed (a GPU and a compiler warm up)."""
+    """Every estimator with and without Perp-Neg, counted, and with `--time` timed (a GPU and a
+    compiler warm up)."""
     parts = count_parts(args.image_size)
     estimators = args.estimators or [name for name in ESTIMATORS if name != "vsd" or not args.time]
     if "vsd" in estimators:
@@ -396,8 +405,8 @@ def timed_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def timed_training(args: argparse.Namespace) -> dict[str, float]:
-    """Seconds of a whole step by part (renderer and all, 81 920 splats, four views, Perp-Neg), what 5000 of them take,
-    and the peak memory, weights included."""
+    """Seconds of a whole step by part (renderer and all, 81 920 splats, four views, Perp-Neg), what
+    5000 of them take, and the peak memory, weights included."""
     options = (
         f"device={args.device}",
         "prompt=a mug",

@@ -1,13 +1,14 @@
-"""Everything that only a GPU can say, in one command of under ten minutes: builds the CUDA code, tests it against the
-reference, and measures it.
+"""Everything that only a GPU can say, in one command of under ten minutes: builds the CUDA code,
+tests it against the reference, and measures it.
 
 python tools/gpu_check.py                  build, check, benchmark; writes out/gpu_check/report.md and report.json
 python tools/gpu_check.py --sanitizers     also compute-sanitizer's four tools on small scenes (five minutes at most)
 python tools/gpu_check.py --gsplat         also gsplat's CUDA kernels beside ours, where gsplat is installed
 python tools/gpu_check.py --rehearse       the same steps, tiny, on the CPU through the host emulation (no GPU needed)
 
-Needs CUDA (driver and nvcc), torch and numpy; the training steps also gs-ssd's own dependencies, and are left out
-without them. Nothing is installed and nothing outside the output folder is written.
+Needs CUDA (driver and nvcc), torch and numpy; the training steps also gs-ssd's own dependencies,
+and are left out without them. Nothing is installed and nothing outside the output folder is
+written.
 """
 
 from __future__ import annotations
@@ -39,8 +40,9 @@ SIZES = tuple(
     (n, size, views) for n in (100_000, 1_000_000) for size in (512, 1024) for views in (1, 4)
 )
 REHEARSED_SIZES = ((300, 48, 1), (300, 48, 2))
-# compute-sanitizer's tools with their own options, and the checks that they watch; racecheck, by far the slowest,
-# watches the one of a single scene. The host emulation has seen the sources pass, these see what nvcc made of them.
+# compute-sanitizer's tools with their own options, and the checks that they watch; racecheck, by
+# far the slowest, watches the one of a single scene. The host emulation has seen the sources pass,
+# these see what nvcc made of them.
 SANITIZERS = {
     "memcheck": (("--report-api-errors", "no"), ("check_long_lists", "check_large_splats")),
     "synccheck": ((), ("check_long_lists", "check_large_splats")),
@@ -63,7 +65,9 @@ class Setting:
 
 @dataclass
 class Section:
-    """What a section found. `failed` counts what went wrong; `data` goes to the JSON, `markdown` to the report."""
+    """What a section found.
+
+    `failed` counts what went wrong; `data` goes to the JSON, `markdown` to the report."""
 
     title: str
     markdown: str = ""
@@ -117,7 +121,8 @@ def environment(setting: Setting) -> Section:
 
 
 def build(setting: Setting) -> Section:
-    """Compiles the backend into a copy of the package under the output folder and makes that copy importable."""
+    """Compiles the backend into a copy of the package under the output folder and makes that copy
+    importable."""
     start = time.perf_counter()
     package = setting.out / "package" / "diff_gaussian_rasterization"
     shutil.rmtree(package.parent, ignore_errors=True)
@@ -148,7 +153,8 @@ def build(setting: Setting) -> Section:
 
 
 def check(setting: Setting) -> Section:
-    """Every check of tests/cuda: against the float64 reference and, on a GPU, of streams, devices and graphs."""
+    """Every check of tests/cuda: against the float64 reference and, on a GPU, of streams, devices
+    and graphs."""
     section = Section("Checks, most of them against the float64 reference")
     checks = importlib.import_module("checks").ALL_CHECKS
     if setting.device == "cuda":
@@ -242,7 +248,8 @@ def cell(value: object) -> str:
 
 
 def kernels(setting: Setting) -> Section:
-    """Where the time goes: the profiler's total per kernel at 100k splats, 512 pixels, four views."""
+    """Where the time goes: the profiler's total per kernel at 100k splats, 512 pixels, four
+    views."""
     section = Section("Kernels (microseconds per step at 100k splats, 512 pixels, 4 views)")
     if setting.device != "cuda":
         section.markdown = "Left out: no GPU."
@@ -299,7 +306,8 @@ def sanitized(tool: str, kind: str, setting: Setting) -> tuple[bool, str]:
     calls = "; ".join(f"checks.{name}('cuda')" for name in checks)
     code = f"import sys; sys.path[:0] = {paths!r}; import checks; {calls}"
     command = [tool, "--tool", kind, *options, "--error-exitcode", "9", sys.executable, "-c", code]
-    # torch's cache hands out pieces of large blocks, within which no access is out of bounds and all is initialized.
+    # torch's cache hands out pieces of large blocks, within which no access is out of bounds and
+    # all is initialized.
     environ = os.environ | {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
     try:
         done = subprocess.run(
@@ -320,7 +328,8 @@ def sanitized(tool: str, kind: str, setting: Setting) -> tuple[bool, str]:
 
 
 def diffusion(setting: Setting) -> Section:
-    """Stable Diffusion 2.1's full-size architecture with random weights: estimators, whole training steps."""
+    """Stable Diffusion 2.1's full-size architecture with random weights: estimators, whole training
+    steps."""
     section = Section(
         "Guidance and whole training steps (random weights, half precision, 512 px, 4 views)"
     )

@@ -1,4 +1,5 @@
-"""What gpu_check.py measures: a scene, a step of ours and one of gsplat's, and the time between marks."""
+"""What gpu_check.py measures: a scene, a step of ours and one of gsplat's, and the time between
+marks."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ FOV_DEG = 49.0
 
 
 def benchmark_scene(count: int, views: int, device: str) -> dict[str, Tensor]:
-    """Splats in a ball: means N(0, 0.5^2), scales log-uniform 0.005..0.03, opacities 0.1..0.9, from distance 3.5."""
+    """Splats in a ball: means N(0, 0.5^2), scales log-uniform 0.005..0.03, opacities 0.1..0.9, from
+    distance 3.5."""
     look_from = importlib.import_module("scenes").look_from
     rng = torch.Generator().manual_seed(0)
     low, high = math.log(0.005), math.log(0.03)

@@ -1,12 +1,13 @@
-"""Hostile values for every setting: each is refused by its name, or taken for what it is; no traceback, no hang.
+"""Hostile values for every setting: each is refused by its name, or taken for what it is; no
+traceback, no hang.
 
     python tools/hostile_settings.py                   all, as `train.py key=value --dry-run` reads them
     python tools/hostile_settings.py --steps 2         also trains two steps of configs/smoke.yaml with what is taken
     python tools/hostile_settings.py --only densify    the settings whose names begin so
 
-The first takes 43 seconds of a CPU for 6228 tries, the second an hour. Prints what went wrong, then how many tries
-ended how; the exit code is 1 if any ended in a traceback, ran longer than --seconds, or was refused without the
-setting's name.
+The first takes 43 seconds of a CPU for 6228 tries, the second an hour. Prints what went wrong, then
+how many tries ended how; the exit code is 1 if any ended in a traceback, ran longer than --seconds,
+or was refused without the setting's name.
 """
 
 import argparse

@@ -1,10 +1,12 @@
-"""Does a change leave every number as it was? Trains seven small runs and prints the SHA-256 of each splat.
+"""Does a change leave every number as it was? Trains seven small runs and prints the SHA-256 of
+each splat.
 
     OMP_NUM_THREADS=1 python tools/same_bytes.py --out out/before > before.txt       (on the old code)
     OMP_NUM_THREADS=1 python tools/same_bytes.py --out out/after | diff before.txt -  (on the new)
 
-The runs go through `train.py` alone, so the tool does not care how the code behind it is arranged. Hashes agree on one
-machine with the same packages and the same number of threads; between machines the last bits of a sum differ.
+The runs go through `train.py` alone, so the tool does not care how the code behind it is arranged.
+Hashes agree on one machine with the same packages and the same number of threads; between machines
+the last bits of a sum differ.
 """
 
 import argparse
@@ -37,7 +39,8 @@ LUCID = {
         "scale_up_cameras_iter": 8, "pro_frames_num": 0,
     },
 }  # fmt: skip
-"""A LucidDreamer file of its usual shape (ISM, Perp-Neg, adaptive densification), a hundred times shorter."""
+"""A LucidDreamer file of its usual shape (ISM, Perp-Neg, adaptive densification), a hundred times
+shorter."""
 
 EVERY_TERM = [
     *("initialize.sh_degree=1", "regularize.tv_rgb=[[0,0.1]]", "regularize.tv_disparity=[[0,0.1]]"),
@@ -47,7 +50,8 @@ EVERY_TERM = [
 
 
 def cases(folder: Path, bundled: str) -> dict[str, tuple[list[str], int]]:
-    """Arguments of `train.py` by the run's name, and the step after which it is interrupted and resumed (0: never)."""
+    """Arguments of `train.py` by the run's name, and the step after which it is interrupted and
+    resumed (0: never)."""
     smoke, quickstart = (["--config", f"configs/{name}.yaml"] for name in ("smoke", "quickstart"))
     short = [*quickstart, f"prior.model={bundled}", "num_steps=40", "finish.steps=20", *QUIET]
     mcmc = [
@@ -74,7 +78,8 @@ def cases(folder: Path, bundled: str) -> dict[str, tuple[list[str], int]]:
 
 
 def train(arguments: list[str], out: Path, stop_after: int) -> None:
-    """One run to its end; with `stop_after`, one that gets Ctrl-C after that many steps and is resumed."""
+    """One run to its end; with `stop_after`, one that gets Ctrl-C after that many steps and is
+    resumed."""
     command = [sys.executable, str(ROOT / "train.py"), *arguments, "--out", str(out)]
     environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **os.environ}
     log = out.with_suffix(".log")

@@ -1,6 +1,9 @@
-"""What a representation of the object must offer to be optimized. Trainer, checkpoints and views know no more.
+"""What a representation of the object must offer to be optimized.
 
-A member lives in a room of its own beside this file (`gs_ssd/assets/splat/`) and has a row in `assets/choice.py`.
+Trainer, checkpoints and views know no more.
+
+A member lives in a room of its own beside this file (`gs_ssd/assets/splat/`) and has a row in
+`assets/choice.py`.
 """
 
 import abc
@@ -27,7 +30,8 @@ if TYPE_CHECKING:
 class TrainingStep:
     """Step `index` (from 0) of `num_steps`, with the random numbers that belong to it.
 
-    `generator` lives on the CPU and is made from (seed, index), so a resumed run draws the same numbers.
+    `generator` lives on the CPU and is made from (seed, index), so a resumed run draws the same
+    numbers.
     """
 
     index: int
@@ -42,7 +46,8 @@ class TrainingStep:
 
 @runtime_checkable
 class Renderable(Protocol):
-    """Something to take pictures of: an asset under training, or a splat that was read from a file."""
+    """Something to take pictures of: an asset under training, or a splat that was read from a
+    file."""
 
     @property
     def device(self) -> torch.device:
@@ -57,16 +62,18 @@ class Renderable(Protocol):
 class Asset(abc.ABC):
     """One representation under training. A step calls, in this order:
 
-        begin_step -> render(generator given) -> regularizers -> backward -> after_backward -> optimizers -> after_step
+        begin_step -> render(generator given) -> regularizers -> backward -> after_backward ->
+        optimizers -> after_step
 
-    A step whose gradient is not finite ends after the backward: its hooks and optimizers are not called.
-    The asset holds all of its state; whatever changes from step to step is in `state_dict`.
+    A step whose gradient is not finite ends after the backward: its hooks and optimizers are not
+    called. The asset holds all of its state; whatever changes from step to step is in `state_dict`.
     """
 
     kind: ClassVar[str]
     """Names the representation in checkpoints and messages."""
     files: ClassVar[tuple[str, ...]] = ()
-    """Names (or glob patterns) of what `export` writes, so that another run in the same folder can delete it."""
+    """Names (or glob patterns) of what `export` writes, so that another run in the same folder can
+    delete it."""
 
     @property
     @abc.abstractmethod
@@ -84,7 +91,9 @@ class Asset(abc.ABC):
     @property
     @abc.abstractmethod
     def optimizers(self) -> Sequence[torch.optim.Optimizer]:
-        """All optimizers; their groups hold all trained tensors. Read anew in every step, as they may be replaced."""
+        """All optimizers; their groups hold all trained tensors.
+
+        Read anew in every step, as they may be replaced."""
 
     def begin_step(self, step: TrainingStep) -> None:  # noqa: B027 -- an option, not a duty
         """Prepare: learning rates, a resolution, a pose."""
@@ -99,9 +108,9 @@ class Asset(abc.ABC):
         """V views on one background colour per view (0..1), with gradient where grad mode is on.
 
         Args:
-            generator: given in training steps alone. There the asset may vary itself (noisy scales, jittered rays) and
-                may render at a size of its own: the prior resizes. Without it the pictures are for people: always the
-                same, and of the cameras' size.
+            generator: given in training steps alone. There the asset may vary itself (noisy scales,
+                jittered rays) and may render at a size of its own: the prior resizes. Without it
+                the pictures are for people: always the same, and of the cameras' size.
         """
 
     def regularizers(
@@ -111,10 +120,13 @@ class Asset(abc.ABC):
         return ()
 
     def after_backward(self, output: RenderOutput, step: TrainingStep) -> None:  # noqa: B027 -- as above
-        """Read or change the gradients before the optimizers move: statistics of densification, clipping."""
+        """Read or change the gradients before the optimizers move: statistics of densification,
+        clipping."""
 
     def after_step(self, step: TrainingStep) -> Mapping[str, int | float | Tensor]:  # noqa: ARG002
-        """Change what the optimizers left: bounds, densification, an occupancy grid. Returns what is worth logging.
+        """Change what the optimizers left: bounds, densification, an occupancy grid.
+
+        Returns what is worth logging.
 
         Raises:
             UserError: nothing is left to optimize.
@@ -122,7 +134,8 @@ class Asset(abc.ABC):
         return {}
 
     def finish(self, ranges: Ranges, generator: torch.Generator) -> bool:  # noqa: ARG002
-        """The last touch, once, after the last step and without the prior; False if there was nothing to do.
+        """The last touch, once, after the last step and without the prior; False if there was
+        nothing to do.
 
         Args:
             ranges: where the cameras of the training stood.
@@ -131,11 +144,13 @@ class Asset(abc.ABC):
 
     @abc.abstractmethod
     def state_dict(self) -> dict[str, Any]:
-        """Parameters, optimizers and statistics: nested dicts of tensors, numbers and text, shared and not copied."""
+        """Parameters, optimizers and statistics: nested dicts of tensors, numbers and text, shared
+        and not copied."""
 
     @abc.abstractmethod
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` gave, from tensors on the CPU, into an asset that need not be initialized.
+        """Restore what `state_dict` gave, from tensors on the CPU, into an asset that need not be
+        initialized.
 
         Raises:
             UserError: it is not the state of such an asset.
@@ -146,9 +161,12 @@ class Asset(abc.ABC):
         return {}
 
     def export(self, folder: Path, *, title: str) -> list[Path]:  # noqa: ARG002
-        """Write the files of this representation into `folder`, each whole or not at all. Returns their paths."""
+        """Write the files of this representation into `folder`, each whole or not at all.
+
+        Returns their paths."""
         return []
 
     def splats(self) -> "Splats | None":
-        """As Gaussian splats, for viewers and exporters that show nothing else; None if that cannot be."""
+        """As Gaussian splats, for viewers and exporters that show nothing else; None if that cannot
+        be."""
         return None

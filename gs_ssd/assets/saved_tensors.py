@@ -13,7 +13,8 @@ def misfit_of(
     statistics: Any,
     rows: Mapping[str, tuple[int | None, ...]],
 ) -> str | None:
-    """What does not fit together in saved tensors of N rows each, Adam's entries for them and statistics of them.
+    """What does not fit together in saved tensors of N rows each, Adam's entries for them and
+    statistics of them.
 
     Args:
         rows: by name, the shape of one row of a parameter; None: any size.

@@ -1,7 +1,9 @@
-"""A body in its rest pose: surface, skeleton, skinning weights and keypoints; a pose moves all of them.
+"""A body in its rest pose: surface, skeleton, skinning weights and keypoints; a pose moves all of
+them.
 
-World units and axes: z up, the body faces +y, its right hand is at +x, and it stands about 1.8 units tall around the
-origin. Every joint's local axes are the world's axes in the rest pose, so the identity pose is the rest pose.
+World units and axes: z up, the body faces +y, its right hand is at +x, and it stands about 1.8
+units tall around the origin. Every joint's local axes are the world's axes in the rest pose, so the
+identity pose is the rest pose.
 """
 
 import dataclasses
@@ -57,7 +59,8 @@ class Pose:
 
 @dataclasses.dataclass(frozen=True)
 class Transforms:
-    """Rigid motion of every joint from the rest pose: x -> rotation (x - rest_position) + position."""
+    """Rigid motion of every joint from the rest pose: x -> rotation (x - rest_position) +
+    position."""
 
     rotation: Float[Tensor, "j 3 3"]
     quats_wxyz: Float[Tensor, "j 4"]
@@ -70,7 +73,8 @@ class Body:
     """One body in its rest pose.
 
     Raises:
-        UserError: arrays that do not fit together, weights that do not sum to one, a joint after its child.
+        UserError: arrays that do not fit together, weights that do not sum to one, a joint after
+            its child.
     """
 
     vertices: Float[Tensor, "v 3"]
@@ -85,8 +89,8 @@ class Body:
     keypoint_positions: Float[Tensor, "18 3"]
     """Rest positions of `KEYPOINTS`."""
     keypoint_tolerance: float = 0.02
-    """How far in front of a keypoint another surface may be met before the keypoint is hidden, world units
-    (DreamWaltz's value)."""
+    """How far in front of a keypoint another surface may be met before the keypoint is hidden,
+    world units (DreamWaltz's value)."""
 
     def __post_init__(self) -> None:
         joints, vertices = len(self.joint_names), len(self.vertices)
@@ -124,7 +128,8 @@ class Body:
                 continue
             offset = rest - self.joint_positions[parent]
             turn = rotation.quat_to_matrix(quats[parent]) - torch.eye(3)
-            # The difference from the rest pose is added, so that the identity pose is exact to the last bit.
+            # The difference from the rest pose is added, so that the identity pose is exact to the
+            # last bit.
             moved = positions[parent] - self.joint_positions[parent]
             quats.append(rotation.quat_multiply(quats[parent], own))
             positions.append(rest + (moved + turn @ offset))

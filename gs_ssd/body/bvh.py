@@ -1,8 +1,9 @@
 """BVH motion files: read, and carried over to our skeleton.
 
-A BVH file has y up and faces +z by custom; its zero pose is given by its offsets, often a T-pose. Bones are matched by
-name (Biovision, CMU, Mixamo and Blender names), and each of our joints takes over its bone's turn in world axes, so the
-two skeletons may have different rest poses and proportions.
+A BVH file has y up and faces +z by custom; its zero pose is given by its offsets, often a T-pose.
+Bones are matched by name (Biovision, CMU, Mixamo and Blender names), and each of our joints takes
+over its bone's turn in world axes, so the two skeletons may have different rest poses and
+proportions.
 """
 
 import math
@@ -49,7 +50,8 @@ NAMES: dict[str, tuple[str, ...]] = {
         }.items()
     },
 }
-"""For each of our joints the names it may have in a file, best first; case, separators and a prefix do not count."""
+"""For each of our joints the names it may have in a file, best first; case, separators and a prefix
+do not count."""
 REQUIRED = tuple(name for name in JOINTS if name not in ("spine", "chest", "neck", "head"))
 
 TO_WORLD = torch.from_numpy(FROM_WORLD["gltf"].T).float()
@@ -57,7 +59,8 @@ TO_WORLD = torch.from_numpy(FROM_WORLD["gltf"].T).float()
 
 
 class Bone(NamedTuple):
-    """One joint of the file: its name, parent's index (-1: the root), rest offset, and channels in the file's order."""
+    """One joint of the file: its name, parent's index (-1: the root), rest offset, and channels in
+    the file's order."""
 
     name: str
     parent: int
@@ -95,8 +98,8 @@ def read(path: Path) -> Motion:
 
 
 def poses(motion: Motion, body: Body, source: str = "the BVH file") -> list[Pose]:
-    """The motion on `body`, one pose per frame; the first stands at the origin, and the pelvis's path from there is
-    scaled by the ratio of the legs' lengths.
+    """The motion on `body`, one pose per frame; the first stands at the origin, and the pelvis's
+    path from there is scaled by the ratio of the legs' lengths.
 
     Raises:
         UserError: the file lacks limbs of ours; they are named, with the names that it has.
@@ -230,7 +233,8 @@ CHILD = {
 def _alignment(
     body: Body, rest: Float[Tensor, "b 3"], match: dict[str, int]
 ) -> dict[str, Float[Tensor, "4"]]:
-    """For each joint the turn from our rest pose to the file's: the limbs' directions differ, the trunk's do not."""
+    """For each joint the turn from our rest pose to the file's: the limbs' directions differ, the
+    trunk's do not."""
     align = {name: torch.tensor([1.0, 0.0, 0.0, 0.0]) for name in JOINTS}
     for name, child in CHILD.items():
         ours = _position(body, child) - _position(body, name)
@@ -260,7 +264,9 @@ def _root_position(motion: Motion, values: Float[Tensor, " channels"]) -> Float[
 
 
 def _world_turns(motion: Motion, values: Float[Tensor, " channels"]) -> list[Float[Tensor, "4"]]:
-    """Each bone's turn from the file's zero pose, in our axes. The file's first channel is the outermost."""
+    """Each bone's turn from the file's zero pose, in our axes.
+
+    The file's first channel is the outermost."""
     turns: list[Tensor] = []
     start = 0
     for bone in motion.bones:

@@ -1,6 +1,7 @@
 """A mannequin of capsules: a body that needs no asset and is always there.
 
-Proportions are those of an adult of 1.8 units standing in an A-pose, by eye and not by any body model.
+Proportions are those of an adult of 1.8 units standing in an A-pose, by eye and not by any body
+model.
 """
 
 import math
@@ -20,7 +21,8 @@ BLEND = 0.18
 
 
 class Bone(NamedTuple):
-    """A capsule from joint `start` to `end` (a joint, or a point of the rest pose); radii in world units."""
+    """A capsule from joint `start` to `end` (a joint, or a point of the rest pose); radii in world
+    units."""
 
     start: str
     end: str | tuple[float, float, float]
@@ -160,7 +162,8 @@ def _towards(point: Point, direction: Point, distance: float) -> Point:
 def _capsule(
     start: Tensor, end: Tensor, bone: Bone, rings: int, sides: int
 ) -> tuple[Float[Tensor, "v 3"], Float[Tensor, " v"], Int[Tensor, "f 3"]]:
-    """Vertices, their place along the bone (0 at its start, 1 at its end, beyond on the caps), and faces outwards."""
+    """Vertices, their place along the bone (0 at its start, 1 at its end, beyond on the caps), and
+    faces outwards."""
     axis = end - start
     length = float(axis.norm())
     axis = axis / length
@@ -202,7 +205,8 @@ def _tube_faces(rows: int, sides: int) -> Int[Tensor, "f 3"]:
 
 
 def _weights(bone: Bone, along: Float[Tensor, " v"]) -> Float[Tensor, "v j"]:
-    """The bone's own joint; near its ends shared with the parent and the child, half and half at the joint."""
+    """The bone's own joint; near its ends shared with the parent and the child, half and half at
+    the joint."""
     weights = torch.zeros(len(along), len(JOINTS))
     own, parent = JOINTS.index(bone.start), PARENTS[bone.start]
     at_start = (

@@ -1,9 +1,11 @@
-"""The skeleton picture that the openpose ControlNets were trained on: 18 COCO keypoints, 17 limbs, on black.
+"""The skeleton picture that the openpose ControlNets were trained on: 18 COCO keypoints, 17 limbs,
+on black.
 
-The convention, from the public drawing code of openpose's derivatives (facts only): each limb is a filled ellipse
-polygon with half axes (half its length, 4 pixels), drawn in a fixed order and in the colour of its number; all limbs
-are then darkened to 0.6; each keypoint is a disc of radius 4 in the colour of its own number. Limbs with a hidden end
-are left out. Sizes are in pixels of the picture, whatever its resolution.
+The convention, from the public drawing code of openpose's derivatives (facts only): each limb is a
+filled ellipse polygon with half axes (half its length, 4 pixels), drawn in a fixed order and in the
+colour of its number; all limbs are then darkened to 0.6; each keypoint is a disc of radius 4 in the
+colour of its own number. Limbs with a hidden end are left out. Sizes are in pixels of the picture,
+whatever its resolution.
 """
 
 import math
@@ -61,7 +63,8 @@ def draw(
 
 
 def _opencv() -> Any:
-    # The ControlNets were trained on OpenCV's polygons and discs, to the pixel; other libraries round differently.
+    # The ControlNets were trained on OpenCV's polygons and discs, to the pixel; other libraries
+    # round differently.
     try:
         import cv2
     except ImportError as error:

@@ -1,7 +1,7 @@
 """Poses and short clips written by hand, as turns of joints about the body's own axes.
 
-Turns are in degrees, right-handed. About x a hanging limb swings forwards; about y the right arm is raised by negative
-and the left by positive turns; about z the body turns to its left.
+Turns are in degrees, right-handed. About x a hanging limb swings forwards; about y the right arm is
+raised by negative and the left by positive turns; about z the body turns to its left.
 """
 
 import math
@@ -75,7 +75,9 @@ POSES: dict[str, Pose] = {
 
 
 def walk(phase: float) -> Pose:
-    """A step with each leg. The feet leave the ground by their knees; the body bobs twice a cycle."""
+    """A step with each leg.
+
+    The feet leave the ground by their knees; the body bobs twice a cycle."""
     swing = math.sin(2 * math.pi * phase)
     lift = [max(0.0, math.cos(2 * math.pi * phase + shift)) for shift in (0.0, math.pi)]
     return pose(

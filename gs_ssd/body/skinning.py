@@ -1,7 +1,7 @@
 """Linear blend skinning of points and of Gaussians: means, orientations and spherical harmonics.
 
-Everything is written as the rest value plus a difference that is exactly zero for the identity pose, so the rest pose
-comes back bit for bit.
+Everything is written as the rest value plus a difference that is exactly zero for the identity
+pose, so the rest pose comes back bit for bit.
 """
 
 import dataclasses
@@ -32,7 +32,8 @@ def skin_points(
 
 
 def blend_rotations(weights: Float[Tensor, "n j"], transforms: Transforms) -> Float[Tensor, "n 4"]:
-    """Unit quaternions of every point: the joints' own, averaged on the hemisphere of the point's heaviest joint."""
+    """Unit quaternions of every point: the joints' own, averaged on the hemisphere of the point's
+    heaviest joint."""
     quats = transforms.quats_wxyz
     heaviest = quats[weights.argmax(dim=1)]
     same_side = heaviest @ quats.T >= 0  # q and -q are one rotation; averaging them would cancel
@@ -59,7 +60,8 @@ def skin_gaussians(
 def _turn_harmonics(
     sh_rest: Float[Tensor, "n k 3"], quats_wxyz: Float[Tensor, "n 4"], degree: int
 ) -> Float[Tensor, "n k 3"]:
-    """Coefficients whose colours turn with the splat: c'(d) = c(R^T d), solved on fixed directions (exact per band)."""
+    """Coefficients whose colours turn with the splat: c'(d) = c(R^T d), solved on fixed directions
+    (exact per band)."""
     if degree == 0:
         return sh_rest
     directions = _directions(sh_rest)

@@ -1,1 +1,2 @@
-"""One module a subcommand of `gs-ssd`; each offers `add_arguments(parser)` and `run(args) -> int`."""
+"""One module a subcommand of `gs-ssd`; each offers `add_arguments(parser)` and `run(args) ->
+int`."""

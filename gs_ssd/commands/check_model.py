@@ -1,7 +1,8 @@
 """`gs-ssd check-model`: whether a diffusion model is fit for score distillation, before a long run.
 
-It asks the model about its own samples, so it needs no pictures: a model that was loaded wrongly (another prediction
-type, a shifted timestep, a VAE that overflows in half precision, an untrained part) cannot agree with itself.
+It asks the model about its own samples, so it needs no pictures: a model that was loaded wrongly
+(another prediction type, a shifted timestep, a VAE that overflows in half precision, an untrained
+part) cannot agree with itself.
 """
 
 import argparse
@@ -36,7 +37,8 @@ from gs_ssd.scene.viewpoints import ViewpointConfig
 TIMESTEPS = (20, 100, 300, 500, 700, 900)
 TELLING = (100, 300, 500)  # where the two readings of a prediction differ most
 MAX_ERROR = {300: 0.6, 500: 0.35, 700: 0.2, 900: 0.1}
-"""Mean squared error of the noise prediction; answering 0 scores 1. Wide bounds: they catch a wrongly read model."""
+"""Mean squared error of the noise prediction; answering 0 scores 1. Wide bounds: they catch a
+wrongly read model."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,8 @@ def _prior_config(args: argparse.Namespace) -> PriorConfig:
 
 
 def _until_memory_ends(checks: Iterator[Check]) -> Iterator[Check]:
-    """The checks, and one that failed in place of the first that does not fit into the GPU's memory."""
+    """The checks, and one that failed in place of the first that does not fit into the GPU's
+    memory."""
     try:
         yield from checks
     except torch.OutOfMemoryError as error:
@@ -181,7 +184,8 @@ def _within(name: str, value: float, bounds: Bounds, found: str) -> Check:
 
 
 def _picture(size: int) -> Tensor:
-    """A disc with a soft shadow on a gradient: smooth areas, one edge, saturated and grey colours."""
+    """A disc with a soft shadow on a gradient: smooth areas, one edge, saturated and grey
+    colours."""
     line = torch.linspace(-1, 1, size)
     y, x = torch.meshgrid(line, line, indexing="ij")
     inside = torch.sigmoid((0.5 - torch.hypot(x, y)) * size / 4)
@@ -251,12 +255,14 @@ def _predict(
 def _errors(
     prior: DiffusionPrior, latents: Tensor, text: Tensor
 ) -> tuple[dict[int, float], dict[int, float]]:
-    """Mean squared error a timestep, as the model is read and as it would be were it read as the other type."""
+    """Mean squared error a timestep, as the model is read and as it would be were it read as the
+    other type."""
     errors, other = {}, {}
     for t in TIMESTEPS:
         eps, x_t, predicted = _predict(prior, latents, text, t, t)
         errors[t] = (predicted - eps).square().mean().item()
-        # What the network itself put out, read the other way: for an epsilon model its eps taken for a v, and so on.
+        # What the network itself put out, read the other way: for an epsilon model its eps taken
+        # for a v, and so on.
         abar = prior.alphas_cumprod[t]
         if getattr(prior, "prediction", "epsilon") == "v_prediction":
             reread = v_from_eps(x_t, predicted, abar)
@@ -269,7 +275,8 @@ def _errors(
 def _offset(
     prior: DiffusionPrior, latents: Tensor, text: Tensor, measured: dict[str, Any]
 ) -> Check:
-    """The error must be least where label and noise level agree (an offset of a few timesteps cannot be seen)."""
+    """The error must be least where label and noise level agree (an offset of a few timesteps
+    cannot be seen)."""
     errors: dict[int, float] = {}
     for offset in (-150, -75, 0, 75, 150):
         found = [_predict(prior, latents, text, t, t + offset) for t in (250, 400, 550)]

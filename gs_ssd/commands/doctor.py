@@ -47,7 +47,8 @@ _MODULES = {"pillow": "PIL", "imageio-ffmpeg": "imageio_ffmpeg", "usd-core": "px
 
 
 class Finding(NamedTuple):
-    """One line of the report: `state` is "ok", "note" (optional thing absent) or "bad" (training cannot run)."""
+    """One line of the report: `state` is "ok", "note" (optional thing absent) or "bad" (training
+    cannot run)."""
 
     state: str
     name: str

@@ -245,7 +245,8 @@ def _compose(args: argparse.Namespace) -> ExperimentConfig:
 
 
 def choose_folder(out: Path | None, prompt: str, *, overwrite: bool) -> Path:
-    """The run's folder: the named one, if it may be used; else the first free out/<prompt>, -2, -3, ...
+    """The run's folder: the named one, if it may be used; else the first free out/<prompt>, -2, -3,
+    ...
 
     Nothing is deleted here: what `overwrite` replaces goes when the new run begins (`Trainer`).
 

@@ -1,4 +1,5 @@
-"""Files whose opacities or sizes are stored as they are drawn, where readers expect logits and logarithms."""
+"""Files whose opacities or sizes are stored as they are drawn, where readers expect logits and
+logarithms."""
 
 import dataclasses
 import logging
@@ -18,9 +19,9 @@ ENOUGH = 16  #: splats; fewer may lie within 0..1 by chance
 def suspected(splats: Splats) -> Part | None:
     """Which of the raw values look activated already, judged by their distribution.
 
-    Logits of a real splat reach beyond 0..1 on both sides; these never do, and are not all the same. Logarithms of
-    sizes are negative for anything smaller than a unit; sizes never are, and read as logarithms they would all be
-    a unit or a little more, or as large as the object.
+    Logits of a real splat reach beyond 0..1 on both sides; these never do, and are not all the
+    same. Logarithms of sizes are negative for anything smaller than a unit; sizes never are, and
+    read as logarithms they would all be a unit or a little more, or as large as the object.
     """
     opacities, sizes = splats.logit_opacities, splats.log_scales
     opacities = opacities[~np.isnan(opacities)]

@@ -1,9 +1,9 @@
 """An object that shows what an importer did to the axes: `gs-ssd export axes -o axes.ply`.
 
-Seen from its front and the right way up: red rod and ball to the right, green up, blue towards you, a readable yellow
-letter F at the upper left, and at the lower left a ball that is cyan from the front and magenta from behind.
-A mirrored F means a flipped handedness, rods that miss their balls a wrong quaternion order, a magenta ball
-harmonics that were not turned.
+Seen from its front and the right way up: red rod and ball to the right, green up, blue towards you,
+a readable yellow letter F at the upper left, and at the lower left a ball that is cyan from the
+front and magenta from behind. A mirrored F means a flipped handedness, rods that miss their balls a
+wrong quaternion order, a magenta ball harmonics that were not turned.
 """
 
 import numpy as np
@@ -44,6 +44,7 @@ def axes_object() -> Splats:
     )
     sh = np.zeros((len(rows), 4, 3))
     sh[:, 0] = (colors - 0.5) / SH_C0
-    # The z coefficient of l = 1 weighs 0.4886 * (direction from the camera)_z, which is -1 seen from the front.
+    # The z coefficient of l = 1 weighs 0.4886 * (direction from the camera)_z, which is -1 seen
+    # from the front.
     sh[-1, 2] = np.array([0.45, -0.45, 0.0]) / 0.4886025
     return Splats(means, np.log(scales), quats, logit(np.full(len(rows), 0.98)), sh, frame="gltf")

@@ -1,4 +1,5 @@
-"""Reading files that may lie: sizes are checked against what is really there before anything is allocated."""
+"""Reading files that may lie: sizes are checked against what is really there before anything is
+allocated."""
 
 import os
 from pathlib import Path
@@ -15,7 +16,8 @@ RATIO, ALWAYS_ALLOWED = 1024, 64 << 20
 def room_for(packed: int) -> int:
     """Bytes that `packed` bytes may honestly unpack to, where the packing itself sets no limit.
 
-    1024 times as many, which is what SPZ's own library allows and near the limit of deflate; small results always.
+    1024 times as many, which is what SPZ's own library allows and near the limit of deflate; small
+    results always.
     """
     return max(RATIO * packed, ALWAYS_ALLOWED)
 

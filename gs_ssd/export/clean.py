@@ -1,4 +1,6 @@
-"""Tidying a splat on its way out. Every option is off unless asked for, and says how many splats it took."""
+"""Tidying a splat on its way out.
+
+Every option is off unless asked for, and says how many splats it took."""
 
 import dataclasses
 import os
@@ -29,7 +31,8 @@ class Cleaning:
 
 
 def clean(splats: Splats, options: Cleaning) -> tuple[Splats, dict[str, int]]:
-    """Apply `options`; returns what is left and, per step that was asked for, how many splats it removed.
+    """Apply `options`; returns what is left and, per step that was asked for, how many splats it
+    removed.
 
     Raises:
         UserError: nothing is left, or a number that makes no sense.
@@ -67,7 +70,8 @@ def clean(splats: Splats, options: Cleaning) -> tuple[Splats, dict[str, int]]:
 
 
 def finite(splats: Splats) -> NDArray[np.bool_]:
-    """True where every number can be written and drawn: sizes in exp(-60..60), means below 1e6, a quaternion."""
+    """True where every number can be written and drawn: sizes in exp(-60..60), means below 1e6, a
+    quaternion."""
     good = ~np.isnan(splats.logit_opacities)
     good &= (np.abs(splats.means) < 1e6).all(axis=1)
     good &= (np.abs(splats.log_scales) < 60).all(axis=1)
@@ -92,7 +96,8 @@ def refuse_non_finite(path: str | os.PathLike[str], splats: Splats) -> None:
 
 
 def framing(splats: Splats) -> tuple[FloatArray, float]:
-    """Centre [3] and radius of the ball that a first view should show, deaf to a few stray splats."""
+    """Centre [3] and radius of the ball that a first view should show, deaf to a few stray
+    splats."""
     if len(splats) == 0:
         return np.zeros(3), 1.0
     low, high = np.percentile(splats.means.astype(np.float64), [1, 99], axis=0)
@@ -102,7 +107,8 @@ def framing(splats: Splats) -> tuple[FloatArray, float]:
 
 
 def place(splats: Splats, *, recenter: bool, height: float | None) -> Splats:
-    """Scale to a height in metres, and set the object over the origin with its base on the ground."""
+    """Scale to a height in metres, and set the object over the origin with its base on the
+    ground."""
     if not recenter and height is None:
         return splats
     up = FROM_WORLD[splats.frame] @ np.array([0.0, 0.0, 1.0])
@@ -127,9 +133,9 @@ def place(splats: Splats, *, recenter: bool, height: float | None) -> Splats:
 def main_body(splats: Splats, *, cells: int = 40) -> NDArray[np.bool_]:
     """True for splats of the heaviest connected component.
 
-    Space is cut into cubes, at most `cells` along the framing ball's diameter, and no smaller than splats lie apart
-    in a filled ball; cubes that touch, even at a corner, hang together. Weight is opacity times cross-section, so a
-    dense body beats a large but faint cloud.
+    Space is cut into cubes, at most `cells` along the framing ball's diameter, and no smaller than
+    splats lie apart in a filled ball; cubes that touch, even at a corner, hang together. Weight is
+    opacity times cross-section, so a dense body beats a large but faint cloud.
     """
     center, radius = framing(splats)
     edge = 2 * radius * max(1 / cells, len(splats) ** (-1 / 3))

@@ -1,4 +1,6 @@
-"""Codebooks: the few values, or few vectors, that stand for many. Lloyd's algorithm (k-means), seeded."""
+"""Codebooks: the few values, or few vectors, that stand for many.
+
+Lloyd's algorithm (k-means), seeded."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +14,8 @@ SAMPLE = 1 << 16  #: rows that the coarse clusters are learnt from
 def scalar_codebook(
     values: FloatArray, size: int = 256
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """`size` values (at most 256), rising, and for each of `values` (any shape) the nearest's index.
+    """`size` values (at most 256), rising, and for each of `values` (any shape) the nearest's
+    index.
 
     Exact where there are no more distinct values than that; the last one then fills the rest.
     Otherwise Lloyd's rounds begin at quantiles for one half and at an even grid for the other, so

@@ -1,4 +1,5 @@
-"""PlayCanvas's compressed PLY: 16 bytes a splat, and 9, 24 or 45 more for harmonics, in the INRIA frame.
+"""PlayCanvas's compressed PLY: 16 bytes a splat, and 9, 24 or 45 more for harmonics, in the INRIA
+frame.
 
 Splats lie in Morton order in chunks of 256. Element `chunk` holds, for each, the least and the
 largest position, log scale and colour (18 floats); element `vertex` four words, unsigned and most
@@ -10,9 +11,9 @@ significant first:
     packed_color                    red, green, blue between the bounds of the chunk, and opacity
                                     0..1; 8 bits each
 
-and element `sh` the harmonics, one byte each, channel-major as `f_rest` is: 256 cells of 1/32 from -4 to 4, of which
-readers take the middle.
-Source: the format's page in PlayCanvas's manual, and what splat-transform reads.
+and element `sh` the harmonics, one byte each, channel-major as `f_rest` is: 256 cells of 1/32 from
+-4 to 4, of which readers take the middle. Source: the format's page in PlayCanvas's manual, and
+what splat-transform reads.
 """
 
 import os
@@ -80,7 +81,8 @@ def pack_rotations(unit_wxyz: FloatArray) -> np.ndarray:
 
 
 def _within_chunks(values: FloatArray, bounds: np.ndarray) -> FloatArray:
-    """`values` [N,3] as shares 0..1 of their chunk's extent; the least and the largest go into `bounds` [chunks,6]."""
+    """`values` [N,3] as shares 0..1 of their chunk's extent; the least and the largest go into
+    `bounds` [chunks,6]."""
     starts = np.arange(0, len(values), CHUNK)
     bounds[:, :3] = np.minimum.reduceat(values, starts, axis=0)
     bounds[:, 3:] = np.maximum.reduceat(values, starts, axis=0)

@@ -17,7 +17,9 @@ def is_compressed(data: PlyData) -> bool:
 
 
 def unpack(path: Path, data: PlyData) -> Splats:
-    """The splats, in the INRIA frame. Files from before 2024 have no bounds for colours: they are 0..1 then.
+    """The splats, in the INRIA frame.
+
+    Files from before 2024 have no bounds for colours: they are 0..1 then.
 
     Raises:
         UserError: chunks are missing, or harmonics that do not belong to the splats.
@@ -55,13 +57,15 @@ def unpack(path: Path, data: PlyData) -> Splats:
 
 
 def unpack_rotations(words: np.ndarray) -> np.ndarray:
-    """Unit quaternions [N,4] (w, x, y, z) from words [N]: which part is largest, and the three others."""
+    """Unit quaternions [N,4] (w, x, y, z) from words [N]: which part is largest, and the three
+    others."""
     others = (_fields(words & np.uint32((1 << 30) - 1), (10, 10, 10)) - 0.5) * np.sqrt(2)
     return with_largest(others, (words >> np.uint32(30)).astype(int))
 
 
 def with_largest(others: np.ndarray, largest: np.ndarray) -> np.ndarray:
-    """Quaternions [N,4] from their three smaller parts [N,3], in order, and the index of the fourth [N]."""
+    """Quaternions [N,4] from their three smaller parts [N,3], in order, and the index of the fourth
+    [N]."""
     wxyz = np.zeros((len(others), 4))
     wxyz[np.arange(4) != largest[:, None]] = others.reshape(-1)
     rest = np.sqrt(np.maximum(0, 1 - (others**2).sum(axis=1)))

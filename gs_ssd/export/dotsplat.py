@@ -1,6 +1,8 @@
-"""antimatter15's `.splat`: 32 bytes each and no header, largest and most opaque first, without harmonics.
+"""antimatter15's `.splat`: 32 bytes each and no header, largest and most opaque first, without
+harmonics.
 
-    3 x float32 position · 3 x float32 sigma · 4 x uint8 red, green, blue, opacity · 4 x uint8 quaternion w, x, y, z
+    3 x float32 position · 3 x float32 sigma · 4 x uint8 red, green, blue, opacity · 4 x uint8
+    quaternion w, x, y, z
 
 The frame is INRIA's by convention.
 """

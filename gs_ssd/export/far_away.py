@@ -1,4 +1,5 @@
-"""Splats at map coordinates: float32 cannot tell them apart, so they are centred, and the offset is kept."""
+"""Splats at map coordinates: float32 cannot tell them apart, so they are centred, and the offset is
+kept."""
 
 import logging
 from pathlib import Path
@@ -19,8 +20,9 @@ def centered(
 ) -> tuple[FloatArray, tuple[float, float, float]]:
     """`means` [N,3], in whatever precision the file has them, and what was taken away from them.
 
-    Nothing is, unless their middle lies so far out that float32 would move a typical splat by more than 1/32 of
-    its sigma (or beyond `FAR`), and far from the origin compared with the object's size. The offset is whole.
+    Nothing is, unless their middle lies so far out that float32 would move a typical splat by more
+    than 1/32 of its sigma (or beyond `FAR`), and far from the origin compared with the object's
+    size. The offset is whole.
     """
     finite = np.isfinite(means).all(axis=1)
     if not finite.any():

@@ -39,7 +39,9 @@ AXES: dict[str, Frame] = {
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """`frame`: the axes that readers of this format expect. `write` gets splats that are in them already."""
+    """`frame`: the axes that readers of this format expect.
+
+    `write` gets splats that are in them already."""
 
     frame: Frame
     write: Callable[..., None] | None
@@ -95,9 +97,10 @@ def read_splats(
 ) -> Splats:
     """Read any format that we read; `axes` instead of a path gives the test object.
 
-    The frame is the format's own, or the one noted beside a file that we wrote in other axes, or, where `up` names
-    the axis that points up ("-y", "+z", ...), the file is turned to make that true. `activated` says which raw
-    values of a .ply are stored as they are drawn; where they look so and nothing was said, a warning names it.
+    The frame is the format's own, or the one noted beside a file that we wrote in other axes, or,
+    where `up` names the axis that points up ("-y", "+z", ...), the file is turned to make that
+    true. `activated` says which raw values of a .ply are stored as they are drawn; where they look
+    so and nothing was said, a warning names it.
 
     Raises:
         UserError: the file is unreadable, of a format that is only written, or holds no splats.
@@ -138,9 +141,10 @@ def write_splats(
 ) -> None:
     """Write by suffix, in the format's own axes or in `frame`.
 
-    Other axes than the format's own are noted in `<file>.axes.json`, so that reading the file back knows them; with
-    `keep_offset` also what was taken away from far positions (`Splats.offset`): added to the file's, it gives them.
-    `options` that a format has no use for are ignored: `title`, `spz_version`.
+    Other axes than the format's own are noted in `<file>.axes.json`, so that reading the file back
+    knows them; with `keep_offset` also what was taken away from far positions (`Splats.offset`):
+    added to the file's, it gives them. `options` that a format has no use for are ignored: `title`,
+    `spz_version`.
 
     Raises:
         UserError: unknown suffix, a missing helper, no splats, or a place that cannot be written.
@@ -168,7 +172,8 @@ def write_splats(
 
 
 def _names_its_axes(path: str | os.PathLike[str], options: dict[str, object]) -> bool:
-    """Whether the file itself says which axes it is in, and reading it turns them to the format's own."""
+    """Whether the file itself says which axes it is in, and reading it turns them to the format's
+    own."""
     return suffix_of(path) == ".spz" and options.get("spz_version", 4) == 4
 
 

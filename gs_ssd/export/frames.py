@@ -1,4 +1,5 @@
-"""Rotations between the frames of `gs_ssd.maths.conventions`, as matrices and quaternions; nothing is ever mirrored."""
+"""Rotations between the frames of `gs_ssd.maths.conventions`, as matrices and quaternions; nothing
+is ever mirrored."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +15,11 @@ def frame_rotation(source: Frame, target: Frame) -> FloatArray:
 
 
 def up_rotation(up: str, frame: Frame) -> FloatArray:
-    """The shortest rotation [3,3] that turns the signed axis `up` ("+x" ... "-z") into the up axis of `frame`.
+    """The shortest rotation [3,3] that turns the signed axis `up` ("+x" ... "-z") into the up axis
+    of `frame`.
 
-    Half a turn, where `up` is the very opposite, goes about x (the field's usual flip), or about y when x is up.
+    Half a turn, where `up` is the very opposite, goes about x (the field's usual flip), or about y
+    when x is up.
     """
     start = np.zeros(3)
     start["xyz".index(up[-1])] = -1.0 if up.startswith("-") else 1.0
@@ -34,7 +37,8 @@ def up_rotation(up: str, frame: Frame) -> FloatArray:
 def quaternion_from_rotation(rotation: FloatArray) -> FloatArray:
     """Unit quaternions (w, x, y, z) [...,4], w >= 0, of rotations [...,3,3]; safe at half turns.
 
-    The largest eigenvector of Bar-Itzhack's 4x4 matrix (J. Guidance 23(6), 2000) never divides by a small number.
+    The largest eigenvector of Bar-Itzhack's 4x4 matrix (J. Guidance 23(6), 2000) never divides by a
+    small number.
     """
     r = np.asarray(rotation, dtype=np.float64)
     trace = np.trace(r, axis1=-2, axis2=-1)
@@ -48,7 +52,8 @@ def quaternion_from_rotation(rotation: FloatArray) -> FloatArray:
 
 
 def multiply_quaternions(left_wxyz: FloatArray, right_wxyz: FloatArray) -> FloatArray:
-    """Hamilton product of quaternions [..., 4]: rotate by `right_wxyz` first, then by `left_wxyz`."""
+    """Hamilton product of quaternions [..., 4]: rotate by `right_wxyz` first, then by
+    `left_wxyz`."""
     a, b, c, d = np.moveaxis(np.asarray(left_wxyz), -1, 0)
     w, x, y, z = np.moveaxis(np.asarray(right_wxyz), -1, 0)
     return np.stack(
@@ -63,7 +68,8 @@ def multiply_quaternions(left_wxyz: FloatArray, right_wxyz: FloatArray) -> Float
 
 
 def rotations_from_quaternions(quats_wxyz: FloatArray) -> FloatArray:
-    """Rotation matrices [N,3,3] of quaternions [N,4], which need not be unit but must not be zero."""
+    """Rotation matrices [N,3,3] of quaternions [N,4], which need not be unit but must not be
+    zero."""
     q = quats_wxyz / np.linalg.norm(quats_wxyz, axis=-1, keepdims=True)
     w, x, y, z = np.moveaxis(q, -1, 0)
     rows = [
@@ -75,7 +81,8 @@ def rotations_from_quaternions(quats_wxyz: FloatArray) -> FloatArray:
 
 
 def sh_basis(directions: FloatArray, degree: int) -> FloatArray:
-    """Real spherical harmonics [N, (degree+1)^2] at unit `directions` [N,3]: `gs_ssd.maths.harmonics` for numpy."""
+    """Real spherical harmonics [N, (degree+1)^2] at unit `directions` [N,3]:
+    `gs_ssd.maths.harmonics` for numpy."""
     import torch  # only where harmonics are turned: torch takes a second to import
 
     from gs_ssd.maths import harmonics
@@ -86,10 +93,12 @@ def sh_basis(directions: FloatArray, degree: int) -> FloatArray:
 
 
 def sh_rotation(rotation: FloatArray, degree: int) -> FloatArray:
-    """The matrix D [K,K] that turns coefficients with the object: `c' = D @ c`, for K = (degree+1)^2.
+    """The matrix D [K,K] that turns coefficients with the object: `c' = D @ c`, for K =
+    (degree+1)^2.
 
-    A turned function is f'(d) = f(R^T d). Within a band both sides are linear in the coefficients, so D follows from
-    the basis at enough directions: Y(d) D = Y(R^T d). It is exact up to rounding, since bands do not mix.
+    A turned function is f'(d) = f(R^T d). Within a band both sides are linear in the coefficients,
+    so D follows from the basis at enough directions: Y(d) D = Y(R^T d). It is exact up to rounding,
+    since bands do not mix.
     """
     if degree == 0:
         return np.eye(1)

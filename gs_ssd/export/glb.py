@@ -1,6 +1,8 @@
-"""glTF binary with `KHR_gaussian_splatting` (ratified 2026): one POINTS primitive, y up, values as they are.
+"""glTF binary with `KHR_gaussian_splatting` (ratified 2026): one POINTS primitive, y up, values as
+they are.
 
-Sigmas are linear, quaternions x, y, z, w, opacities 0..1, harmonics one VEC3 attribute a coefficient.
+Sigmas are linear, quaternions x, y, z, w, opacities 0..1, harmonics one VEC3 attribute a
+coefficient.
 """
 
 import json
@@ -34,7 +36,8 @@ def write_glb(path: str | os.PathLike[str], splats: Splats, *, name: str = "spla
     COLOR_0 is what a viewer without splats shows as points: linear light, as glTF asks.
 
     Raises:
-        UserError: a mean is NaN or infinite; the file states their bounds, and JSON has no word for either.
+        UserError: a mean is NaN or infinite; the file states their bounds, and JSON has no word for
+            either.
     """
     if not np.isfinite(splats.means).all():
         raise UserError(

@@ -1,4 +1,5 @@
-"""The container of a `.glb`: its JSON, and numbers out of its binary part, trusting nothing that it says."""
+"""The container of a `.glb`: its JSON, and numbers out of its binary part, trusting nothing that it
+says."""
 
 import json
 import struct
@@ -18,7 +19,8 @@ class GlbFile:
     """One file's `document` and `binary` chunk.
 
     Raises:
-        UserError: not a GLB, or truncated; what its JSON holds may still raise anything when it is looked at.
+        UserError: not a GLB, or truncated; what its JSON holds may still raise anything when it is
+            looked at.
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,7 +48,8 @@ class GlbFile:
                 self.binary = data[start + 8 : start + 8 + length]
 
     def accessor(self, index: int, width: int) -> np.ndarray:
-        """Float32 [count, width], after checking that every byte of it lies inside the file's binary part."""
+        """Float32 [count, width], after checking that every byte of it lies inside the file's
+        binary part."""
         accessor = self.document["accessors"][index]
         if "sparse" in accessor or "bufferView" not in accessor:
             raise UserError(f"{self.path}: sparse accessors are not read; export it without them")

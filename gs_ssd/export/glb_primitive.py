@@ -19,8 +19,8 @@ DRACO = "KHR_draco_mesh_compression"
 
 @dataclasses.dataclass(frozen=True)
 class Primitive:
-    """As the file has them: means [N,3], sizes [N,3] (or their logarithms), quaternions x, y, z, w [N,4],
-    opacities [N] in 0..1, harmonics [N,K,3]."""
+    """As the file has them: means [N,3], sizes [N,3] (or their logarithms), quaternions x, y, z, w
+    [N,4], opacities [N] in 0..1, harmonics [N,K,3]."""
 
     means: np.ndarray
     sizes: np.ndarray
@@ -40,7 +40,8 @@ class Primitive:
 def read_primitive(file: GlbFile, primitive: dict[str, Any]) -> Primitive:
     """The numbers of one primitive.
 
-    Drafts of 2025 call the attributes `_SCALE`, `_ROTATION` and keep the opacity in COLOR_0, as displayed.
+    Drafts of 2025 call the attributes `_SCALE`, `_ROTATION` and keep the opacity in COLOR_0, as
+    displayed.
 
     Raises:
         UserError: compressed, or an attribute is missing or of another length.
@@ -94,7 +95,8 @@ def read_primitive(file: GlbFile, primitive: dict[str, Any]) -> Primitive:
 def _harmonics(
     file: GlbFile, find: Any, read: Any, color: Any, *, displayed: bool, is_linear: bool
 ) -> np.ndarray:
-    """[N,K,3] from the attributes, or from COLOR_0 alone: light, or in drafts (`displayed`) sRGB."""
+    """[N,K,3] from the attributes, or from COLOR_0 alone: light, or in drafts (`displayed`)
+    sRGB."""
     names = [name.split(":")[1] for name in harmonic_names(3)]
     if find(names[0]) is None:
         if color is None:

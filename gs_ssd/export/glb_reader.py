@@ -1,4 +1,5 @@
-"""Reading `KHR_gaussian_splatting` out of a `.glb`: the scene's nodes, and all of its splats in one."""
+"""Reading `KHR_gaussian_splatting` out of a `.glb`: the scene's nodes, and all of its splats in
+one."""
 
 import logging
 import os
@@ -24,8 +25,8 @@ def read_glb(path: str | os.PathLike[str]) -> Splats:
     """All splats of the file's scene in one, in the glTF frame, with the nodes' transforms applied.
 
     Raises:
-        UserError: no splats, compressed ones, data outside the file, indices that lead nowhere, or a node that
-            stretches its splats unevenly.
+        UserError: no splats, compressed ones, data outside the file, indices that lead nowhere, or
+            a node that stretches its splats unevenly.
     """
     path = Path(path)
     try:

@@ -55,7 +55,8 @@ PHONE_DEGREE = Limit(
 
 @dataclasses.dataclass(frozen=True)
 class Loss:
-    """A format after writing and reading back: `psnr` over sixteen views against the original, None where equal."""
+    """A format after writing and reading back: `psnr` over sixteen views against the original, None
+    where equal."""
 
     bytes: int
     psnr: float | None
@@ -65,7 +66,8 @@ class Loss:
 
 @dataclasses.dataclass(frozen=True)
 class Inspection:
-    """Lengths are in the file's units and axes; `reach` is the radius of the ball that a first view shows."""
+    """Lengths are in the file's units and axes; `reach` is the radius of the ball that a first view
+    shows."""
 
     splats: int
     degree: int
@@ -88,8 +90,8 @@ class Inspection:
 def inspect(splats: Splats, *, draw: bool = True) -> Inspection:
     """Count and measure; `draw` off leaves out overdraw and losses, which take seconds.
 
-    `opacities` and `sigmas` (the middle one of a splat's three) are by percentile; `flatness` is the median
-    of smallest over middle sigma. Numbers are over the splats that are finite.
+    `opacities` and `sigmas` (the middle one of a splat's three) are by percentile; `flatness` is
+    the median of smallest over middle sigma. Numbers are over the splats that are finite.
     """
     good = splats.take(finite(splats))
     center, reach = framing(good)
@@ -150,7 +152,8 @@ def _losses(splats: Splats) -> dict[str, Loss]:
 
 
 def warnings_about(report: Inspection) -> list[str]:
-    """What should be seen to before publishing: broken splats, and published limits that are exceeded."""
+    """What should be seen to before publishing: broken splats, and published limits that are
+    exceeded."""
     found = []
     if report.non_finite:
         found.append(

@@ -1,10 +1,10 @@
 """Reading mkkellogg's `.ksplat`, the format of GaussianSplats3D, in the INRIA frame.
 
-A header of 4096 bytes (u8 major, minor; u32 sections allowed @4, splats @16; u16 compression @20; f32 least and
-largest harmonic @36, @40), then headers of 1024 bytes a section (u32 splats, room for splats, splats a bucket,
-buckets; f32 edge of a block @16; u16 bytes a bucket @20; u32 steps of half a block @24; u32 full buckets @32,
-partly filled ones @36; u16 harmonic degree @40), then the sections' data: sizes of the partly filled buckets,
-middles of the buckets, splats. One splat is
+A header of 4096 bytes (u8 major, minor; u32 sections allowed @4, splats @16; u16 compression @20;
+f32 least and largest harmonic @36, @40), then headers of 1024 bytes a section (u32 splats, room for
+splats, splats a bucket, buckets; f32 edge of a block @16; u16 bytes a bucket @20; u32 steps of half
+a block @24; u32 full buckets @32, partly filled ones @36; u16 harmonic degree @40), then the
+sections' data: sizes of the partly filled buckets, middles of the buckets, splats. One splat is
 
     compression 0   f32 position, size, quaternion w x y z; u8 red green blue opacity; f32 harmonics
     1, 2            u16 position in its block, f16 size and quaternion, u8 colour; f16 or u8 harmonics
@@ -32,7 +32,8 @@ def read_ksplat(path: str | os.PathLike[str]) -> Splats:
     """Read every section of the file; lower degrees are padded to the highest.
 
     Raises:
-        UserError: not a `.ksplat` of version 0.1 or later, or data that does not lie inside the file.
+        UserError: not a `.ksplat` of version 0.1 or later, or data that does not lie inside the
+            file.
     """
     path = Path(path)
     data = read_bytes(path)

@@ -1,7 +1,9 @@
-"""A surface of a splat, for engines without splats: TSDF fusion of rendered depth. Needs the extra `mesh`.
+"""A surface of a splat, for engines without splats: TSDF fusion of rendered depth.
 
-A preview, not a model: soft, thin and translucent parts come out lumpy or not at all, and what no camera sees is
-open. Good for collision shapes, thumbnails, a stand-in in an editor.
+Needs the extra `mesh`.
+
+A preview, not a model: soft, thin and translucent parts come out lumpy or not at all, and what no
+camera sees is open. Good for collision shapes, thumbnails, a stand-in in an editor.
 """
 
 import dataclasses
@@ -32,7 +34,8 @@ SUFFIXES = (".glb", ".obj", ".ply")
 
 @dataclasses.dataclass(frozen=True)
 class MeshOptions:
-    """`voxels`: along the object's framing ball; `triangles`: simplify to so many (20 000 if there is a texture)."""
+    """`voxels`: along the object's framing ball; `triangles`: simplify to so many (20 000 if there
+    is a texture)."""
 
     voxels: int = 192
     triangles: int | None = None
@@ -147,7 +150,8 @@ def _save(trimesh: Any, surface: Any, path: Path) -> None:
 
 
 def _matte(tree: dict[str, Any]) -> None:
-    """glTF's default material is metal, black where it reflects nothing: vertex colours get one that is not."""
+    """glTF's default material is metal, black where it reflects nothing: vertex colours get one
+    that is not."""
     if "materials" not in tree:
         tree["materials"] = [
             {"pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": 1.0}}
@@ -172,7 +176,8 @@ def _libraries() -> tuple[Any, Any]:
 
 
 def _fuse(o3d: Any, gaussians: Gaussians, options: MeshOptions) -> tuple[Any, list[View]]:
-    """A triangle mesh (open3d, legacy) of Gaussians that fill the unit ball; for a texture, also the views."""
+    """A triangle mesh (open3d, legacy) of Gaussians that fill the unit ball; for a texture, also
+    the views."""
     voxel = 2.0 / options.voxels
     core, device = o3d.core, o3d.core.Device("CPU:0")
     grid = o3d.t.geometry.VoxelBlockGrid(

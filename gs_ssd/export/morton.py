@@ -1,4 +1,5 @@
-"""Splats along a space-filling curve: neighbours in a file are then neighbours in space, and pack better."""
+"""Splats along a space-filling curve: neighbours in a file are then neighbours in space, and pack
+better."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +10,8 @@ BITS = 21  #: of each coordinate; three of them fill a 64-bit word
 
 
 def morton_order(means: FloatArray) -> NDArray[np.int64]:
-    """The permutation [N] that sorts finite `means` [N,3] along a Z-order curve over their bounding box."""
+    """The permutation [N] that sorts finite `means` [N,3] along a Z-order curve over their bounding
+    box."""
     if len(means) == 0:
         return np.zeros(0, dtype=np.int64)
     points = means.astype(np.float64)

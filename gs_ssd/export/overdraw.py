@@ -1,4 +1,5 @@
-"""How many splats a graphics card blends in each pixel: what a splat costs on a phone or a headset."""
+"""How many splats a graphics card blends in each pixel: what a splat costs on a phone or a
+headset."""
 
 import dataclasses
 
@@ -15,7 +16,8 @@ NEAR = 0.2  #: framing radii; nearer splats are not drawn
 
 @dataclasses.dataclass(frozen=True)
 class Overdraw:
-    """Layers are splats whose alpha reaches 1/255 in a pixel; the mean is over pixels that have any.
+    """Layers are splats whose alpha reaches 1/255 in a pixel; the mean is over pixels that have
+    any.
 
     `fill`: layers of all pixels over the pixels of the picture, the work of a frame.
     """
@@ -83,7 +85,8 @@ def _spans(
     reach: FloatArray,
     size: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Row by row, from which pixel up to before which one an ellipse with covariance (a b; b c) covers centres."""
+    """Row by row, from which pixel up to before which one an ellipse with covariance (a b; b c)
+    covers centres."""
     half = np.sqrt(reach * c)
     first = np.ceil(v - half - 0.5).clip(0, size).astype(np.int64)
     last = np.floor(v + half - 0.5).clip(-1, size - 1).astype(np.int64)

@@ -1,4 +1,5 @@
-"""Writing 3DGS PLY, the lingua franca: `x y z nx ny nz f_dc f_rest opacity scale rot`, INRIA frame by convention."""
+"""Writing 3DGS PLY, the lingua franca: `x y z nx ny nz f_dc f_rest opacity scale rot`, INRIA frame
+by convention."""
 
 import os
 
@@ -12,7 +13,8 @@ ANTIALIASED = "SplatRenderMode: mip"  #: Brush's comment, which splat-transform 
 
 
 def property_names(bases: int) -> list[str]:
-    """Names in the order every importer expects: 17, 26, 41 or 62 floats for 1, 4, 9 or 16 `bases`."""
+    """Names in the order every importer expects: 17, 26, 41 or 62 floats for 1, 4, 9 or 16
+    `bases`."""
     return [
         *("x", "y", "z", "nx", "ny", "nz"),
         *(f"f_dc_{i}" for i in range(3)),
@@ -27,7 +29,8 @@ def write_ply(path: str | os.PathLike[str], splats: Splats) -> None:
     """Write binary little-endian PLY in the frame `splats` is in.
 
     Without comments, on which some importers trip, but for the one that marks antialiased splats.
-    Normals are zero, quaternions unit; `f_rest` is channel-major: all red, then all green, then all blue.
+    Normals are zero, quaternions unit; `f_rest` is channel-major: all red, then all green, then all
+    blue.
     """
     count, bases = len(splats), splats.sh.shape[1]
     rest = splats.sh[:, 1:].transpose(0, 2, 1).reshape(count, 3 * (bases - 1))

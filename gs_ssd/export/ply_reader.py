@@ -1,4 +1,5 @@
-"""Reading 3DGS PLY of any byte order, property order and harmonic degree, with what its comments say."""
+"""Reading 3DGS PLY of any byte order, property order and harmonic degree, with what its comments
+say."""
 
 import dataclasses
 import logging
@@ -39,7 +40,8 @@ PLAIN_COLORS = (
     ("diffuse_red", "diffuse_green", "diffuse_blue"),
 )
 
-# Infinite logits: opaque is what 8 bits can still tell from 1, which a training can move again; -inf is unseen.
+# Infinite logits: opaque is what 8 bits can still tell from 1, which a training can move again;
+# -inf is unseen.
 OPAQUE, UNSEEN = float(np.log(254.0)), float(-np.log(1023.0))
 
 
@@ -47,8 +49,8 @@ def read_ply(path: str | os.PathLike[str]) -> Splats:
     """Read a 3DGS PLY, or PlayCanvas's compressed one.
 
     The frame is INRIA's, unless a comment names another vertical axis.
-    Unknown properties and further elements are ignored with a warning that names them; coefficients above
-    degree 3 are dropped. Splats at map coordinates are centred (`Splats.offset`).
+    Unknown properties and further elements are ignored with a warning that names them; coefficients
+    above degree 3 are dropped. Splats at map coordinates are centred (`Splats.offset`).
 
     Raises:
         UserError: not a PLY, truncated, not a splat, or a count of f_rest that is no degree.
@@ -142,7 +144,8 @@ def _harmonics(
 
 
 def _finite_logits(path: Path, logits: np.ndarray) -> np.ndarray:
-    """Infinite logits, valid in files of others, at values that a training can move; NaN stays and is counted."""
+    """Infinite logits, valid in files of others, at values that a training can move; NaN stays and
+    is counted."""
     infinite = np.isinf(logits)
     if not infinite.any():
         return logits
@@ -153,7 +156,8 @@ def _finite_logits(path: Path, logits: np.ndarray) -> np.ndarray:
 
 
 def with_comments(path: Path, splats: Splats, comments: tuple[str, ...]) -> Splats:
-    """What Brush, Postshot and splat-transform (antialiasing) and nerfstudio (the vertical axis) put into comments."""
+    """What Brush, Postshot and splat-transform (antialiasing) and nerfstudio (the vertical axis)
+    put into comments."""
     antialiased, axis = splats.antialiased, ""
     for comment in comments:
         words = comment.strip().lower()

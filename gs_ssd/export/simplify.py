@@ -1,4 +1,5 @@
-"""Fewer splats that look like many: neighbours are merged, two at a time, into one that matches their moments.
+"""Fewer splats that look like many: neighbours are merged, two at a time, into one that matches
+their moments.
 
 A splat's weight is what it can cover, opacity times the mean area of its shadow. A pair becomes the
 Gaussian with the pair's total weight, mean, covariance and mean colour; its opacity is what its own
@@ -150,7 +151,8 @@ def _covariance(a: Moments, b: Moments) -> FloatArray:
 def _disjoint(
     first: NDArray, second: NDArray, cost: FloatArray, count: int, most: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """At most `most` pairs of which no two share a splat: the cheapest that are so for both ends."""
+    """At most `most` pairs of which no two share a splat: the cheapest that are so for both
+    ends."""
     best = np.full(count, np.inf)
     np.minimum.at(best, first, cost)
     np.minimum.at(best, second, cost)

@@ -1,4 +1,5 @@
-"""PlayCanvas's SOG, version 2: a ZIP of lossless WebP pictures, one pixel a splat, and `meta.json`; INRIA frame.
+"""PlayCanvas's SOG, version 2: a ZIP of lossless WebP pictures, one pixel a splat, and `meta.json`;
+INRIA frame.
 
     means_l, means_u   low and high bytes of 16-bit positions, sign(x) ln(1 + |x|) between `mins`
                        and `maxs`
@@ -117,7 +118,8 @@ def _harmonics(splats: Splats, pictures: dict[str, np.ndarray]) -> dict[str, obj
 
 
 def _image(colors: np.ndarray, alpha: np.ndarray | int = 255) -> np.ndarray:
-    """Bytes [N,3] and [N] as pixels [H,W,4] of a picture about as high as wide, both multiples of four."""
+    """Bytes [N,3] and [N] as pixels [H,W,4] of a picture about as high as wide, both multiples of
+    four."""
     width = 4 * int(np.ceil(np.sqrt(len(colors)) / 4))
     height = 4 * -(-len(colors) // (4 * width))
     pixels = np.zeros((height * width, 4), dtype=np.uint8)

@@ -1,7 +1,7 @@
 """Reading PlayCanvas's SOG, versions 1 and 2; `gs_ssd.export.sog` describes version 2.
 
-Version 1, which names no version, has no codebooks: bytes lie between `mins` and `maxs` of each channel, and the
-opacity is a logit between the fourth of them.
+Version 1, which names no version, has no codebooks: bytes lie between `mins` and `maxs` of each
+channel, and the opacity is a logit between the fourth of them.
 """
 
 import io
@@ -132,7 +132,8 @@ class _Reader:
         return wxyz
 
     def _values(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Three numbers a splat [N,3], and the logit in the fourth channel [N], which only `sh0` means so."""
+        """Three numbers a splat [N,3], and the logit in the fourth channel [N], which only `sh0`
+        means so."""
         part = self.meta[name]
         pixels = self._pixels(part["files"][0])
         if self.version == 2:

@@ -1,4 +1,6 @@
-"""`Splats`: the plain numpy form in which a splat enters and leaves files. Knows no format; torch at its doors only."""
+"""`Splats`: the plain numpy form in which a splat enters and leaves files.
+
+Knows no format; torch at its doors only."""
 
 import dataclasses
 from typing import TYPE_CHECKING
@@ -29,11 +31,14 @@ class Splats:
     """N Gaussians in raw (unactivated) form, float32.
 
     means [N,3] · log_scales [N,3] (natural log of sigma) · quats_wxyz [N,4] (need not be unit) ·
-    logit_opacities [N] · sh [N,K,3] (K = 1, 4, 9 or 16; display-referred sRGB, colour = SH_C0 * sh[:,0] + 0.5) ·
+    logit_opacities [N] · sh [N,K,3] (K = 1, 4, 9 or 16; display-referred sRGB, colour = SH_C0 *
+    sh[:,0] + 0.5) ·
     frame: which axes they are in, see `gs_ssd.export.frames` ·
-    antialiased: trained with Mip-Splatting's filter, which fades splats smaller than a pixel; viewers that know the
+    antialiased: trained with Mip-Splatting's filter, which fades splats smaller than a pixel;
+        viewers that know the
     mark draw them so ·
-    offset: what was taken away from the positions of a file that lies too far out for float32, in `frame`'s axes.
+    offset: what was taken away from the positions of a file that lies too far out for float32, in
+        `frame`'s axes.
 
     Raises:
         ValueError: shapes that do not belong together.
@@ -102,7 +107,8 @@ class Splats:
         return dataclasses.replace(self, **{name: getattr(self, name)[index] for name in ARRAYS})
 
     def rotated(self, rotation: FloatArray) -> "Splats":
-        """The object turned by `rotation` [3,3]: means, quaternions and harmonics together; `frame` is kept."""
+        """The object turned by `rotation` [3,3]: means, quaternions and harmonics together; `frame`
+        is kept."""
         turn = quaternion_from_rotation(rotation)
         x, y, z = (rotation @ np.array(self.offset)).tolist()
         sh = np.einsum("jk,nkc->njc", sh_rotation(rotation, self.sh_degree), self.sh)
@@ -138,7 +144,8 @@ def sigmoid(x: FloatArray) -> FloatArray:
 
 
 def logit(p: FloatArray, *, margin: float = 1e-6) -> FloatArray:
-    """ln(p / (1-p)) with `p` kept `margin` away from 0 and 1, where files with 8-bit opacities often are."""
+    """ln(p / (1-p)) with `p` kept `margin` away from 0 and 1, where files with 8-bit opacities
+    often are."""
     p = np.clip(np.asarray(p, dtype=np.float64), margin, 1 - margin)
     return np.log(p) - np.log1p(-p)
 
@@ -160,7 +167,8 @@ def from_gaussians(gaussians: "Gaussians") -> Splats:
 
 
 def to_gaussians(splats: Splats) -> "Gaussians":
-    """The scene's parameters, on the CPU and in the world frame, whatever frame the splats are in."""
+    """The scene's parameters, on the CPU and in the world frame, whatever frame the splats are
+    in."""
     import torch
 
     from gs_ssd.scene.gaussians import Gaussians

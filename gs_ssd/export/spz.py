@@ -1,15 +1,15 @@
 """Writing Niantic's SPZ, versions 2 to 4 (`gs_ssd.export.spz_reader` reads them).
 
-20 bytes a splat and 9, 24 or 45 more for harmonics, in streams, each for all splats: positions (3 x 24-bit
-fixed point), opacities, colours (3 bytes), log scales (3 bytes, steps of 1/16 from -10), rotations (version 2:
-x, y, z in 3 bytes; from version 3 on the three smallest parts in 4), harmonics (coefficient-major, red green
-blue inside). Its text says y is up (RUB, our glTF frame).
+20 bytes a splat and 9, 24 or 45 more for harmonics, in streams, each for all splats: positions (3 x
+24-bit fixed point), opacities, colours (3 bytes), log scales (3 bytes, steps of 1/16 from -10),
+rotations (version 2: x, y, z in 3 bytes; from version 3 on the three smallest parts in 4),
+harmonics (coefficient-major, red green blue inside). Its text says y is up (RUB, our glTF frame).
 
-Versions 2 and 3 are one gzip stream: a header `<IIIBBBB` (magic, version, count, harmonic degree, fractional
-bits, flags, 0), then the streams. Version 4 is a header `<IIIBBBBI12x` in the open (as before, with the number
-of streams and the offset of their table), extensions, the table (packed and unpacked size, two u64 a stream),
-and one zstd frame a stream. The extension 0xADBE0003 names other axes than RUB.
-Source: README.md and extensions/README.md of nianticlabs/spz at 21715c3.
+Versions 2 and 3 are one gzip stream: a header `<IIIBBBB` (magic, version, count, harmonic degree,
+fractional bits, flags, 0), then the streams. Version 4 is a header `<IIIBBBBI12x` in the open (as
+before, with the number of streams and the offset of their table), extensions, the table (packed and
+unpacked size, two u64 a stream), and one zstd frame a stream. The extension 0xADBE0003 names other
+axes than RUB. Source: README.md and extensions/README.md of nianticlabs/spz at 21715c3.
 """
 
 import logging
@@ -55,9 +55,9 @@ ZSTD_LEVEL = 15  #: more takes longer and saves less than a percent
 def write_spz(path: str | os.PathLike[str], splats: Splats, *, version: int = 4) -> None:
     """Write in the frame `splats` is in; the same bytes for the same splats.
 
-    Version 4 says which frame that is, unless it is glTF's, and turns a frame without a name (ours) to glTF's.
-    Coarse by design: positions to 1/4096 unit (finer where splats are small, see `fractional_bits`), sizes to 3 %,
-    rotations to 0.2 degrees (version 2: up to 11).
+    Version 4 says which frame that is, unless it is glTF's, and turns a frame without a name (ours)
+    to glTF's. Coarse by design: positions to 1/4096 unit (finer where splats are small, see
+    `fractional_bits`), sizes to 3 %, rotations to 0.2 degrees (version 2: up to 11).
 
     Raises:
         UserError: another version than 2, 3 or 4.
@@ -118,9 +118,11 @@ def _open_blocks(header: tuple[int, ...], streams: list[bytes], frame: Frame) ->
 
 
 def fractional_bits(splats: Splats) -> int:
-    """Of the positions: the format's 12, more for an object of small splats, fewer for one that reaches far.
+    """Of the positions: the format's 12, more for an object of small splats, fewer for one that
+    reaches far.
 
-    Wanted are `STEPS_PER_SIGMA` steps in the smallest sigma of most splats; the object's reach sets the limit.
+    Wanted are `STEPS_PER_SIGMA` steps in the smallest sigma of most splats; the object's reach sets
+    the limit.
     """
     finite = np.flatnonzero(np.isfinite(np.hstack([splats.means, splats.log_scales])).all(axis=1))
     if len(finite) == 0:
@@ -133,7 +135,8 @@ def fractional_bits(splats: Splats) -> int:
 
 
 def _typical_sigma(splats: Splats) -> float:
-    """The median over splats of the middle one of three sigmas: a flat splat is not placed by its thickness."""
+    """The median over splats of the middle one of three sigmas: a flat splat is not placed by its
+    thickness."""
     return float(np.exp(np.median(np.sort(splats.log_scales, axis=1)[:, 1].astype(np.float64))))
 
 
@@ -179,7 +182,8 @@ def _pack_rotations_v3(wxyz: np.ndarray) -> np.ndarray:
 
 
 def _pack_harmonics(rest: np.ndarray) -> np.ndarray:
-    """Bytes around 128 in steps of 8 (first band) or 16: gzip likes few values, and no eye sees the difference."""
+    """Bytes around 128 in steps of 8 (first band) or 16: gzip likes few values, and no eye sees the
+    difference."""
     step = np.full((rest.shape[1], 1), 16)
     step[:3] = 8
     return to_bytes(np.floor((np.rint(rest * 128) + 128 + step // 2) / step) * step)

@@ -1,8 +1,11 @@
-"""Reading Niantic's SPZ, versions 2 to 4. `gs_ssd.export.spz` describes the streams that all of them share.
+"""Reading Niantic's SPZ, versions 2 to 4.
 
-Versions 2 and 3 are one gzip stream with a header of 16 bytes (some tools leave the gzip away). Version 4 is a plain
-header of 32 bytes, then extensions up to the table of contents (two u64 a stream: packed and unpacked size), then
-one zstd frame a stream. An extension is `u32 type, u32 length, payload`; in versions 2 and 3 they follow the streams.
+`gs_ssd.export.spz` describes the streams that all of them share.
+
+Versions 2 and 3 are one gzip stream with a header of 16 bytes (some tools leave the gzip away).
+Version 4 is a plain header of 32 bytes, then extensions up to the table of contents (two u64 a
+stream: packed and unpacked size), then one zstd frame a stream. An extension is `u32 type, u32
+length, payload`; in versions 2 and 3 they follow the streams.
 
 Without an extension the axes are RUB, our glTF frame; Adobe's `0xADBE0003` names others.
 """
@@ -90,10 +93,12 @@ class _Header:
 
 
 def read_spz(path: str | os.PathLike[str]) -> Splats:
-    """Read SPZ version 2, 3 or 4, in the glTF frame; harmonics above degree 3 are dropped with a warning.
+    """Read SPZ version 2, 3 or 4, in the glTF frame; harmonics above degree 3 are dropped with a
+    warning.
 
     Raises:
-        UserError: another version, truncated, or a stream that promises more than a file of its size can hold.
+        UserError: another version, truncated, or a stream that promises more than a file of its
+            size can hold.
     """
     path = Path(path)
     data = read_bytes(path)
@@ -276,10 +281,11 @@ def _records(extensions: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _from_system(splats: Splats, letters: str) -> Splats:
-    """Splats whose x, y and z point the way of the three `letters` (Right, Left, Up, Down, Back, Front), in RUB.
+    """Splats whose x, y and z point the way of the three `letters` (Right, Left, Up, Down, Back,
+    Front), in RUB.
 
-    A left-handed system is a rotation after p -> -p, which leaves covariances as they are and changes the sign of
-    the odd bands.
+    A left-handed system is a rotation after p -> -p, which leaves covariances as they are and
+    changes the sign of the odd bands.
     """
     matrix = np.array([DIRECTIONS[letter] for letter in letters], dtype=np.float64).T
     if np.linalg.det(matrix) < 0:

@@ -7,7 +7,8 @@ from gs_ssd.maths.conventions import Frame
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """`suffix` and `frame` choose the file; `pad_sh3` writes all 62 columns, for importers that insist on them.
+    """`suffix` and `frame` choose the file; `pad_sh3` writes all 62 columns, for importers that
+    insist on them.
 
     `spz_version`: the newest that is read there.
     """

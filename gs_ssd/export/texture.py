@@ -1,4 +1,6 @@
-"""A texture for a mesh: an atlas by xatlas, and per texel the colours of the views that see it. Extra `mesh`."""
+"""A texture for a mesh: an atlas by xatlas, and per texel the colours of the views that see it.
+
+Extra `mesh`."""
 
 import dataclasses
 
@@ -13,7 +15,8 @@ GUTTER = 4  #: texels between charts, filled with their neighbours' colours
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """What one camera saw: `color` [H,W,3] in 0..1, z-`depth` [h,w] (0 where nothing is), both square, OpenCV axes."""
+    """What one camera saw: `color` [H,W,3] in 0..1, z-`depth` [h,w] (0 where nothing is), both
+    square, OpenCV axes."""
 
     color: NDArray[np.float32]
     depth: NDArray[np.float32]
@@ -24,7 +27,8 @@ class View:
 def unwrap(
     vertices: Float64[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"], size: int
 ) -> tuple[Int[np.ndarray, " w"], Int[np.ndarray, "f 3"], Float32[np.ndarray, "w 2"]]:
-    """Cut the mesh into charts and pack them: which old vertex each new one is, the new faces, coordinates in 0..1.
+    """Cut the mesh into charts and pack them: which old vertex each new one is, the new faces,
+    coordinates in 0..1.
 
     Raises:
         UserError: xatlas is missing.
@@ -53,8 +57,9 @@ def bake(
 ) -> UInt8[np.ndarray, "s s 3"]:
     """The texture, display-referred sRGB; `size` is a power of two, v points upwards as in OBJ.
 
-    A texel is the mean of the views that see it, weighted by the fourth power of the cosine between normal and ray;
-    a view sees it if its depth there agrees to within `slack`. Texels that no view sees take their neighbours' colour.
+    A texel is the mean of the views that see it, weighted by the fourth power of the cosine between
+    normal and ray; a view sees it if its depth there agrees to within `slack`. Texels that no view
+    sees take their neighbours' colour.
     """
     rows, columns, face, weights = texels(uv[faces] * size, size)
     points = np.einsum("tk,tkc->tc", weights, vertices[faces[face]])
@@ -74,7 +79,8 @@ def bake(
 def texels(
     triangles: Float[np.ndarray, "f 3 2"], size: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Texels whose middles lie in a triangle (x to the right, y up, in texels): rows, columns, face, barycentrics."""
+    """Texels whose middles lie in a triangle (x to the right, y up, in texels): rows, columns,
+    face, barycentrics."""
     triangles = triangles.astype(np.float64)
     low = np.ceil(triangles.min(axis=1) - 0.5).astype(np.int64).clip(0, size)
     high = np.floor(triangles.max(axis=1) - 0.5).astype(np.int64).clip(-1, size - 1) + 1
@@ -119,7 +125,8 @@ def _seen(
 
 
 def _fill(texture: NDArray[np.float64], filled: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Empty texels take the mean of what is filled near them: from the next coarser picture, where that has it."""
+    """Empty texels take the mean of what is filled near them: from the next coarser picture, where
+    that has it."""
     size = len(texture)
     if size == 1 or filled.all():
         return texture

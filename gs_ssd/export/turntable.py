@@ -17,10 +17,11 @@ Frames = Iterable[NDArray[np.uint8]]
 
 
 def write_mp4(path: str | os.PathLike[str], frames: Frames, *, fps: int = 30, crf: int = 18) -> int:
-    """Encode `frames` (uint8 [H,W,3] sRGB, all of one size) as H.264 in yuv420p, which every browser plays.
+    """Encode `frames` (uint8 [H,W,3] sRGB, all of one size) as H.264 in yuv420p, which every
+    browser plays.
 
-    That pixel format halves the colour planes, so odd sizes are padded by repeating the last row or column.
-    `crf` is x264's constant quality, smaller is better.
+    That pixel format halves the colour planes, so odd sizes are padded by repeating the last row or
+    column. `crf` is x264's constant quality, smaller is better.
 
     Returns:
         The number of frames written.
@@ -63,7 +64,8 @@ def write_mp4(path: str | os.PathLike[str], frames: Frames, *, fps: int = 30, cr
 def write_animation(
     path: str | os.PathLike[str], frames: Frames, *, fps: int = 20, quality: int = 85
 ) -> int:
-    """Write an endless animated `.webp` (or `.gif`, by suffix) through Pillow; frames as in `write_mp4`.
+    """Write an endless animated `.webp` (or `.gif`, by suffix) through Pillow; frames as in
+    `write_mp4`.
 
     Returns:
         The number of frames written.

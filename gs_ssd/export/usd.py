@@ -1,4 +1,6 @@
-"""OpenUSD: one `ParticleField3DGaussianSplat` prim (OpenUSD 26.03 and later), y up. Needs the extra `usd`."""
+"""OpenUSD: one `ParticleField3DGaussianSplat` prim (OpenUSD 26.03 and later), y up.
+
+Needs the extra `usd`."""
 
 import importlib
 import os

@@ -1,4 +1,5 @@
-"""A splat from sixteen sides: what simplifying is measured by, and what is counted for `gs-ssd inspect`."""
+"""A splat from sixteen sides: what simplifying is measured by, and what is counted for `gs-ssd
+inspect`."""
 
 import dataclasses
 import math
@@ -18,7 +19,8 @@ FOV_Y = math.radians(50.0)
 
 
 def cameras_around(size: int, count: int = VIEWS) -> Cameras:
-    """Cameras spread evenly over the sphere around the unit ball (Fibonacci's lattice), square pictures of `size`."""
+    """Cameras spread evenly over the sphere around the unit ball (Fibonacci's lattice), square
+    pictures of `size`."""
     index = torch.arange(count, dtype=torch.float32)
     polar = torch.arccos(1 - (2 * index + 1) / count)
     azimuth = index * (math.pi * (3 - math.sqrt(5)))
@@ -40,7 +42,8 @@ def in_unit_ball(splats: Splats, like: Splats | None = None) -> Splats:
 
 
 def pictures(splats: Splats, size: int = 256, *, like: Splats | None = None) -> FloatArray:
-    """What the sixteen cameras see on grey [16,H,W,3], 0..1, in the framing of `like` (of itself)."""
+    """What the sixteen cameras see on grey [16,H,W,3], 0..1, in the framing of `like` (of
+    itself)."""
     cameras = cameras_around(size)
     with torch.no_grad():
         rgb = render(

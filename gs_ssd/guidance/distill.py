@@ -2,7 +2,8 @@
 
     z = encode(rgb) -> t -> x_t, eps_ref -> ONE noise prediction for all prompts -> h -> E -> w(t) E
 
-The estimator is a pure function of `estimators.py`; which predictions are made is read off its signature.
+The estimator is a pure function of `estimators.py`; which predictions are made is read off its
+signature.
 """
 
 import inspect
@@ -49,12 +50,15 @@ LUCID_T_SCHEDULE: TSchedule = ((0.0, 0.02, 0.98), (0.3, 0.02, 0.5))
 
 @settings
 class DistillConfig:
-    """How the 2D prior's opinion of a picture becomes a gradient. `None` means: the estimator's or the prior's own."""
+    """How the 2D prior's opinion of a picture becomes a gradient.
+
+    `None` means: the estimator's or the prior's own."""
 
     estimator: Annotated[str, choice(ESTIMATORS)] = "ssd"
     """A name in `estimators.ESTIMATORS`."""
     M: Annotated[int, Bounds(0, NUM_TIMESTEPS)] | None = None
-    """SSD seeks modes at t <= M (of 1000). None: the prior's measured M, else 80 with Perp-Neg and 200 without."""
+    """SSD seeks modes at t <= M (of 1000). None: the prior's measured M, else 80 with Perp-Neg and
+    200 without."""
     cfg_scale: Annotated[float, Bounds(-10_000, 10_000)] | None = None
     """g of eps_g = eps_uncond + g h. SSD and CSD use none."""
     weighting: Annotated[str, choice(WEIGHTINGS)] | None = None
@@ -62,14 +66,16 @@ class DistillConfig:
     scale: Positive = 1.0
     """A common factor on w(t) (LucidDreamer's lambda_guidance, 0.1 there)."""
     t_schedule: TSchedule | None = None
-    """Knots (share of the run, lowest t, highest t), t as a share of 1000, straight lines between. None: the prior's
-    measured one, else LucidDreamer's: .02 to .98, whose upper end falls to .5 over the first 30 % of the run."""
+    """Knots (share of the run, lowest t, highest t), t as a share of 1000, straight lines between.
+    None: the prior's measured one, else LucidDreamer's: .02 to .98, whose upper end falls to .5
+    over the first 30 % of the run."""
     t_per_view: bool = True
     """One t a view; False: one for the batch, as LucidDreamer (and always with DDIM inversion)."""
     trajectory: TrajectoryName | None = None
     """noise | ism | sdi: how x_t arises."""
     reference: Annotated[str, choice(("drawn", "last", "found", "critic"))] | None = None
-    """drawn | last | found | critic: the noise that x_t is credited with. None: the trajectory's own; VSD's critic."""
+    """drawn | last | found | critic: the noise that x_t is credited with. None: the trajectory's
+    own; VSD's critic."""
     trajectories: TrajectoryConfig = field(default_factory=TrajectoryConfig)
     prompts: PromptConfig = field(default_factory=PromptConfig)
     flip: Share = 0.0
@@ -79,10 +85,12 @@ class DistillConfig:
     sample_posterior: bool = False
     """Encode with a sample of the VAE's posterior instead of its mean."""
     views_per_pass: Annotated[int, Bounds(1, 64)] | None = None
-    """Encode this many views at a time, and predict at most twice as many images at a time, to save memory; the
-    encoder then runs forward twice. A critic learns from as many views at a time. None: all at once."""
+    """Encode this many views at a time, and predict at most twice as many images at a time, to save
+    memory; the encoder then runs forward twice. A critic learns from as many views at a time. None:
+    all at once."""
     normalize: Literal["none", "unit"] = "none"
-    """none | unit: scale each view's E to a root mean square of `unit_rms` before w(t): the prior's scale is moot."""
+    """none | unit: scale each view's E to a root mean square of `unit_rms` before w(t): the prior's
+    scale is moot."""
     unit_rms: Positive = 0.1
     vsd: VsdConfig = field(default_factory=VsdConfig)
     max_norm: Annotated[float, Bounds(0, 1e12, above=True)] | None = None
@@ -92,9 +100,11 @@ class DistillConfig:
 def resolve(
     config: DistillConfig, metadata: Mapping[str, Any], estimator: Estimator | None = None
 ) -> DistillConfig:
-    """Fill what is open: from the settings of the estimator's authors, then the prior's measured recipe, then ours.
+    """Fill what is open: from the settings of the estimator's authors, then the prior's measured
+    recipe, then ours.
 
-    What the estimator (a function of your own, or the one that the config names) does not ask for stays open.
+    What the estimator (a function of your own, or the one that the config names) does not ask for
+    stays open.
 
     Raises:
         UserError: a reference that the trajectory does not have, or a prior whose recipe cannot be.
@@ -141,14 +151,16 @@ class DistillationResult:
     """One step's outcome. Tensors stay on the device; reading one is the only host sync."""
 
     loss: Float[Tensor, ""]
-    """0.5 ||w E||^2 in value, with gradient exactly w(t) E on each view's latents (a sum over views, no 1/V)."""
+    """0.5 ||w E||^2 in value, with gradient exactly w(t) E on each view's latents (a sum over
+    views, no 1/V)."""
     gradient: Float[Tensor, "v c h w"]
     """w(t) E, after normalisation and clipping."""
     t: Int[Tensor, " v"]
     unet_images: int
     """Latent images that the noise prediction evaluated, inversion included."""
     bad_latents: Int[Tensor, ""]
-    """Non-finite numbers that the encoder made (above 0: the VAE overflows; set prior.vae_dtype=float32)."""
+    """Non-finite numbers that the encoder made (above 0: the VAE overflows; set
+    prior.vae_dtype=float32)."""
     bad_predictions: Int[Tensor, ""]
     """Non-finite numbers in the raw gradient; they were replaced by 0."""
     preview: Callable[[], Float[Tensor, "v 3 H W"]]
@@ -166,7 +178,8 @@ class Distillation:
         prompt: the sentence.
         num_steps: the run's length, on which the annealing laws depend.
         anyway: go on with a prompt that the prior does not know.
-        estimator: a function of your own in place of `config.estimator`; see `estimators.py` for its arguments.
+        estimator: a function of your own in place of `config.estimator`; see `estimators.py` for
+            its arguments.
 
     Raises:
         UserError: a bad prompt or config value; the message names the key.
@@ -203,10 +216,12 @@ class Distillation:
         generator: torch.Generator,
         depth: Float[Tensor, "v 1 H W"] | None = None,
     ) -> DistillationResult:
-        """One loss for V rendered views (0..1). `depth` is 0 far .. 1 near, where depth is used at all.
+        """One loss for V rendered views (0..1).
 
-        Keep the cameras and the generator on the CPU: some of their numbers are needed on the host, where a GPU's
-        cost a sync.
+        `depth` is 0 far .. 1 near, where depth is used at all.
+
+        Keep the cameras and the generator on the CPU: some of their numbers are needed on the host,
+        where a GPU's cost a sync.
         """
         mirrored = bool(self.config.flip) and self._coin(self.config.flip, generator)
         as_depth = bool(self.config.depth_as_latents) and self._coin(
@@ -227,7 +242,8 @@ class Distillation:
             return self._distill(latents, self.prompts.at(cameras, control), step, generator)
 
     def _encode(self, pictures: Tensor, generator: torch.Generator) -> Tensor:
-        """Latents with their gradient; in passes that keep nothing but their pictures, where the config says so."""
+        """Latents with their gradient; in passes that keep nothing but their pictures, where the
+        config says so."""
         size, sample = self.config.views_per_pass, self.config.sample_posterior
         if size is None or size >= len(pictures):
             return self.prior.encode(pictures, generator if sample else None)
@@ -270,7 +286,8 @@ class Distillation:
         raw = self._weigh(direction, t)
         gradient = self._clip(torch.nan_to_num(raw, nan=0.0, posinf=0.0, neginf=0.0))
         with torch.enable_grad():
-            # The detached-target loss 0.5 ||z - stopgrad(z - g)||^2, arranged so that no digit of g is lost in z - g.
+            # The detached-target loss 0.5 ||z - stopgrad(z - g)||^2, arranged so that no digit of g
+            # is lost in z - g.
             loss = 0.5 * gradient.square().sum() + (gradient * (latents - latents.detach())).sum()
         eps = (
             guided(predictions["eps_uncond"], predictions["h"], 7.5)
@@ -289,7 +306,8 @@ class Distillation:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """What changes from step to step and must survive a resume (nothing, unless a critic is trained)."""
+        """What changes from step to step and must survive a resume (nothing, unless a critic is
+        trained)."""
         return {} if self.critic is None else self.critic.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -344,7 +362,8 @@ class Distillation:
     def _predict(
         self, call: "_Predictor", x_t: Tensor, t: Tensor, views: ViewBatch
     ) -> dict[str, Tensor]:
-        """Every prediction that the estimator asks for, in one call; zero-weight complements are left out."""
+        """Every prediction that the estimator asks for, in one call; zero-weight complements are
+        left out."""
         beside_null = "eps_neg" in self.needs
         roles = {"eps_pos": views.main}
         if self.needs & {"h", "eps_uncond"}:
@@ -389,7 +408,8 @@ class Distillation:
 
 
 class _Predictor:
-    """The prior's noise prediction, at most `most` images at a time, with a count of what it cost."""
+    """The prior's noise prediction, at most `most` images at a time, with a count of what it
+    cost."""
 
     def __init__(self, prior: DiffusionPrior, most: int | None) -> None:
         self.prior, self.most, self.images = prior, most, 0

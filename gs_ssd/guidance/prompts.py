@@ -2,10 +2,10 @@
 
 Two ways to mix, the model decides:
 
-- Stable Diffusion: LucidDreamer's "<prompt>, front view / side view / back view", with the embeddings of front and
-  side mixed linearly over |azimuth| < 90 degrees, of side and back beyond.
-- A prior whose `metadata["views"]` lists azimuth and elevation words mixes the two neighbouring words linearly in the
-  angle, as it was trained to read them.
+- Stable Diffusion: LucidDreamer's "<prompt>, front view / side view / back view", with the
+  embeddings of front and side mixed linearly over |azimuth| < 90 degrees, of side and back beyond.
+- A prior whose `metadata["views"]` lists azimuth and elevation words mixes the two neighbouring
+  words linearly in the angle, as it was trained to read them.
 
 All embeddings are computed once; after that the text encoder may be released.
 """
@@ -52,8 +52,8 @@ class PromptConfig:
     """The negative prompt and how far the views' prompts push one another away."""
 
     negative: str | None = None
-    """In the unconditional slot. Default: LucidDreamer's for Stable Diffusion and for an estimator that subtracts the
-    negative's prediction (NFSD), none for a prior with its own words."""
+    """In the unconditional slot. Default: LucidDreamer's for Stable Diffusion and for an estimator
+    that subtracts the negative's prediction (NFSD), none for a prior with its own words."""
     perp_neg: bool = False
     """Perpendicular negatives of the other views (against several faces); for creatures."""
     perp_neg_weights: ViewWeights = field(default_factory=ViewWeights)
@@ -80,7 +80,8 @@ class ViewBatch:
 
 
 def default_negative(metadata: Mapping[str, Any], *, needed: bool = False) -> str:
-    """LucidDreamer's negative prompt; none for a prior with words of its own, which does not know these.
+    """LucidDreamer's negative prompt; none for a prior with words of its own, which does not know
+    these.
 
     Args:
         needed: the estimator subtracts the negative's prediction, so that there must be one.
@@ -89,10 +90,12 @@ def default_negative(metadata: Mapping[str, Any], *, needed: bool = False) -> st
 
 
 class ViewPrompts:
-    """Makes the conditions of one prompt seen from anywhere; keeps the negative and the null prompt's embeddings.
+    """Makes the conditions of one prompt seen from anywhere; keeps the negative and the null
+    prompt's embeddings.
 
     Args:
-        needs_negative: the estimator wants the negative prompt's own prediction beside the null prompt's.
+        needs_negative: the estimator wants the negative prompt's own prediction beside the null
+            prompt's.
 
     Raises:
         UserError: see `check_prompt`; and an empty negative where one is needed.
@@ -131,7 +134,8 @@ class ViewPrompts:
         if negative is None:
             negative = default_negative(prior.metadata, needed=needs_negative)
         elif needs_negative and not negative.strip():
-            # Equal to the null prompt, its difference from it would be zero: another method under this name.
+            # Equal to the null prompt, its difference from it would be zero: another method under
+            # this name.
             raise UserError(
                 "guidance.prompts.negative is empty, but this estimator subtracts its prediction;"
                 " write one, or leave it open for the default"
@@ -152,9 +156,10 @@ class ViewPrompts:
     def at(self, cameras: Cameras, depth: Float[Tensor, "v 1 H W"] | None = None) -> ViewBatch:
         """The conditions of these views.
 
-        The mix of the prompts follows the cameras' angles, which are needed on the host: keep the cameras on the CPU.
-        The prior hears of the cameras themselves where it uses them. A complementary view has the angle of its prompt
-        and the camera turned to there, and shares the rest with its view.
+        The mix of the prompts follows the cameras' angles, which are needed on the host: keep the
+        cameras on the CPU. The prior hears of the cameras themselves where it uses them. A
+        complementary view has the angle of its prompt and the camera turned to there, and shares
+        the rest with its view.
 
         Args:
             cameras: of V views; those marked `closeup` show a part, and have prompts of their own.
@@ -209,9 +214,11 @@ def fill(template: str, prompt: str, azimuth: str, elevation: str) -> str:
 def mix_weights(
     angles: list[float], knots: list[float], period: float | None = None
 ) -> list[list[float]]:
-    """Linear interpolation as a row of weights a angle: the two neighbouring knots share 1, the others have 0.
+    """Linear interpolation as a row of weights a angle: the two neighbouring knots share 1, the
+    others have 0.
 
-    `knots` ascend. With a period the last knot neighbours the first, else angles beyond the ends take the end's word.
+    `knots` ascend. With a period the last knot neighbours the first, else angles beyond the ends
+    take the end's word.
     """
     if len(knots) == 1:
         return [[1.0] for _ in angles]
@@ -233,8 +240,8 @@ def check_prompt(prior: DiffusionPrior, prompt: str, *, anyway: bool = False) ->
     """Refuse what cannot work, warn of what the prior has never seen.
 
     Raises:
-        UserError: an empty prompt; or a prior with a vocabulary and no kind of object that it knows in the prompt
-            (`anyway` turns that into a warning).
+        UserError: an empty prompt; or a prior with a vocabulary and no kind of object that it knows
+            in the prompt (`anyway` turns that into a warning).
     """
     if not prompt.strip():
         raise UserError('the prompt is empty; give one, e.g. --prompt "a red mushroom"')
@@ -286,7 +293,8 @@ def check_prompt(prior: DiffusionPrior, prompt: str, *, anyway: bool = False) ->
 
 
 def warn_of_unused_tokens(prior: DiffusionPrior, text: str) -> None:
-    """Say so where tokens were loaded (prior.textual_inversion) and neither prompt nor negative holds one."""
+    """Say so where tokens were loaded (prior.textual_inversion) and neither prompt nor negative
+    holds one."""
     tokens: list[str] = prior.metadata.get("learned_tokens", [])
     if tokens and not any(token.lower() in text.lower() for token in tokens):
         log.warning(
@@ -299,7 +307,8 @@ def warn_of_unused_tokens(prior: DiffusionPrior, text: str) -> None:
 def _shortened(
     prior: DiffusionPrior, prompt: str, from_everywhere: Callable[[str], list[str]]
 ) -> str:
-    """The prompt without the last words that would push the view's words, which come after, out of the text encoder.
+    """The prompt without the last words that would push the view's words, which come after, out of
+    the text encoder.
 
     Without this, front, side and back of a long prompt would be one and the same embedding.
     """

@@ -1,18 +1,21 @@
 """How x_t arises from the latents x, and which noise it is credited with.
 
-- `noise`: x_t = alpha x + sigma eps with a fresh eps (SDS, SSD, CSD, NFSD, VSD). Costs no evaluation.
+- `noise`: x_t = alpha x + sigma eps with a fresh eps (SDS, SSD, CSD, NFSD, VSD). Costs no
+  evaluation.
 - `ism`:   LucidDreamer's DDIM inversion without text; its own reference is `last`.
 - `sdi`:   DDIM inversion with the prompt at a negative guidance; its own reference is `found`.
 
-The reference is a choice beside it (`REFERENCES` says which there are on which trajectory, its own first):
+The reference is a choice beside it (`REFERENCES` says which there are on which trajectory, its own
+first):
 
 - `drawn`: the noise that was drawn from the generator at the start.
 - `last`:  the prediction at the point before x_t, which made the last move.
-- `found`: kappa = (x_t - alpha x) / sigma, the noise that x_t holds of x; for plain noise the same as `drawn`.
+- `found`: kappa = (x_t - alpha x) / sigma, the noise that x_t holds of x; for plain noise the same
+  as `drawn`.
 - `critic`: the prediction of VSD's trained copy at x_t (`vsd.py`).
 
-Timesteps are 0..999. LucidDreamer counts scheduler indices, whose index i is timestep i + 1 (`steps_offset` 1).
-Inversion takes one t for the whole batch: its strides are shared.
+Timesteps are 0..999. LucidDreamer counts scheduler indices, whose index i is timestep i + 1
+(`steps_offset` 1). Inversion takes one t for the whole batch: its strides are shared.
 """
 
 import math
@@ -61,7 +64,8 @@ class TrajectoryConfig:
     ism_warmup: Share = 0.3
     """Share of the run (LucidDreamer: 1500 of 5000 steps)."""
     ism_reverse_scale: Annotated[float, Bounds(-1000, 1000)] = 1.0
-    """Above 1, the inversion predicts eps_inv + k (eps_neg - eps_inv) (`denoise_guidance_scale`)."""
+    """Above 1, the inversion predicts eps_inv + k (eps_neg - eps_inv)
+    (`denoise_guidance_scale`)."""
     sdi_steps: Annotated[int, Bounds(1, NUM_TIMESTEPS)] = 10
     sdi_cfg_scale: Annotated[float, Bounds(-1000, 1000)] = -7.5
     sdi_eta: Share = 0.3
@@ -69,7 +73,8 @@ class TrajectoryConfig:
 
 @dataclass(frozen=True)
 class Noised:
-    """x_t and the noises that it may be credited with, [B, C, h, w], by their names in `REFERENCES`."""
+    """x_t and the noises that it may be credited with, [B, C, h, w], by their names in
+    `REFERENCES`."""
 
     x_t: Float[Tensor, "b c h w"]
     references: dict[str, Tensor]
@@ -83,7 +88,8 @@ class Noised:
 def draw_noise(
     x: Float[Tensor, "b c h w"], offset: float, generator: torch.Generator
 ) -> Float[Tensor, "b c h w"]:
-    """Standard normal noise, plus `offset` times one normal number a channel, shared by the batch (offset noise)."""
+    """Standard normal noise, plus `offset` times one normal number a channel, shared by the batch
+    (offset noise)."""
     eps = normal(tuple(x.shape), generator, x)
     return eps + offset * normal((1, x.shape[1], 1, 1), generator, x) if offset else eps
 
@@ -97,13 +103,15 @@ def plain(
 
 
 def ism_interval(config: TrajectoryConfig, progress: float) -> int:
-    """delta_T = t - s at this share of the run: 100 falling to `ism_interval` over the warm-up, rounded up."""
+    """delta_T = t - s at this share of the run: 100 falling to `ism_interval` over the warm-up,
+    rounded up."""
     warm = 1 - min(progress / config.ism_warmup, 1) if config.ism_warmup else 0.0
     return config.ism_interval + math.ceil(warm * (config.ism_interval_start - config.ism_interval))
 
 
 def ism_path(t: int, interval: int, config: TrajectoryConfig) -> list[int]:
-    """The timesteps that the inversion visits: FIRST, strides up to s = t - interval (the last one cut), then t."""
+    """The timesteps that the inversion visits: FIRST, strides up to s = t - interval (the last one
+    cut), then t."""
     s = max(t - interval, FIRST)
     path = [FIRST]
     while path[-1] < s and len(path) <= config.ism_max_steps:
@@ -119,9 +127,11 @@ def ism(
     offset: float,
     generator: torch.Generator,
 ) -> Noised:
-    """LucidDreamer's trajectory (arXiv 2311.11284, its guidance/sd_utils.py): noise to FIRST, invert along `path`.
+    """LucidDreamer's trajectory (arXiv 2311.11284, its guidance/sd_utils.py): noise to FIRST,
+    invert along `path`.
 
-    The prediction that makes the last move s -> t is the reference that ISM subtracts. `predict` is the inversion's
+    The prediction that makes the last move s -> t is the reference that ISM subtracts. `predict` is
+    the inversion's
     prediction: null prompt, guidance 1, or the reversed guidance of `ism_reverse_scale`.
     """
     drawn = draw_noise(x, offset, generator)
@@ -134,7 +144,8 @@ def ism(
 
 
 def sdi_path(t: int, steps: int) -> list[int]:
-    """0, one stride, two strides, ... and a last move that lands on t, strides being a `steps`-th of the range."""
+    """0, one stride, two strides, ... and a last move that lands on t, strides being a `steps`-th
+    of the range."""
     stride = NUM_TIMESTEPS // steps
     return [*range(0, t, stride), t]
 
@@ -147,10 +158,12 @@ def sdi(
     eta: float,
     generator: torch.Generator,
 ) -> Noised:
-    """SDI's trajectory (arXiv 2405.15891): DDIM inversion of the clean x with the prompt at guidance -7.5.
+    """SDI's trajectory (arXiv 2405.15891): DDIM inversion of the clean x with the prompt at
+    guidance -7.5.
 
-    Each move renews a part of the noise: its variance is eta^2 times the DDIM posterior's, its marginal unchanged.
-    The authors' code labels x_t with a smaller timestep than its own; here the label is the one it landed on.
+    Each move renews a part of the noise: its variance is eta^2 times the DDIM posterior's, its
+    marginal unchanged. The authors' code labels x_t with a smaller timestep than its own; here the
+    label is the one it landed on.
     """
     x_u, eps = x, torch.zeros_like(x)
     for u, v in pairwise(path):

@@ -1,8 +1,9 @@
 """The trained half of Variational Score Distillation (ProlificDreamer, arXiv 2305.16213).
 
-VSD subtracts, in place of the noise, the prediction of a copy of the prior that keeps learning what the renderings
-look like: E = eps_g - eps_critic, with the critic trained in step on || eps_critic(x_t, t, y) - eps ||^2. The copy is
-a LoRA on the prior's own weights. The authors also tell it the camera pose; here it hears the view-dependent prompt.
+VSD subtracts, in place of the noise, the prediction of a copy of the prior that keeps learning what
+the renderings look like: E = eps_g - eps_critic, with the critic trained in step on ||
+eps_critic(x_t, t, y) - eps ||^2. The copy is a LoRA on the prior's own weights. The authors also
+tell it the camera pose; here it hears the view-dependent prompt.
 """
 
 from typing import Annotated, Any
@@ -18,12 +19,15 @@ from gs_ssd.prior.base import DiffusionPrior, TrainablePrior
 from gs_ssd.prior.condition import Condition
 
 MAX_SKIPPED = 40
-"""Skipped steps of the critic in a row before the run gives up; the scale has then fallen by 2^40."""
+"""Skipped steps of the critic in a row before the run gives up; the scale has then fallen by
+2^40."""
 
 
 @settings
 class VsdConfig:
-    """The critic. Each training step of it costs one more UNet image a view, forward and backward."""
+    """The critic.
+
+    Each training step of it costs one more UNet image a view, forward and backward."""
 
     rank: Annotated[int, Bounds(1, 1024)] = 4
     learning_rate: Annotated[float, Bounds(0, 1, above=True)] = 1e-4
@@ -36,10 +40,12 @@ class Critic:
     """A trainable copy of the prior with its own Adam; its state belongs into checkpoints.
 
     Args:
-        views_per_pass: predict at most twice as many images at a time, and learn from at most so many; `None`: all.
+        views_per_pass: predict at most twice as many images at a time, and learn from at most so
+            many; `None`: all.
 
     Raises:
-        UserError: a prior that offers no copy, or one driven by depth, which the copy would not hear of.
+        UserError: a prior that offers no copy, or one driven by depth, which the copy would not
+            hear of.
     """
 
     def __init__(
@@ -60,8 +66,9 @@ class Critic:
         self.optimizer = torch.optim.AdamW(
             self.copy.parameters(), lr=config.learning_rate, weight_decay=0.0
         )
-        # The LoRA's weights are float32, but in half precision its gradients pass through the UNet's float16
-        # activations, where small ones become zero. Scaling the loss keeps them; a step that overflows is skipped.
+        # The LoRA's weights are float32, but in half precision its gradients pass through the
+        # UNet's float16 activations, where small ones become zero. Scaling the loss keeps them; a
+        # step that overflows is skipped.
         half = prior.dtype == torch.float16
         self.scaler = torch.amp.GradScaler(prior.device.type, init_scale=2.0**16 if half else 1.0)
         self.skipped_in_a_row = 0
@@ -78,7 +85,8 @@ class Critic:
     def learn(
         self, x: Float[Tensor, "b c h w"], condition: Condition, generator: torch.Generator
     ) -> None:
-        """Move towards the noise prediction of a model of these renderings, at fresh timesteps and noise."""
+        """Move towards the noise prediction of a model of these renderings, at fresh timesteps and
+        noise."""
         for _ in range(self.config.steps):
             t = torch.randint(
                 NUM_TIMESTEPS, (len(x),), generator=generator, device=generator.device
@@ -95,10 +103,12 @@ class Critic:
             self._step()
 
     def _step(self) -> None:
-        """Adam's step where every gradient is finite; else the step is skipped and the loss scaled down.
+        """Adam's step where every gradient is finite; else the step is skipped and the loss scaled
+        down.
 
         Raises:
-            UserError: too many skipped steps in a row, as no scale helps against an activation that overflows.
+            UserError: too many skipped steps in a row, as no scale helps against an activation that
+                overflows.
         """
         before = self.scaler.get_scale()
         self.scaler.step(self.optimizer)

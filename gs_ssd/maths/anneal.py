@@ -1,4 +1,5 @@
-"""Laws of the step, as pure functions of `progress`, the share of the run that is behind us (0..1)."""
+"""Laws of the step, as pure functions of `progress`, the share of the run that is behind us
+(0..1)."""
 
 import itertools
 import math
@@ -17,7 +18,9 @@ def linear(at: float, start: float, end: float) -> float:
 
 
 def log_linear(at: float, start: float, end: float) -> float:
-    """From `start` to `end` by equal factors: start^(1 - at) end^at. Equal ends are a constant, zero included."""
+    """From `start` to `end` by equal factors: start^(1 - at) end^at.
+
+    Equal ends are a constant, zero included."""
     if start == end:
         return start
     if start <= 0.0 or end <= 0.0:

@@ -1,4 +1,5 @@
-"""Conventions that files and code share: the four coordinate frames, and what a colour's constant term is scaled by.
+"""Conventions that files and code share: the four coordinate frames, and what a colour's constant
+term is scaled by.
 
 | frame   | up | front | who expects it                                            |
 |---------|----|-------|-----------------------------------------------------------|
@@ -24,7 +25,8 @@ FROM_WORLD: dict[Frame, NDArray[np.floating]] = {
     "inria": np.array([[-1.0, 0, 0], [0, 0, -1], [0, -1, 0]]),
     "blender": np.array([[-1.0, 0, 0], [0, -1, 0], [0, 0, 1]]),
 }
-"""Rows say where each frame's axes come from, in world coordinates: p_frame = R p_world, p_world = R^T p_frame."""
+"""Rows say where each frame's axes come from, in world coordinates: p_frame = R p_world, p_world =
+R^T p_frame."""
 
 SH_C0 = 0.5 / math.sqrt(math.pi)
 """The first spherical harmonic, Y_00: colour = SH_C0 sh[0] + 0.5."""

@@ -1,8 +1,9 @@
 """The variance-preserving diffusion that every prior shares.
 
-Letters of the paper: `abar_t` is the cumulative alpha, `alpha_t = sqrt(abar_t)`, `sigma_t = sqrt(1 - abar_t)` and
-`x_t = alpha_t x + sigma_t eps`. Functions take `abar`, one value a sample (shape [B]) or one for all (shape []),
-and broadcast it over the remaining axes. Timesteps are 0..999, as in Stable Diffusion.
+Letters of the paper: `abar_t` is the cumulative alpha, `alpha_t = sqrt(abar_t)`, `sigma_t = sqrt(1
+- abar_t)` and `x_t = alpha_t x + sigma_t eps`. Functions take `abar`, one value a sample (shape
+[B]) or one for all (shape []), and broadcast it over the remaining axes. Timesteps are 0..999, as
+in Stable Diffusion.
 """
 
 from collections.abc import Callable
@@ -48,7 +49,9 @@ def add_noise(
 def x0_from_eps(
     x_t: Float[Tensor, "b ..."], eps: Float[Tensor, "b ..."], abar: Tensor
 ) -> Float[Tensor, "b ..."]:
-    """x0 = (x_t - sigma eps) / alpha. Undefined at abar = 0 (a schedule with zero terminal signal)."""
+    """x0 = (x_t - sigma eps) / alpha.
+
+    Undefined at abar = 0 (a schedule with zero terminal signal)."""
     alpha, sigma = alpha_sigma(abar, x_t)
     return (x_t - sigma * eps) / alpha
 
@@ -56,7 +59,9 @@ def x0_from_eps(
 def eps_from_x0(
     x_t: Float[Tensor, "b ..."], x0: Float[Tensor, "b ..."], abar: Tensor
 ) -> Float[Tensor, "b ..."]:
-    """eps = (x_t - alpha x0) / sigma: the noise that x_t is credited with, given x0. Undefined at abar = 1."""
+    """eps = (x_t - alpha x0) / sigma: the noise that x_t is credited with, given x0.
+
+    Undefined at abar = 1."""
     alpha, sigma = alpha_sigma(abar, x_t)
     return (x_t - alpha * x0) / sigma
 
@@ -64,7 +69,8 @@ def eps_from_x0(
 def eps_from_v(
     x_t: Float[Tensor, "b ..."], v: Float[Tensor, "b ..."], abar: Tensor
 ) -> Float[Tensor, "b ..."]:
-    """eps = alpha v + sigma x_t, for v = alpha eps - sigma x0 (Salimans and Ho 2022, arXiv 2202.00512)."""
+    """eps = alpha v + sigma x_t, for v = alpha eps - sigma x0 (Salimans and Ho 2022, arXiv
+    2202.00512)."""
     alpha, sigma = alpha_sigma(abar, x_t)
     return alpha * v + sigma * x_t
 
@@ -80,7 +86,8 @@ def v_from_eps(
 def ddim_step(
     x_u: Float[Tensor, "b ..."], eps: Float[Tensor, "b ..."], abar_u: Tensor, abar_v: Tensor
 ) -> Tensor:
-    """One deterministic DDIM move from noise level u to v, in either direction (Song et al., arXiv 2010.02502).
+    """One deterministic DDIM move from noise level u to v, in either direction (Song et al., arXiv
+    2010.02502).
 
     Downwards (v < u) it samples; upwards (v > u) it inverts, with the error of one Euler step.
     """
@@ -90,7 +97,8 @@ def ddim_step(
 def normal(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> Tensor:
     """Standard normal numbers from `generator`, in the dtype and on the device of `like`.
 
-    The draw happens in float32 on the generator's own device: a CPU generator gives the same numbers everywhere.
+    The draw happens in float32 on the generator's own device: a CPU generator gives the same
+    numbers everywhere.
     """
     return to_device(
         torch.randn(shape, generator=generator, device=generator.device), like.device, like.dtype

@@ -1,7 +1,8 @@
 """Real spherical harmonics up to degree 3, with the signs of 3D Gaussian splatting.
 
-Order within a band is m = -l..l with the Condon-Shortley phase, so band 1 is (-y, z, -x). A colour is
-`sum_k sh[k] * basis[k](direction) + 0.5`, clamped at zero, where the direction runs from the camera to the Gaussian.
+Order within a band is m = -l..l with the Condon-Shortley phase, so band 1 is (-y, z, -x). A colour
+is `sum_k sh[k] * basis[k](direction) + 0.5`, clamped at zero, where the direction runs from the
+camera to the Gaussian.
 """
 
 import math
@@ -67,7 +68,8 @@ def basis(directions: Float[Tensor, "*batch 3"], degree: int) -> Float[Tensor, "
 def evaluate(
     sh: Float[Tensor, "*batch k 3"], directions: Float[Tensor, "*batch 3"]
 ) -> Float[Tensor, "*batch 3"]:
-    """Colours >= 0 (display-referred, nominally 0..1) seen along unit directions from the camera to the Gaussian."""
+    """Colours >= 0 (display-referred, nominally 0..1) seen along unit directions from the camera to
+    the Gaussian."""
     degree = math.isqrt(sh.shape[-2]) - 1
     if num_bases(degree) != sh.shape[-2]:
         raise ValueError(f"sh has {sh.shape[-2]} bases; it must be one of 1, 4, 9, 16")

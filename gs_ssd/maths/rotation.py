@@ -43,7 +43,8 @@ def quat_about(
 
 
 def quat_between(source: Float[Tensor, "3"], target: Float[Tensor, "3"]) -> Float[Tensor, "4"]:
-    """The shortest turn from the direction of `source` to that of `target`; any of them where they are opposite."""
+    """The shortest turn from the direction of `source` to that of `target`; any of them where they
+    are opposite."""
     a, b = functional.normalize(source, dim=0), functional.normalize(target, dim=0)
     cosine = float(a @ b)
     if cosine < -1 + 1e-6:
@@ -57,10 +58,12 @@ def quat_between(source: Float[Tensor, "3"], target: Float[Tensor, "3"]) -> Floa
 def look_at(
     eye: Float[Tensor, "*batch 3"], target: Float[Tensor, "*batch 3"], up: Float[Tensor, "*batch 3"]
 ) -> Float[Tensor, "*batch 4 4"]:
-    """World-to-camera matrices (OpenCV: x right, y down, z forward) of cameras at `eye` looking at `target`.
+    """World-to-camera matrices (OpenCV: x right, y down, z forward) of cameras at `eye` looking at
+    `target`.
 
-    `up` need not be orthogonal to the line of sight, nor of unit length. Straight above or below the target,
-    where `up` says nothing, the image's upper edge points to -y (world), i.e. the front (+y) lies at the bottom.
+    `up` need not be orthogonal to the line of sight, nor of unit length. Straight above or below
+    the target, where `up` says nothing, the image's upper edge points to -y (world), i.e. the front
+    (+y) lies at the bottom.
     """
     forward = functional.normalize(target - eye, dim=-1)
     right = torch.linalg.cross(forward, up)
@@ -81,6 +84,7 @@ def look_at(
 def covariance(
     scales: Float[Tensor, "*batch 3"], quats_wxyz: Float[Tensor, "*batch 4"]
 ) -> Float[Tensor, "*batch 3 3"]:
-    """World covariance R diag(s)^2 R^T of Gaussians with standard deviations `scales` (linear) along their axes."""
+    """World covariance R diag(s)^2 R^T of Gaussians with standard deviations `scales` (linear)
+    along their axes."""
     half = quat_to_matrix(quats_wxyz) * scales.unsqueeze(-2)
     return half @ half.transpose(-1, -2)

@@ -8,8 +8,8 @@ BYTE, WORD = 255, 65535
 def unit_colors(rgb: np.ndarray) -> np.ndarray:
     """Colours in 0..1, float32, whatever numbers hold them; NaN becomes mid grey.
 
-    Bytes and 16-bit words mean what their type says. Other types are judged by their largest value: floats
-    reach to 1 (or a little above), anything reaches to 255, and beyond that to 65535.
+    Bytes and 16-bit words mean what their type says. Other types are judged by their largest value:
+    floats reach to 1 (or a little above), anything reaches to 255, and beyond that to 65535.
     """
     if rgb.dtype in (np.uint8, np.uint16):
         full = np.iinfo(rgb.dtype).max

@@ -24,17 +24,20 @@ class PriorConfig:
     """Which 2D model guides, and how it runs."""
 
     model: str = "bundled"
-    """A short name (bundled, sd21-base, sd15, sdxl, analytic), a hub id, a pipeline folder, one .safetensors file."""
+    """A short name (bundled, sd21-base, sd15, sdxl, analytic), a hub id, a pipeline folder, one
+    .safetensors file."""
     revision: str | None = None
     """Branch, tag or commit of a hub id."""
     base: str | None = None
-    """For a single file: pipeline folder or hub id with the matching configs (needed for SD 2.x)."""
+    """For a single file: pipeline folder or hub id with the matching configs (needed for SD
+    2.x)."""
     prediction: Literal["epsilon", "v_prediction"] | None = None
     """"epsilon" or "v_prediction", where the model's own scheduler config is wrong or absent."""
     dtype: Dtype | None = None
     """float32 | float16 | bfloat16; by default float16 on a GPU and float32 on a CPU."""
     vae_dtype: Dtype | None = None
-    """The VAE's own, where it must differ (float32 cures a VAE that overflows in half precision)."""
+    """The VAE's own, where it must differ (float32 cures a VAE that overflows in half
+    precision)."""
     image_size: Annotated[int, Bounds(8, 4096)] | None = None
     """Pixels a side that the VAE sees; by default the model's. Smaller saves memory and time."""
     tiny_vae: str | None = None
@@ -50,7 +53,8 @@ class PriorConfig:
     sliced_vae: bool = False
     """Encode and decode one view at a time: less memory, a little slower."""
     attention_slicing: bool = False
-    """Only where torch has no fused attention: it replaces that one, and then costs time and memory."""
+    """Only where torch has no fused attention: it replaces that one, and then costs time and
+    memory."""
     channels_last: bool = True
     compile: bool = False
     """torch.compile the noise prediction (a minute of warming up)."""
@@ -62,7 +66,8 @@ def load(config: PriorConfig, device: torch.device | str) -> DiffusionPrior:
     """The prior that `config.model` names, on `device`.
 
     Raises:
-        UserError: unknown or missing model, unreadable or truncated weights, no network; the message says the mend.
+        UserError: unknown or missing model, unreadable or truncated weights, no network; the
+            message says the mend.
     """
     device = torch.device(device)
     if config.base is not None and not config.model.endswith(".safetensors"):

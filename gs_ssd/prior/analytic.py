@@ -1,11 +1,13 @@
-"""A mixture of Gaussians whose noise prediction is exact: a diffusion model that one can check by hand.
+"""A mixture of Gaussians whose noise prediction is exact: a diffusion model that one can check by
+hand.
 
     P(x; y) = sum_k w_k(y) N(mu_k, v_k I)
     P_t     = sum_k w_k(y) N(alpha mu_k, V_k I),            V_k = alpha^2 v_k + sigma^2
     eps     = sigma sum_k gamma_k (x_t - alpha mu_k) / V_k,  gamma_k = posterior weight of component k
 
-(from eps = -sigma grad log P_t). The "embedding" of a prompt is the vector of weights w(y), so that mixing two
-embeddings linearly is mixing the two distributions. It needs no weights on disk and trains a splat in seconds.
+(from eps = -sigma grad log P_t). The "embedding" of a prompt is the vector of weights w(y), so that
+mixing two embeddings linearly is mixing the two distributions. It needs no weights on disk and
+trains a splat in seconds.
 """
 
 from typing import Any
@@ -27,14 +29,16 @@ DISCS = {
 
 
 class AnalyticPrior:
-    """Exact `DiffusionPrior` of a Gaussian mixture; "latents" are average-pooled pictures, scaled to -1..1.
+    """Exact `DiffusionPrior` of a Gaussian mixture; "latents" are average-pooled pictures, scaled
+    to -1..1.
 
     Args:
         means: [K, C, h, w], the components' centres (C = 3 where pictures are to be encoded).
         variances: [K], isotropic.
-        names: K words; a prompt that contains some of them is the mixture of just these components, in equal parts;
-            a prompt that contains none (the empty one too) is the mixture of all.
-        weights: [K], of the unconditional mixture; within a prompt's components they keep their proportions.
+        names: K words; a prompt that contains some of them is the mixture of just these components,
+            in equal parts; a prompt that contains none (the empty one too) is the mixture of all.
+        weights: [K], of the unconditional mixture; within a prompt's components they keep their
+            proportions.
         pool: picture pixels per latent pixel and side.
         alphas_cumprod: [1000]; Stable Diffusion's by default.
     """
@@ -60,7 +64,8 @@ class AnalyticPrior:
 
     @classmethod
     def discs(cls, device: torch.device | str = "cpu", latent_size: int = 16) -> "AnalyticPrior":
-        """A ball on grey in four colours ("red", "green", "blue", "yellow"): the prior of the smoke test."""
+        """A ball on grey in four colours ("red", "green", "blue", "yellow"): the prior of the smoke
+        test."""
         line = torch.linspace(-1, 1, latent_size, device=device)
         distance = torch.hypot(line[:, None], line[None, :])
         inside = torch.sigmoid((0.5 - distance) * 2 * latent_size)
@@ -121,7 +126,8 @@ class AnalyticPrior:
         t: Int[Tensor, " b"],
         condition: Condition,
     ) -> Float[Tensor, "b c h w"]:
-        """The exact eps(x_t, t, y); its reductions over pixels keep the dtype of the means (use float64 in proofs)."""
+        """The exact eps(x_t, t, y); its reductions over pixels keep the dtype of the means (use
+        float64 in proofs)."""
         return self.exact_noise(self.means, x_t, t, condition.text)
 
     def exact_noise(self, means: Tensor, x_t: Tensor, t: Tensor, embeddings: Tensor) -> Tensor:

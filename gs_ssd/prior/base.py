@@ -1,7 +1,8 @@
 """What the pipeline asks of a 2D diffusion model, and nothing more.
 
-Behind this door a model may be a mixture of Gaussians or Stable Diffusion; above it everything is noise prediction
-(epsilon) on latents. A prior knows nothing of 3D, of estimators or of view-dependent prompts.
+Behind this door a model may be a mixture of Gaussians or Stable Diffusion; above it everything is
+noise prediction (epsilon) on latents. A prior knows nothing of 3D, of estimators or of
+view-dependent prompts.
 """
 
 from typing import Any, Protocol, runtime_checkable
@@ -49,7 +50,9 @@ class DiffusionPrior(Protocol):
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What the model says of itself (`gs_ssd.json`): kinds, colors, views, recipe. Empty for Stable Diffusion."""
+        """What the model says of itself (`gs_ssd.json`): kinds, colors, views, recipe.
+
+        Empty for Stable Diffusion."""
         ...
 
     def embed(self, prompts: list[str]) -> Float[Tensor, "p l d"]:
@@ -67,7 +70,8 @@ class DiffusionPrior(Protocol):
     def encode(
         self, rgb: Float[Tensor, "b 3 H W"], generator: torch.Generator | None = None
     ) -> Float[Tensor, "b c h w"]:
-        """Latents of pictures in 0..1, with gradient; the posterior's mean, or a sample where a generator is given."""
+        """Latents of pictures in 0..1, with gradient; the posterior's mean, or a sample where a
+        generator is given."""
         ...
 
     def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
@@ -83,7 +87,8 @@ class DiffusionPrior(Protocol):
 
 @runtime_checkable
 class TrainableCopy(Protocol):
-    """A copy of a prior's noise prediction that can learn while the prior itself stays as it is (VSD's critic)."""
+    """A copy of a prior's noise prediction that can learn while the prior itself stays as it is
+    (VSD's critic)."""
 
     def parameters(self) -> list[torch.nn.Parameter]:
         """What is trained, in a fixed order."""
@@ -112,7 +117,8 @@ class ImaginesShapes(Protocol):
     def imagine(
         self, text: str, count: int, generator: torch.Generator
     ) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"]]:
-        """Points on its surface, world axes and units, upright and facing +y, and their colours in 0..1, on the CPU.
+        """Points on its surface, world axes and units, upright and facing +y, and their colours in
+        0..1, on the CPU.
 
         None where it has nothing in mind.
         """

@@ -1,4 +1,5 @@
-"""What a model's `gs_ssd.json` may say; checked as it is read, as a wrong type would surface in the middle of a run."""
+"""What a model's `gs_ssd.json` may say; checked as it is read, as a wrong type would surface in the
+middle of a run."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,5 @@
-"""What a prior is told about the latents whose noise it predicts: text, and what else it listens to."""
+"""What a prior is told about the latents whose noise it predicts: text, and what else it listens
+to."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -22,7 +23,8 @@ class Condition:
     text: Float[Tensor, "b l d"]
     """Embeddings of the prompts (`DiffusionPrior.embed`)."""
     cameras: Cameras | None = None
-    """The B cameras that see the pictures, in world axes (z up, front +y), on the device of `text`."""
+    """The B cameras that see the pictures, in world axes (z up, front +y), on the device of
+    `text`."""
     depth: Float[Tensor, "b 1 H W"] | None = None
     """0 far .. 1 near."""
     image: Float[Tensor, "b 3 H W"] | None = None

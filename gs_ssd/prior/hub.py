@@ -1,7 +1,8 @@
 """Files of the Hugging Face hub, and of its cache where the hub does not answer.
 
-The hub's client switches to the cache by itself where a connection fails, but not behind a proxy that refuses, nor
-where a connection is reset or closed: its HTTP library's errors come through as they are, and they are no `OSError`.
+The hub's client switches to the cache by itself where a connection fails, but not behind a proxy
+that refuses, nor where a connection is reset or closed: its HTTP library's errors come through as
+they are, and they are no `OSError`.
 """
 
 import logging
@@ -20,10 +21,12 @@ class HubError(OSError):
 
 
 def from_hub(load: Callable[[bool], T], name: str, *, offline: bool) -> T:
-    """What `load(local_files_only)` gives: of a local path or the cache alone, or of the hub, else of the cache.
+    """What `load(local_files_only)` gives: of a local path or the cache alone, or of the hub, else
+    of the cache.
 
     Raises:
-        HubError: the hub does not answer or does not have it, and the cache does not have it either.
+        HubError: the hub does not answer or does not have it, and the cache does not have it
+            either.
     """
     if offline or Path(name).expanduser().exists():
         return load(True)
@@ -46,7 +49,8 @@ def from_hub(load: Callable[[bool], T], name: str, *, offline: bool) -> T:
 
 
 def errors() -> tuple[type[Exception], ...]:
-    """What the hub's client raises where a file cannot be had, whichever HTTP library it is built on."""
+    """What the hub's client raises where a file cannot be had, whichever HTTP library it is built
+    on."""
     from huggingface_hub import errors as hub
 
     # requests, httpx or httpx2, by the hub's version

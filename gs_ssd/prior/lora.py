@@ -1,8 +1,9 @@
-"""LoRA files, added to the weights of a pipeline: diffusers' layouts, peft's and kohya's, DoRA included.
+"""LoRA files, added to the weights of a pipeline: diffusers' layouts, peft's and kohya's, DoRA
+included.
 
-Every tensor of a file is accounted for: layers that the model does not have are counted and named, tensors that are
-not understood are refused. The library's own loaders drop `dora_scale`, skip unknown layers and read no
-`adapter_config.json`, all of which changes the result without an error.
+Every tensor of a file is accounted for: layers that the model does not have are counted and named,
+tensors that are not understood are refused. The library's own loaders drop `dora_scale`, skip
+unknown layers and read no `adapter_config.json`, all of which changes the result without an error.
 """
 
 import json
@@ -48,7 +49,8 @@ _TEXT_NAMES = {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out": "
 
 @dataclass
 class Layer:
-    """What a file holds for one weight: `down` (r, in, ...), `up` (out, r, ...), the rest where the file has it."""
+    """What a file holds for one weight: `down` (r, in, ...), `up` (out, r, ...), the rest where the
+    file has it."""
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
     scale: float = 1.0
@@ -56,8 +58,8 @@ class Layer:
     def applied(self, weight: Float[Tensor, "out *in"]) -> Float[Tensor, "out *in"]:
         """The weight with this layer at full strength, float32.
 
-        A plain LoRA adds scale x up x down. DoRA (Liu et al. 2024, arXiv 2402.09353) then gives every output's row the
-        length that the file has learned for it.
+        A plain LoRA adds scale x up x down. DoRA (Liu et al. 2024, arXiv 2402.09353) then gives
+        every output's row the length that the file has learned for it.
 
         Raises:
             ValueError: a shape that does not fit the weight.
@@ -85,10 +87,12 @@ class Layer:
 def fuse(pipe: Any, name: str, strength: float, *, offline: bool = False) -> None:
     """Add the LoRA file, folder or hub id `name` to the pipeline's weights, in place.
 
-    `strength` goes from the weights without it (0) to the weights with it (1) in a straight line, and beyond.
+    `strength` goes from the weights without it (0) to the weights with it (1) in a straight line,
+    and beyond.
 
     Raises:
-        UserError: less than half of its layers belong to this model, or it holds what cannot be applied.
+        UserError: less than half of its layers belong to this model, or it holds what cannot be
+            applied.
         OSError, SafetensorError: an absent or damaged file.
     """
     path = from_hub(partial(find, name), name, offline=offline)
@@ -146,7 +150,8 @@ def find(name: str, local: bool) -> Path:
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """All tensors of a file, and peft's settings (rank, alpha, ...) where it or its folder has some."""
+    """All tensors of a file, and peft's settings (rank, alpha, ...) where it or its folder has
+    some."""
     if path.suffix != ".safetensors":
         tensors = torch.load(path, map_location="cpu", weights_only=True)
         return tensors, {}
@@ -187,7 +192,8 @@ def collect(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Layer]:
 
 
 def _place(pipe: Any, layer: str) -> tuple[str, str] | None:
-    """Part and module that a file's layer stands for, e.g. ("unet", "mid_block.attentions.0.proj_in")."""
+    """Part and module that a file's layer stands for, e.g. ("unet",
+    "mid_block.attentions.0.proj_in")."""
     inner = layer.removeprefix("base_model.model.")
     prefix = next((p for p in sorted(PARTS, key=len, reverse=True) if inner.startswith(p)), "")
     part = PARTS.get(prefix, "unet")
@@ -204,7 +210,8 @@ def _place(pipe: Any, layer: str) -> tuple[str, str] | None:
 
 
 def _place_original(pipe: Any, layer: str, names: Mapping[str, str]) -> tuple[str, str] | None:
-    """A layer under the name of the original UNet (input_blocks, ...), translated by diffusers' own table."""
+    """A layer under the name of the original UNet (input_blocks, ...), translated by diffusers' own
+    table."""
     if not re.match(
         r"lora_unet_(input_blocks|middle_block|output_blocks|time_embed|label_emb|out_)", layer
     ):

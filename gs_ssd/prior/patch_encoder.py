@@ -1,7 +1,8 @@
-"""Floor 1: a VAE encoder that is one constant matrix on patches, applied as what it is: one strided convolution.
+"""Floor 1: a VAE encoder that is one constant matrix on patches, applied as what it is: one strided
+convolution.
 
-The bundled autoencoder's encoder was written, not learned (`gs_ssd.lab.prior_training.patch_pca`); a forward and
-backward pass through its layers costs forty times as much and differs by rounding.
+The bundled autoencoder's encoder was written, not learned (`gs_ssd.lab.prior_training.patch_pca`);
+a forward and backward pass through its layers costs forty times as much and differs by rounding.
 """
 
 import dataclasses
@@ -13,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 
 TOLERANCE = 2e-2
-"""How far the module may be from its own matrix, in latents of unit variance; half precision weights round to 1e-2."""
+"""How far the module may be from its own matrix, in latents of unit variance; half precision
+weights round to 1e-2."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,5 @@
-"""A diffusers StableDiffusionPipeline out of a folder or a single file, with learned tokens and LoRA files.
+"""A diffusers StableDiffusionPipeline out of a folder or a single file, with learned tokens and
+LoRA files.
 
 Whatever is missing, truncated or of another kind becomes one `UserError` that names it (`door`).
 """
@@ -45,7 +46,8 @@ SCHEDULER: Any = DDIMScheduler
 
 @contextlib.contextmanager
 def door(what: str) -> Iterator[None]:
-    """Turn what the libraries raise on bad, absent or truncated files into one `UserError` that names them."""
+    """Turn what the libraries raise on bad, absent or truncated files into one `UserError` that
+    names them."""
     try:
         yield
     except HubError as error:
@@ -66,7 +68,8 @@ def door(what: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """No progress bars while files load, and no advice; warnings stay, as some say that a result will be another."""
+    """No progress bars while files load, and no advice; warnings stay, as some say that a result
+    will be another."""
     before = [
         (library, library.get_verbosity()) for library in (diffusers_logging, transformers_logging)
     ]
@@ -111,7 +114,8 @@ def read_metadata(path: Path) -> dict[str, Any]:
 
 
 def _load_folder(folder: Path, half: bool) -> Any:
-    """Component by component, so that nothing unused (safety checker, feature extractor) is asked for."""
+    """Component by component, so that nothing unused (safety checker, feature extractor) is asked
+    for."""
     index = _json_object(folder, "model_index.json")
     xl = "text_encoder_2" in index or (folder / "text_encoder_2").is_dir()
     parts = {name: _load_part(folder, name, half) for name in (XL_PARTS if xl else PARTS)}
@@ -134,7 +138,8 @@ def _load_folder(folder: Path, half: bool) -> Any:
 
 
 def _require(part: Path, *names: str) -> None:
-    """One of the files must be there: the libraries would go on to look for it on the hub, and blame that."""
+    """One of the files must be there: the libraries would go on to look for it on the hub, and
+    blame that."""
     if not any(file.is_file() for name in names for file in part.glob(name)):
         wanted = " or ".join(names)
         raise UserError(
@@ -143,7 +148,8 @@ def _require(part: Path, *names: str) -> None:
 
 
 def _json_object(part: Path, name: str) -> dict[str, Any]:
-    """A config that is there and an object; of a list the libraries say that the hub has no such model."""
+    """A config that is there and an object; of a list the libraries say that the hub has no such
+    model."""
     _require(part, name)
     with door(str(part / name)):
         content = json.loads((part / name).read_text(encoding="utf-8"))
@@ -173,7 +179,8 @@ def _load_tokenizer(folder: Path, name: str) -> Any:
 
 
 def _check_fit(folder: Path, parts: dict[str, Any]) -> None:
-    """Parts of different models, each sound by itself, would fail in the middle of the first step."""
+    """Parts of different models, each sound by itself, would fail in the middle of the first
+    step."""
     encoders = [parts[name] for name in ("text_encoder", "text_encoder_2") if name in parts]
     width, wanted = (
         sum(encoder.config.hidden_size for encoder in encoders),
@@ -195,12 +202,16 @@ def _check_fit(folder: Path, parts: dict[str, Any]) -> None:
     for name in ("tokenizer", "tokenizer_2"):
         encoder = parts.get(name.replace("tokenizer", "text_encoder"))
         if encoder is not None and len(parts[name]) > encoder.config.vocab_size:
-            raise UserError(f"{folder / name}: {len(parts[name])} tokens, the text encoder knows "
-                            f"{encoder.config.vocab_size}; they are of different models")  # fmt: skip
+            raise UserError(
+                f"{folder / name}: {len(parts[name])} tokens, the text encoder knows "
+                # fmt: skip
+                f"{encoder.config.vocab_size}; they are of different models"
+            )
 
 
 def _load_single_file(file: Path, config: PriorConfig) -> Any:
-    """One .safetensors file in the original layout; configs and missing parts come from `prior.base`."""
+    """One .safetensors file in the original layout; configs and missing parts come from
+    `prior.base`."""
     if file.suffix != ".safetensors":
         raise UserError(
             f"prior.model: {file} is not a .safetensors file (pickled ones can run code;"
@@ -249,7 +260,8 @@ def _pipeline(**parts: Any) -> Any:
 
 
 def _load_additions(pipe: Any, config: PriorConfig) -> None:
-    """Learned tokens, then LoRA files, fused into the weights: a step costs the same with and without them."""
+    """Learned tokens, then LoRA files, fused into the weights: a step costs the same with and
+    without them."""
     for entry in config.textual_inversion:
         file, _, token = entry.partition("=")
         if hasattr(pipe, "text_encoder_2"):

@@ -13,7 +13,8 @@ def ddim(config: Mapping[str, Any], where: str) -> Any:
     """DDIM with the betas of a scheduler's config, whichever class wrote it.
 
     Raises:
-        UserError: a scheduler without betas (flow matching, EDM), of which DDIM would take its own defaults instead.
+        UserError: a scheduler without betas (flow matching, EDM), of which DDIM would take its own
+            defaults instead.
     """
     name = str(config.get("_class_name", "DDIMScheduler"))
     kind = getattr(diffusers, name, None)

@@ -17,7 +17,8 @@ MODEL = "openai/shap-e"
 
 
 class Shape(NamedTuple):
-    """A mesh on the CPU in Shap-E's axes (z up, front -y), within -1..1, and its colours as displayed, in 0..1."""
+    """A mesh on the CPU in Shap-E's axes (z up, front -y), within -1..1, and its colours as
+    displayed, in 0..1."""
 
     vertices: Float[Tensor, "n 3"]
     faces: Int[Tensor, "m 3"]
@@ -36,7 +37,9 @@ def imagine(
     offline: bool = False,
     grid_size: int = 128,
 ) -> Shape:
-    """Draw one shape; the model is loaded for it and freed again. `grid_size`: cells a side of marching cubes.
+    """Draw one shape; the model is loaded for it and freed again.
+
+    `grid_size`: cells a side of marching cubes.
 
     Raises:
         UserError: an empty text, no such model (with how to get it), or a shape without a surface.

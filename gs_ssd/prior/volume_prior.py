@@ -1,7 +1,9 @@
-"""Floor 1: a Stable Diffusion whose UNet sees a volume of the sentence's object through the camera (see `volume.py`).
+"""Floor 1: a Stable Diffusion whose UNet sees a volume of the sentence's object through the camera
+(see `volume.py`).
 
-The folder stays a diffusers pipeline: without cameras the UNet is the one that diffusers loads. `gs_ssd.json` names the
-folder of the volume; beside its weights lies what the UNet's first convolution does with the further channels.
+The folder stays a diffusers pipeline: without cameras the UNet is the one that diffusers loads.
+`gs_ssd.json` names the folder of the volume; beside its weights lies what the UNet's first
+convolution does with the further channels.
 """
 
 from pathlib import Path
@@ -27,7 +29,8 @@ SAME = 1e-3
 class VolumePrior(StableDiffusionPrior):
     """Predicts noise for exact cameras.
 
-    A row whose text is the empty sentence sees no volume, as in training, so that guidance includes the camera.
+    A row whose text is the empty sentence sees no volume, as in training, so that guidance includes
+    the camera.
     """
 
     def __init__(
@@ -52,7 +55,8 @@ class VolumePrior(StableDiffusionPrior):
         return torch.cat([x, self.maps(condition).to(x)], dim=1)
 
     def volume_of(self, text: Float[Tensor, "l d"]) -> Float[Tensor, "4 r r r"]:
-        """Logits of occupancy and colour for one sentence's embedding; the last few are remembered."""
+        """Logits of occupancy and colour for one sentence's embedding; the last few are
+        remembered."""
         for known, volume in self._volumes:
             if _same(known, text):
                 return volume
@@ -64,7 +68,8 @@ class VolumePrior(StableDiffusionPrior):
     def imagine(
         self, text: str, count: int, generator: torch.Generator
     ) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"]]:
-        """Points on the surface of the sentence's volume, upright, facing +y, and their colours in 0..1, on the CPU."""
+        """Points on the surface of the sentence's volume, upright, facing +y, and their colours in
+        0..1, on the CPU."""
         logits = self.volume_of(self.embed([text.strip()])[0])
         return surface_points(logits, self.volume.config.half_extent, count, generator)
 

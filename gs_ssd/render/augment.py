@@ -46,7 +46,8 @@ def backgrounds(
 def noisy_scales(
     scales: Float[Tensor, "n 3"], config: AugmentConfig, generator: torch.Generator
 ) -> Float[Tensor, "n 3"]:
-    """Scales times 1 + noise, not below zero; the same noise in all views, which are rendered in one call."""
+    """Scales times 1 + noise, not below zero; the same noise in all views, which are rendered in
+    one call."""
     if config.scale_noise == 0:
         return scales
     noise = torch.randn(scales.shape, generator=generator, device=generator.device)

@@ -18,10 +18,12 @@ GET_CUDA = (
 
 
 def choose(name: str) -> torch.device:
-    """The device of a run, refused where the rasterizer cannot use it: call this before a model is loaded.
+    """The device of a run, refused where the rasterizer cannot use it: call this before a model is
+    loaded.
 
     Raises:
-        UserError: see `devices.choose`; or a GPU, and a rasterizer that was built without its CUDA backend.
+        UserError: see `devices.choose`; or a GPU, and a rasterizer that was built without its CUDA
+            backend.
     """
     device = devices.choose(name)
     if (

@@ -1,7 +1,10 @@
-"""How far light gets before half of it is stopped, pixel by pixel. For surfaces; no gradients, and unhurried.
+"""How far light gets before half of it is stopped, pixel by pixel.
 
-The mean along a ray lies between two layers, or before a rim's background, where nothing is; the median lies on one of
-the splats that are there. It is composited as the rasterizer does (its reference projects and sorts).
+For surfaces; no gradients, and unhurried.
+
+The mean along a ray lies between two layers, or before a rim's background, where nothing is; the
+median lies on one of the splats that are there. It is composited as the rasterizer does (its
+reference projects and sorts).
 """
 
 import importlib
@@ -23,11 +26,12 @@ LAYERS = 256  #: splats of a tile blended at a time; solid tiles end with the fi
 def median_depth(
     gaussians: Gaussians, camera: Cameras
 ) -> tuple[Float[Tensor, "height width"], Int[Tensor, "height width"]]:
-    """z-depth of the median (0 where less than half of the light is stopped), and the Gaussian it lies on (-1).
+    """z-depth of the median (0 where less than half of the light is stopped), and the Gaussian it
+    lies on (-1).
 
-    That is the first, front to back, behind which the transmittance is at most one half. Its depth is taken where the
-    pixel's ray comes nearest to its middle, in units of its sigmas: flat ones are seen as slanted as they are.
-    `camera` is a single view.
+    That is the first, front to back, behind which the transmittance is at most one half. Its depth
+    is taken where the pixel's ray comes nearest to its middle, in units of its sigmas: flat ones
+    are seen as slanted as they are. `camera` is a single view.
     """
     with torch.no_grad():
         projected = _project(gaussians, camera)
@@ -71,7 +75,8 @@ def _project(gaussians: Gaussians, camera: Cameras) -> Any:
 def _crossing(
     projected: Any, tile: Tensor, x: int, y: int, shape: torch.Size
 ) -> Int[Tensor, "h w"]:
-    """Pixels from (x, y) on -> position in `projected` of what brings the light to a half, or -1."""
+    """Pixels from (x, y) on -> position in `projected` of what brings the light to a half, or
+    -1."""
     dtype = projected.pixel.dtype
     rows = torch.arange(y, y + shape[0], dtype=dtype)[:, None, None]
     columns = torch.arange(x, x + shape[1], dtype=dtype)[None, :, None]
@@ -107,7 +112,8 @@ def _nearest(
     rays: Float[Tensor, "m 3"],
     w2c: Float[Tensor, "4 4"],
 ) -> Float[Tensor, " m"]:
-    """z where ray i is nearest to the middle of Gaussian chosen[i], but never outside of what of it can be seen."""
+    """z where ray i is nearest to the middle of Gaussian chosen[i], but never outside of what of it
+    can be seen."""
     means, scales = gaussians.means[chosen], gaussians.scales[chosen]
     axes = rotation.quat_to_matrix(gaussians.quats_wxyz[chosen]).mT  # rows: the Gaussian's axes
     eye = -w2c[:3, :3].T @ w2c[:3, 3]

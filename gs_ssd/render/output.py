@@ -10,10 +10,13 @@ from torch.nn import functional
 
 @dataclasses.dataclass(frozen=True)
 class RenderOutput:
-    """V renderings. `rgb` is in 0..1 wherever the colours are; `alpha` is accumulated opacity (0 empty, 1 solid).
+    """V renderings.
 
-    `depth` is the sum of alpha T z: not divided by alpha, the background adds nothing. A representation may return a
-    subclass with what its own hooks and regularizers need (screen positions, normals, ray weights).
+    `rgb` is in 0..1 wherever the colours are; `alpha` is accumulated opacity (0 empty, 1 solid).
+
+    `depth` is the sum of alpha T z: not divided by alpha, the background adds nothing. A
+    representation may return a subclass with what its own hooks and regularizers need (screen
+    positions, normals, ray weights).
     """
 
     rgb: Float[Tensor, "v 3 height width"]
@@ -22,10 +25,11 @@ class RenderOutput:
 
 
 def shrink(images: Float[Tensor, "v c height width"], size: int) -> Float[Tensor, "v c h w"]:
-    """Average square blocks down to `size` pixels a side; any other ratio is left to the prior's own resizing.
+    """Average square blocks down to `size` pixels a side; any other ratio is left to the prior's
+    own resizing.
 
-    Rendering finer than the prior sees spares the splats the rasterizer's low-pass of 0.3 pixels squared, which at the
-    prior's size would hide how small they are.
+    Rendering finer than the prior sees spares the splats the rasterizer's low-pass of 0.3 pixels
+    squared, which at the prior's size would hide how small they are.
     """
     factor = images.shape[-1] // size
     if factor < 2 or images.shape[-2:] != (factor * size, factor * size):
@@ -38,10 +42,11 @@ def disparity(
     alpha: Float[Tensor, "v 1 height width"],
     tan_half_fov: Float[Tensor, "v 2"],
 ) -> Float[Tensor, "v 1 height width"]:
-    """Nearness in 0..1 a view: 1 at the nearest solid pixel, 0 at the farthest and where nothing is.
+    """Nearness in 0..1 a view: 1 at the nearest solid pixel, 0 at the farthest and where nothing
+    is.
 
-    LucidDreamer's map: focal / (depth + 10 (1 - alpha)), from its least value over solid pixels (alpha >= 0.9; over
-    all of them where none is solid) to its greatest.
+    LucidDreamer's map: focal / (depth + 10 (1 - alpha)), from its least value over solid pixels
+    (alpha >= 0.9; over all of them where none is solid) to its greatest.
     """
     focal = (0.5 / tan_half_fov[:, 0]).view(-1, 1, 1, 1)
     near = focal / (depth + 10.0 * (1.0 - alpha) + 1e-5)

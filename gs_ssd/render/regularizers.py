@@ -1,9 +1,10 @@
 """Regularizers as pure functions, and the one backward that weighs them against the guidance.
 
-Score distillation has no natural gradient scale: estimators differ by two orders of magnitude, and Adam hides it.
-So by default a weight here is a *ratio*: the norm of the regularizer's gradient over the norm of the guidance's own,
-measured each step where both meet (on the rendered pixels, or on a raw tensor). Multiplying the prior's output by
-any factor then changes nothing. `units: absolute` gives plain weights, for LucidDreamer's recipe.
+Score distillation has no natural gradient scale: estimators differ by two orders of magnitude, and
+Adam hides it. So by default a weight here is a *ratio*: the norm of the regularizer's gradient over
+the norm of the guidance's own, measured each step where both meet (on the rendered pixels, or on a
+raw tensor). Multiplying the prior's output by any factor then changes nothing. `units: absolute`
+gives plain weights, for LucidDreamer's recipe.
 """
 
 import dataclasses
@@ -24,21 +25,23 @@ Weight = Knots[NonNegative]
 
 @settings
 class RegularizeConfig:
-    """Weights as laws of progress: knots [share of the run, weight] joined by straight lines; empty is off."""
+    """Weights as laws of progress: knots [share of the run, weight] joined by straight lines; empty
+    is off."""
 
     units: Literal["ratio", "absolute"] = "ratio"
     tv_rgb: Weight = ()
     tv_disparity: Weight = ()
     binarize: Weight = ()
-    """On alpha (1 - alpha): late in the run it turns haze into edges; a ratio near 1 halves the haze, far above 1 the
-    object inflates."""
+    """On alpha (1 - alpha): late in the run it turns haze into edges; a ratio near 1 halves the
+    haze, far above 1 the object inflates."""
     sparsity: Weight = ()
     """On sqrt(alpha^2 + .01) (threestudio): the least where nothing is."""
     opaque: Weight = ()
     """On the entropy of alpha (threestudio): 0 where pixels are empty or solid."""
     scale: Weight = ()
     flat: Weight = ()
-    """On the logarithm of each Gaussian's smallest scale: discs along the surface have sharper outlines than balls."""
+    """On the logarithm of each Gaussian's smallest scale: discs along the surface have sharper
+    outlines than balls."""
     opacity: Weight = ()
 
 
@@ -85,10 +88,12 @@ def image_terms(
 
 @dataclasses.dataclass(frozen=True)
 class Term:
-    """A regularizer of one representation: `weight` times `value`, whose gradient is taken at `tensors`.
+    """A regularizer of one representation: `weight` times `value`, whose gradient is taken at
+    `tensors`.
 
-    `tensors` are trained leaves. As a ratio, the weight compares the term's gradient there with the guidance's.
-    `value` may depend on the rendering's graph (ray weights, normals) and on the cameras.
+    `tensors` are trained leaves. As a ratio, the weight compares the term's gradient there with the
+    guidance's. `value` may depend on the rendering's graph (ray weights, normals) and on the
+    cameras.
     """
 
     name: str
@@ -110,10 +115,12 @@ def backward(
     progress: float,
     terms: Sequence[Term] = (),
 ) -> dict[str, Tensor]:
-    """Send the guidance's gradient and the regularizers' into the trained tensors; one pass through the renderer.
+    """Send the guidance's gradient and the regularizers' into the trained tensors; one pass through
+    the renderer.
 
-    The encoder's graph runs down to the pictures first. There the image terms are added, each scaled to its ratio of
-    the guidance's norm over all pixels; the asset's own `terms` are added to their tensors' `.grad` afterwards.
+    The encoder's graph runs down to the pictures first. There the image terms are added, each
+    scaled to its ratio of the guidance's norm over all pixels; the asset's own `terms` are added to
+    their tensors' `.grad` afterwards.
 
     Returns:
         The value of each active term, detached.
@@ -127,7 +134,8 @@ def backward(
     reference = _norm(guidance)
     added = [torch.zeros_like(gradient) for gradient in guidance]
     values: dict[str, Tensor] = {}
-    # The terms' small graphs end at the pictures' leaves; the renderer's own graph must survive until the backward.
+    # The terms' small graphs end at the pictures' leaves; the renderer's own graph must survive
+    # until the backward.
     for name, term in image_terms(output, tan_half_fov, active).items():
         gradients = _gradients(term, pixels, retain_graph=True)
         factor = weights[name]
@@ -156,11 +164,13 @@ def _backward_of_pictures(
     config: RegularizeConfig,
     terms: Sequence[Term],
 ) -> list[Float[Tensor, ""]]:
-    """Send the pictures' gradients through the renderer. Returns the norm of the guidance's own gradient at each term's
-    tensors.
+    """Send the pictures' gradients through the renderer.
 
-    A ratio is to the guidance alone. So where image terms are active beside terms of the asset in units of ratio, the
-    renderer runs backward twice: once for the guidance, whose norms are then read, and once for the image terms.
+    Returns the norm of the guidance's own gradient at each term's tensors.
+
+    A ratio is to the guidance alone. So where image terms are active beside terms of the asset in
+    units of ratio, the renderer runs backward twice: once for the guidance, whose norms are then
+    read, and once for the image terms.
     """
     apart = added is not None and bool(terms) and config.units == "ratio"
     if added is not None and not apart:
@@ -191,6 +201,7 @@ def _norm(gradients: Sequence[Tensor]) -> Float[Tensor, ""]:
 
 
 def _length(gradients: Sequence[Tensor]) -> Float[Tensor, ""]:
-    """The norm over all of them, from the norm of each: squares of tiny gradients would underflow in float32."""
+    """The norm over all of them, from the norm of each: squares of tiny gradients would underflow
+    in float32."""
     norms = [gradient.norm() for gradient in gradients]
     return norms[0] if len(norms) == 1 else torch.stack(norms).norm()

@@ -1,4 +1,5 @@
-"""Gaussians and cameras in, colour, alpha and depth of all views out, in one call of the rasterizer."""
+"""Gaussians and cameras in, colour, alpha and depth of all views out, in one call of the
+rasterizer."""
 
 import dataclasses
 
@@ -17,7 +18,8 @@ from gs_ssd.scene.gaussians import Gaussians
 class SplatRenderOutput(RenderOutput):
     """`radii` > 0 marks what a view sees.
 
-    `screen_means` receives the gradient of the projected means, in NDC units (pixel gradient x W/2, H/2).
+    `screen_means` receives the gradient of the projected means, in NDC units (pixel gradient x W/2,
+    H/2).
     """
 
     radii: Int[Tensor, "v n"]
@@ -47,7 +49,8 @@ def render(
     Args:
         background: one colour a view, 0..1.
         scales: linear scales to use in place of the Gaussians' own (scale augmentation).
-        detach_depth: keep the depth's gradient from the Gaussians' distance, as LucidDreamer's rasterizer did.
+        detach_depth: keep the depth's gradient from the Gaussians' distance, as LucidDreamer's
+            rasterizer did.
         backend: "cpu", "cuda" or "reference"; `None` follows the tensors' device.
     """
     wants_gradient = torch.is_grad_enabled() and gaussians.means.requires_grad
@@ -80,7 +83,8 @@ def render(
 
 @dataclasses.dataclass(frozen=True)
 class RenderedGaussians:
-    """Gaussians as something to take pictures of: a splat that was read from a file, beside an `Asset`."""
+    """Gaussians as something to take pictures of: a splat that was read from a file, beside an
+    `Asset`."""
 
     gaussians: Gaussians
 

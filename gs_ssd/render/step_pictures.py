@@ -13,9 +13,9 @@ from torch import Tensor
 class StepPictures:
     """What one step of distillation saw and answered, V views; everything detached.
 
-    `rgb`, `disparity` and `alpha` are [V, 3|1|1, H, W] in 0..1, `denoised` [V, 3, h, w] is the prior's guided
-    x0, decoded, and `gradient` [V, C, h, w] what reaches the latents. The last two are mirrored where the step
-    mirrored its views.
+    `rgb`, `disparity` and `alpha` are [V, 3|1|1, H, W] in 0..1, `denoised` [V, 3, h, w] is the
+    prior's guided x0, decoded, and `gradient` [V, C, h, w] what reaches the latents. The last two
+    are mirrored where the step mirrored its views.
     """
 
     rgb: Float[Tensor, "v 3 height width"]
@@ -27,7 +27,8 @@ class StepPictures:
 
 @torch.no_grad()
 def collage(pictures: StepPictures, size: int = 192) -> UInt8[np.ndarray, "height width 3"]:
-    """One row a view: rendering, disparity, alpha, the prior's x0, |gradient| as heat; tiles of `size` pixels."""
+    """One row a view: rendering, disparity, alpha, the prior's x0, |gradient| as heat; tiles of
+    `size` pixels."""
     heat = heat_map(pictures.gradient.float().norm(dim=1))
     columns = (pictures.rgb, pictures.disparity, pictures.alpha, pictures.denoised, heat)
     tiles = [_fit(picture.float().cpu(), size) for picture in columns]
@@ -37,7 +38,8 @@ def collage(pictures: StepPictures, size: int = 192) -> UInt8[np.ndarray, "heigh
 
 
 def heat_map(values: Float[Tensor, "v h w"]) -> Float[Tensor, "v 3 h w"]:
-    """Black, red, yellow, white for 0 .. the greatest value of all views, so that views can be compared."""
+    """Black, red, yellow, white for 0 .. the greatest value of all views, so that views can be
+    compared."""
     share = (3 * values / values.amax().clamp_min(1e-30)).nan_to_num()
     return torch.stack([share, share - 1, share - 2], dim=1).clamp(0.0, 1.0)
 

@@ -1,1 +1,2 @@
-"""What a run leaves in its folder and says while it runs: checkpoints, metrics, pictures, results, provenance."""
+"""What a run leaves in its folder and says while it runs: checkpoints, metrics, pictures, results,
+provenance."""

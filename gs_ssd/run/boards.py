@@ -1,7 +1,7 @@
 """Optional destinations of numbers and pictures: TensorBoard and Weights & Biases.
 
-Both are imported when a config asks for them. What they get is what metrics.jsonl and previews/ hold anyway: a run
-without them loses nothing.
+Both are imported when a config asks for them. What they get is what metrics.jsonl and previews/
+hold anyway: a run without them loses nothing.
 """
 
 from collections.abc import Mapping
@@ -31,7 +31,8 @@ class Board(Protocol):
 
 
 class TensorBoard:
-    """Event files in the run's tensorboard/ folder; resuming drops what is logged of steps that run again."""
+    """Event files in the run's tensorboard/ folder; resuming drops what is logged of steps that run
+    again."""
 
     def __init__(self, folder: Path, first_step: int) -> None:
         self.writer = _summary_writer()(str(folder / "tensorboard"), purge_step=first_step or None)
@@ -51,7 +52,8 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """A run in a W&B project; its id is kept in the run's folder, so that resuming continues the same curves."""
+    """A run in a W&B project; its id is kept in the run's folder, so that resuming continues the
+    same curves."""
 
     def __init__(self, folder: Path, project: str, config: Mapping[str, Any]) -> None:
         self.wandb = wandb = _wandb()
@@ -118,7 +120,8 @@ def open_boards(
     tensorboard: bool,
     wandb: str | None,
 ) -> list[Board]:
-    """The boards that a config asks for; `wandb` names the project, `config` is what it shows beside the curves.
+    """The boards that a config asks for; `wandb` names the project, `config` is what it shows
+    beside the curves.
 
     Raises:
         UserError: a package is not installed.

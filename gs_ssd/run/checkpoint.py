@@ -62,7 +62,8 @@ def load(path: Path) -> Checkpoint:
     """Read a checkpoint onto the CPU; no code is run from it.
 
     Raises:
-        UserError: missing, damaged, not a checkpoint, of another version, or of a state that no run can go on from.
+        UserError: missing, damaged, not a checkpoint, of another version, or of a state that no run
+            can go on from.
     """
     if not path.is_file():
         raise UserError(f"there is no checkpoint {path}")
@@ -95,7 +96,9 @@ def _read(path: Path, content: Any) -> Checkpoint:
 
 
 def _state_of_version_1(content: dict[str, Any]) -> dict[str, Any]:
-    """The first layout knew splats alone. What is missing from it stays missing, to be named by who asks for it."""
+    """The first layout knew splats alone.
+
+    What is missing from it stays missing, to be named by who asks for it."""
     extra = content.get("extra")
     state = {name: content[name] for name in ("step",) if name in content}
     state |= {

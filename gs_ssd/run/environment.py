@@ -1,4 +1,5 @@
-"""What a result was made with, beside the settings given: versions, machine, device, and what a run adds."""
+"""What a result was made with, beside the settings given: versions, machine, device, and what a run
+adds."""
 
 import json
 import platform
@@ -16,7 +17,9 @@ PACKAGES = ("torch", "diffusers", "transformers", "peft")
 
 
 def describe(device: torch.device) -> dict[str, str]:
-    """Names and versions, as text; a package that is not installed is "absent". A CPU's threads count, too."""
+    """Names and versions, as text; a package that is not installed is "absent".
+
+    A CPU's threads count, too."""
     found = {
         "gs-ssd": gs_ssd.__version__,
         "python": platform.python_version(),
@@ -25,12 +28,14 @@ def describe(device: torch.device) -> dict[str, str]:
     found |= {name: _version(name) for name in PACKAGES}
     if device.type == "cuda":
         return found | {"device": torch.cuda.get_device_name(device)}
-    # The order of a CPU's sums hangs on the number of threads, and with it the last bits of every result.
+    # The order of a CPU's sums hangs on the number of threads, and with it the last bits of every
+    # result.
     return found | {"device": device.type, "threads": str(torch.get_num_threads())}
 
 
 def remember(path: Path, found: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Write `found` as JSON, a line each; returns what differs from what stood there, as (old, new).
+    """Write `found` as JSON, a line each; returns what differs from what stood there, as (old,
+    new).
 
     What is unreadable differs not.
 

@@ -12,12 +12,13 @@ LEFT = (
     *(process_video.VIDEO, "process/*.png", "previews/*.png", "live.ply"),
     *("metrics.jsonl", "wandb_id.txt", "tensorboard/events.*"),
 )
-"""Patterns of all files but two: config.yaml and environment.json, which the next run replaces as it begins. Whatever
-else lies there is the user's own."""
+"""Patterns of all files but two: config.yaml and environment.json, which the next run replaces as
+it begins. Whatever else lies there is the user's own."""
 
 
 def clear(folder: Path) -> None:
-    """Delete what an earlier run left in `folder`, its checkpoints too: nothing old may lie under a new prompt.
+    """Delete what an earlier run left in `folder`, its checkpoints too: nothing old may lie under a
+    new prompt.
 
     Raises:
         UserError: a file cannot be deleted.

@@ -1,4 +1,5 @@
-"""Is a checkpoint what was written, and can a run go on from it? Asked before anything is made of it.
+"""Is a checkpoint what was written, and can a run go on from it? Asked before anything is made of
+it.
 
 `torch.load` does not look at the checksums that `torch.save` writes: a flipped bit in a tensor is
 loaded and trained on.
@@ -35,7 +36,8 @@ def is_intact(path: Path) -> bool:
 
 
 def fault_of(state: Any, num_steps: Any) -> str | None:
-    """What is wrong with the state of a run of `num_steps` steps; None: nothing that can be seen without its asset.
+    """What is wrong with the state of a run of `num_steps` steps; None: nothing that can be seen
+    without its asset.
 
     The state is that of `Job.state_dict`: step, kind, asset, guidance, bad_steps.
     """

@@ -20,7 +20,8 @@ from gs_ssd.run.boards import Board
 
 
 class Recorder:
-    """Appends one JSON object a line to `metrics.jsonl` and keeps a progress bar; a context manager.
+    """Appends one JSON object a line to `metrics.jsonl` and keeps a progress bar; a context
+    manager.
 
     Resuming drops the lines of steps that will be run again, so that each step stands there once.
     """
@@ -83,7 +84,8 @@ class Recorder:
                 board.numbers(numbers, row["step"])
 
     def sync(self) -> None:
-        """Wait until the lines so far are on the disk: a resumed run does not write those before its checkpoint."""
+        """Wait until the lines so far are on the disk: a resumed run does not write those before
+        its checkpoint."""
         try:
             os.fsync(self.file.fileno())
         except OSError as error:
@@ -97,7 +99,8 @@ class Recorder:
             board.picture(name, picture, step)
 
     def advance(self, counts: Mapping[str, int], seconds: float) -> None:
-        """Move the bar by one step; it shows the norm that was last logged, as reading one makes a GPU wait."""
+        """Move the bar by one step; it shows the norm that was last logged, as reading one makes a
+        GPU wait."""
         parts = [f"{count} {name.removeprefix('num_')}" for name, count in counts.items()]
         parts += [] if self.grad_norm is None else [f"|g| {self.grad_norm:.3g}"]
         self.bar.set_postfix_str(", ".join([*parts, f"{seconds:.2f} s/step"]), refresh=False)

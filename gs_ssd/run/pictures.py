@@ -18,7 +18,8 @@ from gs_ssd.scene.camera import Cameras
 def pictures(
     asset: Renderable, cameras: Cameras, *, background: float = 1.0, depth: bool = False
 ) -> UInt8[np.ndarray, "v h w 3"]:
-    """Renderings as 8-bit sRGB arrays on a plain grey `background`; with `depth` the disparity stands beside each."""
+    """Renderings as 8-bit sRGB arrays on a plain grey `background`; with `depth` the disparity
+    stands beside each."""
     cameras = cameras.to(asset.device)
     colors = torch.full((len(cameras), 3), background, device=asset.device)
     output = asset.render(cameras, colors)

@@ -1,4 +1,5 @@
-"""A video of the training: one frame every few steps, from a camera that goes once around the asset."""
+"""A video of the training: one frame every few steps, from a camera that goes once around the
+asset."""
 
 import shutil
 from pathlib import Path
@@ -16,13 +17,15 @@ VIDEO = "process.mp4"
 
 
 class ProcessVideo:
-    """Frames lie as pictures in the run's process/ folder until the end, so an interrupted run loses none.
+    """Frames lie as pictures in the run's process/ folder until the end, so an interrupted run
+    loses none.
 
     Args:
         folder: the run's.
         cameras: where the camera stands (on the first ring).
         frames: of the video, at most one a step; 0: no video.
-        num_steps: of the whole run; frame i is taken after step (i + 1) num_steps / frames, rounded down.
+        num_steps: of the whole run; frame i is taken after step (i + 1) num_steps / frames, rounded
+            down.
     """
 
     def __init__(
@@ -42,7 +45,8 @@ class ProcessVideo:
             Image.fromarray(frame).save(temporary)
 
     def write(self) -> list[Path]:
-        """Write process.mp4 from the frames that are there and remove them; the video's path, if there is one."""
+        """Write process.mp4 from the frames that are there and remove them; the video's path, if
+        there is one."""
         frames = [
             path for index in sorted(self.due.values()) if (path := self._frame(index)).is_file()
         ]

@@ -1,4 +1,5 @@
-"""What a run was made with, beyond its settings: versions, weights, the estimator, what open settings became.
+"""What a run was made with, beyond its settings: versions, weights, the estimator, what open
+settings became.
 
 A resumed run is held to it: another estimator is refused, everything else that differs is told.
 """
@@ -27,10 +28,12 @@ def name_of(estimator: Estimator) -> str:
 
 
 def refuse_another_estimator(folder: Path, estimator: str) -> None:
-    """The config names an estimator even where a function took its place: no run may go on with the wrong one.
+    """The config names an estimator even where a function took its place: no run may go on with the
+    wrong one.
 
     Raises:
-        UserError: the run in `folder` was made with a function of the user's own, and `estimator` is another.
+        UserError: the run in `folder` was made with a function of the user's own, and `estimator`
+            is another.
     """
     before = environment.recall(folder / RECORD).get("estimator", estimator)
     if before != estimator and not {before, estimator} <= set(ESTIMATORS):

@@ -1,4 +1,6 @@
-"""A batch of pinhole cameras. World z up, cameras OpenCV (x right, y down, z forward), angles in radians."""
+"""A batch of pinhole cameras.
+
+World z up, cameras OpenCV (x right, y down, z forward), angles in radians."""
 
 import dataclasses
 import math
@@ -16,7 +18,8 @@ from gs_ssd.maths import rotation
 def orbit_position(
     azimuth_rad: Float[Tensor, " v"], polar_rad: Float[Tensor, " v"], radius: Float[Tensor, " v"]
 ) -> Float[Tensor, "v 3"]:
-    """Points r (sin(polar) sin(azimuth), sin(polar) cos(azimuth), cos(polar)): azimuth 0 is +y, 90 degrees is +x."""
+    """Points r (sin(polar) sin(azimuth), sin(polar) cos(azimuth), cos(polar)): azimuth 0 is +y, 90
+    degrees is +x."""
     return radius.unsqueeze(-1) * torch.stack(
         [polar_rad.sin() * azimuth_rad.sin(), polar_rad.sin() * azimuth_rad.cos(), polar_rad.cos()],
         dim=-1,
@@ -32,9 +35,9 @@ def wrap_angle(angle_rad: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
 class Cameras:
     """V cameras of one image size.
 
-    `azimuth_rad` (-pi, pi], `polar_rad` [0, pi] (from +z) and `radius` say where each camera stands on its orbit;
-    they choose the prompt. `w2c` is what is rendered: it may carry a jitter that the three do not. `closeup` marks
-    views of a part, which have a prompt of their own.
+    `azimuth_rad` (-pi, pi], `polar_rad` [0, pi] (from +z) and `radius` say where each camera stands
+    on its orbit; they choose the prompt. `w2c` is what is rendered: it may carry a jitter that the
+    three do not. `closeup` marks views of a part, which have a prompt of their own.
     """
 
     w2c: Float[Tensor, "v 4 4"]
@@ -59,9 +62,11 @@ class Cameras:
         target: Float[Tensor, "v 3"] | None = None,
         up: Float[Tensor, "v 3"] | None = None,
     ) -> "Cameras":
-        """Cameras on orbits around the origin, looking at `target` (the origin) with `up` (+z) upwards.
+        """Cameras on orbits around the origin, looking at `target` (the origin) with `up` (+z)
+        upwards.
 
-        `eye_offset` is added to the positions. Pixels are square: the horizontal field of view follows the aspect.
+        `eye_offset` is added to the positions. Pixels are square: the horizontal field of view
+        follows the aspect.
         """
         eye = orbit_position(azimuth_rad, polar_rad, radius)
         if eye_offset is not None:
@@ -110,7 +115,8 @@ class Cameras:
         )
 
     def mirrored(self) -> "Cameras":
-        """Cameras to which the object mirrored at x = 0 looks as it does to these, left for right."""
+        """Cameras to which the object mirrored at x = 0 looks as it does to these, left for
+        right."""
         flip = torch.diag(torch.tensor([-1.0, 1.0, 1.0, 1.0])).to(self.w2c)
         azimuth = torch.where(self.azimuth_rad < math.pi, -self.azimuth_rad, self.azimuth_rad)
         return dataclasses.replace(self, w2c=flip @ self.w2c @ flip, azimuth_rad=azimuth)
@@ -154,7 +160,8 @@ def ring(
     *,
     device: torch.device | str = "cpu",
 ) -> Cameras:
-    """`num_views` square cameras at equal azimuths, the first at the front: turntables, contact sheets, judges."""
+    """`num_views` square cameras at equal azimuths, the first at the front: turntables, contact
+    sheets, judges."""
     ones = torch.ones(num_views, device=device)
     azimuth = torch.arange(num_views, device=device) * (2 * math.pi / num_views)
     return Cameras.orbit(azimuth, ones * polar_rad, ones * radius, ones * fov_y_rad, size, size)

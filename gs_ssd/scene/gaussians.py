@@ -14,7 +14,8 @@ PARAMETERS = ("means", "log_scales", "quats_wxyz", "logit_opacities", "sh_dc", "
 class Gaussians:
     """Raw, optimizable parameters; `scales`, `opacities` and `sh` are their activated views.
 
-    World units, z up. `quats_wxyz` need not be of unit length. Colour seen from everywhere: 0.28209479 sh_dc + 0.5.
+    World units, z up. `quats_wxyz` need not be of unit length. Colour seen from everywhere:
+    0.28209479 sh_dc + 0.5.
     """
 
     means: Float[Tensor, "n 3"]

@@ -1,8 +1,8 @@
 """The first Gaussians: a ball, a box, a shell, or the points of a file.
 
-What needs a room above this floor is brought in by `gs_ssd.assets.splat.initial`: an earlier splat (`shape: splat`,
-the exporters' reader) and the shape of a sentence (`shape: text`, of the prior or Shap-E). Nothing is
-cached, so nothing stale can be read back.
+What needs a room above this floor is brought in by `gs_ssd.assets.splat.initial`: an earlier splat
+(`shape: splat`, the exporters' reader) and the shape of a sentence (`shape: text`, of the prior or
+Shap-E). Nothing is cached, so nothing stale can be read back.
 """
 
 import math
@@ -30,30 +30,35 @@ class InitializeConfig:
     """How training starts."""
 
     shape: Literal["ball", "sphere", "box", "shell", "points", "mesh", "splat", "text"] = "sphere"
-    """ball: uniform in volume. sphere: LucidDreamer's, uniform in radius, polar angle and azimuth (dense at the
-    centre and along z). shell: on the surface. points, mesh, splat: of `file`. text: the prior's or Shap-E's idea of
-    `text`."""
+    """ball: uniform in volume. sphere: LucidDreamer's, uniform in radius, polar angle and azimuth
+    (dense at the centre and along z). shell: on the surface. points, mesh, splat: of `file`. text:
+    the prior's or Shap-E's idea of `text`."""
     file: str | None = None
-    """points: .ply (or what open3d reads); mesh: what open3d reads; splat: .ply, .splat, .spz or .glb."""
+    """points: .ply (or what open3d reads); mesh: what open3d reads; splat: .ply, .splat, .spz or
+    .glb."""
     frame: Frame | None = None
-    """Axes of a file of points or a mesh; `None`: glTF's own for .glb and .gltf, else the world's (z up, front +y)."""
+    """Axes of a file of points or a mesh; `None`: glTF's own for .glb and .gltf, else the world's
+    (z up, front +y)."""
     text: str | None = None
-    """A plain noun for the shape, which need not be the prompt ("a man head"); `None`: the prompt."""
+    """A plain noun for the shape, which need not be the prompt ("a man head"); `None`: the
+    prompt."""
     text_model: str | None = None
-    """Hub id or folder of a diffusers ShapEPipeline; `None`: the prior's own shape, where it has one (the bundled
-    prior), else openai/shap-e. The prior's own keeps its size, whatever `radius` is, and uses no other `text_` key."""
+    """Hub id or folder of a diffusers ShapEPipeline; `None`: the prior's own shape, where it has
+    one (the bundled prior), else openai/shap-e. The prior's own keeps its size, whatever `radius`
+    is, and uses no other `text_` key."""
     text_steps: Annotated[int, Bounds(1, 1000)] = 64
     text_guidance: Annotated[float, Bounds(-1000, 1000)] = 15.0
     text_grid: Annotated[int, Bounds(4, 512)] = 128
     """Cells a side of Shap-E's marching cubes."""
     num_points: Annotated[int, Bounds(4, 20_000_000)] = 100_000
-    """Of a built-in shape, a mesh or a text. A point file keeps its own number, unless it has more, or `spread` is
-    positive."""
+    """Of a built-in shape, a mesh or a text. A point file keeps its own number, unless it has more,
+    or `spread` is positive."""
     spread: Annotated[float, Bounds(0, 100)] = 0.0
-    """Every point of a file or text is moved within a ball of this radius (LucidDreamer: 0.05), and a file with
-    fewer points than `num_points` is repeated until it has them."""
+    """Every point of a file or text is moved within a ball of this radius (LucidDreamer: 0.05), and
+    a file with fewer points than `num_points` is repeated until it has them."""
     radius: Length = 0.5
-    """Of the ball, sphere and shell; what comes from a file or text is centred and scaled to reach this far."""
+    """Of the ball, sphere and shell; what comes from a file or text is centred and scaled to reach
+    this far."""
     rescale: bool = False
     """A splat is taken as it is; true: its body too is centred and scaled to `radius`."""
     box: tuple[Length, Length, Length] = (1.0, 1.0, 1.0)
@@ -63,7 +68,8 @@ class InitializeConfig:
     color: tuple[Share, Share, Share] = (0.5, 0.5, 0.5)
     opacity: Annotated[float, Bounds(0, 1, above=True, below=True)] = 0.1
     scale: Length | None = None
-    """Standard deviation of every Gaussian; `None`: the root mean squared distance to its three neighbours."""
+    """Standard deviation of every Gaussian; `None`: the root mean squared distance to its three
+    neighbours."""
     sh_degree: Annotated[int, Bounds(0, harmonics.MAX_DEGREE)] = 0
 
     def __post_init__(self) -> None:
@@ -101,7 +107,8 @@ def from_cloud(
     config: InitializeConfig,
     generator: torch.Generator,
 ) -> Gaussians:
-    """Gaussians at somebody else's points (world axes): brought to number, to size, and to grey unless told."""
+    """Gaussians at somebody else's points (world axes): brought to number, to size, and to grey
+    unless told."""
     wanted = (
         config.num_points if len(points) > config.num_points or config.spread > 0 else len(points)
     )
@@ -133,7 +140,8 @@ def sample_points(config: InitializeConfig, generator: torch.Generator) -> Float
 
 
 def uniform_ball(uniform: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
-    """Points spread evenly over the volume of the unit ball, from uniforms in 0..1; a third of 1 is on its surface."""
+    """Points spread evenly over the volume of the unit ball, from uniforms in 0..1; a third of 1 is
+    on its surface."""
     return _spherical(
         uniform[:, 2] ** (1 / 3), torch.acos(1 - 2 * uniform[:, 1]), 2 * math.pi * uniform[:, 0]
     )
@@ -145,7 +153,8 @@ def _spherical(radius: Tensor, polar: Tensor, azimuth: Tensor) -> Float[Tensor, 
 
 
 def normalise(points: Float[Tensor, "n 3"], radius: float) -> Float[Tensor, "n 3"]:
-    """Move the middle of the bounding box to the origin and scale so that the farthest point lies at `radius`."""
+    """Move the middle of the bounding box to the origin and scale so that the farthest point lies
+    at `radius`."""
     centred = points - (points.amin(dim=0) + points.amax(dim=0)) / 2
     reach = centred.norm(dim=-1).max()
     return centred * (radius / reach) if reach > 0 else centred

@@ -1,8 +1,8 @@
 """Points and colours from files that other programs wrote: point clouds and meshes.
 
-A .ply of points needs plyfile alone; every other format and every mesh goes through open3d (extra `mesh`), which is
-imported when it is needed. Whatever a file's axes, sizes and colours, what leaves here is in world axes (z up, front
-+y), with colours as displayed (sRGB) in 0..1.
+A .ply of points needs plyfile alone; every other format and every mesh goes through open3d (extra
+`mesh`), which is imported when it is needed. Whatever a file's axes, sizes and colours, what leaves
+here is in world axes (z up, front +y), with colours as displayed (sRGB) in 0..1.
 """
 
 import dataclasses
@@ -31,7 +31,8 @@ GLTF_ENDINGS = frozenset({".glb", ".gltf"})
 
 @dataclasses.dataclass(frozen=True)
 class Mesh:
-    """Triangles with a colour at each corner (0..1, as displayed); `None` where the file has no colours."""
+    """Triangles with a colour at each corner (0..1, as displayed); `None` where the file has no
+    colours."""
 
     vertices: Float[Tensor, "n 3"]
     faces: Int[Tensor, "m 3"]
@@ -54,7 +55,8 @@ def read_points(
     """Points of a point cloud file and, where it has them, their colours in 0..1.
 
     Raises:
-        UserError: no such file, unreadable, truncated, fewer than 4 points, or points that are not finite.
+        UserError: no such file, unreadable, truncated, fewer than 4 points, or points that are not
+            finite.
     """
     _require(path)
     points, rgb = _read_ply(path) if path.suffix.lower() == ".ply" else _read_cloud(path)
@@ -92,7 +94,8 @@ def _read_ply(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def _near_the_origin(path: Path, points: np.ndarray) -> np.ndarray:
-    """Points at map coordinates, which 32 bits cannot tell apart, moved by whole units while they are doubles."""
+    """Points at map coordinates, which 32 bits cannot tell apart, moved by whole units while they
+    are doubles."""
     points = points.astype(np.float64)
     middle = np.nan_to_num(np.median(points, axis=0)) if len(points) else np.zeros(3)
     if np.abs(middle).max() < FAR:
@@ -131,10 +134,12 @@ def _open3d() -> Any:
 
 
 def read_mesh(path: Path, frame: Frame | None = None) -> Mesh:
-    """All triangles of a mesh file (OBJ, glTF, GLB, STL, PLY, OFF, FBX ...), with textures read into corner colours.
+    """All triangles of a mesh file (OBJ, glTF, GLB, STL, PLY, OFF, FBX ...), with textures read
+    into corner colours.
 
     Raises:
-        UserError: no such file, unreadable, truncated, no triangles, or corners that are not finite.
+        UserError: no such file, unreadable, truncated, no triangles, or corners that are not
+            finite.
     """
     _require(path)
     open3d = _open3d()
@@ -171,7 +176,8 @@ def read_mesh(path: Path, frame: Frame | None = None) -> Mesh:
 def _part(
     mesh: Any, material: Any, in_linear_light: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Vertices, faces and corner colours of one part: its texture's, else its vertices', else its material's."""
+    """Vertices, faces and corner colours of one part: its texture's, else its vertices', else its
+    material's."""
     vertices = np.asarray(mesh.vertices).astype(np.float32).reshape(-1, 3)
     faces = np.asarray(mesh.triangles).astype(np.int64).reshape(-1, 3)
     uvs, vertex_colors = np.asarray(mesh.triangle_uvs), np.asarray(mesh.vertex_colors)
@@ -193,13 +199,15 @@ def _part(
 
 
 def _shown(rgb: np.ndarray, in_linear_light: bool) -> np.ndarray:
-    """Colours as displayed; glTF's factors and vertex colours are amounts of light, its textures are not."""
+    """Colours as displayed; glTF's factors and vertex colours are amounts of light, its textures
+    are not."""
     rgb = rgb.astype(np.float32)
     return srgb_from_linear(torch.from_numpy(rgb)).numpy() if in_linear_light else rgb
 
 
 def _texels(image: np.ndarray, uvs: np.ndarray) -> np.ndarray:
-    """Colours of the texels that hold the points `uvs` [K, 2]; v counts from the bottom, beyond 0..1 it repeats."""
+    """Colours of the texels that hold the points `uvs` [K, 2]; v counts from the bottom, beyond
+    0..1 it repeats."""
     height, width = image.shape[:2]
     inside = uvs - np.floor(uvs)
     inside = np.where(

@@ -1,7 +1,7 @@
 """What a PLY's header says, read without trusting it, and plyfile for the rest.
 
-plyfile believes headers: it allocates what they promise, asks for gigabytes where a list says so, and takes the
-header to be ASCII, which comments often are not.
+plyfile believes headers: it allocates what they promise, asks for gigabytes where a list says so,
+and takes the header to be ASCII, which comments often are not.
 """
 
 import dataclasses
@@ -60,7 +60,8 @@ def read_header(path: Path, *, size: int) -> Header:
     """The header of a PLY of `size` bytes whose rows all have a fixed width.
 
     Raises:
-        UserError: no PLY, an element with lists (a mesh), or promises that `size` bytes cannot hold.
+        UserError: no PLY, an element with lists (a mesh), or promises that `size` bytes cannot
+            hold.
     """
     head = _head(path)
     if not head.startswith(b"ply"):
@@ -110,7 +111,8 @@ def read_header(path: Path, *, size: int) -> Header:
 
 
 def open_ply(path: Path) -> PlyData:
-    """plyfile's view of the file; a header that is not ASCII is read with its comments' other bytes as `?`.
+    """plyfile's view of the file; a header that is not ASCII is read with its comments' other bytes
+    as `?`.
 
     Raises:
         any of `PLY_ERRORS`.

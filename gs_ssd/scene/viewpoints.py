@@ -1,7 +1,8 @@
 """Where the training cameras stand, as pure functions of (config, step, generator).
 
-The defaults are LucidDreamer's recipe: telephoto views that come closer and spread around the object as training
-goes on. A prior whose metadata names the cameras of its own training pictures overrides whatever is left `None`.
+The defaults are LucidDreamer's recipe: telephoto views that come closer and spread around the
+object as training goes on. A prior whose metadata names the cameras of its own training pictures
+overrides whatever is left `None`.
 """
 
 import dataclasses
@@ -51,28 +52,33 @@ class WideningConfig:
     fov_limits_deg: Ordered[FovDeg] = (9.167, 34.377)
     angle_factor: Annotated[float, Bounds(1, 10)] = 1.5
     polar_limits_deg: Ordered[PolarDeg] | None = None
-    """`None`: the starting range, so that the polar angle never widens (as in all of LucidDreamer's configs)."""
+    """`None`: the starting range, so that the polar angle never widens (as in all of LucidDreamer's
+    configs)."""
     azimuth_limits_deg: Ordered[AzimuthDeg] = (-180.0, 180.0)
 
 
 @settings
 class CloseupConfig:
-    """Views with a narrow field of view on a point off the middle: a coarse prior sees fine parts in them.
+    """Views with a narrow field of view on a point off the middle: a coarse prior sees fine parts
+    in them.
 
     Their prompts say so where the prior's metadata has words for it (`camera.closeup.template`).
     """
 
     share: Knots[Share] = ()
-    """Share of the views as a law of progress: knots [share of the run, share of the views]; empty: none."""
+    """Share of the views as a law of progress: knots [share of the run, share of the views]; empty:
+    none."""
     fov_y_deg: Ordered[FovDeg] | None = None
     look_at_jitter: NonNegative | None = None
-    """The camera is moved, direction kept, by up to this much along each axis (uniform), world units.
-    `None`, both: the prior's own, where its metadata names them."""
+    """The camera is moved, direction kept, by up to this much along each axis (uniform), world
+    units. `None`, both: the prior's own, where its metadata names them."""
 
 
 @settings
 class ViewpointConfig:
-    """Cameras of a step. Degrees here and in logs, radians in code; polar angles from +z (90 is level)."""
+    """Cameras of a step.
+
+    Degrees here and in logs, radians in code; polar angles from +z (90 is level)."""
 
     num_views: Views = 4
     image_size: Size | None = None
@@ -80,12 +86,15 @@ class ViewpointConfig:
     radius: Ordered[Distance] | None = None
     fov_y_deg: Ordered[FovDeg] | None = None
     polar_deg: Ordered[PolarDeg] | None = None
-    """`None`: the prior's own cameras where its metadata names them, else LucidDreamer's object recipe."""
+    """`None`: the prior's own cameras where its metadata names them, else LucidDreamer's object
+    recipe."""
     azimuth_deg: Ordered[AzimuthDeg] = (-180.0, 180.0)
     angle_gamma: Annotated[float, Bounds(0.01, 100)] = 1.0
-    """1 is uniform; above 1 the angles concentrate at the middle of their ranges (1.5 for faces)."""
+    """1 is uniform; above 1 the angles concentrate at the middle of their ranges (1.5 for
+    faces)."""
     azimuths: Literal["stratified", "independent"] = "stratified"
-    """Stratified: the azimuth range is cut into one slice a view, so no step looks at one side alone."""
+    """Stratified: the azimuth range is cut into one slice a view, so no step looks at one side
+    alone."""
     fov: Literal["shared", "per_view"] = "per_view"
     """LucidDreamer draws one field of view for a pool of ten cameras: `shared` draws one a step."""
     jitter_position: Annotated[float, Bounds(0, 100)] = 0.05
@@ -120,8 +129,8 @@ class Viewpoints(ViewpointConfig):
 def resolve(config: ViewpointConfig, metadata: Mapping[str, Any], image_size: int) -> Viewpoints:
     """Fill what is `None` from the prior's metadata (`camera`) or the recipe.
 
-    A prior that names its cameras was trained on them alone, so its ranges do not widen, and a widening of the user's
-    own is refused.
+    A prior that names its cameras was trained on them alone, so its ranges do not widen, and a
+    widening of the user's own is refused.
     """
     camera = dict(metadata.get("camera") or {})
     known = {
@@ -184,7 +193,8 @@ def _widened(config: Viewpoints, times: int) -> Ranges:
     azimuth = config.azimuth_deg
     if times:
         shrink = widening.radius_factor**times
-        # A limit never moves a range: a config may start closer than the recipe's limits, or beyond half a turn.
+        # A limit never moves a range: a config may start closer than the recipe's limits, or beyond
+        # half a turn.
         near, far = widening.radius_limits
         radius = (
             max(min(radius[0], near), radius[0] * shrink),
@@ -201,7 +211,8 @@ def _widened(config: Viewpoints, times: int) -> Ranges:
             min(max(high, polar[1]), polar[1] * grow),
         )
         left, right = widening.azimuth_limits_deg
-        # An end across zero (the lower one of 90..270) would be multiplied inwards: it stays where it is.
+        # An end across zero (the lower one of 90..270) would be multiplied inwards: it stays where
+        # it is.
         azimuth = (
             max(min(left, azimuth[0]), min(azimuth[0], azimuth[0] * grow)),
             min(max(right, azimuth[1]), max(azimuth[1], azimuth[1] * grow)),
@@ -216,7 +227,8 @@ def _radians(range_deg: Range) -> Range:
 def angle_quantile(
     uniform: Float[Tensor, "*batch"], low: float, high: float, gamma: float
 ) -> Float[Tensor, "*batch"]:
-    """The recipe's angle law as a quantile function: mid + sign * u^gamma * half, for uniforms in 0..1."""
+    """The recipe's angle law as a quantile function: mid + sign * u^gamma * half, for uniforms in
+    0..1."""
     centred = 2 * uniform - 1
     return (low + high) / 2 + centred.sign() * centred.abs() ** gamma * (high - low) / 2
 
@@ -271,6 +283,7 @@ def sample(config: Viewpoints, step: int, num_steps: int, generator: torch.Gener
 
 
 def centre(config: Viewpoints) -> tuple[float, float, float]:
-    """(polar_rad, radius, fov_y_rad) in the middle of the first step's ranges: for previews and turntables."""
+    """(polar_rad, radius, fov_y_rad) in the middle of the first step's ranges: for previews and
+    turntables."""
     ranges = first_ranges(config)
     return sum(ranges.polar_rad) / 2, sum(ranges.radius) / 2, sum(ranges.fov_rad) / 2

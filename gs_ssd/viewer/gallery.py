@@ -1,4 +1,5 @@
-"""One static page over many runs: a picture, the prompt, the settings that matter, the last numbers, links."""
+"""One static page over many runs: a picture, the prompt, the settings that matter, the last
+numbers, links."""
 
 import base64
 import html
@@ -31,7 +32,9 @@ WIDTH = 640  #: pixels of a picture inside the page
 
 
 def write_gallery(path: Path, runs: list[Run], *, title: str = "Gallery") -> int:
-    """Write the page; pictures lie inside it, links lead from its folder to the runs'. Returns its size in bytes."""
+    """Write the page; pictures lie inside it, links lead from its folder to the runs'.
+
+    Returns its size in bytes."""
     cards = "\n".join(_card(run, path.parent) for run in runs)
     count = f"{len(runs)} run" + ("s" if len(runs) != 1 else "")
     data = fill_template("gallery.html", title=html.escape(title), count=count, cards=cards).encode(

@@ -1,7 +1,9 @@
-"""Watching a splat form: a viser page with the splats, the numbers, pause, stop, export, and a slider through time.
+"""Watching a splat form: a viser page with the splats, the numbers, pause, stop, export, and a
+slider through time.
 
-Needs the extra `viewer`. Without a client connected an update costs a few comparisons; with one, the time between
-updates grows with what an update costs, so that training keeps at least seven eighths of its speed.
+Needs the extra `viewer`. Without a client connected an update costs a few comparisons; with one,
+the time between updates grows with what an update costs, so that training keeps at least seven
+eighths of its speed.
 """
 
 import logging
@@ -34,12 +36,15 @@ MAGNIFIED = (
 
 
 class LiveView:
-    """One page for one training run. Call `update` after every step, `wait_while_paused` before the next.
+    """One page for one training run.
+
+    Call `update` after every step, `wait_while_paused` before the next.
 
     Args:
         prompt: the page's title.
         num_steps: the whole run, for the progress and the time left.
-        export: called with the asset of the last step when somebody presses Export; returns what it wrote.
+        export: called with the asset of the last step when somebody presses Export; returns what it
+            wrote.
         checkpoints: lists the saved ones, oldest first.
         load: reads the splats of one of them (None: its asset has none).
         host, port: where to listen; anything but this machine itself is warned about.
@@ -114,7 +119,8 @@ class LiveView:
         self._due = now + cost + max(self.interval_s, cost / SHARE)
 
     def wait_while_paused(self, unless: Callable[[], bool] = lambda: False) -> None:
-        """Return when training may go on: at once, after Continue or Stop, or as soon as `unless` says so."""
+        """Return when training may go on: at once, after Continue or Stop, or as soon as `unless`
+        says so."""
         while self.paused and not self.stop_requested and not unless():
             if self._export_wanted:
                 self._run_export()

@@ -1,4 +1,5 @@
-"""Splats as the bytes that the page uploads to the graphics card: 32 bytes each, and 16, 32 or 48 more for harmonics.
+"""Splats as the bytes that the page uploads to the graphics card: 32 bytes each, and 16, 32 or 48
+more for harmonics.
 
 A splat's first two RGBA32UI texels, as eight little-endian words:
 
@@ -7,7 +8,8 @@ A splat's first two RGBA32UI texels, as eight little-endian words:
     5, 6  sigma x, y | z: halves, in units of the radius; the upper half of word 6: quaternion part 0, 15 bits
     7     quaternion parts 1, 2, 15 bits each, and the index (w, x, y, z) of the largest part, which is left out
 
-The harmonics follow for all splats: signed bytes, coefficient-major with red, green, blue inside, scaled per band.
+The harmonics follow for all splats: signed bytes, coefficient-major with red, green, blue inside,
+scaled per band.
 """
 
 import dataclasses
@@ -22,7 +24,8 @@ SH_TEXELS = (0, 1, 2, 3)  #: 16-byte texels for 9, 24, 45 bytes
 
 @dataclasses.dataclass(frozen=True)
 class PackedSplats:
-    """`data`: base words, then harmonics; `sh_range`: largest value per band; centre, radius: the splats' own units."""
+    """`data`: base words, then harmonics; `sh_range`: largest value per band; centre, radius: the
+    splats' own units."""
 
     data: bytes
     count: int

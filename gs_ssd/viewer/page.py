@@ -30,11 +30,12 @@ def write_page(
     turn: bool = True,
     views: Views | None = None,
 ) -> int:
-    """Write a self-contained viewer page around `splats` (any frame; the page turns them y-up itself).
+    """Write a self-contained viewer page around `splats` (any frame; the page turns them y-up
+    itself).
 
-    Angles are those of the first view (azimuth 0 sees the front), which also turns by itself unless `turn` is off.
-    `views` adds named views and a path, and its own first view, which then stands still.
-    `title` is usually the prompt; `subtitle` stands under it, before the count of splats.
+    Angles are those of the first view (azimuth 0 sees the front), which also turns by itself unless
+    `turn` is off. `views` adds named views and a path, and its own first view, which then stands
+    still. `title` is usually the prompt; `subtitle` stands under it, before the count of splats.
 
     Returns:
         The size of the page in bytes.
@@ -72,7 +73,9 @@ def write_page(
 
 
 def fill_template(template: str, **parts: str) -> str:
-    """Put the parts in place. The template is split first, so that a `{{name}}` inside a part stays what it is."""
+    """Put the parts in place.
+
+    The template is split first, so that a `{{name}}` inside a part stays what it is."""
     pieces = read_resource(template).split("{{")
     filled = [pieces[0]]
     for piece in pieces[1:]:

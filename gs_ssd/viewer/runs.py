@@ -17,7 +17,8 @@ PLY = "point_cloud.ply"
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A finished run; `settings` is its config.yaml, `metrics` the last line of metrics.jsonl (both may be empty)."""
+    """A finished run; `settings` is its config.yaml, `metrics` the last line of metrics.jsonl (both
+    may be empty)."""
 
     folder: Path
     settings: dict[str, Any]

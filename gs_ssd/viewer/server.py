@@ -1,4 +1,5 @@
-"""Pages over HTTP on this machine alone, for browsers that will not open files, and several splats side by side."""
+"""Pages over HTTP on this machine alone, for browsers that will not open files, and several splats
+side by side."""
 
 import functools
 import html
@@ -118,7 +119,9 @@ class PageServer(http.server.ThreadingHTTPServer):
 
 
 def open_server(folder: Path, port: int = 0) -> PageServer:
-    """A server of `folder` on 127.0.0.1; port 0 takes a free one. Not yet running: call `serve_forever`.
+    """A server of `folder` on 127.0.0.1; port 0 takes a free one.
+
+    Not yet running: call `serve_forever`.
 
     Raises:
         UserError: the port is taken or not allowed.

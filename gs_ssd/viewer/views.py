@@ -1,13 +1,15 @@
 """Named views and a camera path for the page, as `gs-ssd export --views FILE` reads them.
 
     {"views": [{"name": "front", "azimuth_deg": 0, "elevation_deg": 10},
-               {"name": "cap", "azimuth_deg": 40, "elevation_deg": 35, "distance": 0.9, "target": [0, 0.3, 0]}],
+               {"name": "cap", "azimuth_deg": 40, "elevation_deg": 35, "distance": 0.9, "target":
+               [0, 0.3, 0]}],
      "default": "cap",
      "path": {"views": ["front", "cap"], "seconds": 8, "loop": true}}
 
-What the page's "copy view" puts on the clipboard is one such view; a file may hold just that, or a list
-of them. Azimuth 0 sees the front and grows towards -x; lengths are in the file's units, `target` in y-up
-axes (glTF's). Without `distance` the whole object is seen, without `target` its middle.
+What the page's "copy view" puts on the clipboard is one such view; a file may hold just that, or a
+list of them. Azimuth 0 sees the front and grows towards -x; lengths are in the file's units,
+`target` in y-up axes (glTF's). Without `distance` the whole object is seen, without `target` its
+middle.
 """
 
 import dataclasses
@@ -25,7 +27,9 @@ MAX_BYTES, MAX_VIEWS = 1 << 16, 64
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """Where the page's camera stands. `distance`, `target`, `fov_y_deg`: None leaves them to the page."""
+    """Where the page's camera stands.
+
+    `distance`, `target`, `fov_y_deg`: None leaves them to the page."""
 
     name: str
     azimuth_deg: float = 25.0
@@ -49,7 +53,8 @@ class View:
 
 @dataclasses.dataclass(frozen=True)
 class Views:
-    """`first`: the view that the page opens with; `path`: views that the camera flies through; both by index."""
+    """`first`: the view that the page opens with; `path`: views that the camera flies through; both
+    by index."""
 
     views: tuple[View, ...] = ()
     first: int | None = None
@@ -69,7 +74,8 @@ def read_views(path: str | os.PathLike[str]) -> Views:
     """Read a file of views.
 
     Raises:
-        UserError: unreadable, no JSON, or an entry that is missing, unknown or out of range, by its name.
+        UserError: unreadable, no JSON, or an entry that is missing, unknown or out of range, by its
+            name.
     """
     path = Path(path)
     try:

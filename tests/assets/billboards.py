@@ -8,7 +8,8 @@ from gs_ssd.render.output import RenderOutput
 
 
 class Billboards(Asset):
-    """Three textured squares (RGBA) of half-width 0.5 around the origin, blended from far to near."""
+    """Three textured squares (RGBA) of half-width 0.5 around the origin, blended from far to
+    near."""
 
     kind, files, device = "billboards", ("billboards.pt",), torch.device("cpu")
     centres = 0.3 * torch.tensor([[0.0, 1.0, 0.0], [0.8, -0.5, 0.0], [-0.8, -0.5, 0.0]])

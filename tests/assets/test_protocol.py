@@ -1,4 +1,5 @@
-"""The protocol has a second member: billboards train, checkpoint and resume through the unchanged trainer."""
+"""The protocol has a second member: billboards train, checkpoint and resume through the unchanged
+trainer."""
 
 import importlib.util
 import json

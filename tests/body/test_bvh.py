@@ -30,7 +30,8 @@ TREE = {
 
 
 def text(frames, tree=TREE, prefix="mixamorig:"):
-    """A BVH file of this tree; `frames` maps bones to (z, x, y) degrees, and "Hips" may have a position."""
+    """A BVH file of this tree; `frames` maps bones to (z, x, y) degrees, and "Hips" may have a
+    position."""
     order = []
 
     def node(name, depth):

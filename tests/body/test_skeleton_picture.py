@@ -74,7 +74,8 @@ def test_projection_agrees_with_the_rasterizer(body):
 
 
 def described(points, shown, size):
-    """The convention by its description: ellipses and discs as sets of pixels, no drawing library."""
+    """The convention by its description: ellipses and discs as sets of pixels, no drawing
+    library."""
     picture = np.zeros((size, size, 3), int)
     y, x = np.mgrid[:size, :size]
     for (a, b), color in zip(openpose.LIMBS, openpose.COLORS, strict=False):
@@ -103,7 +104,8 @@ def test_the_picture_is_the_conventions(azimuth, body):
     drawn = openpose.draw(points, shown, 256, 256).astype(int)
     expected = described(points, shown, 256)
     different = (drawn != expected).any(-1)
-    # Polygons on whole pixels may take a pixel more or less than the ideal ellipse on its outline, nowhere else.
+    # Polygons on whole pixels may take a pixel more or less than the ideal ellipse on its outline,
+    # nowhere else.
     outline = np.zeros_like(different)
     for shift in ((0, 1), (1, 0), (0, -1), (-1, 0)):
         outline |= (np.roll(expected, shift, (0, 1)) != expected).any(-1)

@@ -1,4 +1,5 @@
-"""check-model passes a model that is exact and fails the ways in which real ones are loaded wrongly."""
+"""check-model passes a model that is exact and fails the ways in which real ones are loaded
+wrongly."""
 
 import argparse
 import json

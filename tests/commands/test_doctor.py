@@ -1,4 +1,5 @@
-"""The doctor: 0 where training can run, 2 where it cannot; what has never been run with real weights is said."""
+"""The doctor: 0 where training can run, 2 where it cannot; what has never been run with real
+weights is said."""
 
 import importlib
 

@@ -1,4 +1,5 @@
-"""The command line: dry runs, folders, exit codes, and bad input that leaves earlier results alone."""
+"""The command line: dry runs, folders, exit codes, and bad input that leaves earlier results
+alone."""
 
 import os
 import signal

@@ -1,7 +1,8 @@
-"""Feed the readers broken files for a while: `python tests/export/fuzz_readers.py --minutes 10 [--format .glb]`.
+"""Feed the readers broken files for a while: `python tests/export/fuzz_readers.py --minutes 10
+[--format .glb]`.
 
-Only `UserError` may come out, within two seconds of processor time and 4 GB of address space. What fails is kept in
---keep; make a test of it in test_formats.py or test_ply.py.
+Only `UserError` may come out, within two seconds of processor time and 4 GB of address space. What
+fails is kept in --keep; make a test of it in test_formats.py or test_ply.py.
 """
 
 import argparse

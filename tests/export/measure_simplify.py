@@ -1,4 +1,5 @@
-"""What merging costs to the eye, beside dropping as many splats: PSNR over sixteen views of 256 pixels.
+"""What merging costs to the eye, beside dropping as many splats: PSNR over sixteen views of 256
+pixels.
 
 python tests/export/measure_simplify.py out/a-red-mushroom --picture simplify.webp
 """

@@ -1,4 +1,5 @@
-"""Every format out and in again, in its own axes; lies in headers are refused before they cost anything."""
+"""Every format out and in again, in its own axes; lies in headers are refused before they cost
+anything."""
 
 import gzip
 import json

@@ -1,4 +1,5 @@
-"""GLB of others: drafts of the extension, colours without harmonics, and reasons that are the true ones."""
+"""GLB of others: drafts of the extension, colours without harmonics, and reasons that are the true
+ones."""
 
 import json
 import struct

@@ -1,5 +1,6 @@
-"""Our files as programs see them that we did not write: gsply, pygltflib, usd-core, and under Node splat-transform
-and the Khronos validator. `make readers` installs them; each test skips, saying so, where its reader is missing.
+"""Our files as programs see them that we did not write: gsply, pygltflib, usd-core, and under Node
+splat-transform and the Khronos validator. `make readers` installs them; each test skips, saying so,
+where its reader is missing.
 """
 
 import json
@@ -180,7 +181,8 @@ def test_splat_transform_reads_ours(tmp_path, make_splats, transform, suffix):
     )
     ours, theirs = (rotations_from_quaternions(s.quats_wxyz) for s in (splats, back))
     limit = {".ply": 1e-5, ".spz": 0.008, ".splat": 0.04}[suffix]
-    # Axes up to their sign: an ellipsoid does not know it, and turning SPZ to INRIA's frame flips some.
+    # Axes up to their sign: an ellipsoid does not know it, and turning SPZ to INRIA's frame flips
+    # some.
     assert np.abs(ours.transpose(0, 2, 1) @ theirs) == pytest.approx(
         np.broadcast_to(np.eye(3), ours.shape), abs=limit
     )

@@ -1,4 +1,5 @@
-"""What `gs-ssd inspect` counts: layers against brute force, losses against what formats are known to lose."""
+"""What `gs-ssd inspect` counts: layers against brute force, losses against what formats are known
+to lose."""
 
 import dataclasses
 import json
@@ -18,7 +19,8 @@ from gs_ssd.export.views import VIEWS, cameras_around, in_unit_ball
 
 
 def test_layers_are_the_rasterizers(make_splats):
-    """Each splat alone, drawn by the rasterizer: a pixel has it as a layer where its alpha is not zero."""
+    """Each splat alone, drawn by the rasterizer: a pixel has it as a layer where its alpha is not
+    zero."""
     splats = dataclasses.replace(
         make_splats(24, frame="world"), logit_opacities=np.linspace(-4, 4, 24)
     )

@@ -1,4 +1,5 @@
-"""The mesh of a known shape is that shape, upright and coloured; without the libraries there is a sentence."""
+"""The mesh of a known shape is that shape, upright and coloured; without the libraries there is a
+sentence."""
 
 import json
 import sys

@@ -1,4 +1,5 @@
-"""SOG and compressed PLY, written without Node, as splat-transform, gaussforge and gsply read them."""
+"""SOG and compressed PLY, written without Node, as splat-transform, gaussforge and gsply read
+them."""
 
 import subprocess
 import time
@@ -20,7 +21,8 @@ from gs_ssd.export.morton import morton_order
 from gs_ssd.export.ply_reader import read_ply
 from gs_ssd.export.splats import Splats
 
-# Largest errors: position, rotation matrix entry, log sigma, opacity, colour coefficient, harmonics.
+# Largest errors: position, rotation matrix entry, log sigma, opacity, colour coefficient,
+# harmonics.
 TOLERANCE = {
     ".sog": (1e-4, 0.02, 0.02, 0.003, 0.02, 0.03),
     ".compressed.ply": (5e-3, 0.006, 0.003, 0.003, 0.01, 0.017),

@@ -1,4 +1,5 @@
-"""Compressed PLY, SOG and .ksplat as input: ours, those of the tools that made the formats, and broken ones."""
+"""Compressed PLY, SOG and .ksplat as input: ours, those of the tools that made the formats, and
+broken ones."""
 
 import dataclasses
 import io
@@ -21,7 +22,8 @@ from gs_ssd.export.ply import write_ply
 from gs_ssd.export.ply_reader import read_ply
 from gs_ssd.export.splats import Splats
 
-# Largest errors: position, rotation matrix entry, log sigma, opacity, colour coefficient, harmonics.
+# Largest errors: position, rotation matrix entry, log sigma, opacity, colour coefficient,
+# harmonics.
 TOLERANCE = {
     ".sog": (3e-4, 0.03, 0.03, 0.005, 0.02, 0.03),
     ".compressed.ply": (5e-3, 0.006, 0.003, 0.003, 0.01, 0.017),
@@ -47,7 +49,8 @@ def compare(back: Splats, splats: Splats, tolerance: tuple[float, ...]) -> None:
 
 
 def tame(splats: Splats) -> Splats:
-    """Colours within what 8 bits of 0..1 hold, and no splat so faint that a WebP may drop its colour."""
+    """Colours within what 8 bits of 0..1 hold, and no splat so faint that a WebP may drop its
+    colour."""
     splats.sh[:] = splats.sh.clip(-0.9, 0.9)
     splats.logit_opacities[:] = splats.logit_opacities.clip(-4, 4)
     return splats

@@ -1,4 +1,5 @@
-"""PLY: the bytes importers expect, back again exactly, and files that lie are refused before they cost anything."""
+"""PLY: the bytes importers expect, back again exactly, and files that lie are refused before they
+cost anything."""
 
 import tracemalloc
 

@@ -1,4 +1,5 @@
-"""PLY as other programs write it: colours in any type, words in comments, values already activated, far coordinates."""
+"""PLY as other programs write it: colours in any type, words in comments, values already activated,
+far coordinates."""
 
 import dataclasses
 import json
@@ -20,7 +21,8 @@ from gs_ssd.scene.initialize_files import read_points
 
 
 def rewrite(path, change, **header) -> None:
-    """The file's rows as a dictionary of columns, changed, and written again with `header`'s words."""
+    """The file's rows as a dictionary of columns, changed, and written again with `header`'s
+    words."""
     rows = np.array(PlyData.read(path)["vertex"].data)
     columns = {name: np.array(rows[name]) for name in rows.dtype.names}
     change(columns)

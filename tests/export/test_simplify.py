@@ -1,4 +1,5 @@
-"""Merging: moments and weight are kept, numbers are met, and it looks better than dropping as many."""
+"""Merging: moments and weight are kept, numbers are met, and it looks better than dropping as
+many."""
 
 import dataclasses
 import math

@@ -1,4 +1,5 @@
-"""SPZ: every version, what its header and extensions mean, and positions as fine as the splats need them."""
+"""SPZ: every version, what its header and extensions mean, and positions as fine as the splats need
+them."""
 
 import gzip
 import itertools

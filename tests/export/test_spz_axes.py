@@ -1,4 +1,5 @@
-"""SPZ through splat-transform 2.7, which turns it to the axes of PLY, and 3, which takes its numbers as they are."""
+"""SPZ through splat-transform 2.7, which turns it to the axes of PLY, and 3, which takes its
+numbers as they are."""
 
 import subprocess
 from pathlib import Path

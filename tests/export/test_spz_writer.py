@@ -1,4 +1,5 @@
-"""SPZ version 4 as we write it: the layout of its text, the axes it names, and what readers of others make of it."""
+"""SPZ version 4 as we write it: the layout of its text, the axes it names, and what readers of
+others make of it."""
 
 import json
 import os
@@ -152,7 +153,8 @@ def off(back: Splats, wanted: Splats) -> float:
 @pytest.mark.readers
 @pytest.mark.parametrize("axes", ["gltf", "inria"])
 def test_programs_that_copy_axes(tmp_path, make_splats, axes):
-    """gsply and gaussforge read version 4, and copy its axes as they are: a file in INRIA's is upright as their PLY."""
+    """gsply and gaussforge read version 4, and copy its axes as they are: a file in INRIA's is
+    upright as their PLY."""
     gaussforge = pytest.importorskip(
         "gaussforge", reason="gaussforge is not installed (pip install gaussforge)"
     )

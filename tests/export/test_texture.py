@@ -1,4 +1,5 @@
-"""The parts of a texture's making, each against what is known; the whole is tested with the mesh."""
+"""The parts of a texture's making, each against what is known; the whole is tested with the
+mesh."""
 
 import numpy as np
 import pytest

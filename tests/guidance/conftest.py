@@ -1,4 +1,5 @@
-"""A small exact prior whose prompts tell front, side and back apart, and which records what it is asked."""
+"""A small exact prior whose prompts tell front, side and back apart, and which records what it is
+asked."""
 
 import pytest
 import torch
@@ -9,7 +10,8 @@ NAMES = ["mushroom", "front", "side", "back", "blurry"]
 
 
 class RecordingPrior(AnalyticPrior):
-    """Counts calls and images, and keeps the last call's arguments; can scale or spoil its answers."""
+    """Counts calls and images, and keeps the last call's arguments; can scale or spoil its
+    answers."""
 
     calls = images = 0
     scale = 1.0

@@ -1,4 +1,5 @@
-"""One step of distillation: exact gradient, per-view independence, cost, normalisation, and honest refusals."""
+"""One step of distillation: exact gradient, per-view independence, cost, normalisation, and honest
+refusals."""
 
 import inspect
 import math
@@ -240,7 +241,8 @@ def test_a_prior_that_wants_depth_gets_it_row_by_row(prior, rgb):
 @pytest.mark.parametrize("flip", [0.0, 1.0])
 @pytest.mark.parametrize("size", [None, 1])
 def test_a_prior_that_wants_cameras_gets_them_row_by_row(prior, rgb, flip, size):
-    """A mirrored picture is told the mirrored camera; the null prompt's rows are told their views' cameras too."""
+    """A mirrored picture is told the mirrored camera; the null prompt's rows are told their views'
+    cameras too."""
     prior.uses_cameras = True
     cameras, told = _cameras(*ANGLES), []
     predict = prior.predict_noise

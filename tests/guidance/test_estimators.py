@@ -1,4 +1,5 @@
-"""The estimators against the paper's identities (arXiv 2312.09305), hand-worked numbers and closed forms."""
+"""The estimators against the paper's identities (arXiv 2312.09305), hand-worked numbers and closed
+forms."""
 
 import inspect
 
@@ -16,7 +17,8 @@ T = torch.tensor([20, 80, 81, 200, 900])
 def predictions():
     generator = torch.Generator().manual_seed(1)
     eps_pos, eps_uncond, eps_neg, eps_ref, extra = torch.randn(5, *SHAPE, generator=generator)
-    # h differs from eps_pos - eps_uncond on purpose: an estimator that rebuilds it instead of using it is caught.
+    # h differs from eps_pos - eps_uncond on purpose: an estimator that rebuilds it instead of using
+    # it is caught.
     return {
         "eps_pos": eps_pos + 2 * eps_ref,
         "eps_uncond": eps_uncond,
@@ -142,7 +144,8 @@ def test_nfsd_changes_at_200(predictions):
 
 
 def test_variance_reduction_reaches_its_closed_form():
-    """Data N(mu, v I), d = 1024, v = .3, t = 100: c = .2828, r = c +- ||b|| / d; total variances 81.8, 526, 0 and 1.34.
+    """Data N(mu, v I), d = 1024, v = .3, t = 100: c = .2828, r = c +- ||b|| / d; total variances
+    81.8, 526, 0 and 1.34.
 
     The numbers follow from eps_pos = b + c eps: c^2 d, (1 - c)^2 d, 0 and (1 - 1/d) ||b||^2 / d.
     """

@@ -1,4 +1,5 @@
-"""Perp-Neg's algebra (SSD notes: derivation of h under negatives) and LucidDreamer's view weights."""
+"""Perp-Neg's algebra (SSD notes: derivation of h under negatives) and LucidDreamer's view
+weights."""
 
 import math
 

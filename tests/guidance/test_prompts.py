@@ -1,4 +1,5 @@
-"""View-dependent prompts: LucidDreamer's mixing, a prior's own view words, and what is refused or warned about."""
+"""View-dependent prompts: LucidDreamer's mixing, a prior's own view words, and what is refused or
+warned about."""
 
 import logging
 import math

@@ -1,8 +1,10 @@
-"""The paper's claims (its Fig. 3) on a plane, with exact scores: where each term of the estimator ends up.
+"""The paper's claims (its Fig. 3) on a plane, with exact scores: where each term of the estimator
+ends up.
 
-Two conditional components beside a broad singular one that sits almost on their mean. Seeking alone is trapped between
-the two modes, disengaging alone leaves the trap and runs off to where there is no data, SSD reaches a mode.
-The parameters are this project's own, as those of the figure are not published: a regression test of the algorithm.
+Two conditional components beside a broad singular one that sits almost on their mean. Seeking alone
+is trapped between the two modes, disengaging alone leaves the trap and runs off to where there is
+no data, SSD reaches a mode. The parameters are this project's own, as those of the figure are not
+published: a regression test of the algorithm.
 """
 
 import functools
@@ -35,7 +37,8 @@ def _density(prior: AnalyticPrior, x: torch.Tensor) -> torch.Tensor:
 
 @functools.cache
 def _run(name: str, seed: int = 0) -> torch.Tensor:
-    """Ends of four descents: two from the paper's kind of start (beside everything), two from beside the trap."""
+    """Ends of four descents: two from the paper's kind of start (beside everything), two from
+    beside the trap."""
     prior, estimator = _prior(), {"seek": seek, "csd": csd, "ssd": ssd}[name]
     theta = torch.tensor([(-0.3, -1.0), (0.3, -1.0), (0.01, 0.02), (-0.01, 0.02)]).requires_grad_()
     optimizer = torch.optim.Adam([theta], lr=0.02)

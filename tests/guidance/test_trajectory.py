@@ -1,4 +1,5 @@
-"""Trajectories: LucidDreamer's ISM, step by step, against an own transcript with a prediction in closed form."""
+"""Trajectories: LucidDreamer's ISM, step by step, against an own transcript with a prediction in
+closed form."""
 
 import math
 
@@ -113,7 +114,8 @@ def test_sdi_without_renewal_is_plain_ddim_inversion():
 
 
 def test_sdi_renewal_keeps_the_marginal_variance():
-    """If the prediction is the true noise (independent and standard), x_v has the variance of level v."""
+    """If the prediction is the true noise (independent and standard), x_v has the variance of level
+    v."""
     generator = torch.Generator().manual_seed(0)
     eps = torch.randn(1, 1, 400, 400, generator=generator)
     u, v = 300, 400
@@ -123,7 +125,8 @@ def test_sdi_renewal_keeps_the_marginal_variance():
 
 
 def test_the_whole_ism_gradient_against_a_transcript(prior, rgb):
-    """Steps a-h: null-prompt inversion, CFG 7.5 from the negative, sqrt((1-abar)/abar) x 0.1, one t a batch."""
+    """Steps a-h: null-prompt inversion, CFG 7.5 from the negative, sqrt((1-abar)/abar) x 0.1, one t
+    a batch."""
     config = DistillConfig(estimator="ism", scale=0.1, prompts=PromptConfig(negative="blurry"))
     distillation = Distillation(config, prior, "a mushroom", num_steps=1000)
     azimuths = [0.0, 0.5, -2.0, 3.0]
@@ -177,7 +180,8 @@ def _average_inversion_images(interval: int) -> float:
 
 
 def test_the_average_cost_of_ism_is_the_recipes():
-    """About 10.6 images; it depends on the interval, which is 25, 50 or 80 in LucidDreamer's configs."""
+    """About 10.6 images; it depends on the interval, which is 25, 50 or 80 in LucidDreamer's
+    configs."""
     assert _average_inversion_images(80) == pytest.approx(10.15, abs=0.1)
     assert _average_inversion_images(50) == pytest.approx(10.65, abs=0.15)
 
@@ -192,7 +196,8 @@ def _gradient(prior, rgb, **config):
 
 
 def test_the_reference_is_a_choice_beside_the_trajectory_and_the_weight(prior, rgb):
-    """E = eps_g - eps_ref: two references on one trajectory differ by exactly the difference of the two."""
+    """E = eps_g - eps_ref: two references on one trajectory differ by exactly the difference of the
+    two."""
     own = {"weighting": "uniform", "t_schedule": ((0.0, 0.6, 0.6),)}
     kept = {}
     ism = tr.ism

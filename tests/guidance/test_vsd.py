@@ -1,4 +1,5 @@
-"""VSD's critic: learns what the renderings look like, leaves the prior alone, survives a checkpoint."""
+"""VSD's critic: learns what the renderings look like, leaves the prior alone, survives a
+checkpoint."""
 
 import pytest
 import torch

@@ -1,4 +1,5 @@
-"""The variance-preserving diffusion: known values, inverses, and DDIM on a flow that has a closed form."""
+"""The variance-preserving diffusion: known values, inverses, and DDIM on a flow that has a closed
+form."""
 
 from itertools import pairwise
 
@@ -64,7 +65,8 @@ def test_each_sample_has_its_own_noise_level():
 
 
 def _invert(steps: int) -> torch.Tensor:
-    """DDIM inversion 0 -> 900 of data N(mu, v), whose probability flow keeps (x - alpha mu) / std_t constant."""
+    """DDIM inversion 0 -> 900 of data N(mu, v), whose probability flow keeps (x - alpha mu) / std_t
+    constant."""
     abar, mu, v = d.scaled_linear_schedule(), 0.7, 0.3
     x = torch.linspace(-1, 2, 7, dtype=torch.float64).reshape(-1, 1, 1, 1)
 

@@ -44,7 +44,8 @@ def test_prediction_is_minus_sigma_times_the_score(mixture):
 
 
 def test_prediction_is_the_posterior_mean_of_the_noise():
-    """E[eps | x_t] by brute force over many draws of one Gaussian (Tweedie), without the formula of the code."""
+    """E[eps | x_t] by brute force over many draws of one Gaussian (Tweedie), without the formula of
+    the code."""
     prior = AnalyticPrior(torch.full((1, 1, 1, 1), 0.5), torch.tensor([0.2]), ["x"])
     generator = torch.Generator().manual_seed(0)
     x0 = 0.5 + 0.2**0.5 * torch.randn(400_000, 1, 1, 1, generator=generator)

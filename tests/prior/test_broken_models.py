@@ -1,4 +1,5 @@
-"""Every file of a model's folder, broken in every way: one sentence that names the folder, never a traceback."""
+"""Every file of a model's folder, broken in every way: one sentence that names the folder, never a
+traceback."""
 
 import contextlib
 import json

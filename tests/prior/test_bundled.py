@@ -1,4 +1,5 @@
-"""The weights in the package: the format, what the model says of itself, and that it does what its card says."""
+"""The weights in the package: the format, what the model says of itself, and that it does what its
+card says."""
 
 import json
 import math
@@ -141,7 +142,8 @@ def test_noise_prediction_approaches_the_noise_as_t_grows(prior):
 
 @torch.no_grad()
 def view_losses(prior, kind: str, t: int = 500) -> torch.Tensor:
-    """Noise prediction errors `[4 views, 4 prompts]` of front, right, back, left, on the same noise."""
+    """Noise prediction errors `[4 views, 4 prompts]` of front, right, back, left, on the same
+    noise."""
     views = world.orbit(torch.tensor([0.0, 90.0, 180.0, 270.0]), torch.full((4,), 12.0), 3.35, 40.0)
     z = prior.encode(world.render(kind, "blue", views.w2c, views.tan_half_fov, 64, 64).rgb)
     prompts = ViewPrompts(prior, f"a blue {kind}", PromptConfig())
@@ -161,7 +163,8 @@ def view_losses(prior, kind: str, t: int = 500) -> torch.Tensor:
 
 @pytest.mark.slow
 def test_view_words_are_obeyed(prior):
-    """The right one of four view words explains a picture best clearly more often than by chance (a quarter)."""
+    """The right one of four view words explains a picture best clearly more often than by chance (a
+    quarter)."""
     kinds = ("duck", "car", "chair", "mug", "teapot", "bear", "robot", "fish")
     right = torch.cat([view_losses(prior, kind).argmin(1) == torch.arange(4) for kind in kinds])
     assert right.float().mean() >= 0.45
@@ -187,7 +190,8 @@ def draw(
 
 @pytest.mark.slow
 def test_the_judge_recognises_what_the_prior_draws(prior):
-    """One sample a kind and of four sides; the card's rates are higher, this guards against broken weights."""
+    """One sample a kind and of four sides; the card's rates are higher, this guards against broken
+    weights."""
     from gs_ssd.lab.evaluate.judge import load as load_judge
 
     judge, kinds, colors = load_judge(), [], []
@@ -216,7 +220,8 @@ def test_the_judge_recognises_what_the_prior_draws(prior):
     ],
 )
 def test_the_shape_it_has_in_mind_is_the_kinds(prior, kind, prompt, least):
-    """Overlap in space with the true mean shape; synonyms, prefixes and pairs never seen included."""
+    """Overlap in space with the true mean shape; synonyms, prefixes and pairs never seen
+    included."""
     assert shape_iou(prior, kind, prompt) > least
 
 

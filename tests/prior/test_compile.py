@@ -1,4 +1,5 @@
-"""`prior.compile`: the same numbers, one graph without breaks, and no new compilation for each number of images."""
+"""`prior.compile`: the same numbers, one graph without breaks, and no new compilation for each
+number of images."""
 
 import shutil
 import sys
@@ -29,7 +30,8 @@ def _question(prior, images):
 
 
 def test_one_graph_serves_every_number_of_images(folder, monkeypatch):
-    """Perp-Neg's live negatives change the batch from step to step: 8 to 16 images at four views."""
+    """Perp-Neg's live negatives change the batch from step to step: 8 to 16 images at four
+    views."""
     counter = CompileCounter()
     compile_module = torch.nn.Module.compile
     monkeypatch.setattr(
@@ -45,7 +47,8 @@ def test_one_graph_serves_every_number_of_images(folder, monkeypatch):
         torch.testing.assert_close(compiled.predict_noise(*_question(plain, images)),
                                    plain.predict_noise(*_question(plain, images)))  # fmt: skip
         graphs.append(counter.frame_count)
-    # The first number of images, then any; on a CPU from 16 on once more, where PyTorch takes other convolutions.
+    # The first number of images, then any; on a CPU from 16 on once more, where PyTorch takes other
+    # convolutions.
     assert graphs == [1, 2, 2, 2, graphs[4], graphs[4], graphs[4], graphs[4]]
     assert graphs[4] <= 3
 

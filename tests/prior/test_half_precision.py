@@ -1,4 +1,5 @@
-"""What half precision costs where SSD looks: h is a small difference of two predictions, so it feels every rounding."""
+"""What half precision costs where SSD looks: h is a small difference of two predictions, so it
+feels every rounding."""
 
 import pytest
 import torch

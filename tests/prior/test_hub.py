@@ -1,4 +1,5 @@
-"""Networks that say no, and caches that were filled on another day: a loopback server refuses, resets or closes."""
+"""Networks that say no, and caches that were filled on another day: a loopback server refuses,
+resets or closes."""
 
 import contextlib
 import json
@@ -73,7 +74,8 @@ def refusing(request, monkeypatch, tmp_path):
 
 
 def fill(cache, repository, folder, *, tree=()):
-    """A cache as the hub's client keeps it: the snapshot, the ref and the repository's whole list of files."""
+    """A cache as the hub's client keeps it: the snapshot, the ref and the repository's whole list
+    of files."""
     place = cache / f"models--{repository.replace('/', '--')}"
     snapshot = place / "snapshots" / COMMIT
     shutil.copytree(folder, snapshot)

@@ -1,4 +1,5 @@
-"""LoRA files of every layout that is promised, on a small random model: each weight is what the file adds to it."""
+"""LoRA files of every layout that is promised, on a small random model: each weight is what the
+file adds to it."""
 
 import pytest
 import torch
@@ -19,7 +20,8 @@ def prior(folder):
 
 
 def test_lora_round_trip(prior, folder, tmp_path):
-    """Train nothing: write a random adapter through peft, load it back, compare with the adapted UNet itself."""
+    """Train nothing: write a random adapter through peft, load it back, compare with the adapted
+    UNet itself."""
     import peft
     from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 
@@ -44,7 +46,8 @@ def test_lora_round_trip(prior, folder, tmp_path):
 
 
 def _kohya(prior, alpha):
-    """A file as kohya's trainer names it: every projection of the text encoder, and one of the UNet; what each adds."""
+    """A file as kohya's trainer names it: every projection of the text encoder, and one of the
+    UNet; what each adds."""
     generator, tensors, added = torch.Generator().manual_seed(0), {}, {}
     places = {"lora_te_text_model_": prior.text_encoder, "lora_unet_": prior.unet}
     for prefix, model in places.items():
@@ -64,7 +67,8 @@ def _kohya(prior, alpha):
 
 @pytest.mark.parametrize("alpha", [2.0, 1.0])
 def test_a_lora_in_kohyas_layout(prior, folder, tmp_path, alpha):
-    """Its own names, both models, and an alpha that is not the rank: each weight is what the file adds to it."""
+    """Its own names, both models, and an alpha that is not the rank: each weight is what the file
+    adds to it."""
     tensors, added = _kohya(prior, alpha)
     save_file(tensors, str(tmp_path / "kohya.safetensors"))
     adapted = load(

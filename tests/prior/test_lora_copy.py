@@ -1,4 +1,5 @@
-"""VSD's critic on the real Stable Diffusion code: a LoRA that learns beside the frozen UNet, in half precision too."""
+"""VSD's critic on the real Stable Diffusion code: a LoRA that learns beside the frozen UNet, in
+half precision too."""
 
 import pytest
 import torch
@@ -23,7 +24,8 @@ def _noise(prior):
 
 
 def test_the_lora_critic_of_vsd(folder):
-    """Starts equal to the prior, learns, and leaves the prior's own prediction untouched to the last bit."""
+    """Starts equal to the prior, learns, and leaves the prior's own prediction untouched to the
+    last bit."""
     prior = load(PriorConfig(model=str(folder)), "cpu")
     x, told = _noise(prior)
     before = prior.predict_noise(x, T, told)
@@ -40,7 +42,8 @@ def test_the_lora_critic_of_vsd(folder):
 
 
 def test_two_critics_on_one_prior_learn_apart(folder):
-    """A notebook makes a second Distillation on the prior that it has loaded; the first may still be in use."""
+    """A notebook makes a second Distillation on the prior that it has loaded; the first may still
+    be in use."""
     prior, alone = (load(PriorConfig(model=str(folder)), "cpu") for _ in range(2))
     config = LEARNS_FAST
     first, second = (Distillation(config, prior, "a red mug", num_steps=10) for _ in range(2))

@@ -1,4 +1,5 @@
-"""LoRA files that were dropped, half used or refused without reason; peft itself is the reference for DoRA."""
+"""LoRA files that were dropped, half used or refused without reason; peft itself is the reference
+for DoRA."""
 
 import json
 import logging
@@ -140,7 +141,8 @@ def test_a_kohya_text_encoder_with_one_projection_alone(prior, folder, tmp_path)
 
 @pytest.mark.parametrize("pattern", [{}, {"attn1.to_q": 8}])
 def test_a_folder_that_peft_has_saved(prior, folder, tmp_path, pattern):
-    """`PeftModel.save_pretrained`: the prefix base_model.model, and alpha in adapter_config.json."""
+    """`PeftModel.save_pretrained`: the prefix base_model.model, and alpha in
+    adapter_config.json."""
     peft = pytest.importorskip("peft")
     from diffusers import UNet2DConditionModel
 

@@ -1,4 +1,6 @@
-"""The real Stable Diffusion code on small random models of the same classes. Real weights are not tested here."""
+"""The real Stable Diffusion code on small random models of the same classes.
+
+Real weights are not tested here."""
 
 import json
 import logging
@@ -91,7 +93,8 @@ def test_pictures_of_another_size_are_resized(prior):
 
 @pytest.mark.parametrize("sd2", [False, True])
 def test_v_prediction_equals_its_epsilon_twin(tiny, tmp_path, sd2, monkeypatch):
-    """The same UNet read both ways: its output as v, converted at the door, is the eps with that v."""
+    """The same UNet read both ways: its output as v, converted at the door, is the eps with that
+    v."""
     tiny.pipeline(tmp_path / "s", sd2=sd2, prediction="v_prediction").save_pretrained(
         str(tmp_path / "v")
     )
@@ -128,7 +131,8 @@ def test_half_precision_agrees(prior, folder, dtype):
 
 @pytest.mark.parametrize("size", [1e-9, 1e-6, 1.0, 1e4])
 def test_a_half_precision_gradient_keeps_its_direction_at_any_size(prior, folder, size):
-    """SSD's has no guidance factor in it: through float16 as it is, what is below 6e-8 would be gone."""
+    """SSD's has no guidance factor in it: through float16 as it is, what is below 6e-8 would be
+    gone."""
     half = load(PriorConfig(model=str(folder), dtype="float16"), "cpu")
     rgb = torch.rand(2, 3, 32, 32, requires_grad=True)
     given = (
@@ -320,8 +324,16 @@ def test_a_folder_of_something_else(tmp_path):
         load(PriorConfig(model=str(tmp_path)), "cpu")
 
 
-@pytest.mark.parametrize("config", [{"lora": ("absent.safetensors",)}, {"textual_inversion": ("absent.bin",)},
-                                    {"tiny_vae": "/absent"}, {"controlnet": "/absent"}])  # fmt: skip
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"lora": ("absent.safetensors",)},
+        {"textual_inversion": ("absent.bin",)},
+        # fmt: skip
+        {"tiny_vae": "/absent"},
+        {"controlnet": "/absent"},
+    ],
+)
 def test_missing_additions_are_named(folder, config):
     with pytest.raises(UserError, match=f"prior.{next(iter(config))}"):
         load(PriorConfig(model=str(folder), offline=True, **config), "cpu")
@@ -364,7 +376,8 @@ def test_no_network_says_how_to_get_the_weights():
 
 @pytest.mark.parametrize("way", ["prior.offline", "HF_HUB_OFFLINE"])
 def test_a_filled_cache_serves_without_a_network(prior, folder, tmp_path, monkeypatch, caplog, way):
-    """The hub's own layout of a cache, with the second mirror alone in it: found, named with its commit, and loaded."""
+    """The hub's own layout of a cache, with the second mirror alone in it: found, named with its
+    commit, and loaded."""
     from huggingface_hub import constants
 
     commit = "0123456789abcdef0123456789abcdef01234567"
@@ -428,7 +441,8 @@ def test_a_truncated_single_file_is_named(tiny, folder, tmp_path):
 
 @pytest.mark.parametrize("library", ["diffusers", "transformers"])
 def test_a_librarys_warning_while_it_loads_is_heard(library, folder, monkeypatch):
-    """Some say that a result will be another: a scale that is dropped, weights that match nothing."""
+    """Some say that a result will be another: a scale that is dropped, weights that match
+    nothing."""
     heard = []
 
     class Ear(logging.Handler):

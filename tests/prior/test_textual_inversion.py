@@ -41,8 +41,11 @@ def test_a1111s_file_name_is_the_token(taught, folder):
     assert shifts[1] == 0
 
 
-@pytest.mark.parametrize(("prompt", "negative", "warns"),
-                         [("a red mug", "", True), ("a myduck", "", False), ("a mug", "myduck", False)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("prompt", "negative", "warns"),
+    # fmt: skip
+    [("a red mug", "", True), ("a myduck", "", False), ("a mug", "myduck", False)],
+)
 def test_an_unused_token_is_said(taught, caplog, prompt, negative, warns):
     caplog.clear()
     ViewPrompts(taught[0], prompt, PromptConfig(negative=negative))

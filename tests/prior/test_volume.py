@@ -81,7 +81,8 @@ def test_pictures_of_volumes_are_premultiplied_and_in_front_hides_behind():
 
 
 def test_half_filled_space_hides_as_the_law_of_absorption_says():
-    """A uniform cube of occupancy o and side 2h: opacity along an axis is 1 - (1 - o)^cells, whatever the sampling."""
+    """A uniform cube of occupancy o and side 2h: opacity along an axis is 1 - (1 - o)^cells,
+    whatever the sampling."""
     for samples in (8, 64):
         config = VolumeConfig(resolution=8, samples=samples)
         logits = torch.full((1, 4, 8, 8, 8), torch.tensor(0.2 / 0.8).log().item())

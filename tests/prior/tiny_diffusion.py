@@ -1,4 +1,5 @@
-"""Random models of Stable Diffusion's very classes, a few hundred kilobytes big, saved as pipeline folders."""
+"""Random models of Stable Diffusion's very classes, a few hundred kilobytes big, saved as pipeline
+folders."""
 
 import json
 import re
@@ -46,7 +47,8 @@ def tokenizer(folder: Path) -> CLIPTokenizer:
 def pipeline(
     folder: Path, *, sd2: bool = False, prediction: str = "epsilon", seed: int = 0
 ) -> StableDiffusionPipeline:
-    """A whole pipeline of 32-pixel pictures and 16 x 16 latents; SD 2 differs in its projections and activation."""
+    """A whole pipeline of 32-pixel pictures and 16 x 16 latents; SD 2 differs in its projections
+    and activation."""
     torch.manual_seed(seed)
     words = tokenizer(folder / "vocabulary")
     text = CLIPTextModel(
@@ -76,7 +78,8 @@ def pipeline(
 
 
 def pipeline_xl(folder: Path) -> StableDiffusionXLPipeline:
-    """An SDXL-like pipeline: two text encoders, a pooled embedding and the picture's size as conditions."""
+    """An SDXL-like pipeline: two text encoders, a pooled embedding and the picture's size as
+    conditions."""
     small = pipeline(folder)
     config = {**small.text_encoder.config.to_dict(), "projection_dim": 24}
     unet = UNet2DConditionModel(
@@ -117,7 +120,8 @@ VAE = [
 
 
 def single_file(pipe: StableDiffusionPipeline, path: Path) -> None:
-    """Write the pipeline in the layout of the original SD 1 checkpoints, as one .safetensors file."""
+    """Write the pipeline in the layout of the original SD 1 checkpoints, as one .safetensors
+    file."""
     tensors = {}
     for name, tensor in pipe.unet.state_dict().items():
         key = name

@@ -38,7 +38,8 @@ def test_half_of_the_light_is_stopped_up_to_the_chosen_gaussian_and_not_before(c
     middles = gaussians.means @ camera.w2c[0, 2, :3] + camera.w2c[0, 2, 3]
 
     def stopped(colors: torch.Tensor) -> torch.Tensor:
-        """What the rasterizer composites of an indicator: the opacity of those it marks, behind all that is nearer."""
+        """What the rasterizer composites of an indicator: the opacity of those it marks, behind all
+        that is nearer."""
         return render_views(
             gaussians.means, gaussians.quats_wxyz, gaussians.scales, gaussians.opacities, colors=colors,
             w2c=camera.w2c, tan_half_fov=camera.tan_half_fov, width=45, height=37, background=torch.zeros(1, 3),
@@ -75,7 +76,8 @@ def test_depth_is_where_the_ray_is_nearest_to_the_middle():
             gaussians.scales[chosen][None], gaussians.quats_wxyz[chosen][None]
         )[0].double()
         distance = (offset * torch.linalg.solve(covariance, offset.T).T).sum(dim=1)
-        # The low-pass lets a small one reach rays that pass it by; there the depth is kept within what can be seen.
+        # The low-pass lets a small one reach rays that pass it by; there the depth is kept within
+        # what can be seen.
         if distance.min() < 2 * math.log(255 * gaussians.opacities[chosen]) - 0.5:
             checked += 1
             assert depth[row, column] == pytest.approx(steps[distance.argmin()].item(), abs=2e-3)
@@ -117,7 +119,9 @@ def test_a_slanted_sheet_is_a_plane():
     ("thickness", "median_within", "mean_beyond"), [(0.004, 0.003, 0.01), (0.035, 0.03, 0.02)]
 )
 def test_on_a_sphere(thickness, median_within, mean_beyond):
-    """Flat splats: on the surface, where the mean depth is not. Round ones: outside by less than their sigma, .035."""
+    """Flat splats: on the surface, where the mean depth is not.
+
+    Round ones: outside by less than their sigma, .035."""
     generator = torch.Generator().manual_seed(0)
     normals = torch.nn.functional.normalize(torch.randn(6000, 3, generator=generator), dim=1)
     sphere = Gaussians(

@@ -1,4 +1,5 @@
-"""The one backward: exact sums, ratios that follow the guidance's scale, and what each term wants."""
+"""The one backward: exact sums, ratios that follow the guidance's scale, and what each term
+wants."""
 
 import dataclasses
 import math

@@ -33,7 +33,8 @@ def tree():
 
 
 def test_bits_that_flip_in_a_tensor_or_in_the_directory_are_seen(tmp_path):
-    """Bits that carry nothing (padding, dates) may flip unseen: then what is loaded is what was saved."""
+    """Bits that carry nothing (padding, dates) may flip unseen: then what is loaded is what was
+    saved."""
     path = tmp_path / "step_000004.pt"
     torch.save({"config": {}, "state": tree()}, path)
     good, rng = path.read_bytes(), random.Random(0)

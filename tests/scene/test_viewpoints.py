@@ -1,4 +1,5 @@
-"""Where the cameras stand: LucidDreamer's widening table, the angle law, strata, the prior's own ranges."""
+"""Where the cameras stand: LucidDreamer's widening table, the angle law, strata, the prior's own
+ranges."""
 
 import dataclasses
 import math

@@ -1,4 +1,5 @@
-"""The counted cost of SSD against ISM: what dropping the inversion and the zero-weight negatives saves."""
+"""The counted cost of SSD against ISM: what dropping the inversion and the zero-weight negatives
+saves."""
 
 import importlib.util
 from pathlib import Path

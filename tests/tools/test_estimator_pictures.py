@@ -1,4 +1,5 @@
-"""The pictures of the README's table: what is written of an estimator, and that a strip is small."""
+"""The pictures of the README's table: what is written of an estimator, and that a strip is
+small."""
 
 import importlib.util
 from pathlib import Path

@@ -36,7 +36,8 @@ CHROMIUM = (
 
 @pytest.fixture(scope="session")
 def chromium() -> "Iterator[Browser]":
-    """The system's Chromium, or playwright's; skips, saying so, where it or playwright is missing."""
+    """The system's Chromium, or playwright's; skips, saying so, where it or playwright is
+    missing."""
     playwright = pytest.importorskip(
         "playwright.sync_api", reason="playwright is not installed (pip install playwright)"
     )
@@ -51,7 +52,8 @@ def chromium() -> "Iterator[Browser]":
 
 @pytest.fixture
 def open_page(chromium: "Browser") -> "Iterator[Callable[..., Page]]":
-    """Open a page, wait until it has drawn its first sorted frame (or given up), and watch what it does.
+    """Open a page, wait until it has drawn its first sorted frame (or given up), and watch what it
+    does.
 
     At the end of the test: no script error, and no request that left the machine.
     """
@@ -99,7 +101,8 @@ def until() -> "Callable[[Page, str], None]":
 
 @pytest.fixture
 def picture(request: pytest.FixtureRequest) -> "Callable[[Page], np.ndarray]":
-    """The canvas alone, as uint8 [H,W,3]; kept under the test's name in the folder GS_SSD_PICTURES, if that is set."""
+    """The canvas alone, as uint8 [H,W,3]; kept under the test's name in the folder GS_SSD_PICTURES,
+    if that is set."""
 
     def take(page: "Page") -> np.ndarray:
         page.add_style_tag(content="header, nav { visibility: hidden }")

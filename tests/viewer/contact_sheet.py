@@ -1,10 +1,12 @@
-"""Pictures for docs/formats.md: a run's files in the viewers of others, and its mesh beside it, in Chromium.
+"""Pictures for docs/formats.md: a run's files in the viewers of others, and its mesh beside it, in
+Chromium.
 
     python tests/viewer/contact_sheet.py out/a-red-mushroom --viewers run.webp --mesh mesh.webp
     GS_SSD_PICTURES=shots make test-viewers test   # keeps the screenshots of the test object
     python tests/viewer/contact_sheet.py shots --axes viewers.webp
 
-It exports every file as a user would, with `gs-ssd export`. Needs `make readers`, Chromium, and for the mesh the extra.
+It exports every file as a user would, with `gs-ssd export`. Needs `make readers`, Chromium, and for
+the mesh the extra.
 """
 
 import argparse
@@ -146,7 +148,8 @@ def main() -> None:
             address = f"http://{HOST}:{server.server_port}"
 
             def look(source: str | Path, *, init: str = "", own: bool = False) -> Image.Image:
-                """A page, given as a file, an address or its very text, as it looks once it is ready."""
+                """A page, given as a file, an address or its very text, as it looks once it is
+                ready."""
                 if isinstance(source, str) and not source.startswith("/"):
                     (folder / "t.html").write_text(source)
                     source = "/t.html"

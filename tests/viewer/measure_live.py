@@ -1,10 +1,12 @@
-"""What the live view costs a real training: processor time a step without it, with nobody looking, with one browser.
+"""What the live view costs a real training: processor time a step without it, with nobody looking,
+with one browser.
 
     python tests/viewer/measure_live.py --rounds 5
 
-The three kinds of steps take turns in one process, so that they share whatever else the machine does. Counted is the
-processor time of that process, page server and all; not the browser's own, which is another machine's as a rule. The
-last column is steadier where the machine is busy: the share of the training thread's own time that went into showing.
+The three kinds of steps take turns in one process, so that they share whatever else the machine
+does. Counted is the processor time of that process, page server and all; not the browser's own,
+which is another machine's as a rule. The last column is steadier where the machine is busy: the
+share of the training thread's own time that went into showing.
 """
 
 import argparse
@@ -26,7 +28,8 @@ QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
 def measure(
     browser: Browser, rounds: int, steps: int
 ) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """By who looks, a figure a round: processor seconds a step, and the training thread's share that is showing."""
+    """By who looks, a figure a round: processor seconds a step, and the training thread's share
+    that is showing."""
     seconds: dict[str, list[float]] = {"no live view": [], "nobody looking": [], "one browser": []}
     shares: dict[str, list[float]] = {}
     with (

@@ -1,4 +1,5 @@
-"""Who may ask a server on this machine: its own pages may, a page of another site may not, whatever it tries."""
+"""Who may ask a server on this machine: its own pages may, a page of another site may not, whatever
+it tries."""
 
 import socket
 

@@ -226,7 +226,8 @@ def test_a_viser_that_cannot_be_guarded_is_not_used(monkeypatch):
 
 @pytest.mark.browser
 def test_a_real_training_is_steered_from_the_browser(open_page, until, tmp_path, capsys):
-    """`gs-ssd train --viewer`: the page shows it, a checkpoint appears in the slider, Stop ends and saves it."""
+    """`gs-ssd train --viewer`: the page shows it, a checkpoint appears in the slider, Stop ends and
+    saves it."""
     from gs_ssd.cli import main
 
     port, codes = free_port(), []

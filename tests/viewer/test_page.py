@@ -1,4 +1,5 @@
-"""The page in a real browser: upright, unmirrored, the same picture as the rasterizer's, offline, and obedient."""
+"""The page in a real browser: upright, unmirrored, the same picture as the rasterizer's, offline,
+and obedient."""
 
 import json
 import math

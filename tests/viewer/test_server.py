@@ -1,4 +1,5 @@
-"""The page server against raw sockets: every method asks the guard, nothing prints, nothing waits for ever."""
+"""The page server against raw sockets: every method asks the guard, nothing prints, nothing waits
+for ever."""
 
 import contextlib
 import socket

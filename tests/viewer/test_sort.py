@@ -1,4 +1,5 @@
-"""The page's depth sort, run as it stands under Node: far to near, a permutation, and quick for half a million."""
+"""The page's depth sort, run as it stands under Node: far to near, a permutation, and quick for
+half a million."""
 
 import json
 import shutil

@@ -1,6 +1,8 @@
-"""Our files in viewers that we did not write, in a real browser: upright, unmirrored, harmonics turned.
+"""Our files in viewers that we did not write, in a real browser: upright, unmirrored, harmonics
+turned.
 
-`make readers` installs the viewers (tests/node/package.json pins them); without them these tests skip.
+`make readers` installs the viewers (tests/node/package.json pins them); without them these tests
+skip.
 """
 
 import dataclasses

@@ -1,4 +1,5 @@
-"""Named views and the path: read or refused by name, flown to by key, click and touch, copied and read back."""
+"""Named views and the path: read or refused by name, flown to by key, click and touch, copied and
+read back."""
 
 import json
 import math

@@ -1,4 +1,5 @@
-"""Some hundred bad calls of every subcommand: each must end, in one sentence and without a traceback.
+"""Some hundred bad calls of every subcommand: each must end, in one sentence and without a
+traceback.
 
     python tools/reliability/calls.py --every 1
 
@@ -162,7 +163,8 @@ class Ended(NamedTuple):
 
 
 def calls() -> Iterator[list[str]]:
-    """Every option and every bare word of every subcommand with every hostile value, one at a time."""
+    """Every option and every bare word of every subcommand with every hostile value, one at a
+    time."""
     for command, options in OPTIONS.items():
         for word in WORDS:
             yield [command, word]

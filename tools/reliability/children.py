@@ -1,4 +1,5 @@
-"""`gs-ssd` in processes forked from one that has imported everything already: a try costs no start of Python."""
+"""`gs-ssd` in processes forked from one that has imported everything already: a try costs no start
+of Python."""
 
 import contextlib
 import importlib
@@ -21,7 +22,8 @@ class Child(NamedTuple):
     log: Path
 
     def wait(self, seconds: float) -> int | None:
-        """The exit code (minus the signal's number where one killed it); None: it still runs after `seconds`."""
+        """The exit code (minus the signal's number where one killed it); None: it still runs after
+        `seconds`."""
         end = time.monotonic() + seconds
         while True:
             found, status = os.waitpid(self.pid, os.WNOHANG)
@@ -44,7 +46,9 @@ class Child(NamedTuple):
 
 
 def warm_up() -> None:
-    """Import what the subcommands import, once for all of them. No operation of torch: its threads do not fork."""
+    """Import what the subcommands import, once for all of them.
+
+    No operation of torch: its threads do not fork."""
     os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     from gs_ssd import cli
 

@@ -1,9 +1,11 @@
-"""Bits flipped at random in the checkpoint of a real run: loading names the file, or gives what was saved.
+"""Bits flipped at random in the checkpoint of a real run: loading names the file, or gives what was
+saved.
 
     python tools/reliability/flips.py --flips 500
 
-Anywhere in the file, one at a time. A bit of the archive's padding or of a date in it changes nothing
-that is loaded: such flips are counted apart. The exit code is 1 if one changes what is loaded.
+Anywhere in the file, one at a time. A bit of the archive's padding or of a date in it changes
+nothing that is loaded: such flips are counted apart. The exit code is 1 if one changes what is
+loaded.
 """
 
 import argparse

@@ -1,9 +1,11 @@
-"""Runs killed with SIGKILL at random moments, then resumed: each must end with the bytes of one that was left alone.
+"""Runs killed with SIGKILL at random moments, then resumed: each must end with the bytes of one
+that was left alone.
 
     python tools/reliability/kills.py --kills 100
 
-Every other kill falls after the last step, while results are written; a third of the resumed runs is
-killed once more. Nothing but a run's own files may be left. The exit code is 1 if anything differs.
+Every other kill falls after the last step, while results are written; a third of the resumed runs
+is killed once more. Nothing but a run's own files may be left. The exit code is 1 if anything
+differs.
 """
 
 import argparse
@@ -29,7 +31,8 @@ PATIENCE_S = 300.0
 
 
 class Reference(NamedTuple):
-    """A run that was left alone: its splat, the names of its files, and how long it took (seconds) to what."""
+    """A run that was left alone: its splat, the names of its files, and how long it took (seconds)
+    to what."""
 
     splat: bytes
     names: frozenset[str]
@@ -87,7 +90,8 @@ def _has_ended(child: Child) -> bool:
 def killed(
     words: Sequence[str], folder: Path, reference: Reference, rng: random.Random, *, late: bool
 ) -> bool:
-    """Begin, and kill at a random moment of the whole or (`late`) of the writing of results; False: it was faster."""
+    """Begin, and kill at a random moment of the whole or (`late`) of the writing of results; False:
+    it was faster."""
     child = start(words, folder, folder / "said")
     if late:
         _until_results(child, folder)

@@ -1,9 +1,11 @@
-"""Two runs started in one folder at the same moment: one goes on, the other is told which process has the folder.
+"""Two runs started in one folder at the same moment: one goes on, the other is told which process
+has the folder.
 
     python tools/reliability/writers.py --times 40
 
-In turn: both begin in a new folder, both replace a finished run (--overwrite), both resume a half-done
-one. The two differ in their seed; what lies there at the end is of one of them, to the byte.
+In turn: both begin in a new folder, both replace a finished run (--overwrite), both resume a
+half-done one. The two differ in their seed; what lies there at the end is of one of them, to the
+byte.
 """
 
 import argparse

@@ -71,7 +71,8 @@ class NerfAsset(Asset):
         return (self._optimizer,)
 
     def begin_step(self, step: TrainingStep) -> None:
-        """Set how many levels speak, the pictures' size, and whether normals are asked for; look where the field is."""
+        """Set how many levels speak, the pictures' size, and whether normals are asked for; look
+        where the field is."""
         config, progress = self.config, step.progress
         if config.levels_on:
             self.field.levels_on = min(
@@ -96,7 +97,8 @@ class NerfAsset(Asset):
         background: Float[Tensor, "v 3"],
         generator: torch.Generator | None = None,
     ) -> RenderOutput:
-        """All views at once in training, at the resolution of the step; one after the other for people."""
+        """All views at once in training, at the resolution of the step; one after the other for
+        people."""
         if generator is None:
             return RenderOutput(
                 *renderer.render_large(self.field, self.occupancy, cameras, background)
@@ -162,7 +164,8 @@ class NerfAsset(Asset):
         return {"num_cells": int(self.occupancy.occupied.sum())}
 
     def export(self, folder: Path, *, title: str) -> list[Path]:
-        """The field as splats, in the layout of 3D Gaussian Splatting, and a page that shows them offline."""
+        """The field as splats, in the layout of 3D Gaussian Splatting, and a page that shows them
+        offline."""
         found = self.splats()
         ply.write_ply(folder / PLY, found.to_frame("inria"))
         page.write_page(folder / PAGE, found, title=title)

@@ -1,4 +1,6 @@
-"""Every knob of a radiance field. The defaults are the host's (threestudio at 28d9d80); docs/nerf.md has the table."""
+"""Every knob of a radiance field.
+
+The defaults are the host's (threestudio at 28d9d80); docs/nerf.md has the table."""
 
 import dataclasses
 from typing import Annotated
@@ -34,7 +36,8 @@ class NerfConfig:
     base_resolution: Annotated[int, Bounds(1, 1024)] = 16
     level_scale: Annotated[float, Bounds(1, 4)] = 1.447269237440378
     levels_on: Knots[Level] = ((2 / 15, 8.0), (0.4, 16.0))
-    """How many of the coarsest levels speak, rounded down: 8, and one more every 500 steps from step 2000 on."""
+    """How many of the coarsest levels speak, rounded down: 8, and one more every 500 steps from
+    step 2000 on."""
     hidden: Annotated[int, Bounds(8, 128)] = 64
     """Width of the two perceptrons, a multiple of 8."""
 
@@ -42,7 +45,8 @@ class NerfConfig:
     """Half a side of the box that holds the object, world units."""
     blob_density: NonNegative = 10.0
     blob_radius: Positive = 0.5
-    """The first shape: blob_density (1 - |x| / blob_radius) is added to the density before its softplus."""
+    """The first shape: blob_density (1 - |x| / blob_radius) is added to the density before its
+    softplus."""
 
     cells: Annotated[int, Bounds(4, 256)] = 32
     """A side, of the grid that remembers where something is."""
@@ -51,7 +55,8 @@ class NerfConfig:
     steps: Annotated[int, Bounds(8, 4096)] = 512
     """Along the box's diagonal, of a ray."""
     least_alpha: Share = 0.01
-    """A step that stops less of the light is left out, and a cell whose density is never more is empty."""
+    """A step that stops less of the light is left out, and a cell whose density is never more is
+    empty."""
     least_light: Share = 1e-4
     """A ray ends where less of the light is left."""
     resolution: Knots[Pixels] = ((0.0, 64.0), (2 / 3, 64.0), (2 / 3, 512.0))

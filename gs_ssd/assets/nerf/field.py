@@ -1,4 +1,5 @@
-"""Density and colour as functions of the place alone: a hash grid, and two perceptrons without biases."""
+"""Density and colour as functions of the place alone: a hash grid, and two perceptrons without
+biases."""
 
 import math
 from typing import Any
@@ -18,10 +19,11 @@ PARAMETERS = (TABLES, *NETWORKS)
 
 
 class Field:
-    """sigma = softplus(MLP(enc(x)) + blob(x)), rgb = sigmoid(MLP(enc(x))); places are in units of the box, 0..1.
+    """sigma = softplus(MLP(enc(x)) + blob(x)), rgb = sigmoid(MLP(enc(x))); places are in units of
+    the box, 0..1.
 
-    `parameters` are leaves by name: `tables` [E,2], `density_in` [H,2L], `density_out` [1,H], `color_in` [H,2L],
-    `color_out` [3,H].
+    `parameters` are leaves by name: `tables` [E,2], `density_in` [H,2L], `density_out` [1,H],
+    `color_in` [H,2L], `color_out` [3,H].
 
     Raises:
         UserError: tables that the memory cannot hold, or levels that are too fine; names the key.
@@ -42,7 +44,8 @@ class Field:
         self.parameters: dict[str, Tensor] = {}
 
     def initialize(self, generator: torch.Generator) -> None:
-        """Tables within 1e-4 of 0, weights within 1 / sqrt(inputs): the field is its blob, and grey."""
+        """Tables within 1e-4 of 0, weights within 1 / sqrt(inputs): the field is its blob, and
+        grey."""
         hidden, width = self.config.hidden, self.grid.num_features
         shapes = {
             TABLES: ((self.grid.num_entries, 2), 1e-4),

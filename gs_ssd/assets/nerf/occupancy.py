@@ -12,10 +12,12 @@ DECAY = 0.95  #: of what a cell remembers, an update (instant-NGP)
 
 
 class Occupancy:
-    """G^3 cells by x, y, z. `values` is the largest optical depth of a step seen in each cell, slowly forgotten.
+    """G^3 cells by x, y, z.
 
-    A cell counts as occupied where that is above the threshold, or above the mean over all cells where this is less: a
-    field that is thin all over is not lost.
+    `values` is the largest optical depth of a step seen in each cell, slowly forgotten.
+
+    A cell counts as occupied where that is above the threshold, or above the mean over all cells
+    where this is less: a field that is thin all over is not lost.
     """
 
     def __init__(self, cells: int, device: torch.device) -> None:

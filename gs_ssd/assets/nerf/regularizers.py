@@ -9,9 +9,11 @@ from gs_ssd.assets.nerf.renderer import NerfRenderOutput
 
 
 def orientation(pictures: NerfRenderOutput) -> Float[Tensor, ""]:
-    """sum w max(n . d, 0)^2 over the rays that hit something (DreamFusion, Ref-NeRF): no normal may face away.
+    """sum w max(n . d, 0)^2 over the rays that hit something (DreamFusion, Ref-NeRF): no normal may
+    face away.
 
-    n is -grad sigma, normalised, with its own graph: second order through the grid. The weights w are held.
+    n is -grad sigma, normalised, with its own graph: second order through the grid. The weights w
+    are held.
     """
     if len(pictures.places) == 0:
         return pictures.rgb.sum() * 0

@@ -1,4 +1,5 @@
-"""A field and cameras in, pictures out: rays, samples in occupied cells, compositing on a plain background."""
+"""A field and cameras in, pictures out: rays, samples in occupied cells, compositing on a plain
+background."""
 
 import dataclasses
 import math
@@ -18,8 +19,9 @@ from gs_ssd.scene.camera import Cameras
 class NerfRenderOutput(RenderOutput):
     """V renderings, and what the orientation loss asks for.
 
-    Samples that carry light: `places` [S,3] are leaves in 0..1 of the graph of `density` [S], so that its slope can be
-    taken; `ray` [S] says whose they are, `directions` [R,3] where those go; `weights` [S].
+    Samples that carry light: `places` [S,3] are leaves in 0..1 of the graph of `density` [S], so
+    that its slope can be taken; `ray` [S] says whose they are, `directions` [R,3] where those go;
+    `weights` [S].
     """
 
     places: Float[Tensor, "s 3"]
@@ -37,7 +39,8 @@ def step_length(field: Field) -> float:
 def rays(
     cameras: Cameras,
 ) -> tuple[Float[Tensor, "r 3"], Float[Tensor, "r 3"], Float[Tensor, " r"]]:
-    """Origins, unit directions, and z a unit of distance, of the pixels' middles: view by view, row by row."""
+    """Origins, unit directions, and z a unit of distance, of the pixels' middles: view by view, row
+    by row."""
     height, width, like = cameras.height, cameras.width, cameras.w2c
     y, x = torch.meshgrid(
         (torch.arange(height).to(like) + 0.5) / height * 2 - 1, (torch.arange(width).to(like) + 0.5) / width * 2 - 1,
@@ -65,7 +68,8 @@ def render(
 
     Args:
         background: one colour a view, 0..1.
-        generator: shifts each ray's samples within a step (stratified); without it they lie in the middle.
+        generator: shifts each ray's samples within a step (stratified); without it they lie in the
+            middle.
         slopes: `places` require gradients, for the normals of regularizers.
 
     Raises:
@@ -107,7 +111,8 @@ def render(
 def render_large(
     field: Field, occupancy: Occupancy, cameras: Cameras, background: Float[Tensor, "v 3"]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """rgb, alpha and depth as `render` gives them, a view at a time: pictures of any size in little memory."""
+    """rgb, alpha and depth as `render` gives them, a view at a time: pictures of any size in little
+    memory."""
     parts = [
         render(field, occupancy, cameras[i : i + 1], background[i : i + 1])
         for i in range(len(cameras))

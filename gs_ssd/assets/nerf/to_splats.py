@@ -1,4 +1,5 @@
-"""A radiance field as Gaussian splats: discs on its surface, then a short fit to its own pictures."""
+"""A radiance field as Gaussian splats: discs on its surface, then a short fit to its own
+pictures."""
 
 import math
 
@@ -22,7 +23,8 @@ CLOSENESS = 0.02  #: to 0 and 1, of the opacities and colours that discs begin w
 
 @torch.no_grad()
 def crossings(pictures: NerfRenderOutput) -> Int[Tensor, " k"]:
-    """For every ray that is stopped by half or more, the sample at which half of the light is gone."""
+    """For every ray that is stopped by half or more, the sample at which half of the light is
+    gone."""
     passed = pictures.weights.double().cumsum(0)
     rays = pictures.ray
     first = torch.ones_like(rays, dtype=torch.bool)
@@ -46,7 +48,8 @@ def around(count: int, radius: float, fov_y_rad: float, size: int) -> Cameras:
 def surface(
     field: Field, occupancy: Occupancy, config: ConversionConfig
 ) -> tuple[Float[Tensor, "k 3"], Float[Tensor, "k 3"], Float[Tensor, "k 3"]]:
-    """Points (world), outward unit normals and colours of what cameras all around see, one a cube of the spacing.
+    """Points (world), outward unit normals and colours of what cameras all around see, one a cube
+    of the spacing.
 
     Raises:
         UserError: nothing is solid from anywhere.
@@ -95,7 +98,8 @@ def discs(
     colors: Float[Tensor, "k 3"],
     spacing: float,
 ) -> Gaussians:
-    """One flat Gaussian a point, its smallest axis, z, along the normal; `spacing` in world units."""
+    """One flat Gaussian a point, its smallest axis, z, along the normal; `spacing` in world
+    units."""
     count = len(points)
     # The turn of z onto n is (1 + n_z, z x n), normalised; about x where n is -z.
     quats = torch.stack(

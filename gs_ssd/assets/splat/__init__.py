@@ -1,1 +1,2 @@
-"""A 3D Gaussian splat as an asset: parameters, optimizer, densification, regularizers, finish, files."""
+"""A 3D Gaussian splat as an asset: parameters, optimizer, densification, regularizers, finish,
+files."""

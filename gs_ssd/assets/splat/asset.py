@@ -61,7 +61,8 @@ class SplatConfig:
 
 
 class SplatAsset(Asset):
-    """Gaussians, the Adam that moves them, the policy that grows and prunes them, and what they become in the end.
+    """Gaussians, the Adam that moves them, the policy that grows and prunes them, and what they
+    become in the end.
 
     Args:
         imaginer: what may be asked for the shape of a sentence (`initialize.shape=text`).
@@ -149,7 +150,9 @@ class SplatAsset(Asset):
             self.policy.observe(self.trained, output.screen_gradient, output.radii > 0)
 
     def after_step(self, step: TrainingStep) -> dict[str, int]:
-        """Bring parameters back within their bounds, then grow and prune. Returns counts of what was done."""
+        """Bring parameters back within their bounds, then grow and prune.
+
+        Returns counts of what was done."""
         optimizers.project(self.gaussians, self.config.optimizer, step.progress)
         with record_function("gs_ssd.densify"):
             done = self.policy.refine(self.trained, step)
@@ -177,7 +180,8 @@ class SplatAsset(Asset):
         return True
 
     def _refuse_diverged(self) -> None:
-        """A splat of infinities renders as nothing and exports as nothing; where only some are, they are dropped."""
+        """A splat of infinities renders as nothing and exports as nothing; where only some are,
+        they are dropped."""
         sound = self.gaussians.detach().finite
         lost = int((~sound).sum())
         mend = (
@@ -221,7 +225,8 @@ class SplatAsset(Asset):
         optimizer = optimizers.build(gaussians, self.config.optimizer)
         for name, tensor in gaussians.parameters().items():
             if name in state["adam"]:
-                # Adam keeps its step counter on the host unless it is fused; moments go where the tensor is.
+                # Adam keeps its step counter on the host unless it is fused; moments go where the
+                # tensor is.
                 optimizer.state[tensor] = {
                     key: value.clone() if key == "step" else value.to(tensor.device, copy=True)
                     for key, value in state["adam"][name].items()

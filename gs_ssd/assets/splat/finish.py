@@ -1,10 +1,13 @@
-"""The last touch. A splat is fitted to its own pictures with hardened outlines; no prior takes part.
+"""The last touch.
 
-A prior of 64 pixels cannot tell an outline that fades over a pixel of its own from a sharp one, so guidance leaves
-fog exactly there, and many Gaussians inside the object, where nobody sees them. Here the splat as
-guidance left it is the model: from anywhere around, its picture with every alpha driven to 0 or 1 (colours kept) is
-what the new splat must look like. Hidden Gaussians move to where they are seen, and all of them become thin discs,
-whose edge-on view makes a sharp outline. What the prior drew, and where, stays as it was.
+A splat is fitted to its own pictures with hardened outlines; no prior takes part.
+
+A prior of 64 pixels cannot tell an outline that fades over a pixel of its own from a sharp one, so
+guidance leaves fog exactly there, and many Gaussians inside the object, where nobody sees them.
+Here the splat as guidance left it is the model: from anywhere around, its picture with every alpha
+driven to 0 or 1 (colours kept) is what the new splat must look like. Hidden Gaussians move to where
+they are seen, and all of them become thin discs, whose edge-on view makes a sharp outline. What the
+prior drew, and where, stays as it was.
 """
 
 import dataclasses
@@ -50,7 +53,8 @@ class FinishConfig:
     thickness: Annotated[float, Bounds(0, 10, above=True)] = 0.002
     """The smallest scale of every Gaussian is brought down to this over the first half."""
     hidden: Opacity = 0.03
-    """Gaussians that show less than this share of the average Gaussian's light are moved, three times in the fit."""
+    """Gaussians that show less than this share of the average Gaussian's light are moved, three
+    times in the fit."""
     prune_opacity: Opacity = 0.02
     """What is fainter in the end is dropped."""
     means: Law = (0.003, 0.0003)
@@ -73,7 +77,8 @@ class Orbit:
     fov_rad: tuple[float, float]
 
     def sample(self, views: int, size: int, generator: torch.Generator) -> Cameras:
-        """Cameras uniform over the sphere of directions: the splat must hold where no prior ever looked, too."""
+        """Cameras uniform over the sphere of directions: the splat must hold where no prior ever
+        looked, too."""
         azimuth, height, distance, opening = torch.rand(4, views, generator=generator)
         radius = self.radius[0] + (self.radius[1] - self.radius[0]) * distance
         fov = self.fov_rad[0] + (self.fov_rad[1] - self.fov_rad[0]) * opening
@@ -97,10 +102,11 @@ def _laws(config: FinishConfig) -> OptimizerConfig:
 def harden(
     gaussians: Gaussians, config: FinishConfig, orbit: Orbit, generator: torch.Generator
 ) -> Gaussians:
-    """The same object of as many Gaussians or fewer, with hard outlines; the input is left as it is.
+    """The same object of as many Gaussians or fewer, with hard outlines; the input is left as it
+    is.
 
-    A splat that is fog all through (no alpha above the edge from anywhere) comes back unchanged, with a warning.
-    `generator` lives on the CPU and decides everything that is random.
+    A splat that is fog all through (no alpha above the edge from anywhere) comes back unchanged,
+    with a warning. `generator` lives on the CPU and decides everything that is random.
     """
     model = gaussians.detach()
     if config.steps == 0 or len(model) == 0:
@@ -141,7 +147,8 @@ def hardened(
     background: Float[Tensor, "v 3"],
     edge: tuple[float, float],
 ) -> tuple[Float[Tensor, "v 3 h w"], Float[Tensor, "v 1 h w"]]:
-    """Pictures whose alpha was driven to 0 or 1 (a smooth step over `edge`), colours as they are, and that alpha."""
+    """Pictures whose alpha was driven to 0 or 1 (a smooth step over `edge`), colours as they are,
+    and that alpha."""
     output = render(gaussians, cameras, torch.zeros_like(background))
     colors = (output.rgb / output.alpha.clamp_min(1e-3)).clamp(0, 1)
     share = ((output.alpha - edge[0]) / (edge[1] - edge[0])).clamp(0, 1)
@@ -152,12 +159,14 @@ def hardened(
 def visibility(
     gaussians: Gaussians, orbit: Orbit, generator: torch.Generator
 ) -> Float[Tensor, " n"]:
-    """How much of all pictures from around each Gaussian makes up: its blending weights summed over pixels and views.
+    """How much of all pictures from around each Gaussian makes up: its blending weights summed over
+    pixels and views.
 
     The weight is what a colour's gradient is multiplied with, so one backward pass counts it.
     """
     raw = gaussians.detach().parameters()
-    # Weights do not depend on colours; mid grey keeps clear of the renderer's clamp at 0, which has no gradient.
+    # Weights do not depend on colours; mid grey keeps clear of the renderer's clamp at 0, which has
+    # no gradient.
     grey = {name: torch.zeros_like(raw[name]) for name in ("sh_dc", "sh_rest")}
     probe = Gaussians(**{**raw, **grey}).requires_grad_()
     for start in range(0, SURVEY_VIEWS, 4):
@@ -177,9 +186,12 @@ def visibility(
 def relocate_hidden(
     splat: TrainedSplat, orbit: Orbit, share: float, generator: torch.Generator
 ) -> int:
-    """Turn Gaussians that show less than `share` of the average into children of visible ones. Returns how many.
+    """Turn Gaussians that show less than `share` of the average into children of visible ones.
 
-    A visible one is drawn in proportion to what it shows; it and its children are redrawn from it, smaller.
+    Returns how many.
+
+    A visible one is drawn in proportion to what it shows; it and its children are redrawn from it,
+    smaller.
     """
     with torch.enable_grad():
         seen = visibility(splat.gaussians, orbit, generator)

@@ -1,4 +1,5 @@
-"""The first Gaussians of a run, whatever they are made of: a shape, a file, a sentence, an earlier splat."""
+"""The first Gaussians of a run, whatever they are made of: a shape, a file, a sentence, an earlier
+splat."""
 
 import dataclasses
 import logging
@@ -26,7 +27,8 @@ def first_gaussians(
     offline: bool = False,
     imaginer: ImaginesShapes | None = None,
 ) -> Gaussians:
-    """Gaussians on the CPU, drawn from `generator` (which must live there too); `device` is where Shap-E may run.
+    """Gaussians on the CPU, drawn from `generator` (which must live there too); `device` is where
+    Shap-E may run.
 
     Args:
         imaginer: asked for the shape of a sentence before Shap-E is.
@@ -47,7 +49,8 @@ def first_gaussians(
 def _from_imaginer(
     start: InitializeConfig, text: str, generator: torch.Generator, imaginer: ImaginesShapes
 ) -> Gaussians:
-    """Points on the surface that the prior itself has in mind: of its own size, upright, facing +y."""
+    """Points on the surface that the prior itself has in mind: of its own size, upright, facing
+    +y."""
     points, rgb = imaginer.imagine(text, start.num_points, generator)
     if len(points) == 0:
         raise UserError(
@@ -86,7 +89,8 @@ def _from_shap_e(
 
 
 def _from_splat(start: InitializeConfig) -> Gaussians:
-    """An earlier splat, upright, as it is or (`rescale`) with its body centred and as large as `radius`."""
+    """An earlier splat, upright, as it is or (`rescale`) with its body centred and as large as
+    `radius`."""
     from gs_ssd.export import clean, formats
 
     asset = formats.read_splats(Path(start.file or "")).to_frame("world")

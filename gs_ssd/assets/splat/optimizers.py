@@ -27,8 +27,8 @@ Momentum = Annotated[float, Bounds(0, 1, below=True)]
 class OptimizerConfig:
     """Learning rates (first step, last step), log-linear in between; equal ends are a constant.
 
-    The numbers are LucidDreamer's: 1.6e-4 and 1.6e-6 times the scene's extent of 3.5 for the means, and a twentieth
-    of the first colour rate for the higher harmonics.
+    The numbers are LucidDreamer's: 1.6e-4 and 1.6e-6 times the scene's extent of 3.5 for the means,
+    and a twentieth of the first colour rate for the higher harmonics.
     """
 
     means: Law = (5.6e-4, 5.6e-6)
@@ -40,14 +40,17 @@ class OptimizerConfig:
     betas: tuple[Momentum, Momentum] = (0.9, 0.999)
     scale_floor: Knots[NonNegative] = ()
     scale_ceiling: Knots[Positive] = ()
-    """Bounds of every scale (linear, world units) as knots [share of the run, bound]; empty: unbounded."""
+    """Bounds of every scale (linear, world units) as knots [share of the run, bound]; empty:
+    unbounded."""
     reach: Positive | None = None
     """Means stay within this distance of the origin; `None`: anywhere."""
     clamp_colors: bool = False
-    """Keep the view-independent part of the colours within 0..1, beyond which a picture shows no difference."""
+    """Keep the view-independent part of the colours within 0..1, beyond which a picture shows no
+    difference."""
 
     def __post_init__(self) -> None:
-        """Refuse bounds on the scales that cross anywhere in the run: straight lines do so at a knot or not at all."""
+        """Refuse bounds on the scales that cross anywhere in the run: straight lines do so at a
+        knot or not at all."""
         for share in sorted({knot[0] for knot in (*self.scale_floor, *self.scale_ceiling)}):
             low, high = _scale_bounds(self, share)
             if low > high:
@@ -87,7 +90,8 @@ def set_learning_rates(
 
 @torch.no_grad()
 def project(gaussians: Gaussians, config: OptimizerConfig, progress: float) -> None:
-    """Bring scales, means and colours back within the bounds of this moment, after the optimizer's step."""
+    """Bring scales, means and colours back within the bounds of this moment, after the optimizer's
+    step."""
     if config.scale_floor or config.scale_ceiling:
         low, high = _scale_bounds(config, progress)
         gaussians.log_scales.clamp_(

@@ -1,4 +1,5 @@
-"""Regularizers on the raw tensors of a splat; their weights stand in `render.regularizers.RegularizeConfig`."""
+"""Regularizers on the raw tensors of a splat; their weights stand in
+`render.regularizers.RegularizeConfig`."""
 
 from gs_ssd.render.regularizers import RegularizeConfig, Term, weight_at
 from gs_ssd.scene.gaussians import Gaussians
@@ -7,7 +8,8 @@ from gs_ssd.scene.gaussians import Gaussians
 def parameter_terms(gaussians: Gaussians, config: RegularizeConfig, progress: float) -> list[Term]:
     """The terms that are active at this share of the run.
 
-    flat: mean logarithm of each Gaussian's smallest scale. scale: mean scale. opacity: mean opacity.
+    flat: mean logarithm of each Gaussian's smallest scale. scale: mean scale. opacity: mean
+        opacity.
     """
     weights = {name: weight_at(config, name, progress) for name in ("flat", "scale", "opacity")}
     terms = []

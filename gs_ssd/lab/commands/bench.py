@@ -120,7 +120,8 @@ def _report(workshop: Workshop, jobs: list[Job], title: str) -> int:
 
 
 def _costs(jobs: list[Job], out: Path) -> str:
-    """A table of seconds a step by part, for the first asset of each variant that is still there."""
+    """A table of seconds a step by part, for the first asset of each variant that is still
+    there."""
     from gs_ssd.lab.commands.cost import breakdown
 
     lines = []

@@ -1,7 +1,9 @@
-"""Where a training step's time goes, measured on a run that is there: its own config, its own last splats.
+"""Where a training step's time goes, measured on a run that is there: its own config, its own last
+splats.
 
-The parts are the ranges named `gs_ssd.*` that the code marks for PyTorch's profiler. On a CPU with one thread they
-count wall time, so measure on a machine that does nothing else; on a GPU the time of the kernels that they started.
+The parts are the ranges named `gs_ssd.*` that the code marks for PyTorch's profiler. On a CPU with
+one thread they count wall time, so measure on a machine that does nothing else; on a GPU the time
+of the kernels that they started.
 """
 
 from pathlib import Path
@@ -17,7 +19,8 @@ PREFIX = "gs_ssd."
 
 
 def breakdown(folder: Path, steps: int = 8) -> dict[str, float]:
-    """Seconds a step by part over the last steps of the finished run in `folder`, from its newest checkpoint."""
+    """Seconds a step by part over the last steps of the finished run in `folder`, from its newest
+    checkpoint."""
     config = configs.load(folder / "config.yaml")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -68,7 +68,8 @@ def run(args: argparse.Namespace) -> int:
     """Run and report; 0, whatever the verdicts.
 
     Raises:
-        UserError: an unknown prior, row or device, no checkout of the project around, or nothing to do.
+        UserError: an unknown prior, row or device, no checkout of the project around, or nothing to
+            do.
     """
     if args.workers < 1 or (args.limit is not None and args.limit < 1):
         raise UserError("--workers and --limit must be at least 1")

@@ -1,4 +1,5 @@
-"""`gs-ssd sides`: ask a prior for every side of every kind, and see which side it draws, and how true its shape is."""
+"""`gs-ssd sides`: ask a prior for every side of every kind, and see which side it draws, and how
+true its shape is."""
 
 import argparse
 import json

@@ -1,7 +1,9 @@
-"""Many trainings, measured: which jobs there are, who runs them, what is already done. One JSON line a job.
+"""Many trainings, measured: which jobs there are, who runs them, what is already done.
 
-Nothing here knows how an asset is trained or measured: both are functions that the caller passes in, so that the
-bookkeeping (resuming, failures, workers) is tested without a rasterizer.
+One JSON line a job.
+
+Nothing here knows how an asset is trained or measured: both are functions that the caller passes
+in, so that the bookkeeping (resuming, failures, workers) is tested without a rasterizer.
 """
 
 import dataclasses
@@ -34,7 +36,8 @@ class Variant:
 
     @staticmethod
     def parse(text: str) -> "Variant":
-        """`ssd`, or `ssd@M300:guidance.M=300,seed=1`: estimator, an optional mark, optional settings.
+        """`ssd`, or `ssd@M300:guidance.M=300,seed=1`: estimator, an optional mark, optional
+        settings.
 
         Raises:
             UserError: a setting without "=", or a label that cannot name a folder.
@@ -62,7 +65,8 @@ class Job:
     variant: Variant
     common: tuple[str, ...] = ()
     origin: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """What it is made with beside its overrides: weights, recipe, settings, each by name and hash."""
+    """What it is made with beside its overrides: weights, recipe, settings, each by name and
+    hash."""
     metrics: str = ""
     """The version of the code that measures it."""
 
@@ -77,7 +81,8 @@ class Job:
 
     @property
     def fingerprint(self) -> str:
-        """Changes with every setting and with the weights, so that old results are never taken for new ones."""
+        """Changes with every setting and with the weights, so that old results are never taken for
+        new ones."""
         parts = [self.entry.prompt, *self.overrides, *sorted(self.origin.items())]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
@@ -92,7 +97,8 @@ def plan(
     origin: Callable[[Sequence[str]], Mapping[str, str]] = lambda _: {},
     metrics: str = "",
 ) -> list[Job]:
-    """All jobs, seed by seed and prompt by prompt: after an early stop every variant has seen the same prompts.
+    """All jobs, seed by seed and prompt by prompt: after an early stop every variant has seen the
+    same prompts.
 
     Args:
         limit: the first prompts only.
@@ -122,7 +128,8 @@ def plan(
 
 
 def read_ledger(out: Path) -> dict[str, dict[str, Any]]:
-    """Records by key, the last one of each; lines that a killed run left half written are dropped."""
+    """Records by key, the last one of each; lines that a killed run left half written are
+    dropped."""
     path = out / LEDGER
     records: dict[str, dict[str, Any]] = {}
     for line in (
@@ -189,11 +196,13 @@ def run_jobs(
     minutes: float = math.inf,
     say: Callable[[str], None] = print,
 ) -> Iterator[dict[str, Any]]:
-    """Train in `workers` threads, measure here, write one line a job; yields the records as they come.
+    """Train in `workers` threads, measure here, write one line a job; yields the records as they
+    come.
 
-    `train(job, folder)` may raise `TrainingError`; that is recorded, and tried again by the next call. Assets that
-    older code has measured are measured again, and trained again only if their folder is gone (a line that came from
-    another machine). After `minutes` no training is begun any more.
+    `train(job, folder)` may raise `TrainingError`; that is recorded, and tried again by the next
+    call. Assets that older code has measured are measured again, and trained again only if their
+    folder is gone (a line that came from another machine). After `minutes` no training is begun any
+    more.
     """
     total, ledger, end = len(jobs), read_ledger(out), time.monotonic() + 60 * minutes
     missing = unfinished(jobs, ledger)

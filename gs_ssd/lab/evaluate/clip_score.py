@@ -14,7 +14,8 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 class ClipScore:
-    """100 x cosine between the embeddings of picture and sentence (Hessel et al. 2021, without their factor 2.5).
+    """100 x cosine between the embeddings of picture and sentence (Hessel et al. 2021, without
+    their factor 2.5).
 
     Scores of different models cannot be compared: name the model with every number.
 

@@ -1,4 +1,5 @@
-"""Honest spreads over prompts: bootstrap intervals, paired differences and their test, a Frechet distance."""
+"""Honest spreads over prompts: bootstrap intervals, paired differences and their test, a Frechet
+distance."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -25,8 +26,9 @@ def bootstrap(
     """Mean over prompts and its percentile interval, prompts drawn with replacement.
 
     Args:
-        values: [P] one number a prompt, or [P, S] with seeds, which are averaged within their prompt first (seeds of
-            one prompt are no independent prompts). Nan is left out; nothing left gives nan.
+        values: [P] one number a prompt, or [P, S] with seeds, which are averaged within their
+            prompt first (seeds of one prompt are no independent prompts). Nan is left out; nothing
+            left gives nan.
     """
     array = _by_prompt(values)
     if not len(array):
@@ -44,17 +46,20 @@ def paired(ours: ArrayLike, theirs: ArrayLike, draws: int = 10_000, seed: int = 
 
 
 def sign_flip(differences: ArrayLike, draws: int = 1 << 16, seed: int = 0) -> float:
-    """Two-sided p of a sign-flip test that the mean difference over prompts is zero (Fisher 1935, section 21).
+    """Two-sided p of a sign-flip test that the mean difference over prompts is zero (Fisher 1935,
+    section 21).
 
-    A percentile bootstrap is too narrow where prompts are few: on ten of them it excludes a true zero one time in ten.
-    This test's p is exact at any number, if a difference is as likely to be d as -d; below .05 from six prompts on.
+    A percentile bootstrap is too narrow where prompts are few: on ten of them it excludes a true
+    zero one time in ten. This test's p is exact at any number, if a difference is as likely to be d
+    as -d; below .05 from six prompts on.
 
     Args:
         differences: [P] or [P, S], as in `bootstrap`; nan is left out.
         draws: sign patterns where there are more than that many; all of them are tried otherwise.
 
     Returns:
-        the share of the patterns whose mean is as far from zero as that of the differences; 1 for no differences.
+        the share of the patterns whose mean is as far from zero as that of the differences; 1 for
+        no differences.
     """
     array = _by_prompt(differences)
     if 2 ** len(array) <= draws:
@@ -67,7 +72,8 @@ def sign_flip(differences: ArrayLike, draws: int = 1 << 16, seed: int = 0) -> fl
 
 
 def frechet_distance(a: ArrayLike, b: ArrayLike) -> float:
-    """Frechet distance of the Gaussians fitted to two clouds of features [N, D], [M, D] (the formula of the FID).
+    """Frechet distance of the Gaussians fitted to two clouds of features [N, D], [M, D] (the
+    formula of the FID).
 
     |mu_a - mu_b|^2 + tr(S_a + S_b - 2 (S_a^1/2 S_b S_a^1/2)^1/2). Biased upwards for few samples, so compare only
     distances that were taken from equally many.
@@ -87,8 +93,8 @@ def frechet_interval(
 ) -> Interval:
     """Frechet distance of two clouds with an interval over prompts.
 
-    A draw that repeats prompts has fewer different pictures, and the distance's upward bias with it: the draws are
-    therefore centred on the distance itself, and only their spread is used.
+    A draw that repeats prompts has fewer different pictures, and the distance's upward bias with
+    it: the draws are therefore centred on the distance itself, and only their spread is used.
 
     Args:
         ours: [N_p, D] features of each prompt P; theirs: the same prompts in the same order.
@@ -109,7 +115,8 @@ def frechet_interval(
 
 
 def _by_prompt(values: ArrayLike) -> NDArray[np.float64]:
-    """[P'] means over the seeds [P, S] of each prompt, nan left out; prompts with nothing else are dropped."""
+    """[P'] means over the seeds [P, S] of each prompt, nan left out; prompts with nothing else are
+    dropped."""
     array = np.asarray(values, dtype=np.float64)
     array = array.reshape(len(array), -1) if array.size else np.full((1, 1), np.nan)
     known = ~np.isnan(array)

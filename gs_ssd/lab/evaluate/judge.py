@@ -1,7 +1,8 @@
 """An independent judge: names the kind and the colour of an object in a picture.
 
-A small convolutional net, trained on other renderings of the world (other seeds, cameras, lights and backgrounds) than
-the prior, on sharp pictures only, and never part of an optimization. Its card, with its own ceiling, lies in `judge/`.
+A small convolutional net, trained on other renderings of the world (other seeds, cameras, lights
+and backgrounds) than the prior, on sharp pictures only, and never part of an optimization. Its
+card, with its own ceiling, lies in `judge/`.
 """
 
 import dataclasses
@@ -23,7 +24,8 @@ FOLDER = Path(__file__).parent / "judge"
 
 @dataclasses.dataclass(frozen=True)
 class JudgeConfig:
-    """Names in the order of the net's outputs, and its widths, one a resolution from 32 pixels down."""
+    """Names in the order of the net's outputs, and its widths, one a resolution from 32 pixels
+    down."""
 
     kinds: tuple[str, ...]
     colors: tuple[str, ...]
@@ -77,7 +79,8 @@ class Judge:
         self.net, self.config = net.eval().requires_grad_(False), config
 
     def __call__(self, rgb: Tensor) -> Opinion:
-        """Its opinion of pictures `[B,3,H,W]` in 0..1; sizes other than 64 are averaged down first."""
+        """Its opinion of pictures `[B,3,H,W]` in 0..1; sizes other than 64 are averaged down
+        first."""
         if rgb.shape[-2:] != (SIZE, SIZE):
             rgb = nn.functional.interpolate(
                 rgb, (SIZE, SIZE), mode="bilinear", antialias=True, align_corners=False

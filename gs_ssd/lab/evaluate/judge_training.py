@@ -1,4 +1,5 @@
-"""Trains the judge (`judge.py`) and measures it: held-out pictures, and the ceiling on ground-truth turntables."""
+"""Trains the judge (`judge.py`) and measures it: held-out pictures, and the ceiling on ground-truth
+turntables."""
 
 import dataclasses
 import json
@@ -14,7 +15,8 @@ from gs_ssd.files import atomic_path
 from gs_ssd.lab import world
 from gs_ssd.lab.evaluate.judge import SIZE, Judge, JudgeConfig, JudgeNet, load
 
-# Other cameras, lights and paints than the prior's training has; objects are cut out and put before new backgrounds.
+# Other cameras, lights and paints than the prior's training has; objects are cut out and put before
+# new backgrounds.
 _LAW = world.CameraLaw(
     radius=(2.9, 4.0),
     fov_y_deg=(36.0, 44.0),
@@ -65,8 +67,9 @@ def make_cutouts(count: int, seed: int, *, batch: int = 8) -> Cutouts:
 def compose(
     cutouts: Cutouts, index: Tensor, generator: torch.Generator, *, augment: bool
 ) -> Tensor:
-    """Pictures before random backgrounds (plain, or a slope between two colours); `augment` also mirrors and
-    shifts the objects and varies brightness, contrast and noise. `[B,3,S,S]` in 0..1."""
+    """Pictures before random backgrounds (plain, or a slope between two colours); `augment` also
+    mirrors and shifts the objects and varies brightness, contrast and noise. `[B,3,S,S]` in
+    0..1."""
     cut = torch.cat([cutouts.rgb[index], cutouts.alpha[index]], 1).float() / 255
     if augment:
         cut = _moved(cut, generator)
@@ -94,7 +97,8 @@ def compose(
 
 
 def _moved(cut: Tensor, generator: torch.Generator, reach: int = 6) -> Tensor:
-    """The batch cut in quarters, each mirrored or not and shifted by up to `reach` pixels over the black surround."""
+    """The batch cut in quarters, each mirrored or not and shifted by up to `reach` pixels over the
+    black surround."""
     parts = []
     for part in cut.chunk(4):
         flip, y, x = torch.randint(2 * reach + 1, (3,), generator=generator).tolist()
@@ -110,7 +114,8 @@ def train_judge(
     cache: Path | None = None,
     report: Callable[[str], None] = print,
 ) -> Judge:
-    """Train a judge and write its weights and card to `folder`; `cache` keeps the pictures between calls."""
+    """Train a judge and write its weights and card to `folder`; `cache` keeps the pictures between
+    calls."""
     torch.manual_seed(config.seed)
     cutouts = _cached(cache, config.pictures, _TRAINING_SEED)
     names = JudgeConfig(tuple(world.kinds()), tuple(world.colors()))
@@ -145,7 +150,8 @@ def train_judge(
 def write_card(
     folder: Path, judge: Judge, config: JudgeTraining, seconds: int, *, cache: Path | None = None
 ) -> None:
-    """Measure the judge and write `card.json` and `README.md`; `seconds` of CPU time went into it."""
+    """Measure the judge and write `card.json` and `README.md`; `seconds` of CPU time went into
+    it."""
     card = measure(judge, _cached(cache, config.held_out, _HELD_OUT_SEED))
     card["training"] = {**dataclasses.asdict(config), "cpu_seconds": seconds}
     with atomic_path(folder / "card.json") as path:
@@ -188,7 +194,8 @@ def measure(judge: Judge, held_out: Cutouts) -> dict:
 
 
 def ceiling(judge: Judge) -> dict:
-    """Scores on 16-view turntables of the mean shapes on white, every kind in four of the colours."""
+    """Scores on 16-view turntables of the mean shapes on white, every kind in four of the
+    colours."""
     views = world.turntable(16)
     table = {}
     for index, kind in enumerate(judge.config.kinds):

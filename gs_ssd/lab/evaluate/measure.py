@@ -1,4 +1,5 @@
-"""One asset seen by a suite's turntable: rendered, judged, and compared with the true object at the same cameras."""
+"""One asset seen by a suite's turntable: rendered, judged, and compared with the true object at the
+same cameras."""
 
 import dataclasses
 import functools
@@ -29,7 +30,8 @@ COARSE = 128
 JUDGED = 64
 """Pixels a side at which the judge and the nearest-view test look."""
 FACED = 0.007
-"""Mean squared difference of front and back above which an object has a face; shading alone makes up to .0064."""
+"""Mean squared difference of front and back above which an object has a face; shading alone makes
+up to .0064."""
 WHITE = 1.0
 
 
@@ -108,14 +110,16 @@ class Truth:
 
     @functools.cached_property
     def around(self) -> Float[Tensor, "v a 3 s s"]:
-        """For every view of the turntable the object at that elevation from 16 azimuths, at the judge's size."""
+        """For every view of the turntable the object at that elevation from 16 azimuths, at the
+        judge's size."""
         views, azimuth = self._turntable.views, [22.5 * i for i in range(16)]
         rings = {e: self._trace(azimuth, [e] * 16, JUDGED).rgb for e in set(self._elevations())}
         return torch.stack([rings[self._elevations()[view]] for view in range(views)])
 
     @functools.cached_property
     def turned(self) -> Pictures:
-        """The object turned round under the same lamp, seen from `behind`: a second face, where a back should be."""
+        """The object turned round under the same lamp, seen from `behind`: a second face, where a
+        back should be."""
         azimuth, elevation = self._azimuths(), self._elevations()
         return self._trace(
             [azimuth[v] + 180 for v in self.behind],
@@ -201,7 +205,8 @@ def own_numbers(crisp: Pictures, coarse: Pictures) -> dict[str, float]:
 
 
 def numbers_beside_truth(coarse: Pictures, truth: Truth) -> dict[str, float]:
-    """What needs the true object: its silhouette, how many views resemble its front, and whether its back has a face.
+    """What needs the true object: its silhouette, how many views resemble its front, and whether
+    its back has a face.
 
     Objects whose back looks like their front have no front to count.
     """
@@ -236,7 +241,8 @@ def numbers_beside_truth(coarse: Pictures, truth: Truth) -> dict[str, float]:
 
 
 def recognised(opinion: Opinion, entry: Entry) -> dict[str, float]:
-    """Shares of the views in which kind, colour and both are named right; the right kind's chance in the worst view."""
+    """Shares of the views in which kind, colour and both are named right; the right kind's chance
+    in the worst view."""
     kind = [name == entry.kind for name in opinion.kinds]
     color = [name == entry.color for name in opinion.colors]
     hits = {

@@ -1,7 +1,9 @@
-"""Are the small and thin parts there: handle, spout, beak, ears, legs, windows? And the gaps between them?
+"""Are the small and thin parts there: handle, spout, beak, ears, legs, windows? And the gaps
+between them?
 
-Every named part of the true object is taken off in turn. Where that changes the picture, the part is in sight; there
-the asset is asked which of the two it resembles more, the object with the part or without it.
+Every named part of the true object is taken off in turn. Where that changes the picture, the part
+is in sight; there the asset is asked which of the two it resembles more, the object with the part
+or without it.
 """
 
 import torch.nn.functional as F
@@ -9,7 +11,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 SEEN = 0.03
-"""Least mean squared difference of a pixel with and without a part at which the part counts as seen there."""
+"""Least mean squared difference of a pixel with and without a part at which the part counts as seen
+there."""
 FEW = 12
 """Views in which a part covers fewer pixels than this say nothing of it."""
 REACH = 7
@@ -21,7 +24,8 @@ def recall(
     truth: Float[Tensor, "v 3 s s"],
     without: Float[Tensor, "v 3 s s"],
 ) -> float:
-    """The share of the pixels showing a part that resemble the object with the part, not the one without it.
+    """The share of the pixels showing a part that resemble the object with the part, not the one
+    without it.
 
     All pictures on the same background; NaN where the part is never in sight.
     """
@@ -32,7 +36,8 @@ def recall(
 
 
 def gap_recall(alpha: Float[Tensor, "v s s"], truth: Float[Tensor, "v s s"]) -> float:
-    """The share of the true object's gaps (the hole of a handle, between legs) through which one sees.
+    """The share of the true object's gaps (the hole of a handle, between legs) through which one
+    sees.
 
     A gap is what a closing of the silhouette by `REACH` pixels fills. NaN where there is none.
     """

@@ -24,7 +24,8 @@ class Strip(NamedTuple):
 
 
 def contact_sheet(rows: Sequence[Sequence[Strip]], path: Path, max_kb: int = 300) -> None:
-    """One line of strips for each row; fewer colours until the file is at most `max_kb` kilobytes."""
+    """One line of strips for each row; fewer colours until the file is at most `max_kb`
+    kilobytes."""
     heights = [CAPTION + max(len(strip.pictures[0]) for strip in row) + MARGIN for row in rows]
     widths = [sum(_width(strip) + 2 * MARGIN for strip in row) for row in rows]
     sheet = Image.new("RGB", (max(widths), sum(heights)), "white")

@@ -1,7 +1,10 @@
-"""Numbers about pictures of an asset: crisp, clean, saturated, sharp, two-faced. Pure functions, no model.
+"""Numbers about pictures of an asset: crisp, clean, saturated, sharp, two-faced.
 
-Alpha is the accumulated opacity, [V, H, W] in 0..1; colours are [V, 3, H, W] in 0..1. Every function averages over
-views as its text says; a view that holds nothing has nothing to average and is left out (all empty gives nan).
+Pure functions, no model.
+
+Alpha is the accumulated opacity, [V, H, W] in 0..1; colours are [V, 3, H, W] in 0..1. Every
+function averages over views as its text says; a view that holds nothing has nothing to average and
+is left out (all empty gives nan).
 """
 
 from collections.abc import Sequence
@@ -21,9 +24,11 @@ MAX_POINTS = 4000
 
 
 def haze_share(alpha: Float[Tensor, "v h w"]) -> float:
-    """Share of the visible pixels (alpha > 0.1, all views together) that are not solid (alpha < 0.9).
+    """Share of the visible pixels (alpha > 0.1, all views together) that are not solid (alpha <
+    0.9).
 
-    A solid object shows it in the pixels of its outline only, so a fair reading divides by that of the true shape.
+    A solid object shows it in the pixels of its outline only, so a fair reading divides by that of
+    the true shape.
     """
     visible = alpha > VISIBLE
     return _ratio((visible & (alpha < 1 - VISIBLE)).sum(), visible.sum())
@@ -32,9 +37,10 @@ def haze_share(alpha: Float[Tensor, "v h w"]) -> float:
 def edge_width(alpha: Float[Tensor, "v h w"], reach: int = 40, step: float = 0.25) -> float:
     """Median 10-90 % width of the outline, in pixels, over all points of the contours alpha = 0.5.
 
-    From each contour point the profile is followed along the normal, inwards to the first alpha > 0.9 and outwards to
-    the first alpha < 0.1, at most `reach` pixels each way; a side that never gets there counts as `reach`. Reading
-    between pixels widens the narrowest edges by some 0.2 pixels, those of the true shape as well.
+    From each contour point the profile is followed along the normal, inwards to the first alpha >
+    0.9 and outwards to the first alpha < 0.1, at most `reach` pixels each way; a side that never
+    gets there counts as `reach`. Reading between pixels widens the narrowest edges by some 0.2
+    pixels, those of the true shape as well.
     """
     points, normals, views = _contour(alpha)
     if not len(points):
@@ -48,7 +54,8 @@ def edge_width(alpha: Float[Tensor, "v h w"], reach: int = 40, step: float = 0.2
 
 
 def outside_main_component(alpha: Float[Tensor, "v h w"]) -> float:
-    """Share of all alpha that lies outside each view's heaviest 8-connected component of visible pixels.
+    """Share of all alpha that lies outside each view's heaviest 8-connected component of visible
+    pixels.
 
     Floaters count, and so does fog too thin to be visible.
     """
@@ -63,7 +70,8 @@ def outside_main_component(alpha: Float[Tensor, "v h w"]) -> float:
 
 
 def connected_components(mask: Bool[Tensor, "v h w"]) -> Int[Tensor, "v h w"]:
-    """8-connected components per view: 0 outside the mask, else a positive label that is shared by one component."""
+    """8-connected components per view: 0 outside the mask, else a positive label that is shared by
+    one component."""
     labels = [ndimage.label(view, structure=np.ones((3, 3)))[0] for view in mask.cpu().numpy()]
     return torch.from_numpy(np.stack(labels)).long().to(mask.device)
 
@@ -71,15 +79,18 @@ def connected_components(mask: Bool[Tensor, "v h w"]) -> Int[Tensor, "v h w"]:
 def silhouette_iou(
     alpha: Float[Tensor, "v h w"], truth: Float[Tensor, "v h w"]
 ) -> Float[Tensor, " v"]:
-    """Intersection over union of the silhouettes alpha > 0.5, view by view; nan where both are empty."""
+    """Intersection over union of the silhouettes alpha > 0.5, view by view; nan where both are
+    empty."""
     a, b = alpha > 0.5, truth > 0.5
     return (a & b).sum(dim=(1, 2)) / (a | b).sum(dim=(1, 2))
 
 
 def saturation(rgb_on_black: Float[Tensor, "v 3 h w"], alpha: Float[Tensor, "v h w"]) -> float:
-    """Mean HSV saturation (max - min) / max of the object's own colour, weighted by alpha, pixels alpha > 0.1.
+    """Mean HSV saturation (max - min) / max of the object's own colour, weighted by alpha, pixels
+    alpha > 0.1.
 
-    `rgb_on_black` is the picture on a black background, i.e. premultiplied: saturation is free of that factor.
+    `rgb_on_black` is the picture on a black background, i.e. premultiplied: saturation is free of
+    that factor.
     """
     high, low = rgb_on_black.amax(dim=1), rgb_on_black.amin(dim=1)
     weight = alpha * (alpha > VISIBLE)
@@ -89,7 +100,8 @@ def saturation(rgb_on_black: Float[Tensor, "v 3 h w"], alpha: Float[Tensor, "v h
 def high_frequency_energy(rgb: Float[Tensor, "v 3 h w"], cycles: float = 16) -> float:
     """Energy of the luminance above `cycles` per picture side, per pixel, mean over the views.
 
-    Compare it with that of the true object on the same background: below 1 is blur, above 1 noise or hard speckles.
+    Compare it with that of the true object on the same background: below 1 is blur, above 1 noise
+    or hard speckles.
     """
     luminance = (rgb * rgb.new_tensor([0.299, 0.587, 0.114]).reshape(3, 1, 1)).sum(dim=1)
     height, width = luminance.shape[-2:]
@@ -103,9 +115,11 @@ def high_frequency_energy(rgb: Float[Tensor, "v 3 h w"], cycles: float = 16) -> 
 def nearest_views(
     rgb: Float[Tensor, "v 3 h w"], truth: Float[Tensor, "v a 3 h w"]
 ) -> tuple[Int[Tensor, " v"], Float[Tensor, "v a"]]:
-    """Which of A true views each picture resembles most (least mean squared difference), and the differences [V, A].
+    """Which of A true views each picture resembles most (least mean squared difference), and the
+    differences [V, A].
 
-    `truth[v]` holds the true object at the elevation of view v from A azimuths; both on one background.
+    `truth[v]` holds the true object at the elevation of view v from A azimuths; both on one
+    background.
     """
     difference = (rgb[:, None] - truth).square().mean(dim=(2, 3, 4))
     return difference.argmin(dim=1), difference
@@ -114,16 +128,20 @@ def nearest_views(
 def leaning(
     rgb: Float[Tensor, "v 3 h w"], here: Float[Tensor, "v 3 h w"], there: Float[Tensor, "v 3 h w"]
 ) -> Float[Tensor, " v"]:
-    """How far each picture lies on the way from `here` (0) to `there` (1): its projection on the line through both.
+    """How far each picture lies on the way from `here` (0) to `there` (1): its projection on the
+    line through both.
 
-    What neither explains (blur, a wrong shade) is at right angles to the line as a rule, and does not count.
+    What neither explains (blur, a wrong shade) is at right angles to the line as a rule, and does
+    not count.
     """
     way = there - here
     return ((rgb - here) * way).sum(dim=(1, 2, 3)) / way.square().sum(dim=(1, 2, 3))
 
 
 def front_count(azimuths_deg: Sequence[float], tolerance_deg: float = 45) -> int:
-    """How many views were taken for a front (|azimuth| < tolerance). More than the cameras have is a second face."""
+    """How many views were taken for a front (|azimuth| < tolerance).
+
+    More than the cameras have is a second face."""
     return sum(abs((azimuth + 180) % 360 - 180) < tolerance_deg for azimuth in azimuths_deg)
 
 
@@ -134,7 +152,8 @@ def _ratio(part: Tensor, whole: Tensor) -> float:
 def _contour(
     alpha: Float[Tensor, "v h w"],
 ) -> tuple[Float[Tensor, "p 2"], Float[Tensor, "p 2"], Int[Tensor, " p"]]:
-    """Points (x, y) where alpha crosses 0.5 between neighbouring pixels, unit normals towards more alpha, views."""
+    """Points (x, y) where alpha crosses 0.5 between neighbouring pixels, unit normals towards more
+    alpha, views."""
     smooth = F.avg_pool2d(F.pad(alpha[:, None], (2, 2, 2, 2), mode="replicate"), 5, stride=1)
     d_y, d_x = torch.gradient(smooth[:, 0], dim=(1, 2))
     points, views = [], []

@@ -1,7 +1,9 @@
-"""The fixed lists that the benchmark measures on: prompts, seeds and cameras, committed before any measurement.
+"""The fixed lists that the benchmark measures on: prompts, seeds and cameras, committed before any
+measurement.
 
-A suite is a JSON file: ours lie beside this module (`suites/*.json`), anybody's own is named by its path. The
-`development` suite is the only one that may be looked at while tuning; `quick` and `full` are held out.
+A suite is a JSON file: ours lie beside this module (`suites/*.json`), anybody's own is named by its
+path. The `development` suite is the only one that may be looked at while tuning; `quick` and `full`
+are held out.
 """
 
 import dataclasses
@@ -22,7 +24,8 @@ LARGEST_SEED: Final = 2**63 - 1
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One prompt, and what the judge should see in it (`None` where no judge knows: Stable Diffusion's prompts)."""
+    """One prompt, and what the judge should see in it (`None` where no judge knows: Stable
+    Diffusion's prompts)."""
 
     prompt: str
     kind: str | None = None
@@ -30,13 +33,15 @@ class Entry:
 
     @property
     def slug(self) -> str:
-        """The prompt as a folder's name: "a red car" is "a-red-car"; a long one is cut and ends with a hash."""
+        """The prompt as a folder's name: "a red car" is "a-red-car"; a long one is cut and ends
+        with a hash."""
         return slug(self.prompt, otherwise="")
 
 
 @dataclasses.dataclass(frozen=True)
 class Turntable:
-    """The cameras of the check: `views` evenly spaced azimuths from the front on, elevations taken in turn."""
+    """The cameras of the check: `views` evenly spaced azimuths from the front on, elevations taken
+    in turn."""
 
     views: int = 16
     elevations_deg: tuple[float, ...] = (0.0, 15.0, 30.0)
@@ -107,7 +112,8 @@ def parse_suite(name: str, text: str) -> Suite:
     """A suite from its JSON text.
 
     Raises:
-        UserError: not JSON, an unknown key, or a value that no benchmark could be run with; names the key.
+        UserError: not JSON, an unknown key, or a value that no benchmark could be run with; names
+            the key.
     """
     try:
         raw = json.loads(text)
@@ -233,7 +239,8 @@ class _Reader(NamedTuple):
 
 
 def _is_unicode(text: str) -> bool:
-    """Whether it can be written as UTF-8 (JSON can name half a surrogate pair, which nothing else can)."""
+    """Whether it can be written as UTF-8 (JSON can name half a surrogate pair, which nothing else
+    can)."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 

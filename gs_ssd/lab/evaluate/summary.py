@@ -1,4 +1,5 @@
-"""From a ledger's records to the tables that one reads: what was reached, against what bar, and by how much."""
+"""From a ledger's records to the tables that one reads: what was reached, against what bar, and by
+how much."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -79,7 +80,9 @@ def variants(records: Sequence[Record]) -> list[str]:
 
 
 def matrix(records: Sequence[Record], variant: str, column: str) -> NDArray[np.float64]:
-    """[prompts, seeds] of one variant; nan where an asset failed or is missing. Same order for every variant."""
+    """[prompts, seeds] of one variant; nan where an asset failed or is missing.
+
+    Same order for every variant."""
     prompts = sorted({record["prompt"] for record in records})
     seeds = sorted({record["seed"] for record in records})
     table = np.full((len(prompts), len(seeds)), np.nan)
@@ -91,7 +94,8 @@ def matrix(records: Sequence[Record], variant: str, column: str) -> NDArray[np.f
 
 
 def summarise(records: Sequence[Record]) -> dict[str, dict[str, Interval]]:
-    """For every variant the mean of each column over prompts, with its bootstrap interval; empty columns left out."""
+    """For every variant the mean of each column over prompts, with its bootstrap interval; empty
+    columns left out."""
     table: dict[str, dict[str, Interval]] = {}
     for variant in variants(records):
         cells = {column: matrix(records, variant, column) for column in COLUMNS}
@@ -137,7 +141,8 @@ def in_words(origin: Mapping[str, str]) -> str:
 
 
 def weights_of(records: Sequence[Record]) -> str:
-    """The weights and the recipe that all of these records were made with; "" where they were not recorded.
+    """The weights and the recipe that all of these records were made with; "" where they were not
+    recorded.
 
     Raises:
         UserError: there are several: their means would be of nothing.

@@ -1,4 +1,5 @@
-"""Trainings as processes: each with one thread, its cost measured, ended (and saved) when this process ends."""
+"""Trainings as processes: each with one thread, its cost measured, ended (and saved) when this
+process ends."""
 
 import os
 import subprocess
@@ -10,7 +11,8 @@ from typing import NamedTuple
 
 
 class Cost(NamedTuple):
-    """What one training took: wall time, processor time, and the process's largest resident memory."""
+    """What one training took: wall time, processor time, and the process's largest resident
+    memory."""
 
     seconds: float
     cpu_seconds: float
@@ -28,7 +30,8 @@ _lock = threading.Lock()
 def run_process(command: Sequence[str], log: Path) -> Cost:
     """One training as a process with one thread; its output goes to `log`.
 
-    Its input is a pipe that nobody writes to: with `--end-with-stdin` it ends when this process does, however that is.
+    Its input is a pipe that nobody writes to: with `--end-with-stdin` it ends when this process
+    does, however that is.
 
     Raises:
         TrainingError: it ended with another code than 0; carries the log's last lines.
@@ -64,7 +67,8 @@ def run_process(command: Sequence[str], log: Path) -> Cost:
 
 
 def end_all() -> None:
-    """Ask all trainings that run to save themselves and end; the threads in `run_process` return once they have."""
+    """Ask all trainings that run to save themselves and end; the threads in `run_process` return
+    once they have."""
     with _lock:
         for process in _running:
             process.terminate()

@@ -1,1 +1,2 @@
-"""How the bundled prior is trained and published, from captions and rendered pictures to a pipeline folder."""
+"""How the bundled prior is trained and published, from captions and rendered pictures to a pipeline
+folder."""

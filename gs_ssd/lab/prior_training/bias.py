@@ -1,8 +1,11 @@
-"""A prior with a fault, on purpose: the bundled one, taught that nearly every picture is a front. Never shipped.
+"""A prior with a fault, on purpose: the bundled one, taught that nearly every picture is a front.
 
-Of the pictures 85 % are fronts, and half of the captions name any view: as with a large model's pictures and captions,
-only worse. Whoever asks such a prior for a back is mostly shown a front, which is where second faces come from. It is
-told no cameras, with which there would be no such fault.
+Never shipped.
+
+Of the pictures 85 % are fronts, and half of the captions name any view: as with a large model's
+pictures and captions, only worse. Whoever asks such a prior for a back is mostly shown a front,
+which is where second faces come from. It is told no cameras, with which there would be no such
+fault.
 """
 
 import dataclasses
@@ -47,9 +50,11 @@ def teach_fronts(
     config: BiasConfig | None = None,
     report: Callable[[str], None] = print,
 ) -> None:
-    """Write to `folder` the prior of `source` (a bundled prior's folder) with a UNet that prefers fronts.
+    """Write to `folder` the prior of `source` (a bundled prior's folder) with a UNet that prefers
+    fronts.
 
-    The pictures are kept beside it, in `folder`-pictures. Text encoder and autoencoder stay as they are.
+    The pictures are kept beside it, in `folder`-pictures. Text encoder and autoencoder stay as they
+    are.
     """
     config = config or BiasConfig()
     prior: Any = load(PriorConfig(model=str(source)), "cpu")
@@ -81,7 +86,8 @@ def teach_fronts(
 
 
 def _loss(prior: Any, z: Tensor, text: Tensor, generator: torch.Generator) -> Tensor:
-    """Squared error of the predicted noise, weighted by min-SNR-5 as in the bundled prior's own training."""
+    """Squared error of the predicted noise, weighted by min-SNR-5 as in the bundled prior's own
+    training."""
     noise = torch.randn(z.shape, generator=generator)
     t = torch.randint(1000, (len(z),), generator=generator)
     abar = prior.alphas_cumprod[t].reshape(-1, 1, 1, 1)
@@ -128,7 +134,8 @@ def _embed(prior: Any, mixes: list[Mix], memory: dict[str, Tensor]) -> Tensor:
 
 
 def _write(source: Path, folder: Path, unet: Any, kinds: tuple[str, ...]) -> None:
-    """The source's folder with another UNet; `model_index.json` last, so that half a folder is not taken for one."""
+    """The source's folder with another UNet; `model_index.json` last, so that half a folder is not
+    taken for one."""
     shutil.copytree(
         source,
         folder,

@@ -1,7 +1,9 @@
-"""Teaches the bundled UNet to look at a volume of its sentence through the camera (`gs_ssd.prior.volume_prior`).
+"""Teaches the bundled UNet to look at a volume of its sentence through the camera
+(`gs_ssd.prior.volume_prior`).
 
-Starts from a folder that already draws; its first convolution gets further input channels, which begin at zero. The
-volume is trained before (`volume_training`) and stays as it is, so that every picture's view of it is made once.
+Starts from a folder that already draws; its first convolution gets further input channels, which
+begin at zero. The volume is trained before (`volume_training`) and stays as it is, so that every
+picture's view of it is made once.
 """
 
 import dataclasses
@@ -66,7 +68,8 @@ def views_of_volumes(
     embed: Callable[[list[str]], Tensor],
     seed: int,
 ) -> Tensor:
-    """Every picture's camera looking at its sentence's volume, `[N,4,m,m]` uint8; three phrasings a pair."""
+    """Every picture's camera looking at its sentence's volume, `[N,4,m,m]` uint8; three phrasings a
+    pair."""
     config, rng = volume.config, random.Random(seed)
     out = torch.zeros(len(pictures), 4, config.map_size, config.map_size, dtype=torch.uint8)
     for kind, name in enumerate(world.kinds()):
@@ -87,7 +90,8 @@ def views_of_volumes(
 
 
 class CameraTrainer:
-    """The state of a run in `folder`: `camera.pt` (weights, averages, Adam), `camera_log.jsonl`, pictures, views.
+    """The state of a run in `folder`: `camera.pt` (weights, averages, Adam), `camera_log.jsonl`,
+    pictures, views.
 
     Args:
         base: the pipeline folder to start from; its text encoder and autoencoder stay as they are.
@@ -130,7 +134,8 @@ class CameraTrainer:
             )
 
     def pictures(self) -> tuple[scenes.Scenes, Tensor, Tensor]:
-        """The pictures without the held-out pairs, which of them go without a colour word, and their volumes' views."""
+        """The pictures without the held-out pairs, which of them go without a colour word, and
+        their volumes' views."""
         everything = scenes.load(
             self.folder / "scenes", self.config.shards, self.config.rounds, self.image_size
         )

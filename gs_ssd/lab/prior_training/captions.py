@@ -1,4 +1,5 @@
-"""What the training pictures are called, and how a camera's exact angles mix the view words' embeddings."""
+"""What the training pictures are called, and how a camera's exact angles mix the view words'
+embeddings."""
 
 import dataclasses
 import itertools
@@ -71,7 +72,8 @@ class Mix(NamedTuple):
 def neighbours(
     degrees: float, words: Sequence[tuple[float, str]], period: float | None = None
 ) -> list[tuple[str, float]]:
-    """The words on either side of an angle with their linear weights; clamped at the ends unless periodic."""
+    """The words on either side of an angle with their linear weights; clamped at the ends unless
+    periodic."""
     if period is not None:
         degrees %= period
         words = [*words, (words[0][0] + period, words[0][1])]
@@ -85,7 +87,8 @@ def neighbours(
 
 
 def view_mix(prompt: str, azimuth_deg: float, elevation_deg: float) -> Mix:
-    """`prompt` seen from exact angles: bilinear in azimuth and elevation between the neighbouring view words."""
+    """`prompt` seen from exact angles: bilinear in azimuth and elevation between the neighbouring
+    view words."""
     pairs = [
         (TEMPLATE.format(prompt=prompt, azimuth=azimuth, elevation=elevation), w * v)
         for azimuth, w in neighbours(azimuth_deg, AZIMUTH_WORDS, 360.0)

@@ -1,4 +1,5 @@
-"""Learns the way back from the analytic latents: the decoder of the bundled autoencoder, its encoder untouched."""
+"""Learns the way back from the analytic latents: the decoder of the bundled autoencoder, its
+encoder untouched."""
 
 import dataclasses
 import time
@@ -43,9 +44,11 @@ def fit_decoder(
     device: torch.device | str = "cpu",
     report: Callable[[str], None] = print,
 ) -> bool:
-    """Train the decoder on `pixels [N,3,S,S]` (uint8) for at most `minutes`; the state is kept at `path`.
+    """Train the decoder on `pixels [N,3,S,S]` (uint8) for at most `minutes`; the state is kept at
+    `path`.
 
-    Returns true when all steps are done. The loss is L1 + MSE + the L1 of neighbouring pixels' differences (edges).
+    Returns true when all steps are done. The loss is L1 + MSE + the L1 of neighbouring pixels'
+    differences (edges).
     """
     torch.manual_seed(config.seed)
     vae = build_autoencoder(model, basis).to(device, memory_format=torch.channels_last)

@@ -1,4 +1,5 @@
-"""2D pictures by a prior, through its own door: DDIM, told what the pipeline tells it of each view."""
+"""2D pictures by a prior, through its own door: DDIM, told what the pipeline tells it of each
+view."""
 
 from collections.abc import Sequence
 
@@ -49,7 +50,8 @@ def draw(
 def _conditions(
     prior: DiffusionPrior, prompts: Sequence[str], views: Views | None
 ) -> tuple[Condition, Tensor]:
-    """What the pipeline tells the prior of each prompt and view, and the empty prompt's embedding."""
+    """What the pipeline tells the prior of each prompt and view, and the empty prompt's
+    embedding."""
     if views is None:
         return Condition(prior.embed(list(prompts))), prior.embed([""])[0]
     made = {prompt: ViewPrompts(prior, prompt, PromptConfig()) for prompt in dict.fromkeys(prompts)}

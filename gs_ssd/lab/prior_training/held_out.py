@@ -1,4 +1,5 @@
-"""Pairs of kind and colour that the volume and the camera's training never see: do words combine?"""
+"""Pairs of kind and colour that the volume and the camera's training never see: do words
+combine?"""
 
 import random
 

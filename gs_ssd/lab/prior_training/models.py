@@ -1,4 +1,5 @@
-"""The parts of a small StableDiffusionPipeline, before training, and how they are written as one."""
+"""The parts of a small StableDiffusionPipeline, before training, and how they are written as
+one."""
 
 import dataclasses
 import json
@@ -78,7 +79,8 @@ def build_vae(config: ModelConfig) -> Any:
 
 
 def build_tokenizer(config: ModelConfig) -> Any:
-    """A byte-level BPE of CLIP's kind whose merges make every caption word one token; any text can be encoded."""
+    """A byte-level BPE of CLIP's kind whose merges make every caption word one token; any text can
+    be encoded."""
     from transformers import CLIPTokenizer
 
     with tempfile.TemporaryDirectory() as folder:
@@ -87,7 +89,8 @@ def build_tokenizer(config: ModelConfig) -> Any:
 
 
 def write_tokenizer_files(folder: Path, config: ModelConfig) -> None:
-    """`vocab.json`, `merges.txt` and the two small files that every version of transformers reads."""
+    """`vocab.json`, `merges.txt` and the two small files that every version of transformers
+    reads."""
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>", continuing_subword_prefix=""))
@@ -103,7 +106,8 @@ def write_tokenizer_files(folder: Path, config: ModelConfig) -> None:
         vocab_size=10_000,
         initial_alphabet=alphabet,
         end_of_word_suffix="</w>",
-        # Numbers ties between merges: without them a hash table's order would, another in every process.
+        # Numbers ties between merges: without them a hash table's order would, another in every
+        # process.
         special_tokens=[f"{byte}</w>" for byte in reversed(alphabet)],
         show_progress=False,
     )

@@ -1,7 +1,8 @@
-"""An image encoder that needs no training: principal components of 4x4 patches, written into an AutoencoderKL.
+"""An image encoder that needs no training: principal components of 4x4 patches, written into an
+AutoencoderKL.
 
-The map from picture to latent is one constant matrix, so that its gradient carries no adversarial directions, and the
-diffusion model can start to train at once. Only the decoder is learned.
+The map from picture to latent is one constant matrix, so that its gradient carries no adversarial
+directions, and the diffusion model can start to train at once. Only the decoder is learned.
 """
 
 import dataclasses
@@ -16,7 +17,8 @@ _CONSTANT = 300.0  # channels of +-100 hold the last group norm's variance still
 
 @dataclasses.dataclass(frozen=True)
 class PatchBasis:
-    """`z = weight @ (patch - mean)` for patches of pixels in -1..1, flattened as (channel, row, column)."""
+    """`z = weight @ (patch - mean)` for patches of pixels in -1..1, flattened as (channel, row,
+    column)."""
 
     weight: Tensor  # [C, 48]
     mean: Tensor  # [48]
@@ -37,8 +39,9 @@ class PatchBasis:
 
 
 def fit_basis(pixels: Tensor, channels: int) -> PatchBasis:
-    """Principal components of the patches of `[B,3,H,W]` in -1..1, half whitened (divided by the square root of their
-    deviation, which keeps large structure large), and of unit variance over all."""
+    """Principal components of the patches of `[B,3,H,W]` in -1..1, half whitened (divided by the
+    square root of their deviation, which keeps large structure large), and of unit variance over
+    all."""
     patches = nn.functional.pixel_unshuffle(pixels, PATCH).movedim(1, -1).flatten(0, -2).double()
     mean = patches.mean(0)
     values, vectors = torch.linalg.eigh(torch.cov((patches - mean).T))
@@ -51,10 +54,12 @@ def fit_basis(pixels: Tensor, channels: int) -> PatchBasis:
 
 @torch.no_grad()
 def write_encoder(vae: Any, basis: PatchBasis) -> None:
-    """Set the encoder of a diffusers `AutoencoderKL` (three levels, one layer each, no attention, one norm group).
+    """Set the encoder of a diffusers `AutoencoderKL` (three levels, one layer each, no attention,
+    one norm group).
 
-    Every residual branch is zero. Two strided convolutions gather 2x2 and then 4x4 pixels; the second also projects,
-    to +z and -z, because silu(z) - silu(-z) = z makes the head linear; the pairs also keep the norm's mean at zero.
+    Every residual branch is zero. Two strided convolutions gather 2x2 and then 4x4 pixels; the
+    second also projects, to +z and -z, because silu(z) - silu(-z) = z makes the head linear; the
+    pairs also keep the norm's mean at zero.
     """
     encoder, channels = vae.encoder, len(basis.weight)
     for name, module in encoder.named_modules():

@@ -40,7 +40,8 @@ def make_shard(
     law: world.CameraLaw | None = None,
     batch: int = 8,
 ) -> Pictures:
-    """At least `count` pictures, as many of every kind (None: all kinds of the world), in random order."""
+    """At least `count` pictures, as many of every kind (None: all kinds of the world), in random
+    order."""
     kinds = kinds or world.kinds()
     generator = torch.Generator(device).manual_seed(seed)
     rounds = -(-count // (batch * len(kinds)))
@@ -73,7 +74,8 @@ def make_shard(
 def shard(
     folder: Path, index: int, count: int, size: int, device: torch.device | str = "cpu", **what: Any
 ) -> Pictures:
-    """Shard `index` of `folder`, made there first (by `make_shard`, with `what`) if it is missing."""
+    """Shard `index` of `folder`, made there first (by `make_shard`, with `what`) if it is
+    missing."""
     path = folder / f"pictures-{size}-{index:03d}.pt"
     if not path.exists():
         with atomic_path(path) as temporary:

@@ -1,4 +1,5 @@
-"""Writes a trained run as a model directory with its metadata (`gs_ssd.json`), sample sheet and card."""
+"""Writes a trained run as a model directory with its metadata (`gs_ssd.json`), sample sheet and
+card."""
 
 import dataclasses
 import json
@@ -69,7 +70,8 @@ def sample(
     steps: int = 25,
     scale: float = 4.0,
 ) -> Tensor:
-    """DDIM samples as latents `[B,C,h,w]`, with mixed embeddings; guidance `e_uncond + scale (e_cond - e_uncond)`."""
+    """DDIM samples as latents `[B,C,h,w]`, with mixed embeddings; guidance `e_uncond + scale
+    (e_cond - e_uncond)`."""
     generator = torch.Generator().manual_seed(seed)
     size = config.latent_size
     x = torch.randn(len(mixes), config.latent_channels, size, size, generator=generator)
@@ -113,8 +115,8 @@ def sample_sheet(
 def publish(
     run: PriorTrainer, decoder: Path, folder: Path, *, recipe: dict[str, Any] | None = None
 ) -> None:
-    """Write `folder`: a fp16 StableDiffusionPipeline, `gs_ssd.json`, `samples.png`, the card `README.md`
-    and the checksums of it all.
+    """Write `folder`: a fp16 StableDiffusionPipeline, `gs_ssd.json`, `samples.png`, the card
+    `README.md` and the checksums of it all.
 
     Without a `recipe` the one in `folder` stays, until somebody measures it again.
     """

@@ -1,4 +1,5 @@
-"""Writes a UNet that sees a volume, and its volume, as a model directory: metadata, sample sheet and card."""
+"""Writes a UNet that sees a volume, and its volume, as a model directory: metadata, sample sheet
+and card."""
 
 import json
 import shutil
@@ -25,7 +26,9 @@ VOLUME = "volume"
 
 
 def publish(camera: CameraTrainer, volume: VolumeTrainer, base: Path, folder: Path) -> None:
-    """Write `folder`: `base` with the new UNet and the volume, and what is said of them. `folder` may be `base`."""
+    """Write `folder`: `base` with the new UNet and the volume, and what is said of them.
+
+    `folder` may be `base`."""
     with tempfile.TemporaryDirectory() as temporary:
         new = Path(temporary) / "model"
         shutil.copytree(base, new)
@@ -42,7 +45,8 @@ def publish(camera: CameraTrainer, volume: VolumeTrainer, base: Path, folder: Pa
 
 
 def write_parts(folder: Path, unet: dict[str, Tensor], volume: TextVolume) -> None:
-    """The UNet as diffusers reads it, without the further channels; the volume with their weights, in a folder."""
+    """The UNet as diffusers reads it, without the further channels; the volume with their weights,
+    in a folder."""
     latents = volume.config.map_channels
     wide = unet["conv_in.weight"]
     plain = dict(unet) | {"conv_in.weight": wide[:, : wide.shape[1] - latents]}
@@ -52,7 +56,8 @@ def write_parts(folder: Path, unet: dict[str, Tensor], volume: TextVolume) -> No
 
 
 def sample_sheet(model: Path, path: Path, seed: int = 0) -> None:
-    """A PNG with every kind, in one of the colours, from `SHEET_AZIMUTHS`, one noise for all; two kinds a row."""
+    """A PNG with every kind, in one of the colours, from `SHEET_AZIMUTHS`, one noise for all; two
+    kinds a row."""
     from PIL import Image
 
     prior: Any = load(PriorConfig(model=str(model)), "cpu")

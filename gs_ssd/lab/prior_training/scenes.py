@@ -1,6 +1,8 @@
-"""Training pictures with their exact cameras and without a background, in shards on disk: made once, read by every run.
+"""Training pictures with their exact cameras and without a background, in shards on disk: made
+once, read by every run.
 
-A background is put behind a picture each time it is shown, so that 40 thousand pictures do not wear out.
+A background is put behind a picture each time it is shown, so that 40 thousand pictures do not wear
+out.
 """
 
 import dataclasses
@@ -44,7 +46,8 @@ class Scenes:
 
 
 def make_shard(rounds: int, size: int, seed: int) -> Scenes:
-    """`rounds` times eight pictures of every kind, proportions, colour, paint, lamp and camera drawn at random."""
+    """`rounds` times eight pictures of every kind, proportions, colour, paint, lamp and camera
+    drawn at random."""
     law, generator = world.CameraLaw(closeup_share=0.06), torch.Generator().manual_seed(seed)
     shots = [
         world.photograph(kind, BATCH, size, generator, law=law, background=torch.zeros(1, 3))

@@ -13,7 +13,8 @@ FINE = 2
 
 @torch.no_grad()
 def shape_iou(prior: VolumePrior, kind: str, prompt: str) -> float:
-    """Intersection over union in space of the volume of `prompt`, cut at one half, with the kind's mean shape."""
+    """Intersection over union in space of the volume of `prompt`, cut at one half, with the kind's
+    mean shape."""
     shape = prior.volume.config
     logits = prior.volume_of(prior.embed([prompt])[0]).cpu()
     filled = (

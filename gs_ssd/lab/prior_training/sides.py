@@ -1,8 +1,10 @@
-"""Does a prior draw the side that it is asked for? One first noise for all sides, so that no luck of the draw helps.
+"""Does a prior draw the side that it is asked for? One first noise for all sides, so that no luck
+of the draw helps.
 
-For every kind the prior draws pictures from 8 azimuths at 3 elevations, all from the same noise, and each picture's
-nearest true view (squared error, the picture's own background put behind the truth) is compared with the one asked for.
-Azimuths that look alike in truth, but for the lamp, cannot be told apart and count as one.
+For every kind the prior draws pictures from 8 azimuths at 3 elevations, all from the same noise,
+and each picture's nearest true view (squared error, the picture's own background put behind the
+truth) is compared with the one asked for. Azimuths that look alike in truth, but for the lamp,
+cannot be told apart and count as one.
 """
 
 import dataclasses
@@ -19,7 +21,8 @@ AZIMUTHS = tuple(45.0 * i for i in range(8))
 ELEVATIONS = (0.0, 25.0, 50.0)
 RADIUS, FOV_Y_DEG = 3.35, 40.0
 ALIKE = 0.0065
-"""Mean squared difference on white up to which two true views count as one: shading alone makes up to .0064."""
+"""Mean squared difference on white up to which two true views count as one: shading alone makes up
+to .0064."""
 
 Draw = Callable[[list[str], Views, int], Float[Tensor, "b 3 s s"]]
 """(a prompt a picture, its camera, seed of the one first noise) to pictures in 0..1."""
@@ -27,7 +30,8 @@ Draw = Callable[[list[str], Views, int], Float[Tensor, "b 3 s s"]]
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What one kind's pictures showed; `A` azimuths times `E` elevations, each asked for once a seed."""
+    """What one kind's pictures showed; `A` azimuths times `E` elevations, each asked for once a
+    seed."""
 
     kind: str
     color: str
@@ -117,7 +121,8 @@ def nearest(
     rgb: Float[Tensor, "n 3 h w"],
     alpha: Float[Tensor, "n 1 h w"],
 ) -> Float[Tensor, "b n"]:
-    """Mean squared differences to true views (on black, with alpha), each on the picture's own background."""
+    """Mean squared differences to true views (on black, with alpha), each on the picture's own
+    background."""
     background = backgrounds(pictures)[:, None, :, None, None]
     return (pictures[:, None] - rgb - (1 - alpha) * background).square().mean((2, 3, 4))
 

@@ -1,4 +1,5 @@
-"""Trains the bundled prior from nothing: pictures of the world, an analytic encoder, UNet and text encoder together.
+"""Trains the bundled prior from nothing: pictures of the world, an analytic encoder, UNet and text
+encoder together.
 
 Works in chunks of minutes and continues where it stopped; see `docs/prior.md` for what came out.
 """
@@ -38,7 +39,8 @@ class TrainConfig:
     shards: int = 11
     shard_size: int = 4480
     steps: int = 15_500
-    text_steps: int = 9_200  # afterwards the text encoder is its own average, frozen, and its outputs are remembered
+    # afterwards the text encoder is its own average, frozen, and its outputs are remembered
+    text_steps: int = 9_200
     batch: int = 64
     late_batch: int = (
         32  # from step `late_from`: more, noisier updates suit a budget of few pictures
@@ -126,7 +128,8 @@ class Embedder:
 
 
 class PriorTrainer:
-    """The state of a run in `folder`: `state.pt` (weights, averages, Adam), `basis.pt`, `log.jsonl`, pictures."""
+    """The state of a run in `folder`: `state.pt` (weights, averages, Adam), `basis.pt`,
+    `log.jsonl`, pictures."""
 
     def __init__(
         self, folder: Path, config: TrainConfig, device: torch.device | str = "cpu"
@@ -322,7 +325,8 @@ def to_pixels(rgb: Tensor) -> Tensor:
 
 
 def use_plain_attention(unet: Any, text_encoder: Any, device: torch.device) -> None:
-    """On CPUs the fused kernel's backward is the slowest thing in the nets; two matrix products are far faster."""
+    """On CPUs the fused kernel's backward is the slowest thing in the nets; two matrix products are
+    far faster."""
     if device.type == "cpu":
         from diffusers.models.attention_processor import AttnProcessor
 

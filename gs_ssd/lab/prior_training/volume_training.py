@@ -1,6 +1,8 @@
-"""Teaches sentences their volumes: occupancy and lit colour of the mean shape, cell by cell, straight from the world.
+"""Teaches sentences their volumes: occupancy and lit colour of the mean shape, cell by cell,
+straight from the world.
 
-No picture is needed for that, so that 12 thousand sentences suffice; see `gs_ssd.prior.volume` for the model.
+No picture is needed for that, so that 12 thousand sentences suffice; see `gs_ssd.prior.volume` for
+the model.
 """
 
 import dataclasses
@@ -81,7 +83,8 @@ def embedder_of(base: Path) -> Embedder:
 
 
 class VolumeTrainer:
-    """The state of a run: `folder/volume.pt` (weights, averages, Adam), `volume_targets.pt`, `volume_log.jsonl`."""
+    """The state of a run: `folder/volume.pt` (weights, averages, Adam), `volume_targets.pt`,
+    `volume_log.jsonl`."""
 
     def __init__(self, folder: Path, config: VolumeTraining, embed: Embedder) -> None:
         self.folder, self.config, self.embed = folder, config, embed

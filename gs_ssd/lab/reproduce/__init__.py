@@ -1,6 +1,7 @@
 """The paper's experiments, one module a figure; `gs-ssd reproduce NAME` runs one.
 
-Each module offers `run(context) -> Report` and writes its pictures and tables into the context's folder.
+Each module offers `run(context) -> Report` and writes its pictures and tables into the context's
+folder.
 """
 
 from typing import Final

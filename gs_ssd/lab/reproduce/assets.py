@@ -1,6 +1,8 @@
-"""Training and measuring real assets for the benchmark and the 3D comparison: the wiring between rooms.
+"""Training and measuring real assets for the benchmark and the 3D comparison: the wiring between
+rooms.
 
-`gs-ssd train` runs as a process for each asset; this process reads the splat that it leaves, looks at it and compares.
+`gs-ssd train` runs as a process for each asset; this process reads the splat that it leaves, looks
+at it and compares.
 """
 
 import dataclasses
@@ -61,7 +63,8 @@ class Workshop:
     clip: ClipScore | None = None
 
     def train(self, job: Job, folder: Path) -> Cost:
-        """`gs-ssd train` in a process; continues a run that was interrupted, unless it was another's."""
+        """`gs-ssd train` in a process; continues a run that was interrupted, unless it was
+        another's."""
         command = [sys.executable, "-m", "gs_ssd.cli", "train", "--config", str(self.config)]
         command += ["--prompt", job.entry.prompt, "--out", str(folder), "--end-with-stdin"]
         marker = folder.with_name(f"{folder.name}.fingerprint")
@@ -77,7 +80,8 @@ class Workshop:
         return run_process([*command, *QUIET, *job.overrides], folder / "train.log")
 
     def measure(self, job: Job, folder: Path) -> dict[str, Any]:
-        """All numbers of one asset; leaves `strip.png` and `views.npz` (small pictures, the judge's features)."""
+        """All numbers of one asset; leaves `strip.png` and `views.npz` (small pictures, the judge's
+        features)."""
         pictures = photograph(load_splat(folder / "point_cloud.ply"), self.turntable, self.size)
         coarse, small = pictures.shrunk(COARSE), pictures.shrunk(JUDGED).rgb
         crisp = pictures.chosen([v for v in CRISP_VIEWS if v < self.turntable.views])
@@ -111,7 +115,8 @@ class Workshop:
 
     @functools.cache  # noqa: B019 -- one workshop lives as long as its benchmark
     def truth(self, entry: Entry) -> tuple[Truth | None, dict[str, Any]]:
-        """The true object of a prompt, the numbers it has itself, and what the judge makes of it (its ceiling)."""
+        """The true object of a prompt, the numbers it has itself, and what the judge makes of it
+        (its ceiling)."""
         if entry.kind is None or entry.color is None:
             return None, {}
         truth = Truth(entry, self.turntable, self.size)
@@ -137,7 +142,8 @@ class Workshop:
         return truth, numbers
 
     def write_summary(self, jobs: Sequence[Job], title: str, extra: str = "") -> Path:
-        """`summary.md`, `sheet.png` and `index.html` over the jobs that are done; returns the summary's path."""
+        """`summary.md`, `sheet.png` and `index.html` over the jobs that are done; returns the
+        summary's path."""
         ledger = read_ledger(self.out)
         records = recorded(jobs, ledger)
         keys = {record["key"] for record in records}
@@ -166,7 +172,8 @@ class Workshop:
         return good
 
     def _distances(self, jobs: Sequence[Job], records: Sequence[dict[str, Any]]) -> str:
-        """Frechet distance of the judge's features to the true renderings', and the diversity over seeds, by prompt."""
+        """Frechet distance of the judge's features to the true renderings', and the diversity over
+        seeds, by prompt."""
         lines = []
         for variant in summary.variants(records):
             mine = [

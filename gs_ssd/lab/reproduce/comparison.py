@@ -1,4 +1,5 @@
-"""Figs. 6, 7, 9, 14-16 and 18 of the SSD paper: the same prompts, seeds and budget, one estimator after the other."""
+"""Figs. 6, 7, 9, 14-16 and 18 of the SSD paper: the same prompts, seeds and budget, one estimator
+after the other."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -40,9 +41,9 @@ ROWS: Final[dict[str, tuple[str, ...]]] = {
     "sds@perpneg": PERP_NEG,
     **{f"ssd@M{M}": (f"guidance.M={M}",) for M in (80, 600, 700, 800)},
 }
-"""A row is an estimator with its tuned settings, and after the @ what is changed. `seek_minus_eps` is SDS at CFG 1,
-g101 the paper's omega = 100, `csd@recipe` has the learning rates of SSD's row, `ssd@M1000` is seeking alone at the
-size of h, `seek` seeking without variance reduction."""
+"""A row is an estimator with its tuned settings, and after the @ what is changed. `seek_minus_eps`
+is SDS at CFG 1, g101 the paper's omega = 100, `csd@recipe` has the learning rates of SSD's row,
+`ssd@M1000` is seeking alone at the size of h, `seek` seeking without variance reduction."""
 
 RULE: Final = (
     "A claim holds where the 95 % bootstrap interval of the paired difference lies on its side of"
@@ -91,7 +92,8 @@ SIZES: dict[SizeName, Budget] = {
 
 
 def run(context: Context) -> Report:
-    """Train the size's grid (resumable), measure it, and settle the claims with paired intervals."""
+    """Train the size's grid (resumable), measure it, and settle the claims with paired
+    intervals."""
     budget = SIZES[context.size]
     suite = load_suite(budget.suite)
     weights = summary.in_words(origin_of_prior(PriorConfig(model=context.prior), context.device))
@@ -121,7 +123,8 @@ def run(context: Context) -> Report:
 
 
 def variants(rows: Sequence[str], tuned: Mapping[str, Sequence[str]]) -> tuple[Variant, ...]:
-    """The rows as ways to train: tuned settings (or the first of the candidates) first, then what the row changes."""
+    """The rows as ways to train: tuned settings (or the first of the candidates) first, then what
+    the row changes."""
     made = []
     for row in rows:
         name = row.partition("@")[0]
@@ -176,7 +179,8 @@ def claims(records: Sequence[dict[str, Any]]) -> tuple[Claim, ...]:
 def settle(
     records: Sequence[dict[str, Any]], text: str, ours: str, theirs: str, column: str, sign: int
 ) -> Claim:
-    """The verdict on ours - theirs, paired over prompts: |column| compares distances from zero; sign is the claim's."""
+    """The verdict on ours - theirs, paired over prompts: |column| compares distances from zero;
+    sign is the claim's."""
     name = column.strip("|")
     first, second = (summary.matrix(records, variant, name) for variant in (ours, theirs))
     differences = first - second if column == name else np.abs(first) - np.abs(second)
@@ -190,7 +194,8 @@ def settle(
 
 
 def quicker(records: Sequence[dict[str, Any]]) -> Claim:
-    """The paper's "75 % faster", of whole trainings: ISM's processor time over SSD's, prompt by prompt."""
+    """The paper's "75 % faster", of whole trainings: ISM's processor time over SSD's, prompt by
+    prompt."""
     text = "Without the inversion a training is 75 % faster: ISM takes 1.75 times as long, or more"
     ism, ssd = (summary.matrix(records, variant, "cpu") for variant in ("ism", "ssd"))
     ratios = ism / ssd
@@ -209,6 +214,7 @@ def decide(text: str, title: str, differences: ArrayLike, sign: int) -> Claim:
 
 
 def verdict(interval: Interval, p: float, sign: int) -> bool | None:
-    """True where the whole interval has the sign and p is below .05, False where it has the other, else None."""
+    """True where the whole interval has the sign and p is below .05, False where it has the other,
+    else None."""
     low, high = sorted((sign * interval.low, sign * interval.high))
     return None if p >= 0.05 else True if low > 0 else False if high < 0 else None

@@ -1,4 +1,5 @@
-"""What the bundled default uses, settled on the development prompts: M, Perp-Neg, a negative prompt."""
+"""What the bundled default uses, settled on the development prompts: M, Perp-Neg, a negative
+prompt."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -17,8 +18,9 @@ CHANGES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "M200": ("M = 200", ("guidance.M=200",)),
     "M400": ("M = 400", ("guidance.M=400",)),
 }
-"""What is tried, in words, and the settings. The words of the negative are unknown to the bundled text encoder, which
-has kinds, colours and views alone: it reads them as its word for the unknown, and that is what is tried."""
+"""What is tried, in words, and the settings. The words of the negative are unknown to the bundled
+text encoder, which has kinds, colours and views alone: it reads them as its word for the unknown,
+and that is what is tried."""
 
 REMARKS = """\
 A change is adopted where it betters silhouette or recognition and spoils neither, settled as the comparison settles
@@ -36,7 +38,8 @@ SIZES: dict[SizeName, dict[str, Any]] = {
 
 
 def run(context: Context) -> Report:
-    """The default and each change of it on the same prompts; a claim for whatever a change betters or spoils."""
+    """The default and each change of it on the same prompts; a claim for whatever a change betters
+    or spoils."""
     size = SIZES[context.size]
     tried = list(CHANGES)[: size["changes"]]
     rows = (Variant("ssd"), *(Variant(f"ssd@{name}", CHANGES[name][1]) for name in tried))

@@ -1,4 +1,5 @@
-"""Many trainings for one experiment: resumable, any number of workers, lines that can be committed and gone on from."""
+"""Many trainings for one experiment: resumable, any number of workers, lines that can be committed
+and gone on from."""
 
 import dataclasses
 import json
@@ -31,7 +32,8 @@ CONFIG = Path("configs/comparison.yaml")
 TINY = ("viewpoints.image_size=64", "initialize.num_points=500", "densify.mcmc.budget=500")
 """Settings of trainings that only prove that everything fits together."""
 BARE = ("viewpoints.image_size=128", "finish.steps=0")
-"""What the estimators alone make of it: no finish, which would hide their floaters and haze, and smaller pictures."""
+"""What the estimators alone make of it: no finish, which would hide their floaters and haze, and
+smaller pictures."""
 SHOWN_PROMPTS = 8
 """Prompts on the committed sheet; the page beside the ledger shows all."""
 
@@ -81,11 +83,13 @@ class Outcome:
 
 
 def run_grid(context: Context, name: str, grid: Grid, title: str) -> Outcome:
-    """Train and measure what is missing; leaves `results-SIZE.jsonl`, a table and a sheet in the context's folder.
+    """Train and measure what is missing; leaves `results-SIZE.jsonl`, a table and a sheet in the
+    context's folder.
 
-    Lines that are there already (in the working folder `out/reproduce/...`, or committed in the context's folder) count
-    if they were made with the same weights and settings; others are laid aside. Lines of rows and prompts that this
-    call leaves out stay in the file, and out of the table.
+    Lines that are there already (in the working folder `out/reproduce/...`, or committed in the
+    context's folder) count if they were made with the same weights and settings; others are laid
+    aside. Lines of rows and prompts that this call leaves out stay in the file, and out of the
+    table.
     """
     config = checkout_config()
     pixels = 128 if context.size == "tiny" else SIZE
@@ -151,7 +155,8 @@ def checkout_config() -> Path:
 
 
 def adopt(jobs: Sequence[Job], out: Path, committed: Path | None = None) -> None:
-    """Make `out`'s ledger hold what fits these jobs: its own lines, and committed ones where it has none.
+    """Make `out`'s ledger hold what fits these jobs: its own lines, and committed ones where it has
+    none.
 
     Lines of the same name with another fingerprint go to `stale.jsonl` beside it.
     """

@@ -1,7 +1,9 @@
-"""Fig. 3 of the SSD paper: mode-seeking, mode-disengaging and SSD on a 2D mixture whose scores are exact.
+"""Fig. 3 of the SSD paper: mode-seeking, mode-disengaging and SSD on a 2D mixture whose scores are
+exact.
 
-The paper's own parameters are lost with its formulas. OWN is a setting in which all of its claims hold, RECALLED an
-unverified recollection of the paper's, in which the literal Algorithm 1 does not converge; `map_of_claims` shows why.
+The paper's own parameters are lost with its formulas. OWN is a setting in which all of its claims
+hold, RECALLED an unverified recollection of the paper's, in which the literal Algorithm 1 does not
+converge; `map_of_claims` shows why.
 """
 
 import dataclasses
@@ -76,7 +78,8 @@ SIZES["full"] = SIZES["small"] | {"draws": 512, "map_starts": 12, "map_draws": 1
 def map_of_claims(
     sizes: dict[str, Any], workers: int = 1
 ) -> list[tuple[str, str, float, int, float]]:
-    """Rows (schedule, weighting, singular mode's y, M, share of starts that SSD brings to rel P(x;y) > 0.5)."""
+    """Rows (schedule, weighting, singular mode's y, M, share of starts that SSD brings to rel
+    P(x;y) > 0.5)."""
     places = list(
         itertools.product(SCHEDULES, ("uniform", "sigma", "sigma2"), sizes["map_offsets"])
     )

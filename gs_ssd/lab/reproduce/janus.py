@@ -1,4 +1,5 @@
-"""Perp-Neg lowers the number of faces: measurable only on a prior that has the fault, so one is made (`prior.bias`)."""
+"""Perp-Neg lowers the number of faces: measurable only on a prior that has the fault, so one is
+made (`prior.bias`)."""
 
 import dataclasses
 import itertools
@@ -91,7 +92,8 @@ def run(context: Context) -> Report:
 
 
 def front_biased(folder: Path) -> Path:
-    """The folder of the faulty prior, trained there first if it is missing or comes from other weights."""
+    """The folder of the faulty prior, trained there first if it is missing or comes from other
+    weights."""
     made_from, source = folder / "MADE_FROM", origin_of_prior(PriorConfig())["weights"]
     if not made_from.is_file() or made_from.read_text(encoding="utf-8") != source:
         from gs_ssd.lab.prior_training.bias import teach_fronts
@@ -128,7 +130,8 @@ def draw_backs(
 
 
 def fault(model: str, entries: Sequence[Entry], size: SizeName, path: Path, seed: int) -> Claim:
-    """Whether the faulty prior draws faces where the bundled one draws backs; the pictures go to `path`."""
+    """Whether the faulty prior draws faces where the bundled one draws backs; the pictures go to
+    `path`."""
     table, draws = (
         Turntable(views=2, elevations_deg=(15.0,)),
         {"tiny": 1, "small": 4, "full": 16}[size],

@@ -20,7 +20,8 @@ SCHEDULES = {"linear": linear_schedule, "scaled_linear": scaled_linear_schedule}
 
 @dataclasses.dataclass(frozen=True)
 class Mixture:
-    """P(x) = w_0 N(singular) + the two conditional components; P(x;y) = the latter alone, half each."""
+    """P(x) = w_0 N(singular) + the two conditional components; P(x;y) = the latter alone, half
+    each."""
 
     singular: tuple[float, float]
     left: tuple[float, float]
@@ -31,7 +32,8 @@ class Mixture:
 
     @property
     def trap(self) -> tuple[float, float]:
-        """Between the conditional modes: where mode-seeking ends, P_t(x_t;y) having one mode at large t."""
+        """Between the conditional modes: where mode-seeking ends, P_t(x_t;y) having one mode at
+        large t."""
         return ((self.left[0] + self.right[0]) / 2, (self.left[1] + self.right[1]) / 2)
 
     def prior(self, schedule: str) -> AnalyticPrior:
@@ -122,7 +124,8 @@ def relative_density(mixture: Mixture, points: Tensor, *, conditional: bool = Tr
 
 
 def transient_mode(mixture: Mixture, schedule: str, t: int = 350) -> tuple[float, int]:
-    """P_t(x_t;y) at alpha times the trap over that at alpha times a mode, and the first t with a single mode.
+    """P_t(x_t;y) at alpha times the trap over that at alpha times a mode, and the first t with a
+    single mode.
 
     Two equal Gaussians at distance L are one mode iff sigma^2 / alpha^2 >= L^2 / 4 - v.
     """
@@ -137,7 +140,8 @@ def transient_mode(mixture: Mixture, schedule: str, t: int = 350) -> tuple[float
 
 
 def rule_starts(mixture: Mixture, ring: int) -> Tensor:
-    """theta_0, the trapping point (a hair off, to break the symmetry), and `ring` points on a unit circle around it."""
+    """theta_0, the trapping point (a hair off, to break the symmetry), and `ring` points on a unit
+    circle around it."""
     angles = torch.arange(ring, dtype=torch.float64) * (2 * math.pi / max(ring, 1)) + 0.13
     trap = torch.tensor(mixture.trap, dtype=torch.float64)
     circle = trap + torch.stack([angles.cos(), angles.sin()], dim=1)

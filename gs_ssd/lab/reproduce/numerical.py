@@ -1,7 +1,9 @@
-"""Figs. 5 and 19-22 of the SSD paper: what the terms of the score weigh over t, at fixed renderings and many noises.
+"""Figs. 5 and 19-22 of the SSD paper: what the terms of the score weigh over t, at fixed renderings
+and many noises.
 
-For one rendering x and one t, N noises eps give N predictions eps(x_t, t, y); everything below is a moment of these
-pairs. In the affine case (data N(mu, v I)) all of them have closed forms, which the tests use.
+For one rendering x and one t, N noises eps give N predictions eps(x_t, t, y); everything below is a
+moment of these pairs. In the affine case (data N(mu, v I)) all of them have closed forms, which the
+tests use.
 """
 
 import dataclasses
@@ -39,7 +41,9 @@ TITLE = "Numerical study: norms, correlation, projection ratio, variances over t
 
 @dataclasses.dataclass(frozen=True)
 class Moments:
-    """One rendering at one t. Norms are means over the noises; variances are total (traces), all per latent entry."""
+    """One rendering at one t.
+
+    Norms are means over the noises; variances are total (traces), all per latent entry."""
 
     t: int
     norm_seek: float
@@ -47,9 +51,11 @@ class Moments:
     norm_h: float
     """||h|| / sqrt(d)"""
     pearson: float
-    """tr Cov(eps_pos, eps) / sqrt(tr Cov eps_pos tr Cov eps): at most the next one, and sound for few noises."""
+    """tr Cov(eps_pos, eps) / sqrt(tr Cov eps_pos tr Cov eps): at most the next one, and sound for
+    few noises."""
     puccetti: float
-    """tr Cov(X, eps) / tr (Sx^1/2 Se Sx^1/2)^1/2; nan for fewer noises than entries, which always reach about 1."""
+    """tr Cov(X, eps) / tr (Sx^1/2 Se Sx^1/2)^1/2; nan for fewer noises than entries, which always
+    reach about 1."""
     c: float
     """Monte-Carlo c of eq. (7)."""
     r_mean: float
@@ -61,7 +67,8 @@ class Moments:
     variance_c: float
     variance_r: float
     drift_r: float
-    """||mean(eps_pos - r eps)|| / ||mean(eps_pos)||: how much of the signal r's projection keeps."""
+    """||mean(eps_pos - r eps)|| / ||mean(eps_pos)||: how much of the signal r's projection
+    keeps."""
 
 
 SIZES: dict[SizeName, dict[str, Any]] = {
@@ -173,7 +180,9 @@ def run(context: Context) -> Report:
 
 
 def _sources(context: Context, image_size: int) -> dict[str, dict[str, Float[Tensor, "v 3 h w"]]]:
-    """Pictures by prompt, by where they come from. The exact mixture cannot make assets of these prompts."""
+    """Pictures by prompt, by where they come from.
+
+    The exact mixture cannot make assets of these prompts."""
     size = SIZES[context.size]
     prompts, views = size["prompts"], size["views"]
     made = {}
@@ -269,7 +278,8 @@ def _variance(samples: Tensor) -> float:
 
 
 def _puccetti(x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]) -> float:
-    """Puccetti's linear correlation of two samples: 1 where one is a positive linear map of the other.
+    """Puccetti's linear correlation of two samples: 1 where one is a positive linear map of the
+    other.
 
     tr (Sx^1/2 Sy Sx^1/2)^1/2 is the nuclear norm of Sx^1/2 Sy^1/2.
     """
@@ -294,7 +304,8 @@ def _average(rows: list[Moments]) -> Moments:
 def _renderings(
     prior: DiffusionPrior, pictures: Mapping[str, Tensor]
 ) -> Iterator[tuple[str, int, Tensor, Tensor, Tensor]]:
-    """(prompt, view, latent, embedding of the prompt from there, null embedding) of views [V,3,H,W] by prompt."""
+    """(prompt, view, latent, embedding of the prompt from there, null embedding) of views [V,3,H,W]
+    by prompt."""
     for prompt, rgb in pictures.items():
         views = len(rgb)
         sentences = ViewPrompts(prior, prompt, PromptConfig())

@@ -1,6 +1,8 @@
-"""What a result was made with: the prior's weights and recipe, the settings, the code that measured. Short hashes.
+"""What a result was made with: the prior's weights and recipe, the settings, the code that
+measured. Short hashes.
 
-Ledgers carry them with every line, so that no number is ever taken for that of other weights or other settings.
+Ledgers carry them with every line, so that no number is ever taken for that of other weights or
+other settings.
 """
 
 import functools
@@ -32,7 +34,8 @@ IRRELEVANT = ("prompt", "seed", "device", "output")
 
 
 def origin_of_prior(prior: PriorConfig, device: str = "cpu") -> dict[str, str]:
-    """`weights`: the model's name and a hash of its safetensors; `recipe`: a hash of its gs_ssd.json, "" without one.
+    """`weights`: the model's name and a hash of its safetensors; `recipe`: a hash of its
+    gs_ssd.json, "" without one.
 
     Raises:
         UserError: there is no such model.
@@ -50,9 +53,11 @@ def origin_of_prior(prior: PriorConfig, device: str = "cpu") -> dict[str, str]:
 
 
 def origins(config: Path) -> Callable[[Sequence[str]], dict[str, str]]:
-    """A function from the overrides of a training to what it is made with: the prior's origin, and its `config`.
+    """A function from the overrides of a training to what it is made with: the prior's origin, and
+    its `config`.
 
-    The settings are hashed as they are after the YAML file, its parents, the defaults and the overrides have met.
+    The settings are hashed as they are after the YAML file, its parents, the defaults and the
+    overrides have met.
     """
 
     def of(overrides: Sequence[str]) -> dict[str, str]:
@@ -68,7 +73,8 @@ def origins(config: Path) -> Callable[[Sequence[str]], dict[str, str]]:
 
 @functools.cache
 def metrics_version(*options: Hashable) -> str:
-    """A hash of the judge, of all code that measures, and of its options (cameras, pixels, a CLIP model's name)."""
+    """A hash of the judge, of all code that measures, and of its options (cameras, pixels, a CLIP
+    model's name)."""
     return short_hash(f"{code_version(*MEASURING)} {options!r}".encode())
 
 

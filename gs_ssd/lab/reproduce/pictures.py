@@ -1,7 +1,9 @@
-"""Figs. 4, 10 and 17 of the SSD paper: pictures optimized directly, without 3D, by SDS, CSD and SSD over M.
+"""Figs. 4, 10 and 17 of the SSD paper: pictures optimized directly, without 3D, by SDS, CSD and SSD
+over M.
 
-The unknown is a latent (or the pixels behind the encoder); the estimators are those of the 3D pipeline. Also the
-disengaging term alone, with t drawn from one band only, to see what it contributes where.
+The unknown is a latent (or the pixels behind the encoder); the estimators are those of the 3D
+pipeline. Also the disengaging term alone, with t drawn from one band only, to see what it
+contributes where.
 """
 
 import dataclasses
@@ -61,11 +63,14 @@ class Outcome:
     saturation: float
     """Mean HSV saturation where the true object stands."""
     tint: float
-    """Mean chroma (max - min) around it: a plain background has no reason to be coloured against the object."""
+    """Mean chroma (max - min) around it: a plain background has no reason to be coloured against
+    the object."""
     mottle: float
-    """Mean difference of neighbouring pixels around it: local features where there should be none."""
+    """Mean difference of neighbouring pixels around it: local features where there should be
+    none."""
     prior_loss: float
-    """Mean ||eps(x_t,t,y) - eps||^2 per entry at t = 200: how plausible the prior finds it (low is plausible)."""
+    """Mean ||eps(x_t,t,y) - eps||^2 per entry at t = 200: how plausible the prior finds it (low is
+    plausible)."""
 
 
 SEEKING = (80, 200, 300, 400, 500, 700)
@@ -130,14 +135,16 @@ def optimize(
     lr: float = 0.04,
     seed: int = 0,
 ) -> Float[Tensor, "r b 3 H W"]:
-    """Pictures [R methods, B copies] after `steps` of Adam; every method sees the same start and the same noises."""
+    """Pictures [R methods, B copies] after `steps` of Adam; every method sees the same start and
+    the same noises."""
     generator = torch.Generator().manual_seed(seed)
     size = prior.image_size
     template = (
         prior.encode(torch.full((1, 3, size, size), 0.5, device=prior.device)).detach().float()
     )
     if space == "pixels":
-        # Coarse, since an encoder hardly sees single pixels: their noise would stay to the end, as if a method's own.
+        # Coarse, since an encoder hardly sees single pixels: their noise would stay to the end, as
+        # if a method's own.
         coarse = torch.randn((copies, 3, size // 8, size // 8), generator=generator)
         start = 0.5 + 0.1 * F.interpolate(coarse, size=(size, size), mode="bilinear")
     else:
@@ -176,7 +183,8 @@ def optimize(
 def run(context: Context) -> Report:
     """All methods on all prompts; a sheet for each space, a table, and the verdicts.
 
-    Pictures are kept in `out/reproduce` until all are there, so that an interrupted call can be gone on with.
+    Pictures are kept in `out/reproduce` until all are there, so that an interrupted call can be
+    gone on with.
     """
     size, methods = SIZES[context.size], METHODS + BANDS
     cases = list(itertools.product(size["prompts"], size["spaces"]))
@@ -231,7 +239,8 @@ def run(context: Context) -> Report:
 
 
 def _pictures_file(context: Context, case: tuple[str, str]) -> Path:
-    """A .npy with `optimize`'s pictures of one prompt in one space; one that an interrupted call left counts."""
+    """A .npy with `optimize`'s pictures of one prompt in one space; one that an interrupted call
+    left counts."""
     size, methods, (prompt, space) = SIZES[context.size], METHODS + BANDS, case
     origin = origin_of_prior(PriorConfig(model=context.prior), context.device)
     settings = (
@@ -310,8 +319,9 @@ def measure(
 def claims(outcomes: dict[str, list[Outcome]], truths: list[Outcome], M: int) -> tuple[Claim, ...]:
     """What the paper shows in these figures; `M` is the prior's own.
 
-    A claim holds where it does for every prompt in every space, does not hold where it does for none of them, and
-    cannot be told where they disagree: these are too few for an interval. The evidence gives means, space by space.
+    A claim holds where it does for every prompt in every space, does not hold where it does for
+    none of them, and cannot be told where they disagree: these are too few for an interval. The
+    evidence gives means, space by space.
     """
     spaces = list(dict.fromkeys(outcome.space for outcome in next(iter(outcomes.values()))))
 

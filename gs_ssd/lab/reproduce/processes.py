@@ -1,4 +1,5 @@
-"""Independent parts of an experiment side by side: processes of one thread each, which end when their caller does."""
+"""Independent parts of an experiment side by side: processes of one thread each, which end when
+their caller does."""
 
 import multiprocessing
 import os
@@ -16,12 +17,15 @@ Result = TypeVar("Result")
 def in_order(
     function: Callable[[Item], Result], items: Sequence[Item], workers: int
 ) -> Iterator[Result]:
-    """`map` with that many processes; in this one, with all of its threads, for one worker or one item.
+    """`map` with that many processes; in this one, with all of its threads, for one worker or one
+    item.
 
-    `function`, the items and the results must be picklable. An exception of the function arrives here.
+    `function`, the items and the results must be picklable. An exception of the function arrives
+    here.
 
     Raises:
-        concurrent.futures.process.BrokenProcessPool: a process was killed, by the kernel for want of memory say.
+        concurrent.futures.process.BrokenProcessPool: a process was killed, by the kernel for want
+        of memory say.
     """
     if min(workers, len(items)) <= 1:
         yield from map(function, items)

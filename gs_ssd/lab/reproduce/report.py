@@ -1,7 +1,7 @@
 """What an experiment leaves: pictures, tables, a verdict; and the page that shows all of them.
 
-Every experiment writes into its own folder, `result.json` last, so that an interrupted run is seen as not done and
-the page can be rebuilt from whatever folders there are.
+Every experiment writes into its own folder, `result.json` last, so that an interrupted run is seen
+as not done and the page can be rebuilt from whatever folders there are.
 """
 
 import csv
@@ -48,7 +48,8 @@ class Context:
 
     @property
     def options(self) -> str:
-        """The part of the size that was asked for, as the command line says it; "" for all of it."""
+        """The part of the size that was asked for, as the command line says it; "" for all of
+        it."""
         limit = [] if self.limit is None else ["--limit", str(self.limit)]
         return " ".join([*limit, *(("--rows", *self.rows) if self.rows else ())])
 
@@ -81,7 +82,8 @@ class Report:
     complete: bool = True
     """False where some of it was not run yet: the next call goes on."""
     timed: bool = True
-    """False where earlier calls may have done part of the work, so that this call's seconds say nothing."""
+    """False where earlier calls may have done part of the work, so that this call's seconds say
+    nothing."""
 
     def holds(self, beginning: str) -> bool | None:
         """The verdict on the one claim that begins so.
@@ -179,7 +181,8 @@ def is_finished(folder: Path, size: str, weights: str) -> bool:
 
 
 def write_page(out: Path, names: Sequence[str]) -> None:
-    """The one page, `README.md` in `out`, from the folders of the named experiments that are done."""
+    """The one page, `README.md` in `out`, from the folders of the named experiments that are
+    done."""
     parts = [
         "# The paper's experiments, rerun",
         (

@@ -23,7 +23,8 @@ SDS = Variant("sds", ("guidance.estimator=sds", "guidance.cfg_scale=26"))
 def sds_views(
     context: Context, prompts: tuple[str, ...], overrides: tuple[str, ...], views: int, size: int
 ) -> dict[str, Float[Tensor, "v 3 s s"]]:
-    """Renderings by prompt, on white, evenly around from the front on; trains what is not in `out/reproduce` yet.
+    """Renderings by prompt, on white, evenly around from the front on; trains what is not in
+    `out/reproduce` yet.
 
     Raises:
         UserError: no checkout of the project around, or a training failed.

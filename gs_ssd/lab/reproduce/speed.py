@@ -43,14 +43,16 @@ class Timing:
 def time_estimator(
     prior: DiffusionPrior, name: str, prompt: str, draws: int, repeats: int, seed: int
 ) -> Timing:
-    """Guidance steps (encode, trajectory, noise predictions, estimator; no rendering) spread over a whole run."""
+    """Guidance steps (encode, trajectory, noise predictions, estimator; no rendering) spread over a
+    whole run."""
     distillation = Distillation(DistillConfig(estimator=name), prior, prompt, num_steps=draws)
     size = prior.image_size
     pictures = torch.rand(VIEWS, 3, size, size, generator=torch.Generator().manual_seed(seed)).to(
         prior.device
     )
     cameras = cameras_around(VIEWS, prior.image_size)
-    # CPU seconds of this process where they are all that counts: other processes do not disturb them.
+    # CPU seconds of this process where they are all that counts: other processes do not disturb
+    # them.
     clock = time.process_time if prior.device.type == "cpu" else time.perf_counter
     images, best = 0, math.inf
     for _ in range(repeats):

@@ -19,7 +19,8 @@ def cameras_around(views: int, size: int) -> Cameras:
 def true_views(
     kind: str, color: str, views: int, size: int, elevation_deg: float = ELEVATION_DEG
 ) -> tuple[Float[Tensor, "v 3 h w"], Float[Tensor, "v 1 h w"]]:
-    """Renderings of the kind's mean shape on white, evenly around it from the front on; colours and alpha."""
+    """Renderings of the kind's mean shape on white, evenly around it from the front on; colours and
+    alpha."""
     from gs_ssd.lab.world.kinds import sculpt
     from gs_ssd.lab.world.tracer import stack, trace
     from gs_ssd.lab.world.views import orbit

@@ -1,6 +1,8 @@
-"""Fair play: every estimator gets as small a tuning on development prompts; what wins is frozen in a file.
+"""Fair play: every estimator gets as small a tuning on development prompts; what wins is frozen in
+a file.
 
-The held-out comparison reads that file (`tuned.json`), and refuses it where it was made with other weights.
+The held-out comparison reads that file (`tuned.json`), and refuses it where it was made with other
+weights.
 """
 
 import json
@@ -73,8 +75,9 @@ CANDIDATES: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         }
     ),
 }
-"""At most four tries an estimator; the first is what it runs with untuned. On the bundled prior ||eps|| = omega ||h||
-at omega of about 25, which is what the paper's omega = 100 is on Stable Diffusion: g = 26."""
+"""At most four tries an estimator; the first is what it runs with untuned. On the bundled prior
+||eps|| = omega ||h|| at omega of about 25, which is what the paper's omega = 100 is on Stable
+Diffusion: g = 26."""
 
 SIZES: dict[SizeName, dict[str, Any]] = {
     "tiny": {"estimators": 2, "limit": 1, "overrides": ("num_steps=4", *TINY)},
@@ -145,7 +148,8 @@ def score(records: list[dict[str, Any]], label: str) -> float:
 
 
 def choose(scores: dict[str, float], name: str) -> dict[str, Any]:
-    """The winner of one estimator with its settings and all scores; the earlier candidate wins a draw."""
+    """The winner of one estimator with its settings and all scores; the earlier candidate wins a
+    draw."""
     best = max(scores, key=lambda label: scores[label])
     return {"winner": best, "overrides": list(CANDIDATES[name][best]), "scores": scores}
 

@@ -48,7 +48,8 @@ def render(
     light: Light | None = None,
     supersample: int = 3,
 ) -> Picture:
-    """One object seen by V cameras: `rgb [V,3,H,W]`, `alpha [V,1,H,W]`, `depth [V,1,H,W]` (alpha times z).
+    """One object seen by V cameras: `rgb [V,3,H,W]`, `alpha [V,1,H,W]`, `depth [V,1,H,W]` (alpha
+    times z).
 
     Args:
         kind: one of `kinds()`.

@@ -1,7 +1,8 @@
 """The catalogue: every kind of object, told part by part.
 
-A kind is a function that places parts for a colour. Faces look to +y; +x is the object's own right. Units are free (the
-result is centred and scaled), parts are at least a tenth of the object across so that they survive 64 pixels.
+A kind is a function that places parts for a colour. Faces look to +y; +x is the object's own right.
+Units are free (the result is centred and scaled), parts are at least a tenth of the object across
+so that they survive 64 pixels.
 """
 
 from collections.abc import Callable
@@ -36,7 +37,8 @@ def kinds() -> list[str]:
 
 
 def sculpt(kind: str, color: str | Rgb, seed: int | None = None) -> list[Part]:
-    """The parts of one object; its proportions are the kind's mean with `seed=None`, else drawn from the seed.
+    """The parts of one object; its proportions are the kind's mean with `seed=None`, else drawn
+    from the seed.
 
     Raises:
         UserError: the world has no such kind or colour.

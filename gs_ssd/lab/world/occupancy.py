@@ -1,4 +1,5 @@
-"""Which points of space lie inside an object, and what colour its surface has there: the world as a volume."""
+"""Which points of space lie inside an object, and what colour its surface has there: the world as a
+volume."""
 
 import numpy as np
 import torch
@@ -30,7 +31,8 @@ def occupied(parts: list[Part], points: Float[Tensor, "n 3"]) -> Bool[Tensor, " 
 
 
 def grid(resolution: int, half_extent: float) -> Float[Tensor, "r r r 3"]:
-    """Centres of the cells of a cube around the origin; the axes are (z, y, x), the points (x, y, z)."""
+    """Centres of the cells of a cube around the origin; the axes are (z, y, x), the points (x, y,
+    z)."""
     line = ((torch.arange(resolution) + 0.5) / resolution * 2 - 1) * half_extent
     z, y, x = torch.meshgrid(line, line, line, indexing="ij")
     return torch.stack([x, y, z], dim=-1)
@@ -53,7 +55,8 @@ def surface_colors(
     views: int = 20,
     size: int = 72,
 ) -> tuple[Float[Tensor, "3 r r r"], Bool[Tensor, "r r r"]]:
-    """The lit colour of the mean shape's surface, and in which cells it is known: those of it and two around them."""
+    """The lit colour of the mean shape's surface, and in which cells it is known: those of it and
+    two around them."""
     number = torch.arange(views)
     elevation = torch.tensor(_ELEVATIONS)[number % len(_ELEVATIONS)]
     cameras = orbit(number * _GOLDEN_DEG, elevation, 3.35, 32.0)

@@ -44,7 +44,8 @@ def photograph(
     background: Tensor | None = None,
     supersample: int = 2,
 ) -> Photographs:
-    """Pictures of `count` different objects of one kind, all random but `views` and `background [1,3]`, if given.
+    """Pictures of `count` different objects of one kind, all random but `views` and `background
+    [1,3]`, if given.
 
     Every draw comes from `generator`, and the pictures are made on its device.
     """

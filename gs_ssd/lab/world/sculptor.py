@@ -1,8 +1,8 @@
 """A small vocabulary for building an object out of solid parts.
 
-A kind (see `kinds.py`) is a function that tells a `Sculptor` which parts to place; the sculptor turns each part into an
-affine frame that maps a unit solid to the world. World: right-handed, z up; the object's face looks to +y, and +x is
-the object's own right-hand side.
+A kind (see `kinds.py`) is a function that tells a `Sculptor` which parts to place; the sculptor
+turns each part into an affine frame that maps a unit solid to the world. World: right-handed, z up;
+the object's face looks to +y, and +x is the object's own right-hand side.
 """
 
 import contextlib
@@ -25,7 +25,8 @@ Matrix = NDArray[np.float64]
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """One solid: `frame` maps the unit solid to the world (its columns are the axes), then `center` is added."""
+    """One solid: `frame` maps the unit solid to the world (its columns are the axes), then `center`
+    is added."""
 
     form: Form
     frame: Matrix  # [3, 3]
@@ -58,7 +59,9 @@ def rotation(turn: Point) -> Matrix:
 
 
 class Sculptor:
-    """Collects parts. With `seed=None` every `vary` returns its mean: the canonical shape of a kind."""
+    """Collects parts.
+
+    With `seed=None` every `vary` returns its mean: the canonical shape of a kind."""
 
     def __init__(self, seed: int | None = None) -> None:
         self.parts: list[Part] = []
@@ -109,7 +112,8 @@ class Sculptor:
     ) -> None:
         """A cone, cylinder or anything between, from `start` (radius `radii[0]`) to `end`.
 
-        `hollow` leaves the end open, as a mug is; `flat` scales the cross-section along y for upright parts.
+        `hollow` leaves the end open, as a mug is; `flat` scales the cross-section along y for
+        upright parts.
         """
         a, b = np.asarray(start, float), np.asarray(end, float)
         along = (b - a) / 2
@@ -131,7 +135,8 @@ class Sculptor:
         color: Rgb,
         turn: Point = (0, 0, 0),
     ) -> None:
-        """A ring in the x-y plane before `turn`; `minor` is relative to `major` (a scale per axis when a triple)."""
+        """A ring in the x-y plane before `turn`; `minor` is relative to `major` (a scale per axis
+        when a triple)."""
         scale = (major, major, major) if isinstance(major, (int, float)) else major
         frame = rotation(turn) * np.asarray(scale, float)
         self.parts.append(

@@ -1,7 +1,9 @@
-"""Where a ray meets each unit solid, in closed form (the torus by sphere tracing), and the normal there.
+"""Where a ray meets each unit solid, in closed form (the torus by sphere tracing), and the normal
+there.
 
-Rays are in the solid's own frame: origins `o [B,3,1]`, directions `d [B,3,R]` of any length, so that the ray parameter
-is the same as in the world. Hits lie in front of the origin; a miss is infinity.
+Rays are in the solid's own frame: origins `o [B,3,1]`, directions `d [B,3,R]` of any length, so
+that the ray parameter is the same as in the world. Hits lie in front of the origin; a miss is
+infinity.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,7 +29,9 @@ _HALF_SPACES: dict[str, list[HalfSpace]] = {
 
 
 def hit_distance(form: str, o: Tensor, d: Tensor, params: Tensor) -> Tensor:
-    """Ray parameter of the nearest hit, `[B,R]`; infinity where the ray misses. `params [B,3]`: see `sculptor.Part`."""
+    """Ray parameter of the nearest hit, `[B,R]`; infinity where the ray misses.
+
+    `params [B,3]`: see `sculptor.Part`."""
     if form in _HALF_SPACES:
         return _hit_convex(_HALF_SPACES[form], o, d)
     return _HITS[form](o, d, params)
@@ -47,7 +51,8 @@ def contains(
 ) -> Tensor:
     """Whether points `p [N,3]` of the solid's own frame lie inside it, `[N]`.
 
-    `wall`: thickness across and along a hollow frustum, in its own units; what lies within is outside.
+    `wall`: thickness across and along a hollow frustum, in its own units; what lies within is
+    outside.
     """
     if form in _HALF_SPACES:
         normals = p.new_tensor([n for n, _ in _HALF_SPACES[form]])
@@ -85,8 +90,10 @@ def _hit_ellipsoid(o: Tensor, d: Tensor, _: Tensor) -> Tensor:
 
 
 def _through_ball(o: Tensor, d: Tensor, radius: Tensor | float) -> tuple[Tensor, Tensor]:
-    """Where rays enter and leave a ball; NaN where they miss. From the point of closest approach, because the textbook
-    discriminant loses all its digits for a flat ellipsoid seen from afar."""
+    """Where rays enter and leave a ball; NaN where they miss.
+
+    From the point of closest approach, because the textbook discriminant loses all its digits for a
+    flat ellipsoid seen from afar."""
     speed = (d * d).sum(1)
     middle = -(o * d).sum(1) / speed
     half = ((radius**2 - (o + middle.unsqueeze(1) * d).square().sum(1)) / speed).sqrt()
@@ -94,7 +101,8 @@ def _through_ball(o: Tensor, d: Tensor, radius: Tensor | float) -> tuple[Tensor,
 
 
 def _hit_frustum(o: Tensor, d: Tensor, params: Tensor) -> Tensor:
-    """Side: x^2 + y^2 = (r + s z)^2 with |z| <= 1; discs at both ends, the upper one missing where params[2] = 1."""
+    """Side: x^2 + y^2 = (r + s z)^2 with |z| <= 1; discs at both ends, the upper one missing where
+    params[2] = 1."""
     low, high, hollow = params.unsqueeze(-1).unbind(1)
     r, s = (low + high) / 2, (high - low) / 2
     (ox, oy, oz), (dx, dy, dz) = o.unbind(1), d.unbind(1)
@@ -125,7 +133,8 @@ def _roots(a: Tensor, half_b: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _hit_torus(o: Tensor, d: Tensor, params: Tensor, steps: int = 48) -> Tensor:
-    """Ring of major radius 1 about z, minor radius params[0]: sphere tracing, only for rays that meet its ball."""
+    """Ring of major radius 1 about z, minor radius params[0]: sphere tracing, only for rays that
+    meet its ball."""
     out = torch.full_like(d[:, 0], torch.inf)
     minor = params[:, :1].expand_as(out)
     near, far = _through_ball(o, d, 1 + minor)

@@ -1,4 +1,5 @@
-"""Where the world is looked at from: the camera law that the prior is trained with and that 3D sampling repeats."""
+"""Where the world is looked at from: the camera law that the prior is trained with and that 3D
+sampling repeats."""
 
 import dataclasses
 import math
@@ -12,8 +13,9 @@ from torch import Tensor
 class CameraLaw:
     """Ranges of the cameras, in world units (objects are at most 1.6 across) and degrees.
 
-    Azimuth is uniform over the circle, but for a share of the cameras that keep to the front quarter. A share of the
-    cameras look from high up, and a share are close-ups: a narrow field of view on a point away from the middle.
+    Azimuth is uniform over the circle, but for a share of the cameras that keep to the front
+    quarter. A share of the cameras look from high up, and a share are close-ups: a narrow field of
+    view on a point away from the middle.
     """
 
     radius: tuple[float, float] = (3.1, 3.6)
@@ -37,7 +39,8 @@ class Views(NamedTuple):
 
 
 def look_at(eye: Tensor, target: Tensor) -> Tensor:
-    """OpenCV world-to-camera matrices `[V,4,4]` (x right, y down, z forward) from points `[V,3]`; world z is up."""
+    """OpenCV world-to-camera matrices `[V,4,4]` (x right, y down, z forward) from points `[V,3]`;
+    world z is up."""
     forward = torch.nn.functional.normalize(target - eye, dim=1)
     up = torch.tensor([0.0, 0.0, 1.0], device=eye.device).expand_as(forward)
     right = torch.nn.functional.normalize(torch.linalg.cross(forward, up), dim=1)
@@ -51,7 +54,9 @@ def look_at(eye: Tensor, target: Tensor) -> Tensor:
 def orbit(
     azimuth_deg: Tensor, elevation_deg: Tensor, radius: Tensor | float, fov_y_deg: Tensor | float
 ) -> Views:
-    """Square views of the origin. Azimuth 0 looks at the face from +y, azimuth 90 from +x (the object's right)."""
+    """Square views of the origin.
+
+    Azimuth 0 looks at the face from +y, azimuth 90 from +x (the object's right)."""
     radius, fov = (
         torch.as_tensor(x, dtype=torch.float32).expand_as(azimuth_deg) for x in (radius, fov_y_deg)
     )
@@ -63,7 +68,8 @@ def orbit(
 
 
 def turntable(count: int = 16, radius: float = 3.35, fov_y_deg: float = 40.0) -> Views:
-    """The fixed cameras of every check: equal azimuth steps, elevations 0, 15, 30 degrees in turn."""
+    """The fixed cameras of every check: equal azimuth steps, elevations 0, 15, 30 degrees in
+    turn."""
     azimuth = torch.arange(count) * (360.0 / count)
     return orbit(azimuth, (torch.arange(count) % 3) * 15.0, radius, fov_y_deg)
 

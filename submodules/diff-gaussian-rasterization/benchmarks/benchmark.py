@@ -1,16 +1,18 @@
-"""Measures the CPU backend: python benchmarks/benchmark.py [--scenes 10000@256 ...] [--gsplat] [--threads] [--memory]
-[--views]
+"""Measures the CPU backend: python benchmarks/benchmark.py [--scenes 10000@256 ...] [--gsplat]
+[--threads] [--memory] [--views]
 
-Prints CPU milliseconds (process time, one thread, median) of forward + backward through the Python API on the
-benchmark scenes: means normal with sigma 0.5, scales log-uniform 0.005-0.03, opacity uniform 0.1-0.9, camera at 3.5,
-49 degrees, square image, seed 0. The floor is the time of the two blending bodies per pixel lane: one tile that stays
-in the first-level cache, no lists, no masks, no sums over lanes (csrc/cpu/floor.h). A contributing pair costs more than
-one lane, since vectors cover pixels beside the splat: "over the floor" is the time over that of the lanes evaluated.
+Prints CPU milliseconds (process time, one thread, median) of forward + backward through the Python
+API on the benchmark scenes: means normal with sigma 0.5, scales log-uniform 0.005-0.03, opacity
+uniform 0.1-0.9, camera at 3.5, 49 degrees, square image, seed 0. The floor is the time of the two
+blending bodies per pixel lane: one tile that stays in the first-level cache, no lists, no masks, no
+sums over lanes (csrc/cpu/floor.h). A contributing pair costs more than one lane, since vectors
+cover pixels beside the splat: "over the floor" is the time over that of the lanes evaluated.
 
-Machines change their speed from one second to the next. So the floor is measured once beside every step, the rows are
-visited in turn, several rounds of them, and the ratio is the median over the visits of the median over their steps; the
-lowest and the highest visit stand beside it. "Over the best" sets the median step against the best floor that the whole
-run has seen: what the ratio would be if only the steps were disturbed, and an upper bound.
+Machines change their speed from one second to the next. So the floor is measured once beside every
+step, the rows are visited in turn, several rounds of them, and the ratio is the median over the
+visits of the median over their steps; the lowest and the highest visit stand beside it. "Over the
+best" sets the median step against the best floor that the whole run has seen: what the ratio would
+be if only the steps were disturbed, and an upper bound.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ from diff_gaussian_rasterization.views import pinhole_cameras
 from torch import Tensor
 
 SCENES = ("10000@256", "10000@512", "100000@256", "100000@512")
-STEADY = 5  # steps with one number of threads before the other has its turn: a training does not change it
+# steps with one number of threads before the other has its turn: a training does not change it
+STEADY = 5
 SPLATS = ("means", "quats_wxyz", "scales", "opacities", "colors", "sh")
 
 
@@ -99,7 +102,8 @@ def alternated(
     clock: Callable[[], float],
     seconds: float,
 ) -> tuple[float, float, float]:
-    """Medians of both and of their ratio, second over first, run in turn for about that many seconds, at least 5 times.
+    """Medians of both and of their ratio, second over first, run in turn for about that many
+    seconds, at least 5 times.
 
     In turn, for a machine that others use is not the same a second later."""
     first(), second()
@@ -246,7 +250,8 @@ def gsplat(names: list[str]) -> None:
 
 
 def threads(names: list[str]) -> None:
-    """Wall time with one and with two threads; only an idle machine gives a figure worth quoting."""
+    """Wall time with one and with two threads; only an idle machine gives a figure worth
+    quoting."""
     print(
         f"load {os.getloadavg()[0]:.1f}\n| scene | 1 thread, ms | 2 threads, ms | speed-up | CPU"
         " time, 2 over 1 |"
@@ -295,7 +300,8 @@ def views(names: list[str]) -> None:
 
 
 def memory(names: list[str]) -> None:
-    """Peak resident memory of a step, over that of the imports, inputs and image gradients; one process a scene."""
+    """Peak resident memory of a step, over that of the imports, inputs and image gradients; one
+    process a scene."""
     print("| scene | MB |\n|---|---|")
     for name in names:
         command = [sys.executable, __file__, "--peak", name]

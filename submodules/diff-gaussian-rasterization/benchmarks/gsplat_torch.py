@@ -1,5 +1,6 @@
-"""gsplat 1.5.3's torch path on a CPU, for comparison: its projection and its `accumulate`, with the two things that it
-takes from CUDA filled in by vectorised torch (which pairs of splat and pixel meet) and by two sums (nerfacc's).
+"""gsplat 1.5.3's torch path on a CPU, for comparison: its projection and its `accumulate`, with the
+two things that it takes from CUDA filled in by vectorised torch (which pairs of splat and pixel
+meet) and by two sums (nerfacc's).
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ def install_nerfacc() -> None:
 def pairs(
     means2d: Tensor, conics: Tensor, opacities: Tensor, depths: Tensor, width: int, height: int
 ) -> tuple[Tensor, Tensor]:
-    """Contributing (splat, pixel), sorted by pixel and depth: the boxes of the level sets, cut by alpha and
-    transmittance."""
+    """Contributing (splat, pixel), sorted by pixel and depth: the boxes of the level sets, cut by
+    alpha and transmittance."""
     det = conics[:, 0] * conics[:, 2] - conics[:, 1] ** 2
     reach = 2 * torch.log(opacities / MIN_ALPHA)
     half = torch.sqrt(reach.clamp_min(0)[:, None] * conics[:, [2, 0]] / det[:, None])

@@ -1,13 +1,15 @@
-"""Mitsuba 3's ray traced Gaussians beside ours, on the CPU: python benchmarks/mitsuba_ratio.py [--scenes 10000@256 ...]
+"""Mitsuba 3's ray traced Gaussians beside ours, on the CPU: python benchmarks/mitsuba_ratio.py
+[--scenes 10000@256 ...]
 
-CPU milliseconds (process time, one thread, median) of forward + backward on the scenes of benchmark.py, both sides in
-one run. Mitsuba's side is its `ellipsoids` shape with its `volprim_rf_basic` integrator (llvm_ad_rgb, one sample a
-pixel, the ray through its centre): a compiled, differentiable renderer of the same splats with another kernel (the peak
-along the ray instead of the projected Gaussian; no low-pass filter; at most 64 splats a ray). Building its BVH and
-compiling its kernels is not counted. The last column is the mean difference of the two images.
+CPU milliseconds (process time, one thread, median) of forward + backward on the scenes of
+benchmark.py, both sides in one run. Mitsuba's side is its `ellipsoids` shape with its
+`volprim_rf_basic` integrator (llvm_ad_rgb, one sample a pixel, the ray through its centre): a
+compiled, differentiable renderer of the same splats with another kernel (the peak along the ray
+instead of the projected Gaussian; no low-pass filter; at most 64 splats a ray). Building its BVH
+and compiling its kernels is not counted. The last column is the mean difference of the two images.
 
-Needs `pip install mitsuba` and an LLVM of version 16 or newer (Debian: apt install libllvm19), which Mitsuba finds
-itself or through DRJIT_LIBLLVM_PATH=/usr/lib/x86_64-linux-gnu/libLLVM.so.19.1.
+Needs `pip install mitsuba` and an LLVM of version 16 or newer (Debian: apt install libllvm19),
+which Mitsuba finds itself or through DRJIT_LIBLLVM_PATH=/usr/lib/x86_64-linux-gnu/libLLVM.so.19.1.
 """
 
 from __future__ import annotations

@@ -29,7 +29,8 @@ def runtime_of(library: ctypes.CDLL) -> Runtime:
 
 
 def compile_emulated(sources: list[Path], output: Path, *flags: str) -> Path:
-    """Compiles CUDA sources and the fiber scheduler into the shared library `output`, with the compiler of CXX or c++.
+    """Compiles CUDA sources and the fiber scheduler into the shared library `output`, with the
+    compiler of CXX or c++.
 
     Contraction stays off: the sources' explicitly rounded operations rely on it."""
     command = [

@@ -1,10 +1,12 @@
-"""An independent oracle: gsplat 1.5.3's torch code (Apache-2.0) in float64, made to run without a GPU.
+"""An independent oracle: gsplat 1.5.3's torch code (Apache-2.0) in float64, made to run without a
+GPU.
 
-gsplat gives projection, harmonics and `accumulate`; what it takes from CUDA or from nerfacc is filled in here: which
-pairs of pixel and splat meet (all are tried), and the two sums over the pairs of a pixel. Bridged conventions: near
-plane 0.2; no splat reaches the cap of alpha (0.99 here, 0.999 there), so opacities stay below 0.99; pixel centres at +
-0.5 with the principal point at half the size are the same thing; gsplat's rectangles are not used, the level set alpha
->= 1/255 decides ("tight").
+gsplat gives projection, harmonics and `accumulate`; what it takes from CUDA or from nerfacc is
+filled in here: which pairs of pixel and splat meet (all are tried), and the two sums over the pairs
+of a pixel. Bridged conventions: near plane 0.2; no splat reaches the cap of alpha (0.99 here, 0.999
+there), so opacities stay below 0.99; pixel centres at + 0.5 with the principal point at half the
+size are the same thing; gsplat's rectangles are not used, the level set alpha >= 1/255 decides
+("tight").
 """
 
 from __future__ import annotations
@@ -22,9 +24,9 @@ CLOSE = 1e-5  # relative distance to a threshold that counts as near
 
 
 class Oracle(NamedTuple):
-    """One view; `doubtful` marks pixels where a term lies within CLOSE (relative) of a threshold, or where two splats
-    that both contribute lie within `tie` in depth; `flip` bounds what the other decision there could change in any
-    channel."""
+    """One view; `doubtful` marks pixels where a term lies within CLOSE (relative) of a threshold,
+    or where two splats that both contribute lie within `tie` in depth; `flip` bounds what the other
+    decision there could change in any channel."""
 
     rgb: Tensor  # [3,H,W]
     alpha: Tensor  # [H,W]
@@ -123,7 +125,8 @@ def _pairs(
 
 
 def render_view(scene: Scene, leaves: dict[str, Tensor], view: int, tie: float) -> Oracle:
-    """One view of the scene with the given leaves (float64, names of render_views); differentiable."""
+    """One view of the scene with the given leaves (float64, names of render_views);
+    differentiable."""
     from gsplat.cuda import _torch_impl as gsplat
 
     _install_nerfacc()

@@ -1,4 +1,5 @@
-"""The C ABI of `csrc/dgr.h` in another process: a stand-in for a backend's library that this one cannot load."""
+"""The C ABI of `csrc/dgr.h` in another process: a stand-in for a backend's library that this one
+cannot load."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from diff_gaussian_rasterization import native
 
 
 class RemoteLibrary:
-    """What `native.load` returns, for a dgr_abi_server (tests/abi_server.cpp) that `command` starts.
+    """What `native.load` returns, for a dgr_abi_server (tests/abi_server.cpp) that `command`
+    starts.
 
     Arrays travel with every call; a struct's pointers become byte counts on the way."""
 

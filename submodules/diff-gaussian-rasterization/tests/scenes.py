@@ -62,7 +62,8 @@ def random_scene(
     spread: float = 0.6,
     distance: float = 3.0,
 ) -> Scene:
-    """Splats around the origin, seen from all sides; coefficients of `sh_degree`, or plain colours where it is None."""
+    """Splats around the origin, seen from all sides; coefficients of `sh_degree`, or plain colours
+    where it is None."""
     rng = torch.Generator().manual_seed(seed)
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:

@@ -1,5 +1,6 @@
-"""The CPU backend cross-built for aarch64 (portable sources, NEON through vector extensions) and run by qemu-user: its
-native test, and the tests of the CPU backend over again, through a server process that the emulator runs.
+"""The CPU backend cross-built for aarch64 (portable sources, NEON through vector extensions) and
+run by qemu-user: its native test, and the tests of the CPU backend over again, through a server
+process that the emulator runs.
 """
 
 import shutil
@@ -88,8 +89,8 @@ for _module in (
 
 @pytest.mark.parametrize("seed", range(5))
 def test_order_of_the_splats(seed):
-    """GCC fuses multiplication and addition in one half of a vector and not in the other, so a Gaussian's place
-    decides the last bit of some of its gradients; on x86-64 nothing."""
+    """GCC fuses multiplication and addition in one half of a vector and not in the other, so a
+    Gaussian's place decides the last bit of some of its gradients; on x86-64 nothing."""
     ordered = random_scene(60 + seed, count=40, width=40, height=30, sh_degree=1)
     shuffle = torch.randperm(40, generator=torch.Generator().manual_seed(seed))
     permuted = {

@@ -1,4 +1,5 @@
-"""The CPU backend in float32 against the float64 reference: every input path, both modes, gradients and all."""
+"""The CPU backend in float32 against the float64 reference: every input path, both modes, gradients
+and all."""
 
 from dataclasses import replace
 
@@ -59,7 +60,8 @@ def test_saturated_pixels():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_tiny_and_huge_splats(seed):
-    """Needles of a thousand to one are ill-conditioned in float32: no worse than the same formulas in float32 torch."""
+    """Needles of a thousand to one are ill-conditioned in float32: no worse than the same formulas
+    in float32 torch."""
     scene = random_scene(200 + seed, count=150, scales=(0.001, 1.0), spread=0.8)
     want, want_grads = render_with_gradients(scene, "reference", torch.float64)
     have, have_grads = render_with_gradients(scene, "cpu", torch.float32)
@@ -72,13 +74,15 @@ def test_tiny_and_huge_splats(seed):
 
 
 def test_inside_the_cloud():
-    """Splats behind the camera, across its near plane, and far to the side, where the Jacobian is clamped."""
+    """Splats behind the camera, across its near plane, and far to the side, where the Jacobian is
+    clamped."""
     compare(random_scene(26, count=400, spread=1.5, distance=0.5, scales=(0.02, 0.1)))
 
 
 @pytest.mark.parametrize("farthest", [1e6, 4.0])
 def test_depths_crowded_beside_an_outlier(farthest):
-    """Sorting deals the depths into buckets between the nearest and the farthest: all but one fall into the same."""
+    """Sorting deals the depths into buckets between the nearest and the farthest: all but one fall
+    into the same."""
     rng, count = torch.Generator().manual_seed(37), 600
     means = torch.rand(count, 3, generator=rng) * torch.tensor([0.6, 0.6, 0.5]) + torch.tensor(
         [-0.3, -0.3, 3.0]

@@ -1,4 +1,5 @@
-"""The same bits for every number of threads, run after run, and from several Python threads at once."""
+"""The same bits for every number of threads, run after run, and from several Python threads at
+once."""
 
 import os
 import shutil
@@ -43,7 +44,8 @@ def test_concurrent_callers():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_after_fork():
-    """A forked child has lost the pool's threads: it must start its own instead of waiting for them."""
+    """A forked child has lost the pool's threads: it must start its own instead of waiting for
+    them."""
     torch.set_num_threads(2)
     scene = random_scene(42, count=50).to(torch.float32)
     inputs = scene.tensors() | {"width": scene.width, "height": scene.height}

@@ -1,4 +1,5 @@
-"""The API of the namesake packages: the calls of LucidDreamer, of graphdeco's main and of its antialiasing branch."""
+"""The API of the namesake packages: the calls of LucidDreamer, of graphdeco's main and of its
+antialiasing branch."""
 
 import math
 
@@ -18,7 +19,8 @@ from scenes import random_scene, relative
 
 
 class Camera:
-    """What graphdeco's code calls a camera: transposed matrices, full projection with near and far planes."""
+    """What graphdeco's code calls a camera: transposed matrices, full projection with near and far
+    planes."""
 
     def __init__(self, scene, dtype=torch.float32):
         w2c, tan = scene.w2c[0], scene.tan_half_fov[0]
@@ -38,8 +40,8 @@ class Camera:
 
 
 def luciddreamer_render(camera, gaussians, bg_color, scaling_modifier=1.0):
-    """The structure of LucidDreamer's render(): settings without `debug`, again with it on TypeError, three returns,
-    and a depth that is split in two."""
+    """The structure of LucidDreamer's render(): settings without `debug`, again with it on
+    TypeError, three returns, and a depth that is split in two."""
     screenspace_points = torch.zeros_like(gaussians["means"], requires_grad=True) + 0
     screenspace_points.retain_grad()
     arguments = {
@@ -195,7 +197,8 @@ def test_all_three_variants_of_the_settings(scene):
 
 
 def test_antialiasing_keeps_the_light_of_small_splats():
-    """The low-pass filter blurs a tiny splat over more pixels; the compensation gives its sum back."""
+    """The low-pass filter blurs a tiny splat over more pixels; the compensation gives its sum
+    back."""
     scene = random_scene(61, count=1, width=31, height=31)
     wide = {"tan_half_fov": torch.full((1, 2), 0.5).double(), "w2c": torch.eye(4)[None].double()}
     scene = type(scene)(**(vars(scene) | wide))

@@ -1,5 +1,6 @@
-"""The CUDA kernels, run on the CPU by csrc/emulation: every test of the CPU backend over again, the checks of a GPU,
-and three orders of the threads. Says that the kernels' logic is right; nothing about a real GPU's speed or compiler.
+"""The CUDA kernels, run on the CPU by csrc/emulation: every test of the CPU backend over again, the
+checks of a GPU, and three orders of the threads. Says that the kernels' logic is right; nothing
+about a real GPU's speed or compiler.
 """
 
 import ctypes
@@ -64,7 +65,8 @@ def test_check(check):
 
 @pytest.mark.parametrize("mode", ["tight", "tiles16"])
 def test_order_of_threads(mode, monkeypatch):
-    """A kernel that lacks a barrier, or reads what nobody wrote, gives other images when threads take other turns."""
+    """A kernel that lacks a barrier, or reads what nobody wrote, gives other images when threads
+    take other turns."""
     crowd = random_scene(
         60, count=700, width=50, height=40, views=2, scales=(0.05, 0.4), sh_degree=1
     )
@@ -86,7 +88,8 @@ def test_more_instances_than_32_bits_are_refused(emulated_library):
     assert b"is invalid" in emulated_library.dgr_message(native.DEVICE_ERROR)
 
 
-# All that a render makes, in order; the page-locked memory is allocated by the first one of a thread alone.
+# All that a render makes, in order; the page-locked memory is allocated by the first one of a
+# thread alone.
 FORWARD_CALLS = (
     "cudaPointerGetAttributes", "cudaGetDevice", "cudaSetDevice", "sort_pairs_bytes", "exclusive_sum_bytes",
     "cudaStreamIsCapturing", "launch", "cudaHostAlloc", "cudaEventCreateWithFlags", "cudaMemcpyAsync",
@@ -96,7 +99,8 @@ FORWARD_CALLS = (
 
 @pytest.mark.parametrize("call", FORWARD_CALLS)
 def test_a_failing_call_is_reported_once(emulated_library, call):
-    """And leaves nothing behind: neither an error that CUB would find in the next render, nor another device."""
+    """And leaves nothing behind: neither an error that CUB would find in the next render, nor
+    another device."""
     want, want_grads = render_with_gradients(FAILING, "cpu", torch.float32)
 
     def fail_and_go_on():

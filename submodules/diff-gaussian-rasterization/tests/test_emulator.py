@@ -1,4 +1,5 @@
-"""The host emulation itself: that it computes what CUDA defines, and stops at what CUDA leaves undefined."""
+"""The host emulation itself: that it computes what CUDA defines, and stops at what CUDA leaves
+undefined."""
 
 import ctypes
 import subprocess

@@ -1,4 +1,5 @@
-"""The CPU backend's gradients of alpha and depth against finite differences of the CPU backend's own images."""
+"""The CPU backend's gradients of alpha and depth against finite differences of the CPU backend's
+own images."""
 
 import pytest
 import torch
@@ -12,8 +13,10 @@ NAMES = ("means", "quats_wxyz", "scales", "opacities")
 @pytest.mark.parametrize("image", ["alpha", "depth"])
 @pytest.mark.parametrize("seed", range(3))
 def test_directional_derivative(seed, image, mode):
-    """Along a random direction in the space of all inputs. The splats are wider than the image: an edge at alpha =
-    1/255 that moves through it is a step that no gradient of pixels can see."""
+    """Along a random direction in the space of all inputs.
+
+    The splats are wider than the image: an edge at alpha = 1/255 that moves through it is a step
+    that no gradient of pixels can see."""
     scene = random_scene(
         80 + seed, count=6, width=40, height=40, scales=(1.5, 2.5), opacities=(0.3, 0.8), spread=0.4
     )

@@ -72,7 +72,8 @@ def test_nan_and_infinity_are_named(name, backend, bad):
 
 
 def test_nothing_on_a_gpu_is_looked_at(monkeypatch):
-    """Each number that Python reads from a GPU makes the host wait: it reads none before the kernels start."""
+    """Each number that Python reads from a GPU makes the host wait: it reads none before the
+    kernels start."""
 
     class ReachedTheKernelsError(Exception):
         pass

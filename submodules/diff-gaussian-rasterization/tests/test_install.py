@@ -1,4 +1,5 @@
-"""All native packages install into an empty environment: build isolation, no torch, no CUDA, seconds."""
+"""All native packages install into an empty environment: build isolation, no torch, no CUDA,
+seconds."""
 
 import os
 import resource

@@ -1,4 +1,5 @@
-"""The CPU backend and the reference against gsplat's torch code in float64, which knows nothing of either."""
+"""The CPU backend and the reference against gsplat's torch code in float64, which knows nothing of
+either."""
 
 from dataclasses import replace
 
@@ -54,8 +55,8 @@ def without_ties(scene: Scene) -> Scene:
 
 
 def agree(scene: Scene, seed: int, tie: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Compares images and gradients with the oracle's; returns the pixels [V,1,H,W] left out, and those among them
-    that only a tie leaves out: these differ by one flip at most."""
+    """Compares images and gradients with the oracle's; returns the pixels [V,1,H,W] left out, and
+    those among them that only a tie leaves out: these differ by one flip at most."""
     views = scene.w2c.shape[0]
     leaves = {
         name: value.clone().requires_grad_()
@@ -94,8 +95,8 @@ def agree(scene: Scene, seed: int, tie: float) -> tuple[torch.Tensor, torch.Tens
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("kind", SCENES)
 def test_gsplat(kind, seed):
-    """Two splats that tie make every pixel doubtful that both of them cover, up to a fifth of a small image: the share
-    can hold only where there are no ties, so these scenes have none."""
+    """Two splats that tie make every pixel doubtful that both of them cover, up to a fifth of a
+    small image: the share can hold only where there are no ties, so these scenes have none."""
     doubtful, tied = agree(without_ties(random_scene(1000 + seed, **SCENES[kind])), seed, TIE)
     assert doubtful.double().mean() <= DOUBTFUL
     assert not tied.any()
@@ -104,6 +105,8 @@ def test_gsplat(kind, seed):
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("kind", ["colours", "saturated"])
 def test_gsplat_with_ties(kind, seed):
-    """The scenes as they fall. A tenth of the margin is what float32 depths need (a few units in the last place)."""
+    """The scenes as they fall.
+
+    A tenth of the margin is what float32 depths need (a few units in the last place)."""
     doubtful, tied = agree(random_scene(1000 + seed, **SCENES[kind]), seed, 0.1 * TIE)
     assert (doubtful & ~tied).double().mean() <= DOUBTFUL

@@ -102,7 +102,8 @@ def test_order_of_the_splats_does_not_matter(scene, mode, seed):
 @settings(max_examples=15, deadline=None)
 @given(SEEDS, st.integers(2, 60), st.integers(2, 60))
 def test_a_larger_canvas_holds_the_smaller_picture(seed, width, height):
-    """Doubling the size and tan(fov) puts the old image, unchanged, into the middle: tiles leave no seam."""
+    """Doubling the size and tan(fov) puts the old image, unchanged, into the middle: tiles leave no
+    seam."""
     # The cloud is small, for the clamp of the Jacobian goes by the field of view.
     scene = random_scene(
         seed, count=40, width=2 * width, height=2 * height, scales=(0.02, 0.2), spread=0.2

@@ -1,5 +1,5 @@
-"""Every quirk of the original rasterizers that this package decided on; the README lists the decisions in this
-order."""
+"""Every quirk of the original rasterizers that this package decided on; the README lists the
+decisions in this order."""
 
 import math
 
@@ -36,7 +36,8 @@ def on_axis(dtype, *, opacity=0.9, scale=0.2, z=2.0, x=0.0, size=31) -> dict:
 @pytest.mark.parametrize(("backend", "dtype"), BACKENDS)
 @pytest.mark.parametrize("passes", [False, True])
 def test_clamp_of_alpha(backend, dtype, passes):
-    """1. Where opacity * falloff exceeds 0.99, render_views has no gradient; drop-in calls pass it through."""
+    """1. Where opacity * falloff exceeds 0.99, render_views has no gradient; drop-in calls pass it
+    through."""
     inputs = on_axis(dtype, opacity=1.0, scale=5.0)
     leaf = inputs["opacities"].requires_grad_()
     splats = Splats(
@@ -55,7 +56,8 @@ def test_clamp_of_alpha(backend, dtype, passes):
 
 @pytest.mark.parametrize(("backend", "dtype"), BACKENDS)
 def test_scale_modifier_is_in_the_gradient(backend, dtype):
-    """2. d/d(scale) carries the factor scale_modifier: (modifier m, scale s) and (1, m s) differ by it exactly."""
+    """2. d/d(scale) carries the factor scale_modifier: (modifier m, scale s) and (1, m s) differ by
+    it exactly."""
     grads = []
     for modifier, scale in ((2.0, 0.1), (1.0, 0.2)):
         inputs = on_axis(dtype, scale=scale)
@@ -67,8 +69,8 @@ def test_scale_modifier_is_in_the_gradient(backend, dtype):
 
 @pytest.mark.parametrize(("backend", "dtype"), BACKENDS)
 def test_quaternions_normalised_or_raw(backend, dtype):
-    """3. render_views normalises (the length changes nothing, the gradient is orthogonal); drop-in calls use q as
-    given."""
+    """3. render_views normalises (the length changes nothing, the gradient is orthogonal); drop-in
+    calls use q as given."""
     scene = random_scene(50, count=40)
     longer = Scene(**{**vars(scene), "quats_wxyz": 3 * scene.quats_wxyz})
     want, want_grads = render_with_gradients(scene, backend, dtype)
@@ -93,7 +95,8 @@ def test_quaternions_normalised_or_raw(backend, dtype):
 
 @pytest.mark.parametrize(("backend", "dtype"), BACKENDS)
 def test_clamped_jacobian_has_its_exact_gradient(backend, dtype):
-    """4. Beyond 1.3 tan(fov / 2) the Jacobian's x is clamped: finite differences agree with the gradient of x and z."""
+    """4. Beyond 1.3 tan(fov / 2) the Jacobian's x is clamped: finite differences agree with the
+    gradient of x and z."""
     inputs = on_axis(torch.float64, x=1.45, scale=0.3)
     weights = torch.linspace(-1, 1, 31 * 31, dtype=torch.float64).reshape(31, 31).square()
     assert 1.45 / 2 > 1.3 * 0.5
@@ -117,7 +120,8 @@ def test_clamped_jacobian_has_its_exact_gradient(backend, dtype):
 
 
 def test_no_epsilons():
-    """5. The originals add 1e-7 to w and to det^2; here a projected centre is exact to float32 rounding."""
+    """5. The originals add 1e-7 to w and to det^2; here a projected centre is exact to float32
+    rounding."""
     inputs = on_axis(torch.float64, x=0.3)
     inputs["screen_means"] = torch.zeros(1, 1, 2, dtype=torch.float64)
     out = render_views(**inputs, backend="reference")
@@ -132,8 +136,8 @@ def test_no_epsilons():
 
 @pytest.mark.parametrize(("backend", "dtype"), BACKENDS)
 def test_screen_gradient_is_in_ndc_units(backend, dtype):
-    """6. Moving the centre by one pixel is 2 / W in NDC: so the gradient is the pixel gradient times W / 2 (and H /
-    2)."""
+    """6. Moving the centre by one pixel is 2 / W in NDC: so the gradient is the pixel gradient
+    times W / 2 (and H / 2)."""
     grads = []
     for size in (31, 62):
         inputs = on_axis(dtype, x=0.02, size=size, scale=0.4)
@@ -172,7 +176,8 @@ def test_means2d_gradient_has_three_columns():
 
 @pytest.mark.parametrize(("backend", "dtype"), BACKENDS)
 def test_off_diagonal_of_the_conic(backend, dtype):
-    """7. A rotation in the image plane acts through the off-diagonal alone: its gradient is the finite difference."""
+    """7. A rotation in the image plane acts through the off-diagonal alone: its gradient is the
+    finite difference."""
     inputs = on_axis(torch.float64)
     inputs["scales"] = torch.tensor([[0.3, 0.1, 0.1]], dtype=torch.float64)
     rows, columns = torch.meshgrid(*[torch.arange(31, dtype=torch.float64) - 15] * 2, indexing="ij")
@@ -197,8 +202,8 @@ def test_off_diagonal_of_the_conic(backend, dtype):
 
 @pytest.mark.parametrize(("width", "height"), [(17, 16), (16, 17), (33, 47)])
 def test_depth_gradient_at_sizes_off_the_grid(width, height):
-    """8. Sizes that are not multiples of 16: the depth gradient of the last row and column arrives, and no other is
-    read."""
+    """8. Sizes that are not multiples of 16: the depth gradient of the last row and column arrives,
+    and no other is read."""
     scene = random_scene(51, count=60, width=width, height=height)
     corner = torch.zeros(1, 1, height, width)
     corner[..., -1, -1] = 1.0
@@ -210,7 +215,8 @@ def test_depth_gradient_at_sizes_off_the_grid(width, height):
 
 @pytest.mark.parametrize(("backend", "dtype"), BACKENDS)
 def test_zero_scales(backend, dtype):
-    """9. A splat of size zero is a point that the low-pass filter makes visible; gradients stay finite."""
+    """9. A splat of size zero is a point that the low-pass filter makes visible; gradients stay
+    finite."""
     inputs = on_axis(dtype, scale=0.0)
     for name in ("means", "quats_wxyz", "scales", "opacities"):
         inputs[name].requires_grad_()
@@ -243,7 +249,8 @@ def test_detached_depth(backend, dtype):
 
 
 def test_near_plane_is_the_only_cull():
-    """z > 0.2 in camera space, and nothing lateral: a huge splat far to the side still reaches the image."""
+    """z > 0.2 in camera space, and nothing lateral: a huge splat far to the side still reaches the
+    image."""
     near = on_axis(torch.float32, z=0.2)
     assert render_views(**near).alpha.max() == 0
     assert render_views(**(near | {"means": torch.tensor([[0.0, 0.0, 0.2001]])})).alpha.max() > 0

@@ -38,7 +38,8 @@ def test_gradcheck(mode, sh_degree):
         )
         return out[:3]
 
-    # Every entry of the Jacobian for plain colours; random projections of it where harmonics make it long.
+    # Every entry of the Jacobian for plain colours; random projections of it where harmonics make
+    # it long.
     leaves = [tensors[name].requires_grad_() for name in names]
     assert torch.autograd.gradcheck(images, leaves, fast_mode=sh_degree is not None)
 
@@ -91,7 +92,8 @@ def test_one_splat_by_hand():
 
 
 def test_harmonics_are_orthonormal():
-    """The integral over the sphere of basis_i basis_j is 1 where i = j, else 0 (Gauss-Legendre times equal angles)."""
+    """The integral over the sphere of basis_i basis_j is 1 where i = j, else 0 (Gauss-Legendre
+    times equal angles)."""
     nodes, weights = (torch.from_numpy(part) for part in leggauss(8))
     angles = torch.arange(16, dtype=torch.float64) * (2 * math.pi / 16)
     z, phi = torch.meshgrid(nodes, angles, indexing="ij")
@@ -104,7 +106,8 @@ def test_harmonics_are_orthonormal():
 
 
 def test_modes_agree_inside_the_window_and_differ_beyond_it():
-    """An opaque splat is still worth 1/255 at 3.33 sigma; the 16-pixel window is drawn around 3 sigma."""
+    """An opaque splat is still worth 1/255 at 3.33 sigma; the 16-pixel window is drawn around 3
+    sigma."""
     inputs = one_splat(0.95, 48 / 211, size=211)
     tight, clipped = (
         render_views(**inputs, mode=mode).alpha[0, 0] for mode in ("tight", "tiles16")
@@ -128,7 +131,8 @@ def test_order_is_front_to_back_and_ties_go_by_index():
 
 
 def test_off_axis_projection_matrices_move_the_image():
-    """A principal point off the centre (a sheared projection) shifts the picture by that many pixels."""
+    """A principal point off the centre (a sheared projection) shifts the picture by that many
+    pixels."""
     scene = random_scene(9, count=40, width=48, height=32, scales=(0.02, 0.1))
     cameras = pinhole_cameras(scene.w2c, scene.tan_half_fov, scene.background)
     proj = cameras.projections().clone()

@@ -1,13 +1,15 @@
-"""Measures the native backend: python benchmarks/benchmark.py [--points 262144] [--rounds 5] [--no-compile]
+"""Measures the native backend: python benchmarks/benchmark.py [--points 262144] [--rounds 5]
+[--no-compile]
 
-Prints CPU nanoseconds a point (process time, one thread, median) of forward + backward of the encoding (gradients of
-the tables), alone and with the two perceptrons of a radiance field (32 x 64 x 1 for density, 32 x 64 x 3 for colour),
-for random points, ours and plain torch's (benchmarks/torch_peers.py), one after the other in every round: machines
-change their speed from one second to the next, so ratios within a round are what to read; their median is printed.
-torch's is the fastest of three: index_select, the same compiled by torch.compile, and embedding_bag.
+Prints CPU nanoseconds a point (process time, one thread, median) of forward + backward of the
+encoding (gradients of the tables), alone and with the two perceptrons of a radiance field (32 x 64
+x 1 for density, 32 x 64 x 3 for colour), for random points, ours and plain torch's
+(benchmarks/torch_peers.py), one after the other in every round: machines change their speed from
+one second to the next, so ratios within a round are what to read; their median is printed. torch's
+is the fastest of three: index_select, the same compiled by torch.compile, and embedding_bag.
 
-The floor is the time of the encoding's loads alone, plus that of its additions in place alone, at the very same
-entries (csrc/cpu/floor.h); it is measured beside every step.
+The floor is the time of the encoding's loads alone, plus that of its additions in place alone, at
+the very same entries (csrc/cpu/floor.h); it is measured beside every step.
 """
 
 from __future__ import annotations

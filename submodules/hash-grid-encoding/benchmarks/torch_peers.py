@@ -1,6 +1,8 @@
-"""The hash grid as one would write it in plain torch on a CPU, with care: the peers of the benchmark.
+"""The hash grid as one would write it in plain torch on a CPU, with care: the peers of the
+benchmark.
 
-Tables are split by level, for the gradient of a slice would be as large as the whole; indices of what fits are int32.
+Tables are split by level, for the gradient of a slice would be as large as the whole; indices of
+what fits are int32.
 """
 
 from __future__ import annotations

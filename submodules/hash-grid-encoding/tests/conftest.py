@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-# The tests' own helpers, wherever pytest was started; last, for other packages have tests of the same names.
+# The tests' own helpers, wherever pytest was started; last, for other packages have tests of the
+# same names.
 sys.path.append(str(Path(__file__).parent))
 
 

@@ -1,4 +1,5 @@
-"""Random grids, perceptrons, rays; and a whole radiance field with the orientation loss, on either backend."""
+"""Random grids, perceptrons, rays; and a whole radiance field with the orientation loss, on either
+backend."""
 
 from typing import NamedTuple
 
@@ -15,7 +16,8 @@ def generator(seed: int) -> torch.Generator:
 
 
 def some_points(count: int, seed: int) -> Tensor:
-    """[N,3] in and around the unit cube, of 11 binary digits: float32 holds their places in every cell exactly."""
+    """[N,3] in and around the unit cube, of 11 binary digits: float32 holds their places in every
+    cell exactly."""
     return torch.randint(-50, 2100, (count, 3), generator=generator(seed)) / 2048
 
 

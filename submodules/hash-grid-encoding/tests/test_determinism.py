@@ -1,4 +1,5 @@
-"""The same bits for every number of threads, and every instruction set within rounding of the reference."""
+"""The same bits for every number of threads, and every instruction set within rounding of the
+reference."""
 
 import os
 import shutil

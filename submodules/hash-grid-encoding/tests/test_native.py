@@ -171,7 +171,8 @@ def test_marching_visits_every_occupied_step(cells):
 
 
 def test_fine_levels_in_float32():
-    """At 4096 cells a side a place in a cell is known to 2^-12 only; features stay within that of the reference's."""
+    """At 4096 cells a side a place in a cell is known to 2^-12 only; features stay within that of
+    the reference's."""
     grid = HashGrid()
     points, tables = torch.rand(2000, 3, generator=generator(16)), some_tables(grid, 17)
     have, want = encode(points, tables, grid), encode(points.double(), tables.double(), grid)

@@ -46,7 +46,8 @@ def test_empty_grid_shows_nothing():
 
 
 def test_refining_the_step_converges():
-    """A ball of density 6 (1 - |x|): opacity and depth of a ray through its middle tend to their integrals."""
+    """A ball of density 6 (1 - |x|): opacity and depth of a ray through its middle tend to their
+    integrals."""
     origin, direction = torch.tensor([[-2.0, 0.0, 0.0]]), torch.tensor([[1.0, 0.0, 0.0]])
     everywhere, errors = torch.ones(1, 1, 1, dtype=torch.bool), []
     for steps in (2, 4, 8, 16):
@@ -91,14 +92,16 @@ def test_density_in_occupied_cells_is_never_skipped():
         at = (samples.positions * 7).long().clamp_max(6)
         sigmas = torch.where(occupied[at[:, 0], at[:, 1], at[:, 2]], 4.0, 0.0)
         pictures.append(composite(samples, sigmas, samples.positions.clone(), 0.02))
-    # Positions on a wall, to rounding, may be given to either cell: half a step of density, on hardly any ray.
+    # Positions on a wall, to rounding, may be given to either cell: half a step of density, on
+    # hardly any ray.
     differs = (pictures[0].opacity - pictures[1].opacity).abs() > 1e-6
     assert differs.sum() <= 1
     assert pictures[0].opacity.max() > 0.5
 
 
 def test_tables_are_linear():
-    """Features are linear in the tables, so finite differences of any size are exact: no reference needed."""
+    """Features are linear in the tables, so finite differences of any size are exact: no reference
+    needed."""
     points, a, b = some_points(300, 5), some_tables(GRID, 6), some_tables(GRID, 7)
     grads = torch.randn(300, GRID.num_features, generator=generator(8))
     a.requires_grad_()
@@ -112,7 +115,8 @@ def test_tables_are_linear():
 
 
 def test_slopes_within_a_cell():
-    """Along one axis within a cell features are linear: the gradient by the points is the difference of the ends."""
+    """Along one axis within a cell features are linear: the gradient by the points is the
+    difference of the ends."""
     grid = HashGrid(levels=1, log2_entries=12, base_resolution=8)
     tables = some_tables(grid, 9)
     start = torch.tensor([[0.25, 0.3, 0.7]]) + torch.tensor([[1e-4, 0, 0]])

@@ -29,10 +29,12 @@ def test_gradients_of_compositing():
 
 @pytest.mark.parametrize("term", [0, 1], ids=["picture", "orientation"])
 def test_gradients_of_a_whole_field(term):
-    """Finite differences of every parameter of density, colour and tables, through normals and compositing."""
+    """Finite differences of every parameter of density, colour and tables, through normals and
+    compositing."""
     field, samples = some_field(5).to(torch.float64), some_rays(6, count=4)
     loss = losses(field, samples, "reference")[term]
-    # The orientation loss has its weights detached: their finite differences must not see them move.
+    # The orientation loss has its weights detached: their finite differences must not see them
+    # move.
     held = None if term == 0 else composite_weights(field, samples)
     rng = generator(7)
     for name, parameter in zip(field._fields, field, strict=True):
@@ -69,7 +71,8 @@ def losses_at(field, samples, term, held):
 
 
 def test_vertices_hold_their_entries():
-    """At a vertex of a level without a hash the features are that vertex's entry, and nothing else."""
+    """At a vertex of a level without a hash the features are that vertex's entry, and nothing
+    else."""
     grid = HashGrid(levels=1, log2_entries=10, base_resolution=4)
     tables = some_tables(grid, 8).double()
     vertex = torch.tensor([[0, 0, 0], [4, 4, 4], [1, 2, 3], [4, 0, 2]])

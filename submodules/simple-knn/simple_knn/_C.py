@@ -1,5 +1,6 @@
 # ruff: noqa: N999 - the name that callers import
-"""The import path of the package that this one replaces: ``from simple_knn._C import distCUDA2``."""
+"""The import path of the package that this one replaces: ``from simple_knn._C import
+distCUDA2``."""
 
 from __future__ import annotations
 

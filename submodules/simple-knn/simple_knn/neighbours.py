@@ -14,10 +14,11 @@ MAX_NEIGHBOURS = 64
 def mean_squared_distance(points: torch.Tensor, k: int = 3) -> torch.Tensor:
     """Mean of the squared distances from each point to its ``k`` nearest other points.
 
-    ``points`` is [N,3], float32, finite, on any device, of any strides; the result is [N], float32, on the same
-    device, without a gradient. The search runs on the CPU with ``torch.get_num_threads()`` threads, and a tensor
-    that lives elsewhere is copied there and back. A point's duplicates are its neighbours at distance 0. With fewer
-    than ``k`` other points the mean is over those that exist; a single point gets 0.
+    ``points`` is [N,3], float32, finite, on any device, of any strides; the result is [N], float32,
+    on the same device, without a gradient. The search runs on the CPU with
+    ``torch.get_num_threads()`` threads, and a tensor that lives elsewhere is copied there and back.
+    A point's duplicates are its neighbours at distance 0. With fewer than ``k`` other points the
+    mean is over those that exist; a single point gets 0.
 
     The result is bit for bit that of a brute-force float32 search, whatever the number of threads.
 

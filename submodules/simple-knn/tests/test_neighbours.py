@@ -14,7 +14,8 @@ from simple_knn._C import distCUDA2
 
 
 def brute_force(points: np.ndarray, k: int) -> np.ndarray:
-    """All distances in float32, the smallest k sorted and added in that order: the promised bits."""
+    """All distances in float32, the smallest k sorted and added in that order: the promised
+    bits."""
     squares = np.square(points[:, None] - points[None], dtype=np.float32)
     distances = squares[..., 0] + squares[..., 1] + squares[..., 2]
     np.fill_diagonal(distances, np.inf)

@@ -1,4 +1,5 @@
-"""CPU time of simple_knn against scipy's cKDTree, one thread, one run: ``python tools/benchmark.py``."""
+"""CPU time of simple_knn against scipy's cKDTree, one thread, one run: ``python
+tools/benchmark.py``."""
 
 from __future__ import annotations
 

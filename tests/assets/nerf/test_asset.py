@@ -1,4 +1,5 @@
-"""A radiance field through the unchanged trainer: it trains, is saved, resumed to the same bits, and exported."""
+"""A radiance field through the unchanged trainer: it trains, is saved, resumed to the same bits,
+and exported."""
 
 from pathlib import Path
 

@@ -1,4 +1,5 @@
-"""The radiance field, its occupancy grid and its renderer: what must hold before anything is trained."""
+"""The radiance field, its occupancy grid and its renderer: what must hold before anything is
+trained."""
 
 import dataclasses
 import math
@@ -36,7 +37,8 @@ def a_field(config: NerfConfig = SMALL) -> tuple[Field, Occupancy]:
 
 
 def test_the_first_shape_is_the_blob():
-    """A ray through the middle of softplus(10 (1 - r / .5)): opacity and depth against their integrals."""
+    """A ray through the middle of softplus(10 (1 - r / .5)): opacity and depth against their
+    integrals."""
     config = dataclasses.replace(SMALL, least_alpha=0.0, least_light=0.0)
     field, _ = a_field(config)
     everywhere = Occupancy(config.cells, CPU)
@@ -65,7 +67,8 @@ def test_an_empty_grid_renders_the_background():
 
 
 def test_rays_meet_their_pixels():
-    """A point on a pixel's ray is seen through the middle of that pixel by the camera's own matrices."""
+    """A point on a pixel's ray is seen through the middle of that pixel by the camera's own
+    matrices."""
     origins, directions, z = renderer.rays(RING)
     points = origins + 1.7 * directions
     points = points.view(3, 24, 24, 3)
@@ -119,7 +122,8 @@ def test_normals_of_a_ball_face_the_camera_and_of_a_hollow_do_not(monkeypatch):
     field, occupancy = a_field()
     seen = renderer.render(field, occupancy, RING, torch.ones(3, 3), slopes=True)
     ball = orientation(seen).item()
-    # Density that grows with distance: normals on the near side point inwards, away from the camera.
+    # Density that grows with distance: normals on the near side point inwards, away from the
+    # camera.
     monkeypatch.setattr(
         field, "density", lambda places, _=None: 4 * (2 * places - 1).square().sum(dim=1)
     )

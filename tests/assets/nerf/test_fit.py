@@ -82,7 +82,8 @@ def test_as_splats(fitted):
 
 
 def test_surface_of_a_ball():
-    """Points lie where half of the light is gone, with normals outwards; nothing is invented where nothing is."""
+    """Points lie where half of the light is gone, with normals outwards; nothing is invented where
+    nothing is."""
     config = dataclasses.replace(CONFIG, blob_density=1000.0, blob_radius=0.5, steps=384)  # hard
     field, occupancy = Field(config, CPU), Occupancy(CONFIG.cells, CPU)
     field.initialize(torch.Generator().manual_seed(0))

@@ -1,4 +1,5 @@
-"""The last touch: hard outlines where fog was, the same object, nothing wasted on what nobody sees."""
+"""The last touch: hard outlines where fog was, the same object, nothing wasted on what nobody
+sees."""
 
 import dataclasses
 import math

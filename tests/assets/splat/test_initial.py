@@ -1,4 +1,5 @@
-"""What a run starts from that needs rooms above the scene: an earlier splat, in any format and of any size."""
+"""What a run starts from that needs rooms above the scene: an earlier splat, in any format and of
+any size."""
 
 import dataclasses
 

@@ -1,4 +1,5 @@
-"""Small parts and gaps, on the true objects themselves with parts taken off, and on drawn silhouettes."""
+"""Small parts and gaps, on the true objects themselves with parts taken off, and on drawn
+silhouettes."""
 
 import math
 

@@ -101,7 +101,8 @@ def test_every_word_of_a_caption_is_known_to_the_tokenizer():
 
 
 def test_a_rebuilt_tokenizer_is_the_shipped_one():
-    """Ties between merges must not hang on the process: weights meet a tokenizer that another process built."""
+    """Ties between merges must not hang on the process: weights meet a tokenizer that another
+    process built."""
     from gs_ssd.lab.prior_training.models import ModelConfig, build_tokenizer
     from gs_ssd.prior import BUNDLED
 
@@ -155,10 +156,12 @@ def test_the_written_encoder_is_the_matrix_and_so_is_its_gradient(basis, dtype):
 
 
 def test_a_stopped_run_goes_on_where_it_was(tmp_path):
-    """Everything is restored exactly; a step's batch and noise hang on the seed and its number alone.
+    """Everything is restored exactly; a step's batch and noise hang on the seed and its number
+    alone.
 
-    Not asserted: equal losses and weights afterwards. Two identical runs already differ (kernels choose by memory
-    alignment), and Adam's first steps turn the sign of a vanishing gradient into a whole learning rate.
+    Not asserted: equal losses and weights afterwards. Two identical runs already differ (kernels
+    choose by memory alignment), and Adam's first steps turn the sign of a vanishing gradient into a
+    whole learning rate.
     """
     from gs_ssd.lab.prior_training.train import PRESETS, PriorTrainer, to_pixels
 

@@ -1,4 +1,5 @@
-"""The volume's and the camera's training in small: what it never sees, and that a stopped run goes on where it was."""
+"""The volume's and the camera's training in small: what it never sees, and that a stopped run goes
+on where it was."""
 
 import pytest
 import torch

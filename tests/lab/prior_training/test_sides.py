@@ -1,4 +1,5 @@
-"""The measure of obedience to the camera, on pictures whose side is known; and the shipped prior's, in small."""
+"""The measure of obedience to the camera, on pictures whose side is known; and the shipped prior's,
+in small."""
 
 import pytest
 import torch

@@ -1,4 +1,5 @@
-"""The benchmark's wiring with a real splat, the true world and a stand-in for the judge; nothing is trained."""
+"""The benchmark's wiring with a real splat, the true world and a stand-in for the judge; nothing is
+trained."""
 
 import json
 import shutil

@@ -1,4 +1,5 @@
-"""Each experiment at its tiny size, with what it must conclude: on exact scores, and on the bundled prior if built."""
+"""Each experiment at its tiny size, with what it must conclude: on exact scores, and on the bundled
+prior if built."""
 
 import csv
 import json

@@ -1,4 +1,5 @@
-"""Experiments that train assets, at their tiny size: trained in this process, or stand-ins where they are many."""
+"""Experiments that train assets, at their tiny size: trained in this process, or stand-ins where
+they are many."""
 
 import csv
 import json
@@ -43,7 +44,8 @@ def train_here(self, job, folder) -> Cost:
 
 @pytest.fixture
 def numbers(monkeypatch):
-    """Assets are numbers, by the row's label and the prompt; a set of the keys that were trained."""
+    """Assets are numbers, by the row's label and the prompt; a set of the keys that were
+    trained."""
     table, trained = {}, []
 
     def train(self, job, folder):
@@ -234,7 +236,8 @@ def test_perp_neg_is_judged_by_the_faces_on_the_backs(here, numbers, monkeypatch
 
 
 def test_a_prior_with_the_fault_can_be_made(here, monkeypatch):
-    """Two steps of it: other weights, its own kinds, mostly fronts, and made anew where the source is another."""
+    """Two steps of it: other weights, its own kinds, mostly fronts, and made anew where the source
+    is another."""
     from gs_ssd.lab.prior_training import bias
     from gs_ssd.prior import load
 

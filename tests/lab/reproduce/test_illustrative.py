@@ -89,7 +89,8 @@ def test_the_relative_density_is_one_at_the_best_mode_and_even_at_the_trap():
 
 
 def test_the_transient_mode_is_denser_and_appears_when_it_must():
-    """Numbers that an independent toy gave: 1.09 and t = 190 for ours, 1.10 and t = 147 for the recalled setting."""
+    """Numbers that an independent toy gave: 1.09 and t = 190 for ours, 1.10 and t = 147 for the
+    recalled setting."""
     ratio, first = transient_mode(OWN, "linear")
     assert (round(ratio, 2), first) == (1.09, 190)
     ratio, first = transient_mode(RECALLED, "scaled_linear")

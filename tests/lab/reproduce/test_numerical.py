@@ -15,7 +15,8 @@ NOISES = 800
 
 @pytest.fixture(scope="module")
 def study() -> tuple[AnalyticPrior, torch.Tensor, dict[int, Moments]]:
-    """Data N(0, .3 I) against a wider unconditional one, at a point that is not the mean (paper's affine case)."""
+    """Data N(0, .3 I) against a wider unconditional one, at a point that is not the mean (paper's
+    affine case)."""
     prior = AnalyticPrior(torch.zeros(1, *SHAPE), torch.tensor([VARIANCE]), ["thing"])
     generator = torch.Generator().manual_seed(0)
     latent = torch.randn(SHAPE, generator=generator)

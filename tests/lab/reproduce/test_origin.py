@@ -60,7 +60,8 @@ def test_the_bundled_prior_and_the_exact_one_are_named():
 
 
 def test_settings_count_as_they_are_resolved(tmp_path):
-    """A comment changes nothing, the seed and the output neither; a value does, wherever it is written."""
+    """A comment changes nothing, the seed and the output neither; a value does, wherever it is
+    written."""
     path, parent = tmp_path / "a.yaml", tmp_path / "base.yaml"
     parent.write_text("prior: {model: analytic}\nnum_steps: 20\n")
     path.write_text("extends: base\n")

@@ -122,7 +122,8 @@ def centroid_x(mask: torch.Tensor) -> float:
 
 
 def test_the_duck_faces_plus_y_and_its_right_side_is_seen_from_plus_x():
-    """From azimuth 90 (+x, the duck's own right) the beak points to the right of the picture, from 270 to the left."""
+    """From azimuth 90 (+x, the duck's own right) the beak points to the right of the picture, from
+    270 to the left."""
 
     def beak(azimuth: float) -> torch.Tensor:
         views = camera(azimuth, 0.0, 3.4)

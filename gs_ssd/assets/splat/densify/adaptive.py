@@ -13,24 +13,27 @@ from gs_ssd.assets.splat.densify.surgery import TrainedSplat
 from gs_ssd.bounds import Bounds, Count, Often, Positive, Share, settings
 
 LAST_GROWTH, LAST_RESET = 0.8, 0.7
-"""Shares of the run: what comes later the optimizer cannot settle, and a splat whose opacities were reset stays fog."""
+"""Shares of the run: what comes later the optimizer cannot settle, and a splat whose opacities were
+reset stays fog."""
 
 
 @settings
 class AdaptiveConfig:
-    """When it begins and ends are shares of the run; how often it acts are steps, for statistics and opacities need
-    a number of steps to build up, however long the run. World sizes assume an object of about one unit.
+    """When it begins and ends are shares of the run; how often it acts are steps, for statistics
+    and opacities need a number of steps to build up, however long the run. World sizes assume an
+    object of about one unit.
     """
 
     every: Annotated[int, Bounds(1, 1_000_000_000)] = 100
     """Steps between two rounds of growing and pruning."""
     start_share: Share = 0.04
     stop_share: Annotated[float, Bounds(0, LAST_GROWTH)] = 0.6
-    """Growing and pruning happen from the first on, and before the second (LucidDreamer: steps 200 and 3000 of 5000).
-    So do resets, which end at .7 of the run at the latest."""
+    """Growing and pruning happen from the first on, and before the second (LucidDreamer: steps 200
+    and 3000 of 5000). So do resets, which end at .7 of the run at the latest."""
     select: Literal["quantile", "absolute"] = "quantile"
-    """Whom to densify: the share with the largest gradients, which does not hang on the gradient's scale (SSD has no
-    guidance factor in it), or all above a threshold (LucidDreamer: 7.5e-4, tuned to ISM at scale 7.5)."""
+    """Whom to densify: the share with the largest gradients, which does not hang on the gradient's
+    scale (SSD has no guidance factor in it), or all above a threshold (LucidDreamer: 7.5e-4, tuned
+    to ISM at scale 7.5)."""
     quantile: Share = 0.97
     threshold: Annotated[float, Bounds(0, 1e6)] = 7.5e-4
     """Mean norm of the screen gradient over the views that saw the Gaussian, NDC units."""
@@ -48,8 +51,9 @@ class AdaptiveConfig:
 class AdaptivePolicy(Policy):
     """3DGS's adaptive density control (Kerbl et al. 2023, section 5) with a cap.
 
-    Departures from LucidDreamer: all V views count (it kept the last one's), Adam steps before surgery, the test on
-    the screen radius is left out (it never fired there), and the number of splats has a ceiling.
+    Departures from LucidDreamer: all V views count (it kept the last one's), Adam steps before
+    surgery, the test on the screen radius is left out (it never fired there), and the number of
+    splats has a ceiling.
     """
 
     def __init__(self, config: AdaptiveConfig) -> None:
@@ -72,7 +76,8 @@ class AdaptivePolicy(Policy):
         splat.statistics["sightings"] += visible.sum(dim=0)
 
     def refine(self, splat: TrainedSplat, step: TrainingStep) -> dict[str, int]:
-        """Grow and prune every `every` steps, reset opacities every `reset_every`; counted from 1, as in the recipe."""
+        """Grow and prune every `every` steps, reset opacities every `reset_every`; counted from 1,
+        as in the recipe."""
         config, iteration = self.config, step.index + 1
         start, stop, last_reset, prune_scale_after = (
             round(share * step.num_steps)

@@ -1,4 +1,5 @@
-"""3DGS-MCMC: a fixed budget, dead Gaussians move to living ones, and noise keeps everything exploring."""
+"""3DGS-MCMC: a fixed budget, dead Gaussians move to living ones, and noise keeps everything
+exploring."""
 
 from typing import Annotated
 
@@ -16,7 +17,9 @@ from gs_ssd.maths import rotation
 
 @settings
 class McmcConfig:
-    """Kheradmand et al. 2024, arXiv 2404.09591. Nothing here depends on the scale of the gradient."""
+    """Kheradmand et al. 2024, arXiv 2404.09591.
+
+    Nothing here depends on the scale of the gradient."""
 
     budget: Count = 100_000
     """Never exceeded; a start below it grows by `growth` at each relocation until it is reached."""
@@ -28,7 +31,8 @@ class McmcConfig:
     """Relocation and noise happen in this part of the run."""
     dead_opacity: Annotated[float, Bounds(0, 1, below=True)] = 0.005
     noise: Annotated[float, Bounds(0, 1e9)] = 5e5
-    """Times the means' learning rate, the covariance and a sigmoid that is 1 for opacities near 0 (paper: 5e5)."""
+    """Times the means' learning rate, the covariance and a sigmoid that is 1 for opacities near 0
+    (paper: 5e5)."""
     gate: Annotated[float, Bounds(0, 10_000)] = 100.0
     """Steepness of that sigmoid, which falls at an opacity of 0.005."""
 

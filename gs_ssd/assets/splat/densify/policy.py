@@ -10,7 +10,8 @@ from gs_ssd.assets.splat.densify.surgery import TrainedSplat
 class Policy:
     """Never changes the number of Gaussians; others override what they need.
 
-    A policy holds its config alone. What it learns lives in `splat.statistics`, and so in the checkpoint.
+    A policy holds its config alone. What it learns lives in `splat.statistics`, and so in the
+    checkpoint.
     """
 
     def begin(self, splat: TrainedSplat) -> None:
@@ -25,5 +26,6 @@ class Policy:
         """Take in all V views of a step: NDC gradients of the projected means, and who was seen."""
 
     def refine(self, splat: TrainedSplat, step: TrainingStep) -> dict[str, int]:  # noqa: ARG002
-        """Operate after the optimizer's step; returns counts of what was done (empty: nothing was due)."""
+        """Operate after the optimizer's step; returns counts of what was done (empty: nothing was
+        due)."""
         return {}

@@ -1,7 +1,9 @@
-"""Edits of a splat under training. Raw tensors, Adam's moments and the policy's statistics change together.
+"""Edits of a splat under training.
 
-Every edit is built from three moves: `keep` some rows, `append` rows copied from others, or overwrite rows in place.
-New rows start with zero moments; rows that survive keep theirs.
+Raw tensors, Adam's moments and the policy's statistics change together.
+
+Every edit is built from three moves: `keep` some rows, `append` rows copied from others, or
+overwrite rows in place. New rows start with zero moments; rows that survive keep theirs.
 """
 
 import dataclasses
@@ -20,7 +22,8 @@ MIN_OPACITY = 1e-6
 
 @dataclasses.dataclass
 class TrainedSplat:
-    """N Gaussians, the Adam that trains them, and per-Gaussian statistics [N, ...]: what densification edits."""
+    """N Gaussians, the Adam that trains them, and per-Gaussian statistics [N, ...]: what
+    densification edits."""
 
     gaussians: Gaussians
     optimizer: torch.optim.Adam
@@ -35,7 +38,8 @@ def _rewrite(
     edit: Callable[[str, Tensor], Tensor],
     edit_moment: Callable[[Tensor], Tensor],
 ) -> None:
-    """Replace every raw tensor by a new leaf and hand its group and its (edited) moments over to it."""
+    """Replace every raw tensor by a new leaf and hand its group and its (edited) moments over to
+    it."""
     groups = {group["name"]: group for group in splat.optimizer.param_groups}
     for name, old in splat.gaussians.parameters().items():
         new = edit(name, old.detach()).contiguous().requires_grad_()
@@ -60,7 +64,8 @@ def keep(splat: TrainedSplat, mask: Bool[Tensor, " n"]) -> int:
 def append(
     splat: TrainedSplat, source: Int[Tensor, " m"], changes: dict[str, Tensor] | None = None
 ) -> None:
-    """Add copies of the Gaussians `source`, with some raw tensors ([m, ...]) replaced; moments and statistics zero."""
+    """Add copies of the Gaussians `source`, with some raw tensors ([m, ...]) replaced; moments and
+    statistics zero."""
     changes = changes or {}
 
     def with_zeros(tensor: Tensor) -> Tensor:
@@ -75,7 +80,8 @@ def append(
 
 
 def clone(splat: TrainedSplat, chosen: Int[Tensor, " m"]) -> None:
-    """Duplicate small Gaussians in place; the optimizer drives the twins apart (3DGS, section 5)."""
+    """Duplicate small Gaussians in place; the optimizer drives the twins apart (3DGS, section
+    5)."""
     append(splat, chosen)
 
 
@@ -87,7 +93,8 @@ def split(
     children: int = 2,
     shrink: float = 1.6,
 ) -> None:
-    """Replace large Gaussians by `children` drawn from them, with scales divided by `shrink` (3DGS, section 5)."""
+    """Replace large Gaussians by `children` drawn from them, with scales divided by `shrink` (3DGS,
+    section 5)."""
     gaussians = splat.gaussians.detach()
     parents = chosen.repeat(children)
     noise = torch.randn(len(parents), 3, generator=generator, device=generator.device).to(
@@ -106,11 +113,12 @@ def split(
 
 
 def relocate(splat: TrainedSplat, dead: Int[Tensor, " m"], target: Int[Tensor, " m"]) -> None:
-    """Move `dead` Gaussians onto living `target`s and share each target's opacity so that the picture stays.
+    """Move `dead` Gaussians onto living `target`s and share each target's opacity so that the
+    picture stays.
 
-    3DGS-MCMC (Kheradmand et al. 2024, arXiv 2404.09591), eq. (9): with R Gaussians at one place, each gets opacity
-    1 - (1 - o)^(1/R) and covariance o^2 (sum_i sum_k C(i-1, k) (-1)^k o_new^(k+1) / sqrt(k+1))^-2 Sigma.
-    Moments of everything that changed are zeroed.
+    3DGS-MCMC (Kheradmand et al. 2024, arXiv 2404.09591), eq. (9): with R Gaussians at one place,
+    each gets opacity 1 - (1 - o)^(1/R) and covariance o^2 (sum_i sum_k C(i-1, k) (-1)^k o_new^(k+1)
+    / sqrt(k+1))^-2 Sigma. Moments of everything that changed are zeroed.
     """
     if len(dead) == 0:
         return
@@ -129,7 +137,8 @@ def relocate(splat: TrainedSplat, dead: Int[Tensor, " m"], target: Int[Tensor, "
 
 @torch.no_grad()
 def overwrite(splat: TrainedSplat, rows: Int[Tensor, " m"], values: dict[str, Tensor]) -> None:
-    """Replace the raw tensors of some rows by `values` ([m, ...]), in place; their moments are zeroed."""
+    """Replace the raw tensors of some rows by `values` ([m, ...]), in place; their moments are
+    zeroed."""
     for name, value in values.items():
         getattr(splat.gaussians, name)[rows] = value
     _zero_rows(splat, rows)
@@ -138,9 +147,11 @@ def overwrite(splat: TrainedSplat, rows: Int[Tensor, " m"], values: dict[str, Te
 def shared_opacity(
     opacity: Float[Tensor, " m"], count: Int[Tensor, " m"], *, most: int = 51
 ) -> tuple[Float[Tensor, " m"], Float[Tensor, " m"]]:
-    """Opacity and scale factor for `count` equal Gaussians that together look like one of `opacity` (see `relocate`).
+    """Opacity and scale factor for `count` equal Gaussians that together look like one of `opacity`
+    (see `relocate`).
 
-    Counts above `most` are treated as `most`: the alternating sum loses its digits there even in float64.
+    Counts above `most` are treated as `most`: the alternating sum loses its digits there even in
+    float64.
     """
     old, count = opacity.double(), count.clamp(1, most)
     new = 1 - (1 - old) ** (1.0 / count)

@@ -1,10 +1,12 @@
-"""Compiles the CUDA backend without CMake, for as many architectures as wanted: what a machine without a GPU can check.
+"""Compiles the CUDA backend without CMake, for as many architectures as wanted: what a machine
+without a GPU can check.
 
 python csrc/cuda/compile.py                          every architecture from sm_75 to sm_120, with the nvcc on the PATH
 python csrc/cuda/compile.py --pypi .cache/nvcc       the same with the compiler that the package index carries
 python csrc/cuda/compile.py --architectures 90 --output libdgr_cuda.so
 python csrc/cuda/compile.py --install .cache/nvcc    into the installed package, for this machine's GPUs: what
-                                                     `make setup` does where PyTorch has CUDA and there is no nvcc
+                                                     `make setup` does where PyTorch has CUDA and
+                                                     there is no nvcc
 
 The result is loaded and asked for its ABI version, which works without a GPU and without a driver.
 """
@@ -43,7 +45,8 @@ def find_nvcc() -> Path:
 
 
 def install_nvcc(folder: Path) -> Path:
-    """Installs the index's compiler into `folder` (about 130 MB to download) unless it is there; returns its nvcc."""
+    """Installs the index's compiler into `folder` (about 130 MB to download) unless it is there;
+    returns its nvcc."""
     found = next(folder.glob("nvidia/*/bin/nvcc"), None)
     if found is None:
         command = [
@@ -64,7 +67,8 @@ def install_nvcc(folder: Path) -> Path:
 def compile_library(
     nvcc: Path, architectures: tuple[str, ...], output: Path, jobs: int = 1
 ) -> None:
-    """Every .cu file of this folder for every architecture into one library; CalledProcessError where nvcc fails."""
+    """Every .cu file of this folder for every architecture into one library; CalledProcessError
+    where nvcc fails."""
     flags = ["-std=c++17", "-O3", "-Xcompiler=-fPIC,-fvisibility=hidden,-Wall"]
     codes = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in architectures]
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
@@ -91,7 +95,8 @@ def installed_package() -> Path:
 
 
 def gpu_architectures() -> tuple[str, ...]:
-    """Compute capabilities of the GPUs that PyTorch sees here; all that we build for where it sees none."""
+    """Compute capabilities of the GPUs that PyTorch sees here; all that we build for where it sees
+    none."""
     import torch
 
     found = {torch.cuda.get_device_capability(index) for index in range(torch.cuda.device_count())}

@@ -1,4 +1,5 @@
-"""Differentiable rasterizer of 3D Gaussians: CPU and CUDA, exact, with the API of its namesake and `render_views`."""
+"""Differentiable rasterizer of 3D Gaussians: CPU and CUDA, exact, with the API of its namesake and
+`render_views`."""
 
 try:
     import torch as _torch  # noqa: F401

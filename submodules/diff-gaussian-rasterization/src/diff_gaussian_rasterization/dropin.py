@@ -1,9 +1,10 @@
 """The API of the CUDA package of this name, so that code written for it runs unchanged.
 
-Accepts the calls of LucidDreamer's fork (no `debug`), of graphdeco's main branch and of its antialiasing branch, and
-returns (color, radii, depth) as LucidDreamer's fork does: depth[0] is sum alpha T z (not normalised), depth[1] the
-final TRANSMITTANCE (1 where empty). As in the fork, splats are clipped to 16-pixel tiles, quaternions are used as
-given, and the depth image sends no gradient to z. What differs from it is listed in the README.
+Accepts the calls of LucidDreamer's fork (no `debug`), of graphdeco's main branch and of its
+antialiasing branch, and returns (color, radii, depth) as LucidDreamer's fork does: depth[0] is sum
+alpha T z (not normalised), depth[1] the final TRANSMITTANCE (1 where empty). As in the fork, splats
+are clipped to 16-pixel tiles, quaternions are used as given, and the depth image sends no gradient
+to z. What differs from it is listed in the README.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ NAMES = {
 
 
 class GaussianRasterizationSettings(NamedTuple):
-    """One camera. Matrices are TRANSPOSED (row vectors: p @ M), and projmatrix is view times projection."""
+    """One camera.
+
+    Matrices are TRANSPOSED (row vectors: p @ M), and projmatrix is view times projection."""
 
     image_height: int
     image_width: int
@@ -69,9 +72,12 @@ def rasterize_gaussians(
     cov3Ds_precomp: Tensor | None,
     raster_settings: GaussianRasterizationSettings,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """-> color [3,H,W], radii int32 [P], depth [2,H,W]. Empty or None optional tensors mean "not given".
+    """-> color [3,H,W], radii int32 [P], depth [2,H,W].
 
-    means2D [P,3] (values ignored, may be None) receives the screen-space gradient in NDC units, third column 0.
+    Empty or None optional tensors mean "not given".
+
+    means2D [P,3] (values ignored, may be None) receives the screen-space gradient in NDC units,
+    third column 0.
     """
     settings = raster_settings
     width, height = check_size(
@@ -142,8 +148,8 @@ class GaussianRasterizer(nn.Module):
         rotations: Tensor | None = None,
         cov3D_precomp: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """-> color [3,H,W], radii int32 [P], depth [2,H,W]; exactly one of shs | colors_precomp, and of
-        (scales, rotations) | cov3D_precomp."""
+        """-> color [3,H,W], radii int32 [P], depth [2,H,W]; exactly one of shs | colors_precomp,
+        and of (scales, rotations) | cov3D_precomp."""
         return rasterize_gaussians(
             means3D,
             means2D,
@@ -158,7 +164,8 @@ class GaussianRasterizer(nn.Module):
 
 
 def _given(value: Tensor | None, count: int) -> Tensor | None:
-    """The originals pass an empty tensor for "not given"; with no Gaussians an empty tensor is a value."""
+    """The originals pass an empty tensor for "not given"; with no Gaussians an empty tensor is a
+    value."""
     if isinstance(value, Tensor) and value.numel() == 0 and (count > 0 or value.dim() < 2):
         return None
     return value

@@ -37,7 +37,8 @@ class _Rasterize(torch.autograd.Function):
         splats = Splats(**dict(zip(native.SPLAT_FIELDS, fields, strict=True)))  # type: ignore[arg-type]
         result = native.forward(splats, cameras, options)
         ctx.options, ctx.pairs = options, result.pairs
-        # The cameras too, which get no gradient: torch then raises where one was changed in place before backward.
+        # The cameras too, which get no gradient: torch then raises where one was changed in place
+        # before backward.
         seen_from = (getattr(cameras, name) for name in native.CAMERA_FIELDS)
         ctx.save_for_backward(
             result.transmittance, result.geometry, result.binning, *fields, *seen_from
@@ -73,9 +74,9 @@ class _Rasterize(torch.autograd.Function):
 
 
 class _Once(torch.autograd.Function):
-    """Gradients that raise where they are differentiated: they are constants to autograd, and a penalty on them would
-    silently have no gradient. (torch's once_differentiable raises only where the incoming gradient needs a gradient,
-    which that of a picture's sum does not.)"""
+    """Gradients that raise where they are differentiated: they are constants to autograd, and a
+    penalty on them would silently have no gradient. (torch's once_differentiable raises only where
+    the incoming gradient needs a gradient, which that of a picture's sum does not.)"""
 
     @staticmethod
     def forward(_ctx: Any, _anchor: Tensor, *grads: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
@@ -115,7 +116,8 @@ def render(
     screen_means: Tensor | None,
     backend: str | None,
 ) -> Rendering:
-    """Renders inputs of checked shapes with the chosen backend; the tensors of `cameras` are detached and contiguous.
+    """Renders inputs of checked shapes with the chosen backend; the tensors of `cameras` are
+    detached and contiguous.
 
     Raises ValueError that names the field with NaN or infinity.
     """

@@ -1,6 +1,7 @@
 """The native backends: shared libraries with the C ABI of `csrc/dgr.h`, called through ctypes.
 
-Loaded on first use; torch is never linked, it only lends memory, the stream and the number of threads.
+Loaded on first use; torch is never linked, it only lends memory, the stream and the number of
+threads.
 """
 
 from __future__ import annotations
@@ -96,13 +97,15 @@ def library_path(kind: str) -> Path | None:
 
 
 def available_backends() -> tuple[str, ...]:
-    """The backends that this build has: cpu, cuda (whether or not there is a GPU now), reference."""
+    """The backends that this build has: cpu, cuda (whether or not there is a GPU now),
+    reference."""
     return (*(kind for kind in ("cpu", "cuda") if library_path(kind)), "reference")
 
 
 @functools.cache
 def library(kind: str) -> ctypes.CDLL:
-    """The backend `kind` ("cpu" or "cuda"); RuntimeError that says how to get it where it was not built."""
+    """The backend `kind` ("cpu" or "cuda"); RuntimeError that says how to get it where it was not
+    built."""
     path = library_path(kind)
     if path is None:
         if kind == "cuda":
@@ -176,7 +179,9 @@ class Forward(NamedTuple):
 
 
 def forward(splats: Splats, cameras: Cameras, options: Options) -> Forward:
-    """Renders V views; ValueError names an input with NaN or infinity in it. All tensors contiguous, one device."""
+    """Renders V views; ValueError names an input with NaN or infinity in it.
+
+    All tensors contiguous, one device."""
     lib, problem, stream = (
         library(splats.means.device.type),
         describe(splats, cameras, options),
@@ -218,7 +223,8 @@ def backward(
     image_grads: dict[str, Tensor | None],
     wanted: set[str],
 ) -> dict[str, Tensor]:
-    """Gradients of the `wanted` splat fields and of "screen_means" [V,N,2], from those of the images."""
+    """Gradients of the `wanted` splat fields and of "screen_means" [V,N,2], from those of the
+    images."""
     lib, problem, stream = (
         library(splats.means.device.type),
         describe(splats, cameras, options),
@@ -247,7 +253,8 @@ def backward(
 
 
 def mark_visible(means: Tensor, view: Tensor) -> Tensor:
-    """bool [N]: in front of the near plane of a camera whose world-to-camera matrix [4,4] is `view`."""
+    """bool [N]: in front of the near plane of a camera whose world-to-camera matrix [4,4] is
+    `view`."""
     lib = library(means.device.type)
     visible = torch.empty(means.shape[0], dtype=torch.bool, device=means.device)
     means, view = means.detach().contiguous(), view.detach().contiguous()
@@ -295,7 +302,8 @@ def describe(splats: Splats, cameras: Cameras, options: Options) -> Problem:
 
 
 def _told(lib: ctypes.CDLL, size: int) -> int:
-    """A workspace's size, which is 0 where the backend could not tell it: RuntimeError then says why."""
+    """A workspace's size, which is 0 where the backend could not tell it: RuntimeError then says
+    why."""
     if size == 0:
         _check(lib, DEVICE_ERROR)
     return size

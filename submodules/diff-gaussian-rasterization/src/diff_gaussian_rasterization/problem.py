@@ -11,7 +11,9 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Splats:
-    """N Gaussians. Exactly one of (`quats_wxyz` and `scales`) | `cov3d`, and exactly one of `colors` | `sh`."""
+    """N Gaussians.
+
+    Exactly one of (`quats_wxyz` and `scales`) | `cov3d`, and exactly one of `colors` | `sh`."""
 
     means: Tensor  # [N,3] world
     opacities: Tensor  # [N] 0..1
@@ -70,8 +72,8 @@ class Options:
 def check_tensor(
     name: str, value: object, shape: tuple[int | str, ...], like: Tensor | None = None
 ) -> Tensor:
-    """Returns `value` if it is a floating tensor of that shape (a letter matches any size), on the device and of the
-    dtype of `like`; else raises TypeError or ValueError that names it."""
+    """Returns `value` if it is a floating tensor of that shape (a letter matches any size), on the
+    device and of the dtype of `like`; else raises TypeError or ValueError that names it."""
     if not isinstance(value, Tensor):
         raise TypeError(
             f"{name} must be a tensor of shape {_said(shape)}, got {type(value).__name__}"
@@ -114,7 +116,8 @@ def check_finite(name: str, value: Tensor | None) -> None:
 
 
 def check_cameras(cameras: Cameras) -> None:
-    """Raises ValueError that names the field with NaN or infinity, or tan_half_fov where it is not positive."""
+    """Raises ValueError that names the field with NaN or infinity, or tan_half_fov where it is not
+    positive."""
     check_finite("view", cameras.view)
     check_finite("tan_half_fov", cameras.tan_half_fov)
     if not bool((cameras.tan_half_fov > 0).all()):  # before its quotients, which are then infinite
@@ -125,7 +128,8 @@ def check_cameras(cameras: Cameras) -> None:
 
 
 def renamed(error: ValueError, names: dict[str, str]) -> ValueError:
-    """The error in the words of a caller's API: messages begin with the name of a field, and `names` translates it."""
+    """The error in the words of a caller's API: messages begin with the name of a field, and
+    `names` translates it."""
     first, _, rest = str(error).partition(" ")
     return ValueError(f"{names.get(first, first)} {rest}")
 
@@ -143,8 +147,9 @@ def as_int(name: str, value: object) -> int:
 def check_size(
     width: object, height: object, names: tuple[str, str] = ("width", "height")
 ) -> tuple[int, int]:
-    """Image sizes as ints of at most 32768 (the native backends keep pixel coordinates in 16 bits). `names` are those
-    of the caller's API."""
+    """Image sizes as ints of at most 32768 (the native backends keep pixel coordinates in 16 bits).
+
+    `names` are those of the caller's API."""
     sizes = []
     for name, value in zip(names, (width, height), strict=True):
         size = as_int(name, value)
@@ -155,8 +160,9 @@ def check_size(
 
 
 def check_splats(splats: Splats, options: Options, names: dict[str, str] | None = None) -> None:
-    """Shapes, dtypes, devices and exclusive choices of the splats. `names` maps our names to those of the caller's
-    API."""
+    """Shapes, dtypes, devices and exclusive choices of the splats.
+
+    `names` maps our names to those of the caller's API."""
     names = names or {}
 
     def said(field: str) -> str:
@@ -183,7 +189,8 @@ def check_splats(splats: Splats, options: Options, names: dict[str, str] | None 
 
 
 def check_degree(degree: object, sh: Tensor, name: str) -> None:
-    """The SH degree is 0..3 and `sh` holds its (degree + 1)^2 bases, or more (ignored, with zero gradient)."""
+    """The SH degree is 0..3 and `sh` holds its (degree + 1)^2 bases, or more (ignored, with zero
+    gradient)."""
     if not isinstance(degree, int) or not 0 <= degree <= 3:
         raise ValueError(f"sh_degree must be 0, 1, 2 or 3, got {degree!r}")
     if sh.shape[1] < (degree + 1) ** 2:

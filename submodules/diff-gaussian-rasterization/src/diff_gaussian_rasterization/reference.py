@@ -1,8 +1,10 @@
-"""The rasterizer in plain torch: any float dtype, any device, differentiable by autograd. Slow and readable: the truth
-that the native backends are tested against. The formulas and their conventions are listed in `csrc/dgr.h`.
+"""The rasterizer in plain torch: any float dtype, any device, differentiable by autograd.
 
-Sources: EWA splatting (Zwicker et al. 2001); 3D Gaussian Splatting (Kerbl et al. 2023, arXiv 2308.04079), sections 4-6
-and appendix A; real spherical harmonics as usual in that field.
+Slow and readable: the truth that the native backends are tested against. The formulas and their
+conventions are listed in `csrc/dgr.h`.
+
+Sources: EWA splatting (Zwicker et al. 2001); 3D Gaussian Splatting (Kerbl et al. 2023, arXiv
+2308.04079), sections 4-6 and appendix A; real spherical harmonics as usual in that field.
 """
 
 from __future__ import annotations
@@ -50,7 +52,8 @@ class Projected(NamedTuple):
 
 
 def covariances(quats: Tensor, scales: Tensor, scale_modifier: float, normalize: bool) -> Tensor:
-    """[N,4], [N,3] -> [N,6] (xx xy xz yy yz zz): R diag(modifier * s)^2 R^T with R from the quaternion's formula."""
+    """[N,4], [N,3] -> [N,6] (xx xy xz yy yz zz): R diag(modifier * s)^2 R^T with R from the
+    quaternion's formula."""
     if normalize:
         quats = quats / quats.norm(dim=-1, keepdim=True).clamp_min(1e-12)
     w, x, y, z = quats.unbind(-1)
@@ -99,7 +102,8 @@ def view_colors(splats: Splats, position: Tensor, degree: int) -> Tensor:
 def screen_covariances(
     cov3d: Tensor, camera_means: Tensor, view: Tensor, focal: Tensor, tan_half_fov: Tensor
 ) -> Tensor:
-    """cov3d [N,6], camera-space means [N,3] -> [N,3] (xx xy yy), pixels squared, before the low-pass filter."""
+    """cov3d [N,6], camera-space means [N,3] -> [N,3] (xx xy yy), pixels squared, before the
+    low-pass filter."""
     z = camera_means[:, 2]
     limit = 1.3 * tan_half_fov
     slope = torch.maximum(torch.minimum(camera_means[:, :2] / z.unsqueeze(-1), limit), -limit)
@@ -113,8 +117,8 @@ def screen_covariances(
 
 
 def clip_tiles(pixel: Tensor, radius: Tensor, width: int, height: int) -> Tensor:
-    """[M,2] centres, [M] radii -> [M,4]: the 16-pixel tiles that the circle's box touches, by the originals'
-    formula."""
+    """[M,2] centres, [M] radii -> [M,4]: the 16-pixel tiles that the circle's box touches, by the
+    originals' formula."""
     grid = torch.tensor(
         [-(-width // TILE), -(-height // TILE)], dtype=pixel.dtype, device=pixel.device
     )
@@ -194,7 +198,8 @@ def project(
 def blend_tile(
     splats: Projected, x0: int, y0: int, x1: int, y1: int, options: Options
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Pixels [y0,y1) x [x0,x1) -> rgb [3,h,w] without background, depth [h,w], transmittance [h,w]."""
+    """Pixels [y0,y1) x [x0,x1) -> rgb [3,h,w] without background, depth [h,w], transmittance
+    [h,w]."""
     rows = torch.arange(y0, y1, dtype=splats.pixel.dtype, device=splats.pixel.device)
     columns = torch.arange(x0, x1, dtype=splats.pixel.dtype, device=splats.pixel.device)
     dy = (rows.unsqueeze(-1) - splats.pixel[:, 1].unsqueeze(0)).unsqueeze(1)
@@ -256,9 +261,11 @@ def render_view(
 def render(
     splats: Splats, cameras: Cameras, options: Options, screen_means: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """-> rgb [V,3,H,W], depth [V,H,W], transmittance [V,H,W], radii int32 [V,N]; ValueError on NaN or infinity.
+    """-> rgb [V,3,H,W], depth [V,H,W], transmittance [V,H,W], radii int32 [V,N]; ValueError on NaN
+    or infinity.
 
-    `screen_means` [V,N,2] (values ignored) receives the gradient of the projected means in NDC units.
+    `screen_means` [V,N,2] (values ignored) receives the gradient of the projected means in NDC
+    units.
     """
     for name in ("means", "quats_wxyz", "scales", "cov3d", "opacities", "colors", "sh"):
         check_finite(name, getattr(splats, name))

@@ -51,18 +51,22 @@ def render_views(
     scale_modifier: float = 1.0,
     backend: str | None = None,
 ) -> RenderedViews:
-    """Renders N Gaussians into V views; differentiable in everything but the cameras and the background.
+    """Renders N Gaussians into V views; differentiable in everything but the cameras and the
+    background.
 
-    means [N,3] (world), quats_wxyz [N,4] (normalised inside), scales [N,3] (linear), opacities [N] (0..1), and exactly
-    one of colors [N,3] and sh [N,K,3] (colour = max(0, 0.5 + basis . sh), degree `sh_degree` of 0..3).
-    w2c [V,4,4]: world to camera (x right, y down, z forward), column vectors. tan_half_fov [V,2]: x, y.
-    background [V,3]. screen_means [V,N,2]: zeros with requires_grad; receives dL/d(projected mean) in NDC units, that
-    is the gradient per pixel times (width / 2, height / 2).
-    mode: "tight" draws every pixel with alpha >= 1/255; "tiles16" clips to the 16-pixel tiles of the original
-    rasterizer. detach_depth: no gradient from depth to the z of the means. backend: None (by device), "cpu", "cuda",
-    "reference".
+    means [N,3] (world), quats_wxyz [N,4] (normalised inside), scales [N,3] (linear), opacities [N]
+    (0..1), and exactly one of colors [N,3] and sh [N,K,3] (colour = max(0, 0.5 + basis . sh),
+    degree `sh_degree` of 0..3). w2c [V,4,4]: world to camera (x right, y down, z forward), column
+    vectors. tan_half_fov [V,2]: x, y. background [V,3]. screen_means [V,N,2]: zeros with
+    requires_grad; receives dL/d(projected mean) in NDC units, that is the gradient per pixel times
+    (width / 2, height / 2).
+    mode: "tight" draws every pixel with alpha >= 1/255; "tiles16" clips to the 16-pixel tiles of
+        the original
+    rasterizer. detach_depth: no gradient from depth to the z of the means. backend: None (by
+    device), "cpu", "cuda", "reference".
 
-    Raises TypeError or ValueError that names the argument; RuntimeError where the backend was not built.
+    Raises TypeError or ValueError that names the argument; RuntimeError where the backend was not
+    built.
     """
     if mode not in MODES:
         raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")

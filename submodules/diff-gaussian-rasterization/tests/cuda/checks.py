@@ -1,7 +1,8 @@
-"""Checks of a native backend against the float64 reference, for a GPU and for the host emulation alike.
+"""Checks of a native backend against the float64 reference, for a GPU and for the host emulation
+alike.
 
-Needs torch alone (no pytest): `tools/gpu_check.py` calls `ALL_CHECKS` too. A check takes the device on which the native
-backend runs and raises AssertionError.
+Needs torch alone (no pytest): `tools/gpu_check.py` calls `ALL_CHECKS` too. A check takes the device
+on which the native backend runs and raises AssertionError.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ def run(
     device: str,
     native_: bool,
 ) -> Result:
-    """Forward and backward with the native backend (float32) or the reference (float64) on `device`."""
+    """Forward and backward with the native backend (float32) or the reference (float64) on
+    `device`."""
     dtype = torch.float32 if native_ else torch.float64
     leaves = {
         name: value.detach().to(device, dtype, copy=True).requires_grad_()
@@ -88,8 +90,9 @@ def run(
 
 
 def uncertain_pixels(splats: Splats, cameras: Cameras, options: Options) -> Tensor:
-    """bool [V,H,W]: where a float32 backend may decide differently than float64: a term within 1e-5 (relative) of a
-    threshold (1/255, 0.99), a transmittance within 1e-4 of the early stop, two splats within 1e-6 of the same depth.
+    """bool [V,H,W]: where a float32 backend may decide differently than float64: a term within 1e-5
+    (relative) of a threshold (1/255, 0.99), a transmittance within 1e-4 of the early stop, two
+    splats within 1e-6 of the same depth.
     """
     assert splats.quats_wxyz is not None
     cov3d = reference.covariances(
@@ -124,7 +127,8 @@ def uncertain_pixels(splats: Splats, cameras: Cameras, options: Options) -> Tens
 def compare(
     scene: Scene, device: str, only: tuple[str, ...] = IMAGES, **changes: object
 ) -> dict[str, float]:
-    """Images and gradients of the native backend against the reference; returns the errors by name."""
+    """Images and gradients of the native backend against the reference; returns the errors by
+    name."""
     options, splats, cameras = options_of(scene, **changes), splats_of(scene), cameras_of(scene)
     certain = ~uncertain_pixels(splats, cameras, options)
     assert (~certain).sum() <= max(UNCERTAIN[0], UNCERTAIN[1] * certain.numel()), (
@@ -198,7 +202,8 @@ def check_single_incoming_gradients(device: str) -> None:
 
 
 def check_long_lists(device: str) -> None:
-    """Several batches of 256 splats in one tile: faint ones (all are visited), opaque ones (the early stop)."""
+    """Several batches of 256 splats in one tile: faint ones (all are visited), opaque ones (the
+    early stop)."""
     compare(
         random_scene(45, count=900, width=20, height=18, scales=(0.3, 0.6), opacities=(0.02, 0.04)),
         device,
@@ -210,7 +215,8 @@ def check_long_lists(device: str) -> None:
 
 
 def check_large_splats(device: str) -> None:
-    """More than 16 tiles a splat: the tiles are gone through by whole warps; needles make most of them untouched."""
+    """More than 16 tiles a splat: the tiles are gone through by whole warps; needles make most of
+    them untouched."""
     compare(
         random_scene(47, count=70, width=150, height=130, scales=(0.3, 2.0), opacities=(0.02, 0.3)),
         device,

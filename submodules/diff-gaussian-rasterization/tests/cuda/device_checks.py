@@ -1,7 +1,7 @@
 """What only a CUDA device can show: streams, waiting, several devices, graphs.
 
-Needs torch alone (no pytest), as `checks.py` does. A check takes a CUDA device, raises where it fails, and returns why
-it was left out where the machine cannot show it.
+Needs torch alone (no pytest), as `checks.py` does. A check takes a CUDA device, raises where it
+fails, and returns why it was left out where the machine cannot show it.
 """
 
 from __future__ import annotations
@@ -40,8 +40,10 @@ def check_the_host_waits_once(device: str) -> None:
 
 
 def check_another_stream(device: str) -> None:
-    """Work goes to torch's current stream. The means, then the image's gradient, hold wrong numbers until a copy on
-    that stream, behind a long sleep, has put them right; work on any other stream would read the wrong ones.
+    """Work goes to torch's current stream.
+
+    The means, then the image's gradient, hold wrong numbers until a copy on that stream, behind a
+    long sleep, has put them right; work on any other stream would read the wrong ones.
     """
     scene = random_scene(70, count=400, views=2)
     inputs = on_device(scene, device)
@@ -66,7 +68,8 @@ def check_another_stream(device: str) -> None:
 
 
 def check_another_device(device: str) -> str | None:
-    """A device that is not the current one renders the same, and is not the current one afterwards."""
+    """A device that is not the current one renders the same, and is not the current one
+    afterwards."""
     if torch.cuda.device_count() < 2:
         return "needs two CUDA devices"
     scene = random_scene(71, count=200)

@@ -1,5 +1,5 @@
-"""What a radiance field computes, fast on any CPU and with exact gradients: a multi-resolution hash grid, small
-perceptrons, samples in the occupied cells of rays, compositing. See README.md.
+"""What a radiance field computes, fast on any CPU and with exact gradients: a multi-resolution hash
+grid, small perceptrons, samples in the occupied cells of rays, compositing. See README.md.
 """
 
 from .field import encode, mlp

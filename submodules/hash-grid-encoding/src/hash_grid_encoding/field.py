@@ -1,7 +1,7 @@
 """The hash grid and the perceptron joined to autograd, twice differentiable.
 
-Inside, arrays over points are feature-major, [features, N]; what is returned is the transposed view. Handed on to the
-next function here, it is not copied.
+Inside, arrays over points are feature-major, [features, N]; what is returned is the transposed
+view. Handed on to the next function here, it is not copied.
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ def encode(
     Args:
         tables: [grid.num_entries, 2].
         levels_on: only that many of the coarsest levels; the others give 0 and get no gradient.
-        backend: "native" (float32 on the CPU) or "reference" (any); by default the native one where it can.
+        backend: "native" (float32 on the CPU) or "reference" (any); by default the native one where
+            it can.
 
-    Twice differentiable: by `points` and `tables`, and their gradients by all of theirs. Gradients have the same bits
-    for every number of threads.
+    Twice differentiable: by `points` and `tables`, and their gradients by all of theirs. Gradients
+    have the same bits for every number of threads.
 
     Raises:
         ValueError: a shape, a number of levels, or NaN or infinity in `points`.
@@ -52,15 +53,16 @@ def encode(
         if not bool(points.isfinite().all()):
             raise ValueError("points contain NaN or infinity")
         return reference.encode(points, tables, grid, on)
-    # Made contiguous out here: what is saved must be the input itself, for the second derivative to find its way.
+    # Made contiguous out here: what is saved must be the input itself, for the second derivative to
+    # find its way.
     return _Encode.apply(points.t().contiguous(), tables.contiguous(), grid, on).t()
 
 
 def mlp(inputs: Tensor, w1: Tensor, w2: Tensor, backend: str | None = None) -> Tensor:
     """relu(inputs w1^T) w2^T: inputs [N,I], w1 [H,I], w2 [O,H] -> [N,O].
 
-    The native backend takes I up to 64, H up to 128 in multiples of 8, O up to 16. Twice differentiable; through the
-    gradients of the weights (not of the inputs) only once.
+    The native backend takes I up to 64, H up to 128 in multiples of 8, O up to 16. Twice
+    differentiable; through the gradients of the weights (not of the inputs) only once.
 
     Raises:
         ValueError: shapes that do not fit.
@@ -128,7 +130,8 @@ class _Encode(torch.autograd.Function):
 
 
 class _Scatter(torch.autograd.Function):
-    """points [3,N], grads [2L,N] -> gradient of the tables: linear in grads, the transpose of encoding."""
+    """points [3,N], grads [2L,N] -> gradient of the tables: linear in grads, the transpose of
+    encoding."""
 
     @staticmethod
     def forward(ctx: Any, points: Tensor, grads: Tensor, grid: HashGrid, on: int) -> Tensor:
@@ -155,7 +158,8 @@ class _Scatter(torch.autograd.Function):
 
 
 class _Pull(torch.autograd.Function):
-    """points [3,N], tables, grads [2L,N] -> gradient [3,N] of sum(grads * features) by the points."""
+    """points [3,N], tables, grads [2L,N] -> gradient [3,N] of sum(grads * features) by the
+    points."""
 
     @staticmethod
     def forward(
@@ -193,8 +197,9 @@ class _Mlp(torch.autograd.Function):
 
 
 class _MlpBackward(torch.autograd.Function):
-    """inputs [I,N], w1, w2, grad_out [O,N] -> gradients of the first three. Through ReLU, which has no curvature, that
-    of the inputs does not depend on them."""
+    """inputs [I,N], w1, w2, grad_out [O,N] -> gradients of the first three.
+
+    Through ReLU, which has no curvature, that of the inputs does not depend on them."""
 
     @staticmethod
     def forward(  # type: ignore[override]

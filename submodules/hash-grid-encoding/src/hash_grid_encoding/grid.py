@@ -13,10 +13,11 @@ MAX_RESOLUTION = 1 << 20
 
 @dataclass(frozen=True)
 class HashGrid:
-    """Levels of `floor(base_resolution * scale**level)` cells a side, each with a table of its vertices' features.
+    """Levels of `floor(base_resolution * scale**level)` cells a side, each with a table of its
+    vertices' features.
 
-    A level whose vertices fit into 2**log2_entries has an entry for each (rounded up to a multiple of 8), a finer one
-    hashes them into as many.
+    A level whose vertices fit into 2**log2_entries has an entry for each (rounded up to a multiple
+    of 8), a finer one hashes them into as many.
 
     Raises:
         ValueError: names the field that is out of range.
@@ -44,7 +45,9 @@ class HashGrid:
 
     @cached_property
     def resolutions(self) -> tuple[int, ...]:
-        """Cells a side, by level. (What is a rounding error below a whole number is that number.)"""
+        """Cells a side, by level.
+
+        (What is a rounding error below a whole number is that number.)"""
         return tuple(
             int(self.base_resolution * self.scale**level + 1e-6) for level in range(self.levels)
         )

@@ -1,7 +1,7 @@
 """The native backend: a shared library with the C ABI of `csrc/hge.h`, called through ctypes.
 
-Loaded on first use; torch is never linked, it only lends memory and the number of threads. Arrays over points are
-feature-major here, [features, N].
+Loaded on first use; torch is never linked, it only lends memory and the number of threads. Arrays
+over points are feature-major here, [features, N].
 """
 
 from __future__ import annotations
@@ -156,7 +156,8 @@ def scatter(grid: HashGrid, on: int, points: Tensor, along: Tensor | None, grads
 def pull(
     grid: HashGrid, on: int, tables: Tensor, points: Tensor, along: Tensor | None, grads: Tensor
 ) -> Tensor:
-    """Gradient [3, N] of the points: of sum(grads * features), or of its derivative along `along`."""
+    """Gradient [3, N] of the points: of sum(grads * features), or of its derivative along
+    `along`."""
     out = torch.empty_like(points)
     status = library().hge_pull(
         _grid(grid, on), tables.data_ptr(), points.data_ptr(), _at(along), grads.data_ptr(), points.shape[1],
@@ -169,7 +170,8 @@ def pull(
 def mlp(
     w1: Tensor, w2: Tensor, y: Tensor, x: Tensor, grad_out: Tensor | None, wanted: frozenset[str]
 ) -> dict[str, Tensor]:
-    """The `wanted` of out [O, N], grad_x [I, N], grad_w1, grad_w2; see `hge_mlp_problem` for what they are."""
+    """The `wanted` of out [O, N], grad_x [I, N], grad_w1, grad_w2; see `hge_mlp_problem` for what
+    they are."""
     shapes = {
         "out": (w2.shape[0], y.shape[1]),
         "grad_x": y.shape,

@@ -20,7 +20,8 @@ class Box(NamedTuple):
 
 
 class Samples(NamedTuple):
-    """S samples of R rays, ray by ray and front to back: those of ray r are offsets[r] .. offsets[r + 1] - 1."""
+    """S samples of R rays, ray by ray and front to back: those of ray r are offsets[r] .. offsets[r
+    + 1] - 1."""
 
     offsets: Tensor  # [R+1] int64
     ray: Tensor  # [S] int64
@@ -38,7 +39,8 @@ class Samples(NamedTuple):
 
 
 class Composite(NamedTuple):
-    """R rays: weights [S] are T (1 - exp(-sigma step)); the others sum them, colours and distances along each ray."""
+    """R rays: weights [S] are T (1 - exp(-sigma step)); the others sum them, colours and distances
+    along each ray."""
 
     weights: Tensor  # [S]
     opacity: Tensor  # [R]
@@ -55,9 +57,11 @@ def march(
     jitter: Tensor,
     backend: str | None = None,
 ) -> Samples:
-    """The steps of each ray that lie in the box and whose middle is in an occupied cell; no gradients.
+    """The steps of each ray that lie in the box and whose middle is in an occupied cell; no
+    gradients.
 
-    The middle of step i is at t = near + (i + jitter) step, where near is where the ray enters the box, or 0.
+    The middle of step i is at t = near + (i + jitter) step, where near is where the ray enters the
+    box, or 0.
 
     Args:
         origins, directions: [R,3]; directions of unit length.
@@ -65,7 +69,8 @@ def march(
         jitter: [R], 0..1: random for stratified samples, .5 for none.
 
     Raises:
-        ValueError: a shape, a step that is not positive or shorter than 2^-20 of the box, NaN or infinity.
+        ValueError: a shape, a step that is not positive or shorter than 2^-20 of the box, NaN or
+            infinity.
     """
     if origins.dim() != 2 or origins.shape[1] != 3 or directions.shape != origins.shape:
         raise ValueError(
@@ -114,8 +119,8 @@ def visible(
     min_light: float,
     backend: str | None = None,
 ) -> Tensor:
-    """bool [S]: where alpha = 1 - exp(-sigma step) is at least `min_alpha`, and the light that gets there past the
-    others of that kind at least `min_light`."""
+    """bool [S]: where alpha = 1 - exp(-sigma step) is at least `min_alpha`, and the light that gets
+    there past the others of that kind at least `min_light`."""
     with torch.no_grad():
         if choose_backend(backend, sigmas=sigmas) == "reference":
             return reference.visible(samples.offsets, sigmas, step, min_alpha, min_light)

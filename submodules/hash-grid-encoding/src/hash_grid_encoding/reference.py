@@ -1,4 +1,5 @@
-"""The same in plain torch: any device, any float dtype, twice differentiable by autograd; slow, and written to be read.
+"""The same in plain torch: any device, any float dtype, twice differentiable by autograd; slow, and
+written to be read.
 
 The native backend's tests hold it to this in float64; tensors on other devices than the CPU use it.
 """

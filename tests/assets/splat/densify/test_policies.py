@@ -1,4 +1,5 @@
-"""When and whom the policies operate on: schedule, quantile, caps, invariance to the gradient's scale."""
+"""When and whom the policies operate on: schedule, quantile, caps, invariance to the gradient's
+scale."""
 
 import math
 

@@ -123,7 +123,8 @@ def test_relocation_leaves_the_picture_as_it_was(splat):
         after = render(splat.gaussians, views, white).rgb
     assert gaussians.opacities[5] < 0.3
     assert torch.equal(gaussians.means[0], gaussians.means[5])
-    # Equal at the centre by construction; along the flank the paper's scale matches the integral, not each value.
+    # Equal at the centre by construction; along the flank the paper's scale matches the integral,
+    # not each value.
     assert (before - after).abs().max() < 0.05
     assert (before - after).mean().abs() < 2e-3
     assert all((m[[0, 1, 5]] == 0).all() for m in moments(splat).values())
