@@ -77,8 +77,10 @@ def tiny_shap_e(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     tokenizer = _letters()
     prior = diffusers.PriorTransformer(
-        num_attention_heads=2, attention_head_dim=16, embedding_dim=16, num_embeddings=32, embedding_proj_dim=16,
-        time_embed_dim=64, num_layers=1, clip_embed_dim=32, additional_embeddings=0, time_embed_act_fn="gelu",
+        num_attention_heads=2, attention_head_dim=16, embedding_dim=16, num_embeddings=32,
+        embedding_proj_dim=16,
+        time_embed_dim=64, num_layers=1, clip_embed_dim=32, additional_embeddings=0,
+        time_embed_act_fn="gelu",
         norm_in_type="layer", encoder_hid_proj_type=None, added_emb_type=None,
     )  # fmt: skip
     renderer = ShapERenderer(
@@ -100,7 +102,8 @@ def tiny_shap_e(tmp_path_factory: pytest.TempPathFactory) -> Path:
         use_karras_sigmas=True,
     )
     pipe = diffusers.ShapEPipeline(
-        prior=prior, text_encoder=CLIPTextModelWithProjection(_text_config(tokenizer)), tokenizer=tokenizer,
+        prior=prior, text_encoder=CLIPTextModelWithProjection(_text_config(tokenizer)),
+        tokenizer=tokenizer,
         scheduler=scheduler, shap_e_renderer=renderer,
     )  # fmt: skip
     folder = tmp_path_factory.mktemp("models") / "shap_e"
@@ -124,8 +127,10 @@ def _text_config(tokenizer: Any) -> Any:
 
     end = tokenizer.eos_token_id
     return CLIPTextConfig(
-        vocab_size=len(tokenizer), hidden_size=16, projection_dim=16, intermediate_size=16, num_attention_heads=2,
-        num_hidden_layers=1, bos_token_id=tokenizer.bos_token_id, eos_token_id=end, pad_token_id=end,
+        vocab_size=len(tokenizer), hidden_size=16, projection_dim=16, intermediate_size=16,
+        num_attention_heads=2,
+        num_hidden_layers=1, bos_token_id=tokenizer.bos_token_id, eos_token_id=end,
+        pad_token_id=end,
     )  # fmt: skip
 
 

@@ -19,13 +19,14 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 FILES = [pytest.param(path, id=path.stem) for path in sorted(CONFIGS.rglob("*.yaml"))]
 
 SMALL = (
-    "device=cpu", "viewpoints.image_size=32", "num_steps=4", "initialize.num_points=80", "initialize.text_steps=1",
-    "initialize.text_grid=12", "densify.adaptive.every=1", "densify.adaptive.start_share=0",
-    "densify.adaptive.stop_share=0.8",
-    "densify.mcmc.every=1", "densify.mcmc.budget=90", "output.checkpoint_every=2", "output.preview_every=3",
-    "output.process_frames=2", "output.turntable_frames=0", "output.test_views=0",
-    "nerf.log2_entries=8", "nerf.steps=48", "nerf.resolution=[[0, 24]]", "nerf.conversion.steps=4",
-    "nerf.conversion.views=8", "nerf.conversion.image_size=32", "nerf.blob_density=40", "output.turntable_size=64",
+    "device=cpu", "viewpoints.image_size=32", "num_steps=4", "initialize.num_points=80",
+    "initialize.text_steps=1", "initialize.text_grid=12", "densify.adaptive.every=1",
+    "densify.adaptive.start_share=0", "densify.adaptive.stop_share=0.8",
+    "densify.mcmc.every=1", "densify.mcmc.budget=90", "output.checkpoint_every=2",
+    "output.preview_every=3", "output.process_frames=2", "output.turntable_frames=0",
+    "output.test_views=0", "nerf.log2_entries=8", "nerf.steps=48", "nerf.resolution=[[0, 24]]",
+    "nerf.conversion.steps=4", "nerf.conversion.views=8", "nerf.conversion.image_size=32",
+    "nerf.blob_density=40", "output.turntable_size=64",
 )  # fmt: skip
 
 
@@ -135,9 +136,9 @@ def test_the_number_of_splats_does_not_hang_on_the_scale_of_the_priors_answer(
 ):
     """SSD is homogeneous in the prior's answer; the preset must be too, from 0.1 to 10."""
     options = (
-        "num_steps=24", "initialize.shape=ball", "initialize.num_points=300", "output.preview_every=0",
-        "densify.adaptive.every=4", "densify.adaptive.stop_share=0.8", "densify.adaptive.reset_every=8",
-        "densify.adaptive.quantile=0.8",
+        "num_steps=24", "initialize.shape=ball", "initialize.num_points=300",
+        "output.preview_every=0", "densify.adaptive.every=4", "densify.adaptive.stop_share=0.8",
+        "densify.adaptive.reset_every=8", "densify.adaptive.quantile=0.8",
     )  # fmt: skip
     config = small(path, *options)
     prior = priors.load(config.prior, "cpu")
@@ -154,8 +155,10 @@ def test_the_number_of_splats_does_not_hang_on_the_scale_of_the_priors_answer(
 
 def test_a_threshold_in_the_recipes_own_units_does_hang_on_it(small, tmp_path):
     """The control: LucidDreamer's absolute threshold, which is why the presets do not use it."""
-    config = small(CONFIGS / "presets" / "object.yaml", "densify.adaptive.select=absolute", "initialize.shape=ball",
-                   "initialize.num_points=300", "output.preview_every=0", "densify.adaptive.every=4",
+    config = small(CONFIGS / "presets" / "object.yaml", "densify.adaptive.select=absolute",
+        "initialize.shape=ball",
+                   "initialize.num_points=300", "output.preview_every=0",
+                   "densify.adaptive.every=4",
                    "densify.adaptive.threshold=1e-4", "num_steps=8")  # fmt: skip
     prior = priors.load(config.prior, "cpu")
     counts = []
@@ -179,7 +182,8 @@ def test_a_text_starts_upright_and_faces_the_front(small, tmp_path, monkeypatch)
         "gs_ssd.prior.shap_e.imagine",
         lambda text, **options: asked.update(text=text) or Shape(corners, faces, rgb),
     )
-    config = small(CONFIGS / "cat_armor.yaml", "initialize.keep_colors=true", "initialize.num_points=4000",
+    config = small(CONFIGS / "cat_armor.yaml", "initialize.keep_colors=true",
+        "initialize.num_points=4000",
                    "initialize.spread=0", "initialize.radius=0.5")  # fmt: skip
     splat = initial.first_gaussians(
         config.initialize,

@@ -86,7 +86,8 @@ def reads(monkeypatch):
 
 @pytest.mark.parametrize("config", ["presets/object", "presets/creature", "quickstart"])
 def test_a_step_reads_the_device_once(config, tiny_stable_diffusion, tmp_path, reads):
-    options = ("device=cpu", "prompt=a red mug", "num_steps=100", "viewpoints.image_size=32", "initialize.shape=ball",
+    options = ("device=cpu", "prompt=a red mug", "num_steps=100", "viewpoints.image_size=32",
+        "initialize.shape=ball",
                "initialize.num_points=80", "output.preview_every=0",
                f"prior.model={tiny_stable_diffusion}")  # fmt: skip
     experiment = configs.load(CONFIGS / f"{config}.yaml", options)

@@ -59,8 +59,8 @@ def test_a_trainer_says_what_happens_in_its_order(tmp_path):
     events = list(trainer.events())
     kinds = [(type(event), event.completed) for event in events]
     assert kinds == [
-        (Stepped, 1), (Stepped, 2), (Previewed, 2), (Stepped, 3), (Saved, 3), (Stepped, 4), (Previewed, 4), (Saved, 4),
-        (Trained, 4), (Finished, 4),
+        (Stepped, 1), (Stepped, 2), (Previewed, 2), (Stepped, 3), (Saved, 3), (Stepped, 4),
+        (Previewed, 4), (Saved, 4), (Trained, 4), (Finished, 4),
     ]  # fmt: skip
     for event in events:
         paths = getattr(event, "paths", ()) or ([event.path] if isinstance(event, Saved) else [])

@@ -74,7 +74,8 @@ def test_it_trains_and_exports_outside_the_checkout(wheel, tmp_path):
 
     where = subprocess.run(
         [sys.executable, "-c", "import gs_ssd; print(gs_ssd.__file__)"],
-        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(site)}, capture_output=True, text=True, check=True,
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(site)}, capture_output=True, text=True,
+        check=True,
     ).stdout  # fmt: skip
     assert Path(where.strip()).is_relative_to(site)
     gs_ssd("train", "--prompt", "a red mushroom", "--out", "run", *FEW)

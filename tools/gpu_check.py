@@ -387,7 +387,8 @@ def main() -> int:
         )
         return 2
     setting = Setting(
-        "cpu" if arguments.rehearse else "cuda", arguments.out.resolve(), arguments.rehearse, arguments.sanitizers,
+        "cpu" if arguments.rehearse else "cuda", arguments.out.resolve(), arguments.rehearse,
+        arguments.sanitizers,
         arguments.gsplat,
     )  # fmt: skip
     setting.out.mkdir(parents=True, exist_ok=True)

@@ -112,7 +112,8 @@ def gsplat_step(scene: dict[str, Tensor], size: int) -> Callable[[Stopwatch], No
         watch.mark()
         image, alpha, _ = rasterization(
             *leaves, scene["w2c"], intrinsics, size, size, near_plane=0.2, packed=False,
-            render_mode="RGB+D", backgrounds=torch.cat([scene["background"], 0 * scene["background"][:, :1]], dim=-1),
+            render_mode="RGB+D",
+            backgrounds=torch.cat([scene["background"], 0 * scene["background"][:, :1]], dim=-1),
         )  # fmt: skip
         loss = image.sum() + alpha.sum()
         watch.mark()

@@ -28,9 +28,10 @@ LUCID = {
     "ModelParams": {"sh_degree": 0, "bg_aug_ratio": 0.66},
     "GuidanceParams": {
         "model_key": "stabilityai/stable-diffusion-2-1-base", "text": "a red mug.", "perpneg": True,
-        "negative": "ugly.", "inverse_text": "", "C_batch_size": 4, "t_range": [0.02, 0.5], "max_t_range": 0.98,
-        "guidance_scale": 7.5, "denoise_guidance_scale": 1.0, "annealing_intervals": True, "delta_t": 50,
-        "delta_t_start": 100, "xs_delta_t": 200, "xs_inv_steps": 5, "xs_eta": 0.0,
+        "negative": "ugly.", "inverse_text": "", "C_batch_size": 4, "t_range": [0.02, 0.5],
+        "max_t_range": 0.98, "guidance_scale": 7.5, "denoise_guidance_scale": 1.0,
+        "annealing_intervals": True, "delta_t": 50, "delta_t_start": 100, "xs_delta_t": 200,
+        "xs_inv_steps": 5, "xs_eta": 0.0,
     },
     "GenerateCamParams": {"init_shape": "sphere", "init_prompt": ".", "init_num_pts": 500},
     "OptimizationParams": {

@@ -27,8 +27,10 @@ MAX_EXTRA = 4096  #: pixels of padding, or bytes of a picture beyond its pixels
 BYTES_PER_SPLAT = 20
 #: What zipfile, json and Pillow raise over damaged files, and numpy over what does not fit together.
 DAMAGE = (
-    zipfile.BadZipFile, zlib.error, KeyError, IndexError, TypeError, ValueError, AttributeError, OSError, EOFError,
-    RuntimeError, NotImplementedError, OverflowError, RecursionError, SyntaxError, Image.DecompressionBombError,
+    zipfile.BadZipFile, zlib.error, KeyError, IndexError, TypeError, ValueError, AttributeError,
+    OSError, EOFError,
+    RuntimeError, NotImplementedError, OverflowError, RecursionError, SyntaxError,
+    Image.DecompressionBombError,
 )  # fmt: skip
 
 

@@ -101,7 +101,8 @@ class AnalyticPrior:
     def encode(
         self,
         rgb: Float[Tensor, "b 3 H W"],
-        generator: (torch.Generator | None) = None,  # noqa: ARG002 -- the encoder is a plain linear map
+        generator: (torch.Generator | None) = None,
+        # noqa: ARG002 -- the encoder is a plain linear map
     ) -> Float[Tensor, "b 3 h w"]:
         """Average pooling of 2 rgb - 1."""
         return adaptive_avg_pool2d(

@@ -29,15 +29,17 @@ log = logging.getLogger(__name__)
 FILE, PEFT_FILE = "pytorch_lora_weights.safetensors", "adapter_model.safetensors"
 PARTS = {
     "lora_unet_": "unet", "unet.": "unet", "lora_te_": "text_encoder", "lora_te1_": "text_encoder",
-    "text_encoder.": "text_encoder", "lora_te2_": "text_encoder_2", "text_encoder_2.": "text_encoder_2",
+    "text_encoder.": "text_encoder", "lora_te2_": "text_encoder_2",
+    "text_encoder_2.": "text_encoder_2",
 }  # fmt: skip
 KINDS = {
-    "lora_down.weight": "down", "lora.down.weight": "down", "lora_A.weight": "down", "lora_A.default.weight": "down",
-    "lora_linear_layer.down.weight": "down",
-    "lora_up.weight": "up", "lora.up.weight": "up", "lora_B.weight": "up", "lora_B.default.weight": "up",
-    "lora_linear_layer.up.weight": "up",
+    "lora_down.weight": "down", "lora.down.weight": "down", "lora_A.weight": "down",
+    "lora_A.default.weight": "down", "lora_linear_layer.down.weight": "down",
+    "lora_up.weight": "up", "lora.up.weight": "up", "lora_B.weight": "up",
+    "lora_B.default.weight": "up", "lora_linear_layer.up.weight": "up",
     "alpha": "alpha", "dora_scale": "dora_scale", "lora_magnitude_vector": "magnitude",
-    "lora_magnitude_vector.weight": "magnitude", "lora_magnitude_vector.default.weight": "magnitude",
+    "lora_magnitude_vector.weight": "magnitude",
+    "lora_magnitude_vector.default.weight": "magnitude",
 }  # fmt: skip
 _KIND = re.compile(
     r"(?P<layer>.+?)(?:\.|(?<=to_[qkv])_|(?<=to_out)_)(?P<kind>"

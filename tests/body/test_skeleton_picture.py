@@ -59,7 +59,8 @@ def test_projection_agrees_with_the_rasterizer(body):
 
     point = torch.tensor([[0.3, 0.2, 0.4]])
     dot = Gaussians(
-        point, torch.full((1, 3), -4.0), torch.tensor([[1.0, 0, 0, 0]]), torch.tensor([4.0]), torch.zeros(1, 1, 3),
+        point, torch.full((1, 3), -4.0), torch.tensor([[1.0, 0, 0, 0]]), torch.tensor([4.0]),
+        torch.zeros(1, 1, 3),
         torch.zeros(1, 0, 3),
     )  # fmt: skip
     cameras = camera.ring(5, 1.1, 3.0, 0.7, 96)

@@ -34,7 +34,8 @@ def test_no_frame_mirrors(frame):
 
 @pytest.mark.parametrize(
     ("frame", "up", "front"),
-    [("world", (0, 0, 1), (0, 1, 0)), ("gltf", (0, 1, 0), (0, 0, 1)), ("inria", (0, -1, 0), (0, 0, -1)),
+    [("world", (0, 0, 1), (0, 1, 0)), ("gltf", (0, 1, 0), (0, 0, 1)),
+        ("inria", (0, -1, 0), (0, 0, -1)),
      ("blender", (0, 0, 1), (0, -1, 0))],
 )  # fmt: skip
 def test_up_and_front_are_where_the_table_says(frame, up, front):

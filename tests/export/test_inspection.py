@@ -30,8 +30,10 @@ def test_layers_are_the_rasterizers(make_splats):
     for i in range(len(unit)):
         one = unit.take(np.array([i]))
         views = render_views(
-            *(torch.from_numpy(array) for array in (one.means, one.quats_wxyz, one.scales, one.opacities)),
-            colors=torch.ones(1, 3), w2c=cameras.w2c, tan_half_fov=cameras.tan_half_fov, width=size, height=size,
+            *(torch.from_numpy(array) for array in (one.means, one.quats_wxyz, one.scales,
+                one.opacities)),
+            colors=torch.ones(1, 3), w2c=cameras.w2c, tan_half_fov=cameras.tan_half_fov, width=size,
+            height=size,
             background=torch.zeros(VIEWS, 3),
         )  # fmt: skip
         layers += (views.alpha[:, 0] > 0).numpy()

@@ -101,7 +101,8 @@ def test_perp_neg_and_the_negative_change_h_only(prior, rgb):
 
 
 @pytest.mark.parametrize(("estimator", "perp_neg", "images"), [
-    ("ssd", True, 16), ("ssd", False, 8), ("sds", True, 16), ("csd", False, 8), ("nfsd", False, 12), ("seek", True, 4),
+    ("ssd", True, 16), ("ssd", False, 8), ("sds", True, 16), ("csd", False, 8), ("nfsd", False, 12),
+    ("seek", True, 4),
 ])  # fmt: skip
 def test_one_call_of_known_size(prior, rgb, estimator, perp_neg, images):
     result = _step(

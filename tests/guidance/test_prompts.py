@@ -50,9 +50,9 @@ def _shares(prior, embedding):
 
 
 @pytest.mark.parametrize(("azimuth", "shares"), [
-    (0, {"front": 1}), (45, {"front": 0.5, "side": 0.5}), (-45, {"front": 0.5, "side": 0.5}), (90, {"side": 1}),
-    (-90, {"side": 1}), (135, {"side": 0.5, "back": 0.5}), (180, {"back": 1}), (-180, {"back": 1}),
-    (370, {"front": 0.8889, "side": 0.1111}),
+    (0, {"front": 1}), (45, {"front": 0.5, "side": 0.5}), (-45, {"front": 0.5, "side": 0.5}),
+    (90, {"side": 1}), (-90, {"side": 1}), (135, {"side": 0.5, "back": 0.5}), (180, {"back": 1}),
+    (-180, {"back": 1}), (370, {"front": 0.8889, "side": 0.1111}),
 ])  # fmt: skip
 def test_lucid_dreamers_interpolation(spelled, azimuth, shares):
     batch = ViewPrompts(spelled, "a mug.", PromptConfig()).at(
@@ -154,7 +154,8 @@ def test_embeddings_are_computed_once(spelled):
 
 
 @pytest.mark.parametrize(("azimuth", "elevation", "text"), [
-    ("front view", "", "a cat, front view"), ("", "from above", "a cat, from above"), ("", "", "a cat"),
+    ("front view", "", "a cat, front view"), ("", "from above", "a cat, from above"),
+    ("", "", "a cat"),
 ])  # fmt: skip
 def test_empty_words_leave_no_comma(azimuth, elevation, text):
     assert fill("{prompt}, {azimuth}, {elevation}", "a cat.", azimuth, elevation) == text

@@ -122,7 +122,8 @@ def test_a_refusal_falls_back_on_cached_additions(folder, tmp_path, tiny_shap_e)
     from diffusers import AutoencoderTiny
 
     AutoencoderTiny(
-        encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8), num_encoder_blocks=(1, 1),
+        encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8),
+        num_encoder_blocks=(1, 1),
         num_decoder_blocks=(1, 1), latent_channels=4,
     ).save_pretrained(str(tmp_path / "taesd"))  # fmt: skip
     fill(tmp_path / "cache", "someone/tiny", tmp_path / "taesd")

@@ -86,7 +86,8 @@ def test_a_lora_in_kohyas_layout(prior, folder, tmp_path, alpha):
 
 def test_a_lora_of_another_model_is_refused_instead_of_ignored(folder, tmp_path):
     stranger = "transformer.blocks.0.to_q.lora"
-    save_file({f"{stranger}_A.weight": torch.ones(2, 16), f"{stranger}_B.weight": torch.ones(16, 2)},
+    save_file({f"{stranger}_A.weight": torch.ones(2, 16),
+        f"{stranger}_B.weight": torch.ones(16, 2)},
               str(tmp_path / "flux.safetensors"))  # fmt: skip
     with pytest.raises(
         UserError, match=r"prior\.lora=.*flux\.safetensors.*none of its layers are of this model"

@@ -217,7 +217,8 @@ def test_tiny_vae(folder, tmp_path):
     from diffusers import AutoencoderTiny
 
     AutoencoderTiny(
-        encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8), num_encoder_blocks=(1, 1),
+        encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8),
+        num_encoder_blocks=(1, 1),
         num_decoder_blocks=(1, 1), latent_channels=4,
     ).save_pretrained(str(tmp_path / "taesd"))  # fmt: skip
     prior = load(PriorConfig(model=str(folder), tiny_vae=str(tmp_path / "taesd")), "cpu")

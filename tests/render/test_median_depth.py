@@ -41,8 +41,10 @@ def test_half_of_the_light_is_stopped_up_to_the_chosen_gaussian_and_not_before(c
         """What the rasterizer composites of an indicator: the opacity of those it marks, behind all
         that is nearer."""
         return render_views(
-            gaussians.means, gaussians.quats_wxyz, gaussians.scales, gaussians.opacities, colors=colors,
-            w2c=camera.w2c, tan_half_fov=camera.tan_half_fov, width=45, height=37, background=torch.zeros(1, 3),
+            gaussians.means, gaussians.quats_wxyz, gaussians.scales, gaussians.opacities,
+            colors=colors,
+            w2c=camera.w2c, tan_half_fov=camera.tan_half_fov, width=45, height=37,
+            background=torch.zeros(1, 3),
         ).rgb[0]  # fmt: skip
 
     for chosen in index.unique().tolist():

@@ -63,8 +63,10 @@ def _project(cameras, points):
 
 def _cameras_anywhere():
     return Cameras.orbit(
-        torch.tensor([0.3, -2.0, math.pi]), torch.tensor([0.4, 1.6, 1.2]), torch.tensor([3.0, 2.5, 4.0]),
-        torch.tensor([0.7, 0.9, 0.5]), 40, 30, eye_offset=torch.tensor([[0.1, 0.2, -0.1]]).expand(3, 3),
+        torch.tensor([0.3, -2.0, math.pi]), torch.tensor([0.4, 1.6, 1.2]),
+        torch.tensor([3.0, 2.5, 4.0]),
+        torch.tensor([0.7, 0.9, 0.5]), 40, 30,
+        eye_offset=torch.tensor([[0.1, 0.2, -0.1]]).expand(3, 3),
     )  # fmt: skip
 
 

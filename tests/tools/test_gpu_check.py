@@ -29,7 +29,8 @@ def setting(tool, tmp_path):
 def test_a_table_holds_words_and_gaps(tool):
     rows = [{"kernel": "sort", "calls": 1200, "us": 0.5}, {"kernel": "scan", "again": True}]
     assert tool.table(rows).splitlines() == [
-        "| kernel | calls | us | again |", "|---|---|---|---|", "| sort | 1,200 | 0.500 |  |", "| scan |  |  | True |"
+        "| kernel | calls | us | again |", "|---|---|---|---|", "| sort | 1,200 | 0.500 |  |",
+        "| scan |  |  | True |"
     ]  # fmt: skip
 
 

@@ -23,10 +23,14 @@ def test_our_own_pages_are_let_in_through_any_port(host):
 @pytest.mark.parametrize(
     "hosts",
     [
-        [], [""], ["localhost", "evil.example"], ["localhost", "localhost"], ["evil.example"], ["evil.example:8080"],
-        ["localhost.evil.example"], ["evil.example@localhost"], ["localhost@evil.example"], ["localhost/evil"],
-        ["127.0.0.1.evil.example"], ["localhost:80:80"], ["localhost:x"], ["[::1"], ["[::1]x"], ["::1"], ["0.0.0.0"],
-        ["192.168.1.7"], ["localhost, evil.example"], ["localhost\x00"], ["loc\u0430lhost"], ["localhost."],
+        [], [""], ["localhost", "evil.example"], ["localhost", "localhost"], ["evil.example"],
+        ["evil.example:8080"],
+        ["localhost.evil.example"], ["evil.example@localhost"], ["localhost@evil.example"],
+        ["localhost/evil"],
+        ["127.0.0.1.evil.example"], ["localhost:80:80"], ["localhost:x"], ["[::1"], ["[::1]x"],
+            ["::1"], ["0.0.0.0"],
+        ["192.168.1.7"], ["localhost, evil.example"], ["localhost\x00"], ["loc\u0430lhost"],
+        ["localhost."],
     ],
 )  # fmt: skip
 def test_other_names_are_not(hosts):
@@ -36,9 +40,9 @@ def test_other_names_are_not(hosts):
 @pytest.mark.parametrize(
     "origin",
     [
-        "http://evil.example", "null", "", "http://localhost:3000", "http://127.0.0.1:8080", "file://",
-        "localhost:8080", "ftp://localhost:8080", "https://localhost", "http://localhost:8080.evil.example",
-        "http://", "//localhost:8080",
+        "http://evil.example", "null", "", "http://localhost:3000", "http://127.0.0.1:8080",
+        "file://", "localhost:8080", "ftp://localhost:8080", "https://localhost",
+        "http://localhost:8080.evil.example", "http://", "//localhost:8080",
         "http://evil.example#localhost:8080", "http://localhost:8080@evil.example",
     ],
 )  # fmt: skip

@@ -126,7 +126,8 @@ def test_picture_is_the_rasterizers(tmp_path, open_page, picture, degree):
 
     tan = math.tan(fov / 2)
     rgb = render_views(
-        *(torch.from_numpy(array) for array in (splats.means, splats.quats_wxyz, splats.scales, splats.opacities)),
+        *(torch.from_numpy(array) for array in (splats.means, splats.quats_wxyz, splats.scales,
+            splats.opacities)),
         sh=torch.from_numpy(splats.sh),
         sh_degree=degree,
         w2c=torch.from_numpy(orbit_w2c(azimuth, polar, radius)[None]).float(),

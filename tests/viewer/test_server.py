@@ -43,7 +43,8 @@ def status(answer: bytes) -> int:
 @pytest.mark.parametrize(
     "method", ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PROPFIND"]
 )
-@pytest.mark.parametrize("headers", ["Host: evil.example", "Host: localhost\r\nOrigin: http://evil.example", "X: y",
+@pytest.mark.parametrize("headers", ["Host: evil.example",
+    "Host: localhost\r\nOrigin: http://evil.example", "X: y",
                                      "Host: localhost\r\nHost: evil.example"])  # fmt: skip
 def test_every_method_asks_who_it_is(port, method, headers):
     answer = ask(port, f"{method} /index.html HTTP/1.1\r\n{headers}\r\n\r\n".encode())
@@ -65,8 +66,10 @@ def test_ours_are_answered(port):
 
 @pytest.mark.parametrize(
     "path",
-    [b"/%00", b"/index.html%00", b"/%ed%a0%80", b"/%ff", b"/" + b"a" * 5000, b"/below/", b"/%2e%2e/site/index.html",
-     b"//etc/passwd", b"/../../etc/passwd", b"/%5c..%5c", b"http://evil.example/", b"*", b"/" + b"../" * 1000 + b"x"],
+    [b"/%00", b"/index.html%00", b"/%ed%a0%80", b"/%ff", b"/" + b"a" * 5000, b"/below/",
+        b"/%2e%2e/site/index.html",
+     b"//etc/passwd", b"/../../etc/passwd", b"/%5c..%5c", b"http://evil.example/", b"*",
+     b"/" + b"../" * 1000 + b"x"],
 )  # fmt: skip
 def test_paths_that_name_nothing_are_404_and_no_traceback(port, path, capfd):
     assert status(ask(port, b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")) in (301, 404)
@@ -75,10 +78,13 @@ def test_paths_that_name_nothing_are_404_and_no_traceback(port, path, capfd):
 
 @pytest.mark.parametrize(
     "request_bytes",
-    [b"\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n",
-     b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 1000 + b"\r\n", b"GET /" + b"a" * 70000 + b" HTTP/1.1\r\n\r\n",
+    [b"\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", b"GET\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+     b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 1000 + b"\r\n",
+     b"GET /" + b"a" * 70000 + b" HTTP/1.1\r\n\r\n",
      b"GET / HTTP/1.1\r\nHost: localhost\r\nIf-Modified-Since: Mon, 99 Foo 99999 99:99:99 GMT\r\n\r\n",
-     b"GET / HTTP/1.1\r\n\xff\xfe: \xff\r\nHost: localhost\r\n\r\n", b"GET / HTTP/1.1\r\nHost: local"],
+     b"GET / HTTP/1.1\r\n\xff\xfe: \xff\r\nHost: localhost\r\n\r\n",
+     b"GET / HTTP/1.1\r\nHost: local"],
 )  # fmt: skip
 def test_whatever_else_comes_is_answered_or_ended_and_no_traceback(port, request_bytes, capfd):
     ask(port, request_bytes)

@@ -43,7 +43,8 @@ def rays(
     by row."""
     height, width, like = cameras.height, cameras.width, cameras.w2c
     y, x = torch.meshgrid(
-        (torch.arange(height).to(like) + 0.5) / height * 2 - 1, (torch.arange(width).to(like) + 0.5) / width * 2 - 1,
+        (torch.arange(height).to(like) + 0.5) / height * 2 - 1,
+        (torch.arange(width).to(like) + 0.5) / width * 2 - 1,
         indexing="ij",
     )  # fmt: skip
     tan = cameras.tan_half_fov[:, None, None, :]
@@ -103,7 +104,8 @@ def render(
     size = (len(cameras), cameras.height, cameras.width)
     return NerfRenderOutput(
         rgb.view(*size, 3).permute(0, 3, 1, 2), seen.opacity.view(size).unsqueeze(1),
-        (seen.depth * z).view(size).unsqueeze(1), places, density, seen.weights, samples.ray, directions,
+        (seen.depth * z).view(size).unsqueeze(1), places, density, seen.weights, samples.ray,
+        directions,
     )  # fmt: skip
 
 

@@ -109,7 +109,8 @@ def discs(
     scales = points.new_tensor([0.6, 0.6, 0.15]) * spacing
     held = colors.clamp(CLOSENESS, 1 - CLOSENESS)
     return Gaussians(
-        means=points, log_scales=scales.log().expand(count, 3).clone(), quats_wxyz=functional.normalize(quats, dim=1),
+        means=points, log_scales=scales.log().expand(count, 3).clone(),
+        quats_wxyz=functional.normalize(quats, dim=1),
         logit_opacities=torch.full_like(points[:, 0], math.log((1 - CLOSENESS) / CLOSENESS)),
         sh_dc=((held - 0.5) / harmonics.C0)[:, None], sh_rest=points.new_zeros(count, 0, 3),
     )  # fmt: skip

@@ -39,7 +39,8 @@ log = logging.getLogger(__name__)
 
 PLY, PAGE = "point_cloud.ply", "index.html"
 ROWS = {
-    "means": (3,), "log_scales": (3,), "quats_wxyz": (4,), "logit_opacities": (), "sh_dc": (1, 3), "sh_rest": (None, 3),
+    "means": (3,), "log_scales": (3,), "quats_wxyz": (4,), "logit_opacities": (), "sh_dc": (1, 3),
+    "sh_rest": (None, 3),
 }  # fmt: skip
 """Shapes of one Gaussian in the raw tensors."""
 

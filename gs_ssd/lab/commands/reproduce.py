@@ -79,7 +79,8 @@ def run(args: argparse.Namespace) -> int:
         folder = args.out / name
         module = importlib.import_module(f"gs_ssd.lab.reproduce.{name}")
         context = Context(
-            args.size, folder, args.prior, args.seed, args.workers, args.device, tuple(args.rows), args.limit,
+            args.size, folder, args.prior, args.seed, args.workers, args.device, tuple(args.rows),
+            args.limit,
             args.minutes,
         )  # fmt: skip
         weights = _weights(name, context)

@@ -65,8 +65,8 @@ def mitsuba_scene(mi: Any, scene: dict[str, Tensor], size: int) -> Any:
         "sh_coeffs": tensor((scene["colors"] - 0.5) / SH_C0),
     }
     film = {
-        "type": "hdrfilm", "width": size, "height": size, "pixel_format": "rgb", "component_format": "float32",
-        "rfilter": {"type": "box"},
+        "type": "hdrfilm", "width": size, "height": size, "pixel_format": "rgb",
+        "component_format": "float32", "rfilter": {"type": "box"},
     }  # fmt: skip
     look = mi.ScalarTransform4f().look_at(origin=position, target=target, up=up)
     sensor = {"type": "perspective", "fov": x_fov, "fov_axis": "x", "to_world": look, "film": film,

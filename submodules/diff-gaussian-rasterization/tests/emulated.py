@@ -34,8 +34,10 @@ def compile_emulated(sources: list[Path], output: Path, *flags: str) -> Path:
 
     Contraction stays off: the sources' explicitly rounded operations rely on it."""
     command = [
-        os.environ.get("CXX", "c++"), "-std=c++17", "-O1", "-g", "-fPIC", "-shared", "-ffp-contract=off",
-        "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unknown-pragmas", "-Werror", "-DDGR_EMULATED", *flags,
+        os.environ.get("CXX", "c++"), "-std=c++17", "-O1", "-g", "-fPIC", "-shared",
+        "-ffp-contract=off",
+        "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unknown-pragmas", "-Werror",
+        "-DDGR_EMULATED", *flags,
         *map(str, sources), str(CSRC / "emulation" / "fibers.cpp"), "-o", str(output),
     ]  # fmt: skip
     subprocess.run(command, check=True)

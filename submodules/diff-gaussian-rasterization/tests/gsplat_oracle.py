@@ -157,7 +157,8 @@ def render_view(scene: Scene, leaves: dict[str, Tensor], view: int, tie: float) 
     values = torch.cat([colors, depths[:, None]], dim=-1)
     pairs = _pairs(means2d, conics, leaves["opacities"], depths, values, scene, tie)
     image, alpha = gsplat.accumulate(
-        means2d[None], conics[None], leaves["opacities"][None], values[None], pairs.splat, pairs.pixel,
+        means2d[None], conics[None], leaves["opacities"][None], values[None], pairs.splat,
+        pairs.pixel,
         torch.zeros_like(pairs.pixel), width, height,
     )  # fmt: skip
     image, alpha = image[0].permute(2, 0, 1), alpha[0, ..., 0]

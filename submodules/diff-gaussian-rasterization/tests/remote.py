@@ -83,7 +83,8 @@ class RemoteLibrary:
         return status
 
     def dgr_backward(
-        self, problem: Any, geometry: int, pairs: Any, binning: int, scratch: int, transmittance: int,
+        self, problem: Any, geometry: int, pairs: Any, binning: int, scratch: int,
+        transmittance: int,
         image_grads: Any, grads: Any, _stream: None,
     ) -> int:  # fmt: skip
         p, out = problem._obj, grads._obj

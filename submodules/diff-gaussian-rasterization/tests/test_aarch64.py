@@ -45,8 +45,8 @@ def build(tmp_path_factory):
     """CMake's own build for that processor."""
     folder = tmp_path_factory.mktemp("aarch64")
     options = {
-        "CMAKE_SYSTEM_NAME": "Linux", "CMAKE_SYSTEM_PROCESSOR": "aarch64", "CMAKE_CXX_COMPILER": COMPILER,
-        "DGR_TESTS": "ON", "DGR_CUDA": "OFF",
+        "CMAKE_SYSTEM_NAME": "Linux", "CMAKE_SYSTEM_PROCESSOR": "aarch64",
+        "CMAKE_CXX_COMPILER": COMPILER, "DGR_TESTS": "ON", "DGR_CUDA": "OFF",
     }  # fmt: skip
     defines = [f"-D{name}={value}" for name, value in options.items()]
     subprocess.run(
@@ -80,7 +80,8 @@ SKIPPED = {
 }  # fmt: skip
 
 for _module in (
-    test_cpu, test_determinism, test_dropin, test_finite_differences, test_oracle, test_properties, test_quirks,
+    test_cpu, test_determinism, test_dropin, test_finite_differences, test_oracle, test_properties,
+    test_quirks,
 ):  # fmt: skip
     for _name, _test in vars(_module).items():
         if _name.startswith("test_") and callable(_test) and _name not in SKIPPED:

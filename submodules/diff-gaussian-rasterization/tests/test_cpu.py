@@ -92,9 +92,11 @@ def test_depths_crowded_beside_an_outlier(farthest):
     scales = torch.full((count, 3), 0.1)
     scales[5] = 0.1 * farthest
     inputs = {
-        "means": means, "scales": scales, "quats_wxyz": torch.tensor([1.0, 0, 0, 0]).repeat(count, 1),
-        "opacities": 0.02 + 0.03 * torch.rand(count, generator=rng), "colors": torch.rand(count, 3, generator=rng),
-        "w2c": torch.eye(4)[None], "tan_half_fov": torch.full((1, 2), 0.2), "background": torch.zeros(1, 3),
+        "means": means, "scales": scales, "quats_wxyz": torch.tensor([1.0, 0, 0, 0]).repeat(count,
+            1),
+        "opacities": 0.02 + 0.03 * torch.rand(count, generator=rng),
+        "colors": torch.rand(count, 3, generator=rng), "w2c": torch.eye(4)[None],
+        "tan_half_fov": torch.full((1, 2), 0.2), "background": torch.zeros(1, 3),
     }  # fmt: skip
     have = render_views(**inputs, width=40, height=40)
     want = render_views(
@@ -136,7 +138,8 @@ def test_covariances_raw_quaternions_antialiasing_and_clamp(
     )
     cov3d = reference.covariances(scene.quats_wxyz, scene.scales, 1.0, False).float()
     options = Options(
-        64, 48, tiles16=tiles16, antialiasing=antialiasing, clamp_passes_gradient=clamp_passes_gradient,
+        64, 48, tiles16=tiles16, antialiasing=antialiasing,
+        clamp_passes_gradient=clamp_passes_gradient,
         normalize_quats=False,
     )  # fmt: skip
     shapes = (

@@ -91,8 +91,8 @@ def scene():
 def leaves_of(scene):
     quats = torch.nn.functional.normalize(scene.quats_wxyz, dim=-1)
     parts = {
-        "means": scene.means, "sh": scene.sh, "opacities": scene.opacities[:, None], "scales": scene.scales,
-        "quats": quats,
+        "means": scene.means, "sh": scene.sh, "opacities": scene.opacities[:, None],
+        "scales": scene.scales, "quats": quats,
     }  # fmt: skip
     return {name: value.float().requires_grad_() for name, value in parts.items()}
 
@@ -174,8 +174,10 @@ def test_gradients_are_those_of_the_fork_conventions(scene):
 def positional(camera, *tail):
     """The settings by position, as some callers write them."""
     return GaussianRasterizationSettings(
-        camera.image_height, camera.image_width, math.tan(camera.FoVx / 2), math.tan(camera.FoVy / 2), torch.zeros(3),
-        1.0, camera.world_view_transform, camera.full_proj_transform, 0, camera.camera_center, False, *tail,
+        camera.image_height, camera.image_width, math.tan(camera.FoVx / 2),
+        math.tan(camera.FoVy / 2), torch.zeros(3),
+        1.0, camera.world_view_transform, camera.full_proj_transform, 0, camera.camera_center,
+        False, *tail,
     )  # fmt: skip
 
 
@@ -185,7 +187,8 @@ def test_all_three_variants_of_the_settings(scene):
     images = []
     for tail in ((), (False,), (False, False), (False, True)):
         color, radii, third = GaussianRasterizer(positional(camera, *tail))(
-            gaussians["means"], None, gaussians["opacities"], shs=gaussians["sh"], scales=gaussians["scales"],
+            gaussians["means"], None, gaussians["opacities"], shs=gaussians["sh"],
+            scales=gaussians["scales"],
             rotations=gaussians["quats"],
         )  # fmt: skip
         assert third.shape == (2, 70, 50)
@@ -206,7 +209,8 @@ def test_antialiasing_keeps_the_light_of_small_splats():
     scale = 0.02
     for tail in ((False, False), (False, True)):
         _, _, third = GaussianRasterizer(positional(camera, *tail))(
-            torch.tensor([[0.0, 0, 2]]), None, torch.tensor([[0.8]]), colors_precomp=torch.ones(1, 3),
+            torch.tensor([[0.0, 0, 2]]), None, torch.tensor([[0.8]]),
+            colors_precomp=torch.ones(1, 3),
             scales=torch.full((1, 3), scale), rotations=torch.tensor([[1.0, 0, 0, 0]]),
         )  # fmt: skip
         sums.append(float((1 - third[1]).sum()))
@@ -249,13 +253,16 @@ def test_drop_in_and_render_views_agree_within_the_window(scene):
     """Both are one rasterizer: "tiles16" of render_views is what the drop-in draws."""
     gaussians = {name: leaf.detach() for name, leaf in leaves_of(scene).items()}
     color, radii, _ = GaussianRasterizer(positional(Camera(scene)))(
-        gaussians["means"], None, gaussians["opacities"], shs=gaussians["sh"], scales=gaussians["scales"],
+        gaussians["means"], None, gaussians["opacities"], shs=gaussians["sh"],
+        scales=gaussians["scales"],
         rotations=gaussians["quats"],
     )  # fmt: skip
     single = scene.to(torch.float32)
     out = render_views(
-        gaussians["means"], gaussians["quats"], gaussians["scales"], gaussians["opacities"][:, 0], sh=gaussians["sh"],
-        w2c=single.w2c, tan_half_fov=single.tan_half_fov, width=50, height=70, background=torch.zeros(1, 3),
+        gaussians["means"], gaussians["quats"], gaussians["scales"], gaussians["opacities"][:, 0],
+        sh=gaussians["sh"],
+        w2c=single.w2c, tan_half_fov=single.tan_half_fov, width=50, height=70,
+        background=torch.zeros(1, 3),
         mode="tiles16",
     )  # fmt: skip
     assert (out.rgb[0] - color).abs().max() < 1e-4
@@ -267,7 +274,8 @@ def one_view(height=48, width=48, degree=0):
     camera = Camera(scene)
     settings = GaussianRasterizationSettings(
         height, width, math.tan(camera.FoVx / 2), math.tan(camera.FoVy / 2), torch.zeros(3), 1.0,
-        camera.world_view_transform, camera.full_proj_transform, degree, camera.camera_center, False,
+        camera.world_view_transform, camera.full_proj_transform, degree, camera.camera_center,
+        False,
     )  # fmt: skip
     means = scene.means.detach().float().requires_grad_()
     colors = torch.rand(40, 3, generator=torch.Generator().manual_seed(0))

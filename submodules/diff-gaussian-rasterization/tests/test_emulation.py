@@ -91,9 +91,10 @@ def test_more_instances_than_32_bits_are_refused(emulated_library):
 # All that a render makes, in order; the page-locked memory is allocated by the first one of a
 # thread alone.
 FORWARD_CALLS = (
-    "cudaPointerGetAttributes", "cudaGetDevice", "cudaSetDevice", "sort_pairs_bytes", "exclusive_sum_bytes",
-    "cudaStreamIsCapturing", "launch", "cudaHostAlloc", "cudaEventCreateWithFlags", "cudaMemcpyAsync",
-    "cudaEventRecord", "sort_pairs", "exclusive_sum", "cudaEventSynchronize", "cudaEventDestroy", "cudaMemsetAsync",
+    "cudaPointerGetAttributes", "cudaGetDevice", "cudaSetDevice", "sort_pairs_bytes",
+    "exclusive_sum_bytes", "cudaStreamIsCapturing", "launch", "cudaHostAlloc",
+    "cudaEventCreateWithFlags", "cudaMemcpyAsync", "cudaEventRecord", "sort_pairs", "exclusive_sum",
+    "cudaEventSynchronize", "cudaEventDestroy", "cudaMemsetAsync",
 )  # fmt: skip
 
 

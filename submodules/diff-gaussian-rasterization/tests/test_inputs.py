@@ -150,8 +150,8 @@ def test_cuda_without_its_backend(monkeypatch):
 def settings(**changes) -> GaussianRasterizationSettings:
     values = {
         "image_height": 10, "image_width": 20, "tanfovx": 0.5, "tanfovy": 0.5, "bg": torch.zeros(3),
-        "scale_modifier": 1.0, "viewmatrix": torch.eye(4), "projmatrix": torch.eye(4), "sh_degree": 0,
-        "campos": torch.zeros(3), "prefiltered": False,
+        "scale_modifier": 1.0, "viewmatrix": torch.eye(4), "projmatrix": torch.eye(4),
+        "sh_degree": 0, "campos": torch.zeros(3), "prefiltered": False,
     }  # fmt: skip
     return GaussianRasterizationSettings(**(values | changes))
 
@@ -159,7 +159,8 @@ def settings(**changes) -> GaussianRasterizationSettings:
 def splats(**changes) -> dict:
     values = {
         "means3D": torch.zeros(4, 3), "means2D": torch.zeros(4, 3), "opacities": torch.ones(4, 1),
-        "colors_precomp": torch.zeros(4, 3), "scales": torch.ones(4, 3), "rotations": torch.ones(4, 4),
+        "colors_precomp": torch.zeros(4, 3), "scales": torch.ones(4, 3),
+        "rotations": torch.ones(4, 4),
     }  # fmt: skip
     return values | changes
 
@@ -213,8 +214,10 @@ VALID_PROBLEM = {"views": 1, "gaussians": 5, "width": 8, "height": 8, "threads":
 @pytest.mark.parametrize(
     "change",
     [
-        {"views": 0}, {"gaussians": -1}, {"width": 0}, {"height": 40_000}, {"means": None}, {"opacities": None},
-        {"colors": None}, {"sh": 64}, {"quats_wxyz": None}, {"cov3d": 64}, {"view": None}, {"background": None},
+        {"views": 0}, {"gaussians": -1}, {"width": 0}, {"height": 40_000}, {"means": None},
+        {"opacities": None},
+        {"colors": None}, {"sh": 64}, {"quats_wxyz": None}, {"cov3d": 64}, {"view": None},
+        {"background": None},
         {"colors": None, "sh": 64, "sh_bases": 3, "sh_degree": 1},
         {"colors": None, "sh": 64, "sh_bases": 25, "sh_degree": 4},
     ],

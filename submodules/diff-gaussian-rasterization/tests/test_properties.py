@@ -57,7 +57,8 @@ def test_backends_agree(scene, mode):
         mode=mode,
     )
     want = render_views(
-        **scene.tensors(), width=scene.width, height=scene.height, sh_degree=scene.sh_degree, mode=mode,
+        **scene.tensors(), width=scene.width, height=scene.height, sh_degree=scene.sh_degree,
+        mode=mode,
         backend="reference",
     )  # fmt: skip
     error = (have.alpha - want.alpha).abs()

@@ -154,9 +154,9 @@ def settings_of(inputs: dict, **changes) -> GaussianRasterizationSettings:
     tan = float(inputs["tan_half_fov"][0, 0])
     proj = torch.tensor([[1 / tan, 0, 0, 0], [0, 1 / tan, 0, 0], [0, 0, 1.0, -0.01], [0, 0, 1, 0]])
     values = {
-        "image_height": inputs["height"], "image_width": inputs["width"], "tanfovx": tan, "tanfovy": tan,
-        "bg": torch.zeros(3), "scale_modifier": 1.0, "viewmatrix": torch.eye(4), "projmatrix": proj.T,
-        "sh_degree": 0, "campos": torch.zeros(3), "prefiltered": False,
+        "image_height": inputs["height"], "image_width": inputs["width"], "tanfovx": tan,
+        "tanfovy": tan, "bg": torch.zeros(3), "scale_modifier": 1.0, "viewmatrix": torch.eye(4),
+        "projmatrix": proj.T, "sh_degree": 0, "campos": torch.zeros(3), "prefiltered": False,
     }  # fmt: skip
     return GaussianRasterizationSettings(**(values | changes))
 
@@ -166,7 +166,8 @@ def test_means2d_gradient_has_three_columns():
     inputs = on_axis(torch.float32, x=0.1)
     means2d = torch.zeros(1, 3, requires_grad=True)
     color, _, _ = rasterize_gaussians(
-        inputs["means"], means2d, None, inputs["colors"], inputs["opacities"][:, None], inputs["scales"],
+        inputs["means"], means2d, None, inputs["colors"], inputs["opacities"][:, None],
+        inputs["scales"],
         inputs["quats_wxyz"], None, settings_of(inputs),
     )  # fmt: skip
     (color[0] * torch.arange(31.0)).sum().backward()

@@ -12,8 +12,9 @@ TABLES = some_tables(GRID, 0)
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        ({"levels": 0}, "levels"), ({"levels": 33}, "levels"), ({"log2_entries": 2}, "log2_entries"),
-        ({"log2_entries": 31}, "log2_entries"), ({"base_resolution": 0}, "base_resolution"), ({"scale": 0.5}, "scale"),
+        ({"levels": 0}, "levels"), ({"levels": 33}, "levels"),
+        ({"log2_entries": 2}, "log2_entries"), ({"log2_entries": 31}, "log2_entries"),
+        ({"base_resolution": 0}, "base_resolution"), ({"scale": 0.5}, "scale"),
         ({"scale": float("nan")}, "scale"), ({"scale": 4.0}, "cells a side"),
     ],
     ids=str,
@@ -62,18 +63,21 @@ def test_shapes_and_kinds():
 @pytest.mark.parametrize(
     ("change", "word"),
     [
-        ({"origins": torch.full((1, 3), float("nan"))}, "NaN"), ({"directions": torch.rand(2, 3)}, "directions"),
-        ({"jitter": torch.rand(2)}, "jitter"), ({"occupied": torch.ones(2, 2, 3, dtype=torch.bool)}, "occupied"),
-        ({"occupied": torch.ones(2, 2, 2)}, "occupied"), ({"step": 0.0}, "step"), ({"step": 1e-7}, "step"),
-        ({"step": float("nan")}, "step"), ({"box": Box((0.0,) * 3, (1.0, 0.0, 1.0))}, "box"),
+        ({"origins": torch.full((1, 3), float("nan"))}, "NaN"),
+        ({"directions": torch.rand(2, 3)}, "directions"), ({"jitter": torch.rand(2)}, "jitter"),
+        ({"occupied": torch.ones(2, 2, 3, dtype=torch.bool)}, "occupied"),
+        ({"occupied": torch.ones(2, 2, 2)}, "occupied"), ({"step": 0.0}, "step"),
+        ({"step": 1e-7}, "step"), ({"step": float("nan")}, "step"),
+        ({"box": Box((0.0,) * 3, (1.0, 0.0, 1.0))}, "box"),
     ],
     ids=str,
 )  # fmt: skip
 @pytest.mark.parametrize("backend", ["native", "reference"])
 def test_rays(change, word, backend):
     arguments = {
-        "origins": torch.zeros(1, 3), "directions": torch.tensor([[0.0, 0.0, 1.0]]), "jitter": torch.tensor([0.5]),
-        "occupied": torch.ones(2, 2, 2, dtype=torch.bool), "box": BOX, "step": 0.1,
+        "origins": torch.zeros(1, 3), "directions": torch.tensor([[0.0, 0.0, 1.0]]),
+        "jitter": torch.tensor([0.5]), "occupied": torch.ones(2, 2, 2, dtype=torch.bool),
+        "box": BOX, "step": 0.1,
     }  # fmt: skip
     assert len(march(**arguments, backend=backend).t) == 10
     with pytest.raises(ValueError, match=word):

@@ -35,7 +35,8 @@ def test_weights_sum_to_opacity(counts, seed, step):
 def test_empty_grid_shows_nothing():
     samples = some_rays(1)._replace()
     empty = march(
-        torch.tensor([[0.0, 0.0, -3.0]]), torch.tensor([[0.0, 0.0, 1.0]]), torch.zeros(4, 4, 4, dtype=torch.bool), BOX,
+        torch.tensor([[0.0, 0.0, -3.0]]), torch.tensor([[0.0, 0.0, 1.0]]),
+        torch.zeros(4, 4, 4, dtype=torch.bool), BOX,
         0.01, torch.tensor([0.5]),
     )  # fmt: skip
     assert len(samples.t) > 0

@@ -16,12 +16,12 @@ from gs_ssd.trainer import Trainer
 
 SMOKE = Path(__file__).parents[3] / "configs" / "smoke.yaml"
 SMALL = [
-    "asset=nerf", "num_steps=4", "nerf.levels=4", "nerf.log2_entries=8", "nerf.base_resolution=4", "nerf.hidden=16",
-    "nerf.steps=48", "nerf.cells=12", "nerf.levels_on=[[0, 2], [1, 4]]",
+    "asset=nerf", "num_steps=4", "nerf.levels=4", "nerf.log2_entries=8", "nerf.base_resolution=4",
+    "nerf.hidden=16", "nerf.steps=48", "nerf.cells=12", "nerf.levels_on=[[0, 2], [1, 4]]",
     "nerf.resolution=[[0, 16], [0.6, 16], [0.6, 24]]",
-    "nerf.orientation=[[0, 0.1]]", "nerf.occupancy_every=2", "nerf.blob_density=40", "regularize.sparsity=[[0, 0.1]]",
-    "nerf.conversion.views=6", "nerf.conversion.image_size=32", "nerf.conversion.steps=5",
-    "output.turntable_frames=0", "output.preview_every=2",
+    "nerf.orientation=[[0, 0.1]]", "nerf.occupancy_every=2", "nerf.blob_density=40",
+    "regularize.sparsity=[[0, 0.1]]", "nerf.conversion.views=6", "nerf.conversion.image_size=32",
+    "nerf.conversion.steps=5", "output.turntable_frames=0", "output.preview_every=2",
 ]  # fmt: skip
 
 

@@ -148,7 +148,8 @@ def test_orientation_reaches_tables_and_density_weights_alone():
         for name, grad in zip(PARAMETERS, grads, strict=True)
     }
     assert reached == {
-        "tables": True, "density_in": True, "density_out": True, "color_in": False, "color_out": False
+        "tables": True, "density_in": True, "density_out": True, "color_in": False,
+        "color_out": False
     }  # fmt: skip
 
 

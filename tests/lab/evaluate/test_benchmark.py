@@ -62,7 +62,8 @@ def test_a_variant_is_an_estimator_with_settings():
 def test_the_plan_shows_a_prompt_to_all_variants_and_every_prompt_before_the_second_seed():
     jobs = plan(SUITE, [SSD, CSD], limit=2)
     assert [job.key for job in jobs[:4]] == [
-        "ssd/a-red-cube/seed-0", "csd@wide/a-red-cube/seed-0", "ssd/a-blue-cube/seed-0", "csd@wide/a-blue-cube/seed-0",
+        "ssd/a-red-cube/seed-0", "csd@wide/a-red-cube/seed-0", "ssd/a-blue-cube/seed-0",
+        "csd@wide/a-blue-cube/seed-0",
     ]  # fmt: skip
     assert len(jobs) == 8
     assert len(plan(SUITE, [SSD], seeds=[5])) == 3

@@ -22,7 +22,8 @@ def study() -> tuple[AnalyticPrior, torch.Tensor, dict[int, Moments]]:
     latent = torch.randn(SHAPE, generator=generator)
     embedding = prior.embed(["thing"])[0]
     return prior, latent, {
-        t: moments(prior, latent, embedding, embedding, t, NOISES, generator) for t in (20, 100, 500, 900)
+        t: moments(prior, latent, embedding, embedding, t, NOISES, generator) for t in (20, 100,
+            500, 900)
     }  # fmt: skip
 
 

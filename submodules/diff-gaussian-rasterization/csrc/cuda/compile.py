@@ -28,8 +28,8 @@ HERE = Path(__file__).resolve().parent
 ARCHITECTURES = ("75", "80", "86", "89", "90", "100", "120")
 # The compiler, its back end and internal headers, the runtime with its static library, and CUB.
 PYPI_PACKAGES = (
-    "nvidia-cuda-nvcc==13.*", "nvidia-nvvm==13.*", "nvidia-cuda-crt==13.*", "nvidia-cuda-runtime==13.*",
-    "nvidia-cuda-cccl==13.*",
+    "nvidia-cuda-nvcc==13.*", "nvidia-nvvm==13.*", "nvidia-cuda-crt==13.*",
+    "nvidia-cuda-runtime==13.*", "nvidia-cuda-cccl==13.*",
 )  # fmt: skip
 
 

@@ -145,7 +145,8 @@ def load(path: Path) -> ctypes.CDLL:
         c_void_p,
     ]
     lib.dgr_backward.argtypes = [
-        problem, c_void_p, c_int64, c_void_p, c_void_p, c_void_p, POINTER(ImageGrads), POINTER(Grads), c_void_p,
+        problem, c_void_p, c_int64, c_void_p, c_void_p, c_void_p, POINTER(ImageGrads),
+        POINTER(Grads), c_void_p,
     ]  # fmt: skip
     lib.dgr_mark_visible.argtypes = [c_void_p, c_int32, c_void_p, c_void_p, c_int32, c_void_p]
     if lib.dgr_abi_version() != ABI_VERSION:
@@ -245,7 +246,8 @@ def backward(
         lib.dgr_scratch_bytes(byref(problem), result.pairs), dtype=torch.uint8, device=device
     )
     status = lib.dgr_backward(
-        byref(problem), result.geometry.data_ptr(), result.pairs, result.binning.data_ptr(), scratch.data_ptr(),
+        byref(problem), result.geometry.data_ptr(), result.pairs, result.binning.data_ptr(),
+        scratch.data_ptr(),
         result.transmittance.data_ptr(), byref(incoming), byref(outgoing), stream,
     )  # fmt: skip
     _check(lib, status)

@@ -81,8 +81,10 @@ def sh_basis(directions: Tensor, degree: int) -> Tensor:
                   C2[4] * (x * x - y * y)]  # fmt: skip
     if degree >= 3:
         basis += [
-            C3[0] * y * (3 * x * x - y * y), C3[1] * x * y * z, C3[2] * y * (4 * z * z - x * x - y * y),
-            C3[3] * z * (2 * z * z - 3 * x * x - 3 * y * y), C3[4] * x * (4 * z * z - x * x - y * y),
+            C3[0] * y * (3 * x * x - y * y), C3[1] * x * y * z,
+            C3[2] * y * (4 * z * z - x * x - y * y),
+            C3[3] * z * (2 * z * z - 3 * x * x - 3 * y * y),
+            C3[4] * x * (4 * z * z - x * x - y * y),
             C3[5] * z * (x * x - y * y), C3[6] * x * (x * x - 3 * y * y),
         ]  # fmt: skip
     return torch.stack(basis, dim=-1)

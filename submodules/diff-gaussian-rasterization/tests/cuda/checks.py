@@ -180,8 +180,10 @@ def check_options(device: str) -> None:
         scene, quats_wxyz=1.05 * torch.nn.functional.normalize(scene.quats_wxyz, dim=-1)
     )
     for changes in (
-        {"detach_depth": True}, {"clamp_passes_gradient": True}, {"antialiasing": True}, {"scale_modifier": 1.7},
-        {"antialiasing": True, "tiles16": True, "clamp_passes_gradient": True, "normalize_quats": False},
+        {"detach_depth": True}, {"clamp_passes_gradient": True}, {"antialiasing": True},
+        {"scale_modifier": 1.7},
+        {"antialiasing": True, "tiles16": True, "clamp_passes_gradient": True,
+            "normalize_quats": False},
     ):  # fmt: skip
         compare(scene, device, **changes)
 
@@ -322,7 +324,8 @@ def check_bad_cameras_are_named(device: str) -> None:
         scene = random_scene(
             56, count=count, width=20, height=20, views=300
         )  # more views than a block has threads
-        splats = Splats(**{name: value.to(device).float() for name, value in vars(splats_of(scene)).items()
+        splats = Splats(**{name: value.to(device).float() for name,
+            value in vars(splats_of(scene)).items()
                            if value is not None})  # fmt: skip
         cameras = cameras_of(scene)
         given = vars(cameras) | {"proj": cameras.projections(), "positions": cameras.centres()}

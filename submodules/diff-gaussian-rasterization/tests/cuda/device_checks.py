@@ -108,5 +108,6 @@ def check_a_graph_cannot_be_captured(device: str) -> None:
 
 
 DEVICE_CHECKS: tuple[Callable[[str], str | None], ...] = (
-    check_the_host_waits_once, check_another_stream, check_another_device, check_a_graph_cannot_be_captured,
+    check_the_host_waits_once, check_another_stream, check_another_device,
+    check_a_graph_cannot_be_captured,
 )  # fmt: skip

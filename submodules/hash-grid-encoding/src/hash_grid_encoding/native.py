@@ -160,7 +160,8 @@ def pull(
     `along`."""
     out = torch.empty_like(points)
     status = library().hge_pull(
-        _grid(grid, on), tables.data_ptr(), points.data_ptr(), _at(along), grads.data_ptr(), points.shape[1],
+        _grid(grid, on), tables.data_ptr(), points.data_ptr(), _at(along), grads.data_ptr(),
+        points.shape[1],
         out.data_ptr(), _threads(),
     )  # fmt: skip
     check(status)
@@ -219,7 +220,8 @@ def visible(
     """bool [S]."""
     keep = torch.empty(sigmas.shape[0], dtype=torch.bool, device=sigmas.device)
     status = library().hge_visible(
-        offsets.data_ptr(), offsets.shape[0] - 1, sigmas.data_ptr(), step, min_alpha, min_light, keep.data_ptr(),
+        offsets.data_ptr(), offsets.shape[0] - 1, sigmas.data_ptr(), step, min_alpha, min_light,
+        keep.data_ptr(),
         _threads(),
     )  # fmt: skip
     check(status)
@@ -232,7 +234,8 @@ def composite(
     """weights [S], opacity [R], depth [R], rgb [R, 3]; colors [3, S]."""
     rays, samples = offsets.shape[0] - 1, sigmas.shape[0]
     outputs = (
-        sigmas.new_empty(samples), sigmas.new_empty(rays), sigmas.new_empty(rays), sigmas.new_empty(rays, 3)
+        sigmas.new_empty(samples), sigmas.new_empty(rays), sigmas.new_empty(rays),
+        sigmas.new_empty(rays, 3)
     )  # fmt: skip
     status = library().hge_composite(
         offsets.data_ptr(), rays, sigmas.data_ptr(), colors.data_ptr(), t.data_ptr(), step, samples,
@@ -255,8 +258,10 @@ def composite_backward(
     out = torch.empty_like(sigmas), torch.empty_like(colors)
     kept = [None if grad is None else grad.contiguous() for grad in grads]
     status = library().hge_composite_backward(
-        offsets.data_ptr(), offsets.shape[0] - 1, sigmas.data_ptr(), colors.data_ptr(), t.data_ptr(), step,
-        sigmas.shape[0], weights.data_ptr(), *(_at(grad) for grad in kept), *(grad.data_ptr() for grad in out),
+        offsets.data_ptr(), offsets.shape[0] - 1, sigmas.data_ptr(), colors.data_ptr(),
+        t.data_ptr(), step,
+        sigmas.shape[0], weights.data_ptr(), *(_at(grad) for grad in kept),
+        *(grad.data_ptr() for grad in out),
         _threads(),
     )  # fmt: skip
     check(status)
