@@ -1,5 +1,6 @@
-"""A sentence becomes a splat: `python train.py --config configs/quickstart.yaml --prompt "a red
-mushroom"`.
+"""A sentence becomes a splat.
+
+    python train.py --config configs/quickstart.yaml --prompt "a red mushroom"
 
 Thin on purpose: this is `gs-ssd train`, whose arguments lie in `gs_ssd/commands/train.py` and whose
 loop in `gs_ssd/trainer.py`.

@@ -2,11 +2,11 @@
 """What one step of each estimator costs at the full size of Stable Diffusion 2.1-base (random
 weights, no download).
 
-python tools/estimator_cost.py                                counts only (seconds, no memory to speak of)
-python tools/estimator_cost.py --time --image-size 128        and times them on the CPU, 5 GB of memory
+python tools/estimator_cost.py                             counts only (seconds, little memory)
+python tools/estimator_cost.py --time --image-size 128     and times them on the CPU, 5 GB
 python tools/estimator_cost.py --time --device cuda --dtype float16 --image-size 512
-python tools/estimator_cost.py --memory --image-size 128      peak memory of a step beyond the weights, by preset
-python tools/estimator_cost.py --train --device cuda --dtype float16 --image-size 512      whole training steps
+python tools/estimator_cost.py --memory --image-size 128   peak memory of a step, by preset
+python tools/estimator_cost.py --train --device cuda --dtype float16 --image-size 512   whole steps
 
 Counted are multiply-adds of the UNet and of the VAE encoder, forward and backward, for four views;
 UNet images are averaged over LucidDreamer's schedule of t and over uniform azimuths. ISM is run as

@@ -2,13 +2,12 @@
 """One asset by every estimator, same prompt, seed and number of steps, bundled prior: the pictures
 of the README.
 
-python tools/estimator_pictures.py --steps 60                          a trial, some minutes of one core
-python tools/estimator_pictures.py --pictures docs/pictures/estimators the README's (500 steps, 15
-minutes of one core)
+python tools/estimator_pictures.py --steps 60     a trial, some minutes of one core
+python tools/estimator_pictures.py --pictures docs/pictures/estimators   the README's, 15 minutes
 
-A second call goes on where the first stopped. Leaves OUT/pictures/NAME.webp and prints the table's
-figures: processor seconds are those of a whole training with one thread, start-up included, and the
-same for all but for the guidance.
+A second call continues where the first stopped. Leaves OUT/pictures/NAME.webp and prints the
+table's figures: processor seconds are those of a whole training with one thread, start-up included,
+and the same for all but for the guidance.
 """
 
 import argparse

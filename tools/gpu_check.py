@@ -1,10 +1,10 @@
 """Everything that only a GPU can say, in one command of under ten minutes: builds the CUDA code,
 tests it against the reference, and measures it.
 
-python tools/gpu_check.py                  build, check, benchmark; writes out/gpu_check/report.md and report.json
-python tools/gpu_check.py --sanitizers     also compute-sanitizer's four tools on small scenes (five minutes at most)
-python tools/gpu_check.py --gsplat         also gsplat's CUDA kernels beside ours, where gsplat is installed
-python tools/gpu_check.py --rehearse       the same steps, tiny, on the CPU through the host emulation (no GPU needed)
+python tools/gpu_check.py               build, check, benchmark; writes out/gpu_check/report.md
+python tools/gpu_check.py --sanitizers  also compute-sanitizer's four tools (five minutes at most)
+python tools/gpu_check.py --gsplat      also gsplat's CUDA kernels, where gsplat is installed
+python tools/gpu_check.py --rehearse    the same steps, tiny, on the CPU's emulation (no GPU needed)
 
 Needs CUDA (driver and nvcc), torch and numpy; the training steps also gs-ssd's own dependencies,
 and are left out without them. Nothing is installed and nothing outside the output folder is

@@ -1,9 +1,9 @@
 """Hostile values for every setting: each is refused by its name, or taken for what it is; no
 traceback, no hang.
 
-    python tools/hostile_settings.py                   all, as `train.py key=value --dry-run` reads them
-    python tools/hostile_settings.py --steps 2         also trains two steps of configs/smoke.yaml with what is taken
-    python tools/hostile_settings.py --only densify    the settings whose names begin so
+    python tools/hostile_settings.py                 as `train.py key=value --dry-run` reads them
+    python tools/hostile_settings.py --steps 2       also trains two steps with what is accepted
+    python tools/hostile_settings.py --only densify  the settings whose names begin so
 
 The first takes 43 seconds of a CPU for 6228 tries, the second an hour. Prints what went wrong, then
 how many tries ended how; the exit code is 1 if any ended in a traceback, ran longer than --seconds,
@@ -85,7 +85,8 @@ def _in_lists(annotation: Any, number: str) -> str:
     inner = refusals.bare(annotation)
     if typing.get_origin(inner) is not tuple:
         return number
-    return f"[{', '.join(_in_lists(item, number) for item in typing.get_args(inner) if item is not Ellipsis)}]"
+    items = (item for item in typing.get_args(inner) if item is not Ellipsis)
+    return f"[{', '.join(_in_lists(item, number) for item in items)}]"
 
 
 def outcome(key: str, value: str, steps: int, seconds: float) -> tuple[str, str]:

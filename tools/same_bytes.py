@@ -1,8 +1,8 @@
 """Does a change leave every number as it was? Trains seven small runs and prints the SHA-256 of
 each splat.
 
-    OMP_NUM_THREADS=1 python tools/same_bytes.py --out out/before > before.txt       (on the old code)
-    OMP_NUM_THREADS=1 python tools/same_bytes.py --out out/after | diff before.txt -  (on the new)
+    OMP_NUM_THREADS=1 python tools/same_bytes.py --out out/before > before.txt    (old code)
+    OMP_NUM_THREADS=1 python tools/same_bytes.py --out out/after | diff before.txt -  (new code)
 
 The runs go through `train.py` alone, so the tool does not care how the code behind it is arranged.
 Hashes agree on one machine with the same packages and the same number of threads; between machines

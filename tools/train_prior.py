@@ -3,13 +3,13 @@
 
 Works in chunks of minutes: call it again and it goes on where it stopped.
 
-python tools/train_prior.py all --preset cpu --folder runs/prior --minutes 30 --out
-gs_ssd/prior/bundled python tools/train_prior.py camera --folder runs/prior --base
-gs_ssd/prior/bundled --out runs/prior/model
-                                        the volume of every sentence, then the UNet that looks at it
-                                        through the camera
-python tools/train_prior.py judge --folder runs/judge --out gs_ssd/lab/evaluate/judge
-python tools/train_prior.py front_biased --folder gs_ssd/prior/bundled --out runs/front_biased     a fault, on purpose
+    B=gs_ssd/prior/bundled
+    python tools/train_prior.py all --preset cpu --folder runs/prior --minutes 30 --out $B
+    python tools/train_prior.py camera --folder runs/prior --base $B --out runs/prior/model
+        the volume of every sentence, then the UNet that looks at it through the camera
+    python tools/train_prior.py judge --folder runs/judge --out gs_ssd/lab/evaluate/judge
+    python tools/train_prior.py front_biased --folder $B --out runs/front_biased
+        a fault, on purpose
 """
 
 import argparse

@@ -114,8 +114,11 @@ class Asset(abc.ABC):
         """
 
     def regularizers(
-        self, output: RenderOutput, cameras: Cameras, step: TrainingStep
-    ) -> Sequence[Term]:  # noqa: ARG002
+        self,
+        output: RenderOutput,  # noqa: ARG002
+        cameras: Cameras,  # noqa: ARG002
+        step: TrainingStep,  # noqa: ARG002
+    ) -> Sequence[Term]:
         """Terms beside those on the pictures, which every asset gets (`render/regularizers.py`)."""
         return ()
 

@@ -26,14 +26,14 @@ from gs_ssd.viewer.views import read_views
 
 EPILOG = f"""\
 examples
-  gs-ssd export out/a-red-mushroom --for unity             the file, and the line that says how to import it
+  gs-ssd export out/a-red-mushroom --for unity       the file, and how to import it
   gs-ssd export out/a-red-mushroom --for blender --for web
   gs-ssd export out/a-red-mushroom -o mushroom.glb --drop-floaters --height 0.3
-  gs-ssd export out/a-red-mushroom --for web --simplify 25%  fewer, larger splats that look alike
-  gs-ssd export out/a-red-mushroom --for web --views views.json  named views, a camera path; C on the page copies one
-  gs-ssd export someones.ply -o theirs.spz --up +z         a file whose z axis points up
-  gs-ssd export out/a-red-mushroom -o mushroom.obj --mesh  a surface, for engines without splats
-  gs-ssd export axes -o axes.ply                           an object that shows what an importer does to the axes
+  gs-ssd export out/a-red-mushroom --for web --simplify 25%   fewer, larger splats that look alike
+  gs-ssd export out/a-red-mushroom --for web --views views.json   named views, a camera path
+  gs-ssd export someones.ply -o theirs.spz --up +z   a file whose z axis points up
+  gs-ssd export out/a-red-mushroom -o mushroom.obj --mesh     a surface, for engines without splats
+  gs-ssd export axes -o axes.ply                     shows what an importer does to the axes
 
 targets   {", ".join(TARGETS)}
 formats   .ply .compressed.ply .splat .spz .sog .glb .html; .usda .usdc with the extra usd

@@ -31,17 +31,22 @@ examples
   train.py --config configs/quickstart.yaml --prompt "a blue mug" seed=1
   train.py --config configs/quickstart.yaml num_steps=1000 guidance.estimator=csd
   train.py --resume --out out/a-blue-mug          continue a run that was stopped
-  train.py --config configs/quickstart.yaml --dry-run | less        all keys and their values
-  train.py --config configs/bagel.yaml prior.model=FOLDER           Stable Diffusion (docs/guidance.md: how to get it)
+  train.py --config configs/quickstart.yaml --dry-run | less   all keys and their values
+  train.py --config configs/bagel.yaml prior.model=FOLDER   Stable Diffusion (docs/guidance.md)
 
-A key=value wins over the YAML file, which wins over the defaults. Ctrl-C saves a checkpoint and stops.
+A key=value wins over the YAML file, which wins over the defaults. Ctrl-C saves a checkpoint and
+stops.
 
 a run's folder
-  point_cloud.ply   the splat, in the layout of 3D Gaussian Splatting      index.html      a viewer, one file, offline
-  turntable.mp4     one turn (and .webp)                                   views.png       eight views
-  config.yaml       all settings as given (null: left open)                metrics.jsonl   numbers, line by line
+  point_cloud.ply   the splat, in the layout of 3D Gaussian Splatting
+  index.html        a viewer, one file, offline
+  turntable.mp4     one turn (and .webp)
+  views.png         eight views
+  config.yaml       all settings as given (null: left open)
+  metrics.jsonl     numbers, line by line
   environment.json  versions, device, weights, and what the settings left open became
-  previews/         contact sheets and what the guidance saw               checkpoints/    the newest states
+  previews/         contact sheets and what the guidance saw
+  checkpoints/      the newest states
   where asked for:  process.mp4 (the making), test_views/, tensorboard/
 """
 

@@ -36,7 +36,8 @@ def centered(
         return means, (0.0, 0.0, 0.0)
     x, y, z = (np.rint(middle) + 0.0).tolist()  # no -0
     log.warning(
-        "%s: its splats lie around (%.0f, %.0f, %.0f), too far out for 32-bit floats, and were moved to the origin; "
+        "%s: its splats lie around (%.0f, %.0f, %.0f), too far out for 32-bit floats, "
+        "and were moved to the origin; "
         "`gs-ssd export --keep-offset` notes that beside the output",
         path, x, y, z,
     )  # fmt: skip

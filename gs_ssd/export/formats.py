@@ -181,7 +181,8 @@ def warn_if_mark_is_lost(path: str | os.PathLike[str], splats: Splats) -> None:
     """Say that this format cannot hold the mark of antialiased splats."""
     if splats.antialiased and suffix_of(path) not in HOLD_ANTIALIASING:
         holders = ", ".join(HOLD_ANTIALIASING)
-        log.warning("%s: cannot say that its splats are antialiased, and will look too heavy from afar; %s can",
+        log.warning("%s: cannot say that its splats are antialiased, and will look too heavy from "
+                    "afar; %s can",
                     path, holders)  # fmt: skip
 
 

@@ -7,7 +7,8 @@ a block @24; u32 full buckets @32, partly filled ones @36; u16 harmonic degree @
 sections' data: sizes of the partly filled buckets, middles of the buckets, splats. One splat is
 
     compression 0   f32 position, size, quaternion w x y z; u8 red green blue opacity; f32 harmonics
-    1, 2            u16 position in its block, f16 size and quaternion, u8 colour; f16 or u8 harmonics
+    1, 2            u16 position in its block, f16 size and quaternion, u8 colour;
+                    f16 or u8 harmonics
 
 with harmonics band after band and, in each, red, green, blue one after the other.
 """

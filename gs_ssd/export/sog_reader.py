@@ -25,7 +25,7 @@ from gs_ssd.export.splats import BASES, Splats, logit
 MAX_META = 4 << 20  #: bytes
 MAX_EXTRA = 4096  #: pixels of padding, or bytes of a picture beyond its pixels
 BYTES_PER_SPLAT = 20
-#: What zipfile, json and Pillow raise over damaged files, and numpy over what does not fit together.
+#: What zipfile, json and Pillow raise over damaged files, and numpy over what does not fit.
 DAMAGE = (
     zipfile.BadZipFile, zlib.error, KeyError, IndexError, TypeError, ValueError, AttributeError,
     OSError, EOFError,

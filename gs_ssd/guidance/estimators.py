@@ -9,11 +9,13 @@ sample, never over the batch. Inputs, all keyword-only (a function names those t
 `distill` computes no others):
 
     eps_pos     eps(x_t, t, y), the prediction for the main (view) prompt
-    eps_uncond  the prediction in the unconditional slot: the negative prompt where there is one, else the null prompt
+    eps_uncond  the prediction in the unconditional slot: the negative prompt where there is one,
+                else the null prompt
     h           what disengages: eps_pos - eps_uncond, or its Perp-Neg form (`perp_neg.combine`)
-    eps_ref     the noise that x_t is credited with: the drawn noise; for ISM, SDI and VSD see there (a choice of its
-                own, `guidance.reference`)
-    eps_neg     the prediction for the negative prompt, for an estimator that wants it beside the null prompt (NFSD)
+    eps_ref     the noise that x_t is credited with: the drawn noise; for ISM, SDI and VSD see there
+                (a choice of its own, `guidance.reference`)
+    eps_neg     the prediction for the negative prompt, for an estimator that wants it beside the
+                null prompt (NFSD)
     t           timesteps [B], 0..999
 
 The convention of classifier-free guidance is stated here and nowhere else: eps_g = eps_uncond + g h
@@ -71,9 +73,9 @@ def ssd(
 ) -> Latents:
     """Stable Score Distillation, Algorithm 1 of arXiv 2312.09305 (Tang et al. 2023).
 
-        t > M:   E = h                               mode-disengaging: geometry, leaves the over-smooth traps
-        t <= M:  E = (||h|| / ||z||) z               mode-seeking, at the size of h: plausible colour and surface
-                 z = eps_pos - r eps                 eq. (9), the noise projected out
+        t > M:   E = h                       mode-disengaging: geometry, leaves over-smooth traps
+        t <= M:  E = (||h|| / ||z||) z       mode-seeking, at the size of h: plausible colour
+                 z = eps_pos - r eps         eq. (9), the noise projected out
 
     Per sample, so one batch may hold both branches. No guidance scale enters, and no "- eps". M
     counts timesteps of 1000; M = 0 is CSD for every t > 0. Perp-Neg and the negative prompt act
@@ -124,8 +126,8 @@ def nfsd(
 ) -> Latents:
     """Noise-Free Score Distillation (Katzir et al. 2023, arXiv 2310.17590): E = s h + delta_D.
 
-        delta_D = eps_null                for t < 200 (the denoiser's answer is then mostly what is off-manifold)
-                = eps_null - eps_neg      else
+        delta_D = eps_null              t < 200 (the denoiser's answer is mostly off-manifold)
+                = eps_null - eps_neg    else
 
     Here the unconditional slot holds the null prompt, so s is the plain factor on h (7.5 in the
     paper).

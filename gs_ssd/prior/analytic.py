@@ -3,7 +3,7 @@ hand.
 
     P(x; y) = sum_k w_k(y) N(mu_k, v_k I)
     P_t     = sum_k w_k(y) N(alpha mu_k, V_k I),            V_k = alpha^2 v_k + sigma^2
-    eps     = sigma sum_k gamma_k (x_t - alpha mu_k) / V_k,  gamma_k = posterior weight of component k
+    eps     = sigma sum_k gamma_k (x_t - alpha mu_k) / V_k,  gamma_k = posterior of k
 
 (from eps = -sigma grad log P_t). The "embedding" of a prompt is the vector of weights w(y), so that
 mixing two embeddings linearly is mixing the two distributions. It needs no weights on disk and
@@ -101,8 +101,7 @@ class AnalyticPrior:
     def encode(
         self,
         rgb: Float[Tensor, "b 3 H W"],
-        generator: (torch.Generator | None) = None,
-        # noqa: ARG002 -- the encoder is a plain linear map
+        generator: torch.Generator | None = None,  # noqa: ARG002 -- a plain linear map
     ) -> Float[Tensor, "b 3 h w"]:
         """Average pooling of 2 rgb - 1."""
         return adaptive_avg_pool2d(

@@ -187,11 +187,13 @@ def _check_fit(folder: Path, parts: dict[str, Any]) -> None:
         parts["unet"].config.cross_attention_dim,
     )
     if width not in (wanted if isinstance(wanted, list | tuple) else (wanted,)):
-        raise UserError(f"{folder}: the text encoder gives {width} channels, the UNet reads {wanted}; "
+        raise UserError(f"{folder}: the text encoder gives {width} channels, "
+                        f"the UNet reads {wanted}; "
                         "they are of different models")  # fmt: skip
     latents, predicted = parts["vae"].config.latent_channels, parts["unet"].config.out_channels
     if latents != predicted:
-        raise UserError(f"{folder}: the VAE has {latents} latent channels, the UNet predicts {predicted}; "
+        raise UserError(f"{folder}: the VAE has {latents} latent channels, "
+                        f"the UNet predicts {predicted}; "
                         "they are of different models")  # fmt: skip
     size = parts["unet"].config.sample_size
     if type(size) is not int or size < 1:
@@ -204,7 +206,6 @@ def _check_fit(folder: Path, parts: dict[str, Any]) -> None:
         if encoder is not None and len(parts[name]) > encoder.config.vocab_size:
             raise UserError(
                 f"{folder / name}: {len(parts[name])} tokens, the text encoder knows "
-                # fmt: skip
                 f"{encoder.config.vocab_size}; they are of different models"
             )
 

@@ -82,7 +82,8 @@ def check_name(model: str, key: str) -> None:
     )
     if looks_like_path and model not in SHORT_NAMES and not path.exists():
         names = ", ".join(["bundled", "analytic", *SHORT_NAMES])
-        raise UserError(f"{key}: nothing at {model!r}; name an existing folder or .safetensors file, a hub id "
+        raise UserError(f"{key}: nothing at {model!r}; name an existing folder "
+                        "or .safetensors file, a hub id "
                         f"(owner/name), or one of {names}")  # fmt: skip
 
 

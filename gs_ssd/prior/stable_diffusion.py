@@ -57,7 +57,8 @@ class StableDiffusionPrior:
             )
         self.prediction = config.prediction or pipe.scheduler.config.prediction_type
         if self.prediction not in ("epsilon", "v_prediction"):
-            raise UserError(f"prior.model={config.model}: prediction type {self.prediction!r} is not supported; "
+            raise UserError(f"prior.model={config.model}: prediction type {self.prediction!r} "
+                            "is not supported; "
                             "set prior.prediction to epsilon or v_prediction")  # fmt: skip
         self.alphas_cumprod = pipe.scheduler.alphas_cumprod.float().to(self.device)
         self.tokenizer = pipe.tokenizer

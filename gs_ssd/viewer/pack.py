@@ -5,8 +5,10 @@ A splat's first two RGBA32UI texels, as eight little-endian words:
 
     0..2  position, float32, relative to the centre and in units of the radius
     3, 4  red, green | blue, opacity: halves
-    5, 6  sigma x, y | z: halves, in units of the radius; the upper half of word 6: quaternion part 0, 15 bits
-    7     quaternion parts 1, 2, 15 bits each, and the index (w, x, y, z) of the largest part, which is left out
+    5, 6  sigma x, y | z: halves, in units of the radius; the upper half of word 6: quaternion
+          part 0, 15 bits
+    7     quaternion parts 1, 2, 15 bits each, and the index (w, x, y, z) of the largest part,
+          which is left out
 
 The harmonics follow for all splats: signed bytes, coefficient-major with red, green, blue inside,
 scaled per band.

@@ -20,7 +20,8 @@ from gs_ssd.export.splats import Splats, sigmoid
 
 VALIDATE = """
 const fs = require("fs"), validator = require("gltf-validator");
-validator.validateBytes(new Uint8Array(fs.readFileSync(process.argv[1]))).then((r) => console.log(JSON.stringify(r)));
+validator.validateBytes(new Uint8Array(fs.readFileSync(process.argv[1])))
+  .then((r) => console.log(JSON.stringify(r)));
 """
 
 

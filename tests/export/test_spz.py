@@ -199,7 +199,8 @@ const [module, source, folder] = process.argv.slice(2);
 const spz = await (await import(pathToFileURL(module))).default();
 const KEYS = ["positions", "scales", "rotations", "sh"];
 for (let system = 1; system <= 16; system++) {
-  const back = spz.loadSpzFromBuffer(fs.readFileSync(`${source}/${system}.spz`), { to: spz.CoordinateSystem.RUB });
+  const back = spz.loadSpzFromBuffer(fs.readFileSync(`${source}/${system}.spz`),
+    { to: spz.CoordinateSystem.RUB });
   const values = KEYS.map((key) => [key, Array.from(back[key])]);
   fs.writeFileSync(`${folder}/${system}.json`, JSON.stringify(Object.fromEntries(values)));
 }

@@ -24,11 +24,13 @@ from gs_ssd.export.splats import Splats
 LIBRARY = """
 const fs = require("node:fs");
 (async () => {
-  const module = await import(process.argv[1]), spz = await module.default({ print() {}, printErr() {} });
+  const module = await import(process.argv[1]), spz = await module.default({ print() {},
+    printErr() {} });
   const log = console.log;
   console.log = console.error = console.warn = () => {};
   const to = spz.CoordinateSystem.RUB;
-  const cloud = spz.loadSpzFromBuffer(new Uint8Array(fs.readFileSync(process.argv[2])), { coordinateSystem: to, to });
+  const cloud = spz.loadSpzFromBuffer(new Uint8Array(fs.readFileSync(process.argv[2])),
+    { coordinateSystem: to, to });
   const parts = ["positions", "rotations", "scales", "alphas", "colors", "sh"];
   log(JSON.stringify({ degree: cloud.shDegree, antialiased: cloud.antialiased,
     ...Object.fromEntries(parts.map((part) => [part, Array.from(cloud[part])])) }));

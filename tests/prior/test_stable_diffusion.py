@@ -330,7 +330,6 @@ def test_a_folder_of_something_else(tmp_path):
     [
         {"lora": ("absent.safetensors",)},
         {"textual_inversion": ("absent.bin",)},
-        # fmt: skip
         {"tiny_vae": "/absent"},
         {"controlnet": "/absent"},
     ],

@@ -43,7 +43,6 @@ def test_a1111s_file_name_is_the_token(taught, folder):
 
 @pytest.mark.parametrize(
     ("prompt", "negative", "warns"),
-    # fmt: skip
     [("a red mug", "", True), ("a myduck", "", False), ("a mug", "myduck", False)],
 )
 def test_an_unused_token_is_said(taught, caplog, prompt, negative, warns):

@@ -43,7 +43,8 @@ if (%s) scene.traverse((node) => {
 });
 else scene.add(new THREE.AmbientLight(0xffffff, Math.PI));
 let frames = 0;
-renderer.setAnimationLoop(() => { renderer.render(scene, camera); if (++frames === 3) window.__ready = true; });
+renderer.setAnimationLoop(() => { renderer.render(scene, camera);
+  if (++frames === 3) window.__ready = true; });
 </script>"""
 
 
@@ -61,7 +62,8 @@ def shots_of_viewers(
     (folder / "settings.json").write_text(json.dumps(supersplat_settings()))
     left = [-EYE[0], EYE[1], EYE[2]]
     behind = [EYE[0], EYE[1], -EYE[2]]
-    supersplat = "/nm/@playcanvas/supersplat-viewer/public/index.html?webgl&noui&noanim&settings=/settings.json&content=/"
+    viewer = "/nm/@playcanvas/supersplat-viewer/public/index.html"
+    supersplat = f"{viewer}?webgl&noui&noanim&settings=/settings.json&content=/"
     first = "window.firstFrame = () => setTimeout(() => { window.__ready = true }, 1500)"
     shots = {"our page": page(folder / "a.html", own=True)}
     for kind in ("spz", "ply", "splat"):

@@ -57,7 +57,7 @@ def test_default_ports_are_the_same_written_or_not():
     assert HERE.refusal(["localhost:80"], ["https://localhost"]) is not None
 
 
-def test_a_server_that_others_reach_answers_to_addresses_and_names_that_no_attacker_can_point_here():
+def test_a_public_server_answers_to_addresses_and_names_that_no_attacker_can_point_here():
     open_to_all = Guard("0.0.0.0", names=("splats.lan",))
     for host in (
         "192.168.1.7:8080",

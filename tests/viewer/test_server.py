@@ -82,7 +82,8 @@ def test_paths_that_name_nothing_are_404_and_no_traceback(port, path, capfd):
         b"GET / HTTP/9.9\r\n\r\n",
      b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 1000 + b"\r\n",
      b"GET /" + b"a" * 70000 + b" HTTP/1.1\r\n\r\n",
-     b"GET / HTTP/1.1\r\nHost: localhost\r\nIf-Modified-Since: Mon, 99 Foo 99999 99:99:99 GMT\r\n\r\n",
+     b"GET / HTTP/1.1\r\nHost: localhost\r\n"
+     b"If-Modified-Since: Mon, 99 Foo 99999 99:99:99 GMT\r\n\r\n",
      b"GET / HTTP/1.1\r\n\xff\xfe: \xff\r\nHost: localhost\r\n\r\n",
      b"GET / HTTP/1.1\r\nHost: local"],
 )  # fmt: skip

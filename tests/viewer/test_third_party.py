@@ -58,7 +58,8 @@ import * as THREE from "three/webgpu";
 import { GLTFLoader } from "three/addons/loaders/GLTFLoader.js";
 import { SPZLoader } from "three/addons/loaders/SPZLoader.js";
 import { GaussianSplat } from "three/addons/objects/GaussianSplat.js";
-import { GLTFGaussianSplatLoaderExtension } from "three/addons/loaders/GLTFGaussianSplatLoaderExtension.js";
+import { GLTFGaussianSplatLoaderExtension }
+  from "three/addons/loaders/GLTFGaussianSplatLoaderExtension.js";
 const renderer = new THREE.WebGPURenderer({ forceWebGL: true });
 renderer.setSize(512, 512); document.body.append(renderer.domElement); await renderer.init();
 const scene = new THREE.Scene(), camera = new THREE.PerspectiveCamera(40, 1, 0.1, 100);
@@ -69,23 +70,28 @@ const name = "/%s";
 if (name.endsWith(".glb")) scene.add((await loader.loadAsync(name)).scene);
 else scene.add(new GaussianSplat(await new SPZLoader().loadAsync(name)));
 let frames = 0;
-renderer.setAnimationLoop(() => { renderer.render(scene, camera); if (++frames === 20) window.__ready = true; });
+renderer.setAnimationLoop(() => { renderer.render(scene, camera);
+  if (++frames === 20) window.__ready = true; });
 </script>"""
 
-PLAYCANVAS = """<!doctype html><body style="margin:0;background:#000"><canvas id="c" width="512" height="512"></canvas>
+PLAYCANVAS = """<!doctype html><body style="margin:0;background:#000">
+<canvas id="c" width="512" height="512"></canvas>
 <script type="module">
 import * as pc from "/nm/playcanvas/build/playcanvas.mjs";
-const app = new pc.Application(document.getElementById("c"), { graphicsDeviceOptions: { antialias: false } });
+const app = new pc.Application(document.getElementById("c"),
+  { graphicsDeviceOptions: { antialias: false } });
 app.start();
 const camera = new pc.Entity();
-camera.addComponent("camera", { clearColor: new pc.Color(0, 0, 0), fov: 40, toneMapping: pc.TONEMAP_NONE });
+camera.addComponent("camera", { clearColor: new pc.Color(0, 0, 0), fov: 40,
+  toneMapping: pc.TONEMAP_NONE });
 camera.setPosition(...%s); camera.lookAt(0, 0, 0); app.root.addChild(camera);
 const kind = "%s".endsWith(".glb") ? "container" : "gsplat";
 const asset = new pc.Asset("a", kind, { url: "/%s" });
 asset.ready(() => {
   let entity;
   if (kind === "container") entity = asset.resource.instantiateRenderEntity();
-  else { entity = new pc.Entity(); entity.addComponent("gsplat", { asset }); entity.setEulerAngles(180, 0, 0); }
+  else { entity = new pc.Entity(); entity.addComponent("gsplat", { asset });
+    entity.setEulerAngles(180, 0, 0); }
   app.root.addChild(entity);
   let frames = 0;
   app.on("frameend", () => { if (++frames === 30) window.__ready = true; });
@@ -94,10 +100,13 @@ asset.on("error", (message) => { window.__failed = message; });
 app.assets.add(asset); app.assets.load(asset);
 </script>"""
 
-BABYLON = """<!doctype html><body style="margin:0;background:#000"><canvas id="c" width="512" height="512"></canvas>
-<script src="/nm/babylonjs/babylon.js"></script><script src="/nm/babylonjs-loaders/babylonjs.loaders.min.js"></script>
+BABYLON = """<!doctype html><body style="margin:0;background:#000">
+<canvas id="c" width="512" height="512"></canvas>
+<script src="/nm/babylonjs/babylon.js"></script>
+<script src="/nm/babylonjs-loaders/babylonjs.loaders.min.js"></script>
 <script type="module">
-const engine = new BABYLON.Engine(document.getElementById("c"), false), scene = new BABYLON.Scene(engine);
+const engine = new BABYLON.Engine(document.getElementById("c"), false),
+  scene = new BABYLON.Scene(engine);
 scene.useRightHandedSystem = %s;
 scene.clearColor = new BABYLON.Color4(0, 0, 0, 1);
 const camera = new BABYLON.FreeCamera("c", new BABYLON.Vector3(...%s), scene);
@@ -105,7 +114,8 @@ camera.setTarget(BABYLON.Vector3.Zero());
 camera.fov = Math.PI * 40 / 180;
 await BABYLON.ImportMeshAsync("/%s", scene);
 const start = performance.now();
-engine.runRenderLoop(() => { scene.render(); if (performance.now() > start + 3000) window.__ready = true; });
+engine.runRenderLoop(() => { scene.render();
+  if (performance.now() > start + 3000) window.__ready = true; });
 </script>"""
 
 
@@ -268,6 +278,7 @@ def test_supersplat_viewer(site, open_page, picture, name):
     folder, url = site
     write_splats(folder / name, axes_object())
     (folder / "settings.json").write_text(json.dumps(supersplat_settings()))
-    address = f"{url}/nm/@playcanvas/supersplat-viewer/public/index.html?webgl&noui&noanim&settings=/settings.json"
+    page = f"{url}/nm/@playcanvas/supersplat-viewer/public/index.html"
+    address = f"{page}?webgl&noui&noanim&settings=/settings.json"
     init = "window.firstFrame = () => setTimeout(() => { window.__ready = true }, 1500)"
     assert_upright(picture(open_page(f"{address}&content=/{name}", init=init)))

@@ -115,8 +115,11 @@ class NerfAsset(Asset):
         )
 
     def regularizers(
-        self, output: RenderOutput, cameras: Cameras, step: TrainingStep
-    ) -> Sequence[Term]:  # noqa: ARG002
+        self,
+        output: RenderOutput,
+        cameras: Cameras,  # noqa: ARG002
+        step: TrainingStep,
+    ) -> Sequence[Term]:
         """The orientation loss."""
         weight = anneal.piecewise(step.progress, self.config.orientation)
         if weight == 0.0:

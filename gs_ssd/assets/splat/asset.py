@@ -139,8 +139,11 @@ class SplatAsset(Asset):
         return render(self.gaussians, cameras, background, scales=scales)
 
     def regularizers(
-        self, output: RenderOutput, cameras: Cameras, step: TrainingStep
-    ) -> Sequence[Term]:  # noqa: ARG002
+        self,
+        output: RenderOutput,  # noqa: ARG002
+        cameras: Cameras,  # noqa: ARG002
+        step: TrainingStep,
+    ) -> Sequence[Term]:
         """The terms on raw tensors."""
         return parameter_terms(self.gaussians, self.config.regularize, step.progress)
 

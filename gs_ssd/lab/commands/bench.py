@@ -22,7 +22,8 @@ examples
   gs-ssd bench --suite quick --report          the tables again, from what is there
 
 OUT/results.jsonl holds one line an asset; a second call goes on where the first stopped.
-OUT/summary.md, OUT/sheet.png and OUT/index.html show all of it. Quick and full are held out: tune on dev.
+OUT/summary.md, OUT/sheet.png and OUT/index.html show all of it. Quick and full are held out: tune
+on dev.
 """
 
 

@@ -18,9 +18,10 @@ _EPILOG = """\
 experiments:
 {experiments}
 
-Each writes pictures, tables and a verdict to OUT/NAME; OUT/README.md shows all that are there. An experiment that was
-finished at the same size on the same weights is not run again, unless --again is given. Those that train assets go on
-where they stopped (OUT/NAME/results-SIZE.jsonl holds a line an asset), and so does pictures.
+Each writes pictures, tables and a verdict to OUT/NAME; OUT/README.md shows all that are there. An
+experiment that was finished at the same size on the same weights is not run again, unless --again
+is given. Those that train assets go on where they stopped (OUT/NAME/results-SIZE.jsonl holds a line
+an asset), and so does pictures.
 
 examples
   gs-ssd reproduce all --out out/reproduction

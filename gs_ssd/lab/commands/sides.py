@@ -24,7 +24,7 @@ EPILOG = """\
 examples
   gs-ssd sides                                  28 kinds, 8 azimuths, 3 elevations, one noise a seed
   gs-ssd sides --kinds mug duck --seeds 0 1 2
-  gs-ssd sides --held-out                       the pairs of kind and colour that the training never saw
+  gs-ssd sides --held-out                       pairs of kind and colour never trained on
   gs-ssd sides --model FOLDER --dtype bfloat16  fast where the processor multiplies in it (AMX)
 """
 

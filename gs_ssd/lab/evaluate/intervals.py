@@ -75,8 +75,8 @@ def frechet_distance(a: ArrayLike, b: ArrayLike) -> float:
     """Frechet distance of the Gaussians fitted to two clouds of features [N, D], [M, D] (the
     formula of the FID).
 
-    |mu_a - mu_b|^2 + tr(S_a + S_b - 2 (S_a^1/2 S_b S_a^1/2)^1/2). Biased upwards for few samples, so compare only
-    distances that were taken from equally many.
+    |mu_a - mu_b|^2 + tr(S_a + S_b - 2 (S_a^1/2 S_b S_a^1/2)^1/2). Biased upwards for few samples,
+    so compare only distances that were taken from equally many.
     """
     first, second = (np.asarray(x, dtype=np.float64) for x in (a, b))
     gap = first.mean(axis=0) - second.mean(axis=0)

@@ -237,14 +237,15 @@ def _card_text(card: dict) -> str:
     )
     return f"""# The judge
 
-A small convolutional net that names the kind and the colour of an object in a 64-pixel picture. It was trained on
-{card["training"]["pictures"]:,} renderings of the world, none of which the prior saw: other seeds, a wider camera
-law, other lights, paints and backgrounds; mirrored, shifted, brightened. No blurred, hazy or splatted picture is
-among them, and it never takes part in an optimization.
+A small convolutional net that names the kind and the colour of an object in a 64-pixel picture. It
+was trained on {card["training"]["pictures"]:,} renderings of the world, none of which the prior
+saw: other seeds, a wider camera law, other lights, paints and backgrounds; mirrored, shifted,
+brightened. No blurred, hazy or splatted picture is among them, and it never takes part in an
+optimization.
 
 *Held out*: {held_out["pictures"]:,} pictures of further seeds. *Ceiling*: the mean shapes on white,
-{ceiling_["views"]} views (azimuth steps of 22.5 degrees, elevations 0, 15, 30 in turn), each kind in four of the
-colours. `both` counts a view only if both names are right.
+{ceiling_["views"]} views (azimuth steps of 22.5 degrees, elevations 0, 15, 30 in turn), each kind
+in four of the colours. `both` counts a view only if both names are right.
 
 | kind | held out: kind | held out: colour | ceiling: kind | ceiling: colour | ceiling: both |
 |---|---|---|---|---|---|

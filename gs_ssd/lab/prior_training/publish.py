@@ -160,29 +160,30 @@ A small text-conditioned latent diffusion model of {world_size},
 
 **It can draw** {textwrap.fill(", ".join(world.kinds()), 118)};
 in {", ".join(world.colors())};
-alone before a plain background, from the view that the prompt names, in the plain style below. **It cannot draw**
-anything else: other nouns, adjectives, scenes, two objects. Colour words paint an object's main part.
-Licence: that of the project; no other model or picture went into it.
+alone before a plain background, from the view that the prompt names, in the plain style below. **It
+cannot draw** anything else: other nouns, adjectives, scenes, two objects. Colour words paint an
+object's main part. Licence: that of the project; no other model or picture went into it.
 
 ![samples: every kind from four sides](samples.png)
 
 ## Data
-{config.shards * config.shard_size:,} pictures that the project's own ray tracer (`gs_ssd/world`) made: every kind
-equally often, random colour, proportions, camera, light and plain background. The camera law is in `gs_ssd.json`.
-Captions name kind, colour and view; the view words' embeddings are mixed by the exact camera angles.
+{config.shards * config.shard_size:,} pictures that the project's own ray tracer (`gs_ssd/world`)
+made: every kind equally often, random colour, proportions, camera, light and plain background. The
+camera law is in `gs_ssd.json`. Captions name kind, colour and view; the view words' embeddings are
+mixed by the exact camera angles.
 
 ## Parameters
 | part | size |
 |---|---|
 {rows}
 
-The autoencoder's encoder is a constant matrix (principal components of 4x4 patches); its decoder took
-{decoder_steps} steps.
+The autoencoder's encoder is a constant matrix (principal components of 4x4 patches); its decoder
+took {decoder_steps} steps.
 
 ## Training
-{run.step:,} steps, {config.presentations(run.step):,} pictures in all, {run.seconds / 60:.0f} minutes of training steps
-on {platform.machine()}, {where}, PyTorch {torch.__version__}.
-`loss` is weighted by min-SNR-5, `mse` is the plain squared error of the predicted noise.
+{run.step:,} steps, {config.presentations(run.step):,} pictures in all, {run.seconds / 60:.0f}
+minutes of training steps on {platform.machine()}, {where}, PyTorch {torch.__version__}. `loss` is
+weighted by min-SNR-5, `mse` is the plain squared error of the predicted noise.
 
 | step | minutes | loss | mse |
 |---|---|---|---|

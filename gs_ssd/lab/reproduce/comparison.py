@@ -54,23 +54,26 @@ RULE: Final = (
 )
 
 REMARKS: Final = """\
-On the bundled prior, at size `full`, twenty prompts: once everybody is tuned, the estimators that use h (SSD, CSD,
-SDS, NFSD, ISM) make nearly the same assets; neither silhouette nor recognition can be told apart, though a single
-asset can fail (ISM's duck is a lump). Only M can: 300, the default, has the better silhouette than 200 (by .014,
-p .008). What h adds shows against seeking alone: details, and that the thing is recognised; for a silhouette alone a
-plain lump does as well. ISM pays 2.4 times the noise predictions and 1.7 times the seconds for the same.
+On the bundled prior, at size `full`, twenty prompts: once everybody is tuned, the estimators that
+use h (SSD, CSD, SDS, NFSD, ISM) make nearly the same assets; neither silhouette nor recognition can
+be told apart, though a single asset can fail (ISM's duck is a lump). Only M can: 300, the default,
+has the better silhouette than 200 (by .014, p .008). What h adds shows against seeking alone:
+details, and that the thing is recognised; for a silhouette alone a plain lump does as well. ISM
+pays 2.4 times the noise predictions and 1.7 times the seconds for the same.
 
-Saturation: SSD is paler than CSD, but part of that is CSD's tuning, which chose doubled learning rates. At SSD's own
-rates M = 200 cannot be told from CSD, M = 300 is paler by half as much: that much is the seeking. Against SDS the
-paper's pictures of over-saturation do not come back. Tuning gave SDS a scale of 7.5, at which it is paler than SSD and
-nearer to the truth, and at the paper's omega of 100 it is no more saturated than SSD. A scale that large is no excess
-here, where ||h|| is a fifteenth to a thirty-sixth of the noise, and the true objects are saturated themselves (0.56 on
+Saturation: SSD is paler than CSD, but part of that is CSD's tuning, which chose doubled learning
+rates. At SSD's own rates M = 200 cannot be told from CSD, M = 300 is paler by half as much: that
+much is the seeking. Against SDS the paper's pictures of over-saturation do not come back. Tuning
+gave SDS a scale of 7.5, at which it is paler than SSD and nearer to the truth, and at the paper's
+omega of 100 it is no more saturated than SSD. A scale that large is no excess here, where ||h|| is
+a fifteenth to a thirty-sixth of the noise, and the true objects are saturated themselves (0.56 on
 average).
 
-Detail goes with h: tuned SDS and M = 300 have the same, M = 200 a little more, SDS at omega = 100 and CSD more than
-these. The number does not ask whether a detail belongs there: see the rim of CSD's mug, which is smooth in the truth.
-Variance reduction changes SDS by nothing that can be told: from t = 300 on r is above 0.95, so that `- r eps` and
-`- eps` are the same within a few percent (the numerical study)."""
+Detail goes with h: tuned SDS and M = 300 have the same, M = 200 a little more, SDS at omega = 100
+and CSD more than these. The number does not ask whether a detail belongs there: see the rim of
+CSD's mug, which is smooth in the truth. Variance reduction changes SDS by nothing that can be told:
+from t = 300 on r is above 0.95, so that `- r eps` and `- eps` are the same within a few percent
+(the numerical study)."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,12 +23,13 @@ text encoder, which has kinds, colours and views alone: it reads them as its wor
 and that is what is tried."""
 
 REMARKS = """\
-A change is adopted where it betters silhouette or recognition and spoils neither, settled as the comparison settles
-its claims, and where the sheet agrees. On the six development prompts at size `full`: Perp-Neg changes nothing that
-can be told, for 1.85 times the noise predictions, and a negative prompt of words that the prior never heard costs
-silhouette; the default has neither. M = 400 overlaps more on average, which six prompts do not settle, because it
-fills in what it cannot tell (the chair's legs, the donut's hole), and it loses the duck: the sheet is against it.
-M = 200 and 300 cannot be told apart, and 300 stays."""
+A change is adopted where it betters silhouette or recognition and spoils neither, settled as the
+comparison settles its claims, and where the sheet agrees. On the six development prompts at size
+`full`: Perp-Neg changes nothing that can be told, for 1.85 times the noise predictions, and a
+negative prompt of words that the prior never heard costs silhouette; the default has neither. M =
+400 overlaps more on average, which six prompts do not settle, because it fills in what it cannot
+tell (the chair's legs, the donut's hole), and it loses the duck: the sheet is against it. M = 200
+and 300 cannot be told apart, and 300 stays."""
 
 SIZES: dict[SizeName, dict[str, Any]] = {
     "tiny": {"changes": 1, "limit": 1, "overrides": ("num_steps=4", *TINY)},

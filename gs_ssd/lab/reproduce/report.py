@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 SizeName = Literal["tiny", "small", "full"]
 
 MISSING = """\
-- The NeRF experiments and the user study. What a guidance module for threestudio would take is in `docs/guidance.md`.
-- Stable Diffusion itself. The experiments run on it (`--prior MODEL --device cuda`), and `gs-ssd bench --suite
-  configs/suites/stable_diffusion.json --config configs/hamburger.yaml --clip MODEL` measures prompts that no judge
-  knows; nobody has run either yet."""
+- The NeRF experiments and the user study. What a guidance module for threestudio would take is in
+  `docs/guidance.md`.
+- Stable Diffusion itself. The experiments run on it (`--prior MODEL --device cuda`), and `gs-ssd
+  bench --suite configs/suites/stable_diffusion.json --config configs/hamburger.yaml --clip MODEL`
+  measures prompts that no judge knows; nobody has run either yet."""
 
 
 @dataclasses.dataclass(frozen=True)

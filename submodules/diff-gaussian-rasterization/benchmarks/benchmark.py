@@ -305,10 +305,8 @@ def memory(names: list[str]) -> None:
     print("| scene | MB |\n|---|---|")
     for name in names:
         command = [sys.executable, __file__, "--peak", name]
-        print(
-            f"| {name} |"
-            f" {subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()} |"
-        )
+        ran = subprocess.run(command, check=True, capture_output=True, text=True)
+        print(f"| {name} | {ran.stdout.strip()} |")
 
 
 def peak(name: str) -> None:

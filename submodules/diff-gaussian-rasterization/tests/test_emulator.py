@@ -28,7 +28,8 @@ __global__ void vote_and_shuffle(int* out) {
     int sum = lane;
     for (int bit = 16; bit > 0; bit /= 2) sum += __shfl_xor_sync(kAllLanes, sum, bit);
     const unsigned odd = __ballot_sync(kAllLanes, lane % 2);
-    out[threadIdx.x] = sum + __popc(odd) + __ffs(odd) + __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x), 3);
+    out[threadIdx.x] = sum + __popc(odd) + __ffs(odd)
+        + __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x), 3);
 }
 __global__ void count_threads(int* out) {
     out[threadIdx.x] = __syncthreads_count(threadIdx.x < 100);
@@ -42,8 +43,12 @@ __global__ void two_operations() {
 }
 __global__ void half_a_block() { if (threadIdx.x < 128) __syncthreads(); }
 
-extern "C" DGR_API void run_reverse(int* out, bool barrier) { launch(reverse, 2, 256, nullptr, out, barrier); }
-extern "C" DGR_API void run_vote_and_shuffle(int* out) { launch(vote_and_shuffle, 1, 64, nullptr, out); }
+extern "C" DGR_API void run_reverse(int* out, bool barrier) {
+  launch(reverse, 2, 256, nullptr, out, barrier);
+}
+extern "C" DGR_API void run_vote_and_shuffle(int* out) {
+  launch(vote_and_shuffle, 1, 64, nullptr, out);
+}
 extern "C" DGR_API void run_count_threads(int* out) { launch(count_threads, 1, 256, nullptr, out); }
 extern "C" DGR_API void run_half_a_warp() { launch(half_a_warp, 1, 256, nullptr); }
 extern "C" DGR_API void run_two_operations() { launch(two_operations, 1, 256, nullptr); }

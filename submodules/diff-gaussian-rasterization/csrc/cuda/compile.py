@@ -1,12 +1,12 @@
 """Compiles the CUDA backend without CMake, for as many architectures as wanted: what a machine
 without a GPU can check.
 
-python csrc/cuda/compile.py                          every architecture from sm_75 to sm_120, with the nvcc on the PATH
-python csrc/cuda/compile.py --pypi .cache/nvcc       the same with the compiler that the package index carries
+python csrc/cuda/compile.py                       sm_75 to sm_120, with the nvcc on the PATH
+python csrc/cuda/compile.py --pypi .cache/nvcc    the same with the package index's compiler
 python csrc/cuda/compile.py --architectures 90 --output libdgr_cuda.so
-python csrc/cuda/compile.py --install .cache/nvcc    into the installed package, for this machine's GPUs: what
-                                                     `make setup` does where PyTorch has CUDA and
-                                                     there is no nvcc
+python csrc/cuda/compile.py --install .cache/nvcc into the installed package, for this machine's
+                                                  GPUs: what `make setup` does where PyTorch has
+                                                  CUDA and there is no nvcc
 
 The result is loaded and asked for its ABI version, which works without a GPU and without a driver.
 """
@@ -143,7 +143,8 @@ def main() -> int:
     )
     parser.add_argument(
         "--install", type=Path, metavar="FOLDER",
-        help="give the installed package the backend, unless it has one; a missing compiler is installed into FOLDER",
+        help="give the installed package the backend, unless it has one; a missing compiler is"
+        " installed into FOLDER",
     )  # fmt: skip
     parser.add_argument("--jobs", type=int, default=1, help="files compiled at a time")
     arguments = parser.parse_args()

@@ -99,7 +99,7 @@ def _matches(shape: tuple[int | str, ...], have: torch.Size) -> bool:
     if len(have) != len(shape):
         return False
     # A dozen of these run in every step, and a generator is slower to start than this is to finish.
-    for want, size in zip(shape, have, strict=True):  # noqa: SIM110
+    for want, size in zip(shape, have, strict=True):
         if size != want and not isinstance(want, str):
             return False
     return True
