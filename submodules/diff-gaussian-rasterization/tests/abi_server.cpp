@@ -1,5 +1,6 @@
-// Calls the C ABI for a process that cannot load the library itself, such as one of another architecture: requests come
-// through standard input, answers go through standard output (tests/remote.py). SPDX-License-Identifier: Apache-2.0
+// Calls the C ABI for a process that cannot load the library itself, such as one of another
+// architecture: requests come through standard input, answers go through standard output
+// (tests/remote.py). SPDX-License-Identifier: Apache-2.0
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -81,8 +82,8 @@ std::vector<Output> allocate(Memory& memory, std::initializer_list<float**> fiel
 
 dgr_problem take_problem(Memory& memory) {
     auto p = take<dgr_problem>();
-    fill(memory, {&p.means, &p.quats, &p.scales, &p.cov3d, &p.opacities, &p.colors, &p.sh, &p.view, &p.proj,
-                  &p.tan_half_fov, &p.positions, &p.background});
+    fill(memory, {&p.means, &p.quats, &p.scales, &p.cov3d, &p.opacities, &p.colors, &p.sh, &p.view,
+                  &p.proj, &p.tan_half_fov, &p.positions, &p.background});
     return p;
 }
 
@@ -91,7 +92,8 @@ void project(Memory& memory) {
     const auto bytes = take<uint64_t>(), radii_bytes = take<uint64_t>();
     void *geometry = memory.blank(bytes), *radii = memory.blank(radii_bytes);
     int64_t pairs = 0;
-    const int status = dgr_project(&p, geometry, bytes, static_cast<int32_t*>(radii), &pairs, nullptr);
+    const int status =
+        dgr_project(&p, geometry, bytes, static_cast<int32_t*>(radii), &pairs, nullptr);
     write(&status, sizeof status);
     write(&pairs, sizeof pairs);
     write(geometry, bytes);
@@ -107,7 +109,8 @@ void render(Memory& memory) {
     const auto binning_bytes = take<uint64_t>();
     void* binning = memory.blank(binning_bytes);
     auto images = take<dgr_images>();
-    const auto outputs = allocate(memory, {&images.rgb, &images.alpha, &images.depth, &images.transmittance});
+    const auto outputs =
+        allocate(memory, {&images.rgb, &images.alpha, &images.depth, &images.transmittance});
     const int status = dgr_render(&p, geometry, pairs, binning, binning_bytes, &images, nullptr);
     write(&status, sizeof status);
     write(geometry, geometry_bytes);
@@ -125,9 +128,11 @@ void backward(Memory& memory) {
     auto in = take<dgr_image_grads>();
     fill(memory, {&in.rgb, &in.alpha, &in.depth, &in.transmittance});
     auto out = take<dgr_grads>();
-    const auto outputs = allocate(memory, {&out.means, &out.quats, &out.scales, &out.cov3d, &out.opacities,
-                                           &out.colors, &out.sh, &out.screen_means});
-    const int status = dgr_backward(&p, geometry, pairs, binning, scratch, transmittance, &in, &out, nullptr);
+    const auto outputs =
+        allocate(memory, {&out.means, &out.quats, &out.scales, &out.cov3d, &out.opacities,
+                          &out.colors, &out.sh, &out.screen_means});
+    const int status =
+        dgr_backward(&p, geometry, pairs, binning, scratch, transmittance, &in, &out, nullptr);
     write(&status, sizeof status);
     for (const Output& output : outputs) write(*output.field, output.bytes);
 }
@@ -145,7 +150,8 @@ void mark_visible(Memory& memory) {
 void sizes(Memory& memory) {
     const dgr_problem p = take_problem(memory);
     const auto pairs = take<int64_t>();
-    const uint64_t bytes[3] = {dgr_geometry_bytes(&p), dgr_binning_bytes(&p, pairs), dgr_scratch_bytes(&p, pairs)};
+    const uint64_t bytes[3] = {dgr_geometry_bytes(&p), dgr_binning_bytes(&p, pairs),
+                               dgr_scratch_bytes(&p, pairs)};
     write(bytes, sizeof bytes);
 }
 
@@ -155,13 +161,26 @@ int main() {
     for (int operation; (operation = std::getchar()) != EOF; std::fflush(stdout)) {
         Memory memory;
         switch (operation) {
-            case 'N': std::printf("%s %d\n", dgr_backend_name(), dgr_abi_version()); break;
-            case 'S': sizes(memory); break;
-            case 'P': project(memory); break;
-            case 'R': render(memory); break;
-            case 'B': backward(memory); break;
-            case 'V': mark_visible(memory); break;
-            default: return 1;
+            case 'N':
+                std::printf("%s %d\n", dgr_backend_name(), dgr_abi_version());
+                break;
+            case 'S':
+                sizes(memory);
+                break;
+            case 'P':
+                project(memory);
+                break;
+            case 'R':
+                render(memory);
+                break;
+            case 'B':
+                backward(memory);
+                break;
+            case 'V':
+                mark_visible(memory);
+                break;
+            default:
+                return 1;
         }
     }
 }

@@ -1,5 +1,6 @@
-// The C ABI without Python, for sanitizers: random scenes, both modes, every input path, several threads, odd sizes.
-// Checks that results are finite and the same for every number of threads. SPDX-License-Identifier: Apache-2.0
+// The C ABI without Python, for sanitizers: random scenes, both modes, every input path, several
+// threads, odd sizes. Checks that results are finite and the same for every number of threads.
+// SPDX-License-Identifier: Apache-2.0
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -18,10 +19,12 @@ struct Case {
     uint32_t flags;
 };
 
-// 64-byte aligned bytes, as torch would lend them; exactly as many as asked for, so that an overrun is seen.
+// 64-byte aligned bytes, as torch would lend them; exactly as many as asked for, so that an overrun
+// is seen.
 class Block {
   public:
-    explicit Block(size_t bytes) : at_(std::aligned_alloc(64, (bytes + 63) / 64 * 64 + 64)), bytes_(bytes) {}
+    explicit Block(size_t bytes)
+        : at_(std::aligned_alloc(64, (bytes + 63) / 64 * 64 + 64)), bytes_(bytes) {}
     ~Block() { std::free(at_); }
     Block(const Block&) = delete;
     Block& operator=(const Block&) = delete;
@@ -51,7 +54,8 @@ std::vector<float> render(const Case& c, int threads) {
         return values;
     };
     const size_t n = static_cast<size_t>(c.gaussians), v = static_cast<size_t>(c.views);
-    const size_t bases = c.sh_degree < 0 ? 0 : static_cast<size_t>((c.sh_degree + 1) * (c.sh_degree + 1));
+    const size_t bases =
+        c.sh_degree < 0 ? 0 : static_cast<size_t>((c.sh_degree + 1) * (c.sh_degree + 1));
     const size_t pixels = static_cast<size_t>(c.width) * static_cast<size_t>(c.height);
     const auto means = fill(3 * n, [&] { return 0.6f * normal(random); });
     const auto quats = fill(4 * n, [&] { return normal(random); });
@@ -59,15 +63,19 @@ std::vector<float> render(const Case& c, int threads) {
     const auto opacities = fill(n, [&] { return uniform(random); });
     const auto colors = fill(3 * n, [&] { return uniform(random); });
     const auto sh = fill(3 * n * bases, [&] { return 0.3f * normal(random); });
-    std::vector<float> cov3d(6 * n, 0.0f), view(16 * v, 0.0f), proj(16 * v, 0.0f), background(3 * v, 0.5f);
-    for (size_t i = 0; i < n; ++i) cov3d[6 * i] = cov3d[6 * i + 3] = cov3d[6 * i + 5] = scales[3 * i] * scales[3 * i];
+    std::vector<float> cov3d(6 * n, 0.0f), view(16 * v, 0.0f), proj(16 * v, 0.0f),
+        background(3 * v, 0.5f);
+    for (size_t i = 0; i < n; ++i)
+        cov3d[6 * i] = cov3d[6 * i + 3] = cov3d[6 * i + 5] = scales[3 * i] * scales[3 * i];
     std::vector<float> tangents(2 * v, 0.5f), positions(3 * v, 0.0f);
     for (size_t i = 0; i < v; ++i) {
         float* m = &view[16 * i];
         const float a = 0.7f * static_cast<float>(i);
-        m[0] = m[10] = std::cos(a), m[2] = std::sin(a), m[8] = -m[2], m[5] = m[15] = 1.0f, m[11] = 2.0f;
+        m[0] = m[10] = std::cos(a), m[2] = std::sin(a), m[8] = -m[2], m[5] = m[15] = 1.0f,
+        m[11] = 2.0f;
         for (int k = 0; k < 4; ++k) {
-            proj[16 * i + k] = m[k] / 0.5f, proj[16 * i + 4 + k] = m[4 + k] / 0.5f, proj[16 * i + 12 + k] = m[8 + k];
+            proj[16 * i + k] = m[k] / 0.5f, proj[16 * i + 4 + k] = m[4 + k] / 0.5f,
+                          proj[16 * i + 12 + k] = m[8 + k];
         }
         positions[3 * i] = -2.0f * m[8], positions[3 * i + 2] = -2.0f * m[10];
     }
@@ -80,7 +88,8 @@ std::vector<float> render(const Case& c, int threads) {
     (c.covariances ? p.cov3d : p.quats) = c.covariances ? cov3d.data() : quats.data();
     p.scales = c.covariances ? nullptr : scales.data();
     (bases ? p.sh : p.colors) = bases ? sh.data() : colors.data();
-    p.view = view.data(), p.proj = proj.data(), p.tan_half_fov = tangents.data(), p.positions = positions.data();
+    p.view = view.data(), p.proj = proj.data(), p.tan_half_fov = tangents.data(),
+    p.positions = positions.data();
     p.background = background.data();
 
     Block geometry(dgr_geometry_bytes(&p));
@@ -89,11 +98,13 @@ std::vector<float> render(const Case& c, int threads) {
     expect_ok(dgr_project(&p, geometry.get(), geometry.bytes(), radii.data(), &pairs, nullptr));
     Block binning(dgr_binning_bytes(&p, pairs));
     std::vector<float> images(v * pixels * 6);
-    const dgr_images out = {&images[0], &images[3 * v * pixels], &images[4 * v * pixels], &images[5 * v * pixels]};
+    const dgr_images out = {&images[0], &images[3 * v * pixels], &images[4 * v * pixels],
+                            &images[5 * v * pixels]};
     expect_ok(dgr_render(&p, geometry.get(), pairs, binning.get(), binning.bytes(), &out, nullptr));
 
     const auto incoming = fill(v * pixels * 5, [&] { return normal(random); });
-    const dgr_image_grads in = {&incoming[0], &incoming[3 * v * pixels], &incoming[4 * v * pixels], nullptr};
+    const dgr_image_grads in = {&incoming[0], &incoming[3 * v * pixels], &incoming[4 * v * pixels],
+                                nullptr};
     std::vector<float> g(n * (3 + 4 + 3 + 6 + 1 + 3 + 3 * bases) + 2 * v * n + 1, NAN);
     float* at = g.data();
     const auto next = [&at](size_t count) { return at += count, at - count; };
@@ -104,7 +115,8 @@ std::vector<float> render(const Case& c, int threads) {
     if (bases) grads.sh = next(3 * n * bases);
     else grads.colors = next(3 * n);
     Block scratch(dgr_scratch_bytes(&p, pairs));
-    expect_ok(dgr_backward(&p, geometry.get(), pairs, binning.get(), scratch.get(), out.transmittance, &in, &grads, nullptr));
+    expect_ok(dgr_backward(&p, geometry.get(), pairs, binning.get(), scratch.get(),
+                           out.transmittance, &in, &grads, nullptr));
 
     g.resize(static_cast<size_t>(at - g.data()));
     images.insert(images.end(), g.begin(), g.end());
@@ -128,7 +140,8 @@ int main() {
         const auto one = render(c, 1);
         for (const int threads : {2, 4}) {
             const auto many = render(c, threads);
-            expect(one.size() == many.size() && std::memcmp(one.data(), many.data(), 4 * one.size()) == 0,
+            expect(one.size() == many.size() &&
+                       std::memcmp(one.data(), many.data(), 4 * one.size()) == 0,
                    "the number of threads changes nothing");
         }
     }
@@ -136,11 +149,13 @@ int main() {
     const auto want = render(cases[2], 1);
     std::vector<std::thread> callers;
     std::vector<std::vector<float>> results(3);
-    for (auto& result : results) callers.emplace_back([&result, &cases] { result = render(cases[2], 2); });
+    for (auto& result : results)
+        callers.emplace_back([&result, &cases] { result = render(cases[2], 2); });
     for (auto& caller : callers) caller.join();
     for (const auto& result : results) expect(result == want, "parallel callers get the same");
 
-    const float points[] = {0, 0, 0, 0, 0, 5}, view[16] = {1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, -1, 0, 0, 0, 1};
+    const float points[] = {0, 0, 0, 0, 0, 5},
+                view[16] = {1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, -1, 0, 0, 0, 1};
     uint8_t visible[2];
     expect_ok(dgr_mark_visible(points, 2, view, visible, 2, nullptr));
     expect(!visible[0] && visible[1], "markVisible");

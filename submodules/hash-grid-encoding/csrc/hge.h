@@ -1,17 +1,20 @@
-/* C ABI of the hash grid encoding and of what a radiance field needs beside it. SPDX-License-Identifier: Apache-2.0
+/* C ABI of the hash grid encoding and of what a radiance field needs beside it.
+ * SPDX-License-Identifier: Apache-2.0
  *
- * A shared library (libhge_cpu) exports exactly these functions. The caller owns all memory: float32 unless a type
- * says otherwise, contiguous, row-major. Arrays over points are "feature-major", [features, N], so that a vector holds
- * one feature of many points. Results are bitwise the same for every number of threads.
+ * A shared library (libhge_cpu) exports exactly these functions. The caller owns all memory:
+ * float32 unless a type says otherwise, contiguous, row-major. Arrays over points are
+ * "feature-major", [features, N], so that a vector holds one feature of many points. Results are
+ * bitwise the same for every number of threads.
  *
  * Letters: N points, L levels, E entries of all tables, R rays, S samples.
  *
  * The grid (instant-NGP, Mueller et al. 2022, equations 2 to 4):
- *   level l has resolutions[l] cells a side, r_l; entries offsets[l] .. offsets[l + 1] of two features each
- *   position  p = clamp(x, 0, 1) r_l; cell = min(floor(p), r_l - 1); fraction f = p - cell, in 0 .. 1
- *   vertex    (i, j, k) of the (r_l + 1)^3 is entry i + (r_l + 1) (j + (r_l + 1) k) where all of them fit into the
- *             level's entries, else (i xor 2654435761 j xor 805459861 k) mod entries, a power of two
- *   features  the trilinear mix of the eight vertices; levels from levels_on on give 0 and get no gradient
+ *   level l has resolutions[l] cells a side, r_l; entries offsets[l] .. offsets[l + 1] of two
+ * features each position  p = clamp(x, 0, 1) r_l; cell = min(floor(p), r_l - 1); fraction f = p -
+ * cell, in 0 .. 1 vertex    (i, j, k) of the (r_l + 1)^3 is entry i + (r_l + 1) (j + (r_l + 1) k)
+ * where all of them fit into the level's entries, else (i xor 2654435761 j xor 805459861 k) mod
+ * entries, a power of two features  the trilinear mix of the eight vertices; levels from levels_on
+ * on give 0 and get no gradient
  */
 #ifndef HGE_H
 #define HGE_H
@@ -35,7 +38,13 @@ extern "C" {
 #define HGE_MAX_HIDDEN 128
 #define HGE_MAX_OUTPUTS 16
 
-enum hge_status { HGE_OK = 0, HGE_INVALID = 1, HGE_OUT_OF_MEMORY = 2, HGE_NONFINITE_POINTS = 3, HGE_NONFINITE_RAYS = 4 };
+enum hge_status {
+    HGE_OK = 0,
+    HGE_INVALID = 1,
+    HGE_OUT_OF_MEMORY = 2,
+    HGE_NONFINITE_POINTS = 3,
+    HGE_NONFINITE_RAYS = 4
+};
 
 typedef struct hge_grid {
     int32_t levels, levels_on;  /* 1 .. HGE_MAX_LEVELS; 0 .. levels */
@@ -48,27 +57,29 @@ HGE_API int hge_abi_version(void);
 /* Name of the code path in use ("x86-64-v4", "portable"). */
 HGE_API const char* hge_backend_name(void);
 
-/* features [2 L, N] of points [3, N]. With along [3, N], not null: their derivative in that direction instead.
- * Checks the points. */
-HGE_API int hge_encode(const hge_grid* grid, const float* tables, const float* points, const float* along, int64_t n,
-                       float* features, int32_t threads);
+/* features [2 L, N] of points [3, N]. With along [3, N], not null: their derivative in that
+ * direction instead. Checks the points. */
+HGE_API int hge_encode(const hge_grid* grid, const float* tables, const float* points,
+                       const float* along, int64_t n, float* features, int32_t threads);
 
-/* The transpose: grad_tables [E, 2], overwritten, receives the gradient of the tables from that of the features
- * (with along: of their derivative in that direction). */
-HGE_API int hge_scatter(const hge_grid* grid, const float* points, const float* along, const float* grads, int64_t n,
-                        float* grad_tables, int32_t threads);
+/* The transpose: grad_tables [E, 2], overwritten, receives the gradient of the tables from that of
+ * the features (with along: of their derivative in that direction). */
+HGE_API int hge_scatter(const hge_grid* grid, const float* points, const float* along,
+                        const float* grads, int64_t n, float* grad_tables, int32_t threads);
 
-/* grad_points [3, N]: the gradient of s = sum(grads * features) by the points; with along, the gradient of s's
- * derivative in that direction (the Hessian of s times along; only its mixed terms are not zero). */
-HGE_API int hge_pull(const hge_grid* grid, const float* tables, const float* points, const float* along,
-                     const float* grads, int64_t n, float* grad_points, int32_t threads);
+/* grad_points [3, N]: the gradient of s = sum(grads * features) by the points; with along, the
+ * gradient of s's derivative in that direction (the Hessian of s times along; only its mixed terms
+ * are not zero). */
+HGE_API int hge_pull(const hge_grid* grid, const float* tables, const float* points,
+                     const float* along, const float* grads, int64_t n, float* grad_points,
+                     int32_t threads);
 
-/* A perceptron with one hidden layer and no biases: hidden = m W1 x, out = W2 hidden, where m is 1 where (W1 y) > 0,
- * else 0. With x = y that is ReLU. Null outputs are not computed.
- *   out      [O, N]
- *   grad_x   [I, N] = W1^T (m W2^T grad_out);  grad_w1 [H, I] = (m W2^T grad_out) x^T;  grad_w2 [O, H] = grad_out hidden^T
- * All overwritten. So forward is (y, y) -> out, backward (y, y, grad_out) -> grads, and the gradient of u . grad_x is
- * (y, u, grad_out) -> out (that of grad_out), grad_w1, grad_w2. */
+/* A perceptron with one hidden layer and no biases: hidden = m W1 x, out = W2 hidden, where m is 1
+ * where (W1 y) > 0, else 0. With x = y that is ReLU. Null outputs are not computed. out      [O, N]
+ *   grad_x   [I, N] = W1^T (m W2^T grad_out);  grad_w1 [H, I] = (m W2^T grad_out) x^T;  grad_w2 [O,
+ * H] = grad_out hidden^T All overwritten. So forward is (y, y) -> out, backward (y, y, grad_out) ->
+ * grads, and the gradient of u . grad_x is (y, u, grad_out) -> out (that of grad_out), grad_w1,
+ * grad_w2. */
 typedef struct hge_mlp_problem {
     int32_t inputs, hidden, outputs, threads; /* 1 .. HGE_MAX_...; hidden a multiple of 8 */
     int64_t n;
@@ -84,16 +95,17 @@ typedef struct hge_mlp_problem {
 } hge_mlp_problem;
 HGE_API int hge_mlp(const hge_mlp_problem* problem);
 
-/* Samples along rays: the middles t = near + (i + jitter) step, i = 0, 1, ..., of those steps whose middle lies within
- * the box and in an occupied cell; near is where the ray enters the box, but at least 0. */
+/* Samples along rays: the middles t = near + (i + jitter) step, i = 0, 1, ..., of those steps whose
+ * middle lies within the box and in an occupied cell; near is where the ray enters the box, but at
+ * least 0. */
 typedef struct hge_rays {
     int64_t rays;
-    const float* origins;     /* [R, 3] */
-    const float* directions;  /* [R, 3], of unit length */
-    const float* jitter;      /* [R], 0 .. 1 */
-    float low[3], high[3];    /* the box */
-    int32_t cells;            /* G, a side */
-    const uint8_t* occupied;  /* [G, G, G], x y z (z fastest): not 0 where something may be */
+    const float* origins;    /* [R, 3] */
+    const float* directions; /* [R, 3], of unit length */
+    const float* jitter;     /* [R], 0 .. 1 */
+    float low[3], high[3];   /* the box */
+    int32_t cells;           /* G, a side */
+    const uint8_t* occupied; /* [G, G, G], x y z (z fastest): not 0 where something may be */
     float step;
     int32_t threads;
 } hge_rays;
@@ -102,25 +114,30 @@ typedef struct hge_rays {
 HGE_API int hge_march_count(const hge_rays* rays, int64_t* offsets);
 
 /* ray [S], t [S], positions [3, S] in units of the box (0 .. 1). */
-HGE_API int hge_march_fill(const hge_rays* rays, const int64_t* offsets, int64_t samples, int64_t* ray, float* t,
+HGE_API int hge_march_fill(const hge_rays* rays, const int64_t* offsets, int64_t samples,
+                           int64_t* ray, float* t,
                            float* positions); /* of rays that hge_march_count has seen */
 
-/* keep [S]: 1 where the sample's alpha = 1 - exp(-sigma step) is at least min_alpha and the light that reaches it at
- * least min_light (samples below min_alpha are taken out before the light is counted). */
-HGE_API int hge_visible(const int64_t* offsets, int64_t rays, const float* sigmas, float step, float min_alpha,
-                        float min_light, uint8_t* keep, int32_t threads);
+/* keep [S]: 1 where the sample's alpha = 1 - exp(-sigma step) is at least min_alpha and the light
+ * that reaches it at least min_light (samples below min_alpha are taken out before the light is
+ * counted). */
+HGE_API int hge_visible(const int64_t* offsets, int64_t rays, const float* sigmas, float step,
+                        float min_alpha, float min_light, uint8_t* keep, int32_t threads);
 
-/* weights [S] = T (1 - exp(-sigma step)); per ray opacity [R] = sum of weights, depth [R] = sum of weights t,
- * rgb [R, 3] = sum of weights colours; colours [3, S]. */
-HGE_API int hge_composite(const int64_t* offsets, int64_t rays, const float* sigmas, const float* colors, const float* t,
-                          float step, int64_t samples, float* weights, float* opacity, float* depth, float* rgb,
+/* weights [S] = T (1 - exp(-sigma step)); per ray opacity [R] = sum of weights, depth [R] = sum of
+ * weights t, rgb [R, 3] = sum of weights colours; colours [3, S]. */
+HGE_API int hge_composite(const int64_t* offsets, int64_t rays, const float* sigmas,
+                          const float* colors, const float* t, float step, int64_t samples,
+                          float* weights, float* opacity, float* depth, float* rgb,
                           int32_t threads);
 
 /* Gradients, overwritten, from those of the four results; incoming ones may be null (zero). */
-HGE_API int hge_composite_backward(const int64_t* offsets, int64_t rays, const float* sigmas, const float* colors,
-                                   const float* t, float step, int64_t samples, const float* weights,
-                                   const float* grad_weights, const float* grad_opacity, const float* grad_depth,
-                                   const float* grad_rgb, float* grad_sigmas, float* grad_colors, int32_t threads);
+HGE_API int hge_composite_backward(const int64_t* offsets, int64_t rays, const float* sigmas,
+                                   const float* colors, const float* t, float step, int64_t samples,
+                                   const float* weights, const float* grad_weights,
+                                   const float* grad_opacity, const float* grad_depth,
+                                   const float* grad_rgb, float* grad_sigmas, float* grad_colors,
+                                   int32_t threads);
 
 #ifdef __cplusplus
 }

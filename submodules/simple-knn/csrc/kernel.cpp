@@ -1,13 +1,15 @@
 // All-nearest-neighbours in three dimensions.
 //
-// A k-d tree whose leaves hold exactly eight points. A leaf's eight points are searched together, one per
-// vector lane: a candidate point is broadcast, its eight distances go through a sorting network of min/max, and
-// there is no branch inside a leaf. A subtree is skipped when its box is too far away for all eight lanes.
+// A k-d tree whose leaves hold exactly eight points. A leaf's eight points are searched together,
+// one per vector lane: a candidate point is broadcast, its eight distances go through a sorting
+// network of min/max, and there is no branch inside a leaf. A subtree is skipped when its box is
+// too far away for all eight lanes.
 //
-// Exactness: the distance is ((dx*dx + dy*dy) + dz*dz) in float32, and a box's bound is the same expression on
-// the box's nearest corner. Each of its operations is monotone under rounding (this file is built with
-// -ffp-contract=off), so the bound never exceeds a distance inside the box, and the result is bit for bit the
-// brute-force one, on every instruction set and for every number of threads.
+// Exactness: the distance is ((dx*dx + dy*dy) + dz*dz) in float32, and a box's bound is the same
+// expression on the box's nearest corner. Each of its operations is monotone under rounding (this
+// file is built with -ffp-contract=off), so the bound never exceeds a distance inside the box, and
+// the result is bit for bit the brute-force one, on every instruction set and for every number of
+// threads.
 #include "kernel.h"
 
 #include <algorithm>
@@ -71,7 +73,8 @@ std::thread start(Work work) {
     }
 }
 
-// The subtree over m leaves takes 2m - 1 consecutive nodes: itself, its left subtree, its right subtree.
+// The subtree over m leaves takes 2m - 1 consecutive nodes: itself, its left subtree, its right
+// subtree.
 inline int64_t left_leaves(int64_t leaves) { return (leaves + 1) / 2; }
 
 // The value near the wanted rank among evenly spaced samples.
@@ -79,7 +82,8 @@ float sampled_pivot(const Point* points, int64_t begin, int64_t middle, int64_t 
     constexpr int kSamples = 15;
     float samples[kSamples];
     const int64_t n = end - begin;
-    for (int i = 0; i < kSamples; ++i) samples[i] = points[begin + (2 * i + 1) * n / (2 * kSamples)].xyz[axis];
+    for (int i = 0; i < kSamples; ++i)
+        samples[i] = points[begin + (2 * i + 1) * n / (2 * kSamples)].xyz[axis];
     const int rank = static_cast<int>((middle - begin) * kSamples / n);
     std::nth_element(samples, samples + rank, samples + kSamples);
     return samples[rank];
@@ -97,19 +101,23 @@ int64_t partition(Point* points, int64_t begin, int64_t end, Before before) {
     return store;
 }
 
-// Moves the points of [begin, end) whose coordinate is smallest before `middle`, as std::nth_element does. The
-// partition has no branch on the data, which makes the whole build about twice as fast.
+// Moves the points of [begin, end) whose coordinate is smallest before `middle`, as
+// std::nth_element does. The partition has no branch on the data, which makes the whole build about
+// twice as fast.
 void select(Point* points, int64_t begin, int64_t middle, int64_t end, int axis) {
     constexpr int64_t kFew = 24;
     while (end - begin > kFew) {
         const float pivot = sampled_pivot(points, begin, middle, end, axis);
-        int64_t store = partition(points, begin, end, [=](const Point& p) { return p.xyz[axis] < pivot; });
+        int64_t store =
+            partition(points, begin, end, [=](const Point& p) { return p.xyz[axis] < pivot; });
         if (store > middle) {
             end = store;
         } else if (store > begin) {
             begin = store;
-        } else {  // the pivot is the smallest value: set its equals aside, or many duplicates would stop us here
-            begin = partition(points, begin, end, [=](const Point& p) { return p.xyz[axis] == pivot; });
+        } else {  // the pivot is the smallest value: set its equals aside, or many duplicates would
+                  // stop us here
+            begin =
+                partition(points, begin, end, [=](const Point& p) { return p.xyz[axis] == pivot; });
             if (begin > middle) return;
         }
     }
@@ -123,19 +131,23 @@ class Tree {
         : n_(n), leaves_((n + kLanes - 1) / kLanes), boxes_(2 * leaves_.size() - 1) {
         std::vector<Point> sorted(n);
         for (int64_t i = 0; i < n; ++i) {
-            sorted[i] = {{points[3 * i], points[3 * i + 1], points[3 * i + 2]}, static_cast<int32_t>(i)};
+            sorted[i] = {{points[3 * i], points[3 * i + 1], points[3 * i + 2]},
+                         static_cast<int32_t>(i)};
         }
         build(sorted, 0, 0, static_cast<int64_t>(leaves_.size()), threads);
     }
 
     int64_t n() const { return n_; }
     int64_t leaf_count() const { return static_cast<int64_t>(leaves_.size()); }
-    int used_lanes(int64_t leaf) const { return static_cast<int>(std::min<int64_t>(kLanes, n_ - leaf * kLanes)); }
+    int used_lanes(int64_t leaf) const {
+        return static_cast<int>(std::min<int64_t>(kLanes, n_ - leaf * kLanes));
+    }
     const Leaf& leaf(int64_t i) const { return leaves_[i]; }
     const Box& box(int64_t node) const { return boxes_[node]; }
 
   private:
-    void build(std::vector<Point>& points, int64_t node, int64_t first_leaf, int64_t leaves, int threads) {
+    void build(std::vector<Point>& points, int64_t node, int64_t first_leaf, int64_t leaves,
+               int threads) {
         const int64_t begin = first_leaf * kLanes, end = std::min(n_, begin + leaves * kLanes);
         Box box{{kInfinity, kInfinity, kInfinity}, {-kInfinity, -kInfinity, -kInfinity}};
         for (int64_t i = begin; i < end; ++i) {
@@ -284,14 +296,16 @@ void search_leaves(const Tree& tree, int k, int64_t begin, int64_t end, float* o
 }  // namespace
 
 void mean_squared_distance(const float* points, int64_t n, int k, int threads, float* out) {
-    constexpr int64_t kWorthAThread = 8192;  // points; below, starting a thread costs more than it saves
+    constexpr int64_t kWorthAThread =
+        8192;  // points; below, starting a thread costs more than it saves
     threads = static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(threads, n / kWorthAThread)));
     const Tree tree(points, n, threads);
     const auto search = k == 3 ? search_leaves<3> : search_leaves<0>;
     std::vector<std::thread> others;
     others.reserve(threads);
     for (int t = 1; t < threads; ++t) {
-        const int64_t begin = tree.leaf_count() * t / threads, end = tree.leaf_count() * (t + 1) / threads;
+        const int64_t begin = tree.leaf_count() * t / threads,
+                      end = tree.leaf_count() * (t + 1) / threads;
         others.push_back(start([=, &tree] { search(tree, k, begin, end, out); }));
     }
     search(tree, k, 0, tree.leaf_count() / threads, out);

@@ -5,7 +5,8 @@
 
 #include "kernel.h"
 
-KNN_EXPORT int knn_mean_squared_distance(const float* points, int64_t n, int32_t k, int32_t threads, float* out) {
+KNN_EXPORT int knn_mean_squared_distance(const float* points, int64_t n, int32_t k, int32_t threads,
+                                         float* out) {
     constexpr int64_t kMostPoints = INT32_MAX - 8;  // indices are 32-bit
     if (n < 0 || n > kMostPoints || k < 1 || k > knn::kMaxNeighbours || threads < 1) return 1;
     if (n == 0) return 0;
@@ -18,8 +19,6 @@ KNN_EXPORT int knn_mean_squared_distance(const float* points, int64_t n, int32_t
         }
 #endif
         knn::base::mean_squared_distance(points, n, k, threads, out);
-    } catch (const std::bad_alloc&) {
-        return 2;
-    }
+    } catch (const std::bad_alloc&) { return 2; }
     return 0;
 }

@@ -1,4 +1,5 @@
-// The C ABI on the CPU: checks, instruction set, and the order of the tasks. SPDX-License-Identifier: Apache-2.0
+// The C ABI on the CPU: checks, instruction set, and the order of the tasks.
+// SPDX-License-Identifier: Apache-2.0
 #ifdef __linux__
 #include <sys/mman.h>
 #endif
@@ -17,12 +18,15 @@ namespace {
 
 #if defined(__x86_64__) && !defined(DGR_PORTABLE)
 const Kernels& choose() {
-    // DGR_CPU forces a lower level than the machine has, for tests and measurements; the names stand in order.
+    // DGR_CPU forces a lower level than the machine has, for tests and measurements; the names
+    // stand in order.
     const char* highest = std::getenv("DGR_CPU");
-    const auto allowed = [highest](const Kernels& k) { return highest == nullptr || std::strcmp(k.name, highest) <= 0; };
+    const auto allowed = [highest](const Kernels& k) {
+        return highest == nullptr || std::strcmp(k.name, highest) <= 0;
+    };
     __builtin_cpu_init();
-    const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
-                    __builtin_cpu_supports("bmi2");
+    const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                    __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
     const bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                     __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
                     __builtin_cpu_supports("avx512vl");
@@ -72,8 +76,9 @@ int64_t scan(uint32_t* counts, int64_t n) {
     return total;
 }
 
-// Lists the splats of every tile in the order of the Gaussians: a counting sort over `ranges` slices of each view, each slice
-// with its own counters, so that the result does not depend on their number.
+// Lists the splats of every tile in the order of the Gaussians: a counting sort over `ranges`
+// slices of each view, each slice with its own counters, so that the result does not depend on
+// their number.
 class Lists {
   public:
     Lists(const dgr_problem& p, const Geometry& geometry, const Binning& bins)
@@ -81,7 +86,8 @@ class Lists {
         ranges_ = p.threads == 1 || p.gaussians < 4096 ? 1 : p.threads;
         const int64_t tiles = static_cast<int64_t>(p.views) * grid_.tiles();
         // Slice r of view v counts in [v][r][tile]; rewritten as first indices.
-        counters_ = static_cast<uint32_t*>(std::calloc(static_cast<size_t>(tiles * ranges_) + 1, sizeof(uint32_t)));
+        counters_ = static_cast<uint32_t*>(
+            std::calloc(static_cast<size_t>(tiles * ranges_) + 1, sizeof(uint32_t)));
     }
     ~Lists() { std::free(counters_); }
     Lists(const Lists&) = delete;
@@ -108,10 +114,12 @@ class Lists {
         }
         bins_.begins[static_cast<int64_t>(p_.views) * grid_.tiles()] = total;
         parallel(tasks, p_.threads, [this](int64_t task) {
-            each(task, [unsorted = bins_.masks](uint32_t& counter, const Record& record, int64_t gaussian) {
+            each(task, [unsorted = bins_.masks](uint32_t& counter, const Record& record,
+                                                int64_t gaussian) {
                 uint32_t depth;
                 std::memcpy(&depth, &record.z, 4);
-                unsorted[counter++] = static_cast<uint64_t>(depth) << 32 | static_cast<uint64_t>(gaussian);
+                unsorted[counter++] =
+                    static_cast<uint64_t>(depth) << 32 | static_cast<uint64_t>(gaussian);
             });
         });
         return true;
@@ -133,7 +141,8 @@ class Lists {
                 continue;
             }
             for (int y = record.y0 / TILE; y <= record.y1 / TILE; ++y) {
-                for (int x = record.x0 / TILE; x <= record.x1 / TILE; ++x) body(counters[y * grid_.columns + x], record, i);
+                for (int x = record.x0 / TILE; x <= record.x1 / TILE; ++x)
+                    body(counters[y * grid_.columns + x], record, i);
             }
         }
     }
@@ -146,14 +155,16 @@ class Lists {
     uint32_t* counters_;
 };
 
-// Asks for large pages under memory that is about to be written. What is allocated for a step is often fresh from the system,
-// which then finds, clears and enters each small page by itself. Where the memory is old, this does nothing.
+// Asks for large pages under memory that is about to be written. What is allocated for a step is
+// often fresh from the system, which then finds, clears and enters each small page by itself. Where
+// the memory is old, this does nothing.
 void expect_writes(void* memory, size_t bytes) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
     constexpr uintptr_t page = 1 << 21;
     const uintptr_t at = reinterpret_cast<uintptr_t>(memory);
     const uintptr_t begin = (at + page - 1) & ~(page - 1), end = (at + bytes) & ~(page - 1);
-    if (memory != nullptr && begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+    if (memory != nullptr && begin < end)
+        madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
 #else
     (void)memory, (void)bytes;
 #endif
@@ -176,12 +187,18 @@ int dgr_abi_version(void) { return DGR_ABI_VERSION; }
 
 const char* dgr_backend_name(void) { return kernels().name; }
 
-// There is no device; a size of 0, after which one asks for its error, means a problem that is invalid.
-const char* dgr_message(int status) { return sentence(status == DGR_DEVICE_ERROR ? DGR_INVALID : status); }
+// There is no device; a size of 0, after which one asks for its error, means a problem that is
+// invalid.
+const char* dgr_message(int status) {
+    return sentence(status == DGR_DEVICE_ERROR ? DGR_INVALID : status);
+}
 
-size_t dgr_geometry_bytes(const dgr_problem* p) { return workable(p) ? Geometry(*p, nullptr).bytes : 0; }
+size_t dgr_geometry_bytes(const dgr_problem* p) {
+    return workable(p) ? Geometry(*p, nullptr).bytes : 0;
+}
 
-int dgr_project(const dgr_problem* p, void* workspace, size_t bytes, int32_t* radii, int64_t* pairs, void*) {
+int dgr_project(const dgr_problem* p, void* workspace, size_t bytes, int32_t* radii, int64_t* pairs,
+                void*) {
     if (!workable(p)) return DGR_INVALID;
     if (const int fault = check_cameras(*p)) return fault;
     const Geometry geometry(*p, workspace);
@@ -200,9 +217,10 @@ size_t dgr_binning_bytes(const dgr_problem* p, int64_t pairs) {
     return workable(p) ? Binning(*p, pairs, nullptr).bytes : 0;
 }
 
-int dgr_render(const dgr_problem* p, void* workspace, int64_t pairs, void* binning, size_t bytes, const dgr_images* images,
-               void*) {
-    if (!workable(p) || !images || !images->rgb || !images->depth || !images->transmittance) return DGR_INVALID;
+int dgr_render(const dgr_problem* p, void* workspace, int64_t pairs, void* binning, size_t bytes,
+               const dgr_images* images, void*) {
+    if (!workable(p) || !images || !images->rgb || !images->depth || !images->transmittance)
+        return DGR_INVALID;
     const Geometry geometry(*p, workspace);
     const Binning bins(*p, pairs, binning);
     if (bytes < bins.bytes) return DGR_INVALID;
@@ -217,12 +235,16 @@ int dgr_render(const dgr_problem* p, void* workspace, int64_t pairs, void* binni
     return DGR_OK;
 }
 
-size_t dgr_scratch_bytes(const dgr_problem*, int64_t pairs) { return static_cast<size_t>(pairs) * ROW * sizeof(float); }
+size_t dgr_scratch_bytes(const dgr_problem*, int64_t pairs) {
+    return static_cast<size_t>(pairs) * ROW * sizeof(float);
+}
 
-int dgr_backward(const dgr_problem* p, const void* workspace, int64_t pairs, const void* binning, void* scratch,
-                 const float* transmittance, const dgr_image_grads* image_grads, const dgr_grads* grads, void*) {
+int dgr_backward(const dgr_problem* p, const void* workspace, int64_t pairs, const void* binning,
+                 void* scratch, const float* transmittance, const dgr_image_grads* image_grads,
+                 const dgr_grads* grads, void*) {
     if (!workable(p) || !transmittance || !image_grads || !grads) return DGR_INVALID;
-    if ((p->cov3d && (grads->quats || grads->scales)) || (p->scales && grads->cov3d)) return DGR_INVALID;
+    if ((p->cov3d && (grads->quats || grads->scales)) || (p->scales && grads->cov3d))
+        return DGR_INVALID;
     const Geometry geometry(*p, const_cast<void*>(workspace));
     const Binning bins(*p, pairs, const_cast<void*>(binning));
     float* rows = static_cast<float*>(scratch);
@@ -238,11 +260,13 @@ int dgr_backward(const dgr_problem* p, const void* workspace, int64_t pairs, con
     parallel(static_cast<int64_t>(p->views) * Grid(*p).tiles(), p->threads, [&](int64_t tile) {
         k.backward_tile(*p, geometry, bins, transmittance, *image_grads, rows, tile);
     });
-    parallel(chunks(*p), p->threads, [&](int64_t chunk) { k.backward_splats(*p, geometry, rows, *grads, chunk); });
+    parallel(chunks(*p), p->threads,
+             [&](int64_t chunk) { k.backward_splats(*p, geometry, rows, *grads, chunk); });
     return DGR_OK;
 }
 
-int dgr_mark_visible(const float* means, int32_t n, const float* view, uint8_t* visible, int32_t threads, void*) {
+int dgr_mark_visible(const float* means, int32_t n, const float* view, uint8_t* visible,
+                     int32_t threads, void*) {
     if (n < 0 || (n > 0 && (!means || !view || !visible))) return DGR_INVALID;
     constexpr int64_t slice = 16384;
     parallel((n + slice - 1) / slice, threads, [&](int64_t s) {
@@ -254,7 +278,8 @@ int dgr_mark_visible(const float* means, int32_t n, const float* view, uint8_t* 
     return DGR_OK;
 }
 
-// For the benchmark, not part of the ABI: nanoseconds per pixel lane of the forward and the backward blending body.
+// For the benchmark, not part of the ABI: nanoseconds per pixel lane of the forward and the
+// backward blending body.
 DGR_API void dgr_cpu_floor(int repeats, double* forward, double* backward) {
     const Kernels& k = kernels();
     double* results[2] = {forward, backward};
@@ -267,14 +292,17 @@ DGR_API void dgr_cpu_floor(int repeats, double* forward, double* backward) {
     }
 }
 
-// For the benchmark, not part of the ABI: pixel lanes that dgr_render evaluated, from the masks that it left.
+// For the benchmark, not part of the ABI: pixel lanes that dgr_render evaluated, from the masks
+// that it left.
 DGR_API int64_t dgr_cpu_lanes(const dgr_problem* p, int64_t pairs, void* binning) {
     const Binning bins(*p, pairs, binning);
     const int words = TILE * TILE / kernels().lanes / 64;
     int64_t blocks = 0;
     for (int64_t t = 0; t < static_cast<int64_t>(p->views) * Grid(*p).tiles(); ++t) {
-        for (int64_t entry = bins.begins[t]; entry < bins.begins[t] + static_cast<int64_t>(bins.drawn[t]); ++entry) {
-            for (int w = 0; w < words; ++w) blocks += __builtin_popcountll(bins.masks[2 * entry + w]);
+        for (int64_t entry = bins.begins[t];
+             entry < bins.begins[t] + static_cast<int64_t>(bins.drawn[t]); ++entry) {
+            for (int w = 0; w < words; ++w)
+                blocks += __builtin_popcountll(bins.masks[2 * entry + w]);
         }
     }
     return blocks * kernels().lanes;

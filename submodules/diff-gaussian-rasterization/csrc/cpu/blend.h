@@ -1,14 +1,17 @@
-// The tasks over tiles: sort, blend front to back, and the way back. SPDX-License-Identifier: Apache-2.0
+// The tasks over tiles: sort, blend front to back, and the way back.
+// SPDX-License-Identifier: Apache-2.0
 //
-// A tile of 32x32 pixels is cut into blocks of 4 x (LANES / 4) pixels, one vector each. Per splat, the blocks that its level
-// set touches form a bit mask (of the spans of all pixel rows at once); the mask is cut by the blocks that still have
-// unfinished pixels, and what is left is walked bit by bit. The backward pass walks the same masks in reverse.
+// A tile of 32x32 pixels is cut into blocks of 4 x (LANES / 4) pixels, one vector each. Per splat,
+// the blocks that its level set touches form a bit mask (of the spans of all pixel rows at once);
+// the mask is cut by the blocks that still have unfinished pixels, and what is left is walked bit
+// by bit. The backward pass walks the same masks in reverse.
 
 constexpr int LANES = DGR_LANES;
 using vf = Lanes<LANES>::Float;
 using vi = Lanes<LANES>::Int;
 constexpr int BLOCK_W = 4, BLOCK_H = LANES / 4;
-constexpr int ACROSS = TILE / BLOCK_W, DOWN = TILE / BLOCK_H, BLOCKS = ACROSS * DOWN, WORDS = BLOCKS / 64;
+constexpr int ACROSS = TILE / BLOCK_W, DOWN = TILE / BLOCK_H, BLOCKS = ACROSS * DOWN,
+              WORDS = BLOCKS / 64;
 
 struct Mask {
     uint64_t word[WORDS];
@@ -19,8 +22,9 @@ DGR_INLINE bool none(const Mask& mask) {
     return all == 0;
 }
 
-// Pixel coordinates of the lanes of block columns and block rows, relative to the tile. Computed by the compiler: code that
-// ran when the library is loaded would need this instruction set on every machine.
+// Pixel coordinates of the lanes of block columns and block rows, relative to the tile. Computed by
+// the compiler: code that ran when the library is loaded would need this instruction set on every
+// machine.
 struct Coordinates {
     alignas(64) float x[ACROSS][LANES], y[DOWN][LANES];
     constexpr Coordinates() : x(), y() {
@@ -43,7 +47,8 @@ struct Tile {
     int view, x, y, width, height;  // pixels; width, height: the part inside the image
     int64_t index, begin, count;    // of the tile, and of its entries
 
-    Tile(int width, int height) : view(0), x(0), y(0), width(width), height(height), index(0), begin(0), count(0) {}
+    Tile(int width, int height)
+        : view(0), x(0), y(0), width(width), height(height), index(0), begin(0), count(0) {}
     Tile(const dgr_problem& p, const Binning& bins, int64_t tile) : index(tile) {
         const Grid grid(p);
         view = static_cast<int>(tile / grid.tiles());
@@ -66,21 +71,25 @@ DGR_INLINE void insert_entries(uint64_t* entries, int64_t count) {
 }
 
 // Stable radix sort by the lower `width` bits of the upper halves, less `base`.
-static void radix_sort(uint64_t* entries, uint64_t* spare, int64_t count, uint32_t base, int width) {
+static void radix_sort(uint64_t* entries, uint64_t* spare, int64_t count, uint32_t base,
+                       int width) {
     uint64_t *from = entries, *to = spare;
     for (int shift = 0; shift < width; shift += 8) {
         uint32_t starts[257] = {};
-        for (int64_t i = 0; i < count; ++i) ++starts[((((from[i] >> 32) - base) >> shift) & 255) + 1];
+        for (int64_t i = 0; i < count; ++i)
+            ++starts[((((from[i] >> 32) - base) >> shift) & 255) + 1];
         for (int d = 0; d < 256; ++d) starts[d + 1] += starts[d];
-        for (int64_t i = 0; i < count; ++i) to[starts[(((from[i] >> 32) - base) >> shift) & 255]++] = from[i];
+        for (int64_t i = 0; i < count; ++i)
+            to[starts[(((from[i] >> 32) - base) >> shift) & 255]++] = from[i];
         uint64_t* other = from;
         from = to, to = other;
     }
     if (from != entries) __builtin_memcpy(entries, from, count * sizeof(uint64_t));
 }
 
-// A tile's list in order of depth, equal depths in the order of the Gaussians (every entry is different). Dealt into buckets by
-// the upper bits of the depth at once; a bucket is sorted when the walk reaches it, for many tiles are finished before their end.
+// A tile's list in order of depth, equal depths in the order of the Gaussians (every entry is
+// different). Dealt into buckets by the upper bits of the depth at once; a bucket is sorted when
+// the walk reaches it, for many tiles are finished before their end.
 class Sorter {
   public:
     Sorter(const uint64_t* unsorted, uint64_t* entries, int64_t count) : entries_(entries) {
@@ -98,9 +107,11 @@ class Sorter {
         __builtin_memset(ends_, 0, (buckets + 1) * sizeof(uint32_t));
         for (int64_t i = 0; i < count; ++i) ++ends_[(((unsorted[i] >> 32) - base_) >> shift) + 1];
         for (int b = 1; b < buckets; ++b) ends_[b + 1] += ends_[b];
-        for (int64_t i = 0; i < count; ++i) entries[ends_[((unsorted[i] >> 32) - base_) >> shift]++] = unsorted[i];
+        for (int64_t i = 0; i < count; ++i)
+            entries[ends_[((unsorted[i] >> 32) - base_) >> shift]++] = unsorted[i];
     }
-    // Puts the entries before `end`, and perhaps some more, into their places. `spare`: room for as many as were not there yet.
+    // Puts the entries before `end`, and perhaps some more, into their places. `spare`: room for as
+    // many as were not there yet.
     DGR_INLINE void reach(int64_t end, uint64_t* spare) {
         while (sorted_ < end) {
             const int64_t count = ends_[bucket_++] - sorted_;
@@ -119,14 +130,17 @@ class Sorter {
     uint32_t ends_[(1 << BITS) + 1];  // of each bucket
 };
 
-// Blocks of the tile that hold a pixel of the splat's level set: for eight block rows at once, the union of the spans of
-// their pixel rows, as bytes (bit i: block column i).
+// Blocks of the tile that hold a pixel of the splat's level set: for eight block rows at once, the
+// union of the spans of their pixel rows, as bytes (bit i: block column i).
 DGR_INLINE Mask touched_blocks(const Record& r, const Tile& tile) {
-    const int first = larger(r.y0 - tile.y, 0) / BLOCK_H, last = smaller(r.y1 - tile.y, TILE - 1) / BLOCK_H;
-    const int left = larger(r.x0 - tile.x, 0) / BLOCK_W, right = smaller(r.x1 - tile.x, TILE - 1) / BLOCK_W;
+    const int first = larger(r.y0 - tile.y, 0) / BLOCK_H,
+              last = smaller(r.y1 - tile.y, TILE - 1) / BLOCK_H;
+    const int left = larger(r.x0 - tile.x, 0) / BLOCK_W,
+              right = smaller(r.x1 - tile.x, TILE - 1) / BLOCK_W;
     const f8 counting = {0, 1, 2, 3, 4, 5, 6, 7};
     const float x = r.x - tile.x, y = r.y - tile.y;
-    const float reach = 1.001f * r.reach + 1e-6f, narrowing = 1.001f * r.narrowing;  // makes good the rough root
+    const float reach = 1.001f * r.reach + 1e-6f,
+                narrowing = 1.001f * r.narrowing;  // makes good the rough root
     Mask mask = {};
     for (int row = first; row <= last; row += 8) {
         f8 low = splat8(1e9f), high = splat8(-1e9f);
@@ -161,8 +175,8 @@ struct Brush {
         : x(r.x - tile.x), y(r.y - tile.y), a(r.a), b(r.b), c(r.c), l(r.l) {}
 };
 
-// opacity * exp(power), and (u, v): the conic times the offset from the centre, times -LOG2E / 2. One body for both passes:
-// they must agree to the last bit.
+// opacity * exp(power), and (u, v): the conic times the offset from the centre, times -LOG2E / 2.
+// One body for both passes: they must agree to the last bit.
 DGR_INLINE vf falloff(const Brush& s, vf px, vf py, vf& u, vf& v, vi& visible) {
     const vf dx = px - s.x, dy = py - s.y;
     u = s.a * dx + s.b * dy;
@@ -176,10 +190,11 @@ struct Canvas {
     vf transmittance, red, green, blue, depth;  // transmittance 0: finished, or outside the image
 };
 
-// One splat on one block. When lanes finish, on_finish(finished lanes, the transmittance they had) is called and the splat is
-// not added to them.
+// One splat on one block. When lanes finish, on_finish(finished lanes, the transmittance they had)
+// is called and the splat is not added to them.
 template <class F>
-DGR_INLINE void blend(const Brush& s, const Record& r, vf px, vf py, Canvas& c, const F& on_finish) {
+DGR_INLINE void blend(const Brush& s, const Record& r, vf px, vf py, Canvas& c,
+                      const F& on_finish) {
     vf u, v;
     vi visible;
     const vf raw = falloff(s, px, py, u, v, visible);
@@ -200,18 +215,20 @@ DGR_INLINE void blend(const Brush& s, const Record& r, vf px, vf py, Canvas& c, 
 
 // What the way back keeps of a block's pixels.
 struct Trace {
-    vf transmittance;             // after the splats not yet taken back; 0: not reached yet
-    vf suffix;                    // sum over those splats of weight * value, background included
-    vf red, green, blue, depth;   // incoming gradients
+    vf transmittance;            // after the splats not yet taken back; 0: not reached yet
+    vf suffix;                   // sum over those splats of weight * value, background included
+    vf red, green, blue, depth;  // incoming gradients
 };
 
-// Sums over pixels: s, s u, s v, s u u, s u v, s v v with s = dL/dpower; and dL/d(r, g, b, z). With u, v in place of offsets
-// the gradients of mean and covariance are these sums, up to a factor: nothing cancels between them for thin splats.
+// Sums over pixels: s, s u, s v, s u u, s u v, s v v with s = dL/dpower; and dL/d(r, g, b, z). With
+// u, v in place of offsets the gradients of mean and covariance are these sums, up to a factor:
+// nothing cancels between them for thin splats.
 struct Moments {
     vf m[ROW];
 };
 
-DGR_INLINE void blend_backward(const Brush& s, const Record& r, float gate, vf px, vf py, Trace& t, Moments& sums) {
+DGR_INLINE void blend_backward(const Brush& s, const Record& r, float gate, vf px, vf py, Trace& t,
+                               Moments& sums) {
     vf u, v;
     vi visible;
     const vf unmasked = falloff(s, px, py, u, v, visible);

@@ -1,5 +1,6 @@
-// The floor under the blending: its two bodies over one tile that stays in the first-level cache, every lane at work, no lists,
-// no masks, no reductions. The benchmark holds the whole rasterizer against it. SPDX-License-Identifier: Apache-2.0
+// The floor under the blending: its two bodies over one tile that stays in the first-level cache,
+// every lane at work, no lists, no masks, no reductions. The benchmark holds the whole rasterizer
+// against it. SPDX-License-Identifier: Apache-2.0
 
 static Record floor_record() {
     Record r = {};
@@ -34,7 +35,8 @@ static double floor_backward(int repeats) {
     Trace trace[BLOCKS];
     float kept = 0.0f;
     for (int n = 0; n < repeats; ++n) {
-        for (auto& t : trace) t = {vf{} + 0.01f, vf{}, vf{} + 0.1f, vf{} + 0.2f, vf{} + 0.3f, vf{} + 0.1f};
+        for (auto& t : trace)
+            t = {vf{} + 0.01f, vf{}, vf{} + 0.1f, vf{} + 0.2f, vf{} + 0.3f, vf{} + 0.1f};
         for (int i = 0; i < 32; ++i) {
             const Brush brush(r, tile);
             Moments moments = {};

@@ -1,4 +1,5 @@
-// Real spherical harmonics to degree 3, eight directions at a time. SPDX-License-Identifier: Apache-2.0
+// Real spherical harmonics to degree 3, eight directions at a time.
+// SPDX-License-Identifier: Apache-2.0
 
 constexpr float C0 = 0.28209479177387814f, C1 = 0.4886025119029199f;
 constexpr float C20 = 1.0925484305920792f, C22 = 0.31539156525252005f, C24 = 0.5462742152960396f;
@@ -43,18 +44,22 @@ DGR_INLINE Vec3 sh_gradient(const Vec3& d, int degree, const f8* weight) {
     g.y = -C1 * weight[3];
     g.z = C1 * weight[6];
     if (degree < 2) return g;
-    g.x += C20 * (y * weight[12] - z * weight[21]) + 2.0f * x * (C24 * weight[24] - C22 * weight[18]);
-    g.y += C20 * (x * weight[12] - z * weight[15]) - 2.0f * y * (C24 * weight[24] + C22 * weight[18]);
+    g.x +=
+        C20 * (y * weight[12] - z * weight[21]) + 2.0f * x * (C24 * weight[24] - C22 * weight[18]);
+    g.y +=
+        C20 * (x * weight[12] - z * weight[15]) - 2.0f * y * (C24 * weight[24] + C22 * weight[18]);
     g.z += 4.0f * C22 * z * weight[18] - C20 * (y * weight[15] + x * weight[21]);
     if (degree < 3) return g;
     const f8 xx = x * x, yy = y * y, zz = z * z, xy = x * y, xz = x * z, yz = y * z;
     g.x += -6.0f * C30 * xy * weight[27] + C31 * yz * weight[30] + 2.0f * C32 * xy * weight[33] -
            6.0f * C33 * xz * weight[36] - C32 * (4.0f * zz - 3.0f * xx - yy) * weight[39] +
            2.0f * C35 * xz * weight[42] - 3.0f * C30 * (xx - yy) * weight[45];
-    g.y += -3.0f * C30 * (xx - yy) * weight[27] + C31 * xz * weight[30] - C32 * (4.0f * zz - xx - 3.0f * yy) * weight[33] -
-           6.0f * C33 * yz * weight[36] + 2.0f * C32 * xy * weight[39] - 2.0f * C35 * yz * weight[42] +
+    g.y += -3.0f * C30 * (xx - yy) * weight[27] + C31 * xz * weight[30] -
+           C32 * (4.0f * zz - xx - 3.0f * yy) * weight[33] - 6.0f * C33 * yz * weight[36] +
+           2.0f * C32 * xy * weight[39] - 2.0f * C35 * yz * weight[42] +
            6.0f * C30 * xy * weight[45];
-    g.z += C31 * xy * weight[30] - 8.0f * C32 * yz * weight[33] + C33 * (6.0f * zz - 3.0f * xx - 3.0f * yy) * weight[36] -
-           8.0f * C32 * xz * weight[39] + C35 * (xx - yy) * weight[42];
+    g.z += C31 * xy * weight[30] - 8.0f * C32 * yz * weight[33] +
+           C33 * (6.0f * zz - 3.0f * xx - 3.0f * yy) * weight[36] - 8.0f * C32 * xz * weight[39] +
+           C35 * (xx - yy) * weight[42];
     return g;
 }

@@ -1,7 +1,7 @@
-// All kernels, compiled once per instruction set: -DDGR_ARCH=v3 and the matching flags. Nothing here may run when the library
-// is loaded, and no function here may have a name that another instruction set's copy shares: everything is static or in the
-// namespace of the instruction set, and no standard library template is used.
-// SPDX-License-Identifier: Apache-2.0
+// All kernels, compiled once per instruction set: -DDGR_ARCH=v3 and the matching flags. Nothing
+// here may run when the library is loaded, and no function here may have a name that another
+// instruction set's copy shares: everything is static or in the namespace of the instruction set,
+// and no standard library template is used. SPDX-License-Identifier: Apache-2.0
 #include "layout.h"
 
 #ifndef DGR_LANES

@@ -17,13 +17,16 @@ constexpr float NEAR_Z = 0.2f, LOW_PASS = 0.3f, MAX_ALPHA = 0.99f, MIN_TRANSMITT
 constexpr float LOG2E = 1.44269504089f, LN2 = 0.69314718056f;
 constexpr float LOG2_MIN_ALPHA = -7.99435343686f;  // log2(1 / 255)
 
-// One Gaussian in one view; one cache line. log2(opacity * exp(power)) = l + a dx^2 + 2 b dx dy + c dy^2.
+// One Gaussian in one view; one cache line. log2(opacity * exp(power)) = l + a dx^2 + 2 b dx dy + c
+// dy^2.
 struct alignas(64) Record {
-    float x, y;         // centre, pixels
-    float a, b, c, l;   // all but l from the conic
+    float x, y;        // centre, pixels
+    float a, b, c, l;  // all but l from the conic
     float red, green, blue, z;
-    float slope, reach, narrowing;  // row span of the level set: slope dy -+ sqrt(reach - narrowing dy^2)
-    uint16_t x0, y0, x1, y1;        // pixel box, ends included: of the level set, clipped to window and image
+    float slope, reach,
+        narrowing;  // row span of the level set: slope dy -+ sqrt(reach - narrowing dy^2)
+    uint16_t x0, y0, x1,
+        y1;  // pixel box, ends included: of the level set, clipped to window and image
 };
 static_assert(sizeof(Record) == 64, "a record is one cache line");
 
@@ -52,10 +55,12 @@ class Carver {
 };
 
 struct Geometry {
-    Record* records;   // [V,N]
-    uint32_t* slots;   // [V N + 1] first gradient row of each; its rows follow the tiles of its box, row-major
+    Record* records;  // [V,N]
+    uint32_t* slots;  // [V N + 1] first gradient row of each; its rows follow the tiles of its box,
+                      // row-major
     uint32_t* faults;  // [chunks] bit i: a value of input DGR_NONFINITE_MEANS + i is not finite
-    float* shades;     // [V, groups of 8 Gaussians, shade] with harmonics: struct Shade without the colours, 8 floats a field
+    float* shades;     // [V, groups of 8 Gaussians, shade] with harmonics: struct Shade without the
+                       // colours, 8 floats a field
     int64_t groups, shade;
     size_t bytes;
 
@@ -69,17 +74,22 @@ struct Geometry {
         shades = carver.take<float>(p.sh ? p.views * groups * shade : 0);
         bytes = carver.used();
     }
-    float* shade_of(int64_t view, int64_t gaussian) const { return shades + (view * groups + gaussian / 8) * shade; }
+    float* shade_of(int64_t view, int64_t gaussian) const {
+        return shades + (view * groups + gaussian / 8) * shade;
+    }
 };
 
 struct Binning {
-    uint32_t* begins;      // [V tiles + 1] first entry of each tile's list
-    uint32_t* drawn;       // [V tiles] how many entries were drawn: the first of the list, once the tile is rendered
+    uint32_t* begins;  // [V tiles + 1] first entry of each tile's list
+    uint32_t* drawn;  // [V tiles] how many entries were drawn: the first of the list, once the tile
+                      // is rendered
     uint32_t* finished;    // [V tiles] pixels of the tile that finished early
     uint32_t* finish_at;   // [V tiles, TILE * TILE] entry at which they did, ascending
     uint16_t* finish_who;  // [V tiles, TILE * TILE] which pixel, in block order
-    uint64_t* entries;     // [pairs] gradient row << 32 | Gaussian, by depth; written when the tile is rendered
-    uint64_t* masks;       // [pairs, 2] blocks of the tile that the entry was drawn to; until then depth bits << 32 | Gaussian, unsorted
+    uint64_t* entries;  // [pairs] gradient row << 32 | Gaussian, by depth; written when the tile is
+                        // rendered
+    uint64_t* masks;  // [pairs, 2] blocks of the tile that the entry was drawn to; until then depth
+                      // bits << 32 | Gaussian, unsorted
     size_t bytes;
 
     Binning(const dgr_problem& p, int64_t pairs, void* base) {
@@ -101,10 +111,13 @@ struct Kernels {
     const char* name;
     int lanes;  // pixels in a block
     void (*project)(const dgr_problem&, const Geometry&, int32_t* radii, int64_t chunk);
-    void (*render_tile)(const dgr_problem&, const Geometry&, const Binning&, const dgr_images&, int64_t tile);
-    void (*backward_tile)(const dgr_problem&, const Geometry&, const Binning&, const float* transmittance,
-                          const dgr_image_grads&, float* rows, int64_t tile);
-    void (*backward_splats)(const dgr_problem&, const Geometry&, const float* rows, const dgr_grads&, int64_t chunk);
+    void (*render_tile)(const dgr_problem&, const Geometry&, const Binning&, const dgr_images&,
+                        int64_t tile);
+    void (*backward_tile)(const dgr_problem&, const Geometry&, const Binning&,
+                          const float* transmittance, const dgr_image_grads&, float* rows,
+                          int64_t tile);
+    void (*backward_splats)(const dgr_problem&, const Geometry&, const float* rows,
+                            const dgr_grads&, int64_t chunk);
     double (*floor_forward)(int repeats);
     double (*floor_backward)(int repeats);
 };

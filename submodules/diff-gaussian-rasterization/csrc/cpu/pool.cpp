@@ -26,8 +26,9 @@ inline void breathe() {
 #endif
 }
 
-// How long a thread looks out for work, or for the end of it, before it sleeps: the loops of one pass follow one another within
-// some ten microseconds, and to be woken takes as long. Short enough that a machine with other work to do loses nothing by it.
+// How long a thread looks out for work, or for the end of it, before it sleeps: the loops of one
+// pass follow one another within some ten microseconds, and to be woken takes as long. Short enough
+// that a machine with other work to do loses nothing by it.
 constexpr std::chrono::microseconds LOOKOUT{50};
 
 template <class Done>
@@ -73,14 +74,13 @@ class Pool {
             while (static_cast<int>(workers_.size()) < helpers) {
                 workers_.emplace_back([this, seen = generation_.load()]() mutable { work(seen); });
             }
-        } catch (const std::system_error&) {
-            helpers = static_cast<int>(workers_.size());
-        }
+        } catch (const std::system_error&) { helpers = static_cast<int>(workers_.size()); }
         return helpers;
     }
 
     void take() {
-        for (int64_t i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < count_;) task_(context_, i);
+        for (int64_t i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < count_;)
+            task_(context_, i);
     }
 
     void work(uint64_t seen) {
@@ -111,7 +111,8 @@ class Pool {
     std::atomic<int64_t> next_{0};
 };
 
-// Never destroyed: workers sleep until the process ends. A forked child has none of them and starts over with a new pool.
+// Never destroyed: workers sleep until the process ends. A forked child has none of them and starts
+// over with a new pool.
 Pool* pool = nullptr;
 
 void renew() { pool = new (std::nothrow) Pool; }

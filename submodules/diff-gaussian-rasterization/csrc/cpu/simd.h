@@ -1,6 +1,6 @@
-// Eight (or DGR_LANES) floats at a time in the vector extensions of GCC and Clang; portable to every target, with a few
-// x86 builtins where the compilers do not find the instruction. Included inside the instruction set's own namespace.
-// SPDX-License-Identifier: Apache-2.0
+// Eight (or DGR_LANES) floats at a time in the vector extensions of GCC and Clang; portable to
+// every target, with a few x86 builtins where the compilers do not find the instruction. Included
+// inside the instruction set's own namespace. SPDX-License-Identifier: Apache-2.0
 
 template <int N>
 struct Lanes {
@@ -103,7 +103,8 @@ DGR_INLINE bool any_within(F x, float end) {
 #ifdef __AVX512F__
 template <>
 DGR_INLINE bool any_within(f16 x, float end) {  // compilers take the masks through vectors
-    const uint16_t below = __builtin_ia32_cmpps512_mask(x, f16{} + end, 1 /* < */, static_cast<uint16_t>(-1), 4);
+    const uint16_t below =
+        __builtin_ia32_cmpps512_mask(x, f16{} + end, 1 /* < */, static_cast<uint16_t>(-1), 4);
     return __builtin_ia32_cmpps512_mask(f16{}, x, 1, below, 4) != 0;
 }
 #endif
@@ -124,7 +125,8 @@ DGR_INLINE void prefetch(const float* data, int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i += 16) __builtin_prefetch(data + i);
 }
 
-// Stores that leave the caches alone: for results larger than those, which would be read from memory only to be overwritten.
+// Stores that leave the caches alone: for results larger than those, which would be read from
+// memory only to be overwritten.
 DGR_INLINE bool streams(const float* at, int64_t count) {
 #ifdef __AVX__
     return count > (1 << 20) && reinterpret_cast<uintptr_t>(at) % sizeof(f8) == 0;
@@ -146,7 +148,8 @@ DGR_INLINE void stream_fence() {
 #endif
 }
 
-// 1 / x. The estimate of 14 bits and one Newton step are good to the last bit or two; that of 12 bits would not be.
+// 1 / x. The estimate of 14 bits and one Newton step are good to the last bit or two; that of 12
+// bits would not be.
 DGR_INLINE f8 reciprocal(f8 x) { return 1.0f / x; }
 DGR_INLINE f16 reciprocal(f16 x) {
 #ifdef __AVX512F__
@@ -157,7 +160,8 @@ DGR_INLINE f16 reciprocal(f16 x) {
 #endif
 }
 
-// 2^x for |x| < 126, relative error below 2e-7: nearest integer by the rounding of a large sum, and a minimax polynomial.
+// 2^x for |x| < 126, relative error below 2e-7: nearest integer by the rounding of a large sum, and
+// a minimax polynomial.
 template <class F>
 DGR_INLINE F exp2(F x) {
     constexpr float magic = 12582912.0f;  // 1.5 * 2^23
@@ -171,7 +175,8 @@ DGR_INLINE F exp2(F x) {
     return as_float(bits(p) + (bits(shifted) << 23));
 }
 
-// log2 of a positive normal number, absolute error below 1e-7 * max(1, |result|): atanh series on [sqrt(1/2), sqrt(2)).
+// log2 of a positive normal number, absolute error below 1e-7 * max(1, |result|): atanh series on
+// [sqrt(1/2), sqrt(2)).
 DGR_INLINE f8 log2(f8 x) {
     const i8 biased = bits(x) - 0x3f3504f3;
     const i8 exponent = biased >> 23;
@@ -221,7 +226,8 @@ DGR_INLINE f8 sums(const f8 (&r)[8]) {
     for (int i = 0; i < 4; ++i) {
         s[i] = interleave_low(r[2 * i], r[2 * i + 1]) + interleave_high(r[2 * i], r[2 * i + 1]);
     }
-    for (int i = 0; i < 2; ++i) t[i] = pairs_low(s[2 * i], s[2 * i + 1]) + pairs_high(s[2 * i], s[2 * i + 1]);
+    for (int i = 0; i < 2; ++i)
+        t[i] = pairs_low(s[2 * i], s[2 * i + 1]) + pairs_high(s[2 * i], s[2 * i + 1]);
     return halves_low(t[0], t[1]) + halves_high(t[0], t[1]);
 }
 // Lanes 0 and 1 of the result are the sums of the lanes of a and of b.
@@ -248,29 +254,40 @@ DGR_INLINE void split_threes(const float* data, f8* out) {
 DGR_INLINE void join_threes(const f8* in, float* data) {
     const f8 x = in[0], y = in[1], z = in[2];
     store(data, DGR_SHUFFLE(DGR_SHUFFLE(x, y, 0, 8, 0, 1, 9, 0, 2, 10), z, 0, 1, 8, 3, 4, 9, 6, 7));
-    store(data + 8, DGR_SHUFFLE(DGR_SHUFFLE(x, y, 0, 3, 11, 0, 4, 12, 0, 5), z, 10, 1, 2, 11, 4, 5, 12, 7));
-    store(data + 16, DGR_SHUFFLE(DGR_SHUFFLE(x, y, 13, 0, 6, 14, 0, 7, 15, 0), z, 0, 13, 2, 3, 14, 5, 6, 15));
+    store(data + 8,
+          DGR_SHUFFLE(DGR_SHUFFLE(x, y, 0, 3, 11, 0, 4, 12, 0, 5), z, 10, 1, 2, 11, 4, 5, 12, 7));
+    store(data + 16,
+          DGR_SHUFFLE(DGR_SHUFFLE(x, y, 13, 0, 6, 14, 0, 7, 15, 0), z, 0, 13, 2, 3, 14, 5, 6, 15));
 }
 // The same for rows of four.
 DGR_INLINE void split_fours(const float* data, f8* out) {
-    const f8 a = load<f8>(data), b = load<f8>(data + 8), c = load<f8>(data + 16), d = load<f8>(data + 24);
-    const f8 ab[2] = {DGR_SHUFFLE(a, b, 0, 4, 8, 12, 1, 5, 9, 13), DGR_SHUFFLE(a, b, 2, 6, 10, 14, 3, 7, 11, 15)};
-    const f8 cd[2] = {DGR_SHUFFLE(c, d, 0, 4, 8, 12, 1, 5, 9, 13), DGR_SHUFFLE(c, d, 2, 6, 10, 14, 3, 7, 11, 15)};
-    for (int i = 0; i < 2; ++i) out[2 * i] = halves_low(ab[i], cd[i]), out[2 * i + 1] = halves_high(ab[i], cd[i]);
+    const f8 a = load<f8>(data), b = load<f8>(data + 8), c = load<f8>(data + 16),
+             d = load<f8>(data + 24);
+    const f8 ab[2] = {DGR_SHUFFLE(a, b, 0, 4, 8, 12, 1, 5, 9, 13),
+                      DGR_SHUFFLE(a, b, 2, 6, 10, 14, 3, 7, 11, 15)};
+    const f8 cd[2] = {DGR_SHUFFLE(c, d, 0, 4, 8, 12, 1, 5, 9, 13),
+                      DGR_SHUFFLE(c, d, 2, 6, 10, 14, 3, 7, 11, 15)};
+    for (int i = 0; i < 2; ++i)
+        out[2 * i] = halves_low(ab[i], cd[i]), out[2 * i + 1] = halves_high(ab[i], cd[i]);
 }
 DGR_INLINE void join_fours(const f8* in, float* data) {
     f8 low[2], high[2];  // rows 0 1 4 5, rows 2 3 6 7
     for (int i = 0; i < 2; ++i) {
-        low[i] = interleave_low(in[2 * i], in[2 * i + 1]), high[i] = interleave_high(in[2 * i], in[2 * i + 1]);
+        low[i] = interleave_low(in[2 * i], in[2 * i + 1]),
+        high[i] = interleave_high(in[2 * i], in[2 * i + 1]);
     }
-    const f8 rows[4] = {pairs_low(low[0], low[1]), pairs_high(low[0], low[1]), pairs_low(high[0], high[1]),
+    const f8 rows[4] = {pairs_low(low[0], low[1]), pairs_high(low[0], low[1]),
+                        pairs_low(high[0], high[1]),
                         pairs_high(high[0], high[1])};  // 0 4, 1 5, 2 6, 3 7
     store(data, halves_low(rows[0], rows[1])), store(data + 8, halves_low(rows[2], rows[3]));
-    store(data + 16, halves_high(rows[0], rows[1])), store(data + 24, halves_high(rows[2], rows[3]));
+    store(data + 16, halves_high(rows[0], rows[1])),
+        store(data + 24, halves_high(rows[2], rows[3]));
 }
 
-// Rows `first` .. `first + 7` of a row-major array with `width` columns, as columns; rows past the end repeat the last.
-DGR_INLINE void load_columns(const float* data, int64_t first, int64_t count, int width, int columns, f8* out) {
+// Rows `first` .. `first + 7` of a row-major array with `width` columns, as columns; rows past the
+// end repeat the last.
+DGR_INLINE void load_columns(const float* data, int64_t first, int64_t count, int width,
+                             int columns, f8* out) {
     if (first + 8 <= count && width == columns) {
         const float* all = data + first * width;
         if (columns == 1) return void(*out = load<f8>(all));
@@ -278,7 +295,8 @@ DGR_INLINE void load_columns(const float* data, int64_t first, int64_t count, in
         if (columns == 4) return split_fours(all, out);
     }
     const float* rows[8];
-    for (int i = 0; i < 8; ++i) rows[i] = data + (first + i < count ? first + i : count - 1) * width;
+    for (int i = 0; i < 8; ++i)
+        rows[i] = data + (first + i < count ? first + i : count - 1) * width;
     int c = 0;
     for (; c + 8 <= columns; c += 8) {
         f8 block[8];
@@ -287,11 +305,13 @@ DGR_INLINE void load_columns(const float* data, int64_t first, int64_t count, in
         for (int i = 0; i < 8; ++i) out[c + i] = block[i];
     }
     for (; c < columns; ++c) {
-        out[c] = f8{rows[0][c], rows[1][c], rows[2][c], rows[3][c], rows[4][c], rows[5][c], rows[6][c], rows[7][c]};
+        out[c] = f8{rows[0][c], rows[1][c], rows[2][c], rows[3][c],
+                    rows[4][c], rows[5][c], rows[6][c], rows[7][c]};
     }
 }
 
-DGR_INLINE void store_columns(float* data, int64_t first, int64_t count, int width, int columns, const f8* in) {
+DGR_INLINE void store_columns(float* data, int64_t first, int64_t count, int width, int columns,
+                              const f8* in) {
     if (first + 8 <= count && width == columns) {
         float* all = data + first * width;
         if (columns == 1) return store(all, *in);

@@ -1,6 +1,9 @@
-// The tasks over Gaussians: inputs to records, and gradient rows to gradients. SPDX-License-Identifier: Apache-2.0
+// The tasks over Gaussians: inputs to records, and gradient rows to gradients.
+// SPDX-License-Identifier: Apache-2.0
 
-DGR_INLINE int sh_columns(const dgr_problem& p) { return 3 * (p.sh_degree + 1) * (p.sh_degree + 1); }
+DGR_INLINE int sh_columns(const dgr_problem& p) {
+    return 3 * (p.sh_degree + 1) * (p.sh_degree + 1);
+}
 
 // Inputs of eight Gaussians, columns; all but colours and harmonics.
 struct Inputs {
@@ -9,7 +12,8 @@ struct Inputs {
     Covariance sigma;
     Axes axes;
     bool normalize;
-    DGR_INLINE Inputs(const dgr_problem& p, int64_t first) : normalize(p.flags & DGR_NORMALIZE_QUATS) {
+    DGR_INLINE Inputs(const dgr_problem& p, int64_t first)
+        : normalize(p.flags & DGR_NORMALIZE_QUATS) {
         f8 m[3];
         load_columns(p.means, first, p.gaussians, 3, 3, m);
         mean = {m[0], m[1], m[2]};
@@ -56,11 +60,13 @@ DGR_INLINE f8 floor8(f8 x) {
     const f8 t = __builtin_convertvector(whole(x), f8);
     return t - keep(t > x, splat8(1.0f));
 }
-DGR_INLINE f8 clamp8(f8 x, float low, float high) { return minimum(maximum(x, splat8(low)), splat8(high)); }
+DGR_INLINE f8 clamp8(f8 x, float low, float high) {
+    return minimum(maximum(x, splat8(low)), splat8(high));
+}
 
 // Pixel boxes, ends included, and what is visible.
 struct Boxes {
-    i8 seen, drawn;      // radius > 0; and has a pixel where alpha may reach 1 / 255
+    i8 seen, drawn;  // radius > 0; and has a pixel where alpha may reach 1 / 255
     i8 x0, y0, x1, y1;
     f8 radius;
 
@@ -76,8 +82,10 @@ struct Boxes {
         const f8 ex = root(keep(opaque, power) * s.xx), ey = root(keep(opaque, power) * s.yy);
         const float right = c.width - 1.0f, bottom = c.height - 1.0f;
         const i8 inside = has_pixel(s.x, ex, right) & has_pixel(s.y, ey, bottom);
-        f8 left = clamp8(s.x - ex - 0.01f, -1.0f, c.width), top = clamp8(s.y - ey - 0.01f, -1.0f, c.height);
-        x0 = whole(maximum(floor8(left) + 1.0f, f8{})), y0 = whole(maximum(floor8(top) + 1.0f, f8{}));
+        f8 left = clamp8(s.x - ex - 0.01f, -1.0f, c.width),
+           top = clamp8(s.y - ey - 0.01f, -1.0f, c.height);
+        x0 = whole(maximum(floor8(left) + 1.0f, f8{})),
+        y0 = whole(maximum(floor8(top) + 1.0f, f8{}));
         x1 = whole(floor8(clamp8(s.x + ex + 0.01f, -1.0f, right)));
         y1 = whole(floor8(clamp8(s.y + ey + 0.01f, -1.0f, bottom)));
         seen = valid & opaque & inside;
@@ -87,14 +95,17 @@ struct Boxes {
             const i8 wx1 = whole(clamp8((s.x + radius + 15.0f) * 0.0625f, 0.0f, c.width)) << 4;
             const i8 wy1 = whole(clamp8((s.y + radius + 15.0f) * 0.0625f, 0.0f, c.height)) << 4;
             const i8 width = whole(splat8(c.width)), height = whole(splat8(c.height));
-            seen = valid & (least(wx1, (width + 15) & ~15) > wx0) & (least(wy1, (height + 15) & ~15) > wy0);
-            x0 = most(x0, wx0), y0 = most(y0, wy0), x1 = least(x1, wx1 - 1), y1 = least(y1, wy1 - 1);
+            seen = valid & (least(wx1, (width + 15) & ~15) > wx0) &
+                   (least(wy1, (height + 15) & ~15) > wy0);
+            x0 = most(x0, wx0), y0 = most(y0, wy0), x1 = least(x1, wx1 - 1),
+            y1 = least(y1, wy1 - 1);
         }
         drawn = seen & opaque & (x1 >= x0) & (y1 >= y0);
     }
     // Does [centre - half, centre + half] hold an integer of [0, last]?
     DGR_INLINE static i8 has_pixel(f8 centre, f8 half, float last) {
-        const f8 low = clamp8(centre - half, -2.0f, last + 2.0f), high = clamp8(centre + half, -2.0f, last + 2.0f);
+        const f8 low = clamp8(centre - half, -2.0f, last + 2.0f),
+                 high = clamp8(centre + half, -2.0f, last + 2.0f);
         const f8 first = floor8(low) + keep(floor8(low) < low, splat8(1.0f));
         return (maximum(first, f8{}) <= minimum(floor8(high), splat8(last))) & (centre == centre);
     }
@@ -102,16 +113,24 @@ struct Boxes {
     DGR_INLINE static i8 most(i8 a, i8 b) { return ((a > b) & a) | (~(a > b) & b); }
 };
 
-DGR_INLINE void write_records(const Screen& s, const Boxes& b, f8 log2_opacity, const f8* color, Record* out, int count) {
+DGR_INLINE void write_records(const Screen& s, const Boxes& b, f8 log2_opacity, const f8* color,
+                              Record* out, int count) {
     const f8 scale = -0.5f * LOG2E / s.det;
     const f8 inverse_yy = 1.0f / s.yy;
     const f8 a = scale * s.yy, cross = -scale * s.xy, c = scale * s.xx;
-    // The excess of the exponent over the level set, enlarged by the rounding errors of evaluating it far from the centre.
+    // The excess of the exponent over the level set, enlarged by the rounding errors of evaluating
+    // it far from the centre.
     f8 excess = log2_opacity - LOG2_MIN_ALPHA;
     excess += 1e-6f + 4e-6f * excess * (s.xx * s.yy / s.det);
     f8 low[8] = {s.x, s.y, a, cross, c, log2_opacity, color[0], color[1]};
-    f8 high[8] = {color[2], s.camera.z, s.xy * inverse_yy, -excess / a, s.det * inverse_yy * inverse_yy,
-                  as_float(b.x0 | (b.y0 << 16)), as_float(b.x1 | (b.y1 << 16)), f8{}};
+    f8 high[8] = {color[2],
+                  s.camera.z,
+                  s.xy * inverse_yy,
+                  -excess / a,
+                  s.det * inverse_yy * inverse_yy,
+                  as_float(b.x0 | (b.y0 << 16)),
+                  as_float(b.x1 | (b.y1 << 16)),
+                  f8{}};
     transpose(low), transpose(high);
     for (int i = 0; i < count; ++i) {
         float* record = reinterpret_cast<float*>(out + i);
@@ -121,9 +140,11 @@ DGR_INLINE void write_records(const Screen& s, const Boxes& b, f8 log2_opacity, 
 
 constexpr int AHEAD = 16;  // Gaussians between a prefetch and its use
 
-// Projects one chunk of Gaussians into all views: records, radii, and into `slots` the number of tiles of each.
+// Projects one chunk of Gaussians into all views: records, radii, and into `slots` the number of
+// tiles of each.
 static void project(const dgr_problem& p, const Geometry& geometry, int32_t* radii, int64_t chunk) {
-    const int64_t n = p.gaussians, begin = chunk * CHUNK, end = begin + CHUNK < n ? begin + CHUNK : n;
+    const int64_t n = p.gaussians, begin = chunk * CHUNK,
+                  end = begin + CHUNK < n ? begin + CHUNK : n;
     const int columns = p.sh ? sh_columns(p) : 3;
     uint32_t faults = 0;
     for (int64_t first = begin; first < end; first += 8) {
@@ -138,15 +159,18 @@ static void project(const dgr_problem& p, const Geometry& geometry, int32_t* rad
             load_columns(p.colors, first, n, 3, 3, colors);
         }
         if (!p.sh) faults |= in.faults(p, colors, columns);
-        bool look = p.sh != nullptr;  // at the coefficients themselves, which no view's colours have shown to be finite
+        bool look = p.sh != nullptr;  // at the coefficients themselves, which no view's colours
+                                      // have shown to be finite
         for (int v = 0; v < p.views; ++v) {
             const Camera camera(p, v);
             const Screen s = Screen::from(camera, in.mean, in.sigma, p.flags & DGR_ANTIALIASING);
             const f8 opacity = in.opacity * s.compensation;
             const f8 log2_opacity = log2(maximum(opacity, splat8(1e-30f)));
-            const i8 valid = (s.camera.z > NEAR_Z) & (s.xx > 0.0f) & (s.det > 0.0f) & (s.det < 1e30f);
+            const i8 valid =
+                (s.camera.z > NEAR_Z) & (s.xx > 0.0f) & (s.det > 0.0f) & (s.det < 1e30f);
             const Boxes boxes(s, camera, log2_opacity, valid, p.flags & DGR_TILES16);
-            const i8 tiles = (((boxes.x1 >> 5) - (boxes.x0 >> 5)) + 1) * (((boxes.y1 >> 5) - (boxes.y0 >> 5)) + 1);
+            const i8 tiles = (((boxes.x1 >> 5) - (boxes.x0 >> 5)) + 1) *
+                             (((boxes.y1 >> 5) - (boxes.y0 >> 5)) + 1);
             const i8 touched = tiles & boxes.drawn, radius = whole(boxes.radius) & boxes.seen;
             const int64_t at = v * n + first;
             __builtin_memcpy(geometry.slots + at, &touched, 4 * count);
@@ -167,7 +191,8 @@ static void project(const dgr_problem& p, const Geometry& geometry, int32_t* rad
 }
 
 // Sums the gradient rows of eight Gaussians in one view: moments and colours, as columns.
-DGR_INLINE bool gather(const uint32_t* slots, const float* rows, int count, f8 (&low)[8], f8 (&high)[2]) {
+DGR_INLINE bool gather(const uint32_t* slots, const float* rows, int count, f8 (&low)[8],
+                       f8 (&high)[2]) {
     for (auto& x : low) x = f8{};
     high[0] = high[1] = f8{};
     if (slots[0] == slots[count]) return false;
@@ -187,19 +212,22 @@ DGR_INLINE bool gather(const uint32_t* slots, const float* rows, int count, f8 (
     return true;
 }
 
-// From the moments of one view to the gradients of the projection: with w = conic d, the power -d.w / 2 has the derivatives w
-// by the mean and w w^T / 2 by the covariance.
-DGR_INLINE ScreenGrads screen_grads(const dgr_problem& p, const Screen& s, const f8 (&m)[8], const f8 (&high)[2], f8 opacity,
-                                    i8 drawn) {
+// From the moments of one view to the gradients of the projection: with w = conic d, the power -d.w
+// / 2 has the derivatives w by the mean and w w^T / 2 by the covariance.
+DGR_INLINE ScreenGrads screen_grads(const dgr_problem& p, const Screen& s, const f8 (&m)[8],
+                                    const f8 (&high)[2], f8 opacity, i8 drawn) {
     ScreenGrads g;
     constexpr float unit = -2.0f * LN2;  // u, v to w
     g.x = unit * m[1], g.y = unit * m[2];
-    g.xx = (0.5f * unit * unit) * m[3], g.xy = (unit * unit) * m[4], g.yy = (0.5f * unit * unit) * m[5];
+    g.xx = (0.5f * unit * unit) * m[3], g.xy = (unit * unit) * m[4],
+    g.yy = (0.5f * unit * unit) * m[5];
     const f8 of_compensated = m[0] / (opacity * s.compensation);
     g.opacity = keep(drawn, of_compensated * s.compensation);
     if (p.flags & DGR_ANTIALIASING) {
-        const f8 inverse = 1.0f / s.det, xx = s.xx - LOW_PASS, yy = s.yy - LOW_PASS, ratio = (xx * yy - s.xy * s.xy) * inverse;
-        const f8 d_ratio = keep(ratio > 2.5e-5f, 0.5f * of_compensated * opacity / s.compensation) * inverse;
+        const f8 inverse = 1.0f / s.det, xx = s.xx - LOW_PASS, yy = s.yy - LOW_PASS,
+                 ratio = (xx * yy - s.xy * s.xy) * inverse;
+        const f8 d_ratio =
+            keep(ratio > 2.5e-5f, 0.5f * of_compensated * opacity / s.compensation) * inverse;
         g.xx += d_ratio * (yy - ratio * s.yy);
         g.yy += d_ratio * (xx - ratio * s.xx);
         g.xy += d_ratio * 2.0f * s.xy * (ratio - 1.0f);
@@ -209,7 +237,9 @@ DGR_INLINE ScreenGrads screen_grads(const dgr_problem& p, const Screen& s, const
     return g;
 }
 
-DGR_INLINE void keep_vec(i8 mask, Vec3& v) { v.x = keep(mask, v.x), v.y = keep(mask, v.y), v.z = keep(mask, v.z); }
+DGR_INLINE void keep_vec(i8 mask, Vec3& v) {
+    v.x = keep(mask, v.x), v.y = keep(mask, v.y), v.z = keep(mask, v.z);
+}
 
 // Gradients of eight Gaussians, summed over the views.
 struct SplatGrads {
@@ -217,7 +247,8 @@ struct SplatGrads {
     Covariance sigma = {f8{}, f8{}, f8{}, f8{}, f8{}, f8{}};
     f8 opacity = f8{}, color[3] = {};
 
-    void store_all(const dgr_problem& p, const Inputs& in, const dgr_grads& grads, int64_t first, int64_t end) const {
+    void store_all(const dgr_problem& p, const Inputs& in, const dgr_grads& grads, int64_t first,
+                   int64_t end) const {
         const f8 m[3] = {mean.x, mean.y, mean.z};
         if (grads.means) store_columns(grads.means, first, end, 3, 3, m);
         if (grads.opacities) store_columns(grads.opacities, first, end, 1, 1, &opacity);
@@ -236,7 +267,8 @@ struct SplatGrads {
 };
 
 // Takes the gradient of the colours through the clamp (in place) and to the mean.
-DGR_INLINE void shade_backward(const dgr_problem& p, const float* shade, i8 drawn, f8* d_color, Vec3& d_mean) {
+DGR_INLINE void shade_backward(const dgr_problem& p, const float* shade, i8 drawn, f8* d_color,
+                               Vec3& d_mean) {
     const i8 open = bits(load<f8>(shade)) & drawn;
     for (int i = 0; i < 3; ++i) {
         d_color[i] = keep((open & (1 << i)) != 0, d_color[i]);
@@ -248,11 +280,14 @@ DGR_INLINE void shade_backward(const dgr_problem& p, const float* shade, i8 draw
     }
 }
 
-// Rows of the harmonics' gradients; zero beyond the degree in use. What is too large for the caches goes past them.
-DGR_INLINE void store_sh(const dgr_problem& p, const float (&rows)[8][SH_ROW], bool any_view, int64_t first, int count, float* out) {
+// Rows of the harmonics' gradients; zero beyond the degree in use. What is too large for the caches
+// goes past them.
+DGR_INLINE void store_sh(const dgr_problem& p, const float (&rows)[8][SH_ROW], bool any_view,
+                         int64_t first, int count, float* out) {
     const int width = 3 * p.sh_bases, used = any_view ? sh_columns(p) : 0;
     out += first * width;
-    if (used == SH_ROW && width == SH_ROW && count == 8 && streams(out, static_cast<int64_t>(p.gaussians) * width)) {
+    if (used == SH_ROW && width == SH_ROW && count == 8 &&
+        streams(out, static_cast<int64_t>(p.gaussians) * width)) {
         for (int i = 0; i < 8 * SH_ROW; i += 8) stream(out + i, load<f8>(&rows[0][0] + i));
         return;
     }
@@ -262,9 +297,10 @@ DGR_INLINE void store_sh(const dgr_problem& p, const float (&rows)[8][SH_ROW], b
     }
 }
 
-static void backward_splats(const dgr_problem& p, const Geometry& geometry, const float* rows, const dgr_grads& grads,
-                            int64_t chunk) {
-    const int64_t n = p.gaussians, begin = chunk * CHUNK, end = begin + CHUNK < n ? begin + CHUNK : n;
+static void backward_splats(const dgr_problem& p, const Geometry& geometry, const float* rows,
+                            const dgr_grads& grads, int64_t chunk) {
+    const int64_t n = p.gaussians, begin = chunk * CHUNK,
+                  end = begin + CHUNK < n ? begin + CHUNK : n;
     for (int64_t first = begin; first < end; first += 8) {
         const int count = static_cast<int>(end - first < 8 ? end - first : 8);
         const Inputs in(p, first);
@@ -274,15 +310,19 @@ static void backward_splats(const dgr_problem& p, const Geometry& geometry, cons
         for (int v = 0; v < p.views; ++v) {
             const int64_t at = v * n + first;
             const uint32_t* slots = geometry.slots + v * n;
-            const int64_t soon = first + AHEAD < end ? first + AHEAD : end, later = soon + 8 < end ? soon + 8 : end;
-            prefetch(rows, static_cast<int64_t>(slots[soon]) * ROW, static_cast<int64_t>(slots[later]) * ROW);
+            const int64_t soon = first + AHEAD < end ? first + AHEAD : end,
+                          later = soon + 8 < end ? soon + 8 : end;
+            prefetch(rows, static_cast<int64_t>(slots[soon]) * ROW,
+                     static_cast<int64_t>(slots[later]) * ROW);
             f8 moments[8], high[2];
             ScreenGrads g = {};
             if (gather(geometry.slots + at, rows, count, moments, high)) {
                 i8 drawn = i8{};
-                for (int i = 0; i < count; ++i) drawn[i] = geometry.slots[at + i + 1] > geometry.slots[at + i] ? -1 : 0;
+                for (int i = 0; i < count; ++i)
+                    drawn[i] = geometry.slots[at + i + 1] > geometry.slots[at + i] ? -1 : 0;
                 const Camera camera(p, v);
-                const Screen s = Screen::from(camera, in.mean, in.sigma, p.flags & DGR_ANTIALIASING);
+                const Screen s =
+                    Screen::from(camera, in.mean, in.sigma, p.flags & DGR_ANTIALIASING);
                 g = screen_grads(p, s, moments, high, in.opacity, drawn);
                 Vec3 d_mean = {f8{}, f8{}, f8{}};
                 Covariance d = {f8{}, f8{}, f8{}, f8{}, f8{}, f8{}};
@@ -290,13 +330,16 @@ static void backward_splats(const dgr_problem& p, const Geometry& geometry, cons
                 if (p.sh) {
                     shade_backward(p, geometry.shade_of(v, first), drawn, g.color, d_mean);
                     if (grads.sh) {
-                        sh_backward(Direction(camera, in.mean).unit, p.sh_degree, g.color, sh_views++ == 0, sh_rows);
+                        sh_backward(Direction(camera, in.mean).unit, p.sh_degree, g.color,
+                                    sh_views++ == 0, sh_rows);
                     }
                 }
                 keep_vec(drawn, d_mean);
                 total.mean.x += d_mean.x, total.mean.y += d_mean.y, total.mean.z += d_mean.z;
-                total.sigma.xx += keep(drawn, d.xx), total.sigma.xy += keep(drawn, d.xy), total.sigma.xz += keep(drawn, d.xz);
-                total.sigma.yy += keep(drawn, d.yy), total.sigma.yz += keep(drawn, d.yz), total.sigma.zz += keep(drawn, d.zz);
+                total.sigma.xx += keep(drawn, d.xx), total.sigma.xy += keep(drawn, d.xy),
+                    total.sigma.xz += keep(drawn, d.xz);
+                total.sigma.yy += keep(drawn, d.yy), total.sigma.yz += keep(drawn, d.yz),
+                    total.sigma.zz += keep(drawn, d.zz);
                 total.opacity += g.opacity;
                 for (int i = 0; i < 3; ++i) total.color[i] += g.color[i];
             }

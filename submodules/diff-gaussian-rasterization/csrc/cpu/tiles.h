@@ -1,24 +1,27 @@
 // The tasks over tiles, forward and backward: lists of splats in, images and gradient rows out.
 // SPDX-License-Identifier: Apache-2.0
 
-// Calls body(x, y, lane) for the lanes of a block that lie in the image, coordinates relative to the tile.
+// Calls body(x, y, lane) for the lanes of a block that lie in the image, coordinates relative to
+// the tile.
 template <class F>
 DGR_INLINE void each_lane(const Tile& tile, int block, const F& body) {
     for (int i = 0; i < LANES; ++i) {
-        const int x = block % ACROSS * BLOCK_W + i % BLOCK_W, y = block / ACROSS * BLOCK_H + i / BLOCK_W;
+        const int x = block % ACROSS * BLOCK_W + i % BLOCK_W,
+                  y = block / ACROSS * BLOCK_H + i / BLOCK_W;
         if (x < tile.width && y < tile.height) body(x, y, i);
     }
 }
 
 DGR_INLINE bool whole_block(const Tile& tile, int block) {
-    return block % ACROSS * BLOCK_W + BLOCK_W <= tile.width && block / ACROSS * BLOCK_H + BLOCK_H <= tile.height;
+    return block % ACROSS * BLOCK_W + BLOCK_W <= tile.width &&
+           block / ACROSS * BLOCK_H + BLOCK_H <= tile.height;
 }
 
-// Calls copy(image index, lanes, count) for all pieces of rows, up to BLOCK_W pixels each, that one field (a vector) of an array
-// of blocks shares with an image plane.
+// Calls copy(image index, lanes, count) for all pieces of rows, up to BLOCK_W pixels each, that one
+// field (a vector) of an array of blocks shares with an image plane.
 template <class Block, class Copy>
-DGR_INLINE void each_segment(const dgr_problem& p, const Tile& tile, Block* blocks, vf Block::* field, int64_t plane,
-                             const Copy& copy) {
+DGR_INLINE void each_segment(const dgr_problem& p, const Tile& tile, Block* blocks,
+                             vf Block::* field, int64_t plane, const Copy& copy) {
     const int64_t origin = (plane * p.height + tile.y) * p.width + tile.x;
     const int64_t stride = p.width;
     const bool whole = tile.width == TILE && tile.height == TILE;
@@ -30,35 +33,44 @@ DGR_INLINE void each_segment(const dgr_problem& p, const Tile& tile, Block* bloc
             for (int h = 0; h < BLOCK_H; ++h) copy(at + h * stride, lanes + h * BLOCK_W, BLOCK_W);
             continue;
         }
-        const int columns = smaller(tile.width - x, BLOCK_W), rows = smaller(tile.height - y, BLOCK_H);
-        for (int h = 0; h < rows && columns > 0; ++h) copy(at + h * stride, lanes + h * BLOCK_W, columns);
+        const int columns = smaller(tile.width - x, BLOCK_W),
+                  rows = smaller(tile.height - y, BLOCK_H);
+        for (int h = 0; h < rows && columns > 0; ++h)
+            copy(at + h * stride, lanes + h * BLOCK_W, columns);
     }
 }
 
 template <class Block>
-DGR_INLINE void put_plane(const dgr_problem& p, const Tile& tile, Block* blocks, vf Block::* field, float* image, int64_t plane) {
+DGR_INLINE void put_plane(const dgr_problem& p, const Tile& tile, Block* blocks, vf Block::* field,
+                          float* image, int64_t plane) {
     each_segment(p, tile, blocks, field, plane, [image](int64_t at, const float* lanes, int count) {
         if (count == BLOCK_W) __builtin_memcpy(image + at, lanes, 4 * BLOCK_W);
-        else for (int i = 0; i < count; ++i) image[at + i] = lanes[i];
+        else
+            for (int i = 0; i < count; ++i) image[at + i] = lanes[i];
     });
 }
 
 template <class Block>
-DGR_INLINE void get_plane(const dgr_problem& p, const Tile& tile, Block* blocks, vf Block::* field, const float* image, int64_t plane) {
+DGR_INLINE void get_plane(const dgr_problem& p, const Tile& tile, Block* blocks, vf Block::* field,
+                          const float* image, int64_t plane) {
     if (image == nullptr) return;
     each_segment(p, tile, blocks, field, plane, [image](int64_t at, float* lanes, int count) {
         if (count == BLOCK_W) __builtin_memcpy(lanes, image + at, 4 * BLOCK_W);
-        else for (int i = 0; i < count; ++i) lanes[i] = image[at + i];
+        else
+            for (int i = 0; i < count; ++i) lanes[i] = image[at + i];
     });
 }
 
-// Brings one tile's part of some image planes towards the cache, a row at a time between other work: rows of a tile lie too far
-// apart for the hardware to guess them.
+// Brings one tile's part of some image planes towards the cache, a row at a time between other
+// work: rows of a tile lie too far apart for the hardware to guess them.
 class Ahead {
   public:
     Ahead(const dgr_problem& p, const Tile& tile)
-        : plane_(static_cast<int64_t>(p.width) * p.height), stride_(p.width), at_(static_cast<int64_t>(tile.y) * p.width + tile.x),
-          rows_(tile.height), last_(tile.width - 1) {}
+        : plane_(static_cast<int64_t>(p.width) * p.height),
+          stride_(p.width),
+          at_(static_cast<int64_t>(tile.y) * p.width + tile.x),
+          rows_(tile.height),
+          last_(tile.width - 1) {}
     void add(const float* image, int64_t first, int count) {
         if (image == nullptr) return;
         for (int i = 0; i < count; ++i) bases_[planes_++] = image + (first + i) * plane_ + at_;
@@ -91,11 +103,13 @@ DGR_INLINE uint32_t row_of(const Record& r, uint32_t slot, const Tile& tile) {
     return slot + static_cast<uint32_t>((tile.y / TILE - y0) * across + (tile.x / TILE - x0));
 }
 
-// Appends entries [begin, end) to the first `kept` of the list, with the blocks that each may change: those that change none are
-// dropped, and depths, needed no more, give way to gradient rows. Ahead of the drawing, since a mask is a chain of dependent steps,
-// but many run side by side. Returns how many are kept.
-DGR_INLINE int64_t keep_entries(const Tile& tile, const Record* records, const uint32_t* slots, const Mask& alive, int64_t begin,
-                                int64_t end, int64_t kept, uint64_t* entries, uint64_t* masks) {
+// Appends entries [begin, end) to the first `kept` of the list, with the blocks that each may
+// change: those that change none are dropped, and depths, needed no more, give way to gradient
+// rows. Ahead of the drawing, since a mask is a chain of dependent steps, but many run side by
+// side. Returns how many are kept.
+DGR_INLINE int64_t keep_entries(const Tile& tile, const Record* records, const uint32_t* slots,
+                                const Mask& alive, int64_t begin, int64_t end, int64_t kept,
+                                uint64_t* entries, uint64_t* masks) {
     for (int64_t entry = begin; entry < end; ++entry) {
         if (entry + 12 < tile.count) {
             __builtin_prefetch(records + static_cast<uint32_t>(entries[entry + 12]));
@@ -105,15 +119,16 @@ DGR_INLINE int64_t keep_entries(const Tile& tile, const Record* records, const u
         const Record& r = records[gaussian];
         const Mask mask = touched_blocks(r, tile);
         uint64_t touched = 0;
-        for (int w = 0; w < WORDS; ++w) touched |= masks[2 * kept + w] = mask.word[w] & alive.word[w];
+        for (int w = 0; w < WORDS; ++w)
+            touched |= masks[2 * kept + w] = mask.word[w] & alive.word[w];
         entries[kept] = static_cast<uint64_t>(row_of(r, slots[gaussian], tile)) << 32 | gaussian;
         kept += touched != 0;
     }
     return kept;
 }
 
-static void render_tile(const dgr_problem& p, const Geometry& geometry, const Binning& bins, const dgr_images& images,
-                        int64_t index) {
+static void render_tile(const dgr_problem& p, const Geometry& geometry, const Binning& bins,
+                        const dgr_images& images, int64_t index) {
     const Tile tile(p, bins, index);
     const Record* records = geometry.records + static_cast<int64_t>(tile.view) * p.gaussians;
     const uint32_t* slots = geometry.slots + static_cast<int64_t>(tile.view) * p.gaussians;
@@ -151,7 +166,8 @@ static void render_tile(const dgr_problem& p, const Geometry& geometry, const Bi
             const Brush brush(r, tile);
             for (int w = 0; w < WORDS; ++w) {
                 // Blocks may have been finished since the mask was made.
-                for (uint64_t left = masks[2 * entry + w] &= alive.word[w]; left; left &= left - 1) {
+                for (uint64_t left = masks[2 * entry + w] &= alive.word[w]; left;
+                     left &= left - 1) {
                     const int block = 64 * w + __builtin_ctzll(left);
                     Canvas& c = canvas[block];
                     blend(brush, r, block_x(block), block_y(block), c, [&](vi finished, vf before) {
@@ -159,9 +175,11 @@ static void render_tile(const dgr_problem& p, const Geometry& geometry, const Bi
                         store(last, load<vf>(last) + keep(finished, before));
                         for (uint32_t who = lane_bits(finished); who; who &= who - 1) {
                             finish_at[finished_count] = static_cast<uint32_t>(entry);
-                            finish_who[finished_count++] = static_cast<uint16_t>(block * LANES + __builtin_ctz(who));
+                            finish_who[finished_count++] =
+                                static_cast<uint16_t>(block * LANES + __builtin_ctz(who));
                         }
-                        if (!any(~finished & (before > 0.0f))) alive.word[w] &= ~(1ull << (block % 64));
+                        if (!any(~finished & (before > 0.0f)))
+                            alive.word[w] &= ~(1ull << (block % 64));
                     });
                 }
             }
@@ -189,9 +207,10 @@ static void render_tile(const dgr_problem& p, const Geometry& geometry, const Bi
 }
 
 // Incoming gradients, final transmittance, and what lies behind the last splat.
-DGR_INLINE void load_trace(const dgr_problem& p, const Tile& tile, const float* transmittance, const dgr_image_grads& grads,
-                           Trace* trace) {
-    // Until they are combined, `transmittance` and `suffix` hold the incoming gradients of transmittance and alpha.
+DGR_INLINE void load_trace(const dgr_problem& p, const Tile& tile, const float* transmittance,
+                           const dgr_image_grads& grads, Trace* trace) {
+    // Until they are combined, `transmittance` and `suffix` hold the incoming gradients of
+    // transmittance and alpha.
     const int v = tile.view;
     for (int b = 0; b < BLOCKS; ++b) trace[b] = Trace{};
     get_plane(p, tile, trace, &Trace::red, grads.rgb, 3 * v);
@@ -203,7 +222,8 @@ DGR_INLINE void load_trace(const dgr_problem& p, const Tile& tile, const float* 
     const float* background = p.background + 3 * v;
     for (int b = 0; b < BLOCKS; ++b) {
         Trace& t = trace[b];
-        t.suffix = t.transmittance - t.suffix + (t.red * background[0] + t.green * background[1] + t.blue * background[2]);
+        t.suffix = t.transmittance - t.suffix +
+                   (t.red * background[0] + t.green * background[1] + t.blue * background[2]);
         t.transmittance = vf{};
     }
     get_plane(p, tile, trace, &Trace::transmittance, transmittance, v);
@@ -218,8 +238,9 @@ DGR_INLINE void store_row(float* row, const Moments& moments) {
     row[8] = pair[0], row[9] = pair[1];
 }
 
-static void backward_tile(const dgr_problem& p, const Geometry& geometry, const Binning& bins, const float* transmittance,
-                          const dgr_image_grads& grads, float* rows, int64_t index) {
+static void backward_tile(const dgr_problem& p, const Geometry& geometry, const Binning& bins,
+                          const float* transmittance, const dgr_image_grads& grads, float* rows,
+                          int64_t index) {
     const Tile tile(p, bins, index);
     if (tile.count == 0) return;
     const Record* records = geometry.records + static_cast<int64_t>(tile.view) * p.gaussians;
@@ -267,7 +288,8 @@ static void backward_tile(const dgr_problem& p, const Geometry& geometry, const 
         for (int w = 0; w < WORDS; ++w) {
             for (uint64_t left = kept[w]; left; left &= left - 1) {
                 const int block = 64 * w + __builtin_ctzll(left);
-                blend_backward(brush, r, gate, block_x(block), block_y(block), trace[block], moments);
+                blend_backward(brush, r, gate, block_x(block), block_y(block), trace[block],
+                               moments);
             }
         }
         store_row(rows + static_cast<int64_t>(entries[entry] >> 32) * ROW, moments);

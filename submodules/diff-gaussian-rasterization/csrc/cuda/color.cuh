@@ -1,4 +1,5 @@
-// A Gaussian's colour from a camera position, forward and backward. SPDX-License-Identifier: Apache-2.0
+// A Gaussian's colour from a camera position, forward and backward.
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include "sh.cuh"
@@ -40,18 +41,27 @@ __device__ __forceinline__ Vec3 seen_color(const dgr_problem& p, int v, int64_t 
     const Vec3 direction = direction_from(camera_position(p, v), mean).unit;
     Vec3 color;
     switch (p.sh_degree) {
-        case 0: color = sh_color<0>(sh, direction); break;
-        case 1: color = sh_color<1>(sh, direction); break;
-        case 2: color = sh_color<2>(sh, direction); break;
-        default: color = sh_color<3>(sh, direction); break;
+        case 0:
+            color = sh_color<0>(sh, direction);
+            break;
+        case 1:
+            color = sh_color<1>(sh, direction);
+            break;
+        case 2:
+            color = sh_color<2>(sh, direction);
+            break;
+        default:
+            color = sh_color<3>(sh, direction);
+            break;
     }
     return {fmaxf(color.x, 0.0f), fmaxf(color.y, 0.0f), fmaxf(color.z, 0.0f)};
 }
 
 /// Adds to the gradients by sh [kBases * 3] and by the mean.
 template <int kDegree>
-__device__ __forceinline__ void color_backward(const dgr_problem& p, int v, int64_t n, Vec3 mean, Vec3 color_gradient,
-                                               float* sh_gradient, Vec3& mean_gradient) {
+__device__ __forceinline__ void color_backward(const dgr_problem& p, int v, int64_t n, Vec3 mean,
+                                               Vec3 color_gradient, float* sh_gradient,
+                                               Vec3& mean_gradient) {
     constexpr int kBases = (kDegree + 1) * (kDegree + 1);
     const float* sh = p.sh + 3 * static_cast<int64_t>(p.sh_bases) * n;
     const Direction d = direction_from(camera_position(p, v), mean);
@@ -68,7 +78,8 @@ __device__ __forceinline__ void color_backward(const dgr_problem& p, int v, int6
         sh_gradient[3 * k + 2] += basis[k] * g.z;
     }
     const Vec3 by_direction = sh_basis_gradient<kDegree>(d.unit, by_basis);
-    mean_gradient = mean_gradient + d.inverse_length * (by_direction - dot(by_direction, d.unit) * d.unit);
+    mean_gradient =
+        mean_gradient + d.inverse_length * (by_direction - dot(by_direction, d.unit) * d.unit);
 }
 
 }  // namespace dgr

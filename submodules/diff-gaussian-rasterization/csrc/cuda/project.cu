@@ -1,4 +1,5 @@
-// Every Gaussian into every view: its splat, its tiles, its depth. SPDX-License-Identifier: Apache-2.0
+// Every Gaussian into every view: its splat, its tiles, its depth.
+// SPDX-License-Identifier: Apache-2.0
 #include "color.cuh"
 #include "projection.cuh"
 #include "stages.h"
@@ -18,7 +19,8 @@ __device__ int first_nonfinite(const dgr_problem& p, int64_t n) {
     const float* arrays[] = {p.means, p.quats, p.scales, p.cov3d, p.opacities, p.colors, p.sh};
     const int widths[] = {3, 4, 3, 6, 1, 3, 3 * p.sh_bases};
     for (int k = 0; k < 7; ++k) {
-        if (arrays[k] != nullptr && !all_finite(arrays[k] + widths[k] * n, widths[k])) return DGR_NONFINITE_MEANS + k;
+        if (arrays[k] != nullptr && !all_finite(arrays[k] + widths[k] * n, widths[k]))
+            return DGR_NONFINITE_MEANS + k;
     }
     return INT32_MAX;
 }
@@ -27,28 +29,34 @@ static_assert(DGR_NONFINITE_SH == DGR_NONFINITE_MEANS + 6, "seven arrays in a ro
 /// The tiles of the box of half size r around the centre, as the originals count them.
 __device__ TileRect circle_tiles(const Footprint& f, float r, int columns, int rows) {
     const float last_x = static_cast<float>(columns), last_y = static_cast<float>(rows);
-    return {static_cast<uint16_t>(clampf(truncf((f.pixel_x - r) / kTile), 0.0f, last_x)),
-            static_cast<uint16_t>(clampf(truncf((f.pixel_y - r) / kTile), 0.0f, last_y)),
-            static_cast<uint16_t>(clampf(truncf((f.pixel_x + r + (kTile - 1)) / kTile), 0.0f, last_x)),
-            static_cast<uint16_t>(clampf(truncf((f.pixel_y + r + (kTile - 1)) / kTile), 0.0f, last_y))};
+    return {
+        static_cast<uint16_t>(clampf(truncf((f.pixel_x - r) / kTile), 0.0f, last_x)),
+        static_cast<uint16_t>(clampf(truncf((f.pixel_y - r) / kTile), 0.0f, last_y)),
+        static_cast<uint16_t>(clampf(truncf((f.pixel_x + r + (kTile - 1)) / kTile), 0.0f, last_x)),
+        static_cast<uint16_t>(clampf(truncf((f.pixel_y + r + (kTile - 1)) / kTile), 0.0f, last_y))};
 }
 
-/// First and last pixel of [center - extent, center + extent] within [0, size); first > last where there is none.
+/// First and last pixel of [center - extent, center + extent] within [0, size); first > last where
+/// there is none.
 struct PixelSpan {
     float first, last;
     __device__ PixelSpan(float center, float extent, float size)
-        : first(fmaxf(ceilf(center - extent), 0.0f)), last(fminf(floorf(center + extent), size - 1.0f)) {}
+        : first(fmaxf(ceilf(center - extent), 0.0f)),
+          last(fminf(floorf(center + extent), size - 1.0f)) {}
     __device__ bool empty() const { return !(first <= last); }
 };
 
-/// The tiles of the bounding box of the level set alpha = 1/255, a little enlarged against rounding (the tiles in it
-/// are tested one by one later). `seen`: whether the box itself, not enlarged, holds a pixel centre.
-__device__ TileRect level_set_tiles(const Camera& c, const Footprint& f, float opacity, bool& seen) {
+/// The tiles of the bounding box of the level set alpha = 1/255, a little enlarged against rounding
+/// (the tiles in it are tested one by one later). `seen`: whether the box itself, not enlarged,
+/// holds a pixel centre.
+__device__ TileRect level_set_tiles(const Camera& c, const Footprint& f, float opacity,
+                                    bool& seen) {
     const float reach = 2.0f * logf(fmaxf(opacity, 1e-30f) * 255.0f);
     seen = reach >= 0.0f && !PixelSpan(f.pixel_x, sqrtf(reach * f.xx), c.width).empty() &&
            !PixelSpan(f.pixel_y, sqrtf(reach * f.yy), c.height).empty();
     const float enlarged = fmaxf(reach, 0.0f) + 2.0f * kLog2Slack / kLog2e;
-    const PixelSpan x(f.pixel_x, sqrtf(enlarged * f.xx), c.width), y(f.pixel_y, sqrtf(enlarged * f.yy), c.height);
+    const PixelSpan x(f.pixel_x, sqrtf(enlarged * f.xx), c.width),
+        y(f.pixel_y, sqrtf(enlarged * f.yy), c.height);
     if (!seen || x.empty() || y.empty()) return {0, 0, 0, 0};
     return {static_cast<uint16_t>(static_cast<int>(x.first) / kTile),
             static_cast<uint16_t>(static_cast<int>(y.first) / kTile),
@@ -57,8 +65,8 @@ __device__ TileRect level_set_tiles(const Camera& c, const Footprint& f, float o
 }
 
 /// Projects instance i; leaves `radius` 0 and `rect` empty where it is not seen.
-__device__ void project_instance(const dgr_problem& p, int64_t i, int columns, int rows, Splat& splat, TileRect& rect,
-                                 float& radius) {
+__device__ void project_instance(const dgr_problem& p, int64_t i, int columns, int rows,
+                                 Splat& splat, TileRect& rect, float& radius) {
     const int v = static_cast<int>(i / p.gaussians);
     const int64_t n = i % p.gaussians;
     const Camera camera = load_camera(p, v);
@@ -109,7 +117,8 @@ __global__ void __launch_bounds__(kBlock)
         if (count > 0) store_splat(g.splats, i, splat);
         g.rects[i] = rect;
         g.counts[i] = count;
-        g.depths[i] = count > 0 ? __float_as_uint(splat.depth) : 0xffffffffu;  // t.z > 0: its bits are in its order
+        g.depths[i] = count > 0 ? __float_as_uint(splat.depth)
+                                : 0xffffffffu;  // t.z > 0: its bits are in its order
         g.numbers[i] = static_cast<uint32_t>(i);
         radii[i] = static_cast<int32_t>(radius);
         if (i < p.gaussians) {
@@ -117,8 +126,10 @@ __global__ void __launch_bounds__(kBlock)
             if (problem != INT32_MAX) atomicMin(&g.totals->status, problem);
         }
     }
-    for (int distance = kWarp / 2; distance > 0; distance /= 2) count += __shfl_xor_sync(kAllLanes, count, distance);
-    if (lane_of_thread() == 0 && count > 0) atomicAdd(&g.totals->pairs, static_cast<unsigned long long>(count));
+    for (int distance = kWarp / 2; distance > 0; distance /= 2)
+        count += __shfl_xor_sync(kAllLanes, count, distance);
+    if (lane_of_thread() == 0 && count > 0)
+        atomicAdd(&g.totals->pairs, static_cast<unsigned long long>(count));
 }
 
 /// One block: the totals' beginning, and the cameras' numbers.
@@ -127,8 +138,8 @@ __global__ void __launch_bounds__(kBlock) begin_kernel(dgr_problem p, Totals* to
     __syncthreads();
     const float* arrays[] = {p.view, p.tan_half_fov, p.proj, p.positions, p.background};
     const int widths[] = {16, 2, 16, 3, 3};
-    const int statuses[] = {DGR_NONFINITE_VIEW, DGR_NONFINITE_TAN_HALF_FOV, DGR_NONFINITE_PROJ, DGR_NONFINITE_POSITIONS,
-                            DGR_NONFINITE_BACKGROUND};
+    const int statuses[] = {DGR_NONFINITE_VIEW, DGR_NONFINITE_TAN_HALF_FOV, DGR_NONFINITE_PROJ,
+                            DGR_NONFINITE_POSITIONS, DGR_NONFINITE_BACKGROUND};
     for (int a = 0; a < 5; ++a) {
         const int64_t count = arrays[a] == nullptr ? 0 : static_cast<int64_t>(widths[a]) * p.views;
         for (int64_t k = threadIdx.x; k < count; k += kBlock) {
@@ -142,20 +153,24 @@ __global__ void __launch_bounds__(kBlock) begin_kernel(dgr_problem p, Totals* to
     }
 }
 
-__global__ void mark_visible_kernel(const float* means, int32_t n, const float* view, uint8_t* visible) {
+__global__ void mark_visible_kernel(const float* means, int32_t n, const float* view,
+                                    uint8_t* visible) {
     const int64_t i = global_thread();
     if (i < n) visible[i] = dot(load3(view + 8), load3(means + 3 * i)) + view[11] > kNear;
 }
 
 }  // namespace
 
-void launch_projection(const dgr_problem& p, const Geometry& g, int32_t* radii, cudaStream_t stream) {
+void launch_projection(const dgr_problem& p, const Geometry& g, int32_t* radii,
+                       cudaStream_t stream) {
     const Tiling tiling(p);
     launch(begin_kernel, 1, kBlock, stream, p, g.totals);
-    launch(project_kernel, blocks_for(instances(p)), kBlock, stream, p, g, radii, tiling.columns, tiling.rows);
+    launch(project_kernel, blocks_for(instances(p)), kBlock, stream, p, g, radii, tiling.columns,
+           tiling.rows);
 }
 
-void launch_mark_visible(const float* means, int32_t n, const float* view, uint8_t* visible, cudaStream_t stream) {
+void launch_mark_visible(const float* means, int32_t n, const float* view, uint8_t* visible,
+                         cudaStream_t stream) {
     launch(mark_visible_kernel, blocks_for(n), kBlock, stream, means, n, view, visible);
 }
 

@@ -1,4 +1,5 @@
-// From the rows of the pixels to the parameters: a thread per Gaussian. SPDX-License-Identifier: Apache-2.0
+// From the rows of the pixels to the parameters: a thread per Gaussian.
+// SPDX-License-Identifier: Apache-2.0
 #include "color.cuh"
 #include "projection.cuh"
 #include "stages.h"
@@ -17,7 +18,8 @@ struct Sums {
 
 /// Adds one view's row; returns the gradient by the mean in NDC units.
 template <int kDegree, int kShFloats>
-__device__ __forceinline__ float2 add_view(const dgr_problem& p, int v, int64_t n, const Shape& shape, const float* row,
+__device__ __forceinline__ float2 add_view(const dgr_problem& p, int v, int64_t n,
+                                           const Shape& shape, const float* row,
                                            Sums<kShFloats>& sums) {
     const Camera camera = load_camera(p, v);
     const Vec3 mean = load3(p.means + 3 * n);
@@ -48,7 +50,8 @@ __device__ __forceinline__ float2 add_view(const dgr_problem& p, int v, int64_t 
 /// kDegree -1: colours are given.
 template <int kDegree>
 __global__ void __launch_bounds__(kBlock)
-    project_backward_kernel(dgr_problem p, const uint32_t* counts, const float* rows, dgr_grads grads) {
+    project_backward_kernel(dgr_problem p, const uint32_t* counts, const float* rows,
+                            dgr_grads grads) {
     constexpr int kShFloats = kDegree >= 0 ? 3 * (kDegree + 1) * (kDegree + 1) : 1;
     const int64_t n = global_thread();
     if (n >= p.gaussians) return;
@@ -87,8 +90,8 @@ __global__ void __launch_bounds__(kBlock)
 
 }  // namespace
 
-void launch_projection_backward(const dgr_problem& p, const Geometry& g, const Scratch& s, const dgr_grads& grads,
-                                cudaStream_t stream) {
+void launch_projection_backward(const dgr_problem& p, const Geometry& g, const Scratch& s,
+                                const dgr_grads& grads, cudaStream_t stream) {
     const auto kernel = p.sh == nullptr    ? project_backward_kernel<-1>
                         : p.sh_degree == 0 ? project_backward_kernel<0>
                         : p.sh_degree == 1 ? project_backward_kernel<1>

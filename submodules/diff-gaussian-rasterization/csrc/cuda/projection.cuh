@@ -1,8 +1,8 @@
 // One Gaussian seen by one camera, forward and backward; the formulas are listed in dgr.h.
 // SPDX-License-Identifier: Apache-2.0
 //
-// Sources: EWA splatting (Zwicker et al. 2001); 3D Gaussian Splatting (Kerbl et al. 2023), appendix A. The gradients
-// are derived by hand from the forward formulas in matrix form.
+// Sources: EWA splatting (Zwicker et al. 2001); 3D Gaussian Splatting (Kerbl et al. 2023), appendix
+// A. The gradients are derived by hand from the forward formulas in matrix form.
 #pragma once
 
 #include "vector.cuh"
@@ -131,17 +131,21 @@ struct Footprint {
     float sharp_xx, sharp_yy, sharp_det;  // before the low-pass filter
     float xx, xy, yy, det;                // after it
 
-    __device__ bool drawable() const { return xx > 0.0f && det > 0.0f && pixel_x == pixel_x && pixel_y == pixel_y; }
+    __device__ bool drawable() const {
+        return xx > 0.0f && det > 0.0f && pixel_x == pixel_x && pixel_y == pixel_y;
+    }
 };
 
-__device__ __forceinline__ Footprint footprint(const Camera& c, Vec3 mean, Vec3 t, const Shape& shape) {
+__device__ __forceinline__ Footprint footprint(const Camera& c, Vec3 mean, Vec3 t,
+                                               const Shape& shape) {
     Footprint f;
     f.t = t;
     const float w = dot(c.clip_w, mean, c.clip_offset.z);
     f.inverse_w = 1.0f / w;
     f.ndc_x = dot(c.clip_x, mean, c.clip_offset.x) / w;
     f.ndc_y = dot(c.clip_y, mean, c.clip_offset.y) / w;
-    // ((ndc + 1) * size - 1) / 2 with one rounding: an error of the position weighs most in a needle.
+    // ((ndc + 1) * size - 1) / 2 with one rounding: an error of the position weighs most in a
+    // needle.
     f.pixel_x = fmaf(f.ndc_x, 0.5f * c.width, 0.5f * (c.width - 1.0f));
     f.pixel_y = fmaf(f.ndc_y, 0.5f * c.height, 0.5f * (c.height - 1.0f));
     const float inverse_z = 1.0f / t.z, slope_x = t.x / t.z, slope_y = t.y / t.z;
@@ -154,8 +158,9 @@ __device__ __forceinline__ Footprint footprint(const Camera& c, Vec3 mean, Vec3 
     f.sigma_row_x = shape.sigma * f.row_x;
     f.sigma_row_y = shape.sigma * f.row_y;
     if (shape.has_axes) {
-        // The axes on the screen are the columns of a 2x3 matrix, and the determinant of that matrix times its
-        // transpose is the sum of its squared minors (Cauchy and Binet): no cancellation, however thin the splat.
+        // The axes on the screen are the columns of a 2x3 matrix, and the determinant of that
+        // matrix times its transpose is the sum of its squared minors (Cauchy and Binet): no
+        // cancellation, however thin the splat.
         float x[3], y[3];
         f.sharp_xx = f.xy = f.sharp_yy = 0.0f;
 #pragma unroll
@@ -189,18 +194,21 @@ __device__ __forceinline__ float compensation(const Footprint& f, uint32_t flags
     return flags & DGR_ANTIALIASING ? sqrtf(fmaxf(sharpness(f), kMinCompensation)) : 1.0f;
 }
 
-/// Gradients by the pixel position, cov2D (xy counts both entries), t.z and the opacity compensation.
-/// A pixel at offset d whose alpha has gradient g / alpha adds g Q d to the first and g (Q d)(Q d)^T / 2 to the second,
-/// Q being the inverse of cov2D: the power is -d^T Q d / 2, and dQ = -Q dcov Q.
+/// Gradients by the pixel position, cov2D (xy counts both entries), t.z and the opacity
+/// compensation. A pixel at offset d whose alpha has gradient g / alpha adds g Q d to the first and
+/// g (Q d)(Q d)^T / 2 to the second, Q being the inverse of cov2D: the power is -d^T Q d / 2, and
+/// dQ = -Q dcov Q.
 struct FootprintGradient {
     float pixel_x, pixel_y, xx, xy, yy, depth, compensation;
 };
 
 /// Adds to the gradients by the mean and by Sigma (off-diagonal entries: of one of the two).
-__device__ __forceinline__ void footprint_backward(const Camera& c, const Footprint& f, const FootprintGradient& g,
-                                                   uint32_t flags, Vec3& mean, Symmetric& sigma) {
+__device__ __forceinline__ void footprint_backward(const Camera& c, const Footprint& f,
+                                                   const FootprintGradient& g, uint32_t flags,
+                                                   Vec3& mean, Symmetric& sigma) {
     // Position: ndc = clip_xy / clip_w.
-    const float ndc_x = g.pixel_x * 0.5f * c.width * f.inverse_w, ndc_y = g.pixel_y * 0.5f * c.height * f.inverse_w;
+    const float ndc_x = g.pixel_x * 0.5f * c.width * f.inverse_w,
+                ndc_y = g.pixel_y * 0.5f * c.height * f.inverse_w;
     mean = mean + ndc_x * (c.clip_x - f.ndc_x * c.clip_w) + ndc_y * (c.clip_y - f.ndc_y * c.clip_w);
 
     float xx = g.xx, xy = g.xy, yy = g.yy;
@@ -229,15 +237,17 @@ __device__ __forceinline__ void footprint_backward(const Camera& c, const Footpr
     const float inverse_z = 1.0f / f.t.z;
     const float slope_x = f.clamped_x ? 0.0f : -c.focal_x * inverse_z * dot(row_x, c.view_z);
     const float slope_y = f.clamped_y ? 0.0f : -c.focal_y * inverse_z * dot(row_y, c.view_z);
-    const Vec3 t{
-        slope_x * inverse_z, slope_y * inverse_z,
-        g.depth - inverse_z * (dot(row_x, f.row_x) + dot(row_y, f.row_y) + slope_x * f.slope_x + slope_y * f.slope_y)};
+    const Vec3 t{slope_x * inverse_z, slope_y * inverse_z,
+                 g.depth - inverse_z * (dot(row_x, f.row_x) + dot(row_y, f.row_y) +
+                                        slope_x * f.slope_x + slope_y * f.slope_y)};
     mean = mean + t.x * c.view_x + t.y * c.view_y + t.z * c.view_z;
 }
 
-/// From the gradient by Sigma (off-diagonal entries: of one of the two) to those by scales [3] and raw quaternion [4].
-__device__ __forceinline__ void covariance_backward(const dgr_problem& p, int64_t n, const Symmetric& sigma,
-                                                    float* scales, float* quat) {
+/// From the gradient by Sigma (off-diagonal entries: of one of the two) to those by scales [3] and
+/// raw quaternion [4].
+__device__ __forceinline__ void covariance_backward(const dgr_problem& p, int64_t n,
+                                                    const Symmetric& sigma, float* scales,
+                                                    float* quat) {
     const Quaternion q = load_quaternion(p, n);
     const Rotation r = rotation_of(q.w, q.x, q.y, q.z);
     Vec3 by_column[3];  // gradient by the columns of R
@@ -250,9 +260,12 @@ __device__ __forceinline__ void covariance_backward(const dgr_problem& p, int64_
     }
     const Vec3 x = by_column[0], y = by_column[1], z = by_column[2];
     float w = 2.0f * (q.x * (y.z - z.y) + q.y * (z.x - x.z) + q.z * (x.y - y.x));
-    float i = 2.0f * (q.y * (x.y + y.x) + q.z * (x.z + z.x) + q.w * (y.z - z.y)) - 4.0f * q.x * (y.y + z.z);
-    float j = 2.0f * (q.x * (x.y + y.x) + q.z * (y.z + z.y) + q.w * (z.x - x.z)) - 4.0f * q.y * (x.x + z.z);
-    float k = 2.0f * (q.x * (x.z + z.x) + q.y * (y.z + z.y) + q.w * (x.y - y.x)) - 4.0f * q.z * (x.x + y.y);
+    float i = 2.0f * (q.y * (x.y + y.x) + q.z * (x.z + z.x) + q.w * (y.z - z.y)) -
+              4.0f * q.x * (y.y + z.z);
+    float j = 2.0f * (q.x * (x.y + y.x) + q.z * (y.z + z.y) + q.w * (z.x - x.z)) -
+              4.0f * q.y * (x.x + z.z);
+    float k = 2.0f * (q.x * (x.z + z.x) + q.y * (y.z + z.y) + q.w * (x.y - y.x)) -
+              4.0f * q.z * (x.x + y.y);
     if (p.flags & DGR_NORMALIZE_QUATS) {
         const float along = w * q.w + i * q.x + j * q.y + k * q.z;
         w = (w - along * q.w) * q.inverse_norm;

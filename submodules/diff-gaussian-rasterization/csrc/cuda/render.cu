@@ -6,7 +6,8 @@ namespace dgr {
 namespace {
 
 __global__ void __launch_bounds__(kBlock)
-    render_kernel(dgr_problem p, const Splat* splats, Binning b, dgr_images images, int columns, int per_view) {
+    render_kernel(dgr_problem p, const Splat* splats, Binning b, dgr_images images, int columns,
+                  int per_view) {
     DGR_SHARED(Batch, batch);
     const Pixel pixel(p, columns, per_view);
     const float x = static_cast<float>(pixel.x), y = static_cast<float>(pixel.y);
@@ -18,12 +19,14 @@ __global__ void __launch_bounds__(kBlock)
     for (uint32_t begin = range.x; begin < range.y; begin += kBlock) {
         // Also keeps the batch from being overwritten while another warp still reads it.
         if (__syncthreads_count(done) == kBlock) break;
-        const int count = min(kBlock, static_cast<int>(range.y - begin)), slot = static_cast<int>(threadIdx.x);
+        const int count = min(kBlock, static_cast<int>(range.y - begin)),
+                  slot = static_cast<int>(threadIdx.x);
         if (slot < count) load_into(batch, slot, splats, b.sorted_instances[begin + slot], pixel);
         __syncthreads();
         for (int first = 0; first < count; first += kWarp) {
             if (__all_sync(kAllLanes, done)) break;
-            for (unsigned mask = candidates(batch, first, count, pixel.warp); mask != 0; mask &= mask - 1) {
+            for (unsigned mask = candidates(batch, first, count, pixel.warp); mask != 0;
+                 mask &= mask - 1) {
                 const int j = first + __ffs(mask) - 1;
                 const Splat s = load_splat(batch.splats, j);
                 const float alpha = fminf(kMaxAlpha, raw_alpha(s, x - s.x, y - s.y));
@@ -57,10 +60,11 @@ __global__ void __launch_bounds__(kBlock)
 
 }  // namespace
 
-void launch_render(const dgr_problem& p, const Geometry& g, const Binning& b, const dgr_images& images,
-                   cudaStream_t stream) {
+void launch_render(const dgr_problem& p, const Geometry& g, const Binning& b,
+                   const dgr_images& images, cudaStream_t stream) {
     const Tiling tiling(p);
-    launch(render_kernel, tiling.all, kBlock, stream, p, g.splats, b, images, tiling.columns, tiling.per_view);
+    launch(render_kernel, tiling.all, kBlock, stream, p, g.splats, b, images, tiling.columns,
+           tiling.per_view);
 }
 
 }  // namespace dgr

@@ -1,18 +1,20 @@
 // Back to front over each tile's list. SPDX-License-Identifier: Apache-2.0
 //
-// Per pair of pixel and splat ten sums leave a pixel; a warp adds up its 32 pixels with 12 shuffles (each halves the
-// number of values that a lane is responsible for), which leaves the ten totals in ten lanes, and those add them to the
-// instance's row in global memory with one coalesced atomic instruction.
+// Per pair of pixel and splat ten sums leave a pixel; a warp adds up its 32 pixels with 12 shuffles
+// (each halves the number of values that a lane is responsible for), which leaves the ten totals in
+// ten lanes, and those add them to the instance's row in global memory with one coalesced atomic
+// instruction.
 #include "stages.h"
 #include "tile.cuh"
 
 namespace dgr {
 namespace {
 
-// A row: with g = dL/d(raw alpha) * raw alpha and w = -1/2 d log2(raw alpha) / d offset, the sums over pixels of
-// g, g w_x, g w_y, g w_x^2, g w_x w_y, g w_y^2, weight * dL/drgb (3), weight * dL/ddepth.
-// These are the gradients by position and covariance up to a factor. The moments of the offset itself would do as well,
-// but for a needle the conic then cancels all but a thousandth of them, and of float32's digits with it.
+// A row: with g = dL/d(raw alpha) * raw alpha and w = -1/2 d log2(raw alpha) / d offset, the sums
+// over pixels of g, g w_x, g w_y, g w_x^2, g w_x w_y, g w_y^2, weight * dL/drgb (3), weight *
+// dL/ddepth. These are the gradients by position and covariance up to a factor. The moments of the
+// offset itself would do as well, but for a needle the conic then cancels all but a thousandth of
+// them, and of float32's digits with it.
 constexpr int kSums = 10;
 
 /// Adds `values` over the warp; lane l returns the total number `RowSlot(l).slot`.
@@ -24,7 +26,8 @@ __device__ __forceinline__ float spread_sums(const float (&values)[kCount], int 
 #pragma unroll
     for (int i = 0; i < kHalf; ++i) {
         const float high = kHalf + i < kCount ? values[kHalf + i < kCount ? kHalf + i : 0] : 0.0f;
-        kept[i] = (upper ? high : values[i]) + __shfl_xor_sync(kAllLanes, upper ? values[i] : high, kBit);
+        kept[i] =
+            (upper ? high : values[i]) + __shfl_xor_sync(kAllLanes, upper ? values[i] : high, kBit);
     }
     if constexpr (kBit > 1) {
         return spread_sums<kHalf, kBit / 2>(kept, lane);
@@ -57,8 +60,8 @@ struct RowSlot {
 
 /// What a pixel carries while it walks back to front.
 struct Walk {
-    float transmittance;            // in front of the splats behind
-    float behind;                   // sum over those of weight * value, with the background and dL/dT
+    float transmittance;  // in front of the splats behind
+    float behind;         // sum over those of weight * value, with the background and dL/dT
     float red, green, blue, depth;  // incoming gradients
 
     __device__ Walk(const dgr_problem& p, const Pixel& pixel, const float* final_transmittance,
@@ -82,8 +85,8 @@ struct Walk {
     }
 
     /// One contributing splat; writes the pixel's share of its row.
-    __device__ __forceinline__ void step(const Splat& s, float dx, float dy, float raw, bool pass_clamped,
-                                         float (&row)[kSums]) {
+    __device__ __forceinline__ void step(const Splat& s, float dx, float dy, float raw,
+                                         bool pass_clamped, float (&row)[kSums]) {
         const float alpha = fminf(kMaxAlpha, raw), inverse = reciprocal(1.0f - alpha);
         transmittance *= inverse;
         const float weight = alpha * transmittance;
@@ -119,8 +122,9 @@ __device__ __forceinline__ uint32_t warp_max(uint32_t value) {
 }
 
 __global__ void __launch_bounds__(kBlock)
-    render_backward_kernel(dgr_problem p, const Splat* splats, Binning b, float* rows, const float* final_transmittance,
-                           dgr_image_grads grads, int columns, int per_view) {
+    render_backward_kernel(dgr_problem p, const Splat* splats, Binning b, float* rows,
+                           const float* final_transmittance, dgr_image_grads grads, int columns,
+                           int per_view) {
     DGR_SHARED(Shared, shared);
     Batch& batch = shared.batch;
     const Pixel pixel(p, columns, per_view);
@@ -142,12 +146,16 @@ __global__ void __launch_bounds__(kBlock)
     for (; end > 0; end -= min(end, static_cast<uint32_t>(kBlock))) {
         __syncthreads();
         const int count = min(kBlock, static_cast<int>(end)), slot = static_cast<int>(threadIdx.x);
-        if (slot < count) load_into(batch, slot, splats, b.sorted_instances[first_pair + end - 1 - slot], pixel);
+        if (slot < count)
+            load_into(batch, slot, splats, b.sorted_instances[first_pair + end - 1 - slot], pixel);
         __syncthreads();
         // Pairs deeper than this warp's last one contribute to none of its pixels.
-        const int skip = end > warp_last ? static_cast<int>(min(end - warp_last, static_cast<uint32_t>(count))) : 0;
+        const int skip = end > warp_last
+                             ? static_cast<int>(min(end - warp_last, static_cast<uint32_t>(count)))
+                             : 0;
         for (int first = skip / kWarp * kWarp; first < count; first += kWarp) {
-            for (unsigned mask = candidates(batch, first, count, pixel.warp); mask != 0; mask &= mask - 1) {
+            for (unsigned mask = candidates(batch, first, count, pixel.warp); mask != 0;
+                 mask &= mask - 1) {
                 const int j = first + __ffs(mask) - 1;
                 const Splat s = load_splat(batch.splats, j);
                 const float dx = x - s.x, dy = y - s.y, raw = raw_alpha(s, dx, dy);
@@ -158,7 +166,9 @@ __global__ void __launch_bounds__(kBlock)
                 if (contributes) walk.step(s, dx, dy, raw, pass_clamped, row);
                 const float total = spread_sums<kSums, kWarp / 2>(row, lane);
                 if (mine.used)
-                    atomicAdd(rows + static_cast<int64_t>(batch.instances[j]) * kRowFloats + mine.slot, total);
+                    atomicAdd(
+                        rows + static_cast<int64_t>(batch.instances[j]) * kRowFloats + mine.slot,
+                        total);
             }
         }
     }
@@ -166,12 +176,14 @@ __global__ void __launch_bounds__(kBlock)
 
 }  // namespace
 
-void launch_render_backward(const dgr_problem& p, const Geometry& g, const Binning& b, const Scratch& s,
-                            const float* transmittance, const dgr_image_grads& image_grads, cudaStream_t stream) {
+void launch_render_backward(const dgr_problem& p, const Geometry& g, const Binning& b,
+                            const Scratch& s, const float* transmittance,
+                            const dgr_image_grads& image_grads, cudaStream_t stream) {
     const Tiling tiling(p);
-    cudaMemsetAsync(s.rows, 0, static_cast<size_t>(instances(p)) * kRowFloats * sizeof(float), stream);
-    launch(render_backward_kernel, tiling.all, kBlock, stream, p, g.splats, b, s.rows, transmittance, image_grads,
-           tiling.columns, tiling.per_view);
+    cudaMemsetAsync(s.rows, 0, static_cast<size_t>(instances(p)) * kRowFloats * sizeof(float),
+                    stream);
+    launch(render_backward_kernel, tiling.all, kBlock, stream, p, g.splats, b, s.rows,
+           transmittance, image_grads, tiling.columns, tiling.per_view);
 }
 
 }  // namespace dgr

@@ -5,7 +5,8 @@
 
 namespace dgr {
 
-/// One thread's pixel. A block is a 16x16 tile of one view; each warp takes a patch of 8x4 pixels of it.
+/// One thread's pixel. A block is a 16x16 tile of one view; each warp takes a patch of 8x4 pixels
+/// of it.
 struct Pixel {
     int view, x, y, warp, tile_x, tile_y;
     bool inside;
@@ -32,13 +33,13 @@ struct Batch {
     uint8_t patches[kBlock];  // bit w: the splat may reach the patch of warp w
 };
 
-__device__ __forceinline__ void load_into(Batch& batch, int slot, const Splat* splats, uint32_t instance,
-                                          const Pixel& pixel) {
+__device__ __forceinline__ void load_into(Batch& batch, int slot, const Splat* splats,
+                                          uint32_t instance, const Pixel& pixel) {
     const Splat splat = load_splat(splats, instance);
     batch.splats[slot] = splat;
     batch.instances[slot] = instance;
-    batch.patches[slot] = static_cast<uint8_t>(
-        touched_patches(reach_of(splat), static_cast<float>(pixel.tile_x), static_cast<float>(pixel.tile_y)));
+    batch.patches[slot] = static_cast<uint8_t>(touched_patches(
+        reach_of(splat), static_cast<float>(pixel.tile_x), static_cast<float>(pixel.tile_y)));
 }
 
 /// Bit l: splat `first + l` of the batch may reach this warp's patch. All lanes take part.

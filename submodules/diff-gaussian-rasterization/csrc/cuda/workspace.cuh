@@ -45,10 +45,13 @@ struct Tiling {
           all(static_cast<int64_t>(per_view) * p.views) {}
 };
 
-inline int64_t instances(const dgr_problem& p) { return static_cast<int64_t>(p.views) * p.gaussians; }
+inline int64_t instances(const dgr_problem& p) {
+    return static_cast<int64_t>(p.views) * p.gaussians;
+}
 
-// Bytes that the sorts and prefix sums of dgr_project and dgr_render want at the end of their workspaces (binning.cu).
-// They are asked for apart from the layout because CUB has to ask the driver.
+// Bytes that the sorts and prefix sums of dgr_project and dgr_render want at the end of their
+// workspaces (binning.cu). They are asked for apart from the layout because CUB has to ask the
+// driver.
 cudaError_t geometry_temporary_bytes(const dgr_problem& p, size_t& bytes);
 cudaError_t binning_temporary_bytes(int64_t pairs, size_t& bytes);
 
@@ -84,9 +87,9 @@ struct Geometry {
 
 /// Filled by dgr_render. A "pair" is one (instance, tile).
 struct Binning {
-    uint2* ranges;                 // [V * tiles] first pair, one past the last
-    uint32_t* last;                // [V,H,W] one past the last contributing pair, counted from the tile's first
-    uint32_t *keys, *sorted_keys;  // [pairs] v * tiles + tile
+    uint2* ranges;   // [V * tiles] first pair, one past the last
+    uint32_t* last;  // [V,H,W] one past the last contributing pair, counted from the tile's first
+    uint32_t *keys, *sorted_keys;            // [pairs] v * tiles + tile
     uint32_t *instances, *sorted_instances;  // [pairs]
     char* temporary;                         // up to the end
     size_t bytes;                            // without it

@@ -1,4 +1,5 @@
-// The CUDA backend for the host emulation: the same sources, one translation unit. SPDX-License-Identifier: Apache-2.0
+// The CUDA backend for the host emulation: the same sources, one translation unit.
+// SPDX-License-Identifier: Apache-2.0
 #include "../cuda/api.cu"
 #include "../cuda/binning.cu"
 #include "../cuda/project.cu"
@@ -7,4 +8,6 @@
 #include "../cuda/render_backward.cu"
 
 /// The calling thread's.
-extern "C" DGR_API dgr::emulation::Runtime* dgr_emulated_runtime() { return &dgr::emulation::runtime; }
+extern "C" DGR_API dgr::emulation::Runtime* dgr_emulated_runtime() {
+    return &dgr::emulation::runtime;
+}

@@ -1,13 +1,16 @@
-// Just enough of CUDA for the kernels of csrc/cuda to run on a CPU. SPDX-License-Identifier: Apache-2.0
+// Just enough of CUDA for the kernels of csrc/cuda to run on a CPU.
+// SPDX-License-Identifier: Apache-2.0
 //
-// Blocks run one after another. The threads of a block are fibers on one host thread: each runs until it waits for its
-// warp (shuffles, votes) or its block (__syncthreads), then the next one runs. What a GPU leaves undefined stops the
-// program with a sentence: a full-mask warp operation that not all lanes reach, lanes that meet in different
-// operations, a barrier that not all threads reach. Shared memory is filled with 0xff bytes (NaN) before each block.
-// The order in which fibers get their turn is chosen by DGR_EMULATION_ORDER: forward (the default; the first warp runs
-// until it waits for the block, then the second), backward (the last warp first) or shuffled (all threads in turn, in
-// random order). A kernel that lacks a barrier gives wrong or different results under them.
-// Any call of the runtime or of CUB can be made to fail once, and then leaves its error behind as the real one does.
+// Blocks run one after another. The threads of a block are fibers on one host thread: each runs
+// until it waits for its warp (shuffles, votes) or its block (__syncthreads), then the next one
+// runs. What a GPU leaves undefined stops the program with a sentence: a full-mask warp operation
+// that not all lanes reach, lanes that meet in different operations, a barrier that not all threads
+// reach. Shared memory is filled with 0xff bytes (NaN) before each block. The order in which fibers
+// get their turn is chosen by DGR_EMULATION_ORDER: forward (the default; the first warp runs until
+// it waits for the block, then the second), backward (the last warp first) or shuffled (all threads
+// in turn, in random order). A kernel that lacks a barrier gives wrong or different results under
+// them. Any call of the runtime or of CUB can be made to fail once, and then leaves its error
+// behind as the real one does.
 //
 // This is for tests: it says whether the logic is right, nothing about speed.
 #pragma once
@@ -55,8 +58,8 @@ void* shared_memory(size_t bytes);
 /// Waits for the block; returns the number of its threads whose predicate is not zero.
 int block_barrier(int predicate);
 
-/// Leaves `word` for the other lanes, waits for all 32, and returns what they left. The array stays valid until this
-/// lane's next warp operation.
+/// Leaves `word` for the other lanes, waits for all 32, and returns what they left. The array stays
+/// valid until this lane's next warp operation.
 const uint32_t* warp_exchange(WarpOperation operation, uint32_t word);
 
 [[noreturn]] void stop(const char* sentence);
@@ -75,19 +78,25 @@ T shuffled(WarpOperation operation, T value, int source) {
 
 #define threadIdx (dgr::emulation::thread_index)
 #define blockIdx (dgr::emulation::block_index)
-#define DGR_SHARED(Type, name) Type& name = *static_cast<Type*>(dgr::emulation::shared_memory(sizeof(Type)))
+#define DGR_SHARED(Type, name) \
+    Type& name = *static_cast<Type*>(dgr::emulation::shared_memory(sizeof(Type)))
 
 inline void __syncthreads() { dgr::emulation::block_barrier(0); }
 inline int __syncthreads_count(int predicate) { return dgr::emulation::block_barrier(predicate); }
 
 inline unsigned __ballot_sync(unsigned, bool predicate) {
-    const uint32_t* words = dgr::emulation::warp_exchange(dgr::emulation::WarpOperation::ballot, predicate);
+    const uint32_t* words =
+        dgr::emulation::warp_exchange(dgr::emulation::WarpOperation::ballot, predicate);
     unsigned mask = 0;
     for (int lane = 0; lane < 32; ++lane) mask |= words[lane] << lane;
     return mask;
 }
-inline bool __any_sync(unsigned mask, bool predicate) { return __ballot_sync(mask, predicate) != 0; }
-inline bool __all_sync(unsigned mask, bool predicate) { return __ballot_sync(mask, predicate) == 0xffffffffu; }
+inline bool __any_sync(unsigned mask, bool predicate) {
+    return __ballot_sync(mask, predicate) != 0;
+}
+inline bool __all_sync(unsigned mask, bool predicate) {
+    return __ballot_sync(mask, predicate) == 0xffffffffu;
+}
 
 template <typename T>
 T __shfl_sync(unsigned, T value, int lane) {
@@ -111,7 +120,8 @@ inline int atomicMin(int* where, int value) {
     return before;
 }
 
-// The file is compiled without contraction of a * b + c, so plain operators round once each, as these promise.
+// The file is compiled without contraction of a * b + c, so plain operators round once each, as
+// these promise.
 inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
 inline float __fmul_rn(float a, float b) { return a * b; }
 inline float __fsub_rn(float a, float b) { return a - b; }
@@ -149,10 +159,11 @@ namespace dgr::emulation {
 
 /// A thread's side of the runtime; tests set it (dgr_emulated_runtime in backend.cpp).
 struct Runtime {
-    char failing[32];  // the call that fails the next time, by its name here; "launch" is a kernel's
-    int last_error;    // what cudaGetLastError will return and clear
-    int capturing;     // whether streams are being captured
-    int device;        // the current one; all memory is on device 0
+    char
+        failing[32];  // the call that fails the next time, by its name here; "launch" is a kernel's
+    int last_error;   // what cudaGetLastError will return and clear
+    int capturing;    // whether streams are being captured
+    int device;       // the current one; all memory is on device 0
 };
 inline thread_local Runtime runtime{};
 
@@ -189,7 +200,8 @@ inline cudaError_t cudaSetDevice(int device) {
     return error;
 }
 inline cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* status) {
-    *status = dgr::emulation::runtime.capturing ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
+    *status = dgr::emulation::runtime.capturing ? cudaStreamCaptureStatusActive
+                                                : cudaStreamCaptureStatusNone;
     return dgr::emulation::result_of("cudaStreamIsCapturing");
 }
 inline cudaError_t cudaHostAlloc(void** memory, size_t bytes, int) {
@@ -201,14 +213,21 @@ inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, int) {
     *event = nullptr;
     return dgr::emulation::result_of("cudaEventCreateWithFlags");
 }
-inline cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return dgr::emulation::result_of("cudaEventRecord"); }
-inline cudaError_t cudaEventSynchronize(cudaEvent_t) { return dgr::emulation::result_of("cudaEventSynchronize"); }
-inline cudaError_t cudaEventDestroy(cudaEvent_t) { return dgr::emulation::result_of("cudaEventDestroy"); }
+inline cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) {
+    return dgr::emulation::result_of("cudaEventRecord");
+}
+inline cudaError_t cudaEventSynchronize(cudaEvent_t) {
+    return dgr::emulation::result_of("cudaEventSynchronize");
+}
+inline cudaError_t cudaEventDestroy(cudaEvent_t) {
+    return dgr::emulation::result_of("cudaEventDestroy");
+}
 inline cudaError_t cudaMemsetAsync(void* where, int value, size_t bytes, cudaStream_t) {
     std::memset(where, value, bytes);
     return dgr::emulation::result_of("cudaMemsetAsync");
 }
-inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t) {
+inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind,
+                                   cudaStream_t) {
     std::memcpy(to, from, bytes);
     return dgr::emulation::result_of("cudaMemcpyAsync");
 }
@@ -218,7 +237,8 @@ namespace dgr {
 constexpr const char* kBackendName = "emulated";
 
 template <typename... Parameters, typename... Arguments>
-void launch(void (*kernel)(Parameters...), int64_t blocks, int threads, cudaStream_t, const Arguments&... arguments) {
+void launch(void (*kernel)(Parameters...), int64_t blocks, int threads, cudaStream_t,
+            const Arguments&... arguments) {
     if (emulation::result_of("launch") != cudaSuccess) return;
     emulation::run_grid(blocks, threads, [&] { kernel(arguments...); });
 }
@@ -242,7 +262,8 @@ inline cudaError_t cub_result(const char* call) {
     return error == cudaSuccess ? left : error;
 }
 
-// Made up but for their growth with n, as CUB's is. They are written, so that a sanitizer sees an overrun.
+// Made up but for their growth with n, as CUB's is. They are written, so that a sanitizer sees an
+// overrun.
 inline size_t bytes_to_sort(int64_t n) { return 8 * static_cast<size_t>(n) + 1; }
 inline size_t bytes_to_sum(int64_t n) { return static_cast<size_t>(n) / 32 + 1; }
 
@@ -258,10 +279,12 @@ inline cudaError_t exclusive_sum_bytes(int64_t n, size_t& bytes) {
     return error;
 }
 
-inline cudaError_t sort_pairs(void* temporary, size_t bytes, const uint32_t* keys, uint32_t* sorted_keys,
-                              const uint32_t* values, uint32_t* sorted_values, int64_t n, int bits, cudaStream_t) {
+inline cudaError_t sort_pairs(void* temporary, size_t bytes, const uint32_t* keys,
+                              uint32_t* sorted_keys, const uint32_t* values,
+                              uint32_t* sorted_values, int64_t n, int bits, cudaStream_t) {
     const cudaError_t error = cub_result("sort_pairs");
-    if (error != cudaSuccess || bytes < bytes_to_sort(n)) return error != cudaSuccess ? error : cudaErrorInvalidValue;
+    if (error != cudaSuccess || bytes < bytes_to_sort(n))
+        return error != cudaSuccess ? error : cudaErrorInvalidValue;
     std::memset(temporary, 0xff, bytes_to_sort(n));
     const uint32_t mask = bits == 32 ? 0xffffffffu : (1u << bits) - 1u;
     std::vector<int64_t> order(n);
@@ -275,10 +298,11 @@ inline cudaError_t sort_pairs(void* temporary, size_t bytes, const uint32_t* key
     return cudaSuccess;
 }
 
-inline cudaError_t exclusive_sum(void* temporary, size_t bytes, const uint32_t* values, uint32_t* sums, int64_t n,
-                                 cudaStream_t) {
+inline cudaError_t exclusive_sum(void* temporary, size_t bytes, const uint32_t* values,
+                                 uint32_t* sums, int64_t n, cudaStream_t) {
     const cudaError_t error = cub_result("exclusive_sum");
-    if (error != cudaSuccess || bytes < bytes_to_sum(n)) return error != cudaSuccess ? error : cudaErrorInvalidValue;
+    if (error != cudaSuccess || bytes < bytes_to_sum(n))
+        return error != cudaSuccess ? error : cudaErrorInvalidValue;
     std::memset(temporary, 0xff, bytes_to_sum(n));
     uint32_t sum = 0;
     for (int64_t i = 0; i < n; ++i) {

@@ -22,8 +22,8 @@ constexpr int kWarpLanes = 32, kMaxThreads = 1024;
 constexpr size_t kStackBytes = 64 * 1024, kSharedBytes = 48 * 1024;
 
 #ifdef DGR_OWN_SWITCH
-// Saves what the System V ABI wants saved, exchanges the stacks, restores: forty times faster than swapcontext, which
-// asks the kernel for the signal mask each time.
+// Saves what the System V ABI wants saved, exchanges the stacks, restores: forty times faster than
+// swapcontext, which asks the kernel for the signal mask each time.
 extern "C" void dgr_switch_stack(void** save, void* load);
 asm(R"(
 .text
@@ -53,8 +53,8 @@ struct Context {
     void* stack_pointer = nullptr;
 
     void prepare(char* stack, void (*entry)()) {
-        // As if `entry` had been called from nowhere: the (empty) return address 8 bytes off a multiple of 16, as the
-        // ABI wants it on entry, and below it what dgr_switch_stack pops.
+        // As if `entry` had been called from nowhere: the (empty) return address 8 bytes off a
+        // multiple of 16, as the ABI wants it on entry, and below it what dgr_switch_stack pops.
         void** top = reinterpret_cast<void**>(stack + kStackBytes - 24);
         *top = nullptr;
         *--top = reinterpret_cast<void*>(entry);
@@ -86,7 +86,8 @@ struct Fiber {
 };
 
 struct Warp {
-    uint32_t words[2][kWarpLanes];  // two sets: a slow lane may still read the one while a fast lane writes the other
+    uint32_t words[2][kWarpLanes];  // two sets: a slow lane may still read the one while a fast
+                                    // lane writes the other
     int set = 0, arrived = 0;
     WarpOperation operation = WarpOperation::none;
 };
@@ -152,7 +153,8 @@ void choose_order(int64_t number) {
     const bool shuffled = wish != nullptr && std::strcmp(wish, "shuffled") == 0;
     block->by_warps = !shuffled;
     uint64_t random = 0x9e3779b97f4a7c15ull * static_cast<uint64_t>(number + 1);
-    for (int i = 0; i < block->threads; ++i) block->order[i] = backward ? block->threads - 1 - i : i;
+    for (int i = 0; i < block->threads; ++i)
+        block->order[i] = backward ? block->threads - 1 - i : i;
     for (int i = block->threads - 1; shuffled && i > 0; --i) {
         random = random * 6364136223846793005ull + 1442695040888963407ull;
         std::swap(block->order[i], block->order[(random >> 33) % static_cast<uint64_t>(i + 1)]);
@@ -178,7 +180,8 @@ void run_block(int64_t number) {
 }  // namespace
 
 void stop(const char* sentence) {
-    std::fprintf(stderr, "emulated CUDA, block %u, thread %u: %s\n", block_index.x, thread_index.x, sentence);
+    std::fprintf(stderr, "emulated CUDA, block %u, thread %u: %s\n", block_index.x, thread_index.x,
+                 sentence);
     std::abort();
 }
 
@@ -216,7 +219,8 @@ int block_barrier(int predicate) {
 
 const uint32_t* warp_exchange(WarpOperation operation, uint32_t word) {
     const int lane = block->running % kWarpLanes, first = block->running - lane;
-    if (block->threads < first + kWarpLanes) stop("a full-mask operation in a warp of fewer than 32 lanes");
+    if (block->threads < first + kWarpLanes)
+        stop("a full-mask operation in a warp of fewer than 32 lanes");
     Warp& warp = block->warps[first / kWarpLanes];
     if (warp.arrived == 0) warp.operation = operation;
     if (warp.operation != operation) stop("the lanes of a warp meet in different operations");

@@ -1,4 +1,5 @@
-// The C ABI of the grid and of the perceptrons: checks, instruction set, tasks. SPDX-License-Identifier: Apache-2.0
+// The C ABI of the grid and of the perceptrons: checks, instruction set, tasks.
+// SPDX-License-Identifier: Apache-2.0
 #ifdef __linux__
 #include <sys/mman.h>
 #endif
@@ -15,16 +16,20 @@
 namespace hge {
 namespace {
 
-constexpr int64_t CHUNK = 4096;  // points of a task: fixed, for sums over chunks must not depend on the threads
+constexpr int64_t CHUNK =
+    4096;  // points of a task: fixed, for sums over chunks must not depend on the threads
 
 #ifndef HGE_PORTABLE
 const Kernels& choose() {
-    // HGE_CPU forces a lower level than the machine has, for tests and measurements; the names stand in order.
+    // HGE_CPU forces a lower level than the machine has, for tests and measurements; the names
+    // stand in order.
     const char* highest = std::getenv("HGE_CPU");
-    const auto allowed = [highest](const Kernels& k) { return highest == nullptr || std::strcmp(k.name, highest) <= 0; };
+    const auto allowed = [highest](const Kernels& k) {
+        return highest == nullptr || std::strcmp(k.name, highest) <= 0;
+    };
     __builtin_cpu_init();
-    const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
-                    __builtin_cpu_supports("bmi2");
+    const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                    __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
     const bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                     __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
                     __builtin_cpu_supports("avx512vl");
@@ -42,8 +47,11 @@ const Kernels& kernels() {
 }
 
 bool valid(const hge_grid* grid) {
-    if (!grid || !grid->resolutions || !grid->offsets || grid->levels < 1 || grid->levels > HGE_MAX_LEVELS) return false;
-    if (grid->levels_on < 0 || grid->levels_on > grid->levels || grid->offsets[0] != 0) return false;
+    if (!grid || !grid->resolutions || !grid->offsets || grid->levels < 1 ||
+        grid->levels > HGE_MAX_LEVELS)
+        return false;
+    if (grid->levels_on < 0 || grid->levels_on > grid->levels || grid->offsets[0] != 0)
+        return false;
     for (int l = 0; l < grid->levels; ++l) {
         const int64_t r = grid->resolutions[l], entries = grid->offsets[l + 1] - grid->offsets[l];
         if (r < 1 || r > 1 << 20 || entries < 1 || entries > 1 << 30) return false;
@@ -54,7 +62,9 @@ bool valid(const hge_grid* grid) {
 }
 
 int64_t chunks(int64_t n) { return (n + CHUNK - 1) / CHUNK; }
-int64_t chunk_end(int64_t chunk, int64_t n) { return (chunk + 1) * CHUNK < n ? (chunk + 1) * CHUNK : n; }
+int64_t chunk_end(int64_t chunk, int64_t n) {
+    return (chunk + 1) * CHUNK < n ? (chunk + 1) * CHUNK : n;
+}
 
 bool finite(const float* numbers, int64_t n) {
     float sum = 0.0f;  // of zeros, or NaN
@@ -62,8 +72,9 @@ bool finite(const float* numbers, int64_t n) {
     return sum == 0.0f;
 }
 
-// Asks for large pages under memory that is about to be written: results of this size are fresh from the system, which
-// then finds, clears and enters each small page by itself. Where the memory is old, this does nothing.
+// Asks for large pages under memory that is about to be written: results of this size are fresh
+// from the system, which then finds, clears and enters each small page by itself. Where the memory
+// is old, this does nothing.
 void expect_writes(float* memory, int64_t floats) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
     constexpr uintptr_t page = 1 << 21;
@@ -93,9 +104,10 @@ int hge_abi_version(void) { return HGE_ABI_VERSION; }
 
 const char* hge_backend_name(void) { return kernels().name; }
 
-int hge_encode(const hge_grid* grid, const float* tables, const float* points, const float* along, int64_t n,
-               float* features, int32_t threads) {
-    if (!valid(grid) || !tables || n < 0 || threads < 1 || (n > 0 && (!points || !features))) return HGE_INVALID;
+int hge_encode(const hge_grid* grid, const float* tables, const float* points, const float* along,
+               int64_t n, float* features, int32_t threads) {
+    if (!valid(grid) || !tables || n < 0 || threads < 1 || (n > 0 && (!points || !features)))
+        return HGE_INVALID;
     if (!finite(points, 3 * n)) return HGE_NONFINITE_POINTS;
     expect_writes(features, 2 * grid->levels * n);
     const Kernels& k = kernels();
@@ -103,20 +115,24 @@ int hge_encode(const hge_grid* grid, const float* tables, const float* points, c
     parallel(grid->levels * chunks(n), threads, [&](int64_t task) {
         const int level = static_cast<int>(task / chunks(n));
         const int64_t begin = task % chunks(n) * CHUNK, end = chunk_end(task % chunks(n), n);
-        if (level < grid->levels_on) return k.encode(*grid, level, tables, points, along, n, begin, end, features);
+        if (level < grid->levels_on)
+            return k.encode(*grid, level, tables, points, along, n, begin, end, features);
         for (int f = 2 * level; f < 2 * level + 2; ++f) {
-            std::memset(features + f * n + begin, 0, sizeof(float) * static_cast<size_t>(end - begin));
+            std::memset(features + f * n + begin, 0,
+                        sizeof(float) * static_cast<size_t>(end - begin));
         }
     });
     return HGE_OK;
 }
 
-int hge_scatter(const hge_grid* grid, const float* points, const float* along, const float* grads, int64_t n,
-                float* grad_tables, int32_t threads) {
-    if (!valid(grid) || !grad_tables || n < 0 || threads < 1 || (n > 0 && (!points || !grads))) return HGE_INVALID;
+int hge_scatter(const hge_grid* grid, const float* points, const float* along, const float* grads,
+                int64_t n, float* grad_tables, int32_t threads) {
+    if (!valid(grid) || !grad_tables || n < 0 || threads < 1 || (n > 0 && (!points || !grads)))
+        return HGE_INVALID;
     expect_writes(grad_tables, 2 * grid->offsets[grid->levels]);
     const Kernels& k = kernels();
-    // One thread a level: additions keep the order of the points. The finest take longest, so they come first.
+    // One thread a level: additions keep the order of the points. The finest take longest, so they
+    // come first.
     parallel(grid->levels, threads, [&](int64_t task) {
         const int level = static_cast<int>(grid->levels - 1 - task);
         const int64_t first = grid->offsets[level], entries = grid->offsets[level + 1] - first;
@@ -126,29 +142,33 @@ int hge_scatter(const hge_grid* grid, const float* points, const float* along, c
     return HGE_OK;
 }
 
-int hge_pull(const hge_grid* grid, const float* tables, const float* points, const float* along, const float* grads,
-             int64_t n, float* grad_points, int32_t threads) {
+int hge_pull(const hge_grid* grid, const float* tables, const float* points, const float* along,
+             const float* grads, int64_t n, float* grad_points, int32_t threads) {
     if (!valid(grid) || !tables || n < 0 || threads < 1) return HGE_INVALID;
     if (n > 0 && (!points || !grads || !grad_points)) return HGE_INVALID;
     const Kernels& k = kernels();
     parallel(chunks(n), threads, [&](int64_t chunk) {
-        k.pull(*grid, tables, points, along, grads, n, chunk * CHUNK, chunk_end(chunk, n), grad_points);
+        k.pull(*grid, tables, points, along, grads, n, chunk * CHUNK, chunk_end(chunk, n),
+               grad_points);
     });
     return HGE_OK;
 }
 
 int hge_mlp(const hge_mlp_problem* p) {
-    if (!p || p->inputs < 1 || p->inputs > HGE_MAX_INPUTS || p->hidden < 8 || p->hidden > HGE_MAX_HIDDEN ||
-        p->hidden % 8 != 0 || p->outputs < 1 || p->outputs > HGE_MAX_OUTPUTS || p->threads < 1 || p->n < 0 || !p->w1 ||
-        !p->w2 || (p->n > 0 && (!p->y || !p->x))) {
+    if (!p || p->inputs < 1 || p->inputs > HGE_MAX_INPUTS || p->hidden < 8 ||
+        p->hidden > HGE_MAX_HIDDEN || p->hidden % 8 != 0 || p->outputs < 1 ||
+        p->outputs > HGE_MAX_OUTPUTS || p->threads < 1 || p->n < 0 || !p->w1 || !p->w2 ||
+        (p->n > 0 && (!p->y || !p->x))) {
         return HGE_INVALID;
     }
     if (p->n > 0 && (p->grad_x || p->grad_w1 || p->grad_w2) && !p->grad_out) return HGE_INVALID;
-    const int64_t size1 = static_cast<int64_t>(p->hidden) * p->inputs, size2 = static_cast<int64_t>(p->outputs) * p->hidden;
+    const int64_t size1 = static_cast<int64_t>(p->hidden) * p->inputs,
+                  size2 = static_cast<int64_t>(p->outputs) * p->hidden;
     const int64_t stride = (size1 + size2 + 15) / 16 * 16;
     const bool sums = p->grad_w1 || p->grad_w2;
     std::unique_ptr<float[]> turned(new (std::nothrow) float[size1]);
-    std::unique_ptr<float[]> parts(sums ? new (std::nothrow) float[stride * chunks(p->n)] : nullptr);
+    std::unique_ptr<float[]> parts(sums ? new (std::nothrow) float[stride * chunks(p->n)]
+                                        : nullptr);
     if (!turned || (sums && !parts)) return HGE_OUT_OF_MEMORY;
     for (int h = 0; h < p->hidden; ++h) {
         for (int i = 0; i < p->inputs; ++i) turned[i * p->hidden + h] = p->w1[h * p->inputs + i];
@@ -163,7 +183,8 @@ int hge_mlp(const hge_mlp_problem* p) {
         if (!out) return;
         for (int64_t i = 0; i < size; ++i) {
             double sum = 0.0;
-            for (int64_t chunk = 0; chunk < chunks(p->n); ++chunk) sum += parts[stride * chunk + first + i];
+            for (int64_t chunk = 0; chunk < chunks(p->n); ++chunk)
+                sum += parts[stride * chunk + first + i];
             out[i] = static_cast<float>(sum);
         }
     };
@@ -171,16 +192,18 @@ int hge_mlp(const hge_mlp_problem* p) {
     return HGE_OK;
 }
 
-// For the benchmark, not part of the ABI: nanoseconds a point of one level's loads and of its additions in place, at the
-// entries index [8, n] of its table, which is changed.
-HGE_API void hge_cpu_floor(float* table, const uint32_t* index, int64_t n, double* gather, double* add) {
+// For the benchmark, not part of the ABI: nanoseconds a point of one level's loads and of its
+// additions in place, at the entries index [8, n] of its table, which is changed.
+HGE_API void hge_cpu_floor(float* table, const uint32_t* index, int64_t n, double* gather,
+                           double* add) {
     const Kernels& k = kernels();
     const double start = thread_nanoseconds();
     volatile float sum = k.floor_gather(table, index, n);
     (void)sum;
     const double middle = thread_nanoseconds();
     k.floor_add(table, index, n);
-    *gather = (middle - start) / static_cast<double>(n), *add = (thread_nanoseconds() - middle) / static_cast<double>(n);
+    *gather = (middle - start) / static_cast<double>(n),
+    *add = (thread_nanoseconds() - middle) / static_cast<double>(n);
 }
 
 }  // extern "C"

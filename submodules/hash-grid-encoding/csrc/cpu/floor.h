@@ -1,5 +1,6 @@
-// The floor under the encoding: nothing but its loads, or its additions in place, at the entries that it would take,
-// which are given: index [8, n]. The benchmark holds the kernels against it. SPDX-License-Identifier: Apache-2.0
+// The floor under the encoding: nothing but its loads, or its additions in place, at the entries
+// that it would take, which are given: index [8, n]. The benchmark holds the kernels against it.
+// SPDX-License-Identifier: Apache-2.0
 
 static float floor_gather(const float* table, const uint32_t* index, int64_t n) {
     vf low = {}, high = {};

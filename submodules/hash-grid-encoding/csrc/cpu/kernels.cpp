@@ -21,7 +21,7 @@ namespace HGE_JOIN(isa_, HGE_ARCH) {
 #include "mlp.h"
 #include "floor.h"
 
-}  // namespace
+}  // namespace HGE_JOIN(isa_,HGE_ARCH)
 
 extern const Kernels HGE_JOIN(kernels_, HGE_ARCH) = {
     HGE_NAME,

@@ -1,4 +1,5 @@
-// What each instruction set offers: loops over ranges of points. SPDX-License-Identifier: Apache-2.0
+// What each instruction set offers: loops over ranges of points.
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstdint>
@@ -11,18 +12,20 @@ struct Kernels {
     const char* name;
     int lanes;
     // Points [begin, end) of one level; `along` may be null.
-    void (*encode)(const hge_grid& grid, int level, const float* tables, const float* points, const float* along,
-                   int64_t n, int64_t begin, int64_t end, float* features);
+    void (*encode)(const hge_grid& grid, int level, const float* tables, const float* points,
+                   const float* along, int64_t n, int64_t begin, int64_t end, float* features);
     // All points of one level, into its table, which is zero.
-    void (*scatter)(const hge_grid& grid, int level, const float* points, const float* along, const float* grads,
-                    int64_t n, float* grad_tables);
+    void (*scatter)(const hge_grid& grid, int level, const float* points, const float* along,
+                    const float* grads, int64_t n, float* grad_tables);
     // Points [begin, end), all levels.
     void (*pull)(const hge_grid& grid, const float* tables, const float* points, const float* along,
                  const float* grads, int64_t n, int64_t begin, int64_t end, float* grad_points);
-    // Points [begin, end); the weights' gradients of these points, [H, I] and [O, H], overwritten, or null.
-    void (*mlp)(const hge_mlp_problem& problem, const float* w1_transposed, int64_t begin, int64_t end, float* grad_w1,
-                float* grad_w2);
-    // For the benchmark: loads, and additions in place, at index [8, n]; the least that a level needs.
+    // Points [begin, end); the weights' gradients of these points, [H, I] and [O, H], overwritten,
+    // or null.
+    void (*mlp)(const hge_mlp_problem& problem, const float* w1_transposed, int64_t begin,
+                int64_t end, float* grad_w1, float* grad_w2);
+    // For the benchmark: loads, and additions in place, at index [8, n]; the least that a level
+    // needs.
     float (*floor_gather)(const float* table, const uint32_t* index, int64_t n);
     void (*floor_add)(float* table, const uint32_t* index, int64_t n);
 };

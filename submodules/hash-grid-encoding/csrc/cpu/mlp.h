@@ -1,9 +1,9 @@
-// Perceptrons with one hidden layer over a block of points at a time, which stays in the first-level cache; points lie
-// in the lanes. SPDX-License-Identifier: Apache-2.0
+// Perceptrons with one hidden layer over a block of points at a time, which stays in the
+// first-level cache; points lie in the lanes. SPDX-License-Identifier: Apache-2.0
 
-constexpr int BLOCK = 2 * LANES;                    // points
-constexpr int TALL = LANES == 16 ? 8 : 4;           // rows of a product kept in registers
-constexpr int WIDE = HGE_MAX_INPUTS + LANES;        // inputs, to whole vectors
+constexpr int BLOCK = 2 * LANES;              // points
+constexpr int TALL = LANES == 16 ? 8 : 4;     // rows of a product kept in registers
+constexpr int WIDE = HGE_MAX_INPUTS + LANES;  // inputs, to whole vectors
 
 // ROWS rows of out [rows, BLOCK] = w [rows, columns] in [columns, BLOCK].
 template <int ROWS>
@@ -11,14 +11,17 @@ HGE_INLINE void product_rows(const float* w, const float* in, int columns, float
     vf sum[ROWS][2] = {};
     for (int c = 0; c < columns; ++c) {
         const vf a = load(in + c * BLOCK), b = load(in + c * BLOCK + LANES);
-        for (int r = 0; r < ROWS; ++r) sum[r][0] += w[r * columns + c] * a, sum[r][1] += w[r * columns + c] * b;
+        for (int r = 0; r < ROWS; ++r)
+            sum[r][0] += w[r * columns + c] * a, sum[r][1] += w[r * columns + c] * b;
     }
-    for (int r = 0; r < ROWS; ++r) store(out + r * BLOCK, sum[r][0]), store(out + r * BLOCK + LANES, sum[r][1]);
+    for (int r = 0; r < ROWS; ++r)
+        store(out + r * BLOCK, sum[r][0]), store(out + r * BLOCK + LANES, sum[r][1]);
 }
 
 static void product(const float* w, const float* in, int rows, int columns, float* out) {
     int r = 0;
-    for (; r + TALL <= rows; r += TALL) product_rows<TALL>(w + r * columns, in, columns, out + r * BLOCK);
+    for (; r + TALL <= rows; r += TALL)
+        product_rows<TALL>(w + r * columns, in, columns, out + r * BLOCK);
     for (; r + 2 <= rows; r += 2) product_rows<2>(w + r * columns, in, columns, out + r * BLOCK);
     for (; r < rows; ++r) product_rows<1>(w + r * columns, in, columns, out + r * BLOCK);
 }
@@ -37,27 +40,31 @@ static void outer(const float* a, const float* b, int rows, int wide, float* out
             }
             for (int p = 0; p < BLOCK; ++p) {
                 vf at[ACROSS];
-                for (int j = 0; j < ACROSS; ++j) at[j] = load(b + p * WIDE + c + (j < across ? j * LANES : 0));
+                for (int j = 0; j < ACROSS; ++j)
+                    at[j] = load(b + p * WIDE + c + (j < across ? j * LANES : 0));
                 for (int i = 0; i < 8; ++i) {
                     for (int j = 0; j < ACROSS; ++j) sum[i][j] += a[(r + i) * BLOCK + p] * at[j];
                 }
             }
             for (int i = 0; i < 8; ++i) {
-                for (int j = 0; j < across; ++j) store(out + (r + i) * wide + c + j * LANES, sum[i][j]);
+                for (int j = 0; j < across; ++j)
+                    store(out + (r + i) * wide + c + j * LANES, sum[i][j]);
             }
         }
     }
 }
 
 // Rows of a feature-major array, points [i, i + count), into a block; points beyond count are 0.
-static void take_block(const float* data, int rows, int64_t n, int64_t i, int64_t count, float* block) {
+static void take_block(const float* data, int rows, int64_t n, int64_t i, int64_t count,
+                       float* block) {
     for (int r = 0; r < rows; ++r) {
         const float* row = data + r * n + i;
         store(block + r * BLOCK, load(row, count));
         store(block + r * BLOCK + LANES, count > LANES ? load(row + LANES, count - LANES) : vf{});
     }
 }
-static void give_block(const float* block, int rows, int64_t n, int64_t i, int64_t count, float* data) {
+static void give_block(const float* block, int rows, int64_t n, int64_t i, int64_t count,
+                       float* data) {
     for (int r = 0; r < rows; ++r) {
         float* row = data + r * n + i;
         store(row, load(block + r * BLOCK), count);
@@ -70,16 +77,18 @@ static void turn_block(const float* block, int rows, float* out) {
     for (int r = 0; r < rows; r += LANES) {
         for (int p = 0; p < BLOCK; p += LANES) {
             vf square[LANES];
-            for (int i = 0; i < LANES; ++i) square[i] = r + i < rows ? load(block + (r + i) * BLOCK + p) : vf{};
+            for (int i = 0; i < LANES; ++i)
+                square[i] = r + i < rows ? load(block + (r + i) * BLOCK + p) : vf{};
             transpose(square);
             for (int i = 0; i < LANES; ++i) store(out + (p + i) * WIDE + r, square[i]);
         }
     }
 }
 
-static void mlp(const hge_mlp_problem& p, const float* w1_transposed, int64_t begin, int64_t end, float* grad_w1,
-                float* grad_w2) {
-    alignas(64) float y[HGE_MAX_INPUTS * BLOCK], x_other[HGE_MAX_INPUTS * BLOCK], turned[BLOCK * WIDE];
+static void mlp(const hge_mlp_problem& p, const float* w1_transposed, int64_t begin, int64_t end,
+                float* grad_w1, float* grad_w2) {
+    alignas(64) float y[HGE_MAX_INPUTS * BLOCK], x_other[HGE_MAX_INPUTS * BLOCK],
+        turned[BLOCK * WIDE];
     alignas(64) float hidden[HGE_MAX_HIDDEN * BLOCK], grad_hidden[HGE_MAX_HIDDEN * BLOCK];
     alignas(64) float out[HGE_MAX_OUTPUTS * BLOCK], grad_out[HGE_MAX_OUTPUTS * BLOCK];
     alignas(64) float sums_w1[HGE_MAX_HIDDEN * WIDE];
@@ -98,7 +107,8 @@ static void mlp(const hge_mlp_problem& p, const float* w1_transposed, int64_t be
             for (int h = 0; h < H; ++h) {
                 for (int at = h * BLOCK; at < (h + 1) * BLOCK; at += LANES) {
                     vf sum = {};
-                    for (int o = 0; o < O; ++o) sum += p.w2[o * H + h] * load(grad_out + o * BLOCK + (at - h * BLOCK));
+                    for (int o = 0; o < O; ++o)
+                        sum += p.w2[o * H + h] * load(grad_out + o * BLOCK + (at - h * BLOCK));
                     store(grad_hidden + at, keep(load(hidden + at) > 0.0f, sum));
                 }
             }
@@ -106,7 +116,8 @@ static void mlp(const hge_mlp_problem& p, const float* w1_transposed, int64_t be
             take_block(p.grad_out, O, p.n, i, count, grad_out);
         }
         if (same) {
-            for (int at = 0; at < H * BLOCK; at += LANES) store(hidden + at, maximum(vf{}, load(hidden + at)));  // keeps NaN
+            for (int at = 0; at < H * BLOCK; at += LANES)
+                store(hidden + at, maximum(vf{}, load(hidden + at)));  // keeps NaN
         } else {
             // The mask is that of y; the values are those of x.
             take_block(p.x, I, p.n, i, count, x_other);
@@ -137,13 +148,15 @@ static void mlp(const hge_mlp_problem& p, const float* w1_transposed, int64_t be
             for (int o = 0; o < O; ++o) {
                 const vf a = load(grad_out + o * BLOCK), b = load(grad_out + o * BLOCK + LANES);
                 for (int h = 0; h < H; ++h) {
-                    sums_w2[o * H + h] += a * load(hidden + h * BLOCK) + b * load(hidden + h * BLOCK + LANES);
+                    sums_w2[o * H + h] +=
+                        a * load(hidden + h * BLOCK) + b * load(hidden + h * BLOCK + LANES);
                 }
             }
         }
     }
     if (grad_w1) {
-        for (int h = 0; h < H; ++h) std::memcpy(grad_w1 + h * I, sums_w1 + h * wide, sizeof(float) * I);
+        for (int h = 0; h < H; ++h)
+            std::memcpy(grad_w1 + h * I, sums_w1 + h * wide, sizeof(float) * I);
     }
     if (grad_w2) {
         for (int at = 0; at < O * H; ++at) {

@@ -1,5 +1,6 @@
-// Loops over tasks on several threads, started anew for each loop: those take milliseconds, a thread some ten
-// microseconds, and a forked child has nothing to lose. No OpenMP, since torch brings its own. SPDX-License-Identifier: Apache-2.0
+// Loops over tasks on several threads, started anew for each loop: those take milliseconds, a
+// thread some ten microseconds, and a forked child has nothing to lose. No OpenMP, since torch
+// brings its own. SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <atomic>
@@ -10,7 +11,8 @@
 
 namespace hge {
 
-// Calls task(i) once for every i in [0, count); which thread takes which is not fixed: tasks write to disjoint memory.
+// Calls task(i) once for every i in [0, count); which thread takes which is not fixed: tasks write
+// to disjoint memory.
 template <class F>
 void parallel(int64_t count, int threads, const F& task) {
     std::atomic<int64_t> next{0};

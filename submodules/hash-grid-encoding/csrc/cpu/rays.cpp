@@ -1,5 +1,5 @@
-// The C ABI of the rays: samples in occupied cells, what of them can be seen, and their compositing.
-// SPDX-License-Identifier: Apache-2.0
+// The C ABI of the rays: samples in occupied cells, what of them can be seen, and their
+// compositing. SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -51,7 +51,8 @@ class Walk {
                 at[k] = std::min(std::max(origin_[k] + t * slope_[k], 0.0), 1.0);
                 cell[k] = std::min(static_cast<int>(at[k] * cells), cells - 1);
             }
-            if (rays_.occupied[(static_cast<int64_t>(cell[0]) * cells + cell[1]) * cells + cell[2]]) {
+            if (rays_.occupied[(static_cast<int64_t>(cell[0]) * cells + cell[1]) * cells +
+                               cell[2]]) {
                 ++index_;
                 return true;
             }
@@ -61,7 +62,8 @@ class Walk {
     }
 
   private:
-    // The first step whose middle is surely past this cell: rather one too early, which is then looked up.
+    // The first step whose middle is surely past this cell: rather one too early, which is then
+    // looked up.
     int64_t first_beyond(const int (&cell)[3]) const {
         double leave = 1e30;
         for (int k = 0; k < 3; ++k) {
@@ -70,7 +72,8 @@ class Walk {
             leave = std::min(leave, (wall - origin_[k]) / slope_[k]);
         }
         const double steps = (leave - first_) / rays_.step;
-        return steps < static_cast<double>(count_) ? static_cast<int64_t>(std::floor(steps)) : count_;
+        return steps < static_cast<double>(count_) ? static_cast<int64_t>(std::floor(steps))
+                                                   : count_;
     }
 
     const hge_rays& rays_;
@@ -87,10 +90,13 @@ bool finite(const float* numbers, int64_t n) {
 
 // Sizes are bounded, so that neither a loop nor the memory is endless.
 bool valid(const hge_rays* rays) {
-    if (!rays || rays->rays < 0 || rays->cells < 1 || rays->cells > 1024 || rays->threads < 1) return false;
+    if (!rays || rays->rays < 0 || rays->cells < 1 || rays->cells > 1024 || rays->threads < 1)
+        return false;
     if (!(rays->step > 0.0f) || !rays->occupied) return false;
     for (int k = 0; k < 3; ++k) {
-        if (!(rays->high[k] > rays->low[k]) || !((rays->high[k] - rays->low[k]) / rays->step < 1 << 20)) return false;
+        if (!(rays->high[k] > rays->low[k]) ||
+            !((rays->high[k] - rays->low[k]) / rays->step < 1 << 20))
+            return false;
     }
     return rays->rays == 0 || (rays->origins && rays->directions && rays->jitter);
 }
@@ -107,7 +113,8 @@ extern "C" {
 int hge_march_count(const hge_rays* rays, int64_t* offsets) {
     if (!valid(rays) || !offsets) return HGE_INVALID;
     const int64_t n = rays->rays;
-    if (!finite(rays->origins, 3 * n) || !finite(rays->directions, 3 * n) || !finite(rays->jitter, n)) {
+    if (!finite(rays->origins, 3 * n) || !finite(rays->directions, 3 * n) ||
+        !finite(rays->jitter, n)) {
         return HGE_NONFINITE_RAYS;
     }
     each_ray(rays->rays, rays->threads, [&](int64_t r) {
@@ -122,9 +129,10 @@ int hge_march_count(const hge_rays* rays, int64_t* offsets) {
     return HGE_OK;
 }
 
-int hge_march_fill(const hge_rays* rays, const int64_t* offsets, int64_t samples, int64_t* ray, float* t,
-                   float* positions) {
-    if (!valid(rays) || !offsets || samples < 0 || offsets[rays->rays] != samples) return HGE_INVALID;
+int hge_march_fill(const hge_rays* rays, const int64_t* offsets, int64_t samples, int64_t* ray,
+                   float* t, float* positions) {
+    if (!valid(rays) || !offsets || samples < 0 || offsets[rays->rays] != samples)
+        return HGE_INVALID;
     if (samples > 0 && (!ray || !t || !positions)) return HGE_INVALID;
     each_ray(rays->rays, rays->threads, [&](int64_t r) {
         Walk walk(*rays, r);
@@ -137,9 +145,10 @@ int hge_march_fill(const hge_rays* rays, const int64_t* offsets, int64_t samples
     return HGE_OK;
 }
 
-int hge_visible(const int64_t* offsets, int64_t rays, const float* sigmas, float step, float min_alpha, float min_light,
-                uint8_t* keep, int32_t threads) {
-    if (!offsets || rays < 0 || threads < 1 || (offsets[rays] > 0 && (!sigmas || !keep))) return HGE_INVALID;
+int hge_visible(const int64_t* offsets, int64_t rays, const float* sigmas, float step,
+                float min_alpha, float min_light, uint8_t* keep, int32_t threads) {
+    if (!offsets || rays < 0 || threads < 1 || (offsets[rays] > 0 && (!sigmas || !keep)))
+        return HGE_INVALID;
     each_ray(rays, threads, [&](int64_t r) {
         float light = 1.0f;
         for (int64_t s = offsets[r]; s < offsets[r + 1]; ++s) {
@@ -151,9 +160,9 @@ int hge_visible(const int64_t* offsets, int64_t rays, const float* sigmas, float
     return HGE_OK;
 }
 
-int hge_composite(const int64_t* offsets, int64_t rays, const float* sigmas, const float* colors, const float* t,
-                  float step, int64_t samples, float* weights, float* opacity, float* depth, float* rgb,
-                  int32_t threads) {
+int hge_composite(const int64_t* offsets, int64_t rays, const float* sigmas, const float* colors,
+                  const float* t, float step, int64_t samples, float* weights, float* opacity,
+                  float* depth, float* rgb, int32_t threads) {
     if (!offsets || rays < 0 || threads < 1 || offsets[rays] != samples) return HGE_INVALID;
     if (samples > 0 && (!sigmas || !colors || !t || !weights)) return HGE_INVALID;
     if (rays > 0 && (!opacity || !depth || !rgb)) return HGE_INVALID;
@@ -170,17 +179,22 @@ int hge_composite(const int64_t* offsets, int64_t rays, const float* sigmas, con
     return HGE_OK;
 }
 
-int hge_composite_backward(const int64_t* offsets, int64_t rays, const float* sigmas, const float* colors,
-                           const float* t, float step, int64_t samples, const float* weights, const float* grad_weights,
-                           const float* grad_opacity, const float* grad_depth, const float* grad_rgb,
-                           float* grad_sigmas, float* grad_colors, int32_t threads) {
+int hge_composite_backward(const int64_t* offsets, int64_t rays, const float* sigmas,
+                           const float* colors, const float* t, float step, int64_t samples,
+                           const float* weights, const float* grad_weights,
+                           const float* grad_opacity, const float* grad_depth,
+                           const float* grad_rgb, float* grad_sigmas, float* grad_colors,
+                           int32_t threads) {
     if (!offsets || rays < 0 || threads < 1 || offsets[rays] != samples) return HGE_INVALID;
-    if (samples > 0 && (!sigmas || !colors || !t || !weights || !grad_sigmas || !grad_colors)) return HGE_INVALID;
+    if (samples > 0 && (!sigmas || !colors || !t || !weights || !grad_sigmas || !grad_colors))
+        return HGE_INVALID;
     each_ray(rays, threads, [&](int64_t r) {
-        const float o = grad_opacity ? grad_opacity[r] : 0.0f, z = grad_depth ? grad_depth[r] : 0.0f;
+        const float o = grad_opacity ? grad_opacity[r] : 0.0f,
+                    z = grad_depth ? grad_depth[r] : 0.0f;
         float c[3] = {};
         if (grad_rgb) std::memcpy(c, grad_rgb + 3 * r, sizeof c);
-        // Light left behind each sample, front to back: it is not the weights' to tell once alpha rounds to 1.
+        // Light left behind each sample, front to back: it is not the weights' to tell once alpha
+        // rounds to 1.
         float light = 1.0f;
         for (int64_t s = offsets[r]; s < offsets[r + 1]; ++s) {
             light *= std::exp(-sigmas[s] * step);

@@ -1,5 +1,6 @@
-// LANES floats at a time in the vector extensions of GCC and Clang, with the gathers of x86 where there are some.
-// Included inside the instruction set's own namespace. SPDX-License-Identifier: Apache-2.0
+// LANES floats at a time in the vector extensions of GCC and Clang, with the gathers of x86 where
+// there are some. Included inside the instruction set's own namespace.
+// SPDX-License-Identifier: Apache-2.0
 
 #ifdef __AVX512F__
 constexpr int LANES = 16;
@@ -62,17 +63,39 @@ template <class S>
 HGE_INLINE vf shuffle(vf a, vf b) {
     return shuffle<S>(a, b, std::make_integer_sequence<int, LANES>());
 }
-struct TwiceLow { static constexpr int at(int i) { return i / 2; } };
-struct TwiceHigh { static constexpr int at(int i) { return LANES / 2 + i / 2; } };
-struct Even { static constexpr int at(int i) { return 2 * i; } };
-struct Odd { static constexpr int at(int i) { return 2 * i + 1; } };
-struct ZipLow { static constexpr int at(int i) { return i / 2 + (i % 2 ? LANES : 0); } };
-struct ZipHigh { static constexpr int at(int i) { return LANES / 2 + i / 2 + (i % 2 ? LANES : 0); } };
+struct TwiceLow {
+    static constexpr int at(int i) { return i / 2; }
+};
+struct TwiceHigh {
+    static constexpr int at(int i) { return LANES / 2 + i / 2; }
+};
+struct Even {
+    static constexpr int at(int i) { return 2 * i; }
+};
+struct Odd {
+    static constexpr int at(int i) { return 2 * i + 1; }
+};
+struct ZipLow {
+    static constexpr int at(int i) { return i / 2 + (i % 2 ? LANES : 0); }
+};
+struct ZipHigh {
+    static constexpr int at(int i) { return LANES / 2 + i / 2 + (i % 2 ? LANES : 0); }
+};
 // The same with pairs of lanes.
-struct ZipPairsLow { static constexpr int at(int i) { return i / 4 * 2 + i % 2 + (i % 4 > 1 ? LANES : 0); } };
-struct ZipPairsHigh { static constexpr int at(int i) { return LANES / 2 + ZipPairsLow::at(i); } };
-template <int S> struct TradeLow { static constexpr int at(int i) { return i & S ? LANES + i - S : i; } };
-template <int S> struct TradeHigh { static constexpr int at(int i) { return i & S ? LANES + i : i + S; } };
+struct ZipPairsLow {
+    static constexpr int at(int i) { return i / 4 * 2 + i % 2 + (i % 4 > 1 ? LANES : 0); }
+};
+struct ZipPairsHigh {
+    static constexpr int at(int i) { return LANES / 2 + ZipPairsLow::at(i); }
+};
+template <int S>
+struct TradeLow {
+    static constexpr int at(int i) { return i & S ? LANES + i - S : i; }
+};
+template <int S>
+struct TradeHigh {
+    static constexpr int at(int i) { return i & S ? LANES + i : i + S; }
+};
 
 template <int S>
 HGE_INLINE void trade(vf* r) {
@@ -105,7 +128,8 @@ HGE_INLINE Pairs gather(const float* table, vu index) {
     out.high = (vf)_mm256_i32gather_pd(pairs, _mm256_extracti128_si256(at, 1), 8);
 #else
     float all[2 * LANES];
-    for (int i = 0; i < LANES; ++i) __builtin_memcpy(all + 2 * i, table + 2 * static_cast<size_t>(index[i]), 8);
+    for (int i = 0; i < LANES; ++i)
+        __builtin_memcpy(all + 2 * i, table + 2 * static_cast<size_t>(index[i]), 8);
     out.low = load(all), out.high = load(all + LANES);
 #endif
     return out;
@@ -126,7 +150,8 @@ HGE_INLINE void add_pair(float* table, uint32_t index, const float* pair) {
 #ifdef __SSE2__
     const __m128d old = _mm_load_sd(reinterpret_cast<const double*>(at));
     const __m128d more = _mm_load_sd(reinterpret_cast<const double*>(pair));
-    _mm_store_sd(reinterpret_cast<double*>(at), _mm_castps_pd(_mm_add_ps(_mm_castpd_ps(old), _mm_castpd_ps(more))));
+    _mm_store_sd(reinterpret_cast<double*>(at),
+                 _mm_castps_pd(_mm_add_ps(_mm_castpd_ps(old), _mm_castpd_ps(more))));
 #else
     at[0] += pair[0], at[1] += pair[1];
 #endif
