@@ -1,8 +1,10 @@
-# GS-SSD: `make demo` makes a splat, `make test` passes the tests. Both set everything up by themselves.
+# GS-SSD: `make demo` makes a splat, `make test` passes the tests. Both set everything up by
+# themselves.
 #
 #   PYTHON=python3.12            the interpreter for the virtual environment (3.11 or newer)
 #   TORCH_INDEX=https://download.pytorch.org/whl/cpu
-#                                take PyTorch from this index: its CPU build spares the gigabytes of CUDA libraries
+#                                take PyTorch from this index: its CPU build spares the gigabytes of
+#                                CUDA libraries
 #   VENV=.venv                   where the environment goes
 PYTHON ?= python3
 VENV ?= .venv
@@ -30,7 +32,8 @@ help:
 	@echo 'make reproduce   the paper'"'"'s experiments, at a size for two cores'
 	@echo 'make benchmark   six prompts of the asset benchmark: ten minutes of two cores'
 
-# A virtual environment that was begun and not finished (no python3-venv, say) must not count as one.
+# A virtual environment that was begun and not finished (no python3-venv, say) must not count as
+# one.
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.runtime
@@ -45,8 +48,8 @@ $(VENV)/.torch: constraints.txt | $(BIN)/python
 	$(PIP) install -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch numpy
 	@touch $@
 
-# A PyTorch without CUDA could not use a CUDA backend: it is then not built. DGR_CUDA=ON insists, OFF refuses. Where
-# there is a GPU and no nvcc, the compiler comes from the package index.
+# A PyTorch without CUDA could not use a CUDA backend: it is then not built. DGR_CUDA=ON insists,
+# OFF refuses. Where there is a GPU and no nvcc, the compiler comes from the package index.
 $(VENV)/.native: $(NATIVE) | $(VENV)/.torch
 	@echo 'building our three native packages ...'
 	DGR_CUDA=$${DGR_CUDA:-$$($(BIN)/python -c 'import torch; print("AUTO" if torch.version.cuda else "OFF")')} \
@@ -66,7 +69,8 @@ $(VENV)/.test: pyproject.toml constraints.txt $(VENV)/.runtime
 	$(PIP) install -c constraints.txt --group test
 	@touch $@
 
-# Readers and viewers of others, a gigabyte: the tests that need them skip with the reason where they are absent.
+# Readers and viewers of others, a gigabyte: the tests that need them skip with the reason where
+# they are absent.
 $(VENV)/.readers: pyproject.toml constraints.txt $(VENV)/.test
 	$(PIP) install -c constraints.txt --group readers
 	@touch $@

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# gaussforge 0.6.0 (PyPI, run on 2026-11-28, Python 3.11) writes the harmonics of compressed PLY in another order than
-# it reads them.
+# gaussforge 0.6.0 (PyPI, run on 2026-11-28, Python 3.11) writes the harmonics of compressed PLY in
+# another order than it reads them.
 #
-# f_rest of a PLY is channel-major: all red, then all green, then all blue; so it is in PlayCanvas's compressed PLY, and
-# so gaussforge reads both. When it writes compressed PLY it stores red, green and blue of each coefficient in turn.
-# PLY -> compressed PLY -> PLY through gaussforge alone therefore mixes the channels; PLY -> SOG -> PLY does not.
+# f_rest of a PLY is channel-major: all red, then all green, then all blue; so it is in PlayCanvas's
+# compressed PLY, and so gaussforge reads both. When it writes compressed PLY it stores red, green
+# and blue of each coefficient in turn. PLY -> compressed PLY -> PLY through gaussforge alone
+# therefore mixes the channels; PLY -> SOG -> PLY does not.
 #
 # Output seen (f_rest of one splat of degree 1, sent as the first line):
 #   sent            -0.9 -0.7 -0.5 -0.1 0.1 0.3 0.5 0.7 0.9

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# The Khronos glTF validator on npm (gltf-validator 2.0.0-dev.3.10, its newest there; run on 2026-11-28, Node 20) calls
-# every valid KHR_gaussian_splatting file invalid: one *error* for each attribute of the extension, beside one
-# *information* that the extension is unknown. At degree 0 that is 4 errors (ROTATION, SCALE, OPACITY,
-# SH_DEGREE_0_COEF_0), at degree 1 three more (7), at degree 3 fifteen more (19). A gate on "no errors" therefore never passes; a
-# gate on "no code but these two" does.
+# The Khronos glTF validator on npm (gltf-validator 2.0.0-dev.3.10, its newest there; run on
+# 2026-11-28, Node 20) calls every valid KHR_gaussian_splatting file invalid: one *error* for each
+# attribute of the extension, beside one *information* that the extension is unknown. At degree 0
+# that is 4 errors (ROTATION, SCALE, OPACITY, SH_DEGREE_0_COEF_0), at degree 1 three more (7), at
+# degree 3 fifteen more (19). A gate on "no errors" therefore never passes; a gate on "no code but
+# these two" does.
 #
 # Output seen:
 #   degree 0: 4 errors, MESH_PRIMITIVE_INVALID_ATTRIBUTE UNSUPPORTED_EXTENSION

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Opacity does not survive KHR_gaussian_splatting (GLB) or UsdVol.ParticleField3DGaussianSplat, exact as both look: PLY
-# keeps the logit, they keep a float32 between 0 and 1. Near 1 its steps are 6e-8, so logits above about 9 come back
-# changed, and above 17 the opacity is 1 and its logit infinite. Near 0 nothing is lost.
-# (splat-transform 3.7.0 on npm, usd-core 26.11 on PyPI; run on 2026-11-28, Node 20, Python 3.11)
+# Opacity does not survive KHR_gaussian_splatting (GLB) or UsdVol.ParticleField3DGaussianSplat,
+# exact as both look: PLY keeps the logit, they keep a float32 between 0 and 1. Near 1 its steps are
+# 6e-8, so logits above about 9 come back changed, and above 17 the opacity is 1 and its logit
+# infinite. Near 0 nothing is lost. (splat-transform 3.7.0 on npm, usd-core 26.11 on PyPI; run on
+# 2026-11-28, Node 20, Python 3.11)
 #
 # Output seen (logit sent: logit of what the file holds):
 #   glb   -18: -18.0000   5: 5.0000   10: 9.9995   14: 13.9965   18: inf

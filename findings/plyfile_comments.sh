@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# plyfile 1.1.5 (PyPI, run on 2026-11-28, Python 3.11) reads no PLY whose comments hold a byte beyond ASCII, though PLY's
-# comments are free text and exporters put names and paths there. It raises UnicodeDecodeError, which is a ValueError
-# but no PlyParseError, so `except PlyParseError` lets it through.
+# plyfile 1.1.5 (PyPI, run on 2026-11-28, Python 3.11) reads no PLY whose comments hold a byte
+# beyond ASCII, though PLY's comments are free text and exporters put names and paths there. It
+# raises UnicodeDecodeError, which is a ValueError but no PlyParseError, so `except PlyParseError`
+# lets it through.
 #
 # Output seen:
 #   ascii  1 row

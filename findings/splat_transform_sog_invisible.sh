@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# SOG keeps colours as the RGB and opacity as the alpha of a lossless WebP. Splats whose opacity rounds to 0 of 255
-# lose their colour in the SOG of splat-transform 2.7.1 and 3.7.0 (npm, run on 2026-11-28, Node 20, no GPU): its encoder
-# leaves out libwebp's "exact", so transparent pixels become black indices and come back as the codebook's first entry.
-# Nothing shows, until such a file is trained on, or its opacities are edited.
+# SOG keeps colours as the RGB and opacity as the alpha of a lossless WebP. Splats whose opacity
+# rounds to 0 of 255 lose their colour in the SOG of splat-transform 2.7.1 and 3.7.0 (npm, run on
+# 2026-11-28, Node 20, no GPU): its encoder leaves out libwebp's "exact", so transparent pixels
+# become black indices and come back as the codebook's first entry. Nothing shows, until such a file
+# is trained on, or its opacities are edited.
 #
 # Output seen (red f_dc of a splat that was sent with 0.5, beside others from -1 to 1):
 #   2.7.1  opacity 0.001: -1.00  opacity 0.01: 0.50

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# splat-transform changed what an SPZ file means to it, between 2.7.1 and 3.7.0 (npm, run on 2026-11-28, Node 20).
+# splat-transform changed what an SPZ file means to it, between 2.7.1 and 3.7.0 (npm, run on
+# 2026-11-28, Node 20).
 #
-# The SPZ text says: without the extension 0xADBE0003 the numbers are RUB (x right, y up, z back); PLY is RDF.
+# The SPZ text says: without the extension 0xADBE0003 the numbers are RUB (x right, y up, z back);
+# PLY is RDF.
 #   2.7.1  turns by 180 degrees about x on the way in and out: SPZ (1,2,3) -> PLY (1,-2,-3), PLY (1,2,3) -> SPZ (1,-2,-3),
 #          and honours the extension: SPZ (1,2,3) that says RDF -> PLY (1,2,3).
 #   3.7.0  copies the numbers in all of these cases, ignores the extension and writes none: its SPZ 4 claims RUB

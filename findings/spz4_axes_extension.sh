@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# An SPZ 4 file may say in an extension which axes it is in. Readers of SPZ 4 differ in whether they look.
+# An SPZ 4 file may say in an extension which axes it is in. Readers of SPZ 4 differ in whether they
+# look.
 #
-# The file made here holds one splat at (1, 2, 3) in right-up-back axes, stored as right-down-front, so as
-# (1, -2, -3), with extension 0xADBE0003 = 6 and flag 2. The format's own library (@adobe/spz 0.2.3) gives
-# (1, 2, 3) when asked for right-up-back. Of the others,
+# The file made here holds one splat at (1, 2, 3) in right-up-back axes, stored as right-down-front,
+# so as (1, -2, -3), with extension 0xADBE0003 = 6 and flag 2. The format's own library (@adobe/spz
+# 0.2.3) gives (1, 2, 3) when asked for right-up-back. Of the others,
 #
 #   three 0.187.0 (SPZLoader)   1 -2 -3, and warns that extensions are skipped: shown upside down
 #   gsply 0.4.6                 1 -2 -3, and says nothing

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# SPZ's own library turns four of its sixteen named axes by 180 degrees about x (@adobe/spz 0.2.3 on npm, which is
-# nianticlabs/spz as WebAssembly with extensions; run on 2026-11-28, Node 20).
+# SPZ's own library turns four of its sixteen named axes by 180 degrees about x (@adobe/spz 0.2.3 on
+# npm, which is nianticlabs/spz as WebAssembly with extensions; run on 2026-11-28, Node 20).
 #
-# Its README: "letters denote the X, Y, Z axis directions". A point (1,2,3) in RBU lies 1 to the right, 2 back and 3 up,
-# so in RUB it is (1,3,2). The library says (1,-3,-2): up became down. The same holds for LFD, RFD and LBU; the other
-# twelve are as named. Saving and loading through the library cancel, so only files of other writers show it.
+# Its README: "letters denote the X, Y, Z axis directions". A point (1,2,3) in RBU lies 1 to the
+# right, 2 back and 3 up, so in RUB it is (1,3,2). The library says (1,-3,-2): up became down. The
+# same holds for LFD, RFD and LBU; the other twelve are as named. Saving and loading through the
+# library cancel, so only files of other writers show it.
 #
 # Output seen: differ from their names: LFD RFD LBU RBU
 set -euo pipefail

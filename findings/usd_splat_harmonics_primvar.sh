@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # OpenUSD's own class for splats leaves their harmonics in a form that NVIDIA's checker refuses.
 #
-# usd-core 26.11: UsdVol.ParticleField3DGaussianSplat.CreateRadianceSphericalHarmonicsCoefficientsAttr
-# authors the coefficients of all splats as one array. Nothing in the class says how many belong to a
-# splat: read as a primvar the attribute has interpolation "constant" and element size 1, whatever
-# sphericalHarmonicsDegree is. usd-validation-nvidia 1.22.0 (rule GaussianSplatSchemaChecker, VG.035)
-# wants "vertex" and (degree + 1)^2, and fails the file; with both set by hand it is content.
+# usd-core 26.11:
+# UsdVol.ParticleField3DGaussianSplat.CreateRadianceSphericalHarmonicsCoefficientsAttr authors the
+# coefficients of all splats as one array. Nothing in the class says how many belong to a splat:
+# read as a primvar the attribute has interpolation "constant" and element size 1, whatever
+# sphericalHarmonicsDegree is. usd-validation-nvidia 1.22.0 (rule GaussianSplatSchemaChecker,
+# VG.035) wants "vertex" and (degree + 1)^2, and fails the file; with both set by hand it is
+# content.
 #
 # Seen (2 splats of degree 1):
 #   as the class writes it: constant 1

@@ -1,6 +1,7 @@
-// WebGL2 splatting. Each Gaussian is projected as in EWA splatting (Zwicker et al. 2001) with the 0.3 pixel low-pass
-// of 3DGS (Kerbl et al. 2023), drawn as a quad that covers alpha >= 1/255, and blended far to near, premultiplied,
-// on display-referred sRGB values. Layout of the textures: see pack.py.
+// WebGL2 splatting. Each Gaussian is projected as in EWA splatting (Zwicker et al. 2001) with the
+// 0.3 pixel low-pass of 3DGS (Kerbl et al. 2023), drawn as a quad that covers alpha >= 1/255, and
+// blended far to near, premultiplied, on display-referred sRGB values. Layout of the textures: see
+// pack.py.
 const TEXELS_PER_ROW = 2048;
 
 const VERTEX = `#version 300 es
@@ -120,7 +121,12 @@ class Renderer {
     this.canvas = canvas;
     this.scene = scene;
     this.bytes = bytes;
-    this.gl = canvas.getContext("webgl2", { antialias: false, depth: false, alpha: false, powerPreference: "high-performance" });
+    this.gl = canvas.getContext("webgl2", {
+      antialias: false,
+      depth: false,
+      alpha: false,
+      powerPreference: "high-performance",
+    });
     if (!this.gl) throw new Error("no WebGL2");
     this.build();
   }
@@ -129,19 +135,31 @@ class Renderer {
   build() {
     const { gl, scene } = this;
     const program = gl.createProgram();
-    for (const [kind, source] of [[gl.VERTEX_SHADER, VERTEX], [gl.FRAGMENT_SHADER, FRAGMENT]]) {
+    for (const [kind, source] of [
+      [gl.VERTEX_SHADER, VERTEX],
+      [gl.FRAGMENT_SHADER, FRAGMENT],
+    ]) {
       const shader = gl.createShader(kind);
       gl.shaderSource(shader, source);
       gl.compileShader(shader);
       gl.attachShader(program, shader);
-      if (!gl.getShaderParameter(shader, gl.COMPILE_STATUS) && !gl.isContextLost()) throw new Error(gl.getShaderInfoLog(shader));
+      if (!gl.getShaderParameter(shader, gl.COMPILE_STATUS) && !gl.isContextLost())
+        throw new Error(gl.getShaderInfoLog(shader));
     }
     gl.linkProgram(program);
-    if (!gl.getProgramParameter(program, gl.LINK_STATUS) && !gl.isContextLost()) throw new Error(gl.getProgramInfoLog(program));
+    if (!gl.getProgramParameter(program, gl.LINK_STATUS) && !gl.isContextLost())
+      throw new Error(gl.getProgramInfoLog(program));
     gl.useProgram(program);
-    this.uniforms = new Proxy({}, { get: (known, name) => (known[name] ??= gl.getUniformLocation(program, name)) });
+    this.uniforms = new Proxy(
+      {},
+      { get: (known, name) => (known[name] ??= gl.getUniformLocation(program, name)) },
+    );
 
-    const words = new Uint32Array(this.bytes.buffer, this.bytes.byteOffset, this.bytes.byteLength >> 2);
+    const words = new Uint32Array(
+      this.bytes.buffer,
+      this.bytes.byteOffset,
+      this.bytes.byteLength >> 2,
+    );
     const baseWords = scene.count * 8;
     this.upload(0, "base", words.subarray(0, baseWords));
     this.upload(1, "harmonics", words.subarray(baseWords));
@@ -167,10 +185,22 @@ class Renderer {
     if (height > gl.getParameter(gl.MAX_TEXTURE_SIZE)) throw new Error("too many splats");
     gl.activeTexture(gl.TEXTURE0 + unit);
     gl.bindTexture(gl.TEXTURE_2D, gl.createTexture());
-    for (const filter of [gl.TEXTURE_MIN_FILTER, gl.TEXTURE_MAG_FILTER]) gl.texParameteri(gl.TEXTURE_2D, filter, gl.NEAREST);
+    for (const filter of [gl.TEXTURE_MIN_FILTER, gl.TEXTURE_MAG_FILTER])
+      gl.texParameteri(gl.TEXTURE_2D, filter, gl.NEAREST);
     gl.texStorage2D(gl.TEXTURE_2D, 1, gl.RGBA32UI, width, height);
     const whole = Math.floor(words.length / 4 / width);
-    const send = (row, columns, rows, part) => gl.texSubImage2D(gl.TEXTURE_2D, 0, 0, row, columns, rows, gl.RGBA_INTEGER, gl.UNSIGNED_INT, part);
+    const send = (row, columns, rows, part) =>
+      gl.texSubImage2D(
+        gl.TEXTURE_2D,
+        0,
+        0,
+        row,
+        columns,
+        rows,
+        gl.RGBA_INTEGER,
+        gl.UNSIGNED_INT,
+        part,
+      );
     if (whole) send(0, width, whole, words.subarray(0, whole * width * 4));
     const rest = words.subarray(whole * width * 4);
     if (rest.length) send(whole, rest.length / 4, 1, rest);
@@ -191,9 +221,9 @@ class Renderer {
     gl.uniformMatrix4fv(uniforms.view, false, camera.view);
     gl.uniform3fv(uniforms.eye, camera.eye);
     gl.uniform2f(uniforms.viewport, canvas.width, canvas.height);
-    const focal = 0.5 * canvas.height / camera.tanHalfY;
+    const focal = (0.5 * canvas.height) / camera.tanHalfY;
     gl.uniform1f(uniforms.focal, focal);
-    gl.uniform2f(uniforms.tanHalf, 0.5 * canvas.width / focal, camera.tanHalfY);
+    gl.uniform2f(uniforms.tanHalf, (0.5 * canvas.width) / focal, camera.tanHalfY);
     gl.drawArraysInstanced(gl.TRIANGLE_STRIP, 0, 4, this.scene.count);
   }
 }

@@ -1,5 +1,5 @@
-// Depth order, far to near, by a counting sort over 16-bit depths. Runs in a worker, whose source is this function's
-// own text: it must not refer to anything outside itself.
+// Depth order, far to near, by a counting sort over 16-bit depths. Runs in a worker, whose source
+// is this function's own text: it must not refer to anything outside itself.
 function depthSorter(scope) {
   let positions, depths, keys;
   const BINS = 1 << 16;
@@ -8,7 +8,8 @@ function depthSorter(scope) {
   function sort(direction, order) {
     const count = positions.length / 3;
     const [dx, dy, dz] = direction;
-    let near = Infinity, far = -Infinity;
+    let near = Infinity,
+      far = -Infinity;
     for (let i = 0, j = 0; i < count; i++, j += 3) {
       const depth = dx * positions[j] + dy * positions[j + 1] + dz * positions[j + 2];
       depths[i] = depth;
@@ -42,7 +43,8 @@ function depthSorter(scope) {
   };
 }
 
-// The worker; or, where a browser refuses one to a page opened from disk, the same code on this thread.
+// The worker; or, where a browser refuses one to a page opened from disk, the same code on this
+// thread.
 function startSorter(positions, onorder) {
   const onThisThread = () => {
     const scope = { postMessage: (message) => setTimeout(() => onorder(message), 0) };
@@ -52,12 +54,15 @@ function startSorter(positions, onorder) {
   };
   let send;
   try {
-    const url = URL.createObjectURL(new Blob([`(${depthSorter})(self)`], { type: "text/javascript" }));
+    const url = URL.createObjectURL(
+      new Blob([`(${depthSorter})(self)`], { type: "text/javascript" }),
+    );
     const worker = new Worker(url);
     worker.onmessage = ({ data }) => onorder(data);
     worker.onerror = () => {
       send = onThisThread();
-      onorder({ order: new Uint32Array(positions.length / 3), direction: null });  // the worker took the buffer along
+      // the worker took the buffer along
+      onorder({ order: new Uint32Array(positions.length / 3), direction: null });
     };
     worker.postMessage({ positions });
     send = (data) => worker.postMessage(data, [data.order.buffer]);

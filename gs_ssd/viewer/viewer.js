@@ -1,7 +1,20 @@
-const BACKGROUNDS = [["dark", [0.059, 0.063, 0.071]], ["light", [1, 1, 1]], ["grey", [0.502, 0.502, 0.502]]];
-const TURN_SPEED = 0.35;  // radians a second
-const FIT = 1.35;  // radii of the ball that a first view shows
-const SHORTCUTS = { " ": "turn", b: "background", r: "reset", 0: "reset", s: "screenshot", c: "copy", p: "path", "?": "help" };
+const BACKGROUNDS = [
+  ["dark", [0.059, 0.063, 0.071]],
+  ["light", [1, 1, 1]],
+  ["grey", [0.502, 0.502, 0.502]],
+];
+const TURN_SPEED = 0.35; // radians a second
+const FIT = 1.35; // radii of the ball that a first view shows
+const SHORTCUTS = {
+  " ": "turn",
+  b: "background",
+  r: "reset",
+  0: "reset",
+  s: "screenshot",
+  c: "copy",
+  p: "path",
+  "?": "help",
+};
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const ZOOMS = { "+": 0.9, "=": 0.9, "-": 1.1, _: 1.1 };
 
@@ -21,7 +34,8 @@ function decode(element) {
   const text = element.textContent.trim();
   element.remove();
   if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);
-  const binary = atob(text), bytes = new Uint8Array(binary.length);
+  const binary = atob(text),
+    bytes = new Uint8Array(binary.length);
   for (let i = 0; i < bytes.length; i++) bytes[i] = binary.charCodeAt(i);
   return bytes;
 }
@@ -35,23 +49,30 @@ function fittingDistance(tanHalfY) {
 class Viewer {
   constructor(bytes) {
     this.renderer = new Renderer(canvas, scene, bytes);
-    this.first = scene.views[scene.first] ?? scene;  // the scene itself names angles, and no distance
+    // the scene itself names angles, and no distance
+    this.first = scene.views[scene.first] ?? scene;
     this.orbit = new Orbit(poseOf(this.first));
     this.flight = null;
-    this.dirty = true;  // the picture is not the one that the state asks for
-    this.moving = 0;  // frames until things count as being at rest
-    this.detail = 1;  // share of the window's pixels, less while a slow machine moves
-    this.pace = 16;  // milliseconds a frame, smoothed
+    this.dirty = true; // the picture is not the one that the state asks for
+    this.moving = 0; // frames until things count as being at rest
+    this.detail = 1; // share of the window's pixels, less while a slow machine moves
+    this.pace = 16; // milliseconds a frame, smoothed
     this.lastTime = 0;
-    this.waiting = [];  // promises of `set`
-    this.setBackground(Math.max(0, BACKGROUNDS.findIndex(([name]) => name === scene.background)));
+    this.waiting = []; // promises of `set`
+    this.setBackground(
+      Math.max(
+        0,
+        BACKGROUNDS.findIndex(([name]) => name === scene.background),
+      ),
+    );
     this.setTurning(scene.turn && !matchMedia("(prefers-reduced-motion: reduce)").matches);
     this.startSorting(bytes);
     this.frame = this.frame.bind(this);
     requestAnimationFrame(this.frame);
   }
 
-  // One sort is under way at a time; `spare` is the array for the next, null while the sorter has it.
+  // One sort is under way at a time; `spare` is the array for the next, null while the sorter has
+  // it.
   startSorting(bytes) {
     const words = new Float32Array(bytes.buffer, bytes.byteOffset, scene.count * 8);
     const positions = new Float32Array(scene.count * 3);
@@ -64,10 +85,12 @@ class Viewer {
     });
   }
 
-  // True if the splats are in order for this camera; else the sorter is set to work, unless it is at it.
+  // True if the splats are in order for this camera; else the sorter is set to work, unless it is
+  // at it.
   inOrder({ direction }) {
     if (!this.spare) return false;
-    const same = this.sortedFor && direction.every((value, i) => Math.abs(value - this.sortedFor[i]) < 1e-4);
+    const same =
+      this.sortedFor && direction.every((value, i) => Math.abs(value - this.sortedFor[i]) < 1e-4);
     if (same && this.renderer.sorted) return true;
     this.sort(direction, this.spare);
     this.spare = null;
@@ -102,7 +125,7 @@ class Viewer {
       this.moved();
     }
     if (this.turning) {
-      this.orbit.turn(TURN_SPEED * Math.min(elapsed, 100) / 1000, 0);
+      this.orbit.turn((TURN_SPEED * Math.min(elapsed, 100)) / 1000, 0);
       this.moved();
     }
     this.adapt(elapsed);
@@ -141,7 +164,11 @@ class Viewer {
     const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
     this.stop();
     $("views").children[index].setAttribute("aria-pressed", "true");
-    this.flight = new Flight(still ? () => pose : wayThrough([this.orbit, pose], false), still ? 1 : FLIGHT_MS, { ease: true });
+    this.flight = new Flight(
+      still ? () => pose : wayThrough([this.orbit, pose], false),
+      still ? 1 : FLIGHT_MS,
+      { ease: true },
+    );
   }
 
   playPath() {
@@ -149,7 +176,14 @@ class Viewer {
     this.stop();
     if (playing || !scene.path) return;
     const { views, seconds, loop } = scene.path;
-    this.flight = new Flight(wayThrough(views.map((index) => poseOf(scene.views[index])), loop), 1000 * seconds, { loop });
+    this.flight = new Flight(
+      wayThrough(
+        views.map((index) => poseOf(scene.views[index])),
+        loop,
+      ),
+      1000 * seconds,
+      { loop },
+    );
     this.flight.isPath = true;
     $("path").setAttribute("aria-pressed", "true");
   }
@@ -169,7 +203,7 @@ class Viewer {
 
   goHome() {
     this.stop();
-    this.orbit.home = poseOf(this.first);  // the window may have changed
+    this.orbit.home = poseOf(this.first); // the window may have changed
     this.orbit.reset();
     this.moved();
   }
@@ -177,11 +211,13 @@ class Viewer {
   screenshot() {
     [this.detail, this.dirty] = [1, true];
     this.resize();
-    this.renderer.draw(this.orbit.camera(), this.color);  // in the same task as toBlob: the buffer does not outlive it
+    // in the same task as toBlob: the buffer does not outlive it
+    this.renderer.draw(this.orbit.camera(), this.color);
     canvas.toBlob((blob) => {
       const link = document.createElement("a");
       link.href = URL.createObjectURL(blob);
-      link.download = (document.title.replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-|-$/g, "") || "splat") + ".png";
+      link.download =
+        (document.title.replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-|-$/g, "") || "splat") + ".png";
       link.click();
       setTimeout(() => URL.revokeObjectURL(link.href), 10000);
     }, "image/png");
@@ -197,7 +233,8 @@ class Viewer {
     [this.sortedFor, this.dirty] = [null, true];
   }
 
-  // The rest is for tests, and for pages that hold several views. Lengths are in the file's own units.
+  // The rest is for tests, and for pages that hold several views. Lengths are in the file's own
+  // units.
   get radius() {
     return scene.radius;
   }
@@ -220,7 +257,8 @@ class Viewer {
     if (azimuth !== undefined) this.orbit.azimuth = azimuth;
     if (polar !== undefined) this.orbit.polar = polar;
     if (distance !== undefined) this.orbit.distance = distance / scene.radius;
-    if (target !== undefined) this.orbit.target = target.map((value, i) => (value - scene.center[i]) / scene.radius);
+    if (target !== undefined)
+      this.orbit.target = target.map((value, i) => (value - scene.center[i]) / scene.radius);
     if (fovY !== undefined) this.orbit.tanHalfY = Math.tan(fovY / 2);
     if (backgroundColor !== undefined) this.color = backgroundColor;
     [this.dirty, this.moving] = [true, 0];
@@ -235,7 +273,8 @@ function attachKeys(viewer, actions) {
     if (event.target === $("copied")) return event.key === "Escape" && event.target.blur();
     if (event.key === " " && event.target instanceof HTMLButtonElement) return;
     const action = actions[SHORTCUTS[event.key.toLowerCase()]];
-    const arrow = ARROWS[event.key], zoom = ZOOMS[event.key];
+    const arrow = ARROWS[event.key],
+      zoom = ZOOMS[event.key];
     const number = /^[1-9]$/.test(event.key) && scene.views[event.key - 1];
     if (!action && !arrow && !zoom && !number) return;
     event.preventDefault();
@@ -273,7 +312,11 @@ function start() {
   };
   for (const [id, action] of Object.entries(actions)) $(id).addEventListener("click", action);
   attachKeys(viewer, actions);
-  attachPointer(canvas, viewer.orbit, { moved: () => viewer.moved(), touched: () => viewer.stop(), home: actions.reset });
+  attachPointer(canvas, viewer.orbit, {
+    moved: () => viewer.moved(),
+    touched: () => viewer.stop(),
+    home: actions.reset,
+  });
   attachContextLoss(viewer);
   showViews(viewer);
   $("copied").addEventListener("blur", () => ($("copied").hidden = true));
@@ -285,7 +328,9 @@ try {
   start();
 } catch (error) {
   console.error(error);
-  fail(error.message === "no WebGL2"
-    ? "This page needs WebGL2, which this browser does not offer. Please open it in a current Firefox, Chrome, Edge or Safari, with graphics acceleration switched on."
-    : `This splat cannot be shown here (${error.message}).`);
+  fail(
+    error.message === "no WebGL2"
+      ? "This page needs WebGL2, which this browser does not offer. Please open it in a current Firefox, Chrome, Edge or Safari, with graphics acceleration switched on."
+      : `This splat cannot be shown here (${error.message}).`,
+  );
 }

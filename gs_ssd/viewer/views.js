@@ -1,16 +1,21 @@
-// Named views, the flight between them, and the path through them. A pose is what `Orbit` holds: azimuth, polar,
-// distance, target, tanHalfY, in units of the radius around the centre.
+// Named views, the flight between them, and the path through them. A pose is what `Orbit` holds:
+// azimuth, polar, distance, target, tanHalfY, in units of the radius around the centre.
 const FLIGHT_MS = 700;
 
-// How much farther away a window that is higher than wide has to stand, to show what a square one does.
+// How much farther away a window that is higher than wide has to stand, to show what a square one
+// does.
 function widening(tanHalfY) {
-  return fittingDistance(tanHalfY) * Math.sin(Math.atan(tanHalfY)) / FIT;
+  return (fittingDistance(tanHalfY) * Math.sin(Math.atan(tanHalfY))) / FIT;
 }
 
 function poseOf(view) {
   const { azimuth, polar, tanHalfY } = { ...view, tanHalfY: view.tanHalfY ?? scene.tanHalfY };
-  const target = view.target ? view.target.map((value, i) => (value - scene.center[i]) / scene.radius) : [0, 0, 0];
-  const distance = view.distance ? view.distance / scene.radius * widening(tanHalfY) : fittingDistance(tanHalfY);
+  const target = view.target
+    ? view.target.map((value, i) => (value - scene.center[i]) / scene.radius)
+    : [0, 0, 0];
+  const distance = view.distance
+    ? (view.distance / scene.radius) * widening(tanHalfY)
+    : fittingDistance(tanHalfY);
   return { azimuth, polar, tanHalfY, distance, target };
 }
 
@@ -23,7 +28,7 @@ function viewOf(orbit, name) {
     name,
     azimuth_deg: round(degrees(Math.atan2(Math.sin(orbit.azimuth), Math.cos(orbit.azimuth))), 2),
     elevation_deg: round(90 - degrees(orbit.polar), 2),
-    distance: length(orbit.distance * scene.radius / widening(orbit.tanHalfY)),
+    distance: length((orbit.distance * scene.radius) / widening(orbit.tanHalfY)),
     target: orbit.target.map((value, i) => length(value * scene.radius + scene.center[i])),
     fov_y_deg: round(degrees(2 * Math.atan(orbit.tanHalfY)), 2),
   };
@@ -36,13 +41,20 @@ function spline(a, b, c, d, t) {
 
 // The way through poses, as a function of 0..1. Each angle goes the shorter way round.
 function wayThrough(poses, loop) {
-  const rows = poses.map((p) => [p.azimuth, p.polar, Math.log(p.distance), ...p.target, p.tanHalfY]);
+  const rows = poses.map((p) => [
+    p.azimuth,
+    p.polar,
+    Math.log(p.distance),
+    ...p.target,
+    p.tanHalfY,
+  ]);
   if (loop) rows.push([...rows[0]]);
   for (let i = 1; i < rows.length; i++) {
     const turn = rows[i][0] - rows[i - 1][0];
     rows[i][0] = rows[i - 1][0] + Math.atan2(Math.sin(turn), Math.cos(turn));
   }
-  const last = rows.length - 1, whole = rows[last][0] - rows[0][0];
+  const last = rows.length - 1,
+    whole = rows[last][0] - rows[0][0];
   const row = (i) => {
     if (i >= 0 && i <= last) return rows[i];
     if (!loop) return rows[Math.min(Math.max(i, 0), last)];
@@ -51,10 +63,19 @@ function wayThrough(poses, loop) {
     return wrapped;
   };
   return (share) => {
-    const at = Math.min(share * last, last - 1e-9), i = Math.floor(at);
+    const at = Math.min(share * last, last - 1e-9),
+      i = Math.floor(at);
     const near = [row(i - 1), row(i), row(i + 1), row(i + 2)];
-    const [azimuth, polar, log, x, y, z, tanHalfY] = rows[0].map((_, k) => spline(...near.map((r) => r[k]), at - i));
-    return { azimuth, polar: Math.min(Math.max(polar, 0.02), Math.PI - 0.02), distance: Math.exp(log), target: [x, y, z], tanHalfY };
+    const [azimuth, polar, log, x, y, z, tanHalfY] = rows[0].map((_, k) =>
+      spline(...near.map((r) => r[k]), at - i),
+    );
+    return {
+      azimuth,
+      polar: Math.min(Math.max(polar, 0.02), Math.PI - 0.02),
+      distance: Math.exp(log),
+      target: [x, y, z],
+      tanHalfY,
+    };
   };
 }
 
@@ -85,7 +106,8 @@ function showViews(viewer) {
   });
   $("views").hidden = !scene.views.length;
   $("path").hidden = !scene.path;
-  for (const row of document.querySelectorAll("[data-needs=views]")) row.hidden = !scene.views.length;
+  for (const row of document.querySelectorAll("[data-needs=views]"))
+    row.hidden = !scene.views.length;
   for (const row of document.querySelectorAll("[data-needs=path]")) row.hidden = !scene.path;
 }
 

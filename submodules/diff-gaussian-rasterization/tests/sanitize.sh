@@ -1,5 +1,6 @@
 #!/bin/sh
-# Builds the CPU backend and its native test with sanitizers and runs it, for every instruction set of this machine:
+# Builds the CPU backend and its native test with sanitizers and runs it, for every instruction set
+# of this machine:
 #   sh tests/sanitize.sh [build directory]
 set -eu
 here=$(cd "$(dirname "$0")/.." && pwd)
