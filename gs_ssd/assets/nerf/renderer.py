@@ -119,6 +119,8 @@ def render_large(
         render(field, occupancy, cameras[i : i + 1], background[i : i + 1])
         for i in range(len(cameras))
     ]
-    return tuple(
-        torch.cat([getattr(part, name) for part in parts]) for name in ("rgb", "alpha", "depth")
-    )  # type: ignore[return-value]
+    return (
+        torch.cat([part.rgb for part in parts]),
+        torch.cat([part.alpha for part in parts]),
+        torch.cat([part.depth for part in parts]),
+    )
