@@ -23,7 +23,7 @@ from gs_ssd.lab.evaluate.benchmark import Variant, plan, read_ledger, run_jobs
 from gs_ssd.lab.evaluate.measure import COARSE, Truth, photograph
 from gs_ssd.lab.evaluate.suite import Suite, Turntable, load_suite
 from gs_ssd.lab.reproduce.assets import Workshop, find_judge, load_splat
-from gs_ssd.run.pictures import to_uint8
+from gs_ssd.maths.color import to_uint8
 
 ESTIMATORS = ("ssd", "sds", "csd", "nfsd", "ism", "sdi", "vsd")
 PORTRAIT = Turntable(views=8, elevations_deg=(15.0,))

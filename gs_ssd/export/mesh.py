@@ -19,6 +19,7 @@ from PIL import Image
 
 from gs_ssd.errors import UserError
 from gs_ssd.export.clean import framing
+from gs_ssd.export.dotsplat import to_bytes
 from gs_ssd.export.frames import frame_rotation
 from gs_ssd.export.glb import srgb_to_linear
 from gs_ssd.export.splats import Splats, to_gaussians
@@ -26,7 +27,7 @@ from gs_ssd.export.texture import View, bake, unwrap
 from gs_ssd.files import atomic_path
 from gs_ssd.render.median_depth import median_depth
 from gs_ssd.render.renderer import render
-from gs_ssd.scene.camera import Cameras
+from gs_ssd.scene.camera import Cameras, at_angles
 from gs_ssd.scene.gaussians import Gaussians
 
 SUFFIXES = (".glb", ".obj", ".ply")
@@ -101,7 +102,7 @@ def _colored(trimesh: Any, mesh: Any, suffix: str) -> Any:
     colors = np.asarray(mesh.vertex_colors)
     if suffix == ".glb":  # glTF wants linear light, the others take colours as they are
         colors = srgb_to_linear(colors)
-    colors = np.rint(colors.clip(0, 1) * 255).astype(np.uint8)
+    colors = to_bytes(colors * 255)
     vertices, normals, faces = (
         np.asarray(part) for part in (mesh.vertices, mesh.vertex_normals, mesh.triangles)
     )
@@ -222,13 +223,14 @@ def _fuse(o3d: Any, gaussians: Gaussians, options: MeshOptions) -> tuple[Any, li
 
 
 def _cameras(options: MeshOptions) -> Cameras:
-    rings = len(options.polar_deg)
-    azimuth = torch.linspace(0, 2 * math.pi, options.views_per_ring + 1)[:-1].repeat(rings)
-    polar = torch.tensor(options.polar_deg).deg2rad().repeat_interleave(options.views_per_ring)
     fov = math.radians(36.0)
-    radius = torch.full_like(azimuth, 1.1 / math.sin(fov / 2))
-    return Cameras.orbit(
-        azimuth, polar, radius, torch.full_like(azimuth, fov), options.size, options.size
+    turn = [2 * math.pi * view / options.views_per_ring for view in range(options.views_per_ring)]
+    return at_angles(
+        turn * len(options.polar_deg),
+        [math.radians(polar) for polar in options.polar_deg for _ in turn],
+        radius=1.1 / math.sin(fov / 2),
+        fov_y_rad=fov,
+        size=options.size,
     )
 
 

@@ -9,6 +9,7 @@ from jaxtyping import Float, Float32, Float64, Int, UInt8
 from numpy.typing import NDArray
 
 from gs_ssd.errors import UserError
+from gs_ssd.export.dotsplat import to_bytes
 
 GUTTER = 4  #: texels between charts, filled with their neighbours' colours
 
@@ -73,7 +74,7 @@ def bake(
     texture, filled = np.zeros((size, size, 3)), np.zeros((size, size), dtype=bool)
     texture[rows[known], columns[known]] = color[known] / total[known, None]
     filled[rows[known], columns[known]] = True
-    return np.rint(255 * _fill(texture, filled)[::-1].clip(0, 1)).astype(np.uint8)
+    return to_bytes(255 * _fill(texture, filled)[::-1])
 
 
 def texels(

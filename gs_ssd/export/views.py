@@ -11,7 +11,7 @@ from gs_ssd.export.clean import finite, framing
 from gs_ssd.export.frames import FloatArray
 from gs_ssd.export.splats import Splats, to_gaussians
 from gs_ssd.render.renderer import render
-from gs_ssd.scene.camera import Cameras
+from gs_ssd.scene.camera import Cameras, around
 
 VIEWS = 16
 DISTANCE = 2.9  #: in framing radii: the object fills three quarters of the picture's height
@@ -19,14 +19,8 @@ FOV_Y = math.radians(50.0)
 
 
 def cameras_around(size: int, count: int = VIEWS) -> Cameras:
-    """Cameras spread evenly over the sphere around the unit ball (Fibonacci's lattice), square
-    pictures of `size`."""
-    index = torch.arange(count, dtype=torch.float32)
-    polar = torch.arccos(1 - (2 * index + 1) / count)
-    azimuth = index * (math.pi * (3 - math.sqrt(5)))
-    return Cameras.orbit(
-        azimuth, polar, torch.full((count,), DISTANCE), torch.full((count,), FOV_Y), size, size
-    )
+    """Cameras spread evenly over the sphere around the unit ball, square pictures of `size`."""
+    return around(count, DISTANCE, FOV_Y, size)
 
 
 def in_unit_ball(splats: Splats, like: Splats | None = None) -> Splats:

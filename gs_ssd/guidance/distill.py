@@ -97,9 +97,18 @@ class DistillConfig:
     """Shrink the batch's gradient to at most this norm."""
 
 
+@settings
+class Guidance(DistillConfig):
+    """Settings with nothing open that the estimator asks for."""
+
+    weighting: Annotated[str, choice(WEIGHTINGS)] = "uniform"
+    t_schedule: TSchedule = LUCID_T_SCHEDULE
+    trajectory: TrajectoryName = "noise"
+
+
 def resolve(
     config: DistillConfig, metadata: Mapping[str, Any], estimator: Estimator | None = None
-) -> DistillConfig:
+) -> Guidance:
     """Fill what is open: from the settings of the estimator's authors, then the prior's measured
     recipe, then ours.
 
@@ -127,18 +136,18 @@ def resolve(
     if negative is None:
         negative = default_negative(metadata, needed="eps_neg" in needs)
     try:
-        return replace(
-            config,
-            M=M if "M" in needs else config.M,
-            cfg_scale=cfg_scale if "cfg_scale" in needs else config.cfg_scale,
-            weighting=config.weighting or own.weighting,
-            t_schedule=tuple(
+        filled: dict[str, Any] = {
+            "M": M if "M" in needs else config.M,
+            "cfg_scale": cfg_scale if "cfg_scale" in needs else config.cfg_scale,
+            "weighting": config.weighting or own.weighting,
+            "t_schedule": tuple(
                 (float(at), float(low), float(high)) for at, low, high in schedule
             ),  # JSON has integers
-            trajectory=path,
-            reference=reference if "eps_ref" in needs else config.reference,
-            prompts=replace(config.prompts, negative=negative),
-        )
+            "trajectory": path,
+            "reference": reference if "eps_ref" in needs else config.reference,
+            "prompts": replace(config.prompts, negative=negative),
+        }
+        return Guidance(**(vars(config) | filled))
     except ValidationError as error:  # the config was valid; what the prior says may not be
         first = error.errors()[0]
         raise UserError(
@@ -199,9 +208,9 @@ class Distillation:
         self.config = config = resolve(config, prior.metadata, estimator)
         self.estimator = estimator or ESTIMATORS[config.estimator]
         self.needs = set(inspect.signature(self.estimator).parameters)
-        self.weighting = WEIGHTINGS[config.weighting or ""]
-        self.trajectory = config.trajectory or ""
-        self.t_schedule = config.t_schedule or ()
+        self.weighting = WEIGHTINGS[config.weighting]
+        self.trajectory = config.trajectory
+        self.t_schedule = config.t_schedule
         self.prompts = ViewPrompts(
             prior, prompt, config.prompts, anyway=anyway, needs_negative="eps_neg" in self.needs
         )
@@ -274,7 +283,7 @@ class Distillation:
         t = to_device(t, latents.device)
         x = torch.nan_to_num(latents.detach())
         noised = self._noise(call, x, t, host_t, views, step, generator)
-        eps_ref = noised.references.get(self.config.reference or "", noised.eps_ref)
+        eps_ref = noised.references.get(str(self.config.reference), noised.eps_ref)
         if self.critic is not None:
             eps_ref = self.critic.predict(noised.x_t, t, views.main)
             self.critic.learn(x, views.main, generator)

@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from gs_ssd.maths.color import to_uint8
+
 
 @dataclasses.dataclass(frozen=True)
 class StepPictures:
@@ -34,7 +36,7 @@ def collage(pictures: StepPictures, size: int = 192) -> UInt8[np.ndarray, "heigh
     tiles = [_fit(picture.float().cpu(), size) for picture in columns]
     rows = torch.cat(tiles, dim=3)  # side by side
     sheet = torch.cat(list(rows), dim=1)  # views below one another
-    return (sheet.permute(1, 2, 0) * 255).round().byte().numpy()
+    return to_uint8(sheet.unsqueeze(0))[0]
 
 
 def heat_map(values: Float[Tensor, "v h w"]) -> Float[Tensor, "v 3 h w"]:

@@ -1,15 +1,16 @@
 """Renderings as 8-bit pictures, and contact sheets of them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from PIL import Image
-from torch import Tensor
 
 from gs_ssd.assets.base import Renderable
 from gs_ssd.files import atomic_path
+from gs_ssd.maths.color import to_uint8
 from gs_ssd.render.output import disparity
 from gs_ssd.scene.camera import Cameras
 
@@ -29,16 +30,13 @@ def pictures(
     return to_uint8(torch.cat([output.rgb, near], dim=-1))
 
 
-def to_uint8(rgb: Float[Tensor, "v 3 h w"]) -> UInt8[np.ndarray, "v h w 3"]:
-    """Pictures in 0..1 as 8-bit arrays."""
-    return (rgb.detach().float().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-
-
 def write_sheet(
-    path: Path, rows: list[UInt8[np.ndarray, "v h w 3"]]
+    path: Path, rows: Sequence[UInt8[np.ndarray, "v h w 3"]], *, colors: int | None = None
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """A contact sheet: one row of pictures a list entry, all of one size. Returns it."""
+    """A contact sheet: one row of pictures a list entry, all rows equally long and high; returns
+    it. A palette of so many `colors` halves the file."""
     sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in rows], axis=0)
+    picture = Image.fromarray(sheet)
     with atomic_path(path) as temporary:
-        Image.fromarray(sheet).save(temporary)
+        (picture if colors is None else picture.quantize(colors)).save(temporary, optimize=True)
     return sheet

@@ -151,6 +151,16 @@ def at_angles(
     return Cameras.orbit(azimuth, polar, ones * radius, ones * fov_y_rad, size, size)
 
 
+def around(count: int, radius: float, fov_y_rad: float, size: int) -> Cameras:
+    """Square cameras spread evenly over the sphere of directions (a Fibonacci lattice), on the
+    CPU."""
+    index = torch.arange(count, dtype=torch.float32)
+    ones = torch.ones(count)
+    polar = (1 - (2 * index + 1) / count).acos()
+    azimuth = index * (math.pi * (3 - math.sqrt(5)))
+    return Cameras.orbit(azimuth, polar, ones * radius, ones * fov_y_rad, size, size)
+
+
 def ring(
     num_views: int,
     polar_rad: float,

@@ -9,8 +9,10 @@ import math
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.spatial import KDTree
 from torch import Tensor
 
 from gs_ssd.bounds import Bounds, Share, settings
@@ -182,6 +184,9 @@ def from_points(
 
 def mean_squared_distance(points: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
     """Mean squared distance to the three nearest neighbours (the quantity of `distCUDA2`)."""
-    return native("simple_knn").mean_squared_distance(
-        points.contiguous(), k=min(3, len(points) - 1)
-    )
+    count = min(3, len(points) - 1)
+    if points.is_cuda:
+        return native("simple_knn").mean_squared_distance(points.contiguous(), k=count)
+    places = points.double().numpy()
+    distances, _ = KDTree(places).query(places, k=range(2, count + 2))  # the first is the point
+    return torch.from_numpy(np.square(distances).mean(axis=1)).to(points)

@@ -100,3 +100,12 @@ def test_batches_join_and_images_of_two_sizes_do_not():
     assert torch.equal(joined[2:].w2c, second.w2c)
     with pytest.raises(ValueError, match="sizes"):
         Cameras.cat([first, camera.ring(2, 1.4, 3.0, 0.7, 64)])
+
+
+def test_cameras_around_stand_evenly_in_every_direction():
+    seen = camera.around(200, 3.0, 0.7, 8)
+    assert torch.allclose(seen.positions.norm(dim=1), torch.full((200,), 3.0))
+    directions = seen.positions / 3
+    assert directions.mean(dim=0).norm() < 0.01  # no side is preferred
+    nearest = (directions @ directions.T).fill_diagonal_(-1).max(dim=1).values.acos()
+    assert nearest.min() > 0.6 * nearest.max()  # and none is crowded

@@ -113,3 +113,11 @@ def test_bad_numbers_are_refused_by_name(bad):
     key = "file" if "shape" in bad else next(iter(bad))
     with pytest.raises((UserError, ValidationError), match=key):
         InitializeConfig(**bad)
+
+
+def test_a_first_size_is_the_distance_to_the_three_nearest_neighbours():
+    points = torch.randn(300, 3, generator=torch.Generator().manual_seed(0))
+    points[7] = points[8]  # a double of itself
+    apart = torch.cdist(points.double(), points.double()).fill_diagonal_(torch.inf)
+    wanted = apart.topk(3, largest=False).values.square().mean(dim=1).float()
+    torch.testing.assert_close(initialize.mean_squared_distance(points), wanted)

@@ -15,7 +15,7 @@ from gs_ssd.assets.nerf.renderer import NerfRenderOutput, render, render_large
 from gs_ssd.errors import UserError
 from gs_ssd.maths import harmonics
 from gs_ssd.render import renderer as splat_renderer
-from gs_ssd.scene.camera import Cameras
+from gs_ssd.scene.camera import Cameras, around
 from gs_ssd.scene.gaussians import Gaussians
 
 CLOSENESS = 0.02  #: to 0 and 1, of the opacities and colours that discs begin with
@@ -34,15 +34,6 @@ def crossings(pictures: NerfRenderOutput) -> Int[Tensor, " k"]:
     before = torch.zeros_like(beyond)
     before[1:] = beyond[:-1] & ~first[1:]
     return (beyond & ~before).nonzero().squeeze(1)
-
-
-def around(count: int, radius: float, fov_y_rad: float, size: int) -> Cameras:
-    """Square cameras spread evenly over the sphere of directions (a Fibonacci lattice)."""
-    index = torch.arange(count, dtype=torch.float32) + 0.5
-    polar = (1 - 2 * index / count).acos()
-    azimuth = index * (math.pi * (3 - math.sqrt(5)))
-    ones = torch.ones(count)
-    return Cameras.orbit(azimuth, polar, ones * radius, ones * fov_y_rad, size, size)
 
 
 def surface(

@@ -5,7 +5,6 @@ import argparse
 import json
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from gs_ssd import config as configs
@@ -17,8 +16,10 @@ from gs_ssd.lab import world
 from gs_ssd.lab.prior_training import drawing, sides
 from gs_ssd.lab.prior_training.held_out import held_out
 from gs_ssd.lab.prior_training.shapes import shape_iou
+from gs_ssd.maths.color import to_uint8
 from gs_ssd.prior import PriorConfig, load
 from gs_ssd.prior.volume_prior import VolumePrior
+from gs_ssd.run.pictures import write_sheet
 
 EPILOG = """\
 examples
@@ -118,14 +119,9 @@ def run(args: argparse.Namespace) -> int:
 def _write(
     out: Path, verdicts: list[sides.Verdict], found: dict[str, float], rows: list[Tensor]
 ) -> None:
-    from PIL import Image
-
     out.mkdir(parents=True, exist_ok=True)
     record = {"summary": found, "kinds": {f"{v.color} {v.kind}": v.shares() for v in verdicts}}
-    (out / "sides.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    sheet = torch.cat([torch.cat(list(row), 2) for row in rows], 1)
-    with atomic_path(out / "sides.png") as temporary:
-        Image.fromarray((sheet * 255).round().byte().permute(1, 2, 0).numpy()).save(
-            temporary, format="PNG"
-        )
+    with atomic_path(out / "sides.json") as temporary:
+        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_sheet(out / "sides.png", [to_uint8(row) for row in rows])
     print(f"wrote {out / 'sides.json'} and {out / 'sides.png'}")

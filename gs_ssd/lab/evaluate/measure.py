@@ -16,7 +16,7 @@ from gs_ssd.assets.base import Renderable
 from gs_ssd.lab.evaluate import parts, statistics
 from gs_ssd.lab.evaluate.judge import Opinion
 from gs_ssd.lab.evaluate.suite import Entry, Turntable
-from gs_ssd.scene.camera import Cameras
+from gs_ssd.scene.camera import at_angles
 
 if TYPE_CHECKING:
     from gs_ssd.lab.world.tracer import Layer
@@ -70,10 +70,13 @@ class Judge(Protocol):
 @torch.no_grad()
 def photograph(asset: Renderable, turntable: Turntable, size: int = SIZE) -> Pictures:
     """The asset from the turntable's cameras, four views at a time."""
-    azimuth, polar = torch.tensor(turntable.azimuths_rad()), torch.tensor(turntable.polars_rad())
-    radius = torch.full_like(azimuth, turntable.radius)
-    fov = torch.full_like(azimuth, turntable.fov_y_deg).deg2rad()
-    cameras = Cameras.orbit(azimuth, polar, radius, fov, size, size)
+    cameras = at_angles(
+        turntable.azimuths_rad(),
+        turntable.polars_rad(),
+        radius=turntable.radius,
+        fov_y_rad=math.radians(turntable.fov_y_deg),
+        size=size,
+    )
     rgb, alpha = [], []
     for start in range(0, turntable.views, 4):
         some = cameras[start : start + 4].to(asset.device)

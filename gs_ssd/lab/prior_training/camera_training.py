@@ -24,6 +24,7 @@ from gs_ssd.lab.prior_training import scenes
 from gs_ssd.lab.prior_training.captions import CaptionLaw, Mix, caption, prompt, view_mix
 from gs_ssd.lab.prior_training.held_out import held_out
 from gs_ssd.lab.prior_training.train import Embedder, use_plain_attention
+from gs_ssd.maths.color import quantize
 from gs_ssd.prior import PriorConfig, load
 from gs_ssd.prior.patch_encoder import read_off
 from gs_ssd.prior.volume import TextVolume, as_channels, look
@@ -85,7 +86,7 @@ def views_of_volumes(
                     seen = look(
                         logits, pictures.w2c[part][None], pictures.tan_half_fov[part][None], config
                     )
-                    out[part] = (seen[0] * 255).round().to(torch.uint8)
+                    out[part] = quantize(seen[0])
     return out
 
 

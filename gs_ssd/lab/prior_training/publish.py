@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,6 +27,8 @@ from gs_ssd.lab.prior_training.captions import (
 from gs_ssd.lab.prior_training.decoder import build_autoencoder, load_state
 from gs_ssd.lab.prior_training.models import ModelConfig, build_scheduler, save_pipeline
 from gs_ssd.lab.prior_training.train import Embedder, PriorTrainer
+from gs_ssd.maths.color import to_uint8
+from gs_ssd.run.pictures import write_sheet
 
 SHEET_AZIMUTHS = (0.0, 45.0, 90.0, 180.0)
 
@@ -90,8 +93,6 @@ def sample_sheet(
     run: PriorTrainer, vae: Any, path: Path, kinds: Sequence[str] | None = None, seed: int = 0
 ) -> None:
     """A PNG with every kind, in one of the colours, from `SHEET_AZIMUTHS`; four kinds a row."""
-    from PIL import Image
-
     unet, text_encoder = run.averaged()
     embed = Embedder(
         text_encoder, run.embed.tokenizer, run.config.model.text_length, torch.device("cpu")
@@ -104,12 +105,11 @@ def sample_sheet(
             vae.decode(sample(unet, embed, mixes, run.config.model, seed)).sample.clamp(-1, 1) * 0.5
             + 0.5
         )
-        strips.append(torch.cat(list(pixels), dim=2))
-    strips += [torch.ones_like(strips[0])] * (-len(strips) % 4)
-    sheet = torch.cat([torch.cat(strips[i : i + 4], 2) for i in range(0, len(strips), 4)], 1)
+        strips.append(to_uint8(pixels))
+    strips += [np.full_like(strips[0], 255)] * (-len(strips) % 4)
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture = Image.fromarray((sheet * 255).round().byte().permute(1, 2, 0).numpy())
-    picture.quantize(128).save(path, optimize=True)  # a palette halves the file
+    rows = [np.concatenate(strips[i : i + 4]) for i in range(0, len(strips), 4)]
+    write_sheet(path, rows, colors=128)
 
 
 def publish(

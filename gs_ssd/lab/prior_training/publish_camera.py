@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -17,8 +18,10 @@ from gs_ssd.lab.prior_training import drawing, sides
 from gs_ssd.lab.prior_training.camera_training import CameraTrainer
 from gs_ssd.lab.prior_training.held_out import held_out
 from gs_ssd.lab.prior_training.volume_training import VolumeTrainer
+from gs_ssd.maths.color import to_uint8
 from gs_ssd.prior import PriorConfig, load
 from gs_ssd.prior.volume import TextVolume, save
+from gs_ssd.run.pictures import write_sheet
 
 SHEET_AZIMUTHS = (0.0, 60.0, 120.0, 180.0, 240.0, 300.0)
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -58,8 +61,6 @@ def write_parts(folder: Path, unet: dict[str, Tensor], volume: TextVolume) -> No
 def sample_sheet(model: Path, path: Path, seed: int = 0) -> None:
     """A PNG with every kind, in one of the colours, from `SHEET_AZIMUTHS`, one noise for all; two
     kinds a row."""
-    from PIL import Image
-
     prior: Any = load(PriorConfig(model=str(model)), "cpu")
     azimuth = torch.tensor(SHEET_AZIMUTHS)
     views = world.orbit(azimuth, torch.full_like(azimuth, 15.0), sides.RADIUS, sides.FOV_Y_DEG)
@@ -68,7 +69,6 @@ def sample_sheet(model: Path, path: Path, seed: int = 0) -> None:
         color = sides.palette(kind)
         article = "an" if color[0] in "aeiou" else "a"
         pictures = drawing.draw(prior, [f"{article} {color} {kind}"] * len(azimuth), views, seed)
-        strips.append(torch.cat(list(pictures), dim=2))
-    sheet = torch.cat([torch.cat(strips[i : i + 2], 2) for i in range(0, len(strips), 2)], 1)
-    picture = Image.fromarray((sheet * 255).round().byte().permute(1, 2, 0).numpy())
-    picture.quantize(256).save(path, optimize=True)  # a palette halves the file
+        strips.append(to_uint8(pictures))
+    rows = [np.concatenate(strips[i : i + 2]) for i in range(0, len(strips), 2)]
+    write_sheet(path, rows, colors=256)

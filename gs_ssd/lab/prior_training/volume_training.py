@@ -24,6 +24,7 @@ from gs_ssd.lab.prior_training.captions import CaptionLaw, Mix, caption
 from gs_ssd.lab.prior_training.held_out import held_out
 from gs_ssd.lab.prior_training.train import Embedder
 from gs_ssd.lab.world.occupancy import occupancy, surface_colors
+from gs_ssd.maths.color import quantize
 from gs_ssd.prior import PriorConfig, load
 from gs_ssd.prior.volume import TextVolume, VolumeConfig
 
@@ -67,11 +68,7 @@ def make_targets(config: VolumeConfig) -> Targets:
     ]
     color = torch.stack([torch.stack([rgb for rgb, _ in row]) for row in painted])
     known = torch.stack([torch.stack([where for _, where in row]) for row in painted])
-    return Targets(_bytes(torch.stack(filled)), _bytes(color), known.byte())
-
-
-def _bytes(x: Tensor) -> Tensor:
-    return (x * 255).round().to(torch.uint8)
+    return Targets(quantize(torch.stack(filled)), quantize(color), known.byte())
 
 
 def embedder_of(base: Path) -> Embedder:

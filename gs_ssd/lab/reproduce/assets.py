@@ -38,8 +38,8 @@ from gs_ssd.lab.evaluate.measure import (
 )
 from gs_ssd.lab.evaluate.suite import Entry, Turntable
 from gs_ssd.lab.evaluate.trainings import Cost, run_process
+from gs_ssd.maths.color import to_uint8
 from gs_ssd.render.renderer import RenderedGaussians
-from gs_ssd.run.pictures import to_uint8
 
 log = logging.getLogger(__name__)
 

@@ -24,10 +24,10 @@ from gs_ssd.lab.reproduce.grid import BARE, CONFIG, TINY, Grid, run_grid
 from gs_ssd.lab.reproduce.origin import origin_of_prior
 from gs_ssd.lab.reproduce.report import Claim, Context, Report, SizeName
 from gs_ssd.lab.reproduce.truth import cameras_around
+from gs_ssd.maths.color import to_uint8
 from gs_ssd.maths.diffusion import NUM_TIMESTEPS, add_noise, x0_from_eps
 from gs_ssd.prior import BUNDLED, DiffusionPrior, PriorConfig, load
 from gs_ssd.prior.condition import Condition
-from gs_ssd.run.pictures import to_uint8
 
 TITLE = "Second faces: Perp-Neg on a prior that prefers fronts"
 MODEL = Path("out/reproduce/front_biased")

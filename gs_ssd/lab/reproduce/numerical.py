@@ -31,10 +31,10 @@ from gs_ssd.lab.reproduce.report import (
 )
 from gs_ssd.lab.reproduce.sds_made import sds_views
 from gs_ssd.lab.reproduce.truth import cameras_around, true_views
+from gs_ssd.maths.color import to_uint8
 from gs_ssd.maths.diffusion import add_noise
 from gs_ssd.prior import DiffusionPrior, PriorConfig, load
 from gs_ssd.prior.condition import Condition
-from gs_ssd.run.pictures import to_uint8
 
 TITLE = "Numerical study: norms, correlation, projection ratio, variances over t (Figs. 5, 19-22)"
 

@@ -2,7 +2,6 @@
 
 import math
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -23,10 +22,8 @@ def true_views(
     alpha."""
     from gs_ssd.lab.world.kinds import sculpt
     from gs_ssd.lab.world.tracer import stack, trace
-    from gs_ssd.lab.world.views import orbit
 
-    azimuth = torch.arange(views) * (360.0 / views)
-    cameras = orbit(azimuth, torch.full((views,), elevation_deg), RADIUS, FOV_Y_DEG)
+    cameras = ring(views, math.radians(90 - elevation_deg), RADIUS, math.radians(FOV_Y_DEG), size)
     picture = trace(
         stack([sculpt(kind, color)]), cameras.w2c, cameras.tan_half_fov, size, size, supersample=4
     )

@@ -9,7 +9,7 @@ from gs_ssd.lab.world.colors import COLORS, Rgb, colors
 from gs_ssd.lab.world.kinds import kinds, sculpt
 from gs_ssd.lab.world.photographs import Photographs, Studio, draw_backgrounds, photograph
 from gs_ssd.lab.world.tracer import Light, Picture, stack, trace
-from gs_ssd.lab.world.views import CameraLaw, Views, draw_views, look_at, orbit, turntable
+from gs_ssd.lab.world.views import CameraLaw, Views, draw_views, orbit, turntable
 
 __all__ = [
     "COLORS",
@@ -24,7 +24,6 @@ __all__ = [
     "draw_backgrounds",
     "draw_views",
     "kinds",
-    "look_at",
     "orbit",
     "photograph",
     "render",

@@ -10,6 +10,7 @@ from gs_ssd.lab.world.colors import COLORS, Rgb
 from gs_ssd.lab.world.kinds import kinds, sculpt
 from gs_ssd.lab.world.tracer import Layer, Light, stack, trace
 from gs_ssd.lab.world.views import CameraLaw, Views, draw_views
+from gs_ssd.maths.color import quantize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +72,7 @@ def photograph(
         light=light,
         supersample=supersample,
     )
-    rgb, alpha = ((x * 255).round().to(torch.uint8) for x in (picture.rgb, picture.alpha))
+    rgb, alpha = (quantize(x) for x in (picture.rgb, picture.alpha))
     return Photographs(rgb, alpha, torch.full_like(color, kinds().index(kind)), color, views)
 
 

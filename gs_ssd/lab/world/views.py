@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gs_ssd.maths import rotation
+
 
 @dataclasses.dataclass(frozen=True)
 class CameraLaw:
@@ -38,19 +40,6 @@ class Views(NamedTuple):
     closeup: Tensor  # [V], bool
 
 
-def look_at(eye: Tensor, target: Tensor) -> Tensor:
-    """OpenCV world-to-camera matrices `[V,4,4]` (x right, y down, z forward) from points `[V,3]`;
-    world z is up."""
-    forward = torch.nn.functional.normalize(target - eye, dim=1)
-    up = torch.tensor([0.0, 0.0, 1.0], device=eye.device).expand_as(forward)
-    right = torch.nn.functional.normalize(torch.linalg.cross(forward, up), dim=1)
-    turn = torch.stack([right, torch.linalg.cross(forward, right), forward], 1)
-    w2c = torch.eye(4, device=eye.device).repeat(len(eye), 1, 1)
-    w2c[:, :3, :3] = turn
-    w2c[:, :3, 3] = -(turn @ eye[:, :, None])[:, :, 0]
-    return w2c
-
-
 def orbit(
     azimuth_deg: Tensor, elevation_deg: Tensor, radius: Tensor | float, fov_y_deg: Tensor | float
 ) -> Views:
@@ -63,7 +52,7 @@ def orbit(
     eye = _eye(azimuth_deg, elevation_deg, radius)
     closeup = torch.zeros_like(azimuth_deg, dtype=torch.bool)
     return Views(
-        look_at(eye, torch.zeros_like(eye)), _tan_half(fov), azimuth_deg, elevation_deg, closeup
+        _upright(eye, torch.zeros_like(eye)), _tan_half(fov), azimuth_deg, elevation_deg, closeup
     )
 
 
@@ -92,7 +81,12 @@ def draw_views(count: int, law: CameraLaw, generator: torch.Generator) -> Views:
         [uniform(-1.0, 1.0), uniform(-1.0, 1.0), uniform(-1.0, 1.0)], 1
     )
     eye = _eye(azimuth, elevation, uniform(*law.radius))
-    return Views(look_at(eye + target, target), _tan_half(fov), azimuth, elevation, closeup)
+    return Views(_upright(eye + target, target), _tan_half(fov), azimuth, elevation, closeup)
+
+
+def _upright(eye: Tensor, target: Tensor) -> Tensor:
+    up = torch.tensor([0.0, 0.0, 1.0], device=eye.device).expand_as(eye)
+    return rotation.look_at(eye, target, up)
 
 
 def _eye(azimuth_deg: Tensor, elevation_deg: Tensor, radius: Tensor) -> Tensor:
