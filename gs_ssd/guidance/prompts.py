@@ -28,6 +28,7 @@ from gs_ssd.errors import UserError
 from gs_ssd.guidance.perp_neg import ViewWeights, view_weights
 from gs_ssd.prior.base import DiffusionPrior
 from gs_ssd.prior.condition import Condition
+from gs_ssd.prior.textual_inversion import occurrences
 from gs_ssd.scene.camera import Cameras
 
 log = logging.getLogger(__name__)
@@ -257,8 +258,8 @@ def check_prompt(prior: DiffusionPrior, prompt: str, *, anyway: bool = False) ->
         if re.search(rf" {re.escape(name.lower())}(e?s)? ", f" {' '.join(words)} ")
     ]
     taught = prompt.lower()
-    for token in prior.metadata.get("learned_tokens", []):
-        taught = taught.replace(token.lower(), " ")
+    if tokens := prior.metadata.get("learned_tokens", []):
+        taught = occurrences(tokens).sub(" ", taught)
     if not known and taught == prompt.lower():
         near = dict.fromkeys(
             m for word in words for m in difflib.get_close_matches(word, names, n=3, cutoff=0.6)
@@ -296,7 +297,7 @@ def warn_of_unused_tokens(prior: DiffusionPrior, text: str) -> None:
     """Say so where tokens were loaded (prior.textual_inversion) and neither prompt nor negative
     holds one."""
     tokens: list[str] = prior.metadata.get("learned_tokens", [])
-    if tokens and not any(token.lower() in text.lower() for token in tokens):
+    if tokens and not occurrences(tokens).search(text):
         log.warning(
             "neither the prompt nor guidance.prompts.negative holds a learned token, so"
             " prior.textual_inversion does nothing; write %s",

@@ -264,7 +264,8 @@ def _load_additions(pipe: Any, config: PriorConfig) -> None:
     """Learned tokens, then LoRA files, fused into the weights: a step costs the same with and
     without them."""
     for entry in config.textual_inversion:
-        file, _, token = entry.partition("=")
+        named = "=" in entry and not Path(entry).expanduser().exists()
+        file, _, token = entry.rpartition("=") if named else (entry, "", "")
         if hasattr(pipe, "text_encoder_2"):
             raise UserError("prior.textual_inversion is not supported for SDXL; use a LoRA")
         with door(f"prior.textual_inversion={file}"):

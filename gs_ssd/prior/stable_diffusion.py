@@ -20,7 +20,7 @@ from gs_ssd.prior import PriorConfig, choose_dtype
 from gs_ssd.prior.condition import Condition
 from gs_ssd.prior.patch_encoder import read_off
 from gs_ssd.prior.pipelines import door, fetched
-from gs_ssd.prior.textual_inversion import learned_tokens
+from gs_ssd.prior.textual_inversion import expanded, learned_tokens
 
 
 class StableDiffusionPrior:
@@ -62,7 +62,6 @@ class StableDiffusionPrior:
                             "set prior.prediction to epsilon or v_prediction")  # fmt: skip
         self.alphas_cumprod = pipe.scheduler.alphas_cumprod.float().to(self.device)
         self.tokenizer = pipe.tokenizer
-        self._convert_prompt = pipe.maybe_convert_prompt
         self.text_encoder = freeze(pipe.text_encoder, self.device, self.dtype)
         self.unet = self._place(pipe.unet)
         self.vae = self._place_vae(pipe.vae)
@@ -117,7 +116,7 @@ class StableDiffusionPrior:
                 "the text encoder was released; embed every prompt before release_text_encoder()"
             )
         ids = self.tokenizer(
-            [self._convert_prompt(prompt, self.tokenizer) for prompt in prompts],
+            [expanded(prompt, self.tokenizer) for prompt in prompts],
             padding="max_length", truncation=True, max_length=self.max_tokens, return_tensors="pt",
         ).input_ids  # fmt: skip
         return self.text_encoder(ids.to(self.device))[0].float()
@@ -130,7 +129,7 @@ class StableDiffusionPrior:
     def overflow(self, prompt: str) -> str:
         """The end of the prompt that the text encoder cannot read; empty where all of it fits."""
         ids = self.tokenizer(
-            self._convert_prompt(prompt, self.tokenizer), add_special_tokens=False, verbose=False
+            expanded(prompt, self.tokenizer), add_special_tokens=False, verbose=False
         ).input_ids
         return self.tokenizer.decode(ids[self.max_tokens - 2 :]).strip()
 

@@ -182,6 +182,17 @@ def test_text_encoder_is_released(folder):
         prior.embed(["a"])
 
 
+def test_asking_what_overflows_raises_no_warning_of_the_library(folder, monkeypatch, caplog):
+    """It would say that indexing errors follow; nothing too long is ever passed on."""
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    prior = load(PriorConfig(model=str(folder)), "cpu")
+    assert prior.overflow("a red mug , " * 9)
+    prior.embed(["a red mug , " * 9])
+    assert "sequence length" not in caplog.text
+    prior.tokenizer("a red mug , " * 9)
+    assert "sequence length" in caplog.text  # where somebody else goes on with all of it
+
+
 def test_overflow_names_the_cut_end(prior):
     assert prior.overflow("a red mug") == ""
     assert prior.overflow("a red mug , " * 3 + "a red view side back") == "view side back"
