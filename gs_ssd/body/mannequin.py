@@ -38,11 +38,11 @@ def create(rings: int = 6, sides: int = 12) -> Body:
         rings: along each bone, and over each of its round ends.
         sides: of the cross sections.
     """
-    positions = _joints()
+    positions = joints()
     vertices: list[Tensor] = []
     faces: list[Tensor] = []
     weights: list[Tensor] = []
-    for bone in _bones():
+    for bone in bones():
         start = torch.tensor(positions[bone.start])
         end = torch.tensor(positions[bone.end] if isinstance(bone.end, str) else bone.end)
         points, along, triangles = _capsule(start, end, bone, rings, sides)
@@ -87,7 +87,8 @@ PARENTS: dict[str, str | None] = {
 Point = tuple[float, float, float]
 
 
-def _joints() -> dict[str, Point]:
+def joints() -> dict[str, Point]:
+    """Rest positions by name, world units."""
     shoulder = (0.19, 0.0, 0.47)
     elbow = _towards(shoulder, ARM, UPPER_ARM)
     right = {
@@ -104,8 +105,9 @@ def _joints() -> dict[str, Point]:
     return middle | {"neck": (0.0, 0.0, 0.52), "head": (0.0, 0.01, 0.62)} | sides
 
 
-def _bones() -> list[Bone]:
-    joints = _joints()
+def bones() -> list[Bone]:
+    """The capsules that the mannequin consists of."""
+    at = joints()
     flat = (1.25, 0.8)
     middle = [
         Bone("pelvis", "spine", (0.125, 0.115), flat),
@@ -125,9 +127,9 @@ def _bones() -> list[Bone]:
     bones = list(middle)
     for side, sign in (("right", 1.0), ("left", -1.0)):
         arm = (sign * ARM[0], ARM[1], ARM[2])
-        ankle = joints[f"{side}_ankle"]
+        ankle = at[f"{side}_ankle"]
         tips = {
-            "hand": _towards(joints[f"{side}_wrist"], arm, HAND),
+            "hand": _towards(at[f"{side}_wrist"], arm, HAND),
             "toe": (ankle[0] + sign * 0.015, ankle[1] + 0.16, -0.862),
         }
         for start, end, radius in limbs:

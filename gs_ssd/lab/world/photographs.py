@@ -61,7 +61,7 @@ def photograph(
     layers = stack(objects, device)
     _repaint(layers, [paints[index] for index in color.tolist()], studio.paint, generator)
     background = draw_backgrounds(count, generator, studio) if background is None else background
-    light = _lights(count, studio, generator)
+    light = draw_lights(count, studio, generator)
     picture = trace(
         layers,
         views.w2c,
@@ -101,7 +101,8 @@ def draw_backgrounds(
     return torch.where(pick < white, torch.ones_like(gray), out)
 
 
-def _lights(count: int, studio: Studio, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def draw_lights(count: int, studio: Studio, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Lamps: directions `[B,3]` and strengths `[B,3]`, as `trace` takes them."""
     toward, strength = Light().tensors(count, generator.device)
     turn = studio.light_turn * torch.randn(count, 3, generator=generator, device=generator.device)
     factor = 1 + studio.light_strength * (

@@ -1,5 +1,4 @@
-"""A ray tracer for stacks of objects: nearest hit, smooth light, exact coverage by supersampling;
-any torch device."""
+"""A ray tracer for stacks of objects: nearest hit, smooth light, exact coverage by supersampling; any torch device."""
 
 import dataclasses
 from typing import NamedTuple
@@ -13,9 +12,7 @@ from gs_ssd.lab.world.solids import hit_distance, normal_at
 
 @dataclasses.dataclass(frozen=True)
 class Light:
-    """A lamp that is fixed in the world plus a weak one at the camera.
-
-    Brightness 1 shows a surface's own colour."""
+    """A lamp that is fixed in the world plus a weak one at the camera. Brightness 1 shows a surface's own colour."""
 
     direction: tuple[float, float, float] = (-0.35, 0.50, 0.79)
     key: float = 0.44
@@ -32,9 +29,7 @@ class Light:
 
 
 class Layer(NamedTuple):
-    """The same part of all objects of a stack.
-
-    B is 1 (one object, many views) or the number of views."""
+    """The same part of all objects of a stack. B is 1 (one object, many views) or the number of views."""
 
     form: Form
     to_local: Tensor  # [B,3,3]
@@ -85,11 +80,29 @@ def trace(
         supersample: rays per pixel along each axis.
     """
     views, device = len(w2c), w2c.device
-    toward, strength = light if light is not None else Light().tensors(views, device)
+    lamp = light if light is not None else Light().tensors(views, device)
     c2w = w2c[:, :3, :3].transpose(1, 2)
     eye = -(c2w @ w2c[:, :3, 3:])
-    rays = c2w @ _pixel_rays(tan_half_fov, width * supersample, height * supersample)
+    rays = c2w @ pixel_rays(tan_half_fov, width * supersample, height * supersample)
+    shade, nearest, winner = cast(layers, eye, rays, lamp)
 
+    hit = (winner >= 0).unsqueeze(1).to(rays.dtype)
+    depth = torch.where(hit > 0, nearest.unsqueeze(1), 0.0)  # camera rays have z = 1, so t is depth
+    shade, alpha, depth = (_pool(x, width, height, supersample) for x in (shade, hit, depth))
+    backdrop = torch.ones(1, 3, device=device) if background is None else background
+    return Picture((shade + (1 - alpha) * backdrop[:, :, None, None]).clamp(0, 1), alpha, depth)
+
+
+def cast(
+    layers: list[Layer], eye: Tensor, rays: Tensor, light: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What rays `[V,3,R]` from eyes `[V,3,1]` meet first.
+
+    Returns:
+        Lit colours `[V,3,R]` (black at a miss), ray parameters `[V,R]` (infinite at a miss) and the number of the layer
+        `[V,R]` (-1 at a miss).
+    """
+    toward, strength = light
     nearest = torch.full_like(rays[:, 0], torch.inf)
     winner = torch.full_like(nearest, -1, dtype=torch.int16)
     for index, layer in enumerate(layers):
@@ -112,15 +125,10 @@ def trace(
         shade[view, :, ray] = _lit(
             layer.color[which], normal, direction, toward[view], strength[view]
         )
-
-    hit = (winner >= 0).unsqueeze(1).to(rays.dtype)
-    depth = torch.where(hit > 0, nearest.unsqueeze(1), 0.0)  # camera rays have z = 1, so t is depth
-    shade, alpha, depth = (_pool(x, width, height, supersample) for x in (shade, hit, depth))
-    backdrop = torch.ones(1, 3, device=device) if background is None else background
-    return Picture((shade + (1 - alpha) * backdrop[:, :, None, None]).clamp(0, 1), alpha, depth)
+    return shade, nearest, winner
 
 
-def _pixel_rays(tan_half_fov: Tensor, width: int, height: int) -> Tensor:
+def pixel_rays(tan_half_fov: Tensor, width: int, height: int) -> Tensor:
     """Directions through the pixel centres in camera coordinates, z = 1, `[V,3,H*W]`."""
     x = (torch.arange(width, device=tan_half_fov.device) + 0.5) / width * 2 - 1
     y = (torch.arange(height, device=tan_half_fov.device) + 0.5) / height * 2 - 1
@@ -134,8 +142,7 @@ def _pixel_rays(tan_half_fov: Tensor, width: int, height: int) -> Tensor:
 def _lit(
     color: Tensor, normal: Tensor, direction: Tensor, toward: Tensor, strength: Tensor
 ) -> Tensor:
-    """Half-Lambert key light (wraps round, so no part is lost in black), headlight and ambient,
-    `[M,3]`."""
+    """Half-Lambert key light (wraps round, so no part is lost in black), headlight and ambient, `[M,3]`."""
     normal = torch.nn.functional.normalize(normal, dim=1)
     facing = -(normal * torch.nn.functional.normalize(direction, dim=1)).sum(1)
     inside = (
