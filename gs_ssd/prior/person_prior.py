@@ -15,6 +15,7 @@ from torch.nn.functional import interpolate
 
 from gs_ssd.errors import UserError
 from gs_ssd.prior import PriorConfig, low_rank, outfit
+from gs_ssd.prior.base import BodyPicture
 from gs_ssd.prior.condition import Condition
 from gs_ssd.prior.pipelines import door
 from gs_ssd.prior.stable_diffusion import StableDiffusionPrior
@@ -33,3 +34,100 @@ def painted(
     return torch.cat(
         [regions.sum(dim=1, keepdim=True), torch.einsum("brhw,brc->bchw", regions, colors)], dim=1
     )
+
+
+class PersonPrior(StableDiffusionPrior):
+    """Predicts noise for a body in a pose: conditions carry the picture of its regions as `image`.
+
+    The last row of an embedding is no token: it holds the outfit's colours and, after them, 1 where there is a person.
+    So the empty sentence sees no body, as in training, and embeddings still mix linearly.
+    """
+
+    def __init__(
+        self,
+        pipe: Any,
+        config: PriorConfig,
+        device: torch.device,
+        dtype: torch.dtype,
+        metadata: dict[str, Any],
+        unet_input: Float[Tensor, "o c 3 3"],
+        difference: dict[str, Tensor],
+        shape: VolumeConfig,
+    ) -> None:
+        widen(pipe.unet, unet_input)
+        low_rank.merge(pipe.unet, difference)
+        super().__init__(pipe, config, device, dtype, metadata)
+        self.body_picture = BodyPicture("regions", shape.map_size)
+        self._latent_size = shape.latent_size
+        self._channels = shape.map_channels
+        self._paints = {name: tuple(rgb) for name, rgb in metadata["paints"].items()}
+        self._person, self._nobody = super().embed([SENTENCE, ""])
+
+    def embed(self, prompts: list[str]) -> Float[Tensor, "p l d"]:
+        """The same words for every person, and the outfit that the sentence names in a row of its own."""
+        rows = []
+        for prompt in prompts:
+            row = torch.zeros_like(self._person[:1])
+            if prompt.strip():
+                colors = torch.tensor(outfit.read(prompt, self._paints).colors)
+                row[0, : colors.numel()] = colors.flatten().to(row)
+                row[0, colors.numel()] = 1.0
+            rows.append(torch.cat([self._person if prompt.strip() else self._nobody, row]))
+        return torch.stack(rows)
+
+    def overflow(self, prompt: str) -> str:  # noqa: ARG002 -- outfits are read word by word
+        """Nothing is ever cut."""
+        return ""
+
+    def unet_input(self, x: Tensor, condition: Condition) -> Tensor:
+        """Noisy latents, then the painted picture of the body."""
+        return torch.cat([x, self.maps(condition).to(x)], dim=1)
+
+    def maps(self, condition: Condition) -> Float[Tensor, "b c k k"]:
+        """The further input channels: zero for rows of the empty sentence.
+
+        Raises:
+            UserError: there is no picture of a body.
+        """
+        regions, row = condition.image, condition.text[:, -1].float()
+        if regions is None:
+            raise UserError(
+                "prior.model=person is told the pose by a picture of the body; set asset=avatar, which has one"
+            )
+        count = 3 * len(outfit.REGIONS)
+        colors, told = row[:, :count].unflatten(1, (-1, 3)), row[:, count]
+        size = self.body_picture.size
+        if regions.shape[-1] != size:
+            regions = interpolate(regions, (size, size), mode="area")
+        seen = as_channels(painted(regions.float(), colors), self._latent_size)
+        return seen * told[:, None, None, None]
+
+    def told(self, condition: Condition) -> tuple[Tensor, dict[str, Any]]:
+        """The words alone."""
+        return condition.text[:, :-1].to(self.dtype), {}
+
+
+def read_difference(folder: Path) -> dict[str, Tensor]:
+    """The weights of a person model's folder, float32.
+
+    Raises:
+        UserError: they are missing or damaged.
+    """
+    import safetensors.torch
+
+    with door(str(folder / WEIGHTS)):
+        tensors = safetensors.torch.load_file(folder / WEIGHTS)
+    return {name: x.float() for name, x in tensors.items()}
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """What a person model says of itself (`gs_ssd.json`).
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    with door(str(folder / "gs_ssd.json")):
+        card = json.loads((folder / "gs_ssd.json").read_text(encoding="utf-8"))
+        if not isinstance(card["paints"], dict) or not isinstance(card["base"], str):
+            raise ValueError("paints or base is missing")
+        return card
