@@ -1,6 +1,7 @@
 """The picture of a body's regions: which of skin, hair, shirt, ... a camera sees where.
 
-A person's prior is told the pose by it: geometry and occlusion are the body's own, colours are left to the sentence.
+A person's prior is told the pose by it: geometry and occlusion are the body's own, colours are left
+to the sentence.
 """
 
 import torch

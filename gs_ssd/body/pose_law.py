@@ -1,4 +1,6 @@
-"""Which poses an avatar is trained in: the rest pose, hand-written ones, moments of clips and files, and random ones."""
+"""Which poses an avatar is trained in: the rest pose, hand-written ones, moments of clips and
+files, and random ones.
+"""
 
 import math
 from collections.abc import Sequence
@@ -27,12 +29,16 @@ RANGES: Final[dict[str, dict[str, Range]]] = {
     "right_knee": {"x": (-95, 0)},
     "right_ankle": {"x": (-15, 20)},
 }
-"""Turns in degrees about the body's axes that a joint may make, by our judgement; the left side mirrors the right."""
+"""Turns in degrees about the body's axes that a joint may make, by our judgement; the left side
+mirrors the right.
+"""
 
 
 @settings
 class PoseConfig:
-    """What share of the poses is of which sort; the rest of them is random within what joints can do."""
+    """What share of the poses is of which sort; the rest of them is random within what joints can
+    do.
+    """
 
     rest_share: Share = 0.2
     """In the pose that the splats are stored in."""
@@ -93,14 +99,18 @@ class PoseLaw:
 
 
 def poses_of(path: Path, body: Body) -> list[Pose]:
-    """All frames of a BVH file on `body`, walking on the spot: what it travels along the ground is left out."""
+    """All frames of a BVH file on `body`, walking on the spot: what it travels along the ground is
+    left out.
+    """
     frames = bvh.poses(bvh.read(path), body, str(path))
     upright = torch.tensor([0.0, 0.0, 1.0])
     return [Pose(frame.quats_wxyz, frame.translation * upright) for frame in frames]
 
 
 def random_pose(body: Body, shares: Sequence[float]) -> Pose:
-    """A pose from one number in -1..1 for each turn of each joint: the ends of its range; the lower foot on the ground."""
+    """A pose from one number in -1..1 for each turn of each joint: the ends of its range; the lower
+    foot on the ground.
+    """
     quats, left = Pose.rest().quats_wxyz.clone(), iter(shares)
     for name, turns in _all_ranges().items():
         for axis, (low, high) in turns.items():

@@ -1,7 +1,7 @@
 """Points spread over a body's outer surface, with their normals, skinning weights and regions.
 
-An avatar's splats start on them and are bound to them, and the picture of the body's regions is drawn with them.
-Where the parts of a body overlap, what lies inside another part is left out.
+An avatar's splats start on them and are bound to them, and the picture of the body's regions is
+drawn with them. Where the parts of a body overlap, what lies inside another part is left out.
 """
 
 import dataclasses
@@ -55,7 +55,9 @@ class Surface:
 
 
 def sample(body: Body, count: int, generator: torch.Generator) -> Surface:
-    """About evenly spread points, drawn from `generator` (on the CPU); somewhat fewer than `count` are outside."""
+    """About evenly spread points, drawn from `generator` (on the CPU); somewhat fewer than `count`
+    are outside.
+    """
     corners = body.vertices[body.faces]
     cross = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     area = cross.norm(dim=1) / 2
@@ -119,7 +121,9 @@ def _solid_angles(
 def regions(
     body: Body, points: Float[Tensor, "n 3"], weights: Float[Tensor, "n j"]
 ) -> Int[Tensor, " n"]:
-    """What is worn at each point of the rest pose, by the joint that carries it; index into `REGIONS`."""
+    """What is worn at each point of the rest pose, by the joint that carries it; index into
+    `REGIONS`.
+    """
     of_joint = {name: region for region, joints in WEARS.items() for name in joints}
     worn: list[int] = []
     for name, parent in zip(body.joint_names, body.parents, strict=True):

@@ -1,6 +1,8 @@
-"""Weights as a difference of low rank from another model's: W + up down, and the vectors' differences as they are.
+"""Weights as a difference of low rank from another model's: W + up down, and the vectors'
+differences as they are.
 
-So a model that was taught something more costs a tenth of its size (Hu et al. 2021, arXiv 2106.09685).
+So a model that was taught something more costs a tenth of its size (Hu et al. 2021, arXiv
+2106.09685).
 """
 
 import math
@@ -28,7 +30,9 @@ class LowRank(nn.Module):
 
 
 def attach(model: nn.Module, rank: int, seed: int = 0) -> list[nn.Parameter]:
-    """Make a frozen model trainable: a low rank for every matrix and kernel, vectors themselves. Returns what trains."""
+    """Make a frozen model trainable: a low rank for every matrix and kernel, vectors themselves.
+    Returns what trains.
+    """
     generator = torch.Generator().manual_seed(seed)
     model.requires_grad_(False)
     trained: list[nn.Parameter] = []
@@ -45,7 +49,9 @@ def attach(model: nn.Module, rank: int, seed: int = 0) -> list[nn.Parameter]:
 
 
 def extract(model: nn.Module, base: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What `attach`'s training made of a model whose own weights are `base`, by the names of its weights."""
+    """What `attach`'s training made of a model whose own weights are `base`, by the names of its
+    weights.
+    """
     found: dict[str, Tensor] = {}
     for name, module in model.named_modules():
         if parametrize.is_parametrized(module, "weight"):

@@ -1,6 +1,7 @@
 """What a sentence says that a person wears, and of what colour skin and hair are: words to colours.
 
-A colour word belongs to the next garment, hair or skin after it. A part that no word paints has a colour of its own.
+A colour word belongs to the next garment, hair or skin after it. A part that no word paints has a
+colour of its own.
 """
 
 import re

@@ -1,7 +1,9 @@
-"""The bundled prior, taught persons: told the pose by a picture of the body, the outfit by the sentence.
+"""The bundled prior, taught persons: told the pose by a picture of the body, the outfit by the
+sentence.
 
-It is the bundled folder with a difference of low rank on its UNet (`low_rank.py`). The picture of the body's regions,
-painted in the sentence's colours, stands in the input channels in which the UNet sees the volumes of other objects.
+It is the bundled folder with a difference of low rank on its UNet (`low_rank.py`). The picture of
+the body's regions, painted in the sentence's colours, stands in the input channels in which the
+UNet sees the volumes of other objects.
 """
 
 import json
@@ -39,8 +41,9 @@ def painted(
 class PersonPrior(StableDiffusionPrior):
     """Predicts noise for a body in a pose: conditions carry the picture of its regions as `image`.
 
-    The last row of an embedding is no token: it holds the outfit's colours and, after them, 1 where there is a person.
-    So the empty sentence sees no body, as in training, and embeddings still mix linearly.
+    The last row of an embedding is no token: it holds the outfit's colours and, after them, 1 where
+    there is a person. So the empty sentence sees no body, as in training, and embeddings still mix
+    linearly.
     """
 
     def __init__(
@@ -64,7 +67,9 @@ class PersonPrior(StableDiffusionPrior):
         self._person, self._nobody = super().embed([SENTENCE, ""])
 
     def embed(self, prompts: list[str]) -> Float[Tensor, "p l d"]:
-        """The same words for every person, and the outfit that the sentence names in a row of its own."""
+        """The same words for every person, and the outfit that the sentence names in a row of its
+        own.
+        """
         rows = []
         for prompt in prompts:
             row = torch.zeros_like(self._person[:1])

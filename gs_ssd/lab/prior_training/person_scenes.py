@@ -1,7 +1,8 @@
-"""Training pictures of persons: pose, camera, light and region of every ray; outfits are put on when they are shown.
+"""Training pictures of persons: pose, camera, light and region of every ray; outfits are put on
+when they are shown.
 
-The tracer's light multiplies a surface's colour, so brightness and region at twice the resolution are a picture in any
-colours: a few thousand poses do not wear out.
+The tracer's light multiplies a surface's colour, so brightness and region at twice the resolution
+are a picture in any colours: a few thousand poses do not wear out.
 """
 
 import dataclasses
@@ -49,7 +50,9 @@ class PersonScenes:
 def dressed(
     scenes: PersonScenes, colors: Float[Tensor, "n r 3"]
 ) -> tuple[Float[Tensor, "n 3 s s"], Float[Tensor, "n 1 s s"]]:
-    """Colours times alpha, and alpha, of the pictures in these outfits (`r` regions, the eyes' last)."""
+    """Colours times alpha, and alpha, of the pictures in these outfits (`r` regions, the eyes'
+    last).
+    """
     worn = one_hot(scenes.region.long(), NOTHING + 1)[..., :NOTHING].float()
     rgb = torch.einsum("nhwr,nrc->nchw", worn, colors) * scenes.brightness[:, None].float() / 255
     alpha = (scenes.region != NOTHING).float()[:, None]
@@ -103,7 +106,9 @@ def _cast_near(
     light: tuple[Tensor, Tensor],
     told: Float[Tensor, "b c m m"],
 ) -> tuple[Float[Tensor, "b s s"], Int[Tensor, "b s s"]]:
-    """Brightness and part of every ray; only rays near the body are cast, which takes a fifth of the time."""
+    """Brightness and part of every ray; only rays near the body are cast, which takes a fifth of
+    the time.
+    """
     near = max_pool2d((told.sum(dim=1, keepdim=True) > 0).float(), 7, 1, 3)
     near = interpolate(near, size=(size, size)).flatten(1) > 0
     most = int(near.sum(dim=1).amax())

@@ -1,8 +1,8 @@
 """Teaches the bundled prior persons in any pose: a difference of low rank of its UNet.
 
-What the UNet is told of the pose is the picture of the body's regions, painted in the sentence's colours, in the
-channels in which it sees the volumes of other objects. It follows them untrained; a short training adds hands, faces,
-hair, light and how wide clothes are.
+What the UNet is told of the pose is the picture of the body's regions, painted in the sentence's
+colours, in the channels in which it sees the volumes of other objects. It follows them untrained; a
+short training adds hands, faces, hair, light and how wide clothes are.
 """
 
 import dataclasses
@@ -60,7 +60,8 @@ PRESETS = {
 
 
 class PersonTrainer:
-    """The state of a run in `folder`: `person.pt` (what is trained, its average, Adam), `person_log.jsonl`, pictures.
+    """The state of a run in `folder`: `person.pt` (what is trained, its average, Adam),
+    `person_log.jsonl`, pictures.
 
     Args:
         base: the pipeline folder to start from; nothing in it is changed.

@@ -1,7 +1,9 @@
-"""A person in any pose: the true object that an avatar is measured against, and that the person prior is trained on.
+"""A person in any pose: the true object that an avatar is measured against, and that the person
+prior is trained on.
 
-Built on the mannequin's bones, so that the body's pose is exactly known, and wider than they are where there are clothes
-and hair. Every part follows its joint rigidly; balls at the joints close the gaps.
+Built on the mannequin's bones, so that the body's pose is exactly known, and wider than they are
+where there are clothes and hair. Every part follows its joint rigidly; balls at the joints close
+the gaps.
 """
 
 import dataclasses

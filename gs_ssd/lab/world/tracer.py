@@ -1,4 +1,5 @@
-"""A ray tracer for stacks of objects: nearest hit, smooth light, exact coverage by supersampling; any torch device."""
+"""A ray tracer for stacks of objects: nearest hit, smooth light, exact coverage by supersampling;
+any torch device."""
 
 import dataclasses
 from typing import NamedTuple
@@ -12,7 +13,9 @@ from gs_ssd.lab.world.solids import hit_distance, normal_at
 
 @dataclasses.dataclass(frozen=True)
 class Light:
-    """A lamp that is fixed in the world plus a weak one at the camera. Brightness 1 shows a surface's own colour."""
+    """A lamp that is fixed in the world plus a weak one at the camera.
+
+    Brightness 1 shows a surface's own colour."""
 
     direction: tuple[float, float, float] = (-0.35, 0.50, 0.79)
     key: float = 0.44
@@ -29,7 +32,9 @@ class Light:
 
 
 class Layer(NamedTuple):
-    """The same part of all objects of a stack. B is 1 (one object, many views) or the number of views."""
+    """The same part of all objects of a stack.
+
+    B is 1 (one object, many views) or the number of views."""
 
     form: Form
     to_local: Tensor  # [B,3,3]
@@ -99,8 +104,8 @@ def cast(
     """What rays `[V,3,R]` from eyes `[V,3,1]` meet first.
 
     Returns:
-        Lit colours `[V,3,R]` (black at a miss), ray parameters `[V,R]` (infinite at a miss) and the number of the layer
-        `[V,R]` (-1 at a miss).
+        Lit colours `[V,3,R]` (black at a miss), ray parameters `[V,R]` (infinite at a miss) and the
+            number of the layer `[V,R]` (-1 at a miss).
     """
     toward, strength = light
     nearest = torch.full_like(rays[:, 0], torch.inf)
@@ -142,7 +147,8 @@ def pixel_rays(tan_half_fov: Tensor, width: int, height: int) -> Tensor:
 def _lit(
     color: Tensor, normal: Tensor, direction: Tensor, toward: Tensor, strength: Tensor
 ) -> Tensor:
-    """Half-Lambert key light (wraps round, so no part is lost in black), headlight and ambient, `[M,3]`."""
+    """Half-Lambert key light (wraps round, so no part is lost in black), headlight and ambient,
+    `[M,3]`."""
     normal = torch.nn.functional.normalize(normal, dim=1)
     facing = -(normal * torch.nn.functional.normalize(direction, dim=1)).sum(1)
     inside = (
