@@ -23,6 +23,7 @@ import pydantic
 from omegaconf import OmegaConf
 
 from gs_ssd import lucid_yaml, refusals, yaml_files
+from gs_ssd.assets.avatar.config import AvatarConfig
 from gs_ssd.assets.nerf.config import NerfConfig
 from gs_ssd.assets.splat.densify.choice import DensifyConfig
 from gs_ssd.assets.splat.finish import FinishConfig
@@ -98,8 +99,9 @@ class ExperimentConfig:
     max_bad_steps: Annotated[int, Bounds(1, 1_000_000)] = 20
     """Steps in a row whose gradient is not finite before the run gives up; each one is skipped and
     counted."""
-    asset: Literal["splat", "nerf"] = "splat"
-    """What is optimized: a 3D Gaussian splat, or a radiance field on a hash grid."""
+    asset: Literal["splat", "nerf", "avatar"] = "splat"
+    """What is optimized: a 3D Gaussian splat, a radiance field on a hash grid, or a splat on a
+    body that moves."""
     prior: PriorConfig = dataclasses.field(default_factory=PriorConfig)
     guidance: DistillConfig = dataclasses.field(default_factory=DistillConfig)
     initialize: InitializeConfig = dataclasses.field(default_factory=InitializeConfig)
@@ -109,6 +111,7 @@ class ExperimentConfig:
     regularize: RegularizeConfig = dataclasses.field(default_factory=RegularizeConfig)
     densify: DensifyConfig = dataclasses.field(default_factory=DensifyConfig)
     finish: FinishConfig = dataclasses.field(default_factory=FinishConfig)
+    avatar: AvatarConfig = dataclasses.field(default_factory=AvatarConfig)
     nerf: NerfConfig = dataclasses.field(default_factory=NerfConfig)
     output: OutputConfig = dataclasses.field(default_factory=OutputConfig)
 

@@ -29,6 +29,7 @@ from gs_ssd.render.output import RenderOutput, disparity, shrink
 from gs_ssd.render.step_pictures import StepPictures
 from gs_ssd.resolve import resolve
 from gs_ssd.scene import viewpoints
+from gs_ssd.scene.camera import Cameras
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +85,7 @@ class Job:
             estimator=estimator,
         )
         self.asset = choice.create(config, self.device, prior) if asset is None else asset
+        self._check_body_picture()
         self.completed = 0
         self.bad_steps = self.bad_steps_in_a_row = 0
         self.finished = False
@@ -132,7 +134,14 @@ class Job:
 
         near = disparity(output.depth, output.alpha, cameras.tan_half_fov)
         rgb, depth = (shrink(picture, self.prior.image_size) for picture in (output.rgb, near))
-        guided = self.distillation.step(rgb, on_host, step.index, step.generator, depth=depth)
+        guided = self.distillation.step(
+            rgb,
+            asset.towards(on_host),
+            step.index,
+            step.generator,
+            depth=depth,
+            image=self._body_picture(on_host),
+        )
         pictures = self._pictures(output, near, guided)
         terms = asset.regularizers(output, cameras, step)
         with record_function("gs_ssd.backward"):
@@ -152,6 +161,29 @@ class Job:
             **done,
         }
         return metrics, pictures
+
+    def _check_body_picture(self) -> None:
+        """Does the asset have the picture that the prior is told the pose by?"""
+        wanted = self.prior.body_picture
+        if wanted is None:
+            return
+        if wanted.kind not in self.asset.body_pictures:
+            raise UserError(
+                f"the prior is told a pose by a picture of the body ({wanted.kind}), and asset="
+                f"{self.asset.kind} has no body; set asset=avatar, or name another prior"
+            )
+        if wanted.kind == "openpose" and self.distillation.config.flip:
+            raise UserError(
+                "guidance.flip would swap left and right of the skeleton; set it to 0 for an"
+                " openpose ControlNet"
+            )
+
+    def _body_picture(self, cameras: Cameras) -> torch.Tensor | None:
+        wanted = self.prior.body_picture
+        if wanted is None:
+            return None
+        picture = self.asset.body_picture(wanted.kind, cameras, wanted.size)
+        return to_device(picture, self.device)
 
     def _move(
         self, step: TrainingStep, output: RenderOutput, guided: DistillationResult

@@ -75,6 +75,9 @@ class Asset(abc.ABC):
     """Names (or glob patterns) of what `export` writes, so that another run in the same folder can
     delete it."""
 
+    body_pictures: ClassVar[tuple[str, ...]] = ()
+    """Kinds of pictures of a posed body that it can show a prior (`prior.base.BodyPicture`)."""
+
     @property
     @abc.abstractmethod
     def device(self) -> torch.device:
@@ -112,6 +115,21 @@ class Asset(abc.ABC):
                 jittered rays) and may render at a size of its own: the prior resizes. Without it
                 the pictures are for people: always the same, and of the cameras' size.
         """
+
+    def body_picture(self, kind: str, cameras: Cameras, size: int) -> Float[Tensor, "v c h w"]:
+        """What a prior is shown of the pose that this step's pictures are taken in, on the CPU.
+
+        Args:
+            kind: one of `body_pictures`.
+            cameras: of the pictures, on the CPU.
+            size: pixels a side.
+        """
+        raise NotImplementedError(f"{self.kind} has no picture {kind} of {len(cameras)} x {size}")
+
+    def towards(self, cameras: Cameras) -> Cameras:
+        """The same cameras, their azimuths told from where the object faces: its view prompts
+        follow it."""
+        return cameras
 
     def regularizers(
         self,

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import torch
 
+from gs_ssd.assets.avatar.asset import AvatarAsset
 from gs_ssd.assets.base import Asset
 from gs_ssd.assets.nerf.asset import NerfAsset
 from gs_ssd.assets.splat.asset import SplatAsset, SplatConfig
@@ -11,8 +12,8 @@ from gs_ssd.config import ExperimentConfig
 from gs_ssd.prior.base import ImaginesShapes
 
 
-def _splat(config: ExperimentConfig, device: torch.device, prior: object) -> SplatAsset:
-    sections = SplatConfig(
+def _sections(config: ExperimentConfig) -> SplatConfig:
+    return SplatConfig(
         prompt=config.prompt,
         initialize=config.initialize,
         optimizer=config.optimizer,
@@ -22,7 +23,16 @@ def _splat(config: ExperimentConfig, device: torch.device, prior: object) -> Spl
         augment=config.augment,
         offline=config.prior.offline,
     )
-    return SplatAsset(sections, device, prior if isinstance(prior, ImaginesShapes) else None)
+
+
+def _splat(config: ExperimentConfig, device: torch.device, prior: object) -> SplatAsset:
+    imaginer = prior if isinstance(prior, ImaginesShapes) else None
+    return SplatAsset(_sections(config), device, imaginer)
+
+
+def _avatar(config: ExperimentConfig, device: torch.device, prior: object) -> AvatarAsset:
+    del prior
+    return AvatarAsset(_sections(config), config.avatar, device)
 
 
 def _nerf(config: ExperimentConfig, device: torch.device, prior: object) -> NerfAsset:
@@ -32,11 +42,12 @@ def _nerf(config: ExperimentConfig, device: torch.device, prior: object) -> Nerf
 
 ASSETS: dict[str, Callable[[ExperimentConfig, torch.device, object], Asset]] = {
     "splat": _splat,
+    "avatar": _avatar,
     "nerf": _nerf,
 }
 """By the name in the config; an asset begins empty, until `initialize` or `load_state_dict`."""
 
-FILES = tuple(dict.fromkeys((*SplatAsset.files, *NerfAsset.files)))
+FILES = tuple(dict.fromkeys((*SplatAsset.files, *AvatarAsset.files, *NerfAsset.files)))
 """What the exports of all of them are called."""
 
 

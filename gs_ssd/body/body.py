@@ -9,7 +9,7 @@ identity pose is the rest pose.
 import dataclasses
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from gs_ssd.errors import UserError
@@ -67,52 +67,43 @@ class Transforms:
     rest_position: Float[Tensor, "j 3"]
     position: Float[Tensor, "j 3"]
 
+    def to(self, device: torch.device | str) -> "Transforms":
+        """The same motion on another device."""
+        return Transforms(*(getattr(self, f.name).to(device) for f in dataclasses.fields(self)))
+
 
 @dataclasses.dataclass(frozen=True)
-class Body:
-    """One body in its rest pose.
+class Skeleton:
+    """Joints of a body in its rest pose: all that a pose needs.
 
     Raises:
-        UserError: arrays that do not fit together, weights that do not sum to one, a joint after
-            its child.
+        UserError: arrays that do not fit together, a joint after its child, or one of `JOINTS` is
+            absent.
     """
 
-    vertices: Float[Tensor, "v 3"]
-    faces: Int[Tensor, "f 3"]
     joint_names: tuple[str, ...]
     joint_positions: Float[Tensor, "j 3"]
     parents: tuple[int, ...]
     """Index of each joint's parent, smaller than its own; -1 for the root."""
-    weights: Float[Tensor, "v j"]
-    keypoint_joints: tuple[int, ...]
-    """The joint that carries each of the 18 keypoints."""
-    keypoint_positions: Float[Tensor, "18 3"]
-    """Rest positions of `KEYPOINTS`."""
-    keypoint_tolerance: float = 0.02
-    """How far in front of a keypoint another surface may be met before the keypoint is hidden,
-    world units (DreamWaltz's value)."""
 
     def __post_init__(self) -> None:
-        joints, vertices = len(self.joint_names), len(self.vertices)
+        joints = len(self.joint_names)
         if len(self.joint_positions) != joints or len(self.parents) != joints:
             raise UserError(
                 f"the body names {joints} joints; positions and parents must have as many rows"
             )
-        if self.weights.shape != (vertices, joints):
-            raise UserError(
-                f"the body's weights are {tuple(self.weights.shape)} for {vertices} vertices and"
-                f" {joints} joints"
-            )
-        if len(self.faces) and not 0 <= int(self.faces.min()) <= int(self.faces.max()) < vertices:
-            raise UserError(
-                f"the body's faces name vertices beyond its {vertices}: another topology's faces?"
-            )
         if any(parent >= child for child, parent in enumerate(self.parents)):
             raise UserError("a joint of the body stands before its parent")
-        if not torch.allclose(self.weights.sum(dim=1), torch.ones(vertices), atol=1e-5):
-            raise UserError("the body's skinning weights do not sum to one at every vertex")
         if missing := [name for name in JOINTS if name not in self.joint_names]:
             raise UserError(f"the body has no joint {', '.join(missing)}")
+
+    def adjacent(self) -> Bool[Tensor, "j j"]:
+        """Whether two joints are one, or parent and child."""
+        near = torch.eye(len(self.parents), dtype=torch.bool)
+        for child, parent in enumerate(self.parents):
+            if parent >= 0:
+                near[child, parent] = near[parent, child] = True
+        return near
 
     def transforms(self, pose: Pose) -> Transforms:
         """Forward kinematics: every joint's motion from the rest pose."""
@@ -140,6 +131,42 @@ class Body:
             self.joint_positions,
             torch.stack(positions),
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class Body(Skeleton):
+    """One body in its rest pose.
+
+    Raises:
+        UserError: arrays that do not fit together, weights that do not sum to one, a joint after
+            its child.
+    """
+
+    vertices: Float[Tensor, "v 3"]
+    faces: Int[Tensor, "f 3"]
+    weights: Float[Tensor, "v j"]
+    keypoint_joints: tuple[int, ...]
+    """The joint that carries each of the 18 keypoints."""
+    keypoint_positions: Float[Tensor, "18 3"]
+    """Rest positions of `KEYPOINTS`."""
+    keypoint_tolerance: float = 0.02
+    """How far in front of a keypoint another surface may be met before the keypoint is hidden,
+    world units (DreamWaltz's value)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        joints, vertices = len(self.joint_names), len(self.vertices)
+        if self.weights.shape != (vertices, joints):
+            raise UserError(
+                f"the body's weights are {tuple(self.weights.shape)} for {vertices} vertices and"
+                f" {joints} joints"
+            )
+        if len(self.faces) and not 0 <= int(self.faces.min()) <= int(self.faces.max()) < vertices:
+            raise UserError(
+                f"the body's faces name vertices beyond its {vertices}: another topology's faces?"
+            )
+        if not torch.allclose(self.weights.sum(dim=1), torch.ones(vertices), atol=1e-5):
+            raise UserError("the body's skinning weights do not sum to one at every vertex")
 
     def keypoints(self, transforms: Transforms) -> Float[Tensor, "18 3"]:
         """World positions of the 18 keypoints."""

@@ -12,9 +12,14 @@ import math
 from typing import Any, Final
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
 
+from gs_ssd.body.body import Body, Transforms
+from gs_ssd.body.visibility import project, visible
 from gs_ssd.errors import UserError
+from gs_ssd.scene.camera import Cameras
 
 LIMBS: Final = (
     (1, 2), (1, 5), (2, 3), (3, 4), (5, 6), (6, 7), (1, 8), (8, 9), (9, 10), (1, 11), (11, 12),
@@ -60,6 +65,17 @@ def draw(
         if shown:
             cv2.circle(picture, (int(x), int(y)), DISC_RADIUS, color, thickness=-1)
     return picture
+
+
+def draw_views(body: Body, transforms: Transforms, cameras: Cameras) -> Float[Tensor, "v 3 h w"]:
+    """Skeleton pictures of the cameras' size, 0..1: keypoints that the body hides are left out."""
+    points, _ = project(body.keypoints(transforms), cameras)
+    seen = visible(body, transforms, cameras)
+    pictures = [
+        draw(at.numpy(), shown.numpy(), cameras.width, cameras.height)
+        for at, shown in zip(points, seen, strict=True)
+    ]
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
 
 
 def _opencv() -> Any:

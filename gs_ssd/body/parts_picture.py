@@ -11,8 +11,9 @@ from torch.nn.functional import avg_pool2d, max_pool2d
 
 from gs_ssd.body.body import Transforms
 from gs_ssd.body.skinning import skin_points
-from gs_ssd.body.surface import REGIONS, Surface
+from gs_ssd.body.surface import Surface
 from gs_ssd.body.visibility import project
+from gs_ssd.prior.outfit import REGIONS
 from gs_ssd.scene.camera import Cameras
 
 FINE = 2
@@ -25,6 +26,9 @@ def draw(
     surface: Surface, transforms: Transforms, cameras: Cameras, size: int
 ) -> Float[Tensor, "v c h w"]:
     """Share of each pixel that each of `REGIONS` covers; what is left is background.
+
+    A fine cell counts as covered where any point of the surface falls into it, so that bodies are
+    about a quarter of a pixel wider all round.
 
     Args:
         size: pixels a side, whatever the cameras' own size.

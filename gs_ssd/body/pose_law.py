@@ -15,7 +15,7 @@ from gs_ssd.bounds import Bounds, Share, choice, settings
 from gs_ssd.errors import UserError
 from gs_ssd.maths import rotation
 
-Range = tuple[float, float]
+Range = tuple[int, int]
 RANGES: Final[dict[str, dict[str, Range]]] = {
     "pelvis": {"x": (-12, 12), "z": (-20, 20)},
     "spine": {"x": (-15, 8), "y": (-8, 8), "z": (-12, 12)},
@@ -56,7 +56,8 @@ class PoseConfig:
         total = self.rest_share + self.named_share + self.clip_share
         if total > 1 + 1e-9:
             raise UserError(
-                f"avatar.poses.rest_share, named_share and clip_share add up to {total:g}; at most 1"
+                "avatar.poses.rest_share, named_share and clip_share add up to"
+                f" {total:g}; at most 1"
             )
         if self.named_share and not self.named:
             raise UserError("avatar.poses.named is empty; name a pose, or set named_share to 0")

@@ -16,9 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gs_ssd.body.body import KEYPOINTS, Body
-
-REGIONS = ("skin", "hair", "shirt", "trousers", "shoes")
-"""What a body wears where; every point of a surface belongs to one."""
+from gs_ssd.prior.outfit import REGIONS
 
 OUTWARDS = 2e-3
 """World units that a point is lifted off its triangle before it is asked whether it is inside."""
@@ -61,7 +59,7 @@ def sample(body: Body, count: int, generator: torch.Generator) -> Surface:
     corners = body.vertices[body.faces]
     cross = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     area = cross.norm(dim=1) / 2
-    # Systematic sampling: one draw in each of `count` equal shares of the area leaves fewer gaps than free draws.
+    # One draw in each of `count` equal shares of the area: fewer gaps than free draws leave.
     share = (torch.arange(count) + torch.rand(count, generator=generator)) / count * area.sum()
     face = torch.searchsorted(area.cumsum(0), share).clamp_max(len(area) - 1)
     u, v = torch.rand(2, count, generator=generator)
@@ -128,7 +126,8 @@ def regions(
     worn: list[int] = []
     for name, parent in zip(body.joint_names, body.parents, strict=True):
         own = of_joint.get(name)  # a joint that is not in the table wears what its parent does
-        worn.append(worn[parent] if own is None else REGIONS.index(own))
+        inherited = worn[parent] if parent >= 0 else REGIONS.index("trousers")
+        worn.append(inherited if own is None else REGIONS.index(own))
     found = torch.tensor(worn)[weights.argmax(dim=1)]
     hair = _is_hair(body, points) & (weights.argmax(dim=1) == body.joint_names.index("head"))
     return torch.where(hair, REGIONS.index("hair"), found)

@@ -224,10 +224,12 @@ class Distillation:
         step: int,
         generator: torch.Generator,
         depth: Float[Tensor, "v 1 H W"] | None = None,
+        image: Float[Tensor, "v c h w"] | None = None,
     ) -> DistillationResult:
         """One loss for V rendered views (0..1).
 
-        `depth` is 0 far .. 1 near, where depth is used at all.
+        `depth` is 0 far .. 1 near, where depth is used at all; `image` is of the body, for a prior
+        that is told the pose by it.
 
         Keep the cameras and the generator on the CPU: some of their numbers are needed on the host,
         where a GPU's cost a sync.
@@ -241,14 +243,16 @@ class Distillation:
                 "depth is None, but depth_as_latents or a depth ControlNet asks for it"
             )
         if mirrored:
-            rgb, depth = rgb.flip(-1), None if depth is None else depth.flip(-1)
+            rgb = rgb.flip(-1)
+            depth, image = (None if x is None else x.flip(-1) for x in (depth, image))
             cameras = cameras.mirrored()
         picture = depth.expand(-1, 3, -1, -1) if as_depth and depth is not None else rgb
         with record_function("gs_ssd.encode"):
             latents = self._encode(picture, generator)
         with torch.no_grad():
             control = depth.detach() if self.prior.uses_depth and depth is not None else None
-            return self._distill(latents, self.prompts.at(cameras, control), step, generator)
+            views = self.prompts.at(cameras, control, image)
+            return self._distill(latents, views, step, generator)
 
     def _encode(self, pictures: Tensor, generator: torch.Generator) -> Tensor:
         """Latents with their gradient; in passes that keep nothing but their pictures, where the

@@ -154,7 +154,12 @@ class ViewPrompts:
         rows = [texts.index(text) for text in flat]
         self.table = table[rows].unflatten(0, (2, len(self.elevations), len(self.azimuths)))
 
-    def at(self, cameras: Cameras, depth: Float[Tensor, "v 1 H W"] | None = None) -> ViewBatch:
+    def at(
+        self,
+        cameras: Cameras,
+        depth: Float[Tensor, "v 1 H W"] | None = None,
+        image: Float[Tensor, "v c h w"] | None = None,
+    ) -> ViewBatch:
         """The conditions of these views.
 
         The mix of the prompts follows the cameras' angles, which are needed on the host: keep the
@@ -165,6 +170,7 @@ class ViewPrompts:
         Args:
             cameras: of V views; those marked `closeup` show a part, and have prompts of their own.
             depth: 0 far .. 1 near, for a prior that uses it.
+            image: of the body, for a prior that is told the pose by it.
         """
         azimuth = cameras.azimuth_rad.tolist()
         near = cameras.closeup.tolist()
@@ -173,9 +179,9 @@ class ViewPrompts:
         def seen_from(angles_deg: list[float]) -> Condition:
             text = self._mix(angles_deg, elevation, near)
             if not self.uses_cameras:
-                return Condition(text, depth=depth)
+                return Condition(text, depth=depth, image=image)
             turn = torch.tensor(angles_deg).deg2rad().to(cameras.azimuth_rad) - cameras.azimuth_rad
-            return Condition(text, cameras.turned(turn).to(text.device), depth)
+            return Condition(text, cameras.turned(turn).to(text.device), depth, image)
 
         main = seen_from([math.degrees(angle) for angle in azimuth])
         if not self.config.perp_neg:

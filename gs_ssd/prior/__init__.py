@@ -48,7 +48,9 @@ class PriorConfig:
     textual_inversion: tuple[str, ...] = ()
     """Learned tokens, each "file" or "file=token"."""
     controlnet: str | None = None
-    """Folder or hub id of a depth ControlNet, driven by the rendered depth."""
+    """Folder or hub id of a ControlNet, driven by the rendered depth or by an avatar's skeleton."""
+    control: Literal["depth", "openpose"] | None = None
+    """What drives it; by default what its name says, else depth."""
     control_scale: Annotated[float, Bounds(-100, 100)] = 1.0
     sliced_vae: bool = False
     """Encode and decode one view at a time: less memory, a little slower."""

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from gs_ssd.maths.diffusion import alpha_sigma, scaled_linear_schedule
+from gs_ssd.prior.base import BodyPicture
 from gs_ssd.prior.condition import Condition
 
 DISCS = {
@@ -60,6 +61,7 @@ class AnalyticPrior:
         schedule = scaled_linear_schedule() if alphas_cumprod is None else alphas_cumprod
         self.alphas_cumprod = schedule.to(means)
         self.uses_depth = self.uses_cameras = False
+        self.body_picture: BodyPicture | None = None
         self.metadata: dict[str, Any] = {}
 
     @classmethod

@@ -5,13 +5,22 @@ noise prediction (epsilon) on latents. A prior knows nothing of 3D, of estimator
 view-dependent prompts.
 """
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from gs_ssd.prior.condition import Condition
+
+
+class BodyPicture(NamedTuple):
+    """A picture of a posed body that a prior is told the pose by."""
+
+    kind: str
+    """openpose (a skeleton, rgb in 0..1) or regions (shares of `outfit.REGIONS`)."""
+    size: int
+    """Pixels a side."""
 
 
 @runtime_checkable
@@ -46,6 +55,11 @@ class DiffusionPrior(Protocol):
     @property
     def uses_cameras(self) -> bool:
         """Whether `predict_noise` wants the cameras that see the pictures."""
+        ...
+
+    @property
+    def body_picture(self) -> BodyPicture | None:
+        """What `predict_noise` wants to see of a body's pose (`Condition.image`); None: nothing."""
         ...
 
     @property

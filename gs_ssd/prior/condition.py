@@ -27,8 +27,8 @@ class Condition:
     `text`."""
     depth: Float[Tensor, "b 1 H W"] | None = None
     """0 far .. 1 near."""
-    image: Float[Tensor, "b 3 H W"] | None = None
-    """A picture of the object, rgb in 0..1, for models with an image encoder."""
+    image: Float[Tensor, "b c H W"] | None = None
+    """What a posed body looks like to the model (`prior.base.BodyPicture`), 0..1."""
 
     def __len__(self) -> int:
         return len(self.text)

@@ -44,8 +44,8 @@ def attach(model: nn.Module, rank: int, seed: int = 0) -> list[nn.Parameter]:
         x for name, x in model.named_parameters() if x.dim() == 1 and "parametrizations" not in name
     ]
     for vector in vectors:
-        trained.append(vector.requires_grad_())
-    return trained
+        vector.requires_grad_()
+    return [*trained, *vectors]
 
 
 def extract(model: nn.Module, base: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -53,11 +53,11 @@ def extract(model: nn.Module, base: Mapping[str, Tensor]) -> dict[str, Tensor]:
     weights.
     """
     found: dict[str, Tensor] = {}
-    for name, module in model.named_modules():
-        if parametrize.is_parametrized(module, "weight"):
-            part = module.parametrizations["weight"][0]
-            found[f"{name}.weight{UP}"] = part.up.detach().clone()
-            found[f"{name}.weight{DOWN}"] = part.down.detach().clone()
+    for name, part in model.named_modules():
+        if isinstance(part, LowRank):
+            weight = name.replace("parametrizations.", "").removesuffix(".0")
+            found[weight + UP] = part.up.detach().clone()
+            found[weight + DOWN] = part.down.detach().clone()
     for name, vector in model.named_parameters():
         if vector.dim() == 1 and name in base:
             found[f"{name}{CHANGE}"] = vector.detach() - base[name]
@@ -74,7 +74,8 @@ def merge(model: nn.Module, difference: Mapping[str, Float[Tensor, "..."]]) -> N
     weights = dict(model.named_parameters())
     for name, value in difference.items():
         if name.endswith(CHANGE):
-            weights[name.removesuffix(CHANGE)] += value.to(weights[name.removesuffix(CHANGE)])
+            vector = weights[name.removesuffix(CHANGE)]
+            vector += value.to(vector)
         elif name.endswith(UP):
             weight = weights[name.removesuffix(UP)]
             down = difference[name.removesuffix(UP) + DOWN]

@@ -11,7 +11,8 @@ from typing import Final, NamedTuple
 Rgb = tuple[float, float, float]
 
 REGIONS: Final = ("skin", "hair", "shirt", "trousers", "shoes")
-"""In the order of the picture of the body's regions (`gs_ssd.body.surface.REGIONS`)."""
+"""What a sentence paints; every point of a body's surface belongs to one (`gs_ssd.body.surface`).
+"""
 WORDS: Final[dict[str, str]] = {
     **dict.fromkeys(("skin", "face"), "skin"),
     **dict.fromkeys(("hair", "haired"), "hair"),

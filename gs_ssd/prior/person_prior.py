@@ -61,8 +61,7 @@ class PersonPrior(StableDiffusionPrior):
         low_rank.merge(pipe.unet, difference)
         super().__init__(pipe, config, device, dtype, metadata)
         self.body_picture = BodyPicture("regions", shape.map_size)
-        self._latent_size = shape.latent_size
-        self._channels = shape.map_channels
+        self._map_size, self._latent_size = shape.map_size, shape.latent_size
         self._paints = {name: tuple(rgb) for name, rgb in metadata["paints"].items()}
         self._person, self._nobody = super().embed([SENTENCE, ""])
 
@@ -97,11 +96,12 @@ class PersonPrior(StableDiffusionPrior):
         regions, row = condition.image, condition.text[:, -1].float()
         if regions is None:
             raise UserError(
-                "prior.model=person is told the pose by a picture of the body; set asset=avatar, which has one"
+                "prior.model=person is told the pose by a picture of the body; set asset=avatar,"
+                " which has one"
             )
         count = 3 * len(outfit.REGIONS)
         colors, told = row[:, :count].unflatten(1, (-1, 3)), row[:, count]
-        size = self.body_picture.size
+        size = self._map_size
         if regions.shape[-1] != size:
             regions = interpolate(regions, (size, size), mode="area")
         seen = as_channels(painted(regions.float(), colors), self._latent_size)

@@ -17,7 +17,9 @@ from torch.nn.functional import interpolate
 from gs_ssd.errors import UserError
 from gs_ssd.maths.diffusion import eps_from_v
 from gs_ssd.prior import PriorConfig, choose_dtype
+from gs_ssd.prior.base import BodyPicture
 from gs_ssd.prior.condition import Condition
+from gs_ssd.prior.controlnet import check_width, hint_of, kind_of
 from gs_ssd.prior.patch_encoder import read_off
 from gs_ssd.prior.pipelines import door, fetched
 from gs_ssd.prior.textual_inversion import expanded, learned_tokens
@@ -67,13 +69,16 @@ class StableDiffusionPrior:
         self.vae = self._place_vae(pipe.vae)
         linear = self.metadata.get("encoder") == "patches" and not config.tiny_vae
         self.patches = read_off(self.vae, self.vae_factor) if linear else None
+        self.control: str | None = None
         self.controlnet = self._load_controlnet()
-        self.uses_depth, self.uses_cameras = self.controlnet is not None, False
+        self.uses_depth, self.uses_cameras = self.control == "depth", False
         self.image_size = config.image_size or pipe.unet.config.sample_size * self.vae_factor
         if self.image_size % self.vae_factor:
             raise UserError(
                 f"prior.image_size={self.image_size} must be a multiple of {self.vae_factor}"
             )
+        skeleton = BodyPicture("openpose", self.image_size)
+        self.body_picture = skeleton if self.control == "openpose" else None
         if config.compile:
             self.unet.compile()
 
@@ -102,10 +107,12 @@ class StableDiffusionPrior:
     def _load_controlnet(self) -> Any:
         if not self.config.controlnet:
             return None
-        with door(f"prior.controlnet={self.config.controlnet}"):
-            return self._place(
-                fetched(ControlNetModel, self.config.controlnet, self.config.offline)
-            )
+        name = self.config.controlnet
+        self.control = kind_of(name, self.config.control)
+        with door(f"prior.controlnet={name}"):
+            net = fetched(ControlNetModel, name, self.config.offline)
+        check_width(net, self.unet, name)
+        return self._place(net)
 
     @torch.no_grad()
     def embed(self, prompts: list[str]) -> Float[Tensor, "p l d"]:
@@ -180,21 +187,12 @@ class StableDiffusionPrior:
         t: Int[Tensor, " b"],
         condition: Condition,
     ) -> Float[Tensor, "b c h w"]:
-        """One UNet call for the whole batch; the depth drives a depth ControlNet."""
+        """One UNet call for the whole batch; depth or skeleton drive a ControlNet."""
         x, (text, added) = self.unet_input(x_t.to(self.dtype), condition), self.told(condition)
         if self.config.channels_last and self.device.type == "cuda":
             x = x.contiguous(memory_format=torch.channels_last)
         if self.controlnet is not None:
-            if condition.depth is None:
-                raise UserError(
-                    "prior.controlnet is set, but no depth was passed to the noise prediction"
-                )
-            size = (self.image_size, self.image_size)
-            hint = (
-                interpolate(condition.depth, size, mode="bilinear")
-                .expand(-1, 3, -1, -1)
-                .to(self.dtype)
-            )
+            hint = hint_of(self.control or "", condition, self.image_size).to(self.dtype)
             scale = self.config.control_scale
             down, mid = self.controlnet(
                 x, t, text, hint, conditioning_scale=scale, return_dict=False, **added

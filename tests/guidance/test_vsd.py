@@ -109,6 +109,7 @@ def test_a_prior_without_a_copy_is_refused(prior):
         "dtype",
         "uses_depth",
         "uses_cameras",
+        "body_picture",
         "metadata",
     )
     for name in (

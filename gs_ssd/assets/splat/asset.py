@@ -111,9 +111,11 @@ class SplatAsset(Asset):
             offline=config.offline,
             imaginer=self._imaginer,
         )
-        self._train(gaussians.to(self._device).requires_grad_())
+        self._train(gaussians)
 
     def _train(self, gaussians: Gaussians) -> None:
+        """Begin to train Gaussians, wherever they come from."""
+        gaussians = gaussians.to(self._device).requires_grad_()
         self._trained = TrainedSplat(gaussians, optimizers.build(gaussians, self.config.optimizer))
         self.policy.begin(self._trained)
 
@@ -136,7 +138,12 @@ class SplatAsset(Asset):
         scales = None
         if generator is not None:
             scales = augment.noisy_scales(self.gaussians.scales, self.config.augment, generator)
-        return render(self.gaussians, cameras, background, scales=scales)
+        gaussians = self.shown(training=generator is not None)
+        return render(gaussians, cameras, background, scales=scales)
+
+    def shown(self, *, training: bool) -> Gaussians:  # noqa: ARG002 -- an avatar has a pose
+        """What pictures are taken of: in a training step, or for people."""
+        return self.gaussians
 
     def regularizers(
         self,
@@ -179,8 +186,7 @@ class SplatAsset(Asset):
             return False
         log.info("finishing: %d steps without the prior", self.config.finish.steps)
         orbit = finish.Orbit(ranges.radius, ranges.fov_rad)
-        hard = finish.harden(self.gaussians, self.config.finish, orbit, generator).requires_grad_()
-        self._train(hard)
+        self._train(finish.harden(self.gaussians, self.config.finish, orbit, generator))
         return True
 
     def _refuse_diverged(self) -> None:

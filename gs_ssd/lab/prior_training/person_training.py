@@ -25,9 +25,9 @@ from gs_ssd.lab.prior_training.person_scenes import PersonScenes, dressed
 from gs_ssd.lab.prior_training.train import use_plain_attention
 from gs_ssd.lab.world.colors import INK
 from gs_ssd.prior import PriorConfig, load, low_rank
+from gs_ssd.prior.outfit import HAIR, SKIN
 from gs_ssd.prior.patch_encoder import read_off
 from gs_ssd.prior.person_prior import SENTENCE, painted
-from gs_ssd.prior.outfit import HAIR, SKIN
 from gs_ssd.prior.volume import as_channels
 
 

@@ -15,10 +15,11 @@ from torch import Tensor
 from gs_ssd.body import mannequin
 from gs_ssd.body.body import Transforms
 from gs_ssd.body.mannequin import Bone
-from gs_ssd.body.surface import REGIONS, WEARS
+from gs_ssd.body.surface import WEARS
 from gs_ssd.lab.world.colors import INK, Rgb
 from gs_ssd.lab.world.sculptor import Part, Sculptor
 from gs_ssd.lab.world.tracer import Light, Picture, stack, trace
+from gs_ssd.prior.outfit import REGIONS
 
 EYES: Final = len(REGIONS)
 """What `Worn.region` says of the eyes, which are always ink."""

@@ -22,12 +22,15 @@ MIN_OPACITY = 1e-6
 
 @dataclasses.dataclass
 class TrainedSplat:
-    """N Gaussians, the Adam that trains them, and per-Gaussian statistics [N, ...]: what
+    """N Gaussians, the Adam that trains them, and what is known of each of them, [N, ...]: what
     densification edits."""
 
     gaussians: Gaussians
     optimizer: torch.optim.Adam
     statistics: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+    """What a policy counts: zero for new Gaussians."""
+    labels: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+    """What an asset knows of each: new Gaussians inherit it from those that they were made of."""
 
     def __len__(self) -> int:
         return len(self.gaussians)
@@ -58,6 +61,7 @@ def keep(splat: TrainedSplat, mask: Bool[Tensor, " n"]) -> int:
     if removed:
         _rewrite(splat, lambda _, tensor: tensor[mask], lambda moment: moment[mask])
         splat.statistics = {key: value[mask] for key, value in splat.statistics.items()}
+        splat.labels = {key: value[mask] for key, value in splat.labels.items()}
     return removed
 
 
@@ -77,6 +81,7 @@ def append(
         with_zeros,
     )
     splat.statistics = {key: with_zeros(value) for key, value in splat.statistics.items()}
+    splat.labels = {key: torch.cat([value, value[source]]) for key, value in splat.labels.items()}
 
 
 def clone(splat: TrainedSplat, chosen: Int[Tensor, " m"]) -> None:
@@ -130,7 +135,7 @@ def relocate(splat: TrainedSplat, dead: Int[Tensor, " m"], target: Int[Tensor, "
     with torch.no_grad():
         splat.gaussians.logit_opacities[touched] = torch.logit(opacity)
         splat.gaussians.log_scales[touched] += factor.log().unsqueeze(-1)
-        for tensor in splat.gaussians.parameters().values():
+        for tensor in (*splat.gaussians.parameters().values(), *splat.labels.values()):
             tensor[dead] = tensor[target]
     _zero_rows(splat, torch.cat([touched, dead]))
 
