@@ -23,12 +23,12 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 from transformers.utils import logging as transformers_logging
 
 from gs_ssd.errors import UserError
-from gs_ssd.prior import PriorConfig, lora, textual_inversion
+from gs_ssd.prior import PriorConfig, lora, textual_inversion, weight_files
 from gs_ssd.prior.card import check_card
 from gs_ssd.prior.hub import HubError, from_hub
 from gs_ssd.prior.schedulers import ddim
 from gs_ssd.prior.single_file import missing_parts
-from gs_ssd.prior.sources import locate, weight_variant
+from gs_ssd.prior.sources import locate
 
 log = logging.getLogger(__name__)
 
@@ -162,7 +162,7 @@ def _load_part(folder: Path, name: str, half: bool) -> Any:
     _json_object(folder / name, "config.json")
     _require(folder / name, "*.safetensors", "*.bin")
     with door(f"{folder / name}"):
-        variant = weight_variant(folder / name, half)
+        variant = weight_files.variant(folder / name, half)
         part, info = XL_PARTS[name].from_pretrained(
             str(folder / name), variant=variant, output_loading_info=True, local_files_only=True
         )

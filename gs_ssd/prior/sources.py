@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gs_ssd.errors import UserError
+from gs_ssd.prior import weight_files
 from gs_ssd.prior.hub import first_sentence, from_hub
 
 log = logging.getLogger(__name__)
@@ -102,32 +103,51 @@ def fetch(
             _cached(repository, revision, half) if local else _download(repository, revision, half)
         )
 
-    folder = from_hub(take, repository, offline=offline)
-    if not any(folder.rglob("*.safetensors")):
-        raise OSError("no .safetensors weights in the cache or the repository")
-    return folder
+    return from_hub(take, repository, offline=offline)
 
 
 def _download(repository: str, revision: str | None, half: bool) -> Path:
+    """What the prior reads; a part that is not there in the wanted precision, in the other."""
     from huggingface_hub import snapshot_download
 
-    endings = ("*.fp16.safetensors", "*.safetensors") if half else ("*.safetensors",)
-    folder = Path()
-    for ending in endings:
-        unwanted = None if ending.startswith("*.fp16") else ["*.fp16.safetensors", "*.non_ema.*"]
-        wanted = [
-            *CONFIGS,
-            *(f"{part}/{ending}" for part in WEIGHTS),
-            ending.replace("*", "diffusion_pytorch_model"),
-        ]
-        folder = Path(
-            snapshot_download(
-                repository, revision=revision, allow_patterns=wanted, ignore_patterns=unwanted
-            )
+    def take(commit: str | None, patterns: Sequence[str], unwanted: Sequence[str] = ()) -> Path:
+        folder = snapshot_download(
+            repository,
+            revision=commit,
+            allow_patterns=list(patterns),
+            ignore_patterns=list(unwanted),
         )
-        if not (folder / "unet").is_dir() or any((folder / "unet").glob("*.safetensors")):
-            break
+        return Path(folder)
+
+    folder = take(revision, CONFIGS)
+    for precision, enough in ((half, half), (not half, None)):
+        lacking = [p for p in _parts(folder) if not weight_files.complete(folder / p, enough)]
+        if lacking:  # with a file that is there in any case, or the client warns of no match
+            patterns = [CONFIGS[0], *weight_files.wanted(lacking, precision)]
+            take(folder.name, patterns, weight_files.UNWANTED[precision])
+    _check_parts(repository, folder, "the repository", half)
     return folder
+
+
+def _parts(folder: Path) -> list[str]:
+    """The parts with weights that a pipeline names."""
+    try:
+        listed = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise OSError("it has no model_index.json, so it is no diffusers pipeline") from error
+    return [part for part in WEIGHTS if part in listed]
+
+
+def _check_parts(repository: str, folder: Path, where: str, half: bool) -> None:
+    """Raise an OSError that names the parts without weights; say where all are half precision."""
+    parts = _parts(folder)
+    lacking = [part for part in parts if not weight_files.complete(folder / part)]
+    if lacking:
+        raise OSError(f"{where} lacks the weights of {', '.join(lacking)} (as .safetensors)")
+    if not half and any(weight_files.variant(folder / part, half) for part in parts):
+        log.warning(
+            "%s: %s holds half precision files only; they are used in float32", repository, where
+        )
 
 
 def _cached(repository: str, revision: str | None, half: bool) -> Path:
@@ -147,18 +167,7 @@ def _cached(repository: str, revision: str | None, half: bool) -> Path:
             allow_patterns=["model_index.json"],
         )
     )
-    try:
-        listed = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise OSError("the cache lacks model_index.json") from error
-    parts = [part for part in WEIGHTS if part in listed]
-    lacking = [part for part in parts if not any((folder / part).glob("*.safetensors"))]
-    if lacking:
-        raise OSError(f"the cache lacks the weights of {', '.join(lacking)}")
-    if not half and any(weight_variant(folder / part, half) for part in parts):
-        log.warning(
-            "%s: the cache holds half precision files only; they are used in float32", repository
-        )
+    _check_parts(repository, folder, "the cache", half)
     return folder
 
 
@@ -170,13 +179,6 @@ def name_of(path: Path) -> str:
         repository = repository.removeprefix("models--").replace("--", "/", 1)
         return f"{repository} at {path.name}"
     return str(path.resolve())
-
-
-def weight_variant(folder: Path, half: bool) -> str | None:
-    """ "fp16" where the folder's half precision files are the wanted or the only ones."""
-    names = [file.name for file in folder.glob("*.safetensors")]
-    halves = [name for name in names if ".fp16." in name]
-    return "fp16" if halves and (half or len(halves) == len(names)) else None
 
 
 def _how_to_get(key: str, model: str, candidates: Sequence[str], reasons: Sequence[str]) -> str:

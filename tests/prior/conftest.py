@@ -7,15 +7,23 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def tiny():
-    """The module that builds tiny pipelines (imported by path: tests are no package)."""
+def load_beside():
+    """Import a module of this folder by its path, as tests are no package."""
+
+    def load(name):
+        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def tiny(load_beside):
+    """The module that builds tiny pipelines."""
     pytest.importorskip("diffusers")
-    spec = importlib.util.spec_from_file_location(
-        "tiny_diffusion", Path(__file__).with_name("tiny_diffusion.py")
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_beside("tiny_diffusion")
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from gs_ssd.errors import UserError
 from gs_ssd.guidance.distill import Distillation, DistillConfig, PromptConfig
 from gs_ssd.maths.diffusion import scaled_linear_schedule, v_from_eps
-from gs_ssd.prior import DiffusionPrior, PriorConfig, load, pipelines, sources
+from gs_ssd.prior import DiffusionPrior, PriorConfig, load, pipelines, sources, weight_files
 from gs_ssd.prior.condition import Condition
 from gs_ssd.scene.camera import at_angles
 
@@ -409,12 +409,12 @@ def test_a_filled_cache_serves_without_a_network(prior, folder, tmp_path, monkey
 
 
 def test_half_precision_files_are_taken_where_they_are(folder, tmp_path):
-    assert sources.weight_variant(folder / "unet", half=True) is None
+    assert weight_files.variant(folder / "unet", half=True) is None
     shutil.copytree(folder, tmp_path / "m")
     for part, name in WEIGHTS.items():
         file = tmp_path / "m" / part / name
         file.rename(file.with_name(name.replace(".safetensors", ".fp16.safetensors")))
-    assert sources.weight_variant(tmp_path / "m" / "unet", half=False) == "fp16"  # the only ones
+    assert weight_files.variant(tmp_path / "m" / "unet", half=False) == "fp16"  # the only ones
     load(PriorConfig(model=str(tmp_path / "m")), "cpu")
 
 
