@@ -70,18 +70,23 @@ def settings(cls: type[T]) -> type[T]:
     return cast(type[T], pydantic.dataclasses.dataclass(frozen=True, config=checks)(cls))
 
 
-def choice(table: Iterable[str]) -> AfterValidator:
-    """The value is one of the names in `table`; else the nearest is named."""
-    names = list(table)
+@dataclasses.dataclass(frozen=True)
+class OneOf:
+    """Checks that a word is one of `names`; else the nearest is named."""
 
-    def check(value: str) -> str:
-        if value not in names:
-            near = difflib.get_close_matches(value, names, n=1)
+    names: tuple[str, ...]
+
+    def __call__(self, value: str) -> str:
+        if value not in self.names:
+            near = difflib.get_close_matches(value, self.names, n=1)
             hint = f" (did you mean {near[0]}?)" if near else ""
-            raise ValueError(f"choose one of {', '.join(names)}{hint}")
+            raise ValueError(f"choose one of {', '.join(self.names)}{hint}")
         return value
 
-    return AfterValidator(check)
+
+def choice(table: Iterable[str]) -> AfterValidator:
+    """The value is one of the names in `table`; else the nearest is named."""
+    return AfterValidator(OneOf(tuple(table)))
 
 
 def _in_order(what: str, sort_key: Callable[[Any], Any]) -> AfterValidator:

@@ -132,9 +132,12 @@ def load(path: str | os.PathLike[str] | None, overrides: Sequence[str] = ()) -> 
     return _checked([*layers, *((text, _parse_override(text)) for text in overrides)])
 
 
-def from_mapping(values: Mapping[str, Any], source: str) -> ExperimentConfig:
-    """The experiment of a nested mapping, with the same checks; `source` is named in messages."""
-    return _checked([(source, values)])
+def from_mapping(
+    values: Mapping[str, Any], source: str, overrides: Sequence[str] = ()
+) -> ExperimentConfig:
+    """The experiment of a nested mapping with `key.sub=value` overrides, with the same checks;
+    `source` is named in messages."""
+    return _checked([(source, values), *((text, _parse_override(text)) for text in overrides)])
 
 
 def read_layers(path: Path, depth: int = 0) -> list[Layer]:

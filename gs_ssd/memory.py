@@ -3,9 +3,13 @@ full?"""
 
 import resource
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+
+from gs_ssd.errors import UserError
 
 MIB = 2**20
 ALLOCATORS = ("not enough memory", "can't allocate memory", "bad_alloc", "Cannot allocate memory")
@@ -17,6 +21,29 @@ def is_full(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in ALLOCATORS)
+
+
+@contextmanager
+def told_in_a_sentence() -> Iterator[None]:
+    """What an allocator says, on a GPU or a CPU, with what needs less.
+
+    Raises:
+        UserError: in place of an error that says that memory is full.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_full(error):
+            raise
+        where = "the GPU's memory" if isinstance(error, torch.OutOfMemoryError) else "the memory"
+        said = str(error).splitlines()[:1] or [type(error).__name__]
+        raise UserError(
+            f"{where} is full ({said[0]}); the last checkpoint, if any, is intact. Less is needed"
+            " with guidance.views_per_pass=1 prior.sliced_vae=true"
+            " (configs/presets/low_vram.yaml), and with smaller viewpoints.num_views,"
+            " viewpoints.image_size, prior.image_size, initialize.num_points,"
+            " densify.adaptive.max_splats, densify.mcmc.budget or output.turntable_size"
+        ) from error
 
 
 class Gauge:

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from gs_ssd.commands.train import memory_told_in_a_sentence
 from gs_ssd.errors import UserError
-from gs_ssd.memory import MIB, Gauge
+from gs_ssd.memory import MIB, Gauge, told_in_a_sentence
 
 CPU = torch.device("cpu")
 
@@ -39,12 +38,12 @@ def test_on_a_gpu_it_is_what_was_allocated():
 def test_what_does_not_fit_is_told_in_a_sentence_that_names_settings(ask):
     with (
         pytest.raises(UserError, match=r"memory is full .*initialize\.num_points") as caught,
-        memory_told_in_a_sentence(),
+        told_in_a_sentence(),
     ):
         ask()
     assert "\n" not in str(caught.value)
 
 
 def test_other_errors_are_not_taken_for_it():
-    with pytest.raises(RuntimeError, match="shape"), memory_told_in_a_sentence():
+    with pytest.raises(RuntimeError, match="shape"), told_in_a_sentence():
         torch.ones(2).reshape(3)

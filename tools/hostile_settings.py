@@ -23,9 +23,9 @@ from typing import Any
 
 from gs_ssd import config as configs
 from gs_ssd import refusals
-from gs_ssd.commands.train import memory_told_in_a_sentence
 from gs_ssd.config import ExperimentConfig
 from gs_ssd.errors import UserError
+from gs_ssd.memory import told_in_a_sentence
 
 SMOKE = Path(__file__).resolve().parents[1] / "configs" / "smoke.yaml"
 QUICK = [
@@ -116,7 +116,7 @@ def outcome(key: str, value: str, steps: int, seconds: float) -> tuple[str, str]
 def _train(config: ExperimentConfig, steps: int) -> None:
     from gs_ssd.trainer import Trainer
 
-    with tempfile.TemporaryDirectory() as folder, memory_told_in_a_sentence():
+    with tempfile.TemporaryDirectory() as folder, told_in_a_sentence():
         if config.num_steps > steps:
             Trainer(config, folder).fit(until=steps)
         else:

@@ -117,32 +117,9 @@ def run(args: argparse.Namespace) -> int:
     )
     with (
         held(folder, "gs-ssd train"),
-        memory_told_in_a_sentence(),
+        memory.told_in_a_sentence(),
     ):  # from before a checkpoint is read
         return _fit(args, config, folder)
-
-
-@contextmanager
-def memory_told_in_a_sentence() -> Iterator[None]:
-    """What an allocator says, on a GPU or a CPU, with what needs less.
-
-    Raises:
-        UserError: in place of an error that says that memory is full.
-    """
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not memory.is_full(error):
-            raise
-        where = "the GPU's memory" if isinstance(error, torch.OutOfMemoryError) else "the memory"
-        said = str(error).splitlines()[:1] or [type(error).__name__]
-        raise UserError(
-            f"{where} is full ({said[0]}); the last checkpoint, if any, is intact. Less is needed"
-            " with guidance.views_per_pass=1 prior.sliced_vae=true"
-            " (configs/presets/low_vram.yaml), and with smaller viewpoints.num_views,"
-            " viewpoints.image_size, prior.image_size, initialize.num_points,"
-            " densify.adaptive.max_splats, densify.mcmc.budget or output.turntable_size"
-        ) from error
 
 
 def _fit(args: argparse.Namespace, config: ExperimentConfig, folder: Path) -> int:

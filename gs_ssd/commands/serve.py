@@ -1,0 +1,141 @@
+"""`gs-ssd serve` and `gs-ssd studio`: a queue of runs over HTTP, without and with the page."""
+
+import argparse
+import asyncio
+import logging
+import os
+import socket
+import webbrowser
+from pathlib import Path
+from typing import Any
+
+from gs_ssd.errors import UserError
+from gs_ssd.locks import held
+from gs_ssd.viewer.guard import Guard, is_loopback
+
+EPILOG = """\
+examples
+  gs-ssd serve                              runs in out/, on http://127.0.0.1:8018
+  gs-ssd serve assets --at-once 2
+  gs-ssd serve --host 0.0.0.0               others reach it too, with the token that it prints
+
+  curl -d '{"prompt": "a red mushroom"}' -H 'Content-Type: application/json' \\
+       http://127.0.0.1:8018/api/runs        submit
+  curl http://127.0.0.1:8018/api/runs        all runs; /api/runs/NAME one
+  curl -N http://127.0.0.1:8018/api/runs/NAME/events            server-sent events, until its end
+  curl -X POST http://127.0.0.1:8018/api/runs/NAME/stop         cancel
+  curl -OJ http://127.0.0.1:8018/api/runs/NAME/files/point_cloud.ply?download=1
+
+docs/studio.md has the whole interface; /openapi.json describes it to programs.
+"""
+PORT = 8018
+LAST_S = 5
+"""For connections that are open when the server ends."""
+
+
+def add_arguments(parser: argparse.ArgumentParser, *, epilog: str = EPILOG) -> None:
+    """Declare the command line."""
+    parser.epilog = epilog
+    parser.add_argument(
+        "folder", nargs="?", type=Path, default=Path("out"), help="of the runs (default: out)"
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="default: this machine alone")
+    parser.add_argument("--port", type=int, default=PORT, help=f"default: {PORT}; 0: a free one")
+    parser.add_argument(
+        "--name", action="append", default=[], metavar="NAME", help="another name of this machine"
+    )
+    parser.add_argument(
+        "--at-once", type=int, default=1, metavar="N", help="runs at a time (default: 1)"
+    )
+    parser.add_argument(
+        "--token",
+        metavar="TOKEN",
+        help="what requests must show (default: a new one where others reach the server; also"
+        " GS_SSD_TOKEN)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve the interface until interrupted; what was running when the server last ended goes on.
+
+    Raises:
+        UserError: FastAPI is missing, the port is taken, or another server uses the folder.
+    """
+    return serve(args, page=False, take_up=True)
+
+
+def serve(args: argparse.Namespace, *, page: bool, take_up: bool, browser: bool = False) -> int:
+    """Serve until interrupted.
+
+    Args:
+        page: the studio's page too.
+        take_up: continue what was running when the server last ended.
+        browser: open the page.
+    """
+    try:
+        import fastapi  # noqa: F401
+        import uvicorn
+    except ImportError as error:
+        raise UserError("this needs FastAPI and uvicorn: pip install 'gs-ssd[studio]'") from error
+    from gs_ssd.studio import entry
+    from gs_ssd.studio.runs import OWN, RunsFolder
+
+    if not 1 <= args.at_once <= 64:
+        raise UserError(f"--at-once {args.at_once}: choose 1 to 64")
+    token = args.token or os.environ.get("GS_SSD_TOKEN")
+    if token is None and not is_loopback(args.host):
+        token = entry.new_token()
+    if token is not None and len(token) < 16:
+        raise UserError("--token: use at least 16 characters")
+    runs = RunsFolder(args.folder)
+    with held(args.folder / OWN, "gs-ssd studio"), _listening(args.host, args.port) as listening:
+        port = listening.getsockname()[1]
+        url = entry.address(_shown(args.host), port, token)
+        print(f"{url}  (Ctrl-C ends it and saves what runs)", flush=True)
+        if browser:
+            webbrowser.open(url)
+        app = _application(runs, args, token, page=page, take_up=take_up)
+        config = uvicorn.Config(
+            app,
+            log_level=logging.WARNING,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=LAST_S,
+            ws="none",
+            limit_concurrency=256,
+        )
+        server = uvicorn.Server(config)
+        asyncio.run(server.serve(sockets=[listening]))
+    return 0
+
+
+def _application(
+    runs: Any, args: argparse.Namespace, token: str | None, *, page: bool, take_up: bool
+) -> Any:
+    """Made on the loop that serves it, as the queue belongs to one."""
+    from gs_ssd.studio.app import create_app
+    from gs_ssd.studio.queue import Queue
+
+    queue = Queue(runs, at_once=args.at_once, take_up=take_up)
+    guard = Guard(args.host, tuple(name.lower() for name in args.name))
+    return create_app(queue, guard, token=token, page=page)
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        UserError: the port is taken, or the host is not this machine's.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=128)
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"cannot listen on {host}, port {port} ({error}); choose another with --host, --port"
+        ) from error
+
+
+def _shown(host: str) -> str:
+    """A name that a browser can open."""
+    return {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(host, host)

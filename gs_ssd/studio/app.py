@@ -1,0 +1,104 @@
+"""The HTTP interface, and the page over it.
+
+`create_app` is an ASGI application (FastAPI). Mistakes that the client can fix are answered with
+400 and `{"error": sentence}`, names of what is not there with 404.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+
+import gs_ssd
+from gs_ssd.errors import UserError
+from gs_ssd.studio import routes_events, routes_runs, routes_uploads
+from gs_ssd.studio.entry import Entry
+from gs_ssd.studio.queue import Queue
+from gs_ssd.viewer.guard import Guard
+from gs_ssd.viewer.page import read_resource
+
+PAGE = resources.files("gs_ssd.studio") / "page"
+KINDS = {
+    ".html": "text/html",
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+}
+VIEWER_PARTS = ("sort.js", "renderer.js", "orbit.js")
+VIEWER_EXPORTS = "export { Renderer, Orbit, attachPointer, startSorter };"
+
+
+def create_app(queue: Queue, guard: Guard, *, token: str | None = None, page: bool = True) -> Entry:
+    """The application over a queue.
+
+    Args:
+        guard: whose requests are answered.
+        token: what every request must show; None: nothing.
+        page: serve the page too, not only the interface.
+    """
+    app = FastAPI(
+        title="GS-SSD",
+        version=gs_ssd.__version__,
+        lifespan=lambda _: _running(queue),
+        docs_url=None,  # those pages load scripts of another site
+        redoc_url=None,
+    )
+    app.state.queue = queue
+    app.state.open_to_others = token is not None
+    app.add_exception_handler(UserError, _refuse)
+    for routes in (routes_runs, routes_events, routes_uploads):
+        app.include_router(routes.router)
+    if page:
+        app.add_api_route("/", _file_of_the_page("index.html"), include_in_schema=False)
+        app.add_api_route("/viewer.js", _viewer, include_in_schema=False)
+        app.add_api_route("/page/{name}", _page_file, include_in_schema=False)
+    return Entry(app, guard, token)
+
+
+@contextlib.asynccontextmanager
+async def _running(queue: Queue) -> AsyncIterator[None]:
+    working = asyncio.create_task(queue.serve())
+    try:
+        yield
+    finally:
+        await queue.close()
+        working.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await working
+
+
+async def _refuse(request: Request, error: Exception) -> JSONResponse:
+    del request
+    text = str(error)
+    missing = text.startswith("there is no ") or " has no file " in text
+    return JSONResponse({"error": text}, status_code=404 if missing else 400)
+
+
+def _file_of_the_page(name: str) -> Any:
+    async def answer() -> Response:
+        return _served(name)
+
+    return answer
+
+
+async def _page_file(name: str) -> Response:
+    return _served(name)
+
+
+async def _viewer() -> Response:
+    """The drawing code of the pages that runs leave, as one module."""
+    text = "\n".join([*map(read_resource, VIEWER_PARTS), VIEWER_EXPORTS])
+    return Response(text, media_type=KINDS[".js"])
+
+
+def _served(name: str) -> Response:
+    kind = KINDS.get(Path(name).suffix)
+    known = {part.name for part in PAGE.iterdir()}
+    if kind is None or name not in known:
+        return PlainTextResponse("there is no such page\n", status_code=404)
+    return Response((PAGE / name).read_text(encoding="utf-8"), media_type=kind)

@@ -1,0 +1,92 @@
+"""A worker process, from the server's side."""
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from gs_ssd.studio import channel
+
+log = logging.getLogger(__name__)
+
+LAST_WORDS = 4000
+"""Bytes of a worker's standard error that are kept, to say why it died."""
+
+Listener = Callable[[dict[str, Any], bytes], None]
+
+
+class Hand:
+    """One process of `gs_ssd.studio.worker`: it warms up, then does one job."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self._said = b""
+        self._listening = asyncio.create_task(self._keep_last_words())
+
+    @classmethod
+    async def start(cls) -> "Hand":
+        """A new process, in a session of its own: Ctrl-C on the server's terminal is not for it."""
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "gs_ssd.studio.worker"),
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            start_new_session=True,
+            limit=1 << 22,
+        )
+        return cls(process)
+
+    async def work(self, listener: Listener) -> tuple[str, str]:
+        """Hear the worker out; the listener is told every message. Returns the outcome and a
+        sentence.
+
+        The outcome is the worker's own (done, stopped, failed), or `died`.
+        """
+        out = self.process.stdout
+        assert out is not None
+        while True:
+            try:
+                message, data = await channel.read_async(out.readexactly)
+            except asyncio.IncompleteReadError:
+                return "died", await self._cause_of_death()
+            except ValueError:
+                self.process.kill()
+                return "died", "the worker sent something that is no message"
+            if message.get("event") == "ended":
+                await self.end()
+                return str(message["outcome"]), str(message["message"])
+            listener(message, data)
+
+    def tell(self, **wish: Any) -> None:
+        """Send one message; to a process that is gone, nothing."""
+        pipe = self.process.stdin
+        if pipe is not None and not pipe.is_closing():
+            pipe.write(channel.encode(wish))
+
+    async def end(self) -> None:
+        """Close its input, which is the wish to stop, and wait for its end."""
+        pipe = self.process.stdin
+        if pipe is not None:
+            pipe.close()
+        await self.process.wait()
+        await self._listening
+
+    async def _cause_of_death(self) -> str:
+        code = await self.process.wait()
+        await self._listening
+        lines = [line for line in self._said.decode(errors="replace").splitlines() if line.strip()]
+        if code == -9:
+            return "the worker was killed, as a system does that is out of memory"
+        if code < 0:
+            return f"the worker was ended by signal {-code}"
+        last = f": {lines[-1].strip()}" if lines else ""
+        return f"the worker ended with code {code}{last}"
+
+    async def _keep_last_words(self) -> None:
+        stream = self.process.stderr
+        assert stream is not None
+        while part := await stream.read(1 << 16):
+            self._said = (self._said + part)[-LAST_WORDS:]

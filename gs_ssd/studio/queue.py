@@ -1,0 +1,379 @@
+"""Runs wait their turn, run at most so many at once, and nothing of that is lost with the process.
+
+What is on the disk counts: a run's folder, and the journal, which says what was asked for. A queue
+that is made over a folder where another was killed shows what waited as waiting, and what ran as
+interrupted, to be continued from its newest checkpoint.
+
+Everything here happens on one event loop.
+"""
+
+import asyncio
+import contextlib
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from gs_ssd import config as configs
+from gs_ssd.config import ExperimentConfig
+from gs_ssd.errors import UserError
+from gs_ssd.files import slug
+from gs_ssd.locks import owner_of
+from gs_ssd.studio import state
+from gs_ssd.studio.hand import Hand
+from gs_ssd.studio.journal import Journal
+from gs_ssd.studio.runs import JOURNAL, RunsFolder
+from gs_ssd.studio.state import ACTIVE, WAITING, Live
+
+log = logging.getLogger(__name__)
+
+MOST_WAITING = 10_000
+WATCHED_S = 5.0
+"""After the last request for a frame a run counts as watched."""
+ATTEMPTS = 3
+"""How often a job is taken up by itself after its worker or the server died."""
+
+
+class Queue:
+    """The runs of one folder, and what is to become of them.
+
+    Args:
+        runs: the folder.
+        at_once: runs at a time.
+        take_up: after a restart, put what was running back into the queue.
+        spare: keep one more worker warm, so that a run begins at once.
+    """
+
+    def __init__(
+        self, runs: RunsFolder, *, at_once: int = 1, take_up: bool = False, spare: bool = True
+    ) -> None:
+        self.runs, self.at_once, self.spare = runs, at_once, spare
+        self.journal = Journal(runs.root / JOURNAL)
+        self.live: dict[str, Live] = {}
+        self.order: list[str] = []
+        self.closing = False
+        self._listeners: set[Callable[[str], None]] = set()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._warm: asyncio.Task[Hand] | None = None
+        self._wake = asyncio.Event()
+        self._snapshots: dict[str, asyncio.Event] = {}
+        self._recall(take_up)
+
+    # What is asked of it
+
+    def submit(
+        self,
+        config: ExperimentConfig,
+        *,
+        name: str | None = None,
+        anyway: bool = False,
+        fork: tuple[str, int] | None = None,
+    ) -> str:
+        """Put a new run at the end of the queue; returns its name.
+
+        Args:
+            name: of its folder; by default made of the prompt.
+            anyway: try a prompt that the prior does not know.
+            fork: the run, and the number of steps in its checkpoint, to begin from.
+
+        Raises:
+            UserError: a name that is taken or none, a checkpoint that is not there, a full queue.
+        """
+        if len(self.order) >= MOST_WAITING:
+            raise UserError(f"{MOST_WAITING} runs are waiting already")
+        if name is not None and (self.runs.place(name).exists() or slug(name) != name):
+            raise UserError(
+                f"the name {name!r} cannot be used: it is taken, or not made of small letters,"
+                " digits and dashes"
+            )
+        checkpoint = None if fork is None else self._checkpoint(*fork)
+        name = name or self.runs.free_name(slug(config.prompt))
+        folder = self.runs.place(name)
+        folder.mkdir(parents=True)
+        if checkpoint is not None:
+            (folder / "checkpoints").mkdir()
+            shutil.copyfile(checkpoint, folder / "checkpoints" / checkpoint.name)
+        configs.save(config, folder / "config.yaml")
+        source = None if fork is None else {"run": fork[0], "completed": fork[1]}
+        self.live[name] = Live(anyway=anyway, source=source)
+        self._enqueue(name)
+        return name
+
+    def go_on(self, name: str) -> None:
+        """Continue a run from its newest checkpoint, or begin one that has none; it waits its turn.
+
+        Raises:
+            UserError: it runs or waits already, or is done.
+        """
+        live, facts = self._of(name), self.runs.facts(name)
+        if live.state in (*WAITING, *ACTIVE):
+            raise UserError(f"{name} is {live.state} already")
+        if facts.done:
+            raise UserError(f"{name} is done; fork it to go on with more steps")
+        owner = owner_of(self.runs.folder(name))
+        if owner is not None:
+            raise UserError(f"{name} is in use by {owner}")
+        configs.from_mapping(facts.settings, f"{name}/config.yaml")
+        live.attempts = 0
+        self._enqueue(name)
+
+    def stop(self, name: str) -> None:
+        """Save a run and end it; take one that waits out of the queue.
+
+        Raises:
+            UserError: it neither runs nor waits.
+        """
+        live = self._of(name)
+        if live.state in WAITING:
+            self.order.remove(name)
+            live.state = ""
+            self.journal.append("stopped", name)
+        elif live.state in ACTIVE:
+            live.state = "stopping"
+            if live.hand is not None:
+                live.hand.tell(stop=True)
+        else:
+            raise UserError(f"{name} is not running")
+        self._changed(name)
+
+    def pause(self, name: str, *, on: bool) -> None:
+        """Hold a run between two steps, or let it go on.
+
+        Raises:
+            UserError: it does not run.
+        """
+        live = self._of(name)
+        if live.hand is None or live.state not in ("running", "paused"):
+            raise UserError(f"{name} is not running")
+        live.hand.tell(pause=on)
+        if not on:
+            live.state = "running"
+        self._changed(name)
+
+    def star(self, name: str, *, on: bool) -> None:
+        """Mark a run, or take the mark away."""
+        self._of(name).starred = on
+        self.journal.append("starred" if on else "unstarred", name)
+        self._changed(name)
+
+    def throw_away(self, name: str) -> str:
+        """Move a run to the trash; returns its name there.
+
+        Raises:
+            UserError: it runs, here or elsewhere.
+        """
+        live = self._of(name)
+        if live.state in ACTIVE or owner_of(self.runs.folder(name)) is not None:
+            raise UserError(f"{name} is running; stop it first")
+        if live.state in WAITING:
+            self.order.remove(name)
+        trashed = self.runs.throw_away(name)
+        self.journal.append("thrown away", name, trashed=trashed)
+        del self.live[name]
+        self._changed(name)
+        return trashed
+
+    def restore(self, trashed: str) -> str:
+        """Take a run out of the trash; returns its name."""
+        name = self.runs.restore(trashed)
+        self.journal.append("restored", name, trashed=trashed)
+        self._changed(name)
+        return name
+
+    async def snapshot(self, name: str, patience_s: float = 60.0) -> Path | None:
+        """The splat of a run as it is now, from its worker; None: it does not run."""
+        live = self._of(name)
+        if live.hand is None or live.state not in ("running", "paused"):
+            return None
+        ready = self._snapshots.setdefault(name, asyncio.Event())
+        live.hand.tell(snapshot=True)
+        try:
+            await asyncio.wait_for(ready.wait(), patience_s)
+        except TimeoutError:
+            return None
+        path = self.runs.folder(name) / "live.ply"
+        return path if path.is_file() else None
+
+    def watching(self, name: str) -> Live:
+        """Somebody looks at this run: for a while its worker sends frames."""
+        live = self._of(name)
+        live.watched_until = asyncio.get_running_loop().time() + WATCHED_S
+        if live.hand is not None and not live.watched:
+            live.watched = True
+            live.hand.tell(watch=True)
+        return live
+
+    def _look_away(self, live: Live) -> None:
+        if live.watched and asyncio.get_running_loop().time() > live.watched_until:
+            live.watched = False
+            if live.hand is not None:
+                live.hand.tell(watch=False)
+
+    # What it tells
+
+    def listen(self, listener: Callable[[str], None]) -> Callable[[], None]:
+        """Call `listener` with a run's name whenever something about it changes; returns the end of
+        it."""
+        self._listeners.add(listener)
+        return lambda: self._listeners.discard(listener)
+
+    def describe(self, name: str) -> dict[str, Any] | None:
+        """All that the page shows of a run, as plain values; None: there is no such run (any
+        more)."""
+        try:
+            facts = self.runs.facts(name)
+        except (UserError, OSError):
+            return None
+        live = self._of(name)
+        place = self.order.index(name) if name in self.order else None
+        return state.describe(name, live, facts, self._state(name, live, done=facts.done), place)
+
+    def names(self) -> list[str]:
+        """All runs: those that wait in their order, the others newest first."""
+        rest = [name for name in self.runs.names() if name not in self.order]
+        rest.sort(key=lambda name: self.runs.facts(name).changed, reverse=True)
+        return [*self.order, *rest]
+
+    # How it goes on
+
+    async def serve(self) -> None:
+        """Start what can be started, until cancelled."""
+        while not self.closing:
+            self._wake.clear()
+            while self.order and len(self._tasks) < self.at_once:
+                name = self.order.pop(0)
+                self._tasks[name] = asyncio.create_task(self._work(name))
+            for name in self.order:
+                self._changed(name)
+            if self.spare and self._warm is None:
+                self._warm = asyncio.create_task(Hand.start())
+            await self._wake.wait()
+
+    async def close(self) -> None:
+        """Save what runs and end all workers."""
+        self.closing = True
+        self._wake.set()
+        for live in self.live.values():
+            if live.hand is not None:
+                live.hand.tell(stop=True)
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        if self._warm is not None:
+            hand = await self._warm
+            hand.process.kill()  # it holds nothing
+            await hand.end()
+        self.journal.close()
+
+    async def _work(self, name: str) -> None:
+        live = self._of(name)
+        live.begin()
+        self._changed(name)
+        outcome, text = "failed", ""
+        try:
+            self.journal.append("started", name, attempt=live.attempts)
+            job = self._job(name, live)
+            live.hand = await self._hand()
+            live.hand.tell(job=job)
+            live.hand.tell(watch=live.watched, stop=live.state == "stopping")
+            outcome, text = await live.hand.work(
+                lambda message, data: self._hear(name, message, data)
+            )
+        except (OSError, UserError) as error:
+            text = str(error)
+        finally:
+            live.hand = None
+            self._tasks.pop(name, None)
+            with contextlib.suppress(UserError):  # its folder was taken away
+                self._ended(name, live, outcome, text)
+            self._wake.set()
+
+    def _job(self, name: str, live: Live) -> dict[str, Any]:
+        """What a worker is told; the settings are those in the folder."""
+        facts = self.runs.facts(name)
+        config = configs.from_mapping(facts.settings, f"{name}/config.yaml")
+        live.num_steps = config.num_steps
+        return {
+            "folder": str(self.runs.folder(name)),
+            "settings": configs.to_mapping(config),
+            "resume": bool(facts.checkpoints),
+            "anyway": live.anyway,
+        }
+
+    async def _hand(self) -> Hand:
+        warm, self._warm = self._warm, None
+        self._wake.set()  # for the next spare
+        if warm is not None:
+            hand = await warm
+            if hand.process.returncode is None:
+                return hand
+        return await Hand.start()
+
+    def _ended(self, name: str, live: Live, outcome: str, text: str) -> None:
+        live.message, live.frame_number = text, live.frame_number + 1
+        if outcome == "died" and live.attempts < ATTEMPTS and not self.closing:
+            live.message = f"{text}; it goes on by itself (attempt {live.attempts + 1})"
+            self._enqueue(name)
+            return
+        if outcome == "died" and not self.closing:
+            outcome, live.message = "failed", f"{text}, {live.attempts} times"
+        elif outcome == "died" or (outcome == "stopped" and self.closing):
+            outcome = "interrupted"  # by nobody's wish: taken up again, where that is wished
+        live.state = outcome if outcome in ("failed", "interrupted") else ""
+        self.journal.append(outcome, name, message=live.message)
+        self._changed(name)
+
+    def _hear(self, name: str, message: dict[str, Any], data: bytes) -> None:
+        live = self._of(name)
+        live.hear(message, data)
+        self._look_away(live)
+        if message.get("event") == "snapshot" and name in self._snapshots:
+            self._snapshots.pop(name).set()
+        self._changed(name)
+
+    # What it remembers
+
+    def _enqueue(self, name: str) -> None:
+        live = self._of(name)
+        self.journal.append("queued", name, anyway=live.anyway, source=live.source)
+        live.state = "queued"
+        self.order.append(name)
+        self._wake.set()
+        self._changed(name)
+
+    def _recall(self, take_up: bool) -> None:
+        """What waited waits again; what ran was interrupted, and waits too where it is taken up."""
+        known = set(self.runs.names())
+        live, waiting = state.recall(self.journal.read())
+        self.live = {name: run for name, run in live.items() if name in known}
+        self.order = [name for name in waiting if name in known]
+        for name, run in self.live.items():
+            if run.state != "interrupted":
+                continue
+            if self.runs.facts(name).done:
+                run.state = ""  # killed between the last file and the journal
+            elif take_up and run.attempts < ATTEMPTS:
+                run.state = "queued"
+                self.order.append(name)
+
+    def _checkpoint(self, name: str, completed: int) -> Path:
+        path = self.runs.folder(name) / "checkpoints" / f"step_{completed:06d}.pt"
+        if not path.is_file():
+            raise UserError(f"{name} has no checkpoint after {completed} steps")
+        return path
+
+    def _of(self, name: str) -> Live:
+        self.runs.folder(name)
+        return self.live.setdefault(name, Live())
+
+    def _state(self, name: str, live: Live, *, done: bool) -> str:
+        if live.state in (*WAITING, *ACTIVE):
+            return live.state
+        if done:
+            return "done"
+        if owner_of(self.runs.folder(name)) is not None:
+            return "elsewhere"
+        return live.state or "stopped"
+
+    def _changed(self, name: str) -> None:
+        for listener in list(self._listeners):
+            listener(name)
