@@ -30,7 +30,7 @@ PRESETS = (
     ),
     Preset(
         "nerf",
-        "Field",
+        "NeRF",
         "quickstart_nerf.yaml",
         "The same as a radiance field (NeRF): smoother, a few minutes.",
     ),

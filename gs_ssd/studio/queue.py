@@ -246,9 +246,13 @@ class Queue:
                 self._tasks[name] = asyncio.create_task(self._work(name))
             for name in self.order:
                 self._changed(name)
-            if self.spare and self._warm is None:
+            if self.spare and self._warm is None and self._soon_free():
                 self._warm = asyncio.create_task(Hand.start())
             await self._wake.wait()
+
+    def _soon_free(self) -> bool:
+        """Whether warming up takes nothing from a run: all there are write their results."""
+        return all(self.live[name].state == "finishing" for name in self._tasks)
 
     async def close(self) -> None:
         """Save what runs and end all workers."""
@@ -301,7 +305,6 @@ class Queue:
 
     async def _hand(self) -> Hand:
         warm, self._warm = self._warm, None
-        self._wake.set()  # for the next spare
         if warm is not None:
             hand = await warm
             if hand.process.returncode is None:
@@ -326,6 +329,8 @@ class Queue:
         live = self._of(name)
         live.hear(message, data)
         self._look_away(live)
+        if live.state == "finishing":
+            self._wake.set()
         if message.get("event") == "snapshot" and name in self._snapshots:
             self._snapshots.pop(name).set()
         self._changed(name)

@@ -22,6 +22,7 @@ from gs_ssd.viewer.page import write_page
 
 TILES = (4, 2)  #: views.png and the previews are this many pictures across and down
 SHOWN = 1  #: of them, the one that stands for the run
+MARGIN = 0.12  #: of a tile is left away on each side
 READABLE = tuple(suffix for suffix, kind in FORMATS.items() if kind.read is not None)
 TITLES = {"three": "three.js", "playcanvas": "PlayCanvas", "supersplat": "SuperSplat"}
 TITLES |= {"web": "Web page", "gltf": "glTF", "usd": "USD"}
@@ -100,8 +101,10 @@ def picture_of(folder: Path, width: int = 320) -> bytes | None:
         try:
             with Image.open(sheet) as image:
                 tile_width, tile_height = image.width // TILES[0], image.height // TILES[1]
+                x, y = round(tile_width * MARGIN), round(tile_height * MARGIN)
                 left = SHOWN * tile_width
-                tile = image.convert("RGB").crop((left, 0, left + tile_width, tile_height))
+                box = (left + x, y, left + tile_width - x, tile_height - y)
+                tile = image.convert("RGB").crop(box)
         except (OSError, ValueError, Image.DecompressionBombError):
             continue
         tile.thumbnail((width, width))

@@ -133,7 +133,7 @@ class Renderer {
 
   // Also called when a lost context comes back: everything on the graphics card is made anew.
   build() {
-    const { gl, scene } = this;
+    const { gl } = this;
     const program = gl.createProgram();
     for (const [kind, source] of [
       [gl.VERTEX_SHADER, VERTEX],
@@ -154,7 +154,21 @@ class Renderer {
       {},
       { get: (known, name) => (known[name] ??= gl.getUniformLocation(program, name)) },
     );
+    this.textures = {};
+    this.order = gl.createBuffer();
+    gl.bindBuffer(gl.ARRAY_BUFFER, this.order);
+    gl.enableVertexAttribArray(0);
+    gl.vertexAttribIPointer(0, 1, gl.UNSIGNED_INT, 0, 0);
+    gl.vertexAttribDivisor(0, 1);
+    gl.enable(gl.BLEND);
+    gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
+    this.load(this.scene, this.bytes);
+  }
 
+  // Other splats in place of these; nothing is drawn until they are sorted.
+  load(scene, bytes) {
+    const { gl } = this;
+    [this.scene, this.bytes] = [scene, bytes];
     const words = new Uint32Array(
       this.bytes.buffer,
       this.bytes.byteOffset,
@@ -167,14 +181,7 @@ class Renderer {
     gl.uniform1i(this.uniforms.shDegree, scene.shDegree);
     gl.uniform1i(this.uniforms.shTexels, scene.shTexels);
 
-    this.order = gl.createBuffer();
-    gl.bindBuffer(gl.ARRAY_BUFFER, this.order);
     gl.bufferData(gl.ARRAY_BUFFER, scene.count * 4, gl.DYNAMIC_DRAW);
-    gl.enableVertexAttribArray(0);
-    gl.vertexAttribIPointer(0, 1, gl.UNSIGNED_INT, 0, 0);
-    gl.vertexAttribDivisor(0, 1);
-    gl.enable(gl.BLEND);
-    gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
     this.sorted = false;
   }
 
@@ -184,7 +191,9 @@ class Renderer {
     const height = Math.max(1, Math.ceil(words.length / 4 / width));
     if (height > gl.getParameter(gl.MAX_TEXTURE_SIZE)) throw new Error("too many splats");
     gl.activeTexture(gl.TEXTURE0 + unit);
-    gl.bindTexture(gl.TEXTURE_2D, gl.createTexture());
+    if (this.textures[name]) gl.deleteTexture(this.textures[name]);
+    this.textures[name] = gl.createTexture();
+    gl.bindTexture(gl.TEXTURE_2D, this.textures[name]);
     for (const filter of [gl.TEXTURE_MIN_FILTER, gl.TEXTURE_MAG_FILTER])
       gl.texParameteri(gl.TEXTURE_2D, filter, gl.NEAREST);
     gl.texStorage2D(gl.TEXTURE_2D, 1, gl.RGBA32UI, width, height);
@@ -208,6 +217,7 @@ class Renderer {
   }
 
   setOrder(order) {
+    if (order.length !== this.scene.count) return; // of the splats before these
     this.gl.bufferSubData(this.gl.ARRAY_BUFFER, 0, order);
     this.sorted = true;
   }

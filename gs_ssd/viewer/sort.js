@@ -44,7 +44,7 @@ function depthSorter(scope) {
 }
 
 // The worker; or, where a browser refuses one to a page opened from disk, the same code on this
-// thread.
+// thread. What is returned sorts when called; its `replace(positions)` gives it other splats.
 function startSorter(positions, onorder) {
   const onThisThread = () => {
     const scope = { postMessage: (message) => setTimeout(() => onorder(message), 0) };
@@ -65,9 +65,14 @@ function startSorter(positions, onorder) {
       onorder({ order: new Uint32Array(positions.length / 3), direction: null });
     };
     worker.postMessage({ positions });
-    send = (data) => worker.postMessage(data, [data.order.buffer]);
+    send = (data) => worker.postMessage(data, data.order ? [data.order.buffer] : []);
   } catch {
     send = onThisThread();
   }
-  return (direction, order) => send({ direction, order });
+  const sort = (direction, order) => send({ direction, order });
+  sort.replace = (others) => {
+    positions = others;
+    send({ positions });
+  };
+  return sort;
 }

@@ -1,0 +1,224 @@
+// One run: the splat, as it forms or as it is, and all that can be done with it.
+import { act, filePath, isActive, request, runPath, runs, splats } from "/page/api.js";
+import { h, icon, toast } from "/page/dom.js";
+import { exportPanel } from "/page/exports.js";
+import { throwAway } from "/page/gallery.js";
+import { makeForm } from "/page/make.js";
+import { SplatView } from "/page/splat_view.js";
+import { counted, progressOf, statusOf } from "/page/status.js";
+
+const CANVAS = "A 3D object. Drag or use the arrow keys to turn it, plus and minus to zoom, space to turn by itself.";
+
+const WISH = "Each row is a view: the picture, its depth, its outline, the picture that the guidance would like, and how hard it pulls.";
+
+export function showRun(main, [name], signal) {
+  new RunPage(main, name, signal);
+}
+
+class RunPage {
+  constructor(main, name, signal) {
+    [this.name, this.signal] = [name, signal];
+    this.title = h("h1", {}, name);
+    this.status = h("p", { class: "status", role: "status" });
+    this.progress = h("div", { class: "progress" });
+    this.buttons = h("div", { class: "buttons" });
+    this.notes = h("div", { class: "notes" });
+    this.slider = h("div", { class: "slider" });
+    this.wish = h("div", { class: "wish" });
+    this.links = h("p", { class: "links" });
+    this.after = h("div", {});
+    const canvas = h("canvas", { tabindex: "0", role: "application", "aria-label": CANVAS });
+    this.message = h("p", { class: "waiting" });
+    this.picture = h("div", { class: "stand-in" });
+    const stage = h("div", { class: "stage" }, this.picture, canvas, this.message);
+    const panel = h(
+      "div",
+      { class: "panel" },
+      h("a", { class: "back", href: "#/" }, icon("back"), "All runs"),
+      this.title,
+      this.status,
+      this.progress,
+      this.buttons,
+      this.notes,
+      this.slider,
+      this.wish,
+      this.after,
+      this.links,
+    );
+    main.append(h("div", { class: "studio" }, stage, panel));
+    this.view = new SplatView(canvas, { onfail: (text) => (this.message.textContent = text) });
+    signal.addEventListener("abort", () => this.view.close());
+    runs.listen((changed) => (changed === name || !changed) && this.update(), signal);
+    this.update();
+    this.watch();
+  }
+
+  get run() {
+    return runs.all.get(this.name);
+  }
+
+  update() {
+    const { run } = this;
+    if (!run) {
+      if (runs.known) this.status.textContent = "There is no such run.";
+      return;
+    }
+    document.title = `${run.prompt} · GS-SSD Studio`;
+    this.title.textContent = run.prompt;
+    this.status.textContent = statusOf(run);
+    this.status.classList.toggle("bad", run.state === "failed");
+    this.progress.replaceChildren(isActive(run) ? progressOf(run) : "");
+    this.showOnce(`${run.state} ${run.starred}`, "buttonsFor", this.buttons, () => this.verbs(run));
+    const notes = run.notes.map((note) => h("p", {}, note));
+    this.showOnce(String(run.notes), "notesFor", this.notes, () => notes);
+    this.showOnce(String(run.previews), "wishFor", this.wish, () => this.wishes(run));
+    this.showOnce(`${run.checkpoints} ${run.state}`, "sliderFor", this.slider, () => this.through(run));
+    this.showOnce(String(run.files), "linksFor", this.links, () => this.downloads(run));
+    const whole = run.checkpoints.length > 0 || run.state === "done" || run.frame > 0;
+    this.showOnce(String(whole), "afterFor", this.after, () => (whole ? this.whatNext() : []));
+    const shown = isActive(run) ? "live" : `${run.state === "done"} ${run.checkpoints}`;
+    if (shown !== "live" && shown !== this.shown) this.showSaved(run);
+    this.shown = shown;
+  }
+
+  showOnce(stamp, key, holder, make) {
+    if (this[key] === stamp) return;
+    this[key] = stamp;
+    holder.replaceChildren(...make());
+  }
+
+  verbs(run) {
+    const button = (verb, symbol, label, kind = "") => {
+      const press = () => act(this.run, verb).catch((error) => toast(error.message));
+      return h("button", { type: "button", class: kind, onclick: press }, symbol && icon(symbol), label);
+    };
+    const found = [];
+    if (run.state === "running") found.push(button("pause", "pause", "Pause"));
+    if (run.state === "paused") found.push(button("continue", "play", "Continue", "primary"));
+    if (["running", "paused", "starting"].includes(run.state)) found.push(button("stop", "stop", "Stop and save"));
+    if (run.state === "queued") found.push(button("stop", "stop", "Take out of the queue"));
+    if (["stopped", "interrupted", "failed"].includes(run.state))
+      found.push(button("continue", "play", run.completed ? "Continue" : "Begin", "primary"));
+    const star = button("star", "star", run.starred ? "Starred" : "Star", "quiet");
+    star.setAttribute("aria-pressed", String(run.starred));
+    found.push(star);
+    if (!isActive(run)) found.push(h("button", { type: "button", class: "quiet", onclick: () => this.discard() }, icon("trash"), "Trash"));
+    return found;
+  }
+
+  async discard() {
+    try {
+      await throwAway(this.run);
+      location.hash = "#/";
+    } catch (error) {
+      toast(error.message);
+    }
+  }
+
+  // The newest picture of what guidance saw and wished.
+  wishes(run) {
+    const last = run.previews.filter((file) => file.startsWith("guidance_")).at(-1);
+    if (!last) return [];
+    const source = filePath(run, `previews/${last}`);
+    const image = h("img", { src: source, alt: "Rows of small pictures: the views of one step, and what the guidance would change in them" });
+    return [h("details", {}, h("summary", {}, "What the guidance sees and wishes"), h("a", { href: source, target: "_blank" }, image), h("p", {}, WISH))];
+  }
+
+  // A slider through the checkpoints; its right end is now.
+  through(run) {
+    if (isActive(run) || run.checkpoints.length < 2) return [];
+    const last = run.checkpoints.length - (run.state === "done" ? 0 : 1);
+    const output = h("output", { for: "checkpoint" }, "now");
+    const input = h("input", { id: "checkpoint", type: "range", min: "0", max: String(last), value: String(last) });
+    input.addEventListener("input", () => {
+      const completed = Number(input.value) === last ? null : run.checkpoints[input.value];
+      output.textContent = completed === null ? "now" : `step ${completed}`;
+      this.showSaved(run, completed);
+    });
+    return [h("label", { for: "checkpoint" }, "Go back in time"), input, output];
+  }
+
+  downloads(run) {
+    const named = { "turntable.mp4": "Video", "process.mp4": "Video of the making", "views.png": "Pictures", "point_cloud.ply": "PLY", "config.yaml": "Settings" };
+    return Object.entries(named)
+      .filter(([file]) => run.files.includes(file))
+      .map(([file, label]) => h("a", { href: `${filePath(run, file)}?download=1`, download: "" }, label));
+  }
+
+  whatNext() {
+    const fork = h("details", { class: "fork" }, h("summary", {}, "Go on from here with other words"));
+    fork.addEventListener("toggle", () => this.forkForm(fork), { once: true });
+    return [exportPanel(runPath(this.name), this.signal), fork];
+  }
+
+  async forkForm(holder) {
+    const { run } = this;
+    const completed = run.checkpoints.at(-1);
+    if (completed === undefined) {
+      holder.append(h("p", {}, "It has no checkpoint yet; stop it first."));
+      return;
+    }
+    const settings = await request("GET", `${runPath(run.name)}/settings`).catch(() => ({}));
+    const more = Math.max(run.num_steps, completed + run.num_steps);
+    holder.append(
+      h("p", {}, `A new run begins from this one's splat after ${completed} steps; this one stays as it is.`),
+      makeForm(this.signal, {
+        fixed: { fork: { run: run.name, completed } },
+        prompt: run.prompt,
+        settings: { "guidance.estimator": settings.guidance?.estimator, seed: settings.seed, num_steps: run.num_steps },
+        given: { num_steps: String(more) },
+        label: "What shall it become?",
+        button: "Go on",
+      }),
+    );
+  }
+
+  async showSaved(run, completed = null) {
+    if (!run.checkpoints.length && !run.files.includes("point_cloud.ply")) {
+      this.message.textContent = run.state === "queued" ? "It will form here when it is its turn." : "";
+      return;
+    }
+    const query = completed === null ? "" : `?completed=${completed}`;
+    try {
+      this.draw(await splats(`${runPath(run.name)}/splats${query}`, { signal: this.signal }));
+    } catch (error) {
+      if (!this.signal.aborted && !this.view.renderer) this.message.textContent = error.message;
+    }
+  }
+
+  draw(buffer) {
+    const scene = this.view.show(buffer);
+    this.message.textContent = "";
+    const part = scene.count < 0.9 * scene.total ? " · the most visible are shown while it forms" : "";
+    this.progress.title = `${counted(this.run ?? {})}${part}`;
+  }
+
+  // Frames as they come, while the run goes on and somebody can see them.
+  async watch() {
+    let after = 0;
+    while (!this.signal.aborted) {
+      const { run } = this;
+      if (!run || !isActive(run) || document.hidden) {
+        await pause(300, this.signal);
+        continue;
+      }
+      if (!this.view.renderer) this.message.textContent = "Getting ready…";
+      try {
+        const response = await fetch(`/api/${runPath(run.name)}/frame?after=${after}`, { signal: this.signal });
+        if (response.status === 200) {
+          after = Number(response.headers.get("X-Frame"));
+          this.draw(await response.arrayBuffer());
+        } else await pause(500, this.signal);
+      } catch {
+        await pause(1000, this.signal);
+      }
+    }
+  }
+}
+
+function pause(milliseconds, signal) {
+  return new Promise((done) => {
+    const timer = setTimeout(done, milliseconds);
+    signal.addEventListener("abort", () => (clearTimeout(timer), done()), { once: true });
+  });
+}

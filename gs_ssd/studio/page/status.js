@@ -1,0 +1,42 @@
+// What a run is at, in words.
+import { duration, h, plural } from "/page/dom.js";
+
+const SIMPLE = {
+  starting: "Getting ready…",
+  stopping: "Saving…",
+  finishing: "Finishing: clean outlines, then pictures and a video…",
+  interrupted: "Interrupted; it can go on from its last checkpoint.",
+  elsewhere: "Made by another program at the moment.",
+};
+
+export function statusOf(run) {
+  const steps = run.num_steps ? `step ${run.completed} of ${run.num_steps}` : `step ${run.completed}`;
+  switch (run.state) {
+    case "queued":
+      return run.position ? `Waiting; ${plural(run.position, "run")} before it` : "Next in the queue";
+    case "running": {
+      const left = run.seconds_left ? ` · ${duration(run.seconds_left)} left` : "";
+      return `${steps}${left}`.replace(/^s/, "S");
+    }
+    case "paused":
+      return `Paused at ${steps}`;
+    case "stopped":
+      return run.completed ? `Stopped at ${steps}` : "Not begun";
+    case "failed":
+      return run.message ? `Failed: ${run.message}` : "Failed";
+    case "done":
+      return counted(run) || "Done";
+    default:
+      return SIMPLE[run.state] ?? run.state;
+  }
+}
+
+export function counted(run) {
+  const count = run.counts?.num_splats;
+  return count ? plural(count, "splat") : "";
+}
+
+export function progressOf(run) {
+  const share = run.num_steps ? run.completed / run.num_steps : 0;
+  return h("progress", { max: 1, value: share, "aria-label": "Steps taken" });
+}
