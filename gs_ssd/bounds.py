@@ -59,7 +59,7 @@ def _shown(number: int | float) -> str:
 @dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
 def settings(cls: type[T]) -> type[T]:
     """A frozen dataclass that takes nothing but what its annotations say: no text for a number, no
-    NaN, no stranger.
+    NaN, no unknown key.
 
     Raises (the class, when it is called):
         pydantic.ValidationError: a value that does not fit; `gs_ssd.config` turns it into a

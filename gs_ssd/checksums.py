@@ -23,11 +23,11 @@ def write(folder: Path) -> Path:
     return folder / FILE
 
 
-def check(folder: Path, mend: str) -> None:
+def check(folder: Path, fix: str) -> None:
     """See that the folder's files are those of its list, all of them and no others.
 
     Args:
-        mend: what the user can do about it, for the end of the sentence.
+        fix: what the user can do about it, for the end of the sentence.
 
     Raises:
         UserError: names the first file that is missing, damaged or not listed.
@@ -36,16 +36,16 @@ def check(folder: Path, mend: str) -> None:
         lines = (folder / FILE).read_text(encoding="ascii").splitlines()
         listed = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
     except (OSError, ValueError) as error:
-        raise UserError(f"{folder / FILE} is missing or damaged; {mend}") from error
+        raise UserError(f"{folder / FILE} is missing or damaged; {fix}") from error
     found = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
     for name in sorted(listed.keys() | found.keys()):
         if name not in found:
-            raise UserError(f"{folder / name} is missing; {mend}")
+            raise UserError(f"{folder / name} is missing; {fix}")
         if name not in listed:
-            raise UserError(f"{folder / name} is not in {FILE}; {mend}")
+            raise UserError(f"{folder / name} is not in {FILE}; {fix}")
         if _digest(found[name]) != listed[name]:
             raise UserError(
-                f"{folder / name} is damaged (its SHA-256 is not the one in {FILE}); {mend}"
+                f"{folder / name} is damaged (its SHA-256 is not the one in {FILE}); {fix}"
             )
 
 

@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand.
 
     Returns:
-        The exit code: 0 done, 2 a mistake that the user can mend (printed in one sentence), 128 + n
+        The exit code: 0 done, 2 a mistake that the user can fix (printed in one sentence), 128 + n
         ended by signal n (130 Ctrl-C, 141 nobody reads the output any more, 143 SIGTERM).
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.filename is not None:
             return _say(
-                f"{error.filename}: {error.strerror}; choose another, or mend its permissions", 2
+                f"{error.filename}: {error.strerror}; choose another, or fix its permissions", 2
             )
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE):
             raise  # not about a file of the user's

@@ -54,7 +54,7 @@ class Job:
         asset: one of your own, in place of the config's.
         estimator: a function of your own in place of `guidance.estimator` (see docs/library.md).
         anyway: try a prompt that the prior does not know.
-        state: what `state_dict` of an earlier job gave; begin afresh without.
+        state: what `state_dict` of an earlier job gave; start from scratch without.
 
     Raises:
         UserError: a config that a component refuses, an unknown prompt, a device or file that is
@@ -214,18 +214,18 @@ class Job:
             return True
         self.bad_steps += 1
         self.bad_steps_in_a_row += 1
-        culprit, mend = "the gradient", "smaller learning rates"
+        culprit, fix = "the gradient", "smaller learning rates"
         if guided.bad_latents > 0:
-            culprit, mend = (
+            culprit, fix = (
                 "what the VAE encoded",
                 "prior.vae_dtype=float32, as half precision overflows",
             )
         elif guided.bad_predictions > 0:
-            culprit, mend = "the prior's noise prediction", "prior.dtype=bfloat16 or float32"
+            culprit, fix = "the prior's noise prediction", "prior.dtype=bfloat16 or float32"
         if self.bad_steps_in_a_row >= max(self.config.max_bad_steps, 1):
             raise UserError(
                 f"{culprit} was not finite in {self.bad_steps_in_a_row} steps in a row (now"
-                f" {step + 1}); try {mend} (the last checkpoint is intact)"
+                f" {step + 1}); try {fix} (the last checkpoint is intact)"
             )
         log.warning(
             "step %d: %s is not finite; skipped (%d so far)", step + 1, culprit, self.bad_steps
@@ -256,7 +256,7 @@ class Job:
         return self.finished
 
     def state_dict(self) -> dict[str, Any]:
-        """All that goes on changing; tensors are shared, not copied.
+        """All that keeps changing; tensors are shared, not copied.
 
         Random numbers are made of (seed, step)."""
         return {

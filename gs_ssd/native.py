@@ -1,4 +1,4 @@
-"""Finds our three native packages, and recognises a stranger under their names.
+"""Finds our three native packages, and recognises a foreign package under their names.
 
 All are installed by path, never from an index: an unrelated k-NN classifier is published there as
 `simple-knn`, and many forks of a `diff_gaussian_rasterization` with another interface are about.
@@ -29,23 +29,23 @@ def native(name: str) -> ModuleType:
         UserError: it is missing, or another package answers to its name.
     """
     function, folder = _OURS[name]
-    mend = f"run `pip install ./{folder}` in the checkout (or `make setup`)"
+    fix = f"run `pip install ./{folder}` in the checkout (or `make setup`)"
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name != name:
             raise
-        raise UserError(f"the package {name} is not installed; {mend}") from error
+        raise UserError(f"the package {name} is not installed; {fix}") from error
     if (
         name == "diff_gaussian_rasterization"
         and hasattr(module, function)
         and not hasattr(module, NEWEST)
     ):
-        raise UserError(f"the package {name} is older than this gs_ssd; {mend}")
+        raise UserError(f"the package {name} is older than this gs_ssd; {fix}")
     if not hasattr(module, function):
         where = getattr(module, "__file__", None) or "an unknown place"
         raise UserError(
             f"the package {name} at {where} is not ours (it has no `{function}`); "
-            f"`pip uninstall {name.replace('_', '-')}`, then {mend}"
+            f"`pip uninstall {name.replace('_', '-')}`, then {fix}"
         )
     return module

@@ -45,8 +45,8 @@ class Trainer:
         folder: where results go; it must not hold another run, unless this one resumes or
             overwrites it.
         resume: continue from the folder's newest checkpoint.
-        overwrite: begin afresh; what another run left in the folder is deleted when this one writes
-            its first file.
+        overwrite: start from scratch; what another run left in the folder is deleted when this one
+            writes its first file.
         prior: one that is loaded already (library use, many jobs in one process); by default the
             config's.
         asset: one of your own, in place of the config's.
@@ -119,7 +119,7 @@ class Trainer:
         return self.job.step()
 
     def stop(self) -> None:
-        """Ask the run to save itself and end after the step at hand; may be called from
+        """Ask the run to save itself and end after the current step; may be called from
         anywhere."""
         self._stop_wanted = True
 

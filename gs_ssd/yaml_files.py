@@ -65,7 +65,7 @@ def dump(value: Any) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML's own way to begin anew
+    yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML's own way to start over
 
     def __init__(self, text: str) -> None:
         super().__init__(text)

@@ -1,5 +1,5 @@
-"""Every YAML under configs/ trains, resumes to the same bits, and does not hang on the scale of the
-prior's answer."""
+"""Every YAML under configs/ trains, resumes to the same bits, and does not depend on the scale of
+the prior's answer."""
 
 import dataclasses
 import functools

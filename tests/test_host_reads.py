@@ -38,8 +38,8 @@ HOST_ONLY = {
 }
 """Reads of tensors that never were on the device."""
 ALLOWED = {"job.py:_is_sound": 1}
-"""Reads of the device a step: whether the gradient is finite, on which depends whether Adam moves.
-Logging reads four numbers more, every `output.log_every` steps."""
+"""Reads of the device per step: whether the gradient is finite, on which depends whether Adam
+moves. Logging reads four numbers more, every `output.log_every` steps."""
 
 
 class Reads(TorchDispatchMode):

@@ -276,10 +276,10 @@ def test_a_step_with_nan_is_skipped_counted_and_in_the_end_refused(tmp_path, cap
 
 
 @pytest.mark.parametrize(
-    ("count", "culprit", "mend"),
+    ("count", "culprit", "fix"),
     [("bad_latents", "the VAE encoded", "vae_dtype"), ("bad_predictions", "noise", "dtype")],
 )
-def test_the_half_precision_part_that_overflowed_is_named(tmp_path, count, culprit, mend, caplog):
+def test_the_half_precision_part_that_overflowed_is_named(tmp_path, count, culprit, fix, caplog):
     trainer = Trainer(smoke("max_bad_steps=2"), tmp_path)
     real = trainer.job.distillation.step
     one = torch.ones((), dtype=torch.long)
@@ -288,7 +288,7 @@ def test_the_half_precision_part_that_overflowed_is_named(tmp_path, count, culpr
     )
     trainer.step()
     assert culprit in caplog.text
-    with pytest.raises(UserError, match=mend):
+    with pytest.raises(UserError, match=fix):
         trainer.step()
 
 

@@ -11,8 +11,8 @@ python tools/estimator_cost.py --train --device cuda --dtype float16 --image-siz
 Counted are multiply-adds of the UNet and of the VAE encoder, forward and backward, for four views;
 UNet images are averaged over LucidDreamer's schedule of t and over uniform azimuths. ISM is run as
 LucidDreamer runs it: inversion in strides of 200, and all negatives evaluated. VSD's critic
-predicts one image a view and learns from another, forward and backward (needs peft). The renderer,
-the same for all, is left out.
+predicts one image per view and learns from another, forward and backward (needs peft). The
+renderer, the same for all, is left out.
 
 Timed are steps in rounds, every row once a round, so that a machine's moods meet all of them alike.
 "share" is how much faster than ISM a row is, over how much faster its counted multiply-adds allow

@@ -41,7 +41,7 @@ def portrait(rgb: np.ndarray, path: Path) -> None:
 def table(records: Sequence[dict[str, Any]]) -> str:
     """Markdown: cost of each estimator, in units of the first one's."""
     rows = [
-        "| | UNet images a step | processor seconds | times the first | IoU | kind |",
+        "| | UNet images per step | processor seconds | times the first | IoU | kind |",
         "|---|---|---|---|---|---|",
     ]
     first = records[0]["cpu_seconds"]

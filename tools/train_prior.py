@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Train the bundled prior or the judge.
 
-Works in chunks of minutes: call it again and it goes on where it stopped.
+Works in chunks of minutes: call it again and it continues where it stopped.
 
     B=gs_ssd/prior/bundled
     python tools/train_prior.py all --preset cpu --folder runs/prior --minutes 30 --out $B
@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.what in ("publish", "all") and done:
         publish(trainer, decoder, args.out)
-    print("done" if done else "not finished: call again to go on")
+    print("done" if done else "not finished: call again to continue")
     return 0
 
 
@@ -130,7 +130,7 @@ def _camera(args: argparse.Namespace) -> int:
         done = camera.fit(args.minutes - (time.monotonic() - began) / 60)
         if done:
             publish_camera.publish(camera, volume, args.base, args.out)
-    print("done" if done else "not finished: call again to go on")
+    print("done" if done else "not finished: call again to continue")
     return 0
 
 

@@ -96,7 +96,7 @@ class Asset(abc.ABC):
     def optimizers(self) -> Sequence[torch.optim.Optimizer]:
         """All optimizers; their groups hold all trained tensors.
 
-        Read anew in every step, as they may be replaced."""
+        Read again in every step, as they may be replaced."""
 
     def begin_step(self, step: TrainingStep) -> None:  # noqa: B027 -- an option, not a duty
         """Prepare: learning rates, a resolution, a pose."""

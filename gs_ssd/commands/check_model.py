@@ -308,7 +308,7 @@ def _short_run(prior: DiffusionPrior, prompt: str, measured: dict[str, Any]) -> 
     measured["seconds_per_step_2_views"] = round(min(seconds), 4)
     measured["gradient_norms"] = norms
     found = (
-        f"||g|| = {norms[-1]:.3g}, {min(seconds):.3f} s a step, {bad} of {config.num_steps} not"
+        f"||g|| = {norms[-1]:.3g}, {min(seconds):.3f} s per step, {bad} of {config.num_steps} not"
         " finite"
     )
     yield Check(

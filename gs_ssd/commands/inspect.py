@@ -87,7 +87,7 @@ def lines(path: Path, report: Inspection, origin: str) -> list[str]:
         ]
     if report.overdraw:
         text.append(
-            f"overdraw   {report.overdraw.mean:.1f} layers a pixel on the object,"
+            f"overdraw   {report.overdraw.mean:.1f} layers per pixel on the object,"
             f" {report.overdraw.worst} at worst (16 views, 512 pixels)"
         )
     if report.losses:

@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resume", action="store_true", help="continue the run in --out from its newest checkpoint"
     )
     parser.add_argument(
-        "--overwrite", action="store_true", help="start afresh in a folder that holds a run already"
+        "--overwrite", action="store_true", help="start over in a folder that holds a run already"
     )
     parser.add_argument(
         "--anyway", action="store_true", help="try a prompt that the bundled prior has no kind for"
@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
     """Train; returns the exit code: 0, or 130 / 143 after Ctrl-C / SIGTERM.
 
     Raises:
-        UserError: anything that the user can mend (exit code 2).
+        UserError: anything that the user can fix (exit code 2).
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     config = _compose(args)

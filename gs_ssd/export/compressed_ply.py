@@ -1,4 +1,4 @@
-"""PlayCanvas's compressed PLY: 16 bytes a splat, and 9, 24 or 45 more for harmonics, in the INRIA
+"""PlayCanvas's compressed PLY: 16 bytes per splat, and 9, 24 or 45 more for harmonics, in the INRIA
 frame.
 
 Splats lie in Morton order in chunks of 256. Element `chunk` holds, for each, the least and the

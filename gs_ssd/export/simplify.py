@@ -21,7 +21,7 @@ from gs_ssd.maths.conventions import SH_C0
 
 NEIGHBOURS = 4  #: places along the curve, to either side, in which partners are looked for
 CURVES = 2  #: turned against each other: what one of them tears apart lies together on another
-MAX_SHARE = 0.25  #: of the splats that merge in one round, before costs are computed anew
+MAX_SHARE = 0.25  #: of the splats that merge in one round, before costs are recomputed
 LEAST_SIGMA = 5e-3  #: of the framing radius: thinner than this makes no difference to what is seen
 COLOR_WEIGHT = 4.0  #: of the squared difference of colours, beside the divergence
 MAX_OPACITY = 0.995

@@ -8,7 +8,7 @@ INRIA frame.
     scales             indices into a codebook of 256 log scales
     sh0                indices into a codebook of 256 colour coefficients; alpha is the opacity
     shN_labels         16-bit index of each splat's harmonics in a palette of at most 65 536
-    shN_centroids      the palette, 64 entries a row, each a run of 3, 8 or 15
+    shN_centroids      the palette, 64 entries per row, each a run of 3, 8 or 15
                        pixels with red, green
                        and blue: indices into a codebook of 256 coefficients
 

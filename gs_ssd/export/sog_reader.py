@@ -134,7 +134,7 @@ class _Reader:
         return wxyz
 
     def _values(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Three numbers a splat [N,3], and the logit in the fourth channel [N], which only `sh0`
+        """Three numbers per splat [N,3], and the logit in the fourth channel [N], which only `sh0`
         means so."""
         part = self.meta[name]
         pixels = self._pixels(part["files"][0])

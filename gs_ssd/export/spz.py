@@ -1,7 +1,7 @@
 """Writing Niantic's SPZ, versions 2 to 4 (`gs_ssd.export.spz_reader` reads them).
 
-20 bytes a splat and 9, 24 or 45 more for harmonics, in streams, each for all splats: positions (3 x
-24-bit fixed point), opacities, colours (3 bytes), log scales (3 bytes, steps of 1/16 from -10),
+20 bytes per splat and 9, 24 or 45 more for harmonics, in streams, each for all splats: positions (3
+x 24-bit fixed point), opacities, colours (3 bytes), log scales (3 bytes, steps of 1/16 from -10),
 rotations (version 2: x, y, z in 3 bytes; from version 3 on the three smallest parts in 4),
 harmonics (coefficient-major, red green blue inside). Its text says y is up (RUB, our glTF frame).
 

@@ -90,7 +90,7 @@ class DistillConfig:
     all at once."""
     normalize: Literal["none", "unit"] = "none"
     """none | unit: scale each view's E to a root mean square of `unit_rms` before w(t): the prior's
-    scale is moot."""
+    scale no longer matters."""
     unit_rms: Positive = 0.1
     vsd: VsdConfig = field(default_factory=VsdConfig)
     max_norm: Annotated[float, Bounds(0, 1e12, above=True)] | None = None
@@ -186,7 +186,7 @@ class Distillation:
     Args:
         prompt: the sentence.
         num_steps: the run's length, on which the annealing laws depend.
-        anyway: go on with a prompt that the prior does not know.
+        anyway: continue with a prompt that the prior does not know.
         estimator: a function of your own in place of `config.estimator`; see `estimators.py` for
             its arguments.
 
@@ -336,7 +336,7 @@ class Distillation:
     def draw_timesteps(
         self, views: int, step: int, generator: torch.Generator
     ) -> Int[Tensor, " v"]:
-        """Uniform integers in [low, high) of this step's range; one a view, or one for all."""
+        """Uniform integers in [low, high) of this step's range; one per view, or one for all."""
         low, high = t_range(self.t_schedule, anneal.progress(step, self.num_steps))
         count = views if self.config.t_per_view and self.trajectory == "noise" else 1
         u = torch.rand(count, generator=generator, device=generator.device)

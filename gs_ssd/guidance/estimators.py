@@ -209,7 +209,7 @@ class Setting:
 
     trajectory: Literal["noise", "ism", "sdi"] = "noise"
     reference: str | None = None
-    """Whom `eps_ref` comes from, where it is not the trajectory's own (a name in
+    """Where `eps_ref` comes from, where it is not the trajectory's own (a name in
     `trajectory.REFERENCES`)."""
     weighting: str = "sigma2"
     cfg_scale: float = 7.5

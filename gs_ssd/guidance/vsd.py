@@ -27,7 +27,7 @@ MAX_SKIPPED = 40
 class VsdConfig:
     """The critic.
 
-    Each training step of it costs one more UNet image a view, forward and backward."""
+    Each training step of it costs one more UNet image per view, forward and backward."""
 
     rank: Annotated[int, Bounds(1, 1024)] = 4
     learning_rate: Annotated[float, Bounds(0, 1, above=True)] = 1e-4

@@ -69,7 +69,7 @@ def load(config: PriorConfig, device: torch.device | str) -> DiffusionPrior:
 
     Raises:
         UserError: unknown or missing model, unreadable or truncated weights, no network; the
-            message says the mend.
+            message says the fix.
     """
     device = torch.device(device)
     if config.base is not None and not config.model.endswith(".safetensors"):

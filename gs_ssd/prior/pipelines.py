@@ -138,7 +138,7 @@ def _load_folder(folder: Path, half: bool) -> Any:
 
 
 def _require(part: Path, *names: str) -> None:
-    """One of the files must be there: the libraries would go on to look for it on the hub, and
+    """One of the files must be there: the libraries would then look for it on the hub, and
     blame that."""
     if not any(file.is_file() for name in names for file in part.glob(name)):
         wanted = " or ".join(names)

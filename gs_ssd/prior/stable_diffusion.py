@@ -236,7 +236,7 @@ class LoraCopy:
     def __init__(self, prior: StableDiffusionPrior, rank: int) -> None:
         self.prior, self.unet = prior, prior.unet
         # Another critic may live on this prior already: each keeps an adapter of its own, as both
-        # may go on learning.
+        # may keep learning.
         taken = getattr(self.unet, "peft_config", {})
         self.name = self.NAME if self.NAME not in taken else f"{self.NAME}_{len(taken) + 1}"
         add_lora(self.unet, rank, self.name)
@@ -298,8 +298,8 @@ def add_lora(unet: Any, rank: int, name: str) -> None:
 
 
 def _level_gradient(after: Float[Tensor, "b c h w"], before: Float[Tensor, "b 3 H W"]) -> None:
-    """Let the gradient pass from `after` back to `before` at a size of about 1 a sample, and be its
-    own size elsewhere.
+    """Let the gradient pass from `after` back to `before` at a size of about 1 per sample, and be
+    its own size elsewhere.
 
     In between it travels in float16, where what is below 6e-8 is zero, and below 6e-5 coarse. SSD's
     gradient has no guidance factor in it, and would be there: at a small t w(t) E is 1e-4 and less.

@@ -42,7 +42,7 @@ def disparity(
     alpha: Float[Tensor, "v 1 height width"],
     tan_half_fov: Float[Tensor, "v 2"],
 ) -> Float[Tensor, "v 1 height width"]:
-    """Nearness in 0..1 a view: 1 at the nearest solid pixel, 0 at the farthest and where nothing
+    """Nearness in 0..1 per view: 1 at the nearest solid pixel, 0 at the farthest and where nothing
     is.
 
     LucidDreamer's map: focal / (depth + 10 (1 - alpha)), from its least value over solid pixels

@@ -1,4 +1,4 @@
-"""Everything a run needs to go on, in one file that is written whole or not at all.
+"""Everything a run needs to continue, in one file that is written whole or not at all.
 
 Random numbers are not stored: every step draws from a generator made of (seed, step).
 """
@@ -15,7 +15,7 @@ from gs_ssd.files import atomic_path
 from gs_ssd.run.intact import fault_of, is_intact
 
 VERSION = 2
-MEND = "delete it, and --resume takes the one before"
+FIX = "delete it, and --resume takes the one before"
 NAME = re.compile(r"step_(\d+)\.pt")
 
 
@@ -63,22 +63,22 @@ def load(path: Path) -> Checkpoint:
 
     Raises:
         UserError: missing, damaged, not a checkpoint, of another version, or of a state that no run
-            can go on from.
+            can continue from.
     """
     if not path.is_file():
         raise UserError(f"there is no checkpoint {path}")
     try:
         if not is_intact(path):
-            raise UserError(f"{path} is damaged or no checkpoint; {MEND}")
+            raise UserError(f"{path} is damaged or no checkpoint; {FIX}")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (UserError, MemoryError):
         raise
     except Exception as error:  # torch raises half a dozen kinds for a damaged file
-        raise UserError(f"{path} is damaged or no checkpoint; {MEND}") from error
+        raise UserError(f"{path} is damaged or no checkpoint; {FIX}") from error
     checkpoint = _read(path, content)
     fault = fault_of(checkpoint.state, checkpoint.config.get("num_steps"))
     if fault is not None:
-        raise UserError(f"{path} is no checkpoint to go on from: {fault}; {MEND}")
+        raise UserError(f"{path} is no checkpoint to continue from: {fault}; {FIX}")
     return checkpoint
 
 
@@ -91,7 +91,7 @@ def _read(path: Path, content: Any) -> Checkpoint:
         )
     state = content.get("state") if version == VERSION else _state_of_version_1(content)
     if not isinstance(content.get("config"), dict) or not isinstance(state, dict):
-        raise UserError(f"{path} lacks its config or its state; {MEND}")
+        raise UserError(f"{path} lacks its config or its state; {FIX}")
     return Checkpoint(content["config"], state)
 
 

@@ -28,7 +28,7 @@ def describe(device: torch.device) -> dict[str, str]:
     found |= {name: _version(name) for name in PACKAGES}
     if device.type == "cuda":
         return found | {"device": torch.cuda.get_device_name(device)}
-    # The order of a CPU's sums hangs on the number of threads, and with it the last bits of every
+    # The order of a CPU's sums depends on the number of threads, and with it the last bits of every
     # result.
     return found | {"device": device.type, "threads": str(torch.get_num_threads())}
 

@@ -1,5 +1,5 @@
-"""Is a checkpoint what was written, and can a run go on from it? Asked before anything is made of
-it.
+"""Is a checkpoint what was written, and can a run continue from it? Asked before anything is made
+of it.
 
 `torch.load` does not look at the checksums that `torch.save` writes: a flipped bit in a tensor is
 loaded and trained on.

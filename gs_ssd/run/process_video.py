@@ -23,7 +23,7 @@ class ProcessVideo:
     Args:
         folder: the run's.
         cameras: where the camera stands (on the first ring).
-        frames: of the video, at most one a step; 0: no video.
+        frames: of the video, at most one per step; 0: no video.
         num_steps: of the whole run; frame i is taken after step (i + 1) num_steps / frames, rounded
             down.
     """

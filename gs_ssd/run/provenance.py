@@ -28,8 +28,8 @@ def name_of(estimator: Estimator) -> str:
 
 
 def refuse_another_estimator(folder: Path, estimator: str) -> None:
-    """The config names an estimator even where a function took its place: no run may go on with the
-    wrong one.
+    """The config names an estimator even where a function took its place: no run may continue with
+    the wrong one.
 
     Raises:
         UserError: the run in `folder` was made with a function of the user's own, and `estimator`

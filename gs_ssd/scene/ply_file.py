@@ -73,7 +73,7 @@ def read_header(path: Path, *, size: int) -> Header:
         )
     is_text = False
     comments: list[str] = []
-    rows: list[tuple[str, int, int]] = []  # name, count, bytes a row
+    rows: list[tuple[str, int, int]] = []  # name, count, bytes per row
     properties = 0
     try:
         for line in re.split("\r\n|\n|\r", head[: end.start()].decode("utf-8", "replace"))[1:]:

@@ -1,8 +1,8 @@
 """Where the training cameras stand, as pure functions of (config, step, generator).
 
 The defaults are LucidDreamer's recipe: telephoto views that come closer and spread around the
-object as training goes on. A prior whose metadata names the cameras of its own training pictures
-overrides whatever is left `None`.
+object in the course of training. A prior whose metadata names the cameras of its own training
+pictures overrides whatever is left `None`.
 """
 
 import dataclasses
@@ -96,7 +96,8 @@ class ViewpointConfig:
     """Stratified: the azimuth range is cut into one slice a view, so no step looks at one side
     alone."""
     fov: Literal["shared", "per_view"] = "per_view"
-    """LucidDreamer draws one field of view for a pool of ten cameras: `shared` draws one a step."""
+    """LucidDreamer draws one field of view for a pool of ten cameras: `shared` draws one per
+    step."""
     jitter_position: Annotated[float, Bounds(0, 100)] = 0.05
     """Full width of the uniform noise on the position, world units."""
     jitter_target: Annotated[float, Bounds(0, 100)] = 0.05
@@ -158,7 +159,7 @@ def resolve(config: ViewpointConfig, metadata: Mapping[str, Any], image_size: in
         return Viewpoints(**filled)
     except ValidationError as error:  # the config was valid; what the prior says may not be
         raise UserError(
-            f"the prior names cameras that cannot be: {error.errors()[0]['loc']}; mend its"
+            f"the prior names cameras that cannot be: {error.errors()[0]['loc']}; fix its"
             " gs_ssd.json"
         ) from error
 

@@ -119,8 +119,8 @@ class LiveView:
         self._due = now + cost + max(self.interval_s, cost / SHARE)
 
     def wait_while_paused(self, unless: Callable[[], bool] = lambda: False) -> None:
-        """Return when training may go on: at once, after Continue or Stop, or as soon as `unless`
-        says so."""
+        """Return when training may continue: at once, after Continue or Stop, or as soon as
+        `unless` says so."""
         while self.paused and not self.stop_requested and not unless():
             if self._export_wanted:
                 self._run_export()
@@ -245,7 +245,7 @@ class LiveView:
 def _check_address(host: str, port: int) -> None:
     """viser listens in a thread of its own, where a failure would leave this one waiting for ever.
 
-    A port that is taken is no failure: viser goes on to the next.
+    A port that is taken is no failure: viser takes the next one.
 
     Raises:
         UserError: no such port, or a host that is not this machine's.

@@ -22,7 +22,7 @@ MOST_CONNECTIONS = 32
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
-    """GET and HEAD of the files in one folder, for those whom `Guard` lets in."""
+    """GET and HEAD of the files in one folder, for clients that `Guard` lets in."""
 
     timeout = TIMEOUT_S
 

@@ -106,7 +106,7 @@ def test_command(tmp_path, capsys):
     text = capsys.readouterr().out
     assert "18 splats, harmonics of degree 1" in text
     assert "blender (noted in a.ply.axes.json)" in text
-    assert "layers a pixel" in text
+    assert "layers per pixel" in text
     assert "without harmonics" in text
     assert "--for supersplat" in text
     assert main(["inspect", str(tmp_path / "a.ply"), "--json", "--quick"]) == 0

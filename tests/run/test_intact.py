@@ -1,4 +1,4 @@
-"""Checkpoints that were damaged after they were written, or hold what no run can go on from."""
+"""Checkpoints that were damaged after they were written, or hold what no run can continue from."""
 
 import copy
 import math

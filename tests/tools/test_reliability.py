@@ -16,7 +16,7 @@ TOOLS = Path(__file__).parents[2] / "tools" / "reliability"
     ("words", "seen"),
     [
         (["kills.py", "--kills", "4", "--seed", "7"], "the same bytes: "),
-        (["writers.py", "--times", "3"], "resume: one goes on: 1"),
+        (["writers.py", "--times", "3"], "resume: one continues: 1"),
         (["flips.py", "--flips", "40", "--seed", "7"], "named: "),
         (
             ["calls.py", "--every", "173", "--first", "11"],

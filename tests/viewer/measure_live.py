@@ -28,7 +28,7 @@ QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
 def measure(
     browser: Browser, rounds: int, steps: int
 ) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """By who looks, a figure a round: processor seconds a step, and the training thread's share
+    """By who looks, a figure a round: processor seconds per step, and the training thread's share
     that is showing."""
     seconds: dict[str, list[float]] = {"no live view": [], "nobody looking": [], "one browser": []}
     shares: dict[str, list[float]] = {}
@@ -88,7 +88,7 @@ def main() -> None:
         median = statistics.median(ratios)
         share = statistics.mean(shares[kind])
         print(
-            f"{kind:15} {statistics.median(seconds[kind]):.4f} s a step, x {median:.3f} ({spread});"
+            f"{kind:15} {statistics.median(seconds[kind]):.4f} s/step, x {median:.3f} ({spread});"
             f" {share:.2%} shows"
         )
 

@@ -211,7 +211,7 @@ def test_the_path_passes_its_views_and_loops(views_page, open_page, until):
     )
     assert np.abs(np.diff(steps)).max() < 0.06  # no jump on the way, nor where it begins again
     assert steps[-1] - steps[0] == pytest.approx(2 * math.pi)
-    until(page, "gsViewer.flight.elapsed > 2100")  # longer than one round: it goes on
+    until(page, "gsViewer.flight.elapsed > 2100")  # longer than one round: it continues
     assert page.evaluate("gsViewer.flight.done") is False
     page.keyboard.press("p")
     assert page.evaluate("gsViewer.flight") is None

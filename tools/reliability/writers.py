@@ -1,4 +1,4 @@
-"""Two runs started in one folder at the same moment: one goes on, the other is told which process
+"""Two runs started in one folder at the same moment: one continues, the other is told which process
 has the folder.
 
     python tools/reliability/writers.py --times 40
@@ -30,7 +30,7 @@ PATIENCE_S = 300.0
 
 
 def words_of(mode: str, seed: int) -> list[str]:
-    """One call; a resumed run has the seed of the one that it goes on with."""
+    """One call; a resumed run has the seed of the one that it continues with."""
     if mode == "resume":
         return ["train", "--resume", "--out", "run"]
     return [
@@ -56,7 +56,7 @@ def finished(folder: Path, seed: int) -> bytes:
 
 
 def at_once(mode: str, folder: Path, splats: dict[int, bytes]) -> str:
-    """Start two at once; "one goes on", or what is wrong."""
+    """Start two at once; "one continues", or what is wrong."""
     gate = os.pipe()
     children = [
         start(words_of(mode, seed), folder, folder / f"said{seed}", gate=gate) for seed in SEEDS
@@ -76,11 +76,11 @@ def at_once(mode: str, folder: Path, splats: dict[int, bytes]) -> str:
         return f"the refusal does not name the process {pid}: {said[-300:]}"
     run, seed = folder / "run", SEEDS[0] if mode == "resume" else SEEDS[winner]
     if f"\nseed: {seed}\n" not in (run / "config.yaml").read_text():
-        return f"config.yaml is not of seed {seed}, which went on"
+        return f"config.yaml is not of seed {seed}, which continued"
     if (run / "point_cloud.ply").read_bytes() != splats[seed]:
-        return f"the splat is not of seed {seed}, which went on"
+        return f"the splat is not of seed {seed}, which continued"
     left = [path.name for path in run.rglob(".gs-ssd*")]
-    return f"left behind: {left}" if left else "one goes on"
+    return f"left behind: {left}" if left else "one continues"
 
 
 def writers(times: int, seconds: float) -> collections.Counter[str]:
@@ -104,7 +104,7 @@ def writers(times: int, seconds: float) -> collections.Counter[str]:
                 (folder / "run" / "checkpoints" / "step_000008.pt").unlink()
             ended = at_once(mode, folder, splats)
             counts[f"{mode}: {ended}"] += 1
-            if ended != "one goes on":
+            if ended != "one continues":
                 print(f"FAULT: {mode}: {ended}", flush=True)
     return counts
 
@@ -119,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     warm_up()
     counts = writers(args.times, args.seconds)
-    faults = sum(count for ended, count in counts.items() if not ended.endswith("one goes on"))
+    faults = sum(count for ended, count in counts.items() if not ended.endswith("one continues"))
     print("; ".join(f"{ended}: {count}" for ended, count in counts.items()) + f"; faults: {faults}")
     return int(faults > 0)
 

@@ -71,8 +71,8 @@ class NerfAsset(Asset):
         return (self._optimizer,)
 
     def begin_step(self, step: TrainingStep) -> None:
-        """Set how many levels speak, the pictures' size, and whether normals are asked for; look
-        where the field is."""
+        """Set how many levels are active, the pictures' size, and whether normals are asked for;
+        look where the field is."""
         config, progress = self.config, step.progress
         if config.levels_on:
             self.field.levels_on = min(
@@ -86,7 +86,7 @@ class NerfAsset(Asset):
             self._look(step.generator)
         if not bool(self.occupancy.occupied.any()):
             raise UserError(
-                f"nothing of the field is left in step {step.index + 1}: it is empty everywhere;"
+                f"the field has nothing left in step {step.index + 1}: it is empty everywhere;"
                 " lower regularize.sparsity or raise nerf.blob_density (the last checkpoint is"
                 " intact)"
             )
@@ -136,7 +136,7 @@ class NerfAsset(Asset):
         return {"occupied": self.occupancy.share, "levels_on": self.field.levels_on}
 
     def state_dict(self) -> dict[str, Any]:
-        """The parameters by name, AdamW's state, the grid's values and the levels that speak."""
+        """The parameters by name, AdamW's state, the grid's values and the active levels."""
         (optimizer,) = self.optimizers
         return {
             "parameters": {name: tensor.detach() for name, tensor in self.field.parameters.items()},

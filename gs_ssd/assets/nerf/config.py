@@ -36,8 +36,8 @@ class NerfConfig:
     base_resolution: Annotated[int, Bounds(1, 1024)] = 16
     level_scale: Annotated[float, Bounds(1, 4)] = 1.447269237440378
     levels_on: Knots[Level] = ((2 / 15, 8.0), (0.4, 16.0))
-    """How many of the coarsest levels speak, rounded down: 8, and one more every 500 steps from
-    step 2000 on."""
+    """How many of the coarsest levels are active, rounded down: 8, and one more every 500 steps
+    from step 2000 on."""
     hidden: Annotated[int, Bounds(8, 128)] = 64
     """Width of the two perceptrons, a multiple of 8."""
 

@@ -64,7 +64,7 @@ class Field:
             size = self.grid.num_entries * 8 / 2**20
             raise UserError(
                 f"the tables of nerf.log2_entries={self.config.log2_entries} take {size:.0f} MiB,"
-                " and AdamW thrice as much again, which this machine does not have; lower it"
+                " and AdamW three times as much on top, which this machine does not have; lower it"
             ) from error
 
     def load(self, tensors: dict[str, Tensor]) -> None:

@@ -194,17 +194,17 @@ class SplatAsset(Asset):
         they are dropped."""
         sound = self.gaussians.detach().finite
         lost = int((~sound).sum())
-        mend = (
+        fix = (
             "lower the learning rates (optimizer.*), guidance.scale or densify.mcmc.noise and begin"
             " again"
         )
         if lost == len(sound):
             raise UserError(
-                f"the run diverged: none of its {lost} splats has finite numbers; {mend}"
+                f"the run diverged: none of its {lost} splats has finite numbers; {fix}"
             )
         if lost:
             log.warning(
-                "%d of %d splats diverged to infinity and are left out; %s", lost, len(sound), mend
+                "%d of %d splats diverged to infinity and are left out; %s", lost, len(sound), fix
             )
             surgery.keep(self.trained, sound)
 
@@ -227,8 +227,8 @@ class SplatAsset(Asset):
         )
         if misfit is not None:
             raise UserError(
-                f"the newest checkpoint is none of a splat: {misfit}; delete it, and --resume takes"
-                " the one before"
+                f"the newest checkpoint is not one of a splat: {misfit}; delete it, and"
+                " --resume takes the one before"
             )
         parameters = {name: state["parameters"][name] for name in PARAMETERS}
         gaussians = Gaussians(**parameters).to(self._device).requires_grad_()

@@ -21,7 +21,7 @@ examples
   gs-ssd bench --suite dev --estimators ssd ssd@M300:guidance.M=300 csd sds
   gs-ssd bench --suite quick --report          the tables again, from what is there
 
-OUT/results.jsonl holds one line an asset; a second call goes on where the first stopped.
+OUT/results.jsonl holds one line an asset; a second call continues where the first stopped.
 OUT/summary.md, OUT/sheet.png and OUT/index.html show all of it. Quick and full are held out: tune
 on dev.
 """
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--minutes",
         type=float,
         default=math.inf,
-        help="begin no training after so long; go on later",
+        help="begin no training after so long; continue later",
     )
     parser.add_argument(
         "--clip",
@@ -121,7 +121,7 @@ def _report(workshop: Workshop, jobs: list[Job], title: str) -> int:
 
 
 def _costs(jobs: list[Job], out: Path) -> str:
-    """A table of seconds a step by part, for the first asset of each variant that is still
+    """A table of seconds per step by part, for the first asset of each variant that is still
     there."""
     from gs_ssd.lab.commands.cost import breakdown
 

@@ -20,8 +20,8 @@ experiments:
 
 Each writes pictures, tables and a verdict to OUT/NAME; OUT/README.md shows all that are there. An
 experiment that was finished at the same size on the same weights is not run again, unless --again
-is given. Those that train assets go on where they stopped (OUT/NAME/results-SIZE.jsonl holds a line
-an asset), and so does pictures.
+is given. Those that train assets continue where they stopped
+(OUT/NAME/results-SIZE.jsonl holds a line per asset), and so does pictures.
 
 examples
   gs-ssd reproduce all --out out/reproduction
@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--minutes",
         type=float,
         default=math.inf,
-        help="begin no training after so long; go on later",
+        help="begin no training after so long; continue later",
     )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--again", action="store_true", help="run what is already there")
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
         )  # fmt: skip
         weights = _weights(name, context)
         if is_finished(folder, args.size, weights) and not args.again:
-            print(f"{name}: already there at size {args.size} (--again runs it anew)")
+            print(f"{name}: already there at size {args.size} (--again repeats it)")
             continue
         print(f"{name}: {EXPERIMENTS[name]}", flush=True)
         started = time.monotonic()

@@ -48,7 +48,7 @@ class Pictures:
         return (self.rgb - (1 - self.alpha[:, None]) * WHITE).clamp(0, 1)
 
     def shrunk(self, size: int) -> "Pictures":
-        """Area averages, as pictures that were taken at that size with many rays a pixel."""
+        """Area averages, as pictures that were taken at that size with many rays per pixel."""
         return Pictures(
             F.adaptive_avg_pool2d(self.rgb, size), F.adaptive_avg_pool2d(self.alpha, size)
         )

@@ -59,9 +59,9 @@ COLUMNS: Final[dict[str, Column]] = {
     "face_behind": Column(
         "face on the back (0 none, 1 a second front)", _get("face_behind"), "low"
     ),
-    "seconds": Column("seconds an asset", _get("seconds"), "low"),
-    "cpu": Column("processor seconds an asset", _get("cpu_seconds"), "low"),
-    "unet": Column("UNet images an asset", _get("unet_images"), "low"),
+    "seconds": Column("seconds per asset", _get("seconds"), "low"),
+    "cpu": Column("processor seconds per asset", _get("cpu_seconds"), "low"),
+    "unet": Column("UNet images per asset", _get("unet_images"), "low"),
     "memory": Column("peak memory, MB", _get("peak_mb"), "low"),
 }
 TARGETS: Final[dict[str, tuple[str, float]]] = {

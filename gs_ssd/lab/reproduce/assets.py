@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 QUIET = ("output.turntable_frames=0", "output.preview_every=0")
 """What a measured asset need not leave behind."""
 ABREAST = 6
-"""Assets of one prompt in a line of the contact sheet; more go on below."""
+"""Assets of one prompt in a line of the contact sheet; more continue below."""
 SHOWN = 6
 """Views of the turntable that the page shows of an asset."""
 
@@ -277,7 +277,7 @@ def load_splat(path: Path) -> RenderedGaussians:
 
 
 def training_numbers(metrics: Path) -> dict[str, Any]:
-    """Steps, median seconds a step, UNet images and splats, from a run's metrics.jsonl."""
+    """Steps, median seconds per step, UNet images and splats, from a run's metrics.jsonl."""
     rows = [
         json.loads(line)
         for line in metrics.read_text(encoding="utf-8").splitlines()

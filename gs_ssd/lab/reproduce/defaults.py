@@ -23,7 +23,7 @@ text encoder, which has kinds, colours and views alone: it reads them as its wor
 and that is what is tried."""
 
 REMARKS = """\
-A change is adopted where it betters silhouette or recognition and spoils neither, settled as the
+A change is adopted where it improves silhouette or recognition and worsens neither, settled as the
 comparison settles its claims, and where the sheet agrees. On the six development prompts at size
 `full`: Perp-Neg changes nothing that can be told, for 1.85 times the noise predictions, and a
 negative prompt of words that the prior never heard costs silhouette; the default has neither. M =
@@ -39,8 +39,8 @@ SIZES: dict[SizeName, dict[str, Any]] = {
 
 
 def run(context: Context) -> Report:
-    """The default and each change of it on the same prompts; a claim for whatever a change betters
-    or spoils."""
+    """The default and each change of it on the same prompts; a claim for whatever a change improves
+    or worsens."""
     size = SIZES[context.size]
     tried = list(CHANGES)[: size["changes"]]
     rows = (Variant("ssd"), *(Variant(f"ssd@{name}", CHANGES[name][1]) for name in tried))
@@ -70,7 +70,7 @@ def claims(records: Sequence[dict[str, Any]], tried: Sequence[str]) -> tuple[Cla
     """Silhouette and recognition of every change against the default, paired over prompts."""
     columns = (("the silhouette", "iou"), ("recognition", "kind"), ("the colour", "color"))
     return tuple(
-        settle(records, f"{CHANGES[name][0]} betters {what}", f"ssd@{name}", "ssd", column, 1)
+        settle(records, f"{CHANGES[name][0]} improves {what}", f"ssd@{name}", "ssd", column, 1)
         for name in tried
         for what, column in columns
     )

@@ -116,7 +116,7 @@ def run(context: Context) -> Report:
         for term in TERMS
     }
     terms = ("seek", "csd", "ssd_unmatched")
-    mended = {
+    corrected = {
         term: descend(RECALLED, rule_starts(RECALLED, sizes["ring"]), annealed, term)[0]
         for term in terms
     }
@@ -124,7 +124,7 @@ def run(context: Context) -> Report:
     settings = (
         ("own", OWN, own),
         ("recalled", RECALLED, literal),
-        ("recalled, mended", RECALLED, mended),
+        ("recalled, corrected", RECALLED, corrected),
     )
     _write_ends(folder / "ends.csv", settings)
     write_table(
@@ -154,7 +154,7 @@ def run(context: Context) -> Report:
         f" {base.draws} draws of (t, eps), t in 20..980. Our setting: linear schedule, w = 1, M ="
         " 300. Recalled setting (from memory, unverified): Stable Diffusion's schedule, w ="
         " sigma^2, M = 200.",
-        _claims(own, literal, mended, rows),
+        _claims(own, literal, corrected, rows),
         tuple(figures),
         "Why the literal algorithm can fail: norm matching caps the pull of the t <= M branch at"
         " ||h||, and near a conditional mode the exact h at small t is tiny, while h at t > M still"
@@ -168,13 +168,13 @@ def run(context: Context) -> Report:
 
 
 def _claims(
-    own: dict[str, Tensor], literal: dict[str, Tensor], mended: dict[str, Tensor], rows: list
+    own: dict[str, Tensor], literal: dict[str, Tensor], corrected: dict[str, Tensor], rows: list
 ) -> tuple[Claim, ...]:
     claims = []
     for place, mixture, paths, ssd in (
         ("Our setting", OWN, own, "ssd"),
         ("Recalled setting", RECALLED, literal, "ssd"),
-        ("Recalled setting, no norm match, annealed t", RECALLED, mended, "ssd_unmatched"),
+        ("Recalled setting, no norm match, annealed t", RECALLED, corrected, "ssd_unmatched"),
     ):
         rel = {term: relative_density(mixture, path[-1]) for term, path in paths.items()}
         modes = torch.tensor([mixture.left, mixture.right], dtype=torch.float64)

@@ -175,7 +175,7 @@ def claims(records: list[dict[str, Any]]) -> tuple[Claim, ...]:
         for question in (
             (f"Perp-Neg lowers the face on the back ({name})", perp, plain, "face_behind", -1),
             (f"Perp-Neg lowers the number of fronts ({name})", perp, plain, "fronts", -1),
-            (f"Perp-Neg betters the silhouette ({name})", perp, plain, "iou", 1),
+            (f"Perp-Neg improves the silhouette ({name})", perp, plain, "iou", 1),
         )
     )
 

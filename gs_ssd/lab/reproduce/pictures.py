@@ -98,7 +98,7 @@ as CSD; at 400 or 500 the object stands alone with its parts, a little paler; at
 arms, spout), and with reduced seeking alone a blob is left. So the balance of which the paper
 speaks is there, further up than its M = 200. But SDS at a scale of 7.5 is as clean as any of them.
 
-Not there is a disengaging term that saturates and litters at small t above all: h alone at small t
+Not there is a disengaging term that saturates and clutters at small t above all: h alone at small t
 draws edges and parts but no whole, and it is h at large t that makes the fuller colours, in ten
 pictures of twelve. The paper speaks of pictures that have their shape already."""
 SIZES: dict[SizeName, dict[str, Any]] = {

@@ -45,7 +45,7 @@ class Context:
     limit: int | None = None
     """Where assets are trained: the first prompts only, whatever the size says."""
     minutes: float = math.inf
-    """Where assets are trained: begin none after so long; the next call goes on."""
+    """Where assets are trained: begin none after so long; the next call continues."""
 
     @property
     def options(self) -> str:
@@ -81,7 +81,7 @@ class Report:
     figures: tuple[tuple[str, str], ...]
     remarks: str = ""
     complete: bool = True
-    """False where some of it was not run yet: the next call goes on."""
+    """False where some of it was not run yet: the next call continues."""
     timed: bool = True
     """False where earlier calls may have done part of the work, so that this call's seconds say
     nothing."""

@@ -70,7 +70,7 @@ def time_estimator(
 
 
 def run(context: Context) -> Report:
-    """Every estimator's images and seconds a step, and the ratio of ISM to SSD."""
+    """Every estimator's images and seconds per step, and the ratio of ISM to SSD."""
     size = SIZES[context.size]
     prior = load(PriorConfig(model=context.prior), context.device)
     prompt = "a red disc" if context.prior == "analytic" else "a red mushroom"
@@ -93,13 +93,13 @@ def run(context: Context) -> Report:
             Claim(
                 "SSD needs fewer noise predictions than ISM",
                 ssd.unet_images < ism.unet_images,
-                f"{ssd.unet_images:.1f} images a step against {ism.unet_images:.1f}:"
+                f"{ssd.unet_images:.1f} images per step against {ism.unet_images:.1f}:"
                 f" {ism.unet_images / ssd.unet_images:.2f} times as many",
             ),
             Claim(
                 "Dropping the inversion makes a guidance step 75 % faster",
                 ism.seconds / ssd.seconds >= 1.75,
-                f"{ssd.seconds:.3f} s a step against {ism.seconds:.3f} s:"
+                f"{ssd.seconds:.3f} s per step against {ism.seconds:.3f} s:"
                 f" {ism.seconds / ssd.seconds:.2f} times as long (guidance alone; the comparison"
                 " has whole trainings)",
             ),

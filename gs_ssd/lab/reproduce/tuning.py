@@ -166,7 +166,7 @@ def read_tuned(folder: Path, weights: str) -> dict[str, list[str]]:
     tuned = json.loads(path.read_text(encoding="utf-8"))
     if not tuned["complete"]:
         raise UserError(
-            f"{path} holds an unfinished tuning; run `gs-ssd reproduce tuning` again, it goes on"
+            f"{path} holds an unfinished tuning; run `gs-ssd reproduce tuning` again, it continues"
         )
     if tuned["weights"] != weights:
         raise UserError(

@@ -3,7 +3,7 @@
 
 CPU milliseconds (process time, one thread, median) of forward + backward on the scenes of
 benchmark.py, both sides in one run. Mitsuba's side is its `ellipsoids` shape with its
-`volprim_rf_basic` integrator (llvm_ad_rgb, one sample a pixel, the ray through its centre): a
+`volprim_rf_basic` integrator (llvm_ad_rgb, one sample per pixel, the ray through its centre): a
 compiled, differentiable renderer of the same splats with another kernel (the peak along the ray
 instead of the projected Gaussian; no low-pass filter; at most 64 splats a ray). Building its BVH
 and compiling its kernels is not counted. The last column is the mean difference of the two images.

@@ -52,7 +52,7 @@ def test_counts(count):
 
 
 def test_saturated_pixels():
-    """Hundreds of nearly opaque splats a pixel: most of them lie behind the early stop."""
+    """Hundreds of nearly opaque splats per pixel: most of them lie behind the early stop."""
     compare(
         random_scene(24, count=600, width=40, height=40, scales=(0.2, 0.5), opacities=(0.8, 0.98))
     )

@@ -1,7 +1,7 @@
 """Measures the native backend: python benchmarks/benchmark.py [--points 262144] [--rounds 5]
 [--no-compile]
 
-Prints CPU nanoseconds a point (process time, one thread, median) of forward + backward of the
+Prints CPU nanoseconds per point (process time, one thread, median) of forward + backward of the
 encoding (gradients of the tables), alone and with the two perceptrons of a radiance field (32 x 64
 x 1 for density, 32 x 64 x 3 for colour), for random points, ours and plain torch's
 (benchmarks/torch_peers.py), one after the other in every round: machines change their speed from
@@ -106,7 +106,7 @@ def measure(name: str, grid: HashGrid, arguments: argparse.Namespace) -> None:
     speeds = {label: tried(peer) for label, peer in peers.items()}
     best = min(speeds, key=lambda label: speeds[label])
     print(
-        f"\n{name}: torch's, ns a point:"
+        f"\n{name}: torch's, ns per point:"
         f" {', '.join(f'{label} {speed:.0f}' for label, speed in speeds.items())}"
     )
     with_mlp = compiled if best.endswith("compiled") else perceptron
@@ -133,7 +133,7 @@ def report(rounds: list[dict[str, float]], best: str) -> None:
         return f"{statistics.median(found):.2f} ({found[0]:.2f}-{found[-1]:.2f})"
 
     print(
-        "| | ours, ns a point | torch, ns a point | torch / ours | ours / floor"
+        "| | ours, ns per point | torch, ns per point | torch / ours | ours / floor"
         " |\n|---|---|---|---|---|"
     )
     for label in ("encoding", "with perceptrons"):
@@ -149,7 +149,9 @@ def report(rounds: list[dict[str, float]], best: str) -> None:
     loads, additions = (
         statistics.median(one[part] for one in rounds) for part in ("loads", "additions")
     )
-    print(f"torch's is {best}; the floor: loads {loads:.0f}, additions {additions:.0f} ns a point")
+    print(
+        f"torch's is {best}; the floor: loads {loads:.0f}, additions {additions:.0f} ns per point"
+    )
 
 
 def main() -> None:

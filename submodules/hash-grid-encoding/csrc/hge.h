@@ -49,7 +49,7 @@ enum hge_status {
 typedef struct hge_grid {
     int32_t levels, levels_on;  /* 1 .. HGE_MAX_LEVELS; 0 .. levels */
     const int32_t* resolutions; /* [L], 1 .. 2^20 */
-    const int64_t* offsets;     /* [L + 1], from 0, rising; at most 2^30 entries a level */
+    const int64_t* offsets;     /* [L + 1], from 0, rising; at most 2^30 entries per level */
 } hge_grid;
 
 HGE_API int hge_abi_version(void);

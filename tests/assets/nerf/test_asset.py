@@ -70,7 +70,7 @@ def test_an_empty_field_ends_the_run():
     asset.initialize(torch.Generator().manual_seed(0))
     asset.occupancy.load(torch.zeros_like(asset.occupancy.values), 0.01)
     with pytest.raises(
-        UserError, match="nothing of the field is left in step 2: it is empty everywhere"
+        UserError, match="the field has nothing left in step 2: it is empty everywhere"
     ):
         asset.begin_step(TrainingStep(1, 4, torch.Generator().manual_seed(0)))
 

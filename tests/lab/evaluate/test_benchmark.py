@@ -137,7 +137,7 @@ def test_new_metrics_measure_again_and_train_nothing(tmp_path):
 
 
 def test_new_metrics_train_again_what_only_a_line_is_left_of(tmp_path):
-    """As in a fresh clone that goes on from committed lines."""
+    """As in a fresh clone that continues from committed lines."""
     jobs, trainer = made_with("w"), FakeTrainer()
     run(jobs, tmp_path, trainer)
     shutil.rmtree(tmp_path / "runs" / jobs[1].key)

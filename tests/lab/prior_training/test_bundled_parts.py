@@ -101,7 +101,7 @@ def test_every_word_of_a_caption_is_known_to_the_tokenizer():
 
 
 def test_a_rebuilt_tokenizer_is_the_shipped_one():
-    """Ties between merges must not hang on the process: weights meet a tokenizer that another
+    """Ties between merges must not depend on the process: weights meet a tokenizer that another
     process built."""
     from gs_ssd.lab.prior_training.models import ModelConfig, build_tokenizer
     from gs_ssd.prior import BUNDLED

@@ -180,14 +180,14 @@ def test_a_change_of_the_default_is_adopted_only_where_it_betters(here, numbers,
     table |= {"ssd@negative": plain, "ssd@M400": plain}
     report = defaults.run(Context("tiny", here / "page" / "defaults"))
     assert report.complete
-    assert report.holds("Perp-Neg betters the silhouette") is True
-    assert report.holds("Perp-Neg betters recognition") is None
-    assert report.holds("M = 200 betters recognition") is False
+    assert report.holds("Perp-Neg improves the silhouette") is True
+    assert report.holds("Perp-Neg improves recognition") is None
+    assert report.holds("M = 200 improves recognition") is False
     evidence = next(
-        claim.evidence for claim in report.claims if claim.text.startswith("M = 200 betters recog")
+        claim.evidence for claim in report.claims if claim.text.startswith("M = 200 improves recog")
     )
     assert evidence.endswith("p 0.031, 6 prompts")
-    assert report.holds("A negative prompt betters the silhouette") is None
+    assert report.holds("A negative prompt improves the silhouette") is None
 
 
 def test_every_estimator_has_the_same_number_of_tries_and_every_setting_exists():

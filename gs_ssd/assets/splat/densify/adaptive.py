@@ -31,9 +31,9 @@ class AdaptiveConfig:
     """Growing and pruning happen from the first on, and before the second (LucidDreamer: steps 200
     and 3000 of 5000). So do resets, which end at .7 of the run at the latest."""
     select: Literal["quantile", "absolute"] = "quantile"
-    """Whom to densify: the share with the largest gradients, which does not hang on the gradient's
-    scale (SSD has no guidance factor in it), or all above a threshold (LucidDreamer: 7.5e-4, tuned
-    to ISM at scale 7.5)."""
+    """Which splats to densify: the share with the largest gradients, which does not depend on the
+    gradient's scale (SSD has no guidance factor in it), or all above a threshold (LucidDreamer:
+    7.5e-4, tuned to ISM at scale 7.5)."""
     quantile: Share = 0.97
     threshold: Annotated[float, Bounds(0, 1e6)] = 7.5e-4
     """Mean norm of the screen gradient over the views that saw the Gaussian, NDC units."""

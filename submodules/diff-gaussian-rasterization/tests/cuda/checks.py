@@ -217,7 +217,7 @@ def check_long_lists(device: str) -> None:
 
 
 def check_large_splats(device: str) -> None:
-    """More than 16 tiles a splat: the tiles are gone through by whole warps; needles make most of
+    """More than 16 tiles per splat: the tiles are gone through by whole warps; needles make most of
     them untouched."""
     compare(
         random_scene(47, count=70, width=150, height=130, scales=(0.3, 2.0), opacities=(0.02, 0.3)),

@@ -192,7 +192,7 @@ int hge_mlp(const hge_mlp_problem* p) {
     return HGE_OK;
 }
 
-// For the benchmark, not part of the ABI: nanoseconds a point of one level's loads and of its
+// For the benchmark, not part of the ABI: nanoseconds per point of one level's loads and of its
 // additions in place, at the entries index [8, n] of its table, which is changed.
 HGE_API void hge_cpu_floor(float* table, const uint32_t* index, int64_t n, double* gather,
                            double* add) {
