@@ -56,10 +56,10 @@ def run(args: argparse.Namespace) -> int:
         address = prepare(args.sources, folder, up=args.up, activated=args.activated)
         with open_server(folder, args.port) as server:
             url = f"http://{HOST}:{server.server_port}/{address}"
-            print(f"{url}  (Ctrl-C ends it)", flush=True)
-            if not args.no_browser:
-                webbrowser.open(url)
             try:
+                print(f"{url}  (Ctrl-C ends it)", flush=True)
+                if not args.no_browser:
+                    webbrowser.open(url)
                 server.serve_forever()
             except KeyboardInterrupt:
                 print()
