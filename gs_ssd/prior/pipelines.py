@@ -25,10 +25,10 @@ from transformers.utils import logging as transformers_logging
 from gs_ssd.errors import UserError
 from gs_ssd.prior import PriorConfig, lora, textual_inversion, weight_files
 from gs_ssd.prior.card import check_card
-from gs_ssd.prior.hub import HubError, from_hub
+from gs_ssd.prior.hub import HubError, first_sentence, from_hub
 from gs_ssd.prior.schedulers import ddim
-from gs_ssd.prior.single_file import missing_parts
-from gs_ssd.prior.sources import locate
+from gs_ssd.prior.single_file import SingleFile, read_names
+from gs_ssd.prior.sources import fetch_configs, locate
 
 log = logging.getLogger(__name__)
 
@@ -210,48 +210,63 @@ def _check_fit(folder: Path, parts: dict[str, Any]) -> None:
             )
 
 
-def _load_single_file(file: Path, config: PriorConfig) -> Any:
+def _load_single_file(path: Path, config: PriorConfig) -> Any:
     """One .safetensors file in the original layout; configs and missing parts come from
     `prior.base`."""
-    if file.suffix != ".safetensors":
+    if path.suffix != ".safetensors":
         raise UserError(
-            f"prior.model: {file} is not a .safetensors file (pickled ones can run code;"
-            " convert it)"
+            f"prior.model: {path} is not a .safetensors file (pickled ones can run code; convert"
+            " it)"
         )
-    base = (
-        None
-        if config.base is None
-        else locate(config.base, offline=config.offline, key="prior.base")
-    )
-    xl = base is not None and (base / "text_encoder_2").is_dir()
+    file = read_names(path)
+    missing = file.missing(xl=file.kind == "sdxl")
+    if missing and config.base is None:
+        raise UserError(
+            f"prior.model={path} holds no {missing[0]}; set prior.base to a folder or hub id that"
+            " has one"
+        )
+    base = _base_of(file, config)
+    xl = (base / "text_encoder_2").is_dir()
     parts: dict[str, Any] = {} if xl else {"safety_checker": None}
-    for name in missing_parts(file, xl=xl):
-        if base is None or not base.is_dir():
-            raise UserError(
-                f"prior.model={file} holds no {name}; set prior.base to a folder or hub id that"
-                " has one"
-            )
+    for name in file.missing(xl=xl):
         log.info(
-            "prior.model=%s holds no %s; it is taken from prior.base=%s", file, name, config.base
+            "prior.model=%s holds no %s; it is taken from prior.base=%s", path, name, config.base
         )
         parts[name] = _load_part(base, name, half=False)
-    configs = (
-        f"configs from prior.base={config.base}"
-        if config.base
-        else "diffusers guesses its configs: set prior.base"
-    )
-    with door(f"prior.model={file} ({configs})"):
+    with door(f"prior.model={path} (configs from {config.base or base})"):
         pipe = (XL_PIPELINE if xl else PIPELINE).from_single_file(
-            str(file),
-            config=None if base is None else str(base),
-            local_files_only=config.offline or base is not None,
-            **parts,
+            str(path), config=str(base), local_files_only=True, **parts
         )
-    pipe.scheduler = ddim(
-        {"_class_name": type(pipe.scheduler).__name__, **pipe.scheduler.config},
-        f"prior.model={file}",
-    )
+    scheduler = {"_class_name": type(pipe.scheduler).__name__, **pipe.scheduler.config}
+    pipe.scheduler = ddim(scheduler, f"prior.model={path}")
     return pipe
+
+
+def _base_of(file: SingleFile, config: PriorConfig) -> Path:
+    """The folder with the configs of a single file; without `prior.base` those of its family.
+
+    The library would look for these by itself, and ask the network even where it must not.
+    """
+    if config.base is not None:
+        base = locate(config.base, offline=config.offline, key="prior.base")
+        if not base.is_dir():
+            raise UserError(f"prior.base={config.base} must be a pipeline folder or a hub id")
+        return base
+    if file.kind == "sd2":
+        raise UserError(
+            f"prior.model={file.path} is of Stable Diffusion 2, and such a file does not say"
+            " whether it predicts noise or v; set prior.base to a folder or hub id that does"
+        )
+    try:
+        base, source = fetch_configs(file.kind, offline=config.offline)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"prior.model={file.path} needs configs, and those of {file.kind} are neither in the"
+            f" cache nor to be fetched ({first_sentence(error)}); set prior.base to a pipeline"
+            " folder of the same family"
+        ) from error
+    log.info("prior.model=%s: configs are those of %s", file.path, source)
+    return base
 
 
 def _pipeline(**parts: Any) -> Any:

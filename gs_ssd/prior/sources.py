@@ -106,6 +106,23 @@ def fetch(
     return from_hub(take, repository, offline=offline)
 
 
+def fetch_configs(name: str, *, offline: bool = False) -> tuple[Path, str]:
+    """The folder with the configs of a short name's model, without weights, and whose they are.
+
+    Raises:
+        OSError: neither the hub nor the cache has them.
+    """
+    from huggingface_hub import snapshot_download
+
+    repository = SHORT_NAMES[name][0]
+
+    def take(local: bool) -> Path:
+        patterns = [CONFIGS[0]] if local else list(CONFIGS)
+        return Path(snapshot_download(repository, local_files_only=local, allow_patterns=patterns))
+
+    return from_hub(take, repository, offline=offline), repository
+
+
 def _download(repository: str, revision: str | None, half: bool) -> Path:
     """What the prior reads; a part that is not there in the wanted precision, in the other."""
     from huggingface_hub import snapshot_download

@@ -1,5 +1,6 @@
 """One tiny pipeline folder a session for all tests of the real loading code."""
 
+import contextlib
 import importlib.util
 from pathlib import Path
 
@@ -32,3 +33,28 @@ def folder(tiny, tmp_path_factory):
     path = tmp_path_factory.mktemp("sd") / "tiny"
     tiny.pipeline(path.parent / "scratch").save_pretrained(str(path))
     return path
+
+
+@pytest.fixture
+def open_hub(load_beside, tmp_path, monkeypatch):
+    """Serve a folder as `NAME` to the hub's client, with an empty cache; returns the server."""
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    hubs = load_beside("loopback_hub")
+    with contextlib.ExitStack() as stack:
+
+        def serve(folder):
+            hub = stack.enter_context(hubs.serving(folder))
+            template = hub.address + "/{repo_id}/resolve/{revision}/{filename}"
+            monkeypatch.setattr(constants, "ENDPOINT", hub.address)
+            monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+            monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+            monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+            monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+            monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+            huggingface_hub.close_session()
+            return hub
+
+        yield serve
+    huggingface_hub.close_session()

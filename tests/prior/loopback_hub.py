@@ -14,13 +14,14 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Hub(http.server.ThreadingHTTPServer):
-    """Serves `folder` as `NAME`; `sent` are the files that were downloaded."""
+    """Serves `folder` as `NAME`; `sent` are the files that were downloaded,
+    `asked` all requests."""
 
     daemon_threads = True
 
     def __init__(self, folder: Path) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.folder, self.sent = folder, []
+        self.folder, self.sent, self.asked = folder, [], []
         self.address = f"http://127.0.0.1:{self.server_address[1]}"
 
     def files(self) -> dict[str, Path]:
@@ -37,6 +38,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path)
         files = self.server.files()
+        self.server.asked.append(path)
         if path.startswith(f"/api/models/{NAME}/tree/"):
             self._reply(json.dumps([_entry(name, file) for name, file in files.items()]).encode())
         elif path.startswith(f"/api/models/{NAME}"):

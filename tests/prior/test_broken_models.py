@@ -2,6 +2,7 @@
 traceback."""
 
 import contextlib
+import dataclasses
 import json
 import shutil
 
@@ -10,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from gs_ssd.errors import UserError
-from gs_ssd.prior import PriorConfig, load
+from gs_ssd.prior import PriorConfig, load, sources
 from gs_ssd.prior.condition import Condition
 
 pytest.importorskip("diffusers")
@@ -171,6 +172,59 @@ def test_a_pruned_single_file_takes_the_missing_part_from_the_base(
     assert pruned.predict_noise(x, t, Condition(pruned.embed(["a red mug"]))).isfinite().all()
     with pytest.raises(UserError, match=f"holds no {part}; set prior.base"):
         load(PriorConfig(model=str(file), offline=True), "cpu")
+
+
+def test_configs_of_a_whole_single_file_come_from_its_family(
+    tiny, open_hub, folder, tmp_path, whole, monkeypatch
+):
+    """Online they are fetched, without weights; offline they come from the cache or a sentence
+    says so, and nothing is asked."""
+    monkeypatch.setitem(sources.SHORT_NAMES, "sd15", ("someone/model",))
+    hub = open_hub(folder)
+    config = PriorConfig(model=str(tmp_path / "whole.safetensors"))
+    offline = dataclasses.replace(config, offline=True)
+    with pytest.raises(UserError, match=r"needs configs, and those of sd15 .* set prior\.base"):
+        load(offline, "cpu")
+    assert hub.asked == []
+    online = load(config, "cpu")
+    assert hub.sent
+    assert not any(name.endswith(".safetensors") for name in hub.sent)
+    asked = len(hub.asked)
+    again = load(offline, "cpu")
+    assert len(hub.asked) == asked
+    x, t = torch.zeros(1, 4, 16, 16), torch.tensor([500])
+    drawn = [p.predict_noise(x, t, Condition(p.embed(["a red mug"]))) for p in (online, again)]
+    assert torch.equal(*drawn)
+
+
+def test_a_single_file_of_stable_diffusion_2_needs_a_base(tmp_path, whole):
+    """It holds the same tensors whether it predicts noise or v."""
+    old, new = "cond_stage_model.transformer.", "cond_stage_model.model.transformer."
+    file = tmp_path / "sd2.safetensors"
+    save_file({key.replace(old, new): tensor for key, tensor in whole.items()}, str(file))
+    with pytest.raises(UserError, match=r"does not say whether it predicts noise or v; set prior"):
+        load(PriorConfig(model=str(file), offline=True), "cpu")
+
+
+@pytest.mark.parametrize("quantised", ["int8", "scaled fp8"])
+def test_a_quantised_single_file_is_refused(folder, tmp_path, whole, quantised):
+    key = "model.diffusion_model.input_blocks.0.0.weight"
+    tensors = dict(whole)
+    if quantised == "int8":
+        tensors[key] = tensors[key].to(torch.int8)
+    else:
+        tensors[key] = tensors[key].to(torch.float8_e4m3fn)
+        tensors[key.replace(".weight", ".scale_weight")] = torch.ones(())
+    file = tmp_path / "quantised.safetensors"
+    save_file(tensors, str(file))
+    with pytest.raises(UserError, match=r"quantised\.safetensors is quantised"):
+        load(PriorConfig(model=str(file), base=str(folder), offline=True), "cpu")
+
+
+def test_a_single_file_as_the_base_is_refused(tmp_path, whole):
+    file = str(tmp_path / "whole.safetensors")
+    with pytest.raises(UserError, match=r"prior\.base=.* must be a pipeline folder"):
+        load(PriorConfig(model=file, base=file, offline=True), "cpu")
 
 
 def test_a_single_file_that_is_no_model_is_named_for_what_it_is(folder, tmp_path, whole):

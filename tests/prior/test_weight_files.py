@@ -1,40 +1,15 @@
 """Weights in shards or in one precision: fetched, found again offline, or named as lacking."""
 
-import contextlib
 import shutil
 
-import huggingface_hub
 import pytest
 import torch
-from huggingface_hub import constants
 
 from gs_ssd.errors import UserError
 from gs_ssd.prior import PriorConfig, load, weight_files
 
 pytest.importorskip("diffusers")
 NAME = "someone/model"
-
-
-@pytest.fixture
-def open_hub(load_beside, tmp_path, monkeypatch):
-    """Serve a folder as `NAME` to the hub's client, with an empty cache; returns the server."""
-    hubs = load_beside("loopback_hub")
-    with contextlib.ExitStack() as stack:
-
-        def serve(folder):
-            hub = stack.enter_context(hubs.serving(folder))
-            template = hub.address + "/{repo_id}/resolve/{revision}/{filename}"
-            monkeypatch.setattr(constants, "ENDPOINT", hub.address)
-            monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-            monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-            monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-            monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-            monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-            huggingface_hub.close_session()
-            return hub
-
-        yield serve
-    huggingface_hub.close_session()
 
 
 @pytest.fixture
