@@ -7,6 +7,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import shutil
 import stat
 import tempfile
 import unicodedata
@@ -82,6 +83,16 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def temporary_folder(parent: Path) -> Iterator[Path]:
+    """A folder for the moment in `parent`, for programs that write files of their own."""
+    prefix = f"{TEMPORARY}{os.getpid()}-"
+    with tempfile.TemporaryDirectory(
+        prefix=prefix, dir=parent, ignore_cleanup_errors=True
+    ) as folder:
+        yield Path(folder)
+
+
 def sync(path: Path) -> None:
     """Wait until the file's content, or the names in the folder, are on the disk (where the file
     system can say).
@@ -100,20 +111,19 @@ def sync(path: Path) -> None:
 
 
 def sweep(folder: Path) -> int:
-    """Remove what killed processes left half written in `folder` and below; returns how many files.
+    """Remove what killed processes left half written in `folder` and below; returns how much of it.
 
     Files of processes that still run (somebody exports into the folder) stay.
     """
     removed = 0
-    for path in folder.rglob(f"{TEMPORARY}*"):
+    for path in sorted(folder.rglob(f"{TEMPORARY}*")):
         pid = path.name.removeprefix(TEMPORARY).partition("-")[0]
         with contextlib.suppress(FileNotFoundError):
-            if (
-                pid.isdecimal()
-                and path.is_file()
-                and not is_running(int(pid), path.stat().st_mtime)
-            ):
-                path.unlink()
+            if pid.isdecimal() and not is_running(int(pid), path.stat().st_mtime):
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink()
                 removed += 1
     return removed
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gs_ssd import files
 from gs_ssd.errors import UserError
-from gs_ssd.files import TEMPORARY, atomic_path, slug, sweep
+from gs_ssd.files import TEMPORARY, atomic_path, slug, sweep, temporary_folder
 
 
 def test_success_replaces_and_leaves_nothing_behind(tmp_path):
@@ -155,3 +155,14 @@ def test_any_text_becomes_a_name_that_a_file_system_takes(text):
 
 def test_long_texts_with_one_beginning_have_names_of_their_own():
     assert slug("ab " * 200 + "0") != slug("ab " * 200 + "1")
+
+
+def test_a_folder_of_a_killed_process_is_swept_with_what_is_in_it(tmp_path):
+    left = tmp_path / f"{TEMPORARY}999999999-abc"
+    left.mkdir()
+    (left / f"{TEMPORARY}999999999-video.mp4").write_bytes(b"half")
+    with temporary_folder(tmp_path) as mine:
+        assert sweep(tmp_path) == 1
+        assert not left.exists()
+        assert mine.is_dir()
+    assert list(tmp_path.iterdir()) == []

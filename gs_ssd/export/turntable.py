@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gs_ssd.errors import UserError
-from gs_ssd.files import atomic_path
+from gs_ssd.files import atomic_path, temporary_folder
 
 Frames = Iterable[NDArray[np.uint8]]
 
@@ -32,9 +32,12 @@ def write_mp4(path: str | os.PathLike[str], frames: Frames, *, fps: int = 30, cr
     first, frames = _peek(frames)
     height, width = first.shape[0] + first.shape[0] % 2, first.shape[1] + first.shape[1] % 2
     count = 0
-    with atomic_path(path) as temporary:
+    with atomic_path(path) as temporary, temporary_folder(temporary.parent) as folder:
+        # In a folder of its own, which goes first: an encoder that outlives a signal for a moment
+        # cannot bring its file back.
+        video = folder / temporary.name
         encoder = imageio_ffmpeg.write_frames(
-            str(temporary),
+            str(video),
             (width, height),
             fps=fps,
             codec="libx264",
@@ -44,9 +47,7 @@ def write_mp4(path: str | os.PathLike[str], frames: Frames, *, fps: int = 30, cr
             output_params=["-crf", str(crf), "-preset", "slow", "-movflags", "+faststart"],
         )
         try:
-            with contextlib.closing(
-                encoder
-            ):  # waits for ffmpeg, which would otherwise write after the clean-up
+            with contextlib.closing(encoder):  # waits for ffmpeg
                 encoder.send(None)
                 for frame in _same_size(frames, first.shape):
                     count += 1
@@ -54,10 +55,11 @@ def write_mp4(path: str | os.PathLike[str], frames: Frames, *, fps: int = 30, cr
                     encoder.send(np.ascontiguousarray(np.pad(frame, padding, mode="edge")))
         except (OSError, RuntimeError) as error:
             raise UserError(f"cannot write {path}: the video encoder failed ({error})") from error
-        if temporary.stat().st_size == 0:
+        if not video.is_file() or video.stat().st_size == 0:
             raise UserError(
                 f"cannot write {path}: the video encoder wrote nothing; is the disk full?"
             )
+        os.replace(video, temporary)
     return count
 
 
