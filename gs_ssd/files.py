@@ -7,6 +7,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import secrets
 import shutil
 import stat
 import tempfile
@@ -58,17 +59,16 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             is intact.
     """
     target = Path(path)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        prefix = f"{TEMPORARY}{os.getpid()}-"
-        handle, name = tempfile.mkstemp(prefix=prefix, suffix=target.suffix, dir=target.parent)
-        os.close(handle)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {target}: {error.strerror or error}; choose another folder"
-        ) from error
-    temporary = Path(name)
-    try:
+    number = f"{os.getpid()}-{secrets.token_hex(4)}"
+    temporary = target.parent / f"{TEMPORARY}{number}{target.suffix}"
+    try:  # around the making too: a signal may come right after it
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        except OSError as error:
+            raise UserError(
+                f"cannot write {target}: {error.strerror or error}; choose another folder"
+            ) from error
         yield temporary
         os.chmod(temporary, 0o644)
         sync(temporary)
@@ -80,7 +80,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             " folder"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            temporary.unlink()
 
 
 @contextlib.contextmanager
