@@ -19,11 +19,12 @@ NATIVE := $(shell find submodules -type f \( -name '*.py' -o -name '*.h' -o -nam
 # One thread a process: the tests are small, and idle OpenMP threads cost more than they bring.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup demo demo-nerf test test-all test-viewers readers lint bench reproduce benchmark clean
+.PHONY: help setup demo demo-nerf demo-avatar test test-all test-viewers readers lint bench reproduce benchmark clean
 
 help:
 	@echo 'make demo        set up, optimize "a red mushroom", say where to look'
 	@echo 'make demo-nerf   the same as a radiance field'
+	@echo 'make demo-avatar a person who stands, waves and walks'
 	@echo 'make test        set up, run the default tests'
 	@echo 'make test-all    the slow tests too, and why those that skip do'
 	@echo 'make test-viewers  our files in the viewers of others, in Chromium'
@@ -88,7 +89,8 @@ $(VENV)/.lint: pyproject.toml $(VENV)/.test
 readers: $(VENV)/.readers $(VENV)/.node
 
 demo-nerf: CONFIG = configs/quickstart_nerf.yaml
-demo demo-nerf: $(VENV)/.runtime
+demo-avatar: CONFIG = configs/quickstart_avatar.yaml
+demo demo-nerf demo-avatar: $(VENV)/.runtime
 	OMP_NUM_THREADS=$$(nproc | awk '{print $$1 < 4 ? $$1 : 4}') $(BIN)/python train.py --config $(CONFIG)
 
 test: $(VENV)/.test

@@ -7,6 +7,8 @@ Works in chunks of minutes: call it again and it continues where it stopped.
     python tools/train_prior.py all --preset cpu --folder runs/prior --minutes 30 --out $B
     python tools/train_prior.py camera --folder runs/prior --base $B --out runs/prior/model
         the volume of every sentence, then the UNet that looks at it through the camera
+    python tools/train_prior.py person --folder runs/person --out gs_ssd/prior/bundled_person
+        persons in any pose, as a difference from the bundled prior
     python tools/train_prior.py judge --folder runs/judge --out gs_ssd/lab/evaluate/judge
     python tools/train_prior.py front_biased --folder $B --out runs/front_biased
         a fault, on purpose
@@ -22,7 +24,7 @@ import torch
 
 from gs_ssd.errors import UserError
 
-OTHERS = ("camera", "judge", "front_biased")
+OTHERS = ("camera", "person", "judge", "front_biased")
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -65,6 +67,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.what == "camera":
         return _camera(args)
+    if args.what == "person":
+        return _person(args)
     if args.what == "judge":
         from gs_ssd.lab.evaluate.judge_training import JudgeTraining, train_judge
 
@@ -131,6 +135,25 @@ def _camera(args: argparse.Namespace) -> int:
         if done:
             publish_camera.publish(camera, volume, args.base, args.out)
     print("done" if done else "not finished: call again to continue")
+    return 0
+
+
+def _person(args: argparse.Namespace) -> int:
+    from gs_ssd.lab.prior_training import person_training, publish_person
+    from gs_ssd.prior import BUNDLED
+
+    config = person_training.PRESETS.get(args.preset)
+    if config is None:
+        raise UserError(
+            f"unknown preset {args.preset!r}; person has {', '.join(person_training.PRESETS)}"
+        )
+    if args.steps is not None:
+        config = dataclasses.replace(config, steps=args.steps)
+    trainer = person_training.PersonTrainer(args.folder, config, BUNDLED)
+    done = trainer.fit(args.minutes)
+    if done:
+        publish_person.publish(trainer, args.out)
+    print("done" if done else "not finished: call again to go on")
     return 0
 
 

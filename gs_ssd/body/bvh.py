@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gs_ssd.body.body import JOINTS, Body, Pose
+from gs_ssd.body.body import JOINTS, Pose, Skeleton
 from gs_ssd.errors import UserError
 from gs_ssd.maths import rotation
 from gs_ssd.maths.conventions import FROM_WORLD
@@ -97,7 +97,7 @@ def read(path: Path) -> Motion:
     return _motion(bones, tail, path)
 
 
-def poses(motion: Motion, body: Body, source: str = "the BVH file") -> list[Pose]:
+def poses(motion: Motion, body: Skeleton, source: str = "the BVH file") -> list[Pose]:
     """The motion on `body`, one pose per frame; the first stands at the origin, and the pelvis's
     path from there is scaled by the ratio of the legs' lengths.
 
@@ -231,7 +231,7 @@ CHILD = {
 
 
 def _alignment(
-    body: Body, rest: Float[Tensor, "b 3"], match: dict[str, int]
+    body: Skeleton, rest: Float[Tensor, "b 3"], match: dict[str, int]
 ) -> dict[str, Float[Tensor, "4"]]:
     """For each joint the turn from our rest pose to the file's: the limbs' directions differ, the
     trunk's do not."""
@@ -245,7 +245,7 @@ def _alignment(
     return align
 
 
-def _position(body: Body, name: str) -> Float[Tensor, "3"]:
+def _position(body: Skeleton, name: str) -> Float[Tensor, "3"]:
     return body.joint_positions[body.joint_names.index(name)]
 
 
@@ -287,7 +287,7 @@ def _world_turns(motion: Motion, values: Float[Tensor, " channels"]) -> list[Flo
 def _local_turns(
     motion: Motion,
     values: Float[Tensor, " channels"],
-    body: Body,
+    body: Skeleton,
     match: dict[str, int],
     align: dict[str, Float[Tensor, "4"]],
 ) -> Float[Tensor, "j 4"]:

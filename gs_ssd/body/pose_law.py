@@ -10,7 +10,7 @@ from typing import Annotated, Final
 import torch
 
 from gs_ssd.body import bvh, poses
-from gs_ssd.body.body import JOINTS, Body, Pose
+from gs_ssd.body.body import JOINTS, Body, Pose, Skeleton
 from gs_ssd.bounds import Bounds, Share, choice, settings
 from gs_ssd.errors import UserError
 from gs_ssd.maths import rotation
@@ -99,7 +99,7 @@ class PoseLaw:
         return frames[int(moment * len(frames))]
 
 
-def poses_of(path: Path, body: Body) -> list[Pose]:
+def poses_of(path: Path, body: Skeleton) -> list[Pose]:
     """All frames of a BVH file on `body`, walking on the spot: what it travels along the ground is
     left out.
     """
@@ -108,7 +108,7 @@ def poses_of(path: Path, body: Body) -> list[Pose]:
     return [Pose(frame.quats_wxyz, frame.translation * upright) for frame in frames]
 
 
-def random_pose(body: Body, shares: Sequence[float]) -> Pose:
+def random_pose(body: Skeleton, shares: Sequence[float]) -> Pose:
     """A pose from one number in -1..1 for each turn of each joint: the ends of its range; the lower
     foot on the ground.
     """

@@ -13,10 +13,14 @@ from gs_ssd.prior.base import DiffusionPrior
 from gs_ssd.prior.sources import check_name, locate, name_of
 
 BUNDLED = Path(__file__).parent / "bundled"
+PERSON = Path(__file__).parent / "bundled_person"
+UNET = "unet/diffusion_pytorch_model.safetensors"
+DIFFERENCE = "difference.safetensors"
+"""Marks a folder that holds a difference from the bundled prior, and no pipeline of its own."""
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 Dtype = Annotated[str, choice(DTYPES)]
 
-__all__ = ["BUNDLED", "DiffusionPrior", "PriorConfig", "choose_dtype", "load"]
+__all__ = ["BUNDLED", "PERSON", "DiffusionPrior", "PriorConfig", "choose_dtype", "load"]
 
 
 @settings
@@ -24,8 +28,8 @@ class PriorConfig:
     """Which 2D model guides, and how it runs."""
 
     model: str = "bundled"
-    """A short name (bundled, sd21-base, sd15, sdxl, analytic), a hub id, a pipeline folder, one
-    .safetensors file."""
+    """A short name (bundled, person, sd21-base, sd15, sdxl, analytic), a hub id, a pipeline folder,
+    one .safetensors file."""
     revision: str | None = None
     """Branch, tag or commit of a hub id."""
     base: str | None = None
@@ -101,6 +105,12 @@ def load(config: PriorConfig, device: torch.device | str) -> DiffusionPrior:
         ) from error
     pipe = open_pipeline(path, config, half=dtype != torch.float32)
     metadata = read_metadata(path)
+    if (taught := taught_on_bundled(config.model)) is not None:
+        from gs_ssd.prior.person_prior import open_person
+
+        prior = open_person(taught, pipe, config, device, dtype, metadata)
+        prior.source = name_of(taught)
+        return prior
     if "volume" in metadata:
         from gs_ssd.prior.volume_prior import VolumePrior, read_volume
 
@@ -119,8 +129,22 @@ def choose_dtype(name: str | None, device: torch.device) -> torch.dtype:
     return DTYPES[name]
 
 
+def taught_on_bundled(model: str) -> Path | None:
+    """The folder of a model that is a difference from the bundled prior; None for all others."""
+    folder = PERSON if model == "person" else Path(model)
+    return folder if model == "person" or (folder / DIFFERENCE).is_file() else None
+
+
+def base_digest() -> str:
+    """SHA-256 of the bundled UNet, as its list has it: what a difference belongs to."""
+    lines = (BUNDLED / checksums.FILE).read_text(encoding="ascii").splitlines()
+    return next(line.split("  ")[0] for line in lines if line.endswith(f"  {UNET}"))
+
+
 def _locate(config: PriorConfig, *, half: bool) -> Path:
-    if config.model != "bundled":
+    if (taught := taught_on_bundled(config.model)) is not None:
+        checksums.check(taught, "reinstall the package, or publish the model again")
+    elif config.model != "bundled":
         path = locate(config.model, revision=config.revision, offline=config.offline, half=half)
         if (path / "gs_ssd.json").is_file() and (path / checksums.FILE).is_file():  # one of ours
             checksums.check(

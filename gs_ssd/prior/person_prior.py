@@ -16,17 +16,17 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from gs_ssd.errors import UserError
-from gs_ssd.prior import PriorConfig, low_rank, outfit
+from gs_ssd.prior import BUNDLED, DIFFERENCE, PriorConfig, base_digest, low_rank, outfit
 from gs_ssd.prior.base import BodyPicture
 from gs_ssd.prior.condition import Condition
 from gs_ssd.prior.pipelines import door
 from gs_ssd.prior.stable_diffusion import StableDiffusionPrior
 from gs_ssd.prior.volume import VolumeConfig, as_channels
-from gs_ssd.prior.volume_prior import widen
+from gs_ssd.prior.volume_prior import read_volume, widen
 
 SENTENCE = "a person"
 """What the UNet is told in words, whoever it is: colours and pose are in the picture."""
-WEIGHTS = "difference.safetensors"
+CARD = "gs_ssd.json"
 
 
 def painted(
@@ -41,6 +41,8 @@ def painted(
 class PersonPrior(StableDiffusionPrior):
     """Predicts noise for a body in a pose: conditions carry the picture of its regions as `image`.
 
+    The pipeline's UNet has the further channels and the difference in it already.
+
     The last row of an embedding is no token: it holds the outfit's colours and, after them, 1 where
     there is a person. So the empty sentence sees no body, as in training, and embeddings still mix
     linearly.
@@ -53,12 +55,8 @@ class PersonPrior(StableDiffusionPrior):
         device: torch.device,
         dtype: torch.dtype,
         metadata: dict[str, Any],
-        unet_input: Float[Tensor, "o c 3 3"],
-        difference: dict[str, Tensor],
         shape: VolumeConfig,
     ) -> None:
-        widen(pipe.unet, unet_input)
-        low_rank.merge(pipe.unet, difference)
         super().__init__(pipe, config, device, dtype, metadata)
         self.body_picture = BodyPicture("regions", shape.map_size)
         self._map_size, self._latent_size = shape.map_size, shape.latent_size
@@ -112,27 +110,34 @@ class PersonPrior(StableDiffusionPrior):
         return condition.text[:, :-1].to(self.dtype), {}
 
 
-def read_difference(folder: Path) -> dict[str, Tensor]:
-    """The weights of a person model's folder, float32.
+def open_person(
+    folder: Path,
+    pipe: Any,
+    config: PriorConfig,
+    device: torch.device,
+    dtype: torch.dtype,
+    base: dict[str, Any],
+) -> PersonPrior:
+    """The model in `folder` on the bundled pipeline.
+
+    Args:
+        base: the bundled prior's metadata.
 
     Raises:
-        UserError: they are missing or damaged.
+        UserError: a file is missing or damaged, or belongs to another bundled prior.
     """
     import safetensors.torch
 
-    with door(str(folder / WEIGHTS)):
-        tensors = safetensors.torch.load_file(folder / WEIGHTS)
-    return {name: x.float() for name, x in tensors.items()}
-
-
-def read_card(folder: Path) -> dict[str, Any]:
-    """What a person model says of itself (`gs_ssd.json`).
-
-    Raises:
-        UserError: it is missing or damaged.
-    """
-    with door(str(folder / "gs_ssd.json")):
-        card = json.loads((folder / "gs_ssd.json").read_text(encoding="utf-8"))
-        if not isinstance(card["paints"], dict) or not isinstance(card["base"], str):
-            raise ValueError("paints or base is missing")
-        return card
+    with door(str(folder / CARD)):
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        paints, made_on = dict(card["paints"]), str(card["base"])
+    if made_on != base_digest():
+        raise UserError(
+            f"{folder} was taught on another version of the bundled prior; publish it again on this"
+            " one (tools/train_prior.py person), or install the version that it came with"
+        )
+    volume, unet_input = read_volume(BUNDLED, base)
+    widen(pipe.unet, unet_input)
+    with door(str(folder / DIFFERENCE)):
+        low_rank.merge(pipe.unet, safetensors.torch.load_file(folder / DIFFERENCE))
+    return PersonPrior(pipe, config, device, dtype, card | {"paints": paints}, volume.config)

@@ -37,9 +37,14 @@ class PackedSplats:
     radius: float
 
 
+def visible(splats: Splats) -> np.ndarray:
+    """Which splats a page shows, `[N]` bool."""
+    return finite(splats) & (splats.opacities >= VISIBLE)
+
+
 def pack_splats(splats: Splats) -> PackedSplats:
     """Pack in the frame given, which the page takes to be y-up; what cannot be seen is left out."""
-    splats = splats.take(finite(splats) & (splats.opacities >= VISIBLE))
+    splats = splats.take(visible(splats))
     center, radius = framing(splats)
     words = np.zeros((len(splats), 8), dtype="<u4")
     words[:, :3] = ((splats.means - center) / radius).astype("<f4").view("<u4")

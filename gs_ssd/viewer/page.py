@@ -11,10 +11,11 @@ from typing import Literal
 
 from gs_ssd.export.splats import Splats
 from gs_ssd.files import atomic_path
-from gs_ssd.viewer.pack import pack_splats
+from gs_ssd.viewer.motion import Moving
+from gs_ssd.viewer.pack import pack_splats, visible
 from gs_ssd.viewer.views import Views
 
-SCRIPTS = ("sort.js", "renderer.js", "orbit.js", "views.js", "viewer.js")
+SCRIPTS = ("sort.js", "renderer.js", "orbit.js", "views.js", "motion.js", "viewer.js")
 
 
 def write_page(
@@ -29,6 +30,7 @@ def write_page(
     background: Literal["dark", "light", "grey"] = "dark",
     turn: bool = True,
     views: Views | None = None,
+    moving: Moving | None = None,
 ) -> int:
     """Write a self-contained viewer page around `splats` (any frame; the page turns them y-up
     itself).
@@ -36,11 +38,13 @@ def write_page(
     Angles are those of the first view (azimuth 0 sees the front), which also turns by itself unless
     `turn` is off. `views` adds named views and a path, and its own first view, which then stands
     still. `title` is usually the prompt; `subtitle` stands under it, before the count of splats.
+    `moving` says how the splats move, row by row.
 
     Returns:
         The size of the page in bytes.
     """
-    packed = pack_splats(splats.to_frame("gltf"))
+    seen = visible(splats)  # what cannot be seen is left out, and its joints with it
+    packed = pack_splats(splats.take(seen).to_frame("gltf"))
     caption = f"{packed.count:,}".replace(",", "\u202f") + (
         " splat" if packed.count == 1 else " splats"
     )
@@ -57,14 +61,16 @@ def write_page(
         "background": background,
         "turn": turn and (views is None or views.first is None),
         **(views or Views()).scene(),
+        "rig": moving.scene(packed.center, packed.radius) if moving else None,
         "caption": f"{subtitle} · {caption}" if subtitle else caption,
     }
+    data = packed.data + (moving.packed(seen) if moving else b"")
     text = fill_template(
         "template.html",
         title=html.escape(title),
         css=read_resource("viewer.css"),
         scene=json.dumps(scene).replace("<", "\\u003c"),
-        data=base64.b64encode(packed.data).decode("ascii"),
+        data=base64.b64encode(data).decode("ascii"),
         js="\n".join(read_resource(name) for name in SCRIPTS),
     ).encode("utf-8")
     with atomic_path(path) as temporary:

@@ -8,7 +8,9 @@ const VERTEX = `#version 300 es
 precision highp float;
 precision highp int;
 precision highp usampler2D;
-uniform usampler2D base, harmonics;
+uniform usampler2D base, harmonics, carried;
+uniform highp sampler2D joints;
+uniform bool moves;
 uniform mat4 view;
 uniform vec3 eye;
 uniform vec2 viewport, tanHalf;
@@ -31,6 +33,34 @@ mat3 rotation(uint first, uint rest) {
          : which == 2u ? vec4(small.xy, large, small.z) : vec4(small, large);  // w x y z
   float w = q.x, x = q.y, y = q.z, z = q.w;
   return mat3(1.0 - 2.0 * (y * y + z * z), 2.0 * (x * y + w * z), 2.0 * (x * z - w * y),
+              2.0 * (x * y - w * z), 1.0 - 2.0 * (x * x + z * z), 2.0 * (y * z + w * x),
+              2.0 * (x * z + w * y), 2.0 * (y * z - w * x), 1.0 - 2.0 * (x * x + y * y));
+}
+
+vec4 joint(uint number, int row) {
+  return texelFetch(joints, ivec2(4 * int(number) + row, 0), 0);
+}
+
+// Where a splat's joints take it, and its turn: quaternions are averaged on the side of the first,
+// which is the heaviest.
+void carry(uint splat, inout vec3 mean, out mat3 turn) {
+  turn = mat3(1.0);
+  if (!moves) return;
+  uvec4 words = texel(carried, splat);
+  vec3 moved = vec3(0.0);
+  vec4 first = joint(words.x & 65535u, 0), sum = vec4(0.0);
+  for (int k = 0; k < 4; k++) {
+    int shift = 16 * (k & 1);
+    uint number = (words[k >> 1] >> shift) & 65535u;
+    float weight = float((words[2 + (k >> 1)] >> shift) & 65535u) / 65535.0;
+    vec4 here = vec4(mean, 1.0), q = joint(number, 0);
+    moved += weight * vec3(dot(joint(number, 1), here), dot(joint(number, 2), here), dot(joint(number, 3), here));
+    sum += (dot(q, first) < 0.0 ? -weight : weight) * q;
+  }
+  mean = moved;
+  vec4 q = normalize(sum);
+  float x = q.x, y = q.y, z = q.z, w = q.w;
+  turn = mat3(1.0 - 2.0 * (y * y + z * z), 2.0 * (x * y + w * z), 2.0 * (x * z - w * y),
               2.0 * (x * y - w * z), 1.0 - 2.0 * (x * x + z * z), 2.0 * (y * z + w * x),
               2.0 * (x * z + w * y), 2.0 * (y * z - w * x), 1.0 - 2.0 * (x * x + y * y));
 }
@@ -72,13 +102,15 @@ void main() {
   gl_Position = vec4(0.0, 0.0, 2.0, 1.0);  // outside, until proven visible
   uvec4 a = texel(base, 2u * index), b = texel(base, 2u * index + 1u);
   vec3 mean = uintBitsToFloat(a.xyz);
+  mat3 turn;
+  carry(index, mean, turn);
   vec3 t = (view * vec4(mean, 1.0)).xyz;
   float depth = -t.z;
   if (depth < 0.01) return;
 
   vec2 blueAlpha = unpackHalf2x16(b.x);
   vec3 scale = vec3(unpackHalf2x16(b.y), unpackHalf2x16(b.z).x);
-  mat3 half_ = mat3(view) * rotation(b.z >> 16, b.w) * mat3(scale.x, 0, 0, 0, scale.y, 0, 0, 0, scale.z);
+  mat3 half_ = mat3(view) * turn * rotation(b.z >> 16, b.w) * mat3(scale.x, 0, 0, 0, scale.y, 0, 0, 0, scale.z);
   vec2 slope = clamp(t.xy / depth, -1.3 * tanHalf, 1.3 * tanHalf);
   vec3 right = vec3(half_[0].x, half_[1].x, half_[2].x);
   vec3 up = vec3(half_[0].y, half_[1].y, half_[2].y);
@@ -100,7 +132,7 @@ void main() {
   if (max(outside.x, outside.y) > 0.0) return;
 
   vec3 rgb = vec3(unpackHalf2x16(a.w), blueAlpha.x);
-  if (shDegree > 0) rgb += viewDependent(index, normalize(mean - eye));
+  if (shDegree > 0) rgb += viewDependent(index, normalize(mean - eye) * turn);
   color = vec4(max(rgb, 0.0), alpha);
   gl_Position = vec4((center + pixels) / (0.5 * viewport), 0.0, 1.0);
 }`;
@@ -176,7 +208,11 @@ class Renderer {
     );
     const baseWords = scene.count * 8;
     this.upload(0, "base", words.subarray(0, baseWords));
-    this.upload(1, "harmonics", words.subarray(baseWords));
+    const rigWords = scene.rig ? scene.count * 4 : 0;
+    this.upload(1, "harmonics", words.subarray(baseWords, words.length - rigWords));
+    this.upload(2, "carried", words.subarray(words.length - rigWords));
+    this.makeJoints(3, scene.rig ? 4 * scene.rig.rest.length : 1);
+    gl.uniform1i(this.uniforms.moves, Number(Boolean(scene.rig)));
     gl.uniform3fv(this.uniforms.shRange, scene.shRange);
     gl.uniform1i(this.uniforms.shDegree, scene.shDegree);
     gl.uniform1i(this.uniforms.shTexels, scene.shTexels);
@@ -214,6 +250,24 @@ class Renderer {
     const rest = words.subarray(whole * width * 4);
     if (rest.length) send(whole, rest.length / 4, 1, rest);
     gl.uniform1i(this.uniforms[name], unit);
+  }
+
+  makeJoints(unit, texels) {
+    const { gl } = this;
+    gl.activeTexture(gl.TEXTURE0 + unit);
+    this.joints = gl.createTexture();
+    gl.bindTexture(gl.TEXTURE_2D, this.joints);
+    for (const filter of [gl.TEXTURE_MIN_FILTER, gl.TEXTURE_MAG_FILTER])
+      gl.texParameteri(gl.TEXTURE_2D, filter, gl.NEAREST);
+    gl.texStorage2D(gl.TEXTURE_2D, 1, gl.RGBA32F, texels, 1);
+    gl.uniform1i(this.uniforms.joints, unit);
+  }
+
+  // Where the joints are: four texels each, see motion.js.
+  setJoints(texels) {
+    const { gl } = this;
+    gl.bindTexture(gl.TEXTURE_2D, this.joints);
+    gl.texSubImage2D(gl.TEXTURE_2D, 0, 0, 0, texels.length / 4, 1, gl.RGBA, gl.FLOAT, texels);
   }
 
   setOrder(order) {

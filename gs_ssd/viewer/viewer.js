@@ -13,6 +13,7 @@ const SHORTCUTS = {
   s: "screenshot",
   c: "copy",
   p: "path",
+  m: "play",
   "?": "help",
 };
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -66,6 +67,9 @@ class Viewer {
       ),
     );
     this.setTurning(scene.turn && !matchMedia("(prefers-reduced-motion: reduce)").matches);
+    this.poses = 0; // how many there were; an order belongs to one of them
+    this.motion = scene.rig ? new Motion(scene.rig, scene.count, bytes) : null;
+    if (this.motion) this.renderer.setJoints(this.motion.texels);
     this.startSorting(bytes);
     this.frame = this.frame.bind(this);
     requestAnimationFrame(this.frame);
@@ -81,7 +85,8 @@ class Viewer {
     this.sortedFor = null;
     this.sort = startSorter(positions, ({ order, direction }) => {
       if (direction && !this.renderer.gl.isContextLost()) this.renderer.setOrder(order);
-      [this.spare, this.sortedFor, this.dirty] = [order, direction, true];
+      const still = this.sortingPose === this.poses; // no new pose since the sort began
+      [this.spare, this.sortedFor, this.dirty] = [order, still ? direction : null, true];
     });
   }
 
@@ -92,6 +97,8 @@ class Viewer {
     const same =
       this.sortedFor && direction.every((value, i) => Math.abs(value - this.sortedFor[i]) < 1e-4);
     if (same && this.renderer.sorted) return true;
+    if (this.motion) this.sort.replace(this.motion.positions);
+    this.sortingPose = this.poses;
     this.sort(direction, this.spare);
     this.spare = null;
     return false;
@@ -126,6 +133,11 @@ class Viewer {
     }
     if (this.turning) {
       this.orbit.turn((TURN_SPEED * Math.min(elapsed, 100)) / 1000, 0);
+      this.moved();
+    }
+    if (this.motion?.playing) {
+      this.motion.advance(Math.min(elapsed, 100));
+      this.showPose();
       this.moved();
     }
     this.adapt(elapsed);
@@ -188,6 +200,30 @@ class Viewer {
     $("path").setAttribute("aria-pressed", "true");
   }
 
+  // The splats as the motion's moment has them; what was in order is so no more.
+  showPose() {
+    this.motion.pose();
+    this.renderer.setJoints(this.motion.texels);
+    this.poses++;
+    [this.sortedFor, this.dirty] = [null, true];
+  }
+
+  setPlaying(on) {
+    if (!this.motion) return;
+    if (on && !this.motion.clip) this.chooseClip(0, false);
+    this.motion.playing = on;
+    $("play").setAttribute("aria-pressed", String(on));
+  }
+
+  chooseClip(index, play = true) {
+    this.motion.choose(index);
+    [...$("clips").children].forEach((button, i) =>
+      button.setAttribute("aria-pressed", String(i === index)),
+    );
+    if (play) this.setPlaying(true);
+    this.showPose();
+  }
+
   // A sentence in place of the caption, for a while.
   say(sentence) {
     $("status").textContent = sentence;
@@ -230,6 +266,7 @@ class Viewer {
 
   restore() {
     this.renderer.build();
+    if (this.motion) this.renderer.setJoints(this.motion.texels);
     [this.sortedFor, this.dirty] = [null, true];
   }
 
@@ -248,12 +285,20 @@ class Viewer {
       target: target.map((value, i) => value * scene.radius + scene.center[i]),
       turning: this.turning,
       background: BACKGROUNDS[this.background][0],
+      clip: this.motion?.clip?.name ?? null,
+      playing: this.motion?.playing ?? false,
     };
   }
 
   // Resolves when the new view stands there, sorted.
-  set({ azimuth, polar, distance, target, fovY, backgroundColor }) {
+  set({ azimuth, polar, distance, target, fovY, backgroundColor, clip, seconds }) {
     this.stop();
+    if (clip !== undefined) {
+      this.setPlaying(false);
+      this.chooseClip(scene.rig.clips.findIndex(({ name }) => name === clip), false);
+      this.motion.elapsed = seconds ?? 0;
+      this.showPose();
+    }
     if (azimuth !== undefined) this.orbit.azimuth = azimuth;
     if (polar !== undefined) this.orbit.polar = polar;
     if (distance !== undefined) this.orbit.distance = distance / scene.radius;
@@ -308,6 +353,7 @@ function start() {
     screenshot: () => viewer.screenshot(),
     copy: () => copyView(viewer),
     path: () => viewer.playPath(),
+    play: () => viewer.setPlaying(!viewer.motion?.playing),
     help: () => viewer.toggleHelp(),
   };
   for (const [id, action] of Object.entries(actions)) $(id).addEventListener("click", action);
@@ -319,6 +365,9 @@ function start() {
   });
   attachContextLoss(viewer);
   showViews(viewer);
+  showClips(viewer);
+  if (viewer.motion && !matchMedia("(prefers-reduced-motion: reduce)").matches)
+    viewer.chooseClip(0);
   $("copied").addEventListener("blur", () => ($("copied").hidden = true));
   addEventListener("resize", () => (viewer.dirty = true));
   $("status").textContent = scene.caption;

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,15 +14,22 @@ from gs_ssd.assets.avatar.config import AvatarConfig
 from gs_ssd.assets.base import TrainingStep
 from gs_ssd.assets.splat.asset import PAGE, PLY, SplatAsset, SplatConfig
 from gs_ssd.assets.splat.densify import surgery
-from gs_ssd.body import choice, openpose, parts_picture, poses, surface, visibility
+from gs_ssd.body import choice, clips, openpose, parts_picture, surface, visibility
 from gs_ssd.body.body import Pose
 from gs_ssd.body.pose_law import PoseLaw
+from gs_ssd.body.poses import CLIPS, POSES
 from gs_ssd.body.skinning import skin_gaussians
 from gs_ssd.errors import UserError
+from gs_ssd.export import avatar_file
+from gs_ssd.export.avatar_file import Avatar
 from gs_ssd.scene import initialize
 from gs_ssd.scene.camera import Cameras, wrap_angle
 from gs_ssd.scene.gaussians import Gaussians
+from gs_ssd.viewer.motion import Moving
+from gs_ssd.viewer.page import write_page
 
+MOVING_PAGE = "avatar.html"
+PAGE_FPS = 24.0
 SURFACE_SEED = 0
 """The surface is the same in every run: checkpoints name its points by number."""
 HOME = "home"
@@ -39,7 +47,7 @@ class AvatarAsset(SplatAsset):
     """
 
     kind = "avatar"
-    files = (PLY, PAGE)
+    files = (PLY, PAGE, avatar_file.FILE, MOVING_PAGE)
     body_pictures = ("openpose", "regions")
 
     def __init__(self, config: SplatConfig, avatar: AvatarConfig, device: torch.device) -> None:
@@ -72,7 +80,7 @@ class AvatarAsset(SplatAsset):
 
     def shown(self, *, training: bool) -> Gaussians:
         """In the step's pose; for people in the config's."""
-        return self.posed(self._pose if training else poses.POSES[self.avatar.shown])
+        return self.posed(self._pose if training else POSES[self.avatar.shown])
 
     def posed(self, pose: Pose) -> Gaussians:
         """The splat in a pose; the rest pose is the splat itself, bit for bit."""
@@ -139,3 +147,23 @@ class AvatarAsset(SplatAsset):
                 " delete it, and --resume takes the one before"
             )
         self.trained.labels[HOME] = home.to(self._device, copy=True)
+
+    def rigged(self) -> Avatar:
+        """The splat in its rest pose with its skeleton, as files keep it."""
+        weights = self.binding.weights[self.trained.labels[HOME]]
+        return avatar_file.bind(self.splats(), weights, self.body)
+
+    def export(self, folder: Path, *, title: str) -> list[Path]:
+        """The splat in its rest pose as any other, its rig, and a page in which it moves."""
+        avatar = self.rigged()
+        motions = [clips.sample(name, PAGE_FPS, self.body) for name in CLIPS]
+        avatar_file.write_avatar(folder / avatar_file.FILE, avatar)
+        write_page(
+            folder / MOVING_PAGE,
+            avatar.splats,
+            title=title,
+            turn=False,
+            moving=Moving(avatar, motions),
+        )
+        plain = super().export(folder, title=title)
+        return [*plain, folder / avatar_file.FILE, folder / MOVING_PAGE]

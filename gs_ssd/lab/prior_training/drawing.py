@@ -43,7 +43,7 @@ def draw(
     parts = []
     for at in range(0, len(prompts), batch):
         some = slice(at, at + batch)
-        parts.append(_denoise(prior, noise[some].to(prior.device), told[some], null, steps, scale))
+        parts.append(denoise(prior, noise[some].to(prior.device), told[some], null, steps, scale))
     return torch.cat(parts)
 
 
@@ -76,9 +76,10 @@ def _cameras(views: Views) -> Cameras:
     )
 
 
-def _denoise(
+def denoise(
     prior: DiffusionPrior, x: Tensor, told: Condition, null: Tensor, steps: int, scale: float
 ) -> Tensor:
+    """Pictures (0..1) out of the noise `x`, one of each condition."""
     count, abar = len(x), prior.alphas_cumprod
     both = Condition.cat([told, told.with_text(null)])
     times = [round(NUM_TIMESTEPS * (1 - step / steps)) - 1 for step in range(steps)]

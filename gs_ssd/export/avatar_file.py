@@ -1,0 +1,133 @@
+"""An avatar in a file: the splat in its rest pose, its skeleton, and which joints carry each splat.
+
+A NumPy archive (`.npz`, without pickles), in world axes. Four joints a splat, as glTF has them.
+"""
+
+import dataclasses
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from gs_ssd.body.body import Pose, Skeleton
+from gs_ssd.body.skinning import skin_gaussians
+from gs_ssd.errors import UserError
+from gs_ssd.export.splats import ARRAYS, Splats, from_gaussians, to_gaussians
+from gs_ssd.files import atomic_path
+
+FILE = "avatar.npz"
+"""Its name in a run's folder."""
+FORMAT = "gs-ssd avatar 1"
+INFLUENCES = 4
+MAX_BYTES = 2 << 30
+
+
+@dataclasses.dataclass(frozen=True)
+class Avatar:
+    """N splats in the rest pose of a skeleton of J joints."""
+
+    splats: Splats
+    """In the world frame."""
+    skeleton: Skeleton
+    joints: Int[np.ndarray, "n 4"]
+    weights: Float[np.ndarray, "n 4"]
+    """Rows sum to one."""
+
+    def __len__(self) -> int:
+        return len(self.splats)
+
+    def take(self, index: np.ndarray) -> "Avatar":
+        """The splats that a boolean mask or an integer index selects."""
+        return dataclasses.replace(
+            self,
+            splats=self.splats.take(index),
+            joints=self.joints[index],
+            weights=self.weights[index],
+        )
+
+    def dense_weights(self) -> Float[Tensor, "n j"]:
+        """The weights of all joints."""
+        dense = torch.zeros(len(self), len(self.skeleton.joint_names))
+        return dense.scatter_add_(
+            1, torch.from_numpy(self.joints).long(), torch.from_numpy(self.weights)
+        )
+
+    def posed(self, pose: Pose) -> Splats:
+        """The splat in a pose, in the world frame."""
+        moved = self.skeleton.transforms(pose)
+        splat = skin_gaussians(to_gaussians(self.splats), self.dense_weights(), moved)
+        return dataclasses.replace(from_gaussians(splat), antialiased=self.splats.antialiased)
+
+
+def bind(splats: Splats, weights: Float[Tensor, "n j"], skeleton: Skeleton) -> Avatar:
+    """An avatar whose splats keep the heaviest four of their joints."""
+    count = min(INFLUENCES, weights.shape[1])
+    values, joints = weights.detach().cpu().topk(count, dim=1)
+    values = values / values.sum(dim=1, keepdim=True)
+    plain = Skeleton(skeleton.joint_names, skeleton.joint_positions, skeleton.parents)
+    return Avatar(splats.to_frame("world"), plain, joints.numpy().astype(np.int32), values.numpy())
+
+
+def write_avatar(path: str | os.PathLike[str], avatar: Avatar) -> None:
+    """Write the file, whole or not at all."""
+    arrays = {name: getattr(avatar.splats, name) for name in ARRAYS}
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(
+            file,
+            format=np.array(FORMAT),
+            **arrays,
+            joints=avatar.joints,
+            weights=avatar.weights,
+            joint_names=np.array(avatar.skeleton.joint_names),
+            joint_positions=avatar.skeleton.joint_positions.numpy(),
+            parents=np.array(avatar.skeleton.parents),
+        )
+
+
+def read_avatar(path: Path) -> Avatar:
+    """Read the file.
+
+    Raises:
+        UserError: it is not there, damaged, or no avatar.
+    """
+    if not path.is_file():
+        raise UserError(
+            f"there is no {path}; runs with asset=avatar leave one, and no other splat has a body"
+        )
+    if path.stat().st_size > MAX_BYTES:
+        raise UserError(f"{path} is larger than {MAX_BYTES >> 30} GiB; no avatar of ours is")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            found = {name: archive[name] for name in archive.files}
+        if str(found["format"]) != FORMAT:
+            raise UserError(f"{path} is no avatar of ours: its format is {found['format']}")
+        return _checked(found, path)
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"{path} is damaged or no avatar ({type(error).__name__}); train it again, or take it"
+            " from a backup"
+        ) from error
+
+
+def _checked(found: dict[str, np.ndarray], path: Path) -> Avatar:
+    means, log_scales, quats_wxyz, logit_opacities, sh = (found[name] for name in ARRAYS)
+    splats = Splats(means, log_scales, quats_wxyz, logit_opacities, sh, frame="world")
+    names = tuple(str(name) for name in found["joint_names"])
+    skeleton = Skeleton(
+        names,
+        torch.from_numpy(found["joint_positions"].astype(np.float32)),
+        tuple(int(parent) for parent in found["parents"]),
+    )
+    joints, weights = found["joints"].astype(np.int32), found["weights"].astype(np.float32)
+    shape = (len(splats), INFLUENCES)
+    if joints.shape != shape or weights.shape != shape:
+        raise UserError(f"{path}: {joints.shape} joints and {weights.shape} weights for {shape}")
+    if len(splats) and not 0 <= joints.min() <= joints.max() < len(names):
+        raise UserError(f"{path}: splats are bound to joints that the skeleton does not have")
+    if not np.allclose(weights.sum(axis=1), 1.0, atol=1e-4):
+        raise UserError(f"{path}: the skinning weights do not sum to one at every splat")
+    return Avatar(splats, skeleton, joints, weights)
