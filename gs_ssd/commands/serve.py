@@ -116,7 +116,8 @@ def _application(
     from gs_ssd.studio.app import create_app
     from gs_ssd.studio.queue import Queue
 
-    queue = Queue(runs, at_once=args.at_once, take_up=take_up)
+    # A worker that waits holds half a gigabyte: only where somebody waits for it.
+    queue = Queue(runs, at_once=args.at_once, take_up=take_up, spare=page)
     guard = Guard(args.host, tuple(name.lower() for name in args.name))
     return create_app(queue, guard, token=token, page=page)
 

@@ -5,6 +5,7 @@ On the wire: two little-endian uint32 (the length of the JSON, the length of the
 
 import json
 import os
+import select
 import struct
 import threading
 from collections.abc import Awaitable, Callable, Mapping
@@ -52,6 +53,10 @@ class Channel:
                     rest = rest[os.write(self._sink, rest) :]
             except OSError:
                 self._gone = True
+
+    def has_message(self) -> bool:
+        """Whether one has begun to arrive."""
+        return bool(select.select([self._source], [], [], 0)[0])
 
     def receive(self) -> Message | None:
         """Wait for the next message; None: the server has closed its end, or is gone."""

@@ -53,7 +53,7 @@ class Hand:
             except asyncio.IncompleteReadError:
                 return "died", await self._cause_of_death()
             except ValueError:
-                self.process.kill()
+                self.kill()
                 return "died", "the worker sent something that is no message"
             if message.get("event") == "ended":
                 await self.end()
@@ -65,6 +65,11 @@ class Hand:
         pipe = self.process.stdin
         if pipe is not None and not pipe.is_closing():
             pipe.write(channel.encode(wish))
+
+    def kill(self) -> None:
+        """End it at once, as it is."""
+        if self.process.returncode is None:
+            self.process.kill()
 
     async def end(self) -> None:
         """Close its input, which is the wish to stop, and wait for its end."""

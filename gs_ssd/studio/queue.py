@@ -130,9 +130,11 @@ class Queue:
             live.state = ""
             self.journal.append("stopped", name)
         elif live.state in ACTIVE:
-            live.state = "stopping"
-            if live.hand is not None:
+            begun, live.state = live.state != "starting", "stopping"
+            if live.hand is not None and begun:
                 live.hand.tell(stop=True)
+            elif live.hand is not None:
+                live.hand.kill()  # there is nothing yet to save, and it may take long to begin
         else:
             raise UserError(f"{name} is not running")
         self._changed(name)
@@ -264,7 +266,7 @@ class Queue:
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         if self._warm is not None:
             hand = await self._warm
-            hand.process.kill()  # it holds nothing
+            hand.kill()  # it holds nothing
             await hand.end()
         self.journal.close()
 
@@ -282,6 +284,8 @@ class Queue:
             outcome, text = await live.hand.work(
                 lambda message, data: self._hear(name, message, data)
             )
+            if outcome == "died" and live.state == "stopping":
+                outcome, text = "stopped", ""
         except (OSError, UserError) as error:
             text = str(error)
         finally:

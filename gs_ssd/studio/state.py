@@ -55,6 +55,7 @@ class Live:
         elif event == "frame":
             self.frame, self.frame_number = data, self.frame_number + 1
         elif event == "paused":
+            self.completed = message["completed"]
             self.state = "paused" if self.state == "running" else self.state
         elif event == "log" and len(self.notes) < MOST_NOTES:
             self.notes = (*self.notes, str(message["message"]))

@@ -1,9 +1,9 @@
 """The process that trains one run: `python -m gs_ssd.studio.worker`, started by the server alone.
 
-It loads what every run needs and says "ready", waits for one job, and then tells what happens as it
+It loads what most runs need while it waits for its one job, and then tells what happens as it
 happens. When the server goes, however it goes, the run is saved and ends: no orphan stays behind.
 
-Out: `ready`, `began`, `step`, `frame` (with the splats' bytes, only while somebody looks),
+Out: `began`, `step`, `frame` (with the splats' bytes, only while somebody looks),
 `previewed`, `saved`, `paused`, `ended` (`outcome`: done, stopped or failed; `message`), `log`.
 In: `job`, then `watch`, `pause`, `go_on`, `stop`.
 """
@@ -174,8 +174,8 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which then says so
     signal.signal(signal.SIGTERM, lambda *_: setattr(steering, "stopping", True))
-    _warm_up()
-    channel.send({"event": "ready"})
+    if not channel.has_message():
+        _warm_up()
     message = channel.receive()
     if message is None:
         return
@@ -195,7 +195,7 @@ def main() -> None:
 
 
 def _warm_up() -> None:
-    """Import what a run imports: seconds that nobody then waits for."""
+    """Import what a run on a model imports: seconds that nobody then waits for."""
     import gs_ssd.prior.pipelines
     import gs_ssd.prior.volume_prior
     import gs_ssd.trainer  # noqa: F401

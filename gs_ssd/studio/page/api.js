@@ -45,6 +45,8 @@ export const filePath = (run, inside) => `/api/${runPath(run.name)}/files/${insi
 export const ACTIVE = ["starting", "running", "paused", "finishing", "stopping"];
 export const isActive = (run) => ACTIVE.includes(run?.state);
 
+export const hasSplats = (run) => run.checkpoints.length > 0 || run.files.includes("point_cloud.ply");
+
 // All runs by name, in the server's order; `changed` events tell the name, or "" for the list.
 class Runs extends EventTarget {
   constructor() {

@@ -1,5 +1,5 @@
 // One run: the splat, as it forms or as it is, and all that can be done with it.
-import { act, filePath, isActive, request, runPath, runs, splats } from "/page/api.js";
+import { act, filePath, hasSplats, isActive, request, runPath, runs, splats } from "/page/api.js";
 import { h, icon, toast } from "/page/dom.js";
 import { exportPanel } from "/page/exports.js";
 import { throwAway } from "/page/gallery.js";
@@ -174,7 +174,7 @@ class RunPage {
   }
 
   async showSaved(run, completed = null) {
-    if (!run.checkpoints.length && !run.files.includes("point_cloud.ply")) {
+    if (!hasSplats(run)) {
       this.message.textContent = run.state === "queued" ? "It will form here when it is its turn." : "";
       return;
     }

@@ -171,7 +171,9 @@ export class SplatView {
     if (!this.dirty || !this.renderer?.sorted) return;
     this.dirty = false;
     this.renderer.draw(this.camera(this.renderer.scene), stage());
-    this.canvas.dataset.drawn = "yes";
+    const { azimuth } = this.orbit;
+    const { completed } = this.renderer.scene;
+    Object.assign(this.canvas.dataset, { drawn: "yes", azimuth, completed });
   }
 
   sortIfNeeded(direction) {

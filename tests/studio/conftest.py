@@ -1,0 +1,125 @@
+"""A studio of its own for each module: a real server process over a folder."""
+
+import contextlib
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BROWSER = Path(__file__).parents[1] / "viewer" / "conftest.py"  # by path: tests are no package
+_spec = importlib.util.spec_from_file_location("viewer_conftest", BROWSER)
+assert _spec is not None
+assert _spec.loader is not None
+_browser = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_browser)
+chromium, until = _browser.chromium, _browser.until
+
+
+class Studio:
+    """A server process, and requests to it."""
+
+    def __init__(self, folder: Path, *options: str, command: str = "studio") -> None:
+        self.folder = folder
+        more = ["--no-browser"] if command == "studio" else []
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "gs_ssd.cli", command, str(folder), "--port", "0"),
+                *more,
+                *options,
+            ],
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline().decode()
+        assert line.startswith("http://"), line
+        self.url = line.split()[0].rstrip("/")
+
+    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
+        """Status and answer of a request; bytes are sent as they are, anything else as JSON."""
+        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        if data is not None and not isinstance(body, bytes):
+            headers["Content-Type"] = "application/json"
+        request = urllib.request.Request(f"{self.url}{path}", data, headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as response:
+                status, answer = response.status, response.read()
+        except urllib.error.HTTPError as error:
+            status, answer = error.code, error.read()
+        with contextlib.suppress(ValueError):
+            answer = json.loads(answer)
+        return status, answer
+
+    def events(self, name: str) -> Iterator[dict[str, Any]]:
+        """The states of one run, as the server sends them, until it is over."""
+        url = f"{self.url}/api/runs/{name}/events"
+        with urllib.request.urlopen(url, timeout=120) as stream:
+            for line in stream:
+                if line.startswith(b"data: "):
+                    yield json.loads(line[6:])
+
+    def wait(self, name: str, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """The first state of a run that fits; the run must not end before."""
+        for run in self.events(name):
+            if wanted(run):
+                return run
+        raise AssertionError(f"{name} ended first: {self.ask('GET', f'/api/runs/{name}')}")
+
+    def end(self) -> None:
+        """End it as Ctrl-C does."""
+        if self.process.poll() is None:
+            self.process.send_signal(2)
+            self.process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def start_module_studio(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Callable[[str], Studio]]:
+    """Start one by its command, over an empty folder; it ends with the module."""
+    started: list[Studio] = []
+
+    def start(command: str) -> Studio:
+        started.append(Studio(tmp_path_factory.mktemp("runs"), command=command))
+        return started[-1]
+
+    yield start
+    for running in started:
+        running.end()
+
+
+@pytest.fixture(scope="module")
+def server(start_module_studio: Callable[[str], Studio]) -> Studio:
+    """A running server without the page."""
+    return start_module_studio("serve")
+
+
+@pytest.fixture
+def start_studio() -> Iterator[Callable[..., Studio]]:
+    """Start studios; all are ended after the test."""
+    started: list[Studio] = []
+
+    def start(folder: Path, *options: str, command: str = "studio") -> Studio:
+        started.append(Studio(folder, *options, command=command))
+        return started[-1]
+
+    yield start
+    for running in started:
+        running.end()
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    """Look again and again."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)

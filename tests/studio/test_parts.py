@@ -1,0 +1,143 @@
+"""The parts below the server: messages, the journal, the bytes for the page, who may enter."""
+
+import asyncio
+import json
+import os
+import struct
+import threading
+
+import numpy as np
+import pytest
+
+from gs_ssd.errors import UserError
+from gs_ssd.export.axes_object import axes_object
+from gs_ssd.export.splats import Splats
+from gs_ssd.studio import channel, stream
+from gs_ssd.studio.entry import Entry
+from gs_ssd.studio.journal import Journal
+from gs_ssd.studio.runs import RunsFolder
+from gs_ssd.viewer.guard import Guard
+from gs_ssd.viewer.pack import pack_splats
+
+
+def test_messages_arrive_whole_through_a_pipe_that_is_too_small_for_them():
+    source, sink = os.pipe()
+    sender, receiver = channel.Channel(0, sink), channel.Channel(source, 0)
+    big = os.urandom(1 << 20)
+
+    def send() -> None:
+        sender.send({"event": "a"}, big)
+        sender.send({"event": "b"})
+        os.close(sink)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    assert receiver.receive() == ({"event": "a"}, big)
+    assert receiver.receive() == ({"event": "b"}, b"")
+    assert receiver.receive() is None
+    thread.join()
+    os.close(source)
+
+
+def test_a_worker_whose_server_is_gone_goes_on():
+    source, sink = os.pipe()
+    os.close(source)
+    sender = channel.Channel(0, sink)
+    sender.send({"event": "a"}, b"x" * 100)
+    sender.send({"event": "b"})
+    os.close(sink)
+
+
+def test_a_stream_that_is_no_message_is_refused():
+    async def read() -> None:
+        reader = asyncio.StreamReader()
+        reader.feed_data(b"Traceback (most recent call last)")
+        await channel.read_async(reader.readexactly)
+
+    with pytest.raises(ValueError, match="message"):
+        asyncio.run(read())
+
+
+def test_a_torn_line_of_the_journal_is_skipped_and_not_continued(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    first = Journal(path)
+    first.append("queued", "a", anyway=True)
+    first.append("queued", "b")
+    first.close()
+    path.write_bytes(path.read_bytes()[:-9])
+    second = Journal(path)
+    second.append("queued", "c")
+    assert [line["run"] for line in second.read()] == ["a", "c"]
+    second.close()
+
+
+def test_the_bytes_for_the_page_are_the_packed_splats():
+    splats = axes_object()
+    data = stream.to_bytes(splats, about={"completed": 3})
+    size = struct.unpack("<I", data[:4])[0]
+    header = json.loads(data[4 : 4 + size])
+    assert (4 + size) % 16 == 0
+    packed = pack_splats(splats.to_frame("gltf"))
+    assert data[4 + size :] == packed.data
+    assert (header["count"], header["total"], header["completed"]) == (packed.count, len(splats), 3)
+
+
+def test_of_too_many_the_most_visible_are_sent():
+    rng = np.random.default_rng(0)
+    n = 500
+    opacities = np.where(np.arange(n) < 100, 4.0, -3.0)
+    splats = Splats(rng.normal(size=(n, 3)), np.full((n, 3), -3.0), rng.normal(size=(n, 4)),
+                    opacities, rng.normal(size=(n, 1, 3)), frame="world")  # fmt: skip
+    data = stream.to_bytes(splats, at_most=100)
+    size = struct.unpack("<I", data[:4])[0]
+    header = json.loads(data[4 : 4 + size])
+    assert (header["count"], header["total"]) == (100, n)
+    alphas = np.frombuffer(data[4 + size :], dtype="<f2").reshape(-1, 16)[:100, 9]
+    assert alphas.min() > 0.9
+
+
+@pytest.mark.parametrize("name", ["..", ".", "", "a/b", "a\\b", ".hidden", "a\0b", "x" * 300])
+def test_names_that_lead_elsewhere_are_no_runs(tmp_path, name):
+    with pytest.raises(UserError, match="there is no run"):
+        RunsFolder(tmp_path).folder(name)
+
+
+def answer_of(guard: Guard, token: str | None, path: str = "/api/runs", **headers: str) -> int:
+    """The status that an entry answers with; 200 stands for the application behind it."""
+
+    async def app(scope, receive, send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    sent: list[dict] = []
+
+    async def send(message) -> None:
+        sent.append(message)
+
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    path, _, query = path.partition("?")
+    named = {"host": "localhost:1"} | {k.replace("_", "-"): v for k, v in headers.items()}
+    raw = [(name.encode(), value.encode()) for name, value in named.items()]
+    scope = {"type": "http", "method": "POST", "path": path, "query_string": query.encode(),
+             "headers": raw}  # fmt: skip
+    asyncio.run(Entry(app, guard, token)(scope, receive, send))
+    assert any(name == b"content-security-policy" for name, _ in sent[0]["headers"])
+    return sent[0]["status"]
+
+
+def test_the_entry_lets_in_our_page_and_the_token():
+    here, token = Guard("127.0.0.1"), "a" * 20
+    assert answer_of(here, None) == 200
+    assert answer_of(here, None, origin="http://localhost:1") == 200
+    assert answer_of(here, None, origin="http://localhost:2") == 403
+    assert answer_of(here, None, host="evil.example:1") == 403
+    assert answer_of(here, None, sec_fetch_site="cross-site") == 403
+    assert answer_of(here, token) == 401
+    assert answer_of(here, token, authorization=f"Bearer {token}") == 200
+    assert answer_of(here, token, cookie=f"a=b; gs-ssd-token={token}") == 200
+    assert answer_of(here, token, path=f"/?token={token}") == 303
+    assert answer_of(here, token, path=f"/api/runs?token={token}") == 401
+    assert answer_of(here, token, path="/?token=") == 401
+    assert answer_of(here, token, authorization=f"Basic {token}") == 401

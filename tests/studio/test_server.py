@@ -1,0 +1,323 @@
+"""The server as its clients see it: runs from wish to file, what it refuses, and that nothing is
+lost with it."""
+
+import json
+import math
+import os
+import signal
+import struct
+import subprocess
+import sys
+import urllib.request
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from gs_ssd.export.axes_object import axes_object
+from gs_ssd.export.formats import read_splats, write_splats
+from gs_ssd.processes import is_running
+
+TINY = {"prompt": "a red disc", "preset": "tiny", "settings": {"num_steps": 20}}
+LONG = {
+    "num_steps": 4000,
+    "output.checkpoint_every": 20,
+    "output.turntable_frames": 0,
+    "output.preview_every": 0,
+}
+
+
+def splat_header(data: bytes) -> dict:
+    size = struct.unpack("<I", data[:4])[0]
+    header = json.loads(data[4 : 4 + size])
+    assert len(data) - 4 - size >= 32 * header["count"]
+    return header
+
+
+@pytest.fixture(scope="module")
+def made(server) -> str:
+    """A finished run."""
+    status, run = server.ask("POST", "/api/runs", TINY)
+    assert status == 201
+    assert run["state"] in ("queued", "starting")
+    assert list(server.events(run["name"]))[-1]["state"] == "done"
+    return run["name"]
+
+
+def test_a_wish_becomes_files(server, made):
+    _, run = server.ask("GET", f"/api/runs/{made}")
+    assert (run["completed"], run["num_steps"], run["prompt"]) == (20, 20, "a red disc")
+    assert {"point_cloud.ply", "turntable.mp4", "views.png", "config.yaml"} <= set(run["files"])
+    url = f"{server.url}/api/runs/{made}/files/point_cloud.ply?download=1"
+    with urllib.request.urlopen(url) as response:
+        assert "attachment" in response.headers["Content-Disposition"]
+        assert response.read() == (server.folder / made / "point_cloud.ply").read_bytes()
+    _, data = server.ask("GET", f"/api/runs/{made}/splats")
+    assert splat_header(data)["count"] == len(read_splats(server.folder / made / "point_cloud.ply"))
+    _, picture = server.ask("GET", f"/api/runs/{made}/picture")
+    assert Image.open(BytesIO(picture)).format == "WEBP"
+
+
+def test_every_target_is_written_and_says_how_to_import_it(server, made, tmp_path):
+    _, form = server.ask("GET", "/api/form")
+    for target in form["targets"]:
+        if target["name"] == "usd":  # needs the extra
+            continue
+        status, written = server.ask("POST", f"/api/runs/{made}/exports/{target['name']}")
+        assert status == 200, written
+        assert written["file"] in written["hint"]
+        _, data = server.ask("GET", written["url"])
+        data = data if isinstance(data, bytes) else b""
+        assert len(data) == int(written["bytes"])
+        if target["suffix"] in (".ply", ".spz"):
+            (tmp_path / written["file"]).write_bytes(data)
+            assert len(read_splats(tmp_path / written["file"])) > 50
+
+
+def test_stars_and_the_trash(server, made):
+    assert server.ask("PUT", f"/api/runs/{made}/star")[1]["starred"]
+    assert not server.ask("DELETE", f"/api/runs/{made}/star")[1]["starred"]
+    _, thrown = server.ask("DELETE", f"/api/runs/{made}")
+    assert server.ask("GET", f"/api/runs/{made}")[0] == 404
+    assert server.ask("GET", "/api/trash")[1] == [thrown["trashed"]]
+    _, back = server.ask("POST", f"/api/trash/{thrown['trashed']}/restore")
+    assert (back["name"], back["state"]) == (made, "done")
+
+
+def test_a_fork_begins_from_the_checkpoint(server, made):
+    wish = {"prompt": "a blue disc", "fork": {"run": made, "completed": 20}, "settings": {}}
+    status, refused = server.ask("POST", "/api/runs", wish)
+    assert status == 400
+    assert "num_steps" in refused["error"]
+    wish["settings"] = {"num_steps": 30, "guidance.estimator": "csd"}
+    status, run = server.ask("POST", "/api/runs", wish)
+    assert status == 201
+    last = list(server.events(run["name"]))[-1]
+    assert (last["state"], last["completed"], last["estimator"]) == ("done", 30, "csd")
+    assert last["source"] == {"run": made, "completed": 20}
+    assert server.ask("GET", f"/api/runs/{made}")[1]["num_steps"] == 20
+
+
+def test_a_file_is_looked_at_converted_and_begun_from(server, tmp_path):
+    write_splats(tmp_path / "axes.spz", axes_object())
+    data = (tmp_path / "axes.spz").read_bytes()
+    status, kept = server.ask("POST", "/api/uploads?name=My%20axes.spz", data)
+    assert (status, kept["splats"]) == (201, len(axes_object()))
+    _, shown = server.ask("GET", f"/api/uploads/{kept['name']}/splats")
+    assert splat_header(shown)["count"] == len(axes_object())
+    _, written = server.ask("POST", f"/api/uploads/{kept['name']}/exports/blender")
+    _, ply = server.ask("GET", written["url"])
+    (tmp_path / "out.ply").write_bytes(ply)
+    assert len(read_splats(tmp_path / "out.ply")) == len(axes_object())
+    wish = {
+        "prompt": "a disc",
+        "preset": "tiny",
+        "start": kept["name"],
+        "settings": {"num_steps": 2},
+    }
+    _, run = server.ask("POST", "/api/runs", wish)
+    assert list(server.events(run["name"]))[-1]["state"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "says"),
+    [
+        ("a.exe", b"MZ", ".ply"),
+        ("a.ply", b"ply\nnothing", "a.ply"),
+        ("../../a.spz", b"\x1f\x8b", "a.spz"),
+        ("a.glb", b"", "a.glb"),
+    ],
+)
+def test_what_cannot_be_read_is_not_kept(server, name, data, says):
+    folder = server.folder / ".gs-ssd-studio" / "uploads"
+    before = set(folder.rglob("*")) if folder.exists() else set()
+    status, answer = server.ask("POST", f"/api/uploads?name={name}", data)
+    assert status == 400
+    assert says in answer["error"]
+    assert {path for path in folder.rglob("*") if path.is_file()} <= before
+
+
+@pytest.mark.parametrize(
+    ("wish", "says"),
+    [
+        ({"prompt": ""}, "empty"),
+        ({"prompt": "a zebra"}, "can draw"),
+        ({"prompt": "a red mug", "settings": {"guidance.M": "many"}}, "guidance.M"),
+        ({"prompt": "a red mug", "settings": {"guidance.m": 3}}, "guidance.M"),
+        ({"prompt": "a red mug", "settings": {"num_steps": 0}}, "num_steps"),
+        ({"prompt": "a red mug", "preset": "../../etc/passwd"}, "preset"),
+        ({"prompt": "a red mug", "settings": {"device": "cuda:7"}}, "cuda"),
+        ({"prompt": "a red mug", "name": "../elsewhere"}, "there is no run"),
+        ({"prompt": "a red mug", "name": "Some Name"}, "name"),
+        ({"prompt": "a red mug", "start": "../config.yaml"}, "upload"),
+        ({"prompt": "a red mug", "fork": {"run": "nobody", "completed": 1}}, "there is no run"),
+    ],
+)
+def test_what_cannot_run_is_said_before_and_leaves_nothing(server, wish, says):
+    before = server.ask("GET", "/api/runs")[1]
+    if "name" not in wish:
+        assert says in server.ask("POST", "/api/check", wish)[1]["error"]
+    status, answer = server.ask("POST", "/api/runs", wish)
+    assert status in (400, 404)
+    assert says in answer["error"]
+    assert len(server.ask("GET", "/api/runs")[1]) == len(before)
+
+
+def test_a_prompt_that_is_unknown_may_be_tried_anyway(server):
+    _, answer = server.ask("POST", "/api/check", {"prompt": "a zebra"})
+    assert answer["may_try"]
+    _, answer = server.ask("POST", "/api/check", {"prompt": "a zebra", "anyway": True})
+    assert answer["error"] is None
+    assert any("zebra" in note for note in answer["notes"])
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "evil.example"},
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+    ],
+)
+@pytest.mark.parametrize("path", ["/api/runs", "/api/events", "/api/uploads?name=a.ply"])
+def test_pages_of_other_sites_are_refused(server, headers, path):
+    method = "GET" if path.endswith("events") else "POST"
+    before = server.ask("GET", "/api/runs")[1]
+    assert server.ask(method, path, TINY, **headers)[0] == 403
+    assert len(server.ask("GET", "/api/runs")[1]) == len(before)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/runs/..%2f..%2fetc/files/config.yaml",
+        "/api/runs/%2e%2e/files/config.yaml",
+        "/api/runs/{run}/files/..%2f..%2f..%2fetc%2fpasswd",
+        "/api/runs/{run}/files/../../outside.txt",
+        "/api/runs/{run}/files/%2fetc%2fpasswd",
+        "/api/runs/{run}/files/checkpoints/step_000020.pt",
+        "/api/runs/{run}/files/exports/link.ply",
+        "/api/runs/{run}/files/previews/link.png",
+        "/api/runs/link/files/config.yaml",
+        "/api/runs/.gs-ssd-studio/files/journal.jsonl",
+        "/api/uploads/..%2fjournal.jsonl/splats",
+        "/api/converted/..%2f..%2fjournal.jsonl",
+        "/page/..%2fapp.py",
+    ],
+)
+def test_paths_never_leave_the_folder(server, made, path, tmp_path):
+    (tmp_path / "config.yaml").write_text("prompt: secret\n")
+    for link in (
+        server.folder / made / "exports" / "link.ply",
+        server.folder / made / "previews" / "link.png",
+    ):
+        link.parent.mkdir(exist_ok=True)
+        link.unlink(missing_ok=True)
+        link.symlink_to(tmp_path / "config.yaml")
+    (server.folder / "link").unlink(missing_ok=True)
+    (server.folder / "link").symlink_to(tmp_path)
+    status, answer = server.ask("GET", path.format(run=made))
+    assert status in (400, 404)
+    assert "secret" not in str(answer)
+    assert "root:" not in str(answer)
+
+
+def test_a_page_in_a_run_cannot_act_as_ours(server, made):
+    with urllib.request.urlopen(f"{server.url}/api/runs/{made}/files/index.html") as response:
+        assert "sandbox" in response.headers["Content-Security-Policy"]
+        assert "allow-same-origin" not in response.headers["Content-Security-Policy"]
+
+
+def test_pause_snapshot_stop_and_continue(server):
+    wish = {"prompt": "a long disc", "preset": "tiny", "settings": LONG}
+    _, run = server.ask("POST", "/api/runs", wish)
+    name = run["name"]
+    server.wait(name, lambda run: run["completed"] > 3)
+    status, again = server.ask("POST", "/api/runs", {**wish, "prompt": "a second disc"})
+    assert (status, again["state"], again["position"]) == (201, "queued", 0)
+    assert server.ask("DELETE", f"/api/runs/{name}")[0] == 400
+    server.ask("POST", f"/api/runs/{name}/pause")
+    paused = server.wait(name, lambda run: run["state"] == "paused")
+    assert server.ask("POST", f"/api/runs/{name}/exports/blender")[0] == 200
+    _, frame = server.ask("GET", f"/api/runs/{name}/frame")
+    assert splat_header(frame)["completed"] == paused["completed"]
+    assert server.ask("GET", f"/api/runs/{name}")[1]["completed"] == paused["completed"]
+    assert server.ask("POST", f"/api/runs/{again['name']}/stop")[1]["state"] == "stopped"
+    server.ask("POST", f"/api/runs/{name}/continue")
+    server.wait(name, lambda run: run["completed"] > paused["completed"])
+    server.ask("POST", f"/api/runs/{name}/stop")
+    stopped = list(server.events(name))[-1]
+    assert stopped["state"] == "stopped"
+    assert stopped["completed"] >= paused["completed"]
+    assert stopped["checkpoints"][-1] == stopped["completed"]
+
+
+def test_killed_and_restarted_it_has_lost_nothing(tmp_path, start_studio):
+    first = start_studio(tmp_path / "runs", command="serve")
+    wish = {"preset": "tiny", "settings": LONG | {"num_steps": 120}}
+    _, run = first.ask("POST", "/api/runs", {**wish, "prompt": "a disc"})
+    _, waiting = first.ask("POST", "/api/runs", {**TINY, "prompt": "a waiting disc"})
+    first.wait(run["name"], lambda run: len(run["checkpoints"]) > 0)
+    first.ask("PUT", f"/api/runs/{run['name']}/star")
+    os.kill(first.process.pid, signal.SIGKILL)
+    first.process.wait()
+    second = start_studio(tmp_path / "runs")
+    states = {run["name"]: run for run in second.ask("GET", "/api/runs")[1]}
+    assert states[run["name"]]["state"] in ("interrupted", "elsewhere")  # the worker may still save
+    assert states[run["name"]]["completed"] >= 20
+    assert states[run["name"]]["starred"]
+    assert states[waiting["name"]]["state"] in ("queued", "starting", "running", "finishing")
+    assert list(second.events(waiting["name"]))[-1]["state"] == "done"
+    status, answer = second.ask("POST", f"/api/runs/{run['name']}/continue")
+    assert status == 200, answer
+    resumed = list(second.events(run["name"]))[-1]
+    assert (resumed["state"], resumed["completed"]) == ("done", 120)
+
+
+def test_ctrl_c_saves_what_runs_and_leaves_no_process(tmp_path, start_studio):
+    first = start_studio(tmp_path / "runs", command="serve")
+    _, run = first.ask(
+        "POST", "/api/runs", {"prompt": "a disc", "preset": "tiny", "settings": LONG}
+    )
+    first.wait(run["name"], lambda run: run["completed"] > 3)
+    processes = [entry for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    children = [int(entry.name) for entry in processes if _parent(entry) == first.process.pid]
+    assert children
+    first.end()
+    assert first.process.returncode in (0, 130)
+    assert not any(is_running(child, math.inf) for child in children)
+    assert list((first.folder / run["name"] / "checkpoints").glob("*.pt"))
+
+
+def _parent(entry) -> int:
+    try:
+        return int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def test_where_others_reach_it_a_token_is_needed(tmp_path, start_studio):
+    guarded = start_studio(
+        tmp_path / "runs", "--host", "0.0.0.0", "--token", "x" * 20, command="serve"
+    )
+    port = guarded.url.split("?")[0].rstrip("/").rpartition(":")[2]
+    guarded.url = f"http://127.0.0.1:{port}"
+    assert guarded.ask("GET", "/api/runs")[0] == 401
+    assert guarded.ask("GET", "/", None)[0] == 401
+    assert guarded.ask("GET", "/api/runs", Authorization="Bearer " + "y" * 20)[0] == 401
+    assert guarded.ask("GET", "/api/runs", Authorization="Bearer " + "x" * 20) == (200, [])
+    assert guarded.ask("GET", "/api/runs", Cookie="gs-ssd-token=" + "x" * 20)[0] == 200
+    start = {"initialize.shape": "splat", "initialize.file": "/etc/passwd"}
+    wish = {"prompt": "a red mug", "settings": start}
+    status, answer = guarded.ask("POST", "/api/runs", wish, Authorization="Bearer " + "x" * 20)
+    assert status == 400
+    assert "initialize.file" in answer["error"]
+
+
+def test_a_second_server_in_the_same_folder_is_refused(server):
+    command = [sys.executable, "-m", "gs_ssd.cli", "serve", str(server.folder), "--port", "0"]
+    second = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert second.returncode == 2
+    assert "in use" in second.stderr
