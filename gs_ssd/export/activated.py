@@ -13,6 +13,7 @@ from gs_ssd.export.splats import Splats, logit
 log = logging.getLogger(__name__)
 
 Part = Literal["both", "opacities", "scales"]
+BYTE, IMPOSSIBLE = 255, 30.0  #: logits beyond 30 round to an opacity of 1 long before
 ENOUGH = 16  #: splats; fewer may lie within 0..1 by chance
 
 
@@ -23,11 +24,11 @@ def suspected(splats: Splats) -> Part | None:
     same. Logarithms of sizes are negative for anything smaller than a unit; sizes never are, and
     read as logarithms they would all be a unit or a little more, or as large as the object.
     """
-    opacities, sizes = splats.logit_opacities, splats.log_scales
-    opacities = opacities[~np.isnan(opacities)]
+    sizes = splats.log_scales
+    opacities = splats.logit_opacities[~np.isnan(splats.logit_opacities)]
     if len(opacities) < ENOUGH:
         return None
-    faded = bool(opacities.min() >= 0 and opacities.max() <= 1 and np.ptp(opacities) > 0.05)
+    faded = _full_opacity(opacities) is not None
     if not bool((sizes >= 0).all()):
         return "opacities" if faded else None
     extent = float(np.linalg.norm(np.ptp(np.nan_to_num(splats.means), axis=0)))
@@ -38,16 +39,24 @@ def suspected(splats: Splats) -> Part | None:
     )
 
 
+def _full_opacity(opacities: np.ndarray) -> int | None:
+    """What stands for opaque, 1 or 255, where the numbers cannot be logits."""
+    least, most = float(opacities.min(initial=0)), float(opacities.max(initial=0))
+    if least < 0 or np.ptp(opacities) <= 0.05:
+        return None
+    return 1 if most <= 1 else BYTE if IMPOSSIBLE < most <= BYTE else None
+
+
 def warn_if_suspected(path: Path, splats: Splats) -> None:
     """Say so, with the flag that helps."""
     part = suspected(splats)
     if part is None:
         return
+    known = splats.logit_opacities[~np.isnan(splats.logit_opacities)]
+    within = f"all opacities lie within 0..{_full_opacity(known)}"
     words = {
-        "both": (
-            "all opacities lie within 0..1 and no size is negative, so both look activated already"
-        ),
-        "opacities": "all opacities lie within 0..1, so they look activated already",
+        "both": f"{within} and no size is negative, so both look activated already",
+        "opacities": f"{within}, so they look activated already",
         "scales": (
             "no size is negative, and read as logarithms all would be too large, so they look"
             " linear"
@@ -67,7 +76,8 @@ def deactivated(splats: Splats, part: Part) -> Splats:
     """Raw values from activated ones; sizes of zero become non-finite, which cleaning counts."""
     logits, sizes = splats.logit_opacities, splats.log_scales
     if part != "scales":
-        logits = logit(logits, margin=1 / 1024)
+        full = _full_opacity(logits[~np.isnan(logits)]) or 1
+        logits = logit(logits / full, margin=1 / 1024)
     if part != "opacities":
         with np.errstate(divide="ignore", invalid="ignore"):
             sizes = np.log(sizes)

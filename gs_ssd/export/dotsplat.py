@@ -42,18 +42,10 @@ def read_splat(path: str | os.PathLike[str]) -> Splats:
     """Read a `.splat`, degree 0, in the INRIA frame.
 
     Raises:
-        UserError: the size is no multiple of 32 bytes, or the bytes are some other format's.
+        UserError: the size is no multiple of 32 bytes.
     """
     path = Path(path)
     data = read_bytes(path)
-    if (
-        data[:3] == b"ply"
-        or data[:4] in (b"glTF", b"NGSP", b"PK\x03\x04")
-        or data[:2] == b"\x1f\x8b"
-    ):
-        raise UserError(
-            f"{path}: named .splat, but its content is another format's; give it its own suffix"
-        )
     if len(data) % RECORD.itemsize:
         raise UserError(
             f"{path}: {len(data)} bytes, not a multiple of 32; truncated, or not a .splat file"

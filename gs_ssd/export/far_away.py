@@ -35,10 +35,13 @@ def centered(
     if not too_coarse and distance < FAR:
         return means, (0.0, 0.0, 0.0)
     x, y, z = (np.rint(middle) + 0.0).tolist()  # no -0
+    step = float(np.spacing(np.float32(distance))) if means.dtype == np.float32 else 0.0
+    where = ", ".join(f"{value:.0f}" if abs(value) < 1e9 else f"{value:.3g}" for value in (x, y, z))
     log.warning(
-        "%s: its splats lie around (%.0f, %.0f, %.0f), too far out for 32-bit floats, "
-        "and were moved to the origin; "
-        "`gs-ssd export --keep-offset` notes that beside the output",
-        path, x, y, z,
-    )  # fmt: skip
+        "%s: its splats lie around (%s), too far out for 32-bit floats, and were moved to the"
+        " origin%s; `gs-ssd export --keep-offset` notes that beside the output",
+        path,
+        where,
+        f" (the file has 32 bits, in steps of {step:.2g} there)" if step else "",
+    )
     return means.astype(np.float64) - [x, y, z], (x, y, z)

@@ -7,11 +7,14 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from gs_ssd.errors import UserError
 from gs_ssd.export import activated as activation
 from gs_ssd.export import far_away
 from gs_ssd.export.axes_object import axes_object
 from gs_ssd.export.compressed_ply import write_compressed_ply
+from gs_ssd.export.content import refuse_other_content
 from gs_ssd.export.dotsplat import read_splat, write_splat
 from gs_ssd.export.frames import FROM_WORLD, Frame, up_rotation
 from gs_ssd.export.glb import write_glb
@@ -112,15 +115,21 @@ def read_splats(
     if kind.read is None:
         readable = ", ".join(suffix for suffix, format_ in FORMATS.items() if format_.read)
         raise UserError(f"{path}: {suffix_of(path)} is written, not read; {readable} are read")
+    refuse_other_content(path, suffix_of(path))
     splats = kind.read(path)
     if len(splats) == 0:
         raise UserError(f"{path}: the file holds no splats")
+    if splats.antialiased:
+        log.warning(
+            "%s: trained with antialiasing (Mip-Splatting); kept as a mark, drawn without it here",
+            path,
+        )
     if activated is not None:
         splats = activation.deactivated(splats, activated)
     elif suffix_of(path) == ".ply":
         activation.warn_if_suspected(path, splats)
     if not any(splats.offset):
-        means, offset = far_away.centered(path, splats.means, splats.log_scales)
+        means, offset = far_away.centered(path, splats.means.astype(np.float64), splats.log_scales)
         splats = dataclasses.replace(splats, means=means, offset=offset)
     noted, offset = _noted(path)
     if up is not None:

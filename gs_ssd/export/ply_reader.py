@@ -12,7 +12,7 @@ import numpy as np
 from gs_ssd.errors import UserError
 from gs_ssd.export.compressed_ply_reader import is_compressed, unpack
 from gs_ssd.export.far_away import centered
-from gs_ssd.export.splats import BASES, Splats
+from gs_ssd.export.splats import BASES, Splats, logit
 from gs_ssd.files import require_plain_file
 from gs_ssd.maths.conventions import SH_C0
 from gs_ssd.maths.stored_colors import unit_colors
@@ -83,26 +83,24 @@ def splats_from_columns(path: Path, vertex: np.ndarray) -> Splats:
     color_names = next((triple for triple in (DC, *PLAIN_COLORS) if names.issuperset(triple)), None)
     if color_names is None:
         raise UserError(f"{path}: no colour (f_dc_0..2); export it again as a 3DGS PLY")
-    log_scales = _columns(vertex, "scale_0", "scale_1", "scale_2")
+    log_scales = _thick(path, _columns(vertex, "scale_0", "scale_1", "scale_2"))
     positions = np.stack([vertex[name] for name in "xyz"], axis=-1)
     means, offset = centered(path, positions, log_scales)
     unknown = names - {*REQUIRED, *rest_names, *color_names, "nx", "ny", "nz"}
     if unknown:
         log.warning(
-            "%s: ignoring %d unknown properties (%s)",
+            "%s: ignoring %d further properties (%s)",
             path,
             len(unknown),
             ", ".join(sorted(unknown)[:5]),
         )
-    with np.errstate(
-        over="ignore"
-    ):  # doubles beyond float32 become infinite and are counted by the cleaner
+    with np.errstate(over="ignore"):  # beyond float32 is infinite, which the cleaner counts
         means = means.astype(np.float32)
     return Splats(
         means=means,
         log_scales=log_scales,
         quats_wxyz=_columns(vertex, "rot_0", "rot_1", "rot_2", "rot_3"),
-        logit_opacities=_finite_logits(path, _columns(vertex, "opacity")[:, 0]),
+        logit_opacities=_opacities(path, vertex["opacity"]),
         sh=_harmonics(path, vertex, color_names, rest_names),
         frame="inria",
         offset=offset,
@@ -143,9 +141,27 @@ def _harmonics(
     return np.concatenate([sh, rest[:, : BASES[-1] - 1]], axis=1)
 
 
-def _finite_logits(path: Path, logits: np.ndarray) -> np.ndarray:
-    """Infinite logits, valid in files of others, at values that a training can move; NaN stays and
-    is counted."""
+def _thick(path: Path, log_scales: np.ndarray) -> np.ndarray:
+    """Flat splats, whose third size is zero as 2DGS has it, with a thickness that can be kept."""
+    flat = np.isneginf(log_scales) & np.isfinite(log_scales).any(axis=1, keepdims=True)
+    if not flat.any():
+        return log_scales
+    log.warning(
+        "%s: %d flat splats were made 1/1000 as thick as wide", path, flat.any(axis=1).sum()
+    )
+    widest = log_scales.max(axis=1, keepdims=True)
+    return np.where(flat, widest - np.float32(np.log(1000)), log_scales)
+
+
+def _opacities(path: Path, column: np.ndarray) -> np.ndarray:
+    """Logits [N]; bytes and words are opacities themselves. Infinite logits, valid in files of
+    others, come at values that a training can move; NaN stays and is counted."""
+    if column.dtype.kind == "u":
+        full = np.iinfo(column.dtype).max
+        log.warning("%s: opacities are whole numbers: read as 0..%d", path, full)
+        return logit(column / full, margin=1 / 1024)
+    with np.errstate(over="ignore"):
+        logits = column.astype(np.float32)
     infinite = np.isinf(logits)
     if not infinite.any():
         return logits
@@ -172,12 +188,7 @@ def with_comments(path: Path, splats: Splats, comments: tuple[str, ...]) -> Spla
             antialiased = match[1] not in ("0", "false")
         elif match := re.fullmatch(r"vertical axis\s*:\s*([+-]?[xyz])", words):
             axis = match[1]
-    if antialiased and not splats.antialiased:
-        log.warning(
-            "%s: trained with antialiasing (Mip-Splatting); kept as a mark, drawn without it here",
-            path,
-        )
-        splats = dataclasses.replace(splats, antialiased=True)
+    splats = dataclasses.replace(splats, antialiased=antialiased)
     if axis in ("", "y", "-y"):  # y may mean either sign; by the format's convention it points down
         return splats
     if axis in ("z", "+z"):

@@ -213,7 +213,7 @@ def test_spz_longer_than_promised_is_cut_where_it_ends(tmp_path, make_splats, ca
 def test_a_dot_splat_of_another_format_is_named(tmp_path, make_splats):
     write_splats(tmp_path / "a.ply", make_splats(3))
     (tmp_path / "a.ply").rename(tmp_path / "a.splat")
-    with pytest.raises(UserError, match="another format"):
+    with pytest.raises(UserError, match="it is a PLY; rename it"):
         read_splats(tmp_path / "a.splat")
 
 

@@ -10,6 +10,7 @@ import pytest
 from plyfile import PlyData, PlyElement
 
 from gs_ssd.cli import main
+from gs_ssd.errors import UserError
 from gs_ssd.export import activated
 from gs_ssd.export.axes_object import axes_object
 from gs_ssd.export.formats import read_splats, write_splats
@@ -284,3 +285,107 @@ def test_a_tiny_object_near_the_origin_stays_where_it_is(make_splats, tmp_path):
 @pytest.fixture(autouse=True)
 def _warnings(caplog):
     caplog.set_level(logging.WARNING)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int16])
+def test_signed_colours_are_read_as_unsigned(dtype):
+    """Programs that call bytes `char` mean 0..255 nevertheless."""
+    unsigned = np.dtype(dtype).str.replace("i", "u")
+    values = np.arange(0, 250, 5).astype(unsigned)[:, None].repeat(3, axis=1)
+    expected = values / np.iinfo(unsigned).max
+    assert unit_colors(values.view(dtype)) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (np.linspace(0, 3, 100), np.linspace(0, 3, 100).clip(0, 1)),  # shines above white
+        (np.r_[np.linspace(0, 1, 2000), 1e9], np.r_[np.linspace(0, 1, 2000), 1]),  # one stray
+        (np.r_[np.linspace(0, 1, 100), np.inf], np.r_[np.linspace(0, 1, 100), 1]),
+        (np.arange(256.0), np.arange(256) / 255),
+        (np.r_[np.zeros(90), np.arange(10.0)], np.r_[np.zeros(90), np.arange(10)] / 255),  # dark
+        (np.array([np.nan, 0.5, 1.0]), np.array([0.5, 0.5, 1.0])),
+    ],
+    ids=["bright", "stray", "infinite", "bytes", "dark bytes", "not a number"],
+)
+def test_floats_of_any_range_are_colours(values, expected):
+    assert unit_colors(values[:, None])[:, 0] == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize(("dtype", "full"), [(np.uint8, 255), (np.uint16, 65535)])
+def test_opacities_in_whole_numbers_are_read_by_their_type(
+    tmp_path, make_splats, dtype, full, caplog
+):
+    splats = make_splats(40)
+
+    def pack(columns):
+        columns["opacity"] = np.rint(splats.opacities * full).astype(dtype)
+
+    write_ply(tmp_path / "a.ply", splats)
+    rewrite(tmp_path / "a.ply", pack)
+    assert read_splats(tmp_path / "a.ply").opacities == pytest.approx(splats.opacities, abs=3e-3)
+    assert f"opacities are whole numbers: read as 0..{full}" in caplog.text
+
+
+def test_opacities_up_to_255_are_recognised(tmp_path, make_splats, caplog):
+    splats = make_splats(40)
+
+    def pack(columns):
+        columns["opacity"] = (splats.opacities * 255).astype(np.float32)
+
+    write_ply(tmp_path / "a.ply", splats)
+    rewrite(tmp_path / "a.ply", pack)
+    read_splats(tmp_path / "a.ply")
+    assert "all opacities lie within 0..255" in caplog.text
+    assert "--activated opacities" in caplog.text
+    found = read_splats(tmp_path / "a.ply", activated="opacities").opacities
+    assert found == pytest.approx(splats.opacities, abs=1e-3)
+
+
+def test_flat_splats_keep_their_outline(tmp_path, make_splats, caplog):
+    """2DGS exported as 3DGS: the third size is zero, its logarithm -infinite."""
+    splats = make_splats(30)
+
+    def flatten(columns):
+        columns["scale_2"][::2] = -np.inf
+
+    write_ply(tmp_path / "a.ply", splats)
+    rewrite(tmp_path / "a.ply", flatten)
+    found = read_splats(tmp_path / "a.ply")
+    assert "15 flat splats were made 1/1000 as thick as wide" in caplog.text
+    np.testing.assert_array_equal(found.log_scales[:, :2], splats.log_scales[:, :2])
+    np.testing.assert_array_equal(found.log_scales[1::2], splats.log_scales[1::2])
+    widest = found.scales[::2].max(axis=1)
+    assert found.scales[::2, 2] == pytest.approx(widest / 1000, rel=1e-4)
+
+
+def test_coordinates_of_32_bits_on_a_map_say_how_coarse_they_are(tmp_path, make_splats, caplog):
+    def move(columns):
+        columns["y"] = (columns["y"] + np.float32(5_412_345)).astype(np.float32)
+
+    write_ply(tmp_path / "a.ply", make_splats(30))
+    rewrite(tmp_path / "a.ply", move)
+    read_splats(tmp_path / "a.ply")
+    assert "in steps of 0.5 there" in caplog.text
+
+
+@pytest.mark.parametrize("suffix", [".glb", ".spz", ".sog", ".splat", ".ksplat"])
+def test_a_file_under_another_formats_name_is_told_what_it_is(tmp_path, make_splats, suffix):
+    write_ply(tmp_path / "a.ply", make_splats(30))
+    (tmp_path / "a.ply").rename(tmp_path / f"a{suffix}")
+    with pytest.raises(UserError, match=rf"named {suffix}, but it is a PLY; rename it to \.ply"):
+        read_splats(tmp_path / f"a{suffix}")
+
+
+@pytest.mark.parametrize(("suffix", "said"), [
+    (".glb", "a GLB"), (".spz", "an SPZ"), (".sog", "a ZIP"), (".usdc", None),
+])  # fmt: skip
+def test_other_formats_named_ply_are_told_what_they_are(tmp_path, make_splats, suffix, said):
+    if said is None:
+        (tmp_path / "x.ply").write_bytes(b"PXR-USDC" + bytes(80))
+        said = "not a PLY"
+    else:
+        write_splats(tmp_path / f"a{suffix}", make_splats(30))
+        (tmp_path / f"a{suffix}").rename(tmp_path / "x.ply")
+    with pytest.raises(UserError, match=said):
+        read_splats(tmp_path / "x.ply")
