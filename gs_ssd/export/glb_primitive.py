@@ -15,6 +15,13 @@ from gs_ssd.maths.conventions import SH_C0
 log = logging.getLogger(__name__)
 
 DRACO = "KHR_draco_mesh_compression"
+KNOWN_WORDS = {
+    "kernel": ("ellipse",),
+    "colorSpace": ("srgb_rec709_display", "lin_rec709_display"),
+    "projection": ("perspective",),
+}
+NEEDED = ("kernel", "colorSpace")
+ROUNDING = 1e-3  #: of opacities, as normalized or half-precision numbers have it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +89,9 @@ def read_primitive(file: GlbFile, primitive: dict[str, Any]) -> Primitive:
         raise UserError(
             f"{file.path}: its splats have no OPACITY ({EXTENSION}:OPACITY); export it again"
         )
+    if not ((opacities >= -ROUNDING) & (opacities <= 1 + ROUNDING)).all():
+        raise UserError(f"{file.path}: its OPACITY leaves 0..1; export it again")
+    _warn_of_unknown_words(file, extensions[EXTENSION], draft=draft)
     is_linear = extensions[EXTENSION].get("colorSpace") == "lin_rec709_display"
     return Primitive(
         means=means,
@@ -112,7 +122,7 @@ def _harmonics(
         log.warning("%s: no harmonics; colours are COLOR_0's, taken %s", file.path, meant)
         rgb = color[:, :3] if displayed else _srgb(color[:, :3])
         return ((rgb - 0.5) / SH_C0)[:, None]
-    degree = next((d for d in (3, 2, 1) if find(names[BASES[d] - 1]) is not None), 0)
+    degree = next((d for d in (3, 2, 1) if any(map(find, names[BASES[d - 1] : BASES[d]]))), 0)
     columns = []
     for name in names[: BASES[degree]]:
         found = find(name)
@@ -126,6 +136,14 @@ def _harmonics(
         log.warning("%s: linear colours; only their constant part is turned into sRGB", file.path)
         sh[:, 0] = (_srgb(np.maximum(SH_C0 * sh[:, 0] + 0.5, 0)) - 0.5) / SH_C0
     return sh
+
+
+def _warn_of_unknown_words(file: GlbFile, words: dict[str, Any], *, draft: bool) -> None:
+    """Say which words of the extension are not followed; drafts leave some out."""
+    for key, known in KNOWN_WORDS.items():
+        word = words.get(key, known[0] if draft or key not in NEEDED else None)
+        if word not in known:
+            log.warning("%s: %s is %r; taken as %r", file.path, key, word, known[0])
 
 
 def _srgb(light: np.ndarray) -> np.ndarray:

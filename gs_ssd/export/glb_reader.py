@@ -20,6 +20,10 @@ log = logging.getLogger(__name__)
 MAX_DEPTH, MAX_NODES = 32, 10_000
 Placed = tuple[Primitive, np.ndarray]
 
+KNOWN_EXTENSIONS = (EXTENSION, "KHR_mesh_quantization")
+OF_SURFACES = ("KHR_materials_", "KHR_texture_", "KHR_lights_", "EXT_texture_")
+"""Extensions that do not concern splats, whether a file requires them or not."""
+
 
 def read_glb(path: str | os.PathLike[str]) -> Splats:
     """All splats of the file's scene in one, in the glTF frame, with the nodes' transforms applied.
@@ -60,6 +64,7 @@ class _Reader:
             self._walk(index, np.eye(4), 0)
         if not self.placed:
             raise UserError(f"{self.path}: a GLB without Gaussian splats ({EXTENSION})")
+        self._refuse_unknown_extensions()
         logarithms = any((part.sizes < 0).any() for part in self.known.values())
         if logarithms:  # of the whole file: one primitive alone may have none below zero
             log.warning(
@@ -77,6 +82,16 @@ class _Reader:
             sh=np.concatenate([part.sh for part in parts]),
             frame="gltf",
         )
+
+    def _refuse_unknown_extensions(self) -> None:
+        """After those of the splats, which have sentences of their own."""
+        unknown = [
+            name
+            for name in self.file.document.get("extensionsRequired", [])
+            if name not in KNOWN_EXTENSIONS and not name.startswith(OF_SURFACES)
+        ]
+        if unknown:
+            raise UserError(f"{self.path}: it requires {', '.join(unknown)}, which is not read")
 
     def _walk(self, index: int, parent: np.ndarray, depth: int) -> None:
         self.budget -= 1
@@ -113,6 +128,8 @@ class _Reader:
             return splats
         if not np.isfinite(matrix).all():
             raise UserError(f"{self.path}: a node's transform is not finite")
+        if not np.array_equal(matrix[3], [0, 0, 0, 1]):
+            raise UserError(f"{self.path}: a node's transform is a projection; apply it first")
         linear = matrix[:3, :3]
         scale = float(np.cbrt(np.linalg.det(linear)))
         even = np.allclose(linear @ linear.T, scale**2 * np.eye(3), rtol=1e-3, atol=1e-3 * scale**2)

@@ -156,7 +156,7 @@ def _read_gzip(path: Path, data: bytes) -> tuple[_Header, list[np.ndarray], byte
     header = _checked(path, *HEADER.unpack(head)[:6], limit=DEFLATE_RATIO * len(data))
     if header.version == 4:
         raise UserError(f"{path}: SPZ version 4 inside gzip; the file is damaged")
-    spare = MAX_EXTENSIONS if header.flags & HAS_EXTENSIONS else 0
+    spare = MAX_EXTENSIONS if header.flags & HAS_EXTENSIONS else sum(header.widths)
     body = stream.decompress(stream.unconsumed_tail, header.count * sum(header.widths) + spare)
     return header, *_split(path, header, body)
 
@@ -167,6 +167,10 @@ def _split(path: Path, header: _Header, body: bytes) -> tuple[list[np.ndarray], 
     if len(body) < ends[-1]:
         wanted = f"{header.count} splats need {ends[-1]} bytes, {len(body)} are there"
         raise UserError(f"{path}: truncated: {wanted}")
+    if not header.flags & HAS_EXTENSIONS and len(body) - ends[-1] >= sum(header.widths):
+        raise UserError(
+            f"{path}: its header says {header.count} splats, but it holds more; it is damaged"
+        )
     parts = np.split(np.frombuffer(body, np.uint8), ends)
     streams = [
         part.reshape(header.count, width) for part, width in zip(parts, header.widths, strict=False)

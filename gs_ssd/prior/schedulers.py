@@ -21,7 +21,7 @@ def ddim(config: Mapping[str, Any], where: str) -> Any:
             defaults instead; another number of timesteps than 1000; or impossible alphas.
     """
     name = str(config.get("_class_name", "(no class)"))
-    kind = getattr(diffusers, name, None)
+    kind: Any = getattr(diffusers, name, None)
     parameters = {} if kind is None else inspect.signature(kind.__init__).parameters
     known = "beta_schedule" in parameters
     if config.get("use_flow_sigmas") or not (known or "beta_schedule" in config):
@@ -33,7 +33,7 @@ def ddim(config: Mapping[str, Any], where: str) -> Any:
     open_ones = {key: x.default for key, x in parameters.items() if x.default is not x.empty}
     scheduler: Any = diffusers.DDIMScheduler
     scheduler = scheduler.from_config({**open_ones, **config} if known else dict(config))
-    if known:
+    if known:  # a class whose schedule may differ from DDIM's in more than its defaults
         own = kind.from_config(dict(config))
         scheduler.alphas_cumprod = getattr(own, "alphas_cumprod", scheduler.alphas_cumprod)
     _check(scheduler.alphas_cumprod, scheduler.betas, where)

@@ -168,3 +168,74 @@ def test_what_is_missing_or_compressed_is_named(tmp_path, splats, name):
     write(tmp_path / "a.glb", without(attributes, *ends) if ends else attributes, change=change)
     with pytest.raises(UserError, match=words):
         read_splats(tmp_path / "a.glb")
+
+
+def _ratified(count=4, degree=1):
+    names = {"ROTATION": 4, "SCALE": 3, "OPACITY": 1}
+    names |= {f"SH_DEGREE_{band}_COEF_{n}": 3 for band in range(degree + 1)
+              for n in range(2 * band + 1)}  # fmt: skip
+    columns = {f"{EXTENSION}:{name}": np.full((count, width), 0.5) for name, width in names.items()}
+    return {"POSITION": np.random.default_rng(0).normal(size=(count, 3)), **columns}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("kernel", "customBox", "kernel is 'customBox'; taken as 'ellipse'"),
+        (
+            "colorSpace",
+            "BT.709-sRGB",
+            "colorSpace is 'BT.709-sRGB'; taken as 'srgb_rec709_display'",
+        ),
+        ("colorSpace", None, "colorSpace is None; taken as 'srgb_rec709_display'"),
+        ("projection", "orthographic", "projection is 'orthographic'; taken as 'perspective'"),
+    ],
+)
+def test_words_that_are_not_followed_are_said(tmp_path, key, value, said, caplog):
+    def change(document):
+        document["meshes"][0]["primitives"][0]["extensions"][EXTENSION][key] = value
+
+    write(tmp_path / "plain.glb", _ratified())
+    assert len(read_splats(tmp_path / "plain.glb")) == 4
+    assert caplog.text == ""
+    write(tmp_path / "a.glb", _ratified(), change=change)
+    assert len(read_splats(tmp_path / "a.glb")) == 4
+    assert said in caplog.text
+
+
+@pytest.mark.parametrize("missing", [0, 1, 2])
+def test_incomplete_harmonics_are_named(tmp_path, missing):
+    name = f"SH_DEGREE_1_COEF_{missing}"
+    columns = _ratified()
+    del columns[f"{EXTENSION}:{name}"]
+    write(tmp_path / "a.glb", columns)
+    with pytest.raises(UserError, match=f"harmonics of degree 1 without {name}"):
+        read_splats(tmp_path / "a.glb")
+
+
+@pytest.mark.parametrize("value", [-0.5, 1.5, 255.0, np.nan])
+def test_opacities_beyond_their_range_are_refused(tmp_path, value):
+    columns = _ratified()
+    columns[f"{EXTENSION}:OPACITY"][1] = value
+    write(tmp_path / "a.glb", columns)
+    with pytest.raises(UserError, match=r"OPACITY leaves 0\.\.1"):
+        read_splats(tmp_path / "a.glb")
+
+
+def test_a_projection_as_transform_is_refused(tmp_path):
+    def change(document):
+        document["nodes"][0]["matrix"] = [1, 0, 0, 0.5, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]
+
+    write(tmp_path / "a.glb", _ratified(), change=change)
+    with pytest.raises(UserError, match="transform is a projection"):
+        read_splats(tmp_path / "a.glb")
+
+
+@pytest.mark.parametrize("name", ["EXT_unheard_of", "KHR_materials_unlit"])
+def test_an_unknown_extension_that_the_file_requires_is_refused(tmp_path, name):
+    write(tmp_path / "a.glb", _ratified(), change=lambda d: d.update(extensionsRequired=[name]))
+    if name.startswith("KHR_materials"):  # of surfaces, so no matter to splats
+        assert len(read_splats(tmp_path / "a.glb")) == 4
+        return
+    with pytest.raises(UserError, match="it requires EXT_unheard_of, which is not read"):
+        read_splats(tmp_path / "a.glb")

@@ -1,6 +1,7 @@
 """SPZ: every version, what its header and extensions mean, and positions as fine as the splats need
 them."""
 
+import dataclasses
 import gzip
 import itertools
 import json
@@ -261,6 +262,30 @@ def test_what_follows_the_streams_is_not_unpacked(tmp_path, make_splats):
     raw = zlib.decompress((tmp_path / "a.spz").read_bytes(), 31)
     (tmp_path / "a.spz").write_bytes(gzip.compress(raw + bytes(50_000_000)))
     tracemalloc.start()
-    assert len(read_splats(tmp_path / "a.spz")) == 5
+    with pytest.raises(UserError, match="it holds more"):
+        read_splats(tmp_path / "a.spz")
     assert tracemalloc.get_traced_memory()[1] < 5e6
     tracemalloc.stop()
+    (tmp_path / "a.spz").write_bytes(gzip.compress(raw + bytes(7)))  # less than a splat
+    assert len(read_splats(tmp_path / "a.spz")) == 5
+
+
+@pytest.mark.parametrize("packed", [True, False], ids=["gzip", "open"])
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_header_of_fewer_splats_than_there_are_is_refused(tmp_path, make_splats, version, packed):
+    """The streams follow one another by the header's count: all but the first would be of other
+    splats."""
+    write_splats(tmp_path / "a.spz", make_splats(40, degree=1), spz_version=version)
+    raw = bytearray(gzip.decompress((tmp_path / "a.spz").read_bytes()))
+    struct.pack_into("<I", raw, 8, 12)
+    (tmp_path / "b.spz").write_bytes(gzip.compress(raw) if packed else raw)
+    with pytest.raises(UserError, match="its header says 12 splats, but it holds more"):
+        read_splats(tmp_path / "b.spz")
+
+
+@pytest.mark.parametrize("version", [2, 3, 4])
+def test_the_mark_of_antialiasing_is_said(tmp_path, make_splats, version, caplog):
+    splats = dataclasses.replace(make_splats(20, frame="gltf"), antialiased=True)
+    write_splats(tmp_path / "a.spz", splats, spz_version=version)
+    assert read_splats(tmp_path / "a.spz").antialiased
+    assert "trained with antialiasing" in caplog.text
