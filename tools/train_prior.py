@@ -7,6 +7,8 @@ Works in chunks of minutes: call it again and it continues where it stopped.
     python tools/train_prior.py all --preset cpu --folder runs/prior --minutes 30 --out $B
     python tools/train_prior.py camera --folder runs/prior --base $B --out runs/prior/model
         the volume of every sentence, then the UNet that looks at it through the camera
+    python tools/train_prior.py volume --folder runs/volume --base $B --out runs/volume/model
+        the volume alone, on from the one in B, for the same UNet
     python tools/train_prior.py person --folder runs/person --out gs_ssd/prior/bundled_person
         persons in any pose, as a difference from the bundled prior
     python tools/train_prior.py judge --folder runs/judge --out gs_ssd/lab/evaluate/judge
@@ -24,7 +26,7 @@ import torch
 
 from gs_ssd.errors import UserError
 
-OTHERS = ("camera", "person", "judge", "front_biased")
+OTHERS = ("camera", "volume", "person", "judge", "front_biased")
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -36,7 +38,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--folder", type=Path, required=True, help="state of the run: pictures, checkpoints, log"
     )
     parser.add_argument("--out", type=Path, help="model directory to write (publish, all, judge)")
-    parser.add_argument("--base", type=Path, help="camera: the pipeline folder to start from")
+    parser.add_argument(
+        "--base", type=Path, help="camera, volume: the pipeline folder to start from"
+    )
     parser.add_argument("--preset", default="cpu", help="cpu | gpu | smoke")
     parser.add_argument("--steps", type=int, help="steps of the UNet instead of the preset's")
     parser.add_argument("--minutes", type=float, default=600.0, help="stop after about this long")
@@ -67,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.what == "camera":
         return _camera(args)
+    if args.what == "volume":
+        return _volume(args)
     if args.what == "person":
         return _person(args)
     if args.what == "judge":
@@ -153,6 +159,25 @@ def _person(args: argparse.Namespace) -> int:
     done = trainer.fit(args.minutes)
     if done:
         publish_person.publish(trainer, args.out)
+    print("done" if done else "not finished: call again to go on")
+    return 0
+
+
+def _volume(args: argparse.Namespace) -> int:
+    from gs_ssd.lab.prior_training.publish_camera import VOLUME, publish_volume
+    from gs_ssd.lab.prior_training.volume_training import REFINED, VolumeTrainer, embedder_of
+    from gs_ssd.prior.volume import open_volume
+
+    if args.base is None:
+        raise UserError("volume needs --base: the pipeline folder whose volume is trained on")
+    config = REFINED
+    if args.steps is not None:
+        config = dataclasses.replace(config, steps=(0, args.steps))
+    start, _ = open_volume(args.base / VOLUME)
+    trainer = VolumeTrainer(args.folder, config, embedder_of(args.base), start)
+    done = trainer.fit(args.minutes)
+    if done:
+        publish_volume(trainer, args.base, args.out)
     print("done" if done else "not finished: call again to go on")
     return 0
 

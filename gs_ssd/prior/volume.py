@@ -20,6 +20,7 @@ from torch.nn import functional
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 UNET_INPUT = "unet_input.weight"
 CHANNELS = 4  # occupancy, then red, green, blue
+COARSE = 16  # cells a side up to which convolutions grow a volume
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,11 +31,10 @@ class VolumeConfig:
     queries: int = 4  # of the attention that pools the sentence
     width: int = 256
     channels: tuple[int, int, int] = (64, 64, 48)  # at 4, 8 and 16 cells a side
-    fine: int = 8  # channels at `resolution`
-    resolution: int = 32
+    resolution: int = 48  # cells a side, a multiple of 16
     half_extent: float = 0.875  # of the cube around the origin, world units
     map_size: int = 32  # pixels a side of the picture that the UNet gets
-    samples: int = 28  # along a ray
+    samples: int = 40  # along a ray
     latent_size: int = 16
 
     @property
@@ -63,8 +63,8 @@ class TextVolume(nn.Module):
         self.coarse = Block(c4, c8, config.width)
         self.middle = Block(c8, c16, config.width)
         self.detail = Block(c16, c16, config.width, grow=False)
-        self.spread = nn.Conv3d(c16, 8 * config.fine, 1)
-        self.head = nn.Conv3d(config.fine, CHANNELS, 3, padding=1)
+        self.grow = config.resolution // COARSE
+        self.head = nn.Conv3d(c16, self.grow**3 * CHANNELS, 3, padding=1)
 
     def forward(self, text: Float[Tensor, "b l d"]) -> Float[Tensor, "b 4 r r r"]:
         """Logits of occupancy and colour; axes are (z, y, x) of the world, as `grid_sample` wants
@@ -74,7 +74,7 @@ class TextVolume(nn.Module):
         x = self.seed(style).unflatten(1, (-1, 4, 4, 4))
         for block in (self.coarse, self.middle, self.detail):
             x = block(x, style)
-        return self.head(functional.silu(_shuffle(self.spread(x))))
+        return _shuffle(self.head(functional.silu(x)), self.grow)
 
 
 class Block(nn.Module):
@@ -97,11 +97,12 @@ class Block(nn.Module):
         return x + self.leave(functional.silu(self.norm(x) * (1 + scale) + shift))
 
 
-def _shuffle(x: Tensor) -> Tensor:
-    """`[b, 8 c, r, r, r]` to `[b, c, 2 r, 2 r, 2 r]`."""
+def _shuffle(x: Tensor, factor: int) -> Tensor:
+    """`[b, f^3 c, r, r, r]` to `[b, c, f r, f r, f r]`."""
     b, _, z, y, x_size = x.shape
-    parts = x.view(b, -1, 2, 2, 2, z, y, x_size).permute(0, 1, 5, 2, 6, 3, 7, 4)
-    return parts.reshape(b, -1, 2 * z, 2 * y, 2 * x_size)
+    f = factor
+    parts = x.view(b, -1, f, f, f, z, y, x_size).permute(0, 1, 5, 2, 6, 3, 7, 4)
+    return parts.reshape(b, -1, f * z, f * y, f * x_size)
 
 
 def look(

@@ -1,5 +1,6 @@
 """A sentence's volume, how cameras see it, and a prior that lays that beside its latents."""
 
+import dataclasses
 import json
 import shutil
 
@@ -22,7 +23,7 @@ from gs_ssd.prior.volume import (
 )
 from gs_ssd.scene.camera import Cameras, at_angles
 
-SMALL = VolumeConfig(text_width=32, width=16, channels=(16, 16, 16), fine=4)
+SMALL = VolumeConfig(text_width=32, width=16, channels=(16, 16, 16), resolution=32)
 
 
 def cameras(azimuth_deg: list[float], elevation_deg: float = 20.0, size: int = 32) -> Cameras:
@@ -104,9 +105,20 @@ def test_channels_keep_every_pixel_and_zero_means_no_picture():
 
 def test_the_last_step_of_growth_fills_each_cell_with_its_own_eight():
     x = torch.arange(16.0).reshape(1, 16, 1, 1, 1)
-    grown = _shuffle(x)
+    grown = _shuffle(x, 2)
     assert torch.equal(grown[0, 0].flatten(), torch.arange(8.0))
     assert torch.equal(grown[0, 1].flatten(), torch.arange(8.0, 16.0))
+    along = torch.arange(2.0).reshape(1, 1, 1, 1, 2).expand(1, 27, 1, 1, 2)  # two cells along x
+    grown = _shuffle(along, 3)
+    assert torch.equal(grown[0, 0, 0, 0], torch.tensor([0.0, 0, 0, 1, 1, 1]))
+
+
+@pytest.mark.parametrize("resolution", [16, 32, 48])
+def test_a_volume_has_as_many_cells_as_its_config_says(resolution):
+    config = dataclasses.replace(SMALL, resolution=resolution)
+    with torch.no_grad():
+        logits = TextVolume(config)(torch.randn(2, 5, 32))
+    assert logits.shape == (2, 4, *[resolution] * 3)
 
 
 def test_surface_points_lie_on_the_surface_and_wear_its_colour():

@@ -1,9 +1,11 @@
 """Writes a UNet that sees a volume, and its volume, as a model directory: metadata, sample sheet
 and card."""
 
+import contextlib
 import json
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from gs_ssd.lab.prior_training.held_out import held_out
 from gs_ssd.lab.prior_training.volume_training import VolumeTrainer
 from gs_ssd.maths.color import to_uint8
 from gs_ssd.prior import PriorConfig, load
-from gs_ssd.prior.volume import TextVolume, save
+from gs_ssd.prior.volume import TextVolume, open_volume, save
 from gs_ssd.run.pictures import write_sheet
 
 SHEET_AZIMUTHS = (0.0, 60.0, 120.0, 180.0, 240.0, 300.0)
@@ -32,9 +34,7 @@ def publish(camera: CameraTrainer, volume: VolumeTrainer, base: Path, folder: Pa
     """Write `folder`: `base` with the new UNet and the volume, and what is said of them.
 
     `folder` may be `base`."""
-    with tempfile.TemporaryDirectory() as temporary:
-        new = Path(temporary) / "model"
-        shutil.copytree(base, new)
+    with _renewed(base, folder) as new:
         write_parts(new, camera.average, volume.averaged())
         about = json.loads((new / "gs_ssd.json").read_text())
         about |= {
@@ -42,6 +42,23 @@ def publish(camera: CameraTrainer, volume: VolumeTrainer, base: Path, folder: Pa
             "volume": {"folder": VOLUME, "held_out": sorted(map(list, held_out()))},
         }
         (new / "gs_ssd.json").write_text(json.dumps(about, indent=1) + "\n")
+
+
+def publish_volume(volume: VolumeTrainer, base: Path, folder: Path) -> None:
+    """Write `folder`: `base` with another volume for its UNet. `folder` may be `base`."""
+    _, unet_input = open_volume(base / VOLUME)
+    with _renewed(base, folder) as new:
+        save(volume.averaged(), unet_input, new / VOLUME)
+
+
+@contextlib.contextmanager
+def _renewed(base: Path, folder: Path) -> Iterator[Path]:
+    """A copy of `base` to change; afterwards it gets its checksums and samples and becomes
+    `folder`."""
+    with tempfile.TemporaryDirectory() as temporary:
+        new = Path(temporary) / "model"
+        shutil.copytree(base, new)
+        yield new
         checksums.write(new)
         sample_sheet(new, new / "samples.png")
         shutil.copytree(new, folder, dirs_exist_ok=True)

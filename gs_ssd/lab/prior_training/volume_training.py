@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -26,7 +27,7 @@ from gs_ssd.lab.prior_training.train import Embedder
 from gs_ssd.lab.world.occupancy import occupancy, surface_colors
 from gs_ssd.maths.color import quantize
 from gs_ssd.prior import PriorConfig, load
-from gs_ssd.prior.volume import TextVolume, VolumeConfig
+from gs_ssd.prior.volume import CHANNELS, TextVolume, VolumeConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,19 +44,26 @@ class VolumeTraining:
     color_weight: tuple[float, float] = (5.0, 25.0)
     average: tuple[float, float] = (0.99, 0.995)
     edge_weight: float = 4.0  # added for cells at the surface: they draw the outline
-    warmup: int = 50
+    contrast_weight: float = 20.0  # added for colours that differ from those around by all of 0..1
+    warmup: int = 40
     weight_decay: float = 0.01
     closeup_share: float = 0.06
     seed: int = 0
     bfloat16: bool = True
 
 
+REFINED = VolumeTraining(batch=10, steps=(0, 1500), learning_rate=(0.0, 1.2e-3))
+"""Goes on from the layers of a coarser volume, with a new last one."""
+
+
 class Targets(NamedTuple):
     """What the volumes should be, as uint8."""
 
     occupancy: Tensor  # [K,R,R,R]
+    edge: Tensor  # [K,R,R,R], 0 or 1: where it differs between a cell and its neighbours
     color: Tensor  # [K,C,3,R,R,R]
     known: Tensor  # [K,C,R,R,R], 0 or 1: where there is a colour
+    contrast: Tensor  # [K,C,R,R,R]: how far it is from the mean of the colours around
 
 
 def make_targets(config: VolumeConfig) -> Targets:
@@ -68,7 +76,30 @@ def make_targets(config: VolumeConfig) -> Targets:
     ]
     color = torch.stack([torch.stack([rgb for rgb, _ in row]) for row in painted])
     known = torch.stack([torch.stack([where for _, where in row]) for row in painted])
-    return Targets(quantize(torch.stack(filled)), quantize(color), known.byte())
+    contrast = torch.stack(
+        [local_contrast(c, k) for c, k in zip(color, known.float(), strict=True)]
+    )
+    solid = torch.stack(filled)
+    edge = _at_edge(solid).byte()
+    return Targets(quantize(solid), edge, quantize(color), known.byte(), quantize(contrast))
+
+
+def local_contrast(
+    color: Float[Tensor, "n 3 r r r"], known: Float[Tensor, "n r r r"]
+) -> Float[Tensor, "n r r r"]:
+    """How far each known colour is from the mean of the known ones up to a tenth of the cube away.
+
+    Mean absolute difference of the channels: eyes, dots and windows have much of it, plain walls
+    none.
+    """
+    reach, known = color.shape[-1] // 10, known[:, None]
+    both = torch.cat([color * known, known], 1)
+    for axis in range(3):  # a box, one axis after the other
+        size, pad = [1, 1, 1], [0, 0, 0]
+        size[axis], pad[axis] = 2 * reach + 1, reach
+        both = functional.avg_pool3d(both, size, 1, pad)
+    mean = both[:, :3] / both[:, 3:].clamp(min=1e-6)
+    return ((color - mean).abs() * known).mean(1)
 
 
 def embedder_of(base: Path) -> Embedder:
@@ -83,13 +114,22 @@ class VolumeTrainer:
     """The state of a run: `folder/volume.pt` (weights, averages, Adam), `volume_targets.pt`,
     `volume_log.jsonl`."""
 
-    def __init__(self, folder: Path, config: VolumeTraining, embed: Embedder) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: VolumeTraining,
+        embed: Embedder,
+        start: TextVolume | None = None,
+    ) -> None:
         self.folder, self.config, self.embed = folder, config, embed
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(config.seed)
         self.model = TextVolume(config.model)
         assert self.model.head.bias is not None
-        nn.init.constant_(self.model.head.bias[:1], -2.0)  # most of space is empty
+        cells = len(self.model.head.bias) // CHANNELS
+        nn.init.constant_(self.model.head.bias[:cells], -2.0)  # most of space is empty
+        if start is not None:
+            take_over(self.model, start)
         self.adam = torch.optim.AdamW(
             self.model.parameters(),
             config.learning_rate[0],
@@ -145,16 +185,17 @@ class VolumeTrainer:
             group["lr"] = self._learning_rate(second)
         rng = random.Random(900_000 + config.seed + self.step)
         pairs = [rng.choice(self.pairs) for _ in range(config.batch)]
-        filled, color, known = _targets_of(pairs, targets)
+        filled, edge, color, known, contrast = _targets_of(pairs, targets)
         with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
             logits = self.model(self.embed([self._sentence(pair, rng) for pair in pairs]))
         logits = logits.float()
-        weight = 1 + config.edge_weight * _at_edge(filled)
+        weight = 1 + config.edge_weight * edge
+        share = known * (1 + config.contrast_weight * contrast)
         shape = (
             functional.binary_cross_entropy_with_logits(logits[:, 0], filled, reduction="none")
             * weight
         ).mean()
-        paint = ((logits[:, 1:].sigmoid() - color).square() * known).sum() / (3 * known.sum())
+        paint = ((logits[:, 1:].sigmoid() - color).square() * share).sum() / (3 * share.sum())
         self.adam.zero_grad(set_to_none=True)
         (shape + config.color_weight[second] * paint).backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -172,7 +213,7 @@ class VolumeTrainer:
 
     def _learning_rate(self, second: int) -> float:
         done = (self.step - second * self.config.steps[0]) / self.config.steps[second]
-        warm = 1.0 if second else min(1.0, (self.step + 1) / self.config.warmup)
+        warm = min(1.0, (self.step + 1) / self.config.warmup)
         return (
             self.config.learning_rate[second]
             * warm
@@ -197,13 +238,23 @@ class VolumeTrainer:
             torch.save(state, temporary)
 
 
+def take_over(model: TextVolume, start: TextVolume) -> None:
+    """Give a model the weights of all layers that an earlier one of another resolution shares."""
+    mine = model.state_dict()
+    fits = {name: x for name, x in start.state_dict().items() if mine[name].shape == x.shape}
+    model.load_state_dict(mine | fits)
+
+
 def _targets_of(
     pairs: Sequence[tuple[str, str]], targets: Targets
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     kind = torch.tensor([world.kinds().index(k) for k, _ in pairs])
     color = torch.tensor([world.colors().index(c) for _, c in pairs])
     known = targets.known[kind, color][:, None].float()
-    return targets.occupancy[kind].float() / 255, targets.color[kind, color].float() / 255, known
+    contrast = targets.contrast[kind, color][:, None].float() / 255
+    filled = targets.occupancy[kind].float() / 255
+    edge = targets.edge[kind].float()
+    return filled, edge, targets.color[kind, color].float() / 255, known, contrast
 
 
 def _at_edge(filled: Tensor) -> Tensor:

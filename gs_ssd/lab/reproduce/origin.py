@@ -22,6 +22,7 @@ PACKAGE = Path(gs_ssd.__file__).parent
 MEASURING = (
     *(
         "lab/evaluate/measure.py",
+        "lab/evaluate/parts.py",
         "lab/evaluate/statistics.py",
         "lab/evaluate/judge.py",
         "lab/evaluate/judge/*",

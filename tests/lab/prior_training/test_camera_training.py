@@ -1,6 +1,8 @@
 """The volume's and the camera's training in small: what it never sees, and that a stopped run goes
 on where it was."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -13,11 +15,13 @@ from gs_ssd.lab.prior_training.volume_training import (
     VolumeTrainer,
     VolumeTraining,
     embedder_of,
+    local_contrast,
+    take_over,
 )
 from gs_ssd.prior import BUNDLED
 from gs_ssd.prior.volume import TextVolume, VolumeConfig
 
-SMALL = VolumeConfig(width=16, channels=(16, 16, 16), fine=4)
+SMALL = VolumeConfig(width=16, channels=(16, 16, 16), resolution=32)
 
 
 def test_the_pairs_kept_out_are_twenty_of_different_kinds():
@@ -36,7 +40,8 @@ def test_a_stopped_volume_goes_on_where_it_was_and_learns(tmp_path, embed, monke
     filled = torch.zeros(kinds, size, size, size, dtype=torch.uint8)
     filled[:, 8:24, 8:24, 8:24] = 255
     color = torch.full((kinds, colors, 3, size, size, size), 200, dtype=torch.uint8)
-    targets = Targets(filled, color, torch.ones(kinds, colors, size, size, size, dtype=torch.uint8))
+    known = torch.ones(kinds, colors, size, size, size, dtype=torch.uint8)
+    targets = Targets(filled, torch.zeros_like(filled), color, known, torch.zeros_like(known))
     monkeypatch.setattr(VolumeTrainer, "targets", lambda _: targets)
     config = VolumeTraining(model=SMALL, batch=2, steps=(6, 2), warmup=1, bfloat16=False)
     assert not VolumeTrainer(tmp_path, config, embed).fit(minutes=0.0, report=lambda _: None)
@@ -50,6 +55,30 @@ def test_a_stopped_volume_goes_on_where_it_was_and_learns(tmp_path, embed, monke
     assert not {pair for pair in again.pairs if pair in held_out()}
     assert again.fit(minutes=5.0, report=lambda _: None)
     assert again.step == 8
+
+
+def test_eyes_have_contrast_and_plain_walls_none():
+    color = torch.full((1, 3, 20, 20, 20), 0.8)
+    color[:, :, 9:11, 9:11, 9:11] = 0.1
+    known = torch.ones(1, 20, 20, 20)
+    known[:, :5] = 0
+    contrast = local_contrast(color, known)
+    assert contrast[0, 9:11, 9:11, 9:11].min() > 0.6
+    assert contrast[0, 5:7].max() < 1e-6
+    assert contrast[0, :5].max() == 0  # nobody knows a colour there
+    beside = contrast[0, 10, 10, 7]
+    assert 0 < beside < 0.1
+
+
+def test_a_finer_volume_takes_over_all_layers_but_the_last():
+    coarse = TextVolume(SMALL)
+    fine = TextVolume(dataclasses.replace(SMALL, resolution=48))
+    head = fine.head.weight.clone()
+    take_over(fine, coarse)
+    assert torch.equal(fine.head.weight, head)
+    mine = fine.state_dict()
+    same = [name for name, x in coarse.state_dict().items() if torch.equal(mine[name], x)]
+    assert set(mine) - set(same) == {"head.weight", "head.bias"}
 
 
 def test_a_stopped_camera_training_goes_on_and_is_written_as_a_pipeline(tmp_path):

@@ -83,6 +83,8 @@ def test_the_metrics_version_covers_the_judge_and_the_measuring_code(tmp_path, m
         shutil.copytree(origin.PACKAGE / part, tmp_path / part)
     monkeypatch.setattr(origin, "PACKAGE", tmp_path)
     assert metrics_version.__wrapped__() == before
-    with (tmp_path / "lab/evaluate" / "statistics.py").open("a") as file:
-        file.write("# changed\n")
-    assert metrics_version.__wrapped__() != before
+    for name in ("statistics.py", "parts.py", "measure.py"):
+        known = metrics_version.__wrapped__()
+        with (tmp_path / "lab/evaluate" / name).open("a") as file:
+            file.write("# changed\n")
+        assert metrics_version.__wrapped__() != known
