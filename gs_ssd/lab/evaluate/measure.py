@@ -16,7 +16,6 @@ from gs_ssd.assets.base import Renderable
 from gs_ssd.lab.evaluate import parts, statistics
 from gs_ssd.lab.evaluate.judge import Opinion
 from gs_ssd.lab.evaluate.suite import Entry, Turntable
-from gs_ssd.scene.camera import at_angles
 
 if TYPE_CHECKING:
     from gs_ssd.lab.world.tracer import Layer
@@ -70,13 +69,7 @@ class Judge(Protocol):
 @torch.no_grad()
 def photograph(asset: Renderable, turntable: Turntable, size: int = SIZE) -> Pictures:
     """The asset from the turntable's cameras, four views at a time."""
-    cameras = at_angles(
-        turntable.azimuths_rad(),
-        turntable.polars_rad(),
-        radius=turntable.radius,
-        fov_y_rad=math.radians(turntable.fov_y_deg),
-        size=size,
-    )
+    cameras = turntable.cameras(size)
     rgb, alpha = [], []
     for start in range(0, turntable.views, 4):
         some = cameras[start : start + 4].to(asset.device)
@@ -217,18 +210,10 @@ def numbers_beside_truth(coarse: Pictures, truth: Truth) -> dict[str, float]:
     iou = iou[~iou.isnan()]
     numbers = {"iou": float(iou.mean()), "iou_worst": float(iou.min()) if len(iou) else math.nan}
     numbers["psnr"] = parts.psnr(coarse.rgb, truth.coarse.rgb)
-    found = {
-        name: parts.recall(coarse.rgb, truth.coarse.rgb, rest)
-        for name, rest in truth.without.items()
-    }
-    found |= {"gaps": parts.gap_recall(coarse.alpha, truth.coarse.alpha)}
-    in_sight = {name: share for name, share in found.items() if not math.isnan(share)}
-    if in_sight:
-        numbers |= {
-            "parts": sum(in_sight.values()) / len(in_sight),
-            "part_worst": min(in_sight.values()),
-        }
-        numbers |= {f"part_{name}": share for name, share in in_sight.items()}
+    found = parts_found(coarse, truth)
+    if found:
+        numbers |= {"parts": sum(found.values()) / len(found), "part_worst": min(found.values())}
+        numbers |= {f"part_{name}": share for name, share in found.items()}
     front, back = truth.around[0, 0], truth.around[0, 8]
     if (front - back).square().mean() > FACED:
         for name, pictures in (("fronts", coarse), ("fronts_truth", truth.coarse)):
@@ -241,6 +226,16 @@ def numbers_beside_truth(coarse: Pictures, truth: Truth) -> dict[str, float]:
         seen = coarse.chosen(truth.behind).shrunk(JUDGED).rgb
         numbers["face_behind"] = float(statistics.leaning(seen, back, face).mean())
     return numbers
+
+
+def parts_found(coarse: Pictures, truth: Truth) -> dict[str, float]:
+    """Recall of the true object's small parts by name, and of its gaps; without what it has not."""
+    found = {
+        name: parts.recall(coarse.rgb, truth.coarse.rgb, rest)
+        for name, rest in truth.without.items()
+    }
+    found["gaps"] = parts.gap_recall(coarse.alpha, truth.coarse.alpha)
+    return {name: share for name, share in found.items() if not math.isnan(share)}
 
 
 def recognised(opinion: Opinion, entry: Entry) -> dict[str, float]:

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 from gs_ssd.errors import UserError
 from gs_ssd.files import slug
 from gs_ssd.lab import world
+from gs_ssd.scene.camera import Cameras, at_angles
 
 ALIASES: Final[dict[str, str]] = {"dev": "development"}
 MOST_VIEWS: Final = 720
@@ -58,6 +59,16 @@ class Turntable:
             math.radians(90 - self.elevations_deg[i % len(self.elevations_deg)])
             for i in range(self.views)
         ]
+
+    def cameras(self, size: int) -> Cameras:
+        """All of its cameras, at `size` pixels a side."""
+        return at_angles(
+            self.azimuths_rad(),
+            self.polars_rad(),
+            radius=self.radius,
+            fov_y_rad=math.radians(self.fov_y_deg),
+            size=size,
+        )
 
 
 @dataclasses.dataclass(frozen=True)
