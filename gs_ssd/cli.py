@@ -60,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ended by signal n (130 Ctrl-C, 141 nobody reads the output any more, 143 SIGTERM).
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _open_standard_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(
             errors="backslashreplace"
@@ -92,6 +93,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _say(sentence: str, code: int) -> int:
     print(f"gs-ssd: {sentence}", file=sys.stderr)
     return code
+
+
+def _open_standard_streams() -> None:
+    """Streams that whoever started this process has closed lead to the null device.
+
+    Else the next file that is opened, a result, gets such a number, and what a library says on its
+    standard error is written into it.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+        if getattr(sys, name) is None:
+            stream = open(number, mode, encoding="utf-8", closefd=False)  # noqa: SIM115 -- it stays
+            setattr(sys, name, stream)
 
 
 def _let_output_go() -> None:

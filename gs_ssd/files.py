@@ -52,36 +52,55 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     The temporary name keeps the suffix, so that writers that look at it behave alike. Content and
     name are written through to the disk: after a loss of power there lies the old file or the new
-    one, and never an empty one.
+    one, and never an empty one. A link is followed: the file that it points to is replaced. A new
+    file has the permissions that the umask leaves, one that is replaced keeps its own.
 
     Raises:
-        UserError: the folder cannot be made or written, or the disk is full; whatever lay at `path`
-            is intact.
+        UserError: the folder cannot be made or written, the disk is full, or a folder, a device or
+            a pipe bears the name; whatever lay at `path` is intact.
     """
-    target = Path(path)
+    target = Path(os.path.realpath(path))
     number = f"{os.getpid()}-{secrets.token_hex(4)}"
     temporary = target.parent / f"{TEMPORARY}{number}{target.suffix}"
     try:  # around the making too: a signal may come right after it
         try:
+            mode = _mode_of(target)
             target.parent.mkdir(parents=True, exist_ok=True)
-            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         except OSError as error:
             raise UserError(
-                f"cannot write {target}: {error.strerror or error}; choose another folder"
+                f"cannot write {path}: {error.strerror or error}; choose another folder"
             ) from error
         yield temporary
-        os.chmod(temporary, 0o644)
+        if mode is not None:
+            os.chmod(temporary, mode)
         sync(temporary)
         os.replace(temporary, target)
         sync(target.parent)
     except OSError as error:
         raise UserError(
-            f"cannot write {target}: {error.strerror or error}; free some room or choose another"
+            f"cannot write {path}: {error.strerror or error}; free some room or choose another"
             " folder"
         ) from error
     finally:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             temporary.unlink()
+
+
+def _mode_of(target: Path) -> int | None:
+    """The permissions of the file that is there; None: there is none.
+
+    Raises:
+        UserError: it is something that a renamed file must not take the place of.
+    """
+    try:
+        mode = target.stat().st_mode
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a device, pipe or socket"
+        raise UserError(f"cannot write {target}: it is {kind}; choose another name")
+    return stat.S_IMODE(mode)
 
 
 @contextlib.contextmanager

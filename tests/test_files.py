@@ -166,3 +166,41 @@ def test_a_folder_of_a_killed_process_is_swept_with_what_is_in_it(tmp_path):
         assert not left.exists()
         assert mine.is_dir()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.mkdir()], ids=["pipe", "folder"])
+def test_what_is_no_plain_file_is_refused_and_stays_what_it_is(tmp_path, make):
+    """Renaming a file to /dev/null would leave a machine without one."""
+    make(tmp_path / "a.txt")
+    kind = (tmp_path / "a.txt").stat().st_mode
+    with pytest.raises(UserError, match=r"a\.txt: it is a"), atomic_path(tmp_path / "a.txt") as new:
+        new.write_text("new")
+    assert (tmp_path / "a.txt").stat().st_mode == kind
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_is_followed(tmp_path, there):
+    (tmp_path / "disk").mkdir()
+    if there:
+        (tmp_path / "disk" / "real.txt").write_text("old")
+    (tmp_path / "a.txt").symlink_to(tmp_path / "disk" / "real.txt")
+    with atomic_path(tmp_path / "a.txt") as new:
+        new.write_text("new")
+    assert (tmp_path / "a.txt").is_symlink()
+    assert (tmp_path / "disk" / "real.txt").read_text() == "new"
+    assert os.listdir(tmp_path / "disk") == ["real.txt"]
+
+
+def test_permissions_are_those_of_the_umask_or_of_the_file_that_is_replaced(tmp_path):
+    before = os.umask(0o077)
+    try:
+        with atomic_path(tmp_path / "a.txt") as new:
+            new.write_text("new")
+        assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o600
+        (tmp_path / "a.txt").chmod(0o640)
+        with atomic_path(tmp_path / "a.txt") as new:
+            new.write_text("newer")
+        assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o640
+    finally:
+        os.umask(before)
