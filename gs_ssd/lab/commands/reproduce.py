@@ -4,15 +4,22 @@ import argparse
 import importlib
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from gs_ssd import devices
 from gs_ssd.errors import UserError
+from gs_ssd.files import sweep
+from gs_ssd.lab.evaluate.suite import LARGEST_SEED
 from gs_ssd.lab.evaluate.summary import in_words
 from gs_ssd.lab.reproduce import EXPERIMENTS
 from gs_ssd.lab.reproduce.origin import origin_of_prior
 from gs_ssd.lab.reproduce.report import Claim, Context, is_finished, write_page, write_report
+from gs_ssd.locks import held
 from gs_ssd.prior import PriorConfig
+
+TRAIN_ASSETS = ("defaults", "tuning", "comparison", "janus")
+"""Experiments that train assets one by one, and continue where they stopped."""
 
 _EPILOG = """\
 experiments:
@@ -72,32 +79,64 @@ def run(args: argparse.Namespace) -> int:
         UserError: an unknown prior, row or device, no checkout of the project around, or nothing to
             do.
     """
-    if args.workers < 1 or (args.limit is not None and args.limit < 1):
-        raise UserError("--workers and --limit must be at least 1")
-    devices.choose(args.device)
     names = list(EXPERIMENTS) if args.name == "all" else [args.name]
-    for name in names:
-        folder = args.out / name
-        module = importlib.import_module(f"gs_ssd.lab.reproduce.{name}")
-        context = Context(
-            args.size, folder, args.prior, args.seed, args.workers, args.device, tuple(args.rows),
-            args.limit,
-            args.minutes,
-        )  # fmt: skip
-        weights = _weights(name, context)
-        if is_finished(folder, args.size, weights) and not args.again:
-            print(f"{name}: already there at size {args.size} (--again repeats it)")
-            continue
-        print(f"{name}: {EXPERIMENTS[name]}", flush=True)
-        started = time.monotonic()
-        report = module.run(context)
-        write_report(report, folder, name, args.size, started, weights, context.options)
+    _check(args, names)
+    with held(args.out, "gs-ssd reproduce"):
+        for name in names:
+            sweep(args.out / name)
+            _one(name, args)
         write_page(args.out, list(EXPERIMENTS))
-        for claim in report.claims:
-            print(f"  {_verdict(claim)}: {claim.text} ({claim.evidence})")
-    write_page(args.out, list(EXPERIMENTS))
     print(f"wrote {args.out / 'README.md'}")
     return 0
+
+
+def _check(args: argparse.Namespace, names: Sequence[str]) -> None:
+    """Refuse what cannot be, and what would have no effect.
+
+    Raises:
+        UserError: names the option.
+    """
+    if args.workers < 1 or (args.limit is not None and args.limit < 1):
+        raise UserError("--workers and --limit must be at least 1")
+    if not args.minutes > 0:  # nor NaN
+        raise UserError("--minutes must be above 0")
+    if not 0 <= args.seed <= LARGEST_SEED:
+        raise UserError(f"--seed must be from 0 to {LARGEST_SEED}")
+    given = [
+        *(["--rows"] if args.rows else []),
+        *(["--limit"] if args.limit is not None else []),
+        *(["--minutes"] if args.minutes < math.inf else []),
+    ]
+    if given and not set(names) & set(TRAIN_ASSETS):
+        raise UserError(
+            f"{given[0]} has no effect on {names[0]}, which trains no assets; it is for "
+            f"{', '.join(TRAIN_ASSETS)}"
+        )
+    if names == ["illustrative"] and args.prior != "bundled":
+        raise UserError("--prior has no effect on illustrative, whose scores are exact")
+    devices.choose(args.device)
+
+
+def _one(name: str, args: argparse.Namespace) -> None:
+    """Run one experiment and print its verdicts, unless it is there already."""
+    folder = args.out / name
+    module = importlib.import_module(f"gs_ssd.lab.reproduce.{name}")
+    context = Context(
+        args.size, folder, args.prior, args.seed, args.workers, args.device, tuple(args.rows),
+        args.limit,
+        args.minutes,
+    )  # fmt: skip
+    weights = _weights(name, context)
+    if is_finished(folder, args.size, weights, args.seed) and not args.again:
+        print(f"{name}: already there at size {args.size} (--again repeats it)")
+        return
+    print(f"{name}: {EXPERIMENTS[name]}", flush=True)
+    started = time.monotonic()
+    report = module.run(context)
+    write_report(report, folder, name, args.size, started, weights, context.options, args.seed)
+    write_page(args.out, list(EXPERIMENTS))
+    for claim in report.claims:
+        print(f"  {_verdict(claim)}: {claim.text} ({claim.evidence})")
 
 
 def _weights(name: str, context: Context) -> str:

@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from gs_ssd.errors import UserError
+from gs_ssd.files import sweep
 from gs_ssd.lab.evaluate.suite import Entry, Suite
 from gs_ssd.lab.evaluate.trainings import Cost, TrainingError, end_all
+from gs_ssd.locks import held
 
 LEDGER = "results.jsonl"
 LABEL: Final = re.compile(r"[\w+=-][\w.+=@-]*")
@@ -204,7 +206,23 @@ def run_jobs(
     folder is gone (a line that came from another machine). After `minutes` no training is begun any
     more.
     """
-    total, ledger, end = len(jobs), read_ledger(out), time.monotonic() + 60 * minutes
+    with held(out, "gs-ssd bench"):
+        sweep(out)
+        yield from _run_jobs(
+            jobs, out, train, measure, workers, time.monotonic() + 60 * minutes, say
+        )
+
+
+def _run_jobs(
+    jobs: Sequence[Job],
+    out: Path,
+    train: Callable[[Job, Path], Cost],
+    measure: Callable[[Job, Path], dict[str, Any]],
+    workers: int,
+    end: float,
+    say: Callable[[str], None],
+) -> Iterator[dict[str, Any]]:
+    total, ledger = len(jobs), read_ledger(out)
     missing = unfinished(jobs, ledger)
     outdated = [
         job

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from gs_ssd.errors import UserError
 from gs_ssd.export.ply_reader import read_ply
 from gs_ssd.export.splats import to_gaussians
 from gs_ssd.files import atomic_path
@@ -38,6 +39,7 @@ from gs_ssd.lab.evaluate.measure import (
 )
 from gs_ssd.lab.evaluate.suite import Entry, Turntable
 from gs_ssd.lab.evaluate.trainings import Cost, run_process
+from gs_ssd.locks import held
 from gs_ssd.maths.color import to_uint8
 from gs_ssd.render.renderer import RenderedGaussians
 
@@ -72,9 +74,8 @@ class Workshop:
         if same and any((folder / "checkpoints").glob("*.pt")):
             command.append("--resume")
         elif folder.exists():
-            shutil.rmtree(
-                folder
-            )  # before the marker: checkpoints of another job must never pass for this one's
+            # Before the marker: checkpoints of another job must never pass for this one's.
+            _remove(folder, marker)
         marker.parent.mkdir(parents=True, exist_ok=True)
         marker.write_text(job.fingerprint, encoding="utf-8")
         return run_process([*command, *QUIET, *job.overrides], folder / "train.log")
@@ -253,6 +254,20 @@ class Workshop:
                 )
             )
         return list(rows.items())
+
+
+def _remove(folder: Path, marker: Path) -> None:
+    """Delete the folder of another job of ours.
+
+    Raises:
+        UserError: no job of ours made it, or a process is at work in it.
+    """
+    if not marker.exists():
+        raise UserError(
+            f"{folder} was not made by a benchmark; move it away, or choose another --out"
+        )
+    with held(folder, "gs-ssd bench"):
+        shutil.rmtree(folder)
 
 
 def find_judge() -> Judge | None:

@@ -26,6 +26,7 @@ from gs_ssd.lab.evaluate.summary import COLUMNS, summarise
 from gs_ssd.lab.reproduce.assets import Workshop, find_judge
 from gs_ssd.lab.reproduce.origin import metrics_version, origins
 from gs_ssd.lab.reproduce.report import Context, write_table
+from gs_ssd.locks import held
 
 CONFIG = Path("configs/comparison.yaml")
 """Claims about estimators start from a ball: no shape that the prior had in mind before."""
@@ -107,18 +108,20 @@ def run_grid(context: Context, name: str, grid: Grid, title: str) -> Outcome:
     jobs = [job for job in whole if job.variant in rows and job.entry in prompts]
     out = working_folder(context, name, jobs[0].origin["weights"])
     committed = context.folder / f"results-{context.size}.jsonl"
-    adopt(whole, out, committed)
     workshop = Workshop(config, out, grid.suite.turntable, find_judge(), pixels)
     print(f"{len(jobs)} assets; page and splats: {out / 'index.html'}", flush=True)
-    for _ in run_jobs(
-        jobs,
-        out,
-        workshop.train,
-        workshop.measure,
-        workers=context.workers,
-        minutes=context.minutes,
-    ):
-        pass
+    with held(out, f"gs-ssd reproduce {name}"):
+        adopt(whole, out, committed)
+        for _ in run_jobs(
+            jobs,
+            out,
+            workshop.train,
+            workshop.measure,
+            workers=context.workers,
+            minutes=context.minutes,
+        ):
+            pass
+        text = workshop.write_summary(jobs, title).read_text(encoding="utf-8")
     ledger = read_ledger(out)
     records = recorded(jobs, ledger)
     context.folder.mkdir(parents=True, exist_ok=True)
@@ -126,7 +129,6 @@ def run_grid(context: Context, name: str, grid: Grid, title: str) -> Outcome:
         temporary.write_text(
             "".join(json.dumps(r) + "\n" for r in recorded(whole, ledger)), encoding="utf-8"
         )
-    text = workshop.write_summary(jobs, title).read_text(encoding="utf-8")
     with atomic_path(context.folder / "summary.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
     shown = list(dict.fromkeys(job.entry for job in jobs))[:SHOWN_PROMPTS]

@@ -138,6 +138,7 @@ def write_report(
     started: float,
     weights: str = "",
     options: str = "",
+    seed: int = 0,
 ) -> None:
     """`README.md` and `result.json` of one experiment.
 
@@ -145,12 +146,14 @@ def write_report(
         started: its `time.monotonic()` at the start.
         weights: what it was run on, in words; "" where nothing was learnt.
         options: of the command line, beside the size (`Context.options`).
+        seed: the first one.
     """
     seconds = round(time.monotonic() - started, 1)
     record = {
         "name": name,
         "size": size,
         "options": options,
+        "seed": seed,
         "weights": weights,
         "seconds": seconds,
     }
@@ -166,18 +169,20 @@ def read_result(folder: Path) -> dict[str, Any] | None:
     """What `write_report` wrote there, None where there is nothing."""
     try:
         record = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-        return record if "size" in record else None
-    except (OSError, ValueError):
+        return record if isinstance(record, dict) and "size" in record else None
+    except (OSError, ValueError, RecursionError):
         return None
 
 
-def is_finished(folder: Path, size: str, weights: str) -> bool:
-    """Whether this folder's experiment was run to its end, at this size and on these weights."""
+def is_finished(folder: Path, size: str, weights: str, seed: int = 0) -> bool:
+    """Whether this folder's experiment was run to its end: at this size, on these weights, from
+    this seed."""
     record = read_result(folder)
     return (
         record is not None
         and record.get("complete", True)
         and (record["size"], record.get("weights")) == (size, weights)
+        and record.get("seed", 0) == seed
     )
 
 
@@ -215,6 +220,7 @@ def _section(record: dict[str, Any], prefix: str) -> str:
     ]
     command = " ".join(
         ["gs-ssd reproduce", record["name"], "--size", record["size"], record.get("options", "")]
+        + (["--seed", str(record["seed"])] if record.get("seed", 0) else [])
     ).strip()
     table = "\n".join(["| claim | verdict | numbers |", "|---|---|---|", *claims]) if claims else ""
     made = {"": "", None: "Weights: not recorded."}.get(
