@@ -20,6 +20,9 @@ DIFFERENCE = "difference.safetensors"
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 Dtype = Annotated[str, choice(DTYPES)]
 
+OF_A_NETWORK = ("prediction", "tiny_vae", "lora", "textual_inversion", "controlnet")
+"""Settings that change what a network answers."""
+
 __all__ = ["BUNDLED", "PERSON", "DiffusionPrior", "PriorConfig", "choose_dtype", "load"]
 
 
@@ -81,10 +84,13 @@ def load(config: PriorConfig, device: torch.device | str) -> DiffusionPrior:
             f"prior.base={config.base} says where a single .safetensors file finds its configs, and"
             f" prior.model={config.model} is none; leave prior.base out"
         )
+    if config.revision is not None and _is_local(config.model):
+        raise UserError(
+            f"prior.revision={config.revision} names a commit on the hub, and prior.model="
+            f"{config.model} is not fetched from there; leave prior.revision out"
+        )
     if config.model == "analytic":
-        from gs_ssd.prior.analytic import AnalyticPrior
-
-        return AnalyticPrior.discs(device)
+        return _analytic(config, device)
     dtype = choose_dtype(config.dtype, device)
     if config.base is not None:
         check_name(config.base, "prior.base")
@@ -119,6 +125,30 @@ def load(config: PriorConfig, device: torch.device | str) -> DiffusionPrior:
         kind = StableDiffusionXLPrior if hasattr(pipe, "text_encoder_2") else StableDiffusionPrior
         prior = kind(pipe, config, device, dtype, metadata)
     prior.source = name_of(path)
+    return prior
+
+
+def _is_local(model: str) -> bool:
+    return model in ("bundled", "analytic") or Path(model).expanduser().exists()
+
+
+def _analytic(config: PriorConfig, device: torch.device) -> DiffusionPrior:
+    """The exact prior.
+
+    Raises:
+        UserError: a setting is given that it has no use for.
+    """
+    from gs_ssd.prior.analytic import AnalyticPrior
+
+    prior, default = AnalyticPrior.discs(device), PriorConfig()
+    own = {"dtype": "float32", "vae_dtype": "float32", "image_size": prior.image_size}
+    for name in (*OF_A_NETWORK, *own):
+        value = getattr(config, name)
+        if value != getattr(default, name) and value != own.get(name, value is None):
+            raise UserError(
+                f"prior.{name} has no effect on prior.model=analytic, which is a formula without "
+                f"weights; leave prior.{name} out, or name another model"
+            )
     return prior
 
 

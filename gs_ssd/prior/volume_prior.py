@@ -45,6 +45,12 @@ class VolumePrior(StableDiffusionPrior):
     ) -> None:
         widen(pipe.unet, unet_input)
         super().__init__(pipe, config, device, dtype, metadata)
+        trained = volume.config.latent_size * self.vae_factor
+        if self.image_size != trained:
+            raise UserError(
+                f"prior.image_size={self.image_size}: this prior sees {trained} pixels a side and "
+                "no others; leave prior.image_size out"
+            )
         self.uses_cameras = True
         self.volume = freeze(volume, device, torch.float32)
         self._null = self.embed([""])[0]
