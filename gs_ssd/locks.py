@@ -31,7 +31,7 @@ NO_FLOCK = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK, errno.E
 NO_LINK = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
 UNSIGNED_S = 10.0
 """A file without an owner's name that is older was left by a process that died as it wrote it."""
-SIGNING_S = 2.0
+SIGNING_S = 10.0
 """What a refused process waits for the name of the one that holds the lock."""
 
 
@@ -96,6 +96,24 @@ def owner_of(folder: Path | str) -> Owner | None:
     """Who holds it now, as far as the file in it says; None: nobody, or nobody who still runs."""
     owner = _read(Path(folder) / NAME)
     return None if owner is None or owner.is_gone else owner
+
+
+def refuse_if_lost(folder: Path | str) -> None:
+    """Where this process holds `folder`: see that it still does, before something is written there.
+
+    Raises:
+        UserError: the folder was moved or deleted meanwhile, or its lock file was.
+    """
+    with _guard:
+        holds = os.path.realpath(folder) in _held
+    owner = _read(Path(folder) / NAME)
+    mine = owner is not None and (owner.pid, owner.host) == (os.getpid(), socket.gethostname())
+    if holds and not mine:
+        raise UserError(
+            f"{folder} was moved or deleted, or its {NAME} was, while this process was at work in "
+            "it; it writes nothing more there. Where the folder is now, its last checkpoint is "
+            "intact"
+        )
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from gs_ssd.files import sweep
 from gs_ssd.guidance.estimators import Estimator
 from gs_ssd.interrupts import Interrupted
 from gs_ssd.job import Job
-from gs_ssd.locks import held
+from gs_ssd.locks import held, refuse_if_lost
 from gs_ssd.memory import Gauge
 from gs_ssd.prior import DiffusionPrior
 from gs_ssd.prior import load as load_prior
@@ -26,12 +26,15 @@ from gs_ssd.render.step_pictures import collage
 from gs_ssd.run import boards, provenance, results
 from gs_ssd.run import checkpoint as checkpoints
 from gs_ssd.run.checkpoint import Checkpoint
-from gs_ssd.run.folder import clear
+from gs_ssd.run.folder import clear, set_aside
 from gs_ssd.run.metrics import Recorder
 from gs_ssd.run.pictures import pictures, write_sheet
 from gs_ssd.run.process_video import ProcessVideo
 
 log = logging.getLogger(__name__)
+
+UNLIKE_SETTINGS = ("num_steps", "device", "output.")
+"""What may change in a resumed run without making another asset."""
 
 
 class Trainer:
@@ -88,14 +91,19 @@ class Trainer:
         )
         if resume:
             provenance.refuse_another_estimator(self.folder, self.estimator_name)
-        saved = checkpoints.load(checkpoints.latest(self.checkpoints)) if resume else None
+        self._newest = checkpoints.latest(self.checkpoints) if resume else None
+        saved = None if self._newest is None else checkpoints.load(self._newest)
+        if saved is not None and saved.step > config.num_steps:
+            raise UserError(
+                f"{self._newest} holds {saved.step} steps, which num_steps={config.num_steps} "
+                "cannot take back; name at least as many, or begin a run in another folder"
+            )
         loaded = load_prior(config.prior, device) if prior is None else prior
         state = None if saved is None else saved.state
         self.job = Job(config, loaded, asset=asset, estimator=estimator, anyway=anyway, state=state)
         if prior is None:
             loaded.release_text_encoder()  # every prompt is embedded by now
-        if saved is not None:
-            self._say_what_differs(saved)
+        self._other_settings = saved is not None and self._say_what_differs(saved)
         self._stop_wanted = False
 
     @property
@@ -169,12 +177,14 @@ class Trainer:
         """
         with held(self.folder, "a run"):
             sweep(self.folder)
+            self._refuse_if_overtaken()
             yield from self._events(until)
 
     def _events(self, until: int | None) -> Iterator[Event]:
         config, output, job = self.config, self.config.output, self.job
         last = config.num_steps if until is None else min(until, config.num_steps)
         self._make_room()
+        self._set_aside(last)
         # Before this run writes anything: where a board refuses, nothing of it stays behind.
         opened = boards.open_boards(
             self.folder,
@@ -241,6 +251,7 @@ class Trainer:
                 last,
             )
         job.finish()
+        refuse_if_lost(self.folder)
         yield Finished(job.completed, (*self.write_results(), *video.write()))
 
     def _stopped(self) -> Stopped:
@@ -250,8 +261,11 @@ class Trainer:
     def save(self) -> Path:
         """Write a checkpoint of the steps completed so far."""
         self._make_room()
+        refuse_if_lost(self.folder)
         state = Checkpoint(configs.to_mapping(self.config), self.job.state_dict())
-        return checkpoints.save(state, self.checkpoints, keep=self.config.output.keep_checkpoints)
+        keep = self.config.output.keep_checkpoints
+        self._newest = checkpoints.save(state, self.checkpoints, keep=keep)
+        return self._newest
 
     def _make_room(self) -> None:
         """Delete the run that this one overwrites: once, and after all that could have refused this
@@ -260,21 +274,45 @@ class Trainer:
             clear(self.folder)
             self.makes_room = False
 
-    def _say_what_differs(self, saved: Checkpoint) -> None:
+    def _refuse_if_overtaken(self) -> None:
+        """Another run may have been here since this one looked: it had no lock until now.
+
+        Raises:
+            UserError: the newest checkpoint is not the one that this run goes on from.
+        """
+        found = checkpoints.listing(self.checkpoints)
+        if not self.makes_room and found[-1:] != [path for path in (self._newest,) if path]:
+            raise UserError(
+                f"another run was in {self.folder} since this one was set up; set it up again to "
+                "continue from that one's checkpoint, or choose another folder"
+            )
+
+    def _set_aside(self, last: int) -> None:
+        """Results of other settings than this run's do not stay beside its settings."""
+        if not self._other_settings:
+            return
+        aside = set_aside(self.folder, self.job.completed) if self.job.completed < last else None
+        if aside is not None:
+            log.warning("the results of the earlier settings are in %s now", aside)
+
+    def _say_what_differs(self, saved: Checkpoint) -> bool:
+        """Whether it is more than how long it runs, where, and what it writes."""
         try:
             before = configs.from_mapping(saved.config, "the checkpoint")
         except UserError as error:  # written by an older version, whose settings had other names
             log.warning(
                 "resuming with settings that cannot be compared with the run's own (%s)", error
             )
-            return
-        for key, (old, new) in configs.differences(before, self.config).items():
+            return False
+        differences = configs.differences(before, self.config)
+        for key, (old, new) in differences.items():
             log.warning(
                 "resuming with %s=%s (it was %s): not the numbers of one uninterrupted run",
                 key,
                 new,
                 old,
             )
+        return any(not key.startswith(UNLIKE_SETTINGS) for key in differences)
 
     @property
     def output_cameras(self) -> results.OutputCameras:
@@ -285,6 +323,7 @@ class Trainer:
     def _write_preview(self, event: Stepped, recorder: Recorder) -> tuple[Path, ...]:
         """Contact sheets of eight views of the asset as it is now, and of what guidance saw in the
         step."""
+        refuse_if_lost(self.folder)
         folder = self.folder / "previews"
         views = pictures(self.asset, self.output_cameras.ring(8, 128))
         sheets = {folder / f"step_{event.completed:06d}.png": ("views", [views[:4], views[4:]])}

@@ -31,6 +31,7 @@ from gs_ssd.prior import DiffusionPrior, PriorConfig, load
 from gs_ssd.prior.condition import Condition
 from gs_ssd.render import device as rendering_device
 from gs_ssd.run import environment
+from gs_ssd.run.folder import refuse_to_replace
 from gs_ssd.scene.initialize import InitializeConfig
 from gs_ssd.scene.viewpoints import ViewpointConfig
 
@@ -89,6 +90,7 @@ def run(args: argparse.Namespace) -> int:
         UserError: the model cannot be loaded, or the report not written.
     """
     config = _prior_config(args)
+    refuse_to_replace(args.out)
     device = rendering_device.choose(args.device)
     memory, started = Gauge(device), time.perf_counter()
     prior = load(config, device)

@@ -20,6 +20,7 @@ from gs_ssd.export.simplify import simplify, target_of
 from gs_ssd.export.splats import Splats
 from gs_ssd.export.targets import TARGETS
 from gs_ssd.files import slug
+from gs_ssd.run.folder import refuse_to_replace
 from gs_ssd.viewer.page import write_page
 from gs_ssd.viewer.runs import source_of
 from gs_ssd.viewer.views import read_views
@@ -170,6 +171,8 @@ def run(args: argparse.Namespace) -> int:
             raise UserError("--views are shown by our own page: add --for web, or -o FILE.html")
         read_views(args.views)  # before anything is written
     splats, title, source = load(args)
+    if args.output is not None:
+        refuse_to_replace(args.output, None if str(source) == "axes" else source)
     if args.mesh:
         if args.output is None:
             raise UserError("--mesh needs -o FILE with the suffix .glb, .obj or .ply")

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from gs_ssd.run.folder import refuse_to_replace
 from gs_ssd.viewer.gallery import write_gallery
 from gs_ssd.viewer.runs import find_runs
 
@@ -35,6 +36,7 @@ def run(args: argparse.Namespace) -> int:
     """
     runs = find_runs(args.folders)
     path = args.output or args.folders[0] / "gallery.html"
+    refuse_to_replace(path)
     size = write_gallery(path, runs, title=args.title)
     print(f"{path}  {len(runs)} runs, {size / 1e6:.1f} MB")
     return 0

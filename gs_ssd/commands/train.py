@@ -19,6 +19,7 @@ from gs_ssd.interrupts import Interrupted, Terminated
 from gs_ssd.locks import held, owner_of
 from gs_ssd.processes import end_with_stdin
 from gs_ssd.run import checkpoint as checkpoints
+from gs_ssd.run.folder import would_replace
 
 if TYPE_CHECKING:
     from gs_ssd.events import Event
@@ -236,12 +237,17 @@ def choose_folder(out: Path | None, prompt: str, *, overwrite: bool) -> Path:
         UserError: the named folder holds a run and `overwrite` is off.
     """
     if out is not None:
-        if (
-            holds_run(out) and not overwrite and owner_of(out) is None
-        ):  # one that runs is named by the lock's refusal
+        if overwrite or owner_of(out) is not None:  # one that runs is named by the lock's refusal
+            return out
+        if holds_run(out):
             raise UserError(
                 f"{out} holds a run already; continue it with --resume, or replace it with"
                 " --overwrite"
+            )
+        if (name := would_replace(out)) is not None:
+            raise UserError(
+                f"{out} holds a {name}, which a run would replace; choose another --out, or let it"
+                " be replaced with --overwrite"
             )
         return out
     base = Path("out") / slug(prompt)
@@ -255,7 +261,7 @@ def choose_folder(out: Path | None, prompt: str, *, overwrite: bool) -> Path:
 
 def _is_taken(folder: Path) -> bool:
     """By a run that has left its traces, or by one that is about to."""
-    return holds_run(folder) or owner_of(folder) is not None
+    return would_replace(folder) is not None or owner_of(folder) is not None
 
 
 def holds_run(folder: Path) -> bool:

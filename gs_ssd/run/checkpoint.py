@@ -11,12 +11,12 @@ from typing import Any
 import torch
 
 from gs_ssd.errors import UserError
-from gs_ssd.files import atomic_path
+from gs_ssd.files import atomic_path, require_plain_file
 from gs_ssd.run.intact import fault_of, is_intact
 
 VERSION = 2
 FIX = "delete it, and --resume takes the one before"
-NAME = re.compile(r"step_(\d+)\.pt")
+NAME = re.compile(r"step_([0-9]+)\.pt")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Checkpoint:
 
 
 def save(checkpoint: Checkpoint, folder: Path, *, keep: int) -> Path:
-    """Write `folder/step_XXXXXX.pt` atomically, then drop all but the newest `keep`."""
-    path = folder / f"step_{checkpoint.step:06d}.pt"
+    """Write `folder/step_XXXXXX.pt` atomically, then drop all but `keep`: it, and the newest."""
+    path = folder / _name_of(checkpoint.step)
     with atomic_path(path) as temporary:
         try:
             torch.save(
@@ -45,9 +45,14 @@ def save(checkpoint: Checkpoint, folder: Path, *, keep: int) -> Path:
             raise UserError(
                 f"cannot write {path}: {str(error).splitlines()[0]}; is the disk full?"
             ) from error
-    for old in listing(folder)[:-keep]:
+    older = [other for other in listing(folder) if other != path]
+    for old in older[: max(len(older) - keep + 1, 0)]:
         old.unlink(missing_ok=True)
     return path
+
+
+def _name_of(step: int) -> str:
+    return f"step_{step:06d}.pt"
 
 
 def listing(folder: Path) -> list[Path]:
@@ -65,8 +70,9 @@ def load(path: Path) -> Checkpoint:
         UserError: missing, damaged, not a checkpoint, of another version, or of a state that no run
             can continue from.
     """
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"there is no checkpoint {path}")
+    require_plain_file(path)
     try:
         if not is_intact(path):
             raise UserError(f"{path} is damaged or no checkpoint; {FIX}")
@@ -79,6 +85,12 @@ def load(path: Path) -> Checkpoint:
     fault = fault_of(checkpoint.state, checkpoint.config.get("num_steps"))
     if fault is not None:
         raise UserError(f"{path} is no checkpoint to continue from: {fault}; {FIX}")
+    named = NAME.fullmatch(path.name)
+    if named and int(named[1]) != checkpoint.step:
+        raise UserError(
+            f"{path} holds step {checkpoint.step}, so it is not what its name says; name it "
+            f"{_name_of(checkpoint.step)}, or take it out of the folder"
+        )
     return checkpoint
 
 

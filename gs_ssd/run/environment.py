@@ -57,7 +57,7 @@ def recall(path: Path) -> dict[str, Any]:
     """What `remember` wrote; nothing where the file is missing or damaged."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -54,7 +54,7 @@ class Recorder:
     def _keep_until(self, first_step: int) -> None:
         if not self.path.exists():
             return
-        lines = self.path.read_text(encoding="utf-8").splitlines()
+        lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
         lines = [
             line for line in lines if (step := _step_of(line)) is not None and step < first_step
         ]
@@ -124,7 +124,7 @@ class Recorder:
 def _step_of(line: str) -> int | None:
     try:
         return int(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
         return None  # a line that a killed process left half written
 
 

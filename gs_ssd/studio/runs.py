@@ -202,7 +202,7 @@ def _read(folder: Path) -> Facts:
 def _mapping(path: Path) -> dict[str, Any]:
     try:
         value = yaml.load(path.read_text(encoding="utf-8"), Loader=Loader)  # a safe loader
-    except (OSError, ValueError, yaml.YAMLError):
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return {}
     return value if isinstance(value, dict) else {}
 
@@ -212,6 +212,6 @@ def _last_line(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             file.seek(max(path.stat().st_size - LAST_LINE, 0))
             value = json.loads(file.read().splitlines()[-1])
-    except (OSError, ValueError, IndexError):
+    except (OSError, ValueError, IndexError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -3,6 +3,9 @@
 import dataclasses
 import json
 import logging
+import os
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,8 @@ from gs_ssd.errors import UserError
 log = logging.getLogger(__name__)
 
 PLY = "point_cloud.ply"
+PATIENCE_S = 3.0
+"""Of looking for runs, before it is said that this is a long way."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,11 +75,29 @@ def find_runs(paths: list[Path]) -> list[Run]:
     for path in paths:
         if not path.is_dir():
             raise UserError(f"{path}: no such folder")
-        for ply in sorted(path.rglob(PLY)):
-            found.setdefault(ply.parent.resolve(), open_run(ply.parent))
+        for folder in sorted(_holding_splats(path)):
+            found.setdefault(folder.resolve(), open_run(folder))
     if not found:
         raise UserError(f"no finished run in {', '.join(map(str, paths))}")
     return list(found.values())
+
+
+def _holding_splats(path: Path) -> Iterator[Path]:
+    """Folders at and below `path` that hold a splat, none of them hidden; says so where it is a
+    long way."""
+    began, told = time.monotonic(), False
+    for looked, (name, folders, files) in enumerate(os.walk(path), 1):
+        folders[:] = [folder for folder in folders if not folder.startswith(".")]
+        if PLY in files:
+            yield Path(name)
+        if not told and time.monotonic() - began > PATIENCE_S:
+            told = True
+            log.warning(
+                "%s holds many folders (%d looked through so far); name the runs' own folder to "
+                "be done sooner, or press Ctrl-C",
+                path,
+                looked,
+            )
 
 
 def source_of(path: Path) -> tuple[Path, str]:
@@ -90,7 +113,7 @@ def source_of(path: Path) -> tuple[Path, str]:
 def _yaml(path: Path) -> dict[str, Any]:
     try:
         value = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         log.warning("%s: not readable (%s)", path, type(error).__name__)
         value = {}
     return value if isinstance(value, dict) else {}
@@ -100,7 +123,7 @@ def _last_line(path: Path) -> dict[str, Any]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
         value = json.loads(lines[-1]) if lines else {}
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         log.warning("%s: not readable", path)
         value = {}
     return value if isinstance(value, dict) else {}
