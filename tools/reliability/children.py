@@ -40,6 +40,12 @@ class Child(NamedTuple):
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
     @property
+    def has_ended(self) -> bool:
+        """Whether it is over, and only waits to be waited for."""
+        stat = Path(f"/proc/{self.pid}/stat").read_text()
+        return stat.rpartition(")")[2].split()[0] == "Z"
+
+    @property
     def said(self) -> str:
         """What it has written to stderr so far."""
         return self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
@@ -49,7 +55,7 @@ def warm_up() -> None:
     """Import what the subcommands import, once for all of them.
 
     No operation of torch: its threads do not fork."""
-    os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "BROWSER": "true"}
     from gs_ssd import cli
 
     importlib.import_module("gs_ssd.trainer")

@@ -77,14 +77,9 @@ def _until_results(child: Child, folder: Path) -> float:
         and child.log.parent.exists()
         and time.sleep(0.002) is None
     ):
-        if _has_ended(child):
+        if child.has_ended:
             break
     return time.monotonic()
-
-
-def _has_ended(child: Child) -> bool:
-    state = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[0]
-    return state == "Z"
 
 
 def killed(

@@ -12,13 +12,16 @@ import argparse
 import collections
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from children import SMOKE, start, warm_up
+from children import SMOKE, Child, start, warm_up
+
+from gs_ssd.locks import owner_of
 
 WORDS = (
     *("train", "--config", str(SMOKE), "num_steps=8", "initialize.num_points=100"),
@@ -27,6 +30,7 @@ WORDS = (
 SEEDS = (1, 2)
 MODES = ("new", "overwrite", "resume")
 PATIENCE_S = 300.0
+NOT_AT_ONCE = "not at once, tried again"
 
 
 def words_of(mode: str, seed: int) -> list[str]:
@@ -64,10 +68,9 @@ def at_once(mode: str, folder: Path, splats: dict[int, bytes]) -> str:
     time.sleep(0.05)  # until both wait
     for end in reversed(gate):
         os.close(end)
-    codes = [child.wait(PATIENCE_S) for child in children]
-    for child, code in zip(children, codes, strict=True):
-        if code is None:
-            child.kill()
+    codes = _codes(children, folder / "run")
+    if codes is None:
+        return NOT_AT_ONCE
     if sorted(codes, key=str) != [0, 2]:
         return f"codes {codes}: {[child.said[-300:] for child in children]}"
     winner = codes.index(0)
@@ -83,6 +86,39 @@ def at_once(mode: str, folder: Path, splats: dict[int, bytes]) -> str:
     return f"left behind: {left}" if left else "one continues"
 
 
+def _codes(children: Sequence[Child], run: Path) -> list[int | None] | None:
+    """How both end, where the one that has the folder rests until the other one has ended; None:
+    it was over before it could be made to, so that the two were not there at once.
+
+    Without the rest, a busy machine may begin the second when the first is through.
+    """
+    first = _holder(children, run)
+    if first is not None:
+        os.kill(first.pid, signal.SIGSTOP)
+        caught = not first.has_ended
+        (other,) = (child for child in children if child is not first)
+        codes = {other: other.wait(PATIENCE_S)}
+        os.kill(first.pid, signal.SIGCONT)
+        codes[first] = first.wait(PATIENCE_S)
+    else:
+        caught, codes = False, {child: child.wait(PATIENCE_S) for child in children}
+    for child, code in codes.items():
+        if code is None:
+            child.kill()
+    return [codes[child] for child in children] if caught else None
+
+
+def _holder(children: Sequence[Child], run: Path) -> Child | None:
+    """The one that has signed the folder's lock, as soon as one has; None: both have ended."""
+    while not all(child.has_ended for child in children):
+        owner = owner_of(run)
+        for child in children:
+            if owner is not None and owner.pid == child.pid:
+                return child
+        time.sleep(0.001)
+    return None
+
+
 def writers(times: int, seconds: float) -> collections.Counter[str]:
     """So many pairs, or those that the time allows; counts by how they ended."""
     counts: collections.Counter[str] = collections.Counter()
@@ -92,9 +128,8 @@ def writers(times: int, seconds: float) -> collections.Counter[str]:
         splats = {seed: finished(folder, seed) for seed in reversed(SEEDS)}  # a run of seed 1 stays
         done = folder / "done"
         (folder / "run").rename(done)
-        for number in range(times):
-            if time.monotonic() > end:
-                break
+        number = 0
+        while number < times and time.monotonic() < end:
             mode = MODES[number % len(MODES)]
             shutil.rmtree(folder / "run", ignore_errors=True)
             if mode != "new":
@@ -103,8 +138,9 @@ def writers(times: int, seconds: float) -> collections.Counter[str]:
                 (folder / "run" / "point_cloud.ply").unlink()
                 (folder / "run" / "checkpoints" / "step_000008.pt").unlink()
             ended = at_once(mode, folder, splats)
+            number += ended != NOT_AT_ONCE
             counts[f"{mode}: {ended}"] += 1
-            if ended != "one continues":
+            if ended not in ("one continues", NOT_AT_ONCE):
                 print(f"FAULT: {mode}: {ended}", flush=True)
     return counts
 
@@ -119,7 +155,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     warm_up()
     counts = writers(args.times, args.seconds)
-    faults = sum(count for ended, count in counts.items() if not ended.endswith("one continues"))
+    fine = ("one continues", NOT_AT_ONCE)
+    faults = sum(count for ended, count in counts.items() if not ended.endswith(fine))
     print("; ".join(f"{ended}: {count}" for ended, count in counts.items()) + f"; faults: {faults}")
     return int(faults > 0)
 
