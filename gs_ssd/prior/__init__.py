@@ -129,7 +129,7 @@ def load(config: PriorConfig, device: torch.device | str) -> DiffusionPrior:
 
 
 def _is_local(model: str) -> bool:
-    return model in ("bundled", "analytic") or Path(model).expanduser().exists()
+    return model in ("bundled", "person", "analytic") or Path(model).expanduser().exists()
 
 
 def _analytic(config: PriorConfig, device: torch.device) -> DiffusionPrior:
