@@ -63,7 +63,7 @@ $(VENV)/.native: $(NATIVE) | $(VENV)/.torch
 
 $(VENV)/.runtime: pyproject.toml constraints.txt $(VENV)/.native | $(VENV)/.torch
 	@echo 'installing gs-ssd ...'
-	$(PIP) install -c constraints.txt --editable .
+	$(PIP) install -c constraints.txt --editable '.[studio]'
 	@touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt $(VENV)/.runtime

@@ -51,6 +51,8 @@ def test_it_holds_the_package_with_its_data_and_nothing_else(wheel):
         "prior/bundled/model_index.json",
         "lab/evaluate/judge/judge.safetensors",
         "viewer/viewer.js",
+        "studio/page/index.html",
+        "configs/quickstart.yaml",
     ):
         assert f"gs_ssd/{needed}" in names
     assert wheel.stat().st_size < 16 << 20

@@ -232,10 +232,11 @@ class Queue:
         return state.describe(name, live, facts, self._state(name, live, done=facts.done), place)
 
     def names(self) -> list[str]:
-        """All runs: those that wait in their order, the others newest first."""
-        rest = [name for name in self.runs.names() if name not in self.order]
+        """All runs: those that run, those that wait in their order, the others newest first."""
+        first = [*self._tasks, *self.order]
+        rest = [name for name in self.runs.names() if name not in first]
         rest.sort(key=lambda name: self.runs.facts(name).changed, reverse=True)
-        return [*self.order, *rest]
+        return [*first, *rest]
 
     # How it goes on
 

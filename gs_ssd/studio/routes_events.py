@@ -7,6 +7,7 @@ missed nothing.
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -20,6 +21,8 @@ from gs_ssd.studio.queue import Queue
 router = APIRouter(prefix="/api")
 PACE_S = 0.1  #: the least time between two events
 HEARTBEAT_S = 15.0
+LOOK_S = 5.0
+"""Between two looks at the folder."""
 OVER = ("done", "stopped", "failed", "interrupted")
 KIND = "text/event-stream"
 
@@ -71,10 +74,10 @@ class _Changes:
             self._names[name] = None
             self._there.set()
 
-    async def take(self) -> list[str]:
-        """Wait for some; nothing after `HEARTBEAT_S`."""
+    async def take(self, patience_s: float = LOOK_S) -> list[str]:
+        """Wait for some; nothing after so many seconds."""
         try:
-            await asyncio.wait_for(self._there.wait(), HEARTBEAT_S)
+            await asyncio.wait_for(self._there.wait(), patience_s)
         except TimeoutError:
             return []
         names, self._names = list(self._names), {}
@@ -83,13 +86,17 @@ class _Changes:
 
 
 async def _all(queue: Queue) -> AsyncIterator[bytes]:
-    changes, known = _Changes(queue), None
+    changes, known, states = _Changes(queue), None, {}
+    looked = 0.0
     try:
         while not queue.closing:
-            names = queue.names()
-            if known is None or set(names) != set(known):
-                yield _event("runs", [run for n in names if (run := queue.describe(n))])
-            known = names
+            if time.monotonic() > looked + LOOK_S:  # runs also come and go without the queue
+                looked, names = time.monotonic(), queue.names()
+                if names != known:
+                    described = [run for name in names if (run := queue.describe(name))]
+                    states = {run["name"]: run["state"] for run in described}
+                    yield _event("runs", described)
+                known = names
             changed = await changes.take()
             if not changed:
                 yield b": still here\n\n"
@@ -97,6 +104,8 @@ async def _all(queue: Queue) -> AsyncIterator[bytes]:
                 run = queue.describe(name)
                 if run is not None:
                     yield _event("run", run)
+                if run is None or run["state"] != states.get(name):
+                    looked = 0.0  # the order is another
             await asyncio.sleep(PACE_S)
     finally:
         changes.end()
@@ -112,7 +121,7 @@ async def _one(queue: Queue, name: str) -> AsyncIterator[bytes]:
             yield _event("run", run)
             if run["state"] in OVER:
                 return
-            while not await changes.take() and not queue.closing:
+            while not await changes.take(HEARTBEAT_S) and not queue.closing:
                 yield b": still here\n\n"
             await asyncio.sleep(PACE_S)
     except UserError:  # thrown away meanwhile

@@ -129,7 +129,7 @@ async def submit(request: Request, wish: Wish) -> dict[str, Any]:
 
 @router.get("/runs")
 async def list_runs(request: Request) -> list[dict[str, Any]]:
-    """All runs: those that wait in their order, then the newest first."""
+    """All runs: those that run, those that wait in their order, then the newest first."""
     queue = queue_of(request)
     described = (queue.describe(name) for name in queue.names())
     return [run for run in described if run is not None]

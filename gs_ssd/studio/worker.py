@@ -61,7 +61,7 @@ class Reporter:
     def __init__(self, channel: Channel, steering: Steering, trainer: Any) -> None:
         self.channel, self.steering, self.trainer = channel, steering, trainer
         self._next_frame = self._next_step = 0.0
-        self._shown = -1
+        self.shown = -1
 
     def tell(self, event: Event) -> None:
         """One event of the trainer's."""
@@ -99,7 +99,7 @@ class Reporter:
             data = stream.to_bytes(splats, at_most=MOST_SHOWN, about=about)
             self.channel.send({"event": "frame", "completed": completed}, data)
         cost = time.monotonic() - began
-        self._shown = completed
+        self.shown = completed
         self._next_frame = began + cost + max(FRAME_S, cost / SHARE)
 
     def between_steps(self) -> None:
@@ -111,7 +111,7 @@ class Reporter:
             if steering.snapshot:
                 steering.snapshot = False
                 self._snapshot()
-            if steering.paused and steering.watched and self._shown != self.trainer.completed:
+            if steering.paused and steering.watched and self.shown != self.trainer.completed:
                 self._frame(self.trainer.completed)
             with steering.changed:
                 if steering.stopping or not steering.paused:

@@ -1,5 +1,6 @@
 // Every run in the folder: search, star, choose several to compare, throw away.
-import { act, isActive, request, runPath, runs } from "/page/api.js";
+import { act, getForm, isActive, request, runPath, runs } from "/page/api.js";
+import { open } from "/page/drop.js";
 import { h, icon, toast } from "/page/dom.js";
 import { progressOf, statusOf } from "/page/status.js";
 
@@ -94,6 +95,7 @@ export function gallery(signal) {
       compare,
       h("label", { for: "search", class: "sr" }, "Search the prompts"),
       search,
+      opener(),
     ),
     grid,
     empty,
@@ -150,6 +152,17 @@ class Card {
     const source = `/api/${runPath(run.name)}/picture?${encodeURIComponent(stamp + run.changed)}`;
     this.picture.replaceChildren(h("img", { src: source, alt: "", loading: "lazy", width: "320", height: "320" }));
   }
+}
+
+// The same as dropping a file, for hands that do not drop.
+function opener() {
+  const file = h("input", { type: "file", id: "open-file", class: "sr", tabindex: "-1" });
+  getForm().then(({ readable }) => (file.accept = readable.join(",")), () => {});
+  file.addEventListener("change", () => file.files[0] && open(file.files[0]));
+  const press = () => file.click();
+  const button = h("button", { type: "button", class: "quiet", onclick: press }, "Open a file…");
+  const label = h("label", { for: "open-file", class: "sr" }, "A splat to look at");
+  return h("span", {}, button, label, file);
 }
 
 function trashed(name, again) {

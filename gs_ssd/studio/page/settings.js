@@ -21,7 +21,7 @@ export function settingsForm(offered, onchange, { base = {}, given = {} } = {}) 
 
   function row(field, [title, about] = [field.key, field.about]) {
     const id = `setting-${field.key}`;
-    const note = h("p", { id: `${id}-about` }, [about, field.bounds && `(${field.bounds})`].filter(Boolean).join(" "));
+    const note = h("p", { id: `${id}-about` }, explained(field, about));
     const control = make(field, id);
     control.addEventListener("change", () => {
       const value = field.kind === "bool" ? String(control.checked) : control.value.trim();
@@ -83,7 +83,7 @@ function advanced(offered, row, rows) {
         h(
           "details",
           { class: "section" },
-          h("summary", {}, h("b", {}, name), " ", h("span", {}, offered.sections[name] ?? "")),
+          h("summary", {}, h("b", {}, name), " ", h("span", {}, (offered.sections[name] ?? "").replaceAll("`", ""))),
           ...elements,
         ),
       );
@@ -93,6 +93,12 @@ function advanced(offered, row, rows) {
     { once: true },
   );
   return details;
+}
+
+// What the code says of a setting, without its marks, and the numbers that it takes.
+function explained(field, about) {
+  const bounds = field.bounds && !(field.key in FIRST) && `(${field.bounds})`;
+  return [about.replaceAll("`", ""), bounds].filter(Boolean).join(" ");
 }
 
 function find(words, rows, parts) {
