@@ -5,6 +5,7 @@ import { h, toast } from "/page/dom.js";
 import { settingsForm } from "/page/settings.js";
 
 const PAUSE_MS = 250; // after the last key, before the server is asked whether it can run
+const PATIENCE_MS = 2500; // with somebody who is writing a word that the model may know
 
 // Options: `fixed` goes into every wish (a fork, a start); `prompt`, `preset` and `settings` are
 // what it begins with; `label`, `button` its words.
@@ -55,8 +56,17 @@ export function makeForm(signal, options = {}) {
     }
   }, signal);
 
-  function say({ error, notes, may_try: mayTry, ...found }, empty = false) {
-    submit.disabled = empty || Boolean(error);
+  // Whoever is in the middle of a word is not told that there is no such thing.
+  function say(answer, empty = false) {
+    clearTimeout(state.waiting);
+    submit.disabled = empty || Boolean(answer.error);
+    const inAWord = answer.may_try && words.children.length && document.activeElement === input;
+    if (!inAWord) return tell(answer);
+    verdict.replaceChildren();
+    state.waiting = setTimeout(() => tell(answer), PATIENCE_MS);
+  }
+
+  function tell({ error, notes, may_try: mayTry, ...found }) {
     verdict.className = error ? "bad" : "";
     verdict.replaceChildren();
     if (error) verdict.append(sentence(error), mayTry ? tryAnyway() : "");
