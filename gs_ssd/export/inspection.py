@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from gs_ssd.export.clean import VISIBLE, finite, framing
-from gs_ssd.export.formats import FORMATS, read_splats
+from gs_ssd.export.formats import FORMATS
 from gs_ssd.export.frames import FloatArray
 from gs_ssd.export.overdraw import Overdraw, overdraw
 from gs_ssd.export.splats import Splats
@@ -144,7 +144,7 @@ def _losses(splats: Splats) -> dict[str, Loss]:
                 continue
             path = Path(folder) / f"written{suffix}"
             kind.write(path, splats.to_frame(kind.frame))
-            back = read_splats(path)
+            back = kind.read(path)
             seen = pictures(back, PICTURE, like=splats)
             loss = None if np.array_equal(seen, wanted) else psnr(seen, wanted)
             losses[suffix] = Loss(path.stat().st_size, loss, back.sh_degree, back.antialiased)

@@ -92,6 +92,13 @@ def test_limits_name_their_source(make_splats):
     assert "--sh-degree 1" in warnings(degree=2)
 
 
+def test_the_mark_of_antialiasing_is_not_repeated_for_every_format(tmp_path, make_splats, caplog):
+    splats = dataclasses.replace(make_splats(20), antialiased=True)
+    write_splats(tmp_path / "a.ply", splats)
+    assert main(["inspect", str(tmp_path / "a.ply")]) == 0
+    assert caplog.text.count("trained with antialiasing") == 1
+
+
 def test_nothing_but_broken_splats(make_splats):
     splats = make_splats(3)
     splats.means[:] = np.inf
