@@ -55,7 +55,7 @@ def fuse(pipe: Any, name: str, strength: float, *, offline: bool = False) -> Non
         fused.append((weight, value))
     for weight, value in fused:
         weight.data.copy_(value)
-    log.info("prior.lora=%s: %d layers fused into the weights", name, len(fused))
+    log.info("prior.lora=%s: fused into the weights of %d layers", name, len(fused))
 
 
 def _scale(

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from jaxtyping import Float
 from torch import Tensor
 
 from gs_ssd.errors import UserError
@@ -33,15 +34,14 @@ def learn(pipe: Any, name: str, token: str | None, *, offline: bool) -> None:
     word, vectors = _word_and_vectors(name, tensors, token)
     width = pipe.text_encoder.get_input_embeddings().weight.shape[1]
     _check_vectors(name, vectors, width)
-    vocabulary = pipe.tokenizer.get_vocab()
-    if not word.strip() or word in vocabulary or f"{word}_1" in vocabulary:
+    taken = {known.lower() for known in pipe.tokenizer.get_vocab()}
+    if not word.strip() or not taken.isdisjoint({word.lower(), f"{word.lower()}_1"}):
         raise UserError(
             f"prior.textual_inversion={name}: the token {word!r} is"
             f" {'one of the tokenizer already' if word.strip() else 'empty'}; name another one:"
             f" {name}=TOKEN"
         )
-    pipe.load_textual_inversion({word: vectors.detach().float()}, token=word)
-    _keep_out_of_longer_words(pipe.tokenizer, word)
+    _add(pipe, word, vectors.detach().float().reshape(-1, width))
     log.info("prior.textual_inversion=%s: write %r in the prompt", name, word)
 
 
@@ -146,10 +146,16 @@ def _check_vectors(name: str, vectors: Tensor, width: int) -> None:
         raise UserError(f"prior.textual_inversion={name}: it is not finite; the file is damaged")
 
 
-def _keep_out_of_longer_words(tokenizer: Any, word: str) -> None:
-    """A token of letters ("art") would otherwise be found inside every other word ("start")."""
+def _add(pipe: Any, word: str, vectors: Float[Tensor, "n d"]) -> None:
+    """One token for each vector. Those of letters count as whole words only: "art" would otherwise
+    be found inside every other word ("start")."""
     from tokenizers import AddedToken
 
-    if _is_letter(word[0]) and _is_letter(word[-1]):
-        names = _spellings(tokenizer, word)
-        tokenizer.add_tokens([AddedToken(x, single_word=True, normalized=True) for x in names])
+    whole = _is_letter(word[0]) and _is_letter(word[-1])
+    names = [word, *(f"{word}_{i}" for i in range(1, len(vectors)))]
+    pipe.tokenizer.add_tokens([AddedToken(x, single_word=whole, normalized=True) for x in names])
+    encoder = pipe.text_encoder
+    size = max(len(pipe.tokenizer), len(encoder.get_input_embeddings().weight))
+    encoder.resize_token_embeddings(size, mean_resizing=False)
+    table = encoder.get_input_embeddings().weight.data
+    table[pipe.tokenizer.convert_tokens_to_ids(names)] = vectors.to(table)

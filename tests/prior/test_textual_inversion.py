@@ -127,6 +127,7 @@ def test_odd_names_are_tokens_too(folder, tmp_path, name):
         ({}, "", "holds nothing"),
         ({"": torch.zeros(2, 32)}, "", "token '' is empty; name another one"),
         ({"emb_params": torch.zeros(2, 32)}, "q", "token 'q' is one of the tokenizer already"),
+        ({"emb_params": torch.zeros(2, 32)}, "Q", "token 'Q' is one of the tokenizer already"),
         ({"emb_params": torch.zeros(2, 32)}, "<|endoftext|>", "is one of the tokenizer already"),
     ],
 )
@@ -147,3 +148,22 @@ def test_a1111s_pickled_files(folder, tmp_path):
 def test_a_file_whose_name_holds_an_equals_sign(folder, tmp_path):
     prior = learned(folder, {"emb_params": torch.randn(1, 32)}, tmp_path / "x=y.safetensors")
     assert prior.metadata["learned_tokens"] == ["x=y"]
+
+
+def test_two_files_of_one_word_are_refused(folder, tmp_path):
+    entries = []
+    for name in ("Duck", "duck"):
+        (tmp_path / name).mkdir()
+        entries.append(str(tmp_path / name / f"{name}.safetensors"))
+        save_file({"emb_params": torch.randn(2, 32)}, entries[-1])
+    with pytest.raises(UserError, match="token 'duck' is one of the tokenizer already"):
+        load(PriorConfig(model=str(folder), textual_inversion=tuple(entries)), "cpu")
+
+
+def test_nothing_but_the_token_changes(folder, tmp_path):
+    vectors = torch.randn(3, 32)
+    prior = learned(folder, {"<x>": vectors}, tmp_path / "x.safetensors")
+    plain = load(PriorConfig(model=str(folder)), "cpu")
+    before, after = (p.text_encoder.get_input_embeddings().weight for p in (plain, prior))
+    torch.testing.assert_close(after[: len(before)], before)
+    torch.testing.assert_close(after[len(before) :], vectors)
