@@ -9,16 +9,15 @@ import dataclasses
 from pathlib import Path
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, interpolate, max_pool2d, one_hot
+from torch.nn.functional import avg_pool2d, one_hot
 
 from gs_ssd.body import mannequin, parts_picture, surface
 from gs_ssd.body.pose_law import PoseConfig, PoseLaw
 from gs_ssd.files import atomic_path
 from gs_ssd.lab.world import person
 from gs_ssd.lab.world.photographs import Studio, draw_lights
-from gs_ssd.lab.world.tracer import Layer, cast, pixel_rays, stack
 from gs_ssd.lab.world.views import CameraLaw, Views, draw_views
 from gs_ssd.scene.camera import Cameras
 
@@ -26,7 +25,6 @@ BATCH = 8
 FINE = 2
 POSES = PoseConfig(rest_share=0.05, named_share=0.15, clip_share=0.25, spread=1.0)
 CAMERAS = CameraLaw(fov_y_deg=(32.0, 40.0), closeup_share=0.12)
-NOTHING = person.EYES + 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +34,7 @@ class PersonScenes:
     brightness: UInt8[Tensor, "n f f"]
     """255 is the surface's own colour; of each ray, `FINE` a pixel."""
     region: UInt8[Tensor, "n f f"]
-    """Index into `REGIONS`, `person.EYES`, or `NOTHING`."""
+    """Index into `REGIONS`, `person.EYES`, or `person.NOTHING`."""
     told: UInt8[Tensor, "n c m m"]
     """The picture of the body's regions (`body.parts_picture`), 255: all of the pixel."""
 
@@ -53,9 +51,9 @@ def dressed(
     """Colours times alpha, and alpha, of the pictures in these outfits (`r` regions, the eyes'
     last).
     """
-    worn = one_hot(scenes.region.long(), NOTHING + 1)[..., :NOTHING].float()
+    worn = one_hot(scenes.region.long(), person.NOTHING + 1)[..., : person.NOTHING].float()
     rgb = torch.einsum("nhwr,nrc->nchw", worn, colors) * scenes.brightness[:, None].float() / 255
-    alpha = (scenes.region != NOTHING).float()[:, None]
+    alpha = (scenes.region != person.NOTHING).float()[:, None]
     return avg_pool2d(rgb, FINE), avg_pool2d(alpha, FINE)
 
 
@@ -90,37 +88,12 @@ def _batch(
         for row, pose in enumerate(moved)
     ]
     told = torch.cat(told)
-    white = [(1.0, 1.0, 1.0)] * NOTHING
+    white = [(1.0, 1.0, 1.0)] * person.NOTHING
     worn = [person.rest_parts(seed) for seed in seeds]
     people = [person.posed(parts, pose, white) for parts, pose in zip(worn, moved, strict=True)]
     light = draw_lights(BATCH, Studio(), generator)
-    bright, winner = _cast_near(stack(people), views, size * FINE, light, told)
-    regions = torch.tensor([*(part.region for part in worn[0]), NOTHING])  # -1, a miss, is the last
-    return PersonScenes(_bytes(bright), regions[winner.long()].byte(), _bytes(told))
-
-
-def _cast_near(
-    layers: list[Layer],
-    views: Views,
-    size: int,
-    light: tuple[Tensor, Tensor],
-    told: Float[Tensor, "b c m m"],
-) -> tuple[Float[Tensor, "b s s"], Int[Tensor, "b s s"]]:
-    """Brightness and part of every ray; only rays near the body are cast, which takes a fifth of
-    the time.
-    """
-    near = max_pool2d((told.sum(dim=1, keepdim=True) > 0).float(), 7, 1, 3)
-    near = interpolate(near, size=(size, size)).flatten(1) > 0
-    most = int(near.sum(dim=1).amax())
-    index = near.float().topk(most, dim=1).indices  # padded with rays that miss
-    turn = views.w2c[:, :3, :3].transpose(1, 2)
-    eye = -(turn @ views.w2c[:, :3, 3:])
-    rays = turn @ pixel_rays(views.tan_half_fov, size, size)
-    rays = rays.gather(2, index[:, None].expand(-1, 3, -1))
-    shade, _, winner = cast(layers, eye, rays, light)
-    bright = torch.zeros(len(told), size * size).scatter_(1, index, shade[:, 0])
-    part = torch.full((len(told), size * size), -1).scatter_(1, index, winner.long())
-    return bright.unflatten(1, (size, size)), part.unflatten(1, (size, size))
+    seen = person.look(people, views.w2c, views.tan_half_fov, size * FINE, light)
+    return PersonScenes(_bytes(seen.shade[:, 0]), seen.region.byte(), _bytes(told))
 
 
 def _cameras(views: Views, size: int) -> Cameras:

@@ -7,10 +7,13 @@ the gaps.
 """
 
 import dataclasses
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from gs_ssd.body import mannequin
 from gs_ssd.body.body import Transforms
@@ -18,11 +21,12 @@ from gs_ssd.body.mannequin import Bone
 from gs_ssd.body.surface import WEARS
 from gs_ssd.lab.world.colors import INK, Rgb
 from gs_ssd.lab.world.sculptor import Part, Sculptor
-from gs_ssd.lab.world.tracer import Light, Picture, stack, trace
+from gs_ssd.lab.world.tracer import Light, Picture, cast, pixel_rays, stack
 from gs_ssd.prior.outfit import REGIONS
 
 EYES: Final = len(REGIONS)
 """What `Worn.region` says of the eyes, which are always ink."""
+NOTHING: Final = EYES + 1
 EASE: Final = {"skin": 1.0, "hair": 1.0, "shirt": 1.12, "trousers": 1.12, "shoes": 1.15}
 """How much wider than the body its clothes are."""
 
@@ -120,6 +124,66 @@ def posed(worn: list[Worn], transforms: Transforms, colors: list[Rgb]) -> list[P
     ]
 
 
+class Seen(NamedTuple):
+    """What rays meet, V square pictures of them; black and `NOTHING` where they miss."""
+
+    shade: Float[Tensor, "v 3 f f"]
+    depth: Float[Tensor, "v f f"]
+    region: Int[Tensor, "v f f"]
+    """Index into `REGIONS`, `EYES` or `NOTHING`."""
+
+
+def look(
+    people: list[list[Part]],
+    w2c: Float[Tensor, "v 4 4"],
+    tan_half_fov: Float[Tensor, "v 2"],
+    fine: int,
+    light: tuple[Tensor, Tensor],
+) -> Seen:
+    """Persons seen by V cameras: one for all of them, or one each.
+
+    Only rays near a part are cast: a person covers a tenth of a picture.
+    """
+    near = _near(people, w2c, tan_half_fov, fine)
+    most = int(near.sum(dim=1).amax())
+    index = near.float().topk(most, dim=1).indices  # padded with rays that miss
+    turn = w2c[:, :3, :3].transpose(1, 2)
+    rays = turn @ pixel_rays(tan_half_fov, fine, fine)
+    rays = rays.gather(2, index[:, None].expand(-1, 3, -1))
+    shade, depth, winner = cast(stack(people), -(turn @ w2c[:, :3, 3:]), rays, light)
+    regions = torch.tensor([*(w.region for w in rest_parts()), NOTHING])  # -1, a miss: the last
+    blank = torch.zeros(len(w2c), fine * fine)
+    colors = [blank.scatter(1, index, channel) for channel in shade.unbind(1)]
+    depth = blank.scatter(1, index, torch.where(winner >= 0, depth, 0.0))
+    region = torch.full_like(blank, NOTHING, dtype=torch.long)
+    region = region.scatter(1, index, regions[winner.long()])
+    shape = (fine, fine)
+    return Seen(
+        torch.stack(colors, dim=1).unflatten(2, shape),
+        depth.unflatten(1, shape),
+        region.unflatten(1, shape),
+    )
+
+
+def _near(
+    people: list[list[Part]], w2c: Tensor, tan_half_fov: Tensor, fine: int
+) -> Bool[Tensor, "v n"]:
+    """The rays that pass within the balls around the parts."""
+    rays = pixel_rays(tan_half_fov, fine, fine)
+    rays = rays / rays.norm(dim=1, keepdim=True)
+    balls = torch.tensor(
+        [[[*p.center, float(np.linalg.norm(p.half_extent()))] for p in parts] for parts in people],
+        dtype=torch.float32,
+    )
+    near = torch.zeros(len(w2c), fine * fine, dtype=torch.bool)
+    for ball in balls.expand(len(w2c), -1, -1).unbind(1):
+        center = (w2c[:, :3, :3] @ ball[:, :3, None])[..., 0] + w2c[:, :3, 3]
+        along = (rays * center[:, :, None]).sum(dim=1)
+        apart = center.square().sum(dim=1, keepdim=True) - along.square()
+        near |= apart <= ball[:, 3:].square()
+    return near
+
+
 def render(
     outfit: Outfit,
     transforms: Transforms,
@@ -132,16 +196,25 @@ def render(
     supersample: int = 3,
 ) -> Picture:
     """One person in one pose seen by V cameras; arguments and result as those of `world.render`."""
+    seen = photograph(outfit, transforms, w2c, tan_half_fov, size * supersample, seed)
+    hit = (seen.region != NOTHING).unsqueeze(1).float()
+    shade, alpha, depth = (
+        avg_pool2d(x, supersample) for x in (seen.shade, hit, seen.depth.unsqueeze(1))
+    )
+    backdrop = torch.ones(1, 3) if background is None else background
+    rgb = (shade + (1 - alpha) * backdrop[:, :, None, None]).clamp(0, 1)
+    return Picture(rgb, alpha, depth)
+
+
+def photograph(
+    outfit: Outfit,
+    transforms: Transforms,
+    w2c: Tensor,
+    tan_half_fov: Tensor,
+    fine: int,
+    seed: int | None = None,
+) -> Seen:
+    """One person in one pose, ray by ray, `fine` rays a side."""
     colors = [outfit.of(region) for region in range(EYES + 1)]
     lamp = Light().tensors(len(w2c), w2c.device)
-    layers = stack([posed(rest_parts(seed), transforms, colors)], w2c.device)
-    return trace(
-        layers,
-        w2c,
-        tan_half_fov,
-        size,
-        size,
-        background=background,
-        light=lamp,
-        supersample=supersample,
-    )
+    return look([posed(rest_parts(seed), transforms, colors)], w2c, tan_half_fov, fine, lamp)
