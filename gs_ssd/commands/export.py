@@ -4,6 +4,7 @@ import argparse
 import re
 from pathlib import Path
 
+from gs_ssd.commands import export_avatar
 from gs_ssd.errors import UserError
 from gs_ssd.export import splat_transform
 from gs_ssd.export.clean import Cleaning, clean, refuse_non_finite
@@ -34,6 +35,9 @@ examples
   gs-ssd export out/a-red-mushroom --for web --views views.json   named views, a camera path
   gs-ssd export someones.ply -o theirs.spz --up +z   a file whose z axis points up
   gs-ssd export out/a-red-mushroom -o mushroom.obj --mesh     a surface, for engines without splats
+  gs-ssd export out/avatar --clip walk -o walk/frame.spz   an avatar's frames, 24 per second
+  gs-ssd export out/avatar --pose sit -o sitting.ply       an avatar in a pose
+  gs-ssd export out/avatar --rigged -o person.glb          its body as a mesh with animations
   gs-ssd export axes -o axes.ply                     shows what an importer does to the axes
 
 targets   {", ".join(TARGETS)}
@@ -134,6 +138,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--recenter", action="store_true", help="stand it over the origin, base on the ground"
     )
     tidy.add_argument("--height", type=float, metavar="METRES", help="scale to this height")
+    export_avatar.add_arguments(parser)
     mesh = parser.add_argument_group(
         "mesh, for engines without splats (extra mesh; a preview, not a model)"
     )
@@ -170,6 +175,8 @@ def run(args: argparse.Namespace) -> int:
         if args.mesh or args.viewer != "own" or not pages:
             raise UserError("--views are shown by our own page: add --for web, or -o FILE.html")
         read_views(args.views)  # before anything is written
+    if export_avatar.wanted(args):
+        return export_avatar.run(args)
     splats, title, source = load(args)
     if args.output is not None:
         refuse_to_replace(args.output, None if str(source) == "axes" else source)
@@ -208,14 +215,17 @@ def load(args: argparse.Namespace) -> tuple[Splats, str, Path]:
     """The cleaned splats, their title and the file they came from."""
     if args.up is not None and not re.fullmatch(r"[+-]?[xyz]", args.up):
         raise UserError(f"--up {args.up}: name a signed axis, such as +z or -y")
-    source, title = (
-        (Path("axes"), "axes") if args.source == "axes" else source_of(Path(args.source))
-    )
+    if args.pose:
+        splats, title, source = export_avatar.posed(args)
+    else:
+        source, title = (
+            (Path("axes"), "axes") if args.source == "axes" else source_of(Path(args.source))
+        )
+        splats = read_splats(source, up=args.up, activated=args.activated)
     if args.keep_offset and args.height is not None:
         raise UserError(
             "--keep-offset cannot be combined with --height: scaled positions have no plain offset"
         )
-    splats = read_splats(source, up=args.up, activated=args.activated)
     if args.sh_degree is not None and args.sh_degree < splats.sh_degree:
         splats = splats.with_sh_degree(args.sh_degree)
     options = Cleaning(

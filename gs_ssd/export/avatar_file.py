@@ -7,13 +7,14 @@ import dataclasses
 import os
 import zipfile
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from gs_ssd.body.body import Pose, Skeleton
+from gs_ssd.body.body import Body, Pose, Skeleton
 from gs_ssd.body.skinning import skin_gaussians
 from gs_ssd.errors import UserError
 from gs_ssd.export.splats import ARRAYS, Splats, from_gaussians, to_gaussians
@@ -26,6 +27,15 @@ INFLUENCES = 4
 MAX_BYTES = 2 << 30
 
 
+class BodyMesh(NamedTuple):
+    """The body's own surface in the rest pose, and which joints carry it."""
+
+    vertices: Float[np.ndarray, "v 3"]
+    faces: Int[np.ndarray, "f 3"]
+    joints: Int[np.ndarray, "v 4"]
+    weights: Float[np.ndarray, "v 4"]
+
+
 @dataclasses.dataclass(frozen=True)
 class Avatar:
     """N splats in the rest pose of a skeleton of J joints."""
@@ -36,6 +46,7 @@ class Avatar:
     joints: Int[np.ndarray, "n 4"]
     weights: Float[np.ndarray, "n 4"]
     """Rows sum to one."""
+    mesh: BodyMesh
 
     def __len__(self) -> int:
         return len(self.splats)
@@ -63,13 +74,22 @@ class Avatar:
         return dataclasses.replace(from_gaussians(splat), antialiased=self.splats.antialiased)
 
 
-def bind(splats: Splats, weights: Float[Tensor, "n j"], skeleton: Skeleton) -> Avatar:
-    """An avatar whose splats keep the heaviest four of their joints."""
-    count = min(INFLUENCES, weights.shape[1])
-    values, joints = weights.detach().cpu().topk(count, dim=1)
+def bind(splats: Splats, weights: Float[Tensor, "n j"], body: Body) -> Avatar:
+    """An avatar whose splats and vertices keep the heaviest four of their joints."""
+    mesh = BodyMesh(
+        body.vertices.numpy(), body.faces.numpy().astype(np.int32), *heaviest(body.weights)
+    )
+    plain = Skeleton(body.joint_names, body.joint_positions, body.parents)
+    return Avatar(splats.to_frame("world"), plain, *heaviest(weights), mesh)
+
+
+def heaviest(
+    weights: Float[Tensor, "n j"],
+) -> tuple[Int[np.ndarray, "n 4"], Float[np.ndarray, "n 4"]]:
+    """The four heaviest joints of each row and their weights, which sum to one."""
+    values, joints = weights.detach().cpu().topk(INFLUENCES, dim=1)
     values = values / values.sum(dim=1, keepdim=True)
-    plain = Skeleton(skeleton.joint_names, skeleton.joint_positions, skeleton.parents)
-    return Avatar(splats.to_frame("world"), plain, joints.numpy().astype(np.int32), values.numpy())
+    return joints.numpy().astype(np.int32), values.numpy()
 
 
 def write_avatar(path: str | os.PathLike[str], avatar: Avatar) -> None:
@@ -82,6 +102,7 @@ def write_avatar(path: str | os.PathLike[str], avatar: Avatar) -> None:
             **arrays,
             joints=avatar.joints,
             weights=avatar.weights,
+            **{f"body_{name}": part for name, part in avatar.mesh._asdict().items()},
             joint_names=np.array(avatar.skeleton.joint_names),
             joint_positions=avatar.skeleton.joint_positions.numpy(),
             parents=np.array(avatar.skeleton.parents),
@@ -122,12 +143,25 @@ def _checked(found: dict[str, np.ndarray], path: Path) -> Avatar:
         torch.from_numpy(found["joint_positions"].astype(np.float32)),
         tuple(int(parent) for parent in found["parents"]),
     )
-    joints, weights = found["joints"].astype(np.int32), found["weights"].astype(np.float32)
-    shape = (len(splats), INFLUENCES)
+    joints, weights = _carried(found, "", len(splats), len(names), path)
+    vertices, faces = found["body_vertices"].astype(np.float32), found["body_faces"]
+    if len(faces) and not 0 <= faces.min() <= faces.max() < len(vertices):
+        raise UserError(f"{path}: the body's faces name vertices that it does not have")
+    carried = _carried(found, "body_", len(vertices), len(names), path)
+    mesh = BodyMesh(vertices, faces.astype(np.int32), *carried)
+    return Avatar(splats, skeleton, joints, weights, mesh)
+
+
+def _carried(
+    found: dict[str, np.ndarray], prefix: str, rows: int, num_joints: int, path: Path
+) -> tuple[Int[np.ndarray, "n 4"], Float[np.ndarray, "n 4"]]:
+    joints = found[f"{prefix}joints"].astype(np.int32)
+    weights = found[f"{prefix}weights"].astype(np.float32)
+    shape = (rows, INFLUENCES)
     if joints.shape != shape or weights.shape != shape:
         raise UserError(f"{path}: {joints.shape} joints and {weights.shape} weights for {shape}")
-    if len(splats) and not 0 <= joints.min() <= joints.max() < len(names):
+    if rows and not 0 <= joints.min() <= joints.max() < num_joints:
         raise UserError(f"{path}: splats are bound to joints that the skeleton does not have")
     if not np.allclose(weights.sum(axis=1), 1.0, atol=1e-4):
         raise UserError(f"{path}: the skinning weights do not sum to one at every splat")
-    return Avatar(splats, skeleton, joints, weights)
+    return joints, weights

@@ -3,6 +3,7 @@ limbs that stay apart."""
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 import torch
@@ -20,7 +21,7 @@ from gs_ssd.lab.world import person
 from gs_ssd.lab.world.colors import COLORS, Rgb
 from gs_ssd.lab.world.person import Outfit
 from gs_ssd.lab.world.views import orbit
-from gs_ssd.prior.outfit import REGIONS
+from gs_ssd.prior.outfit import HAIR, REGIONS
 from gs_ssd.render.renderer import render
 from gs_ssd.scene.camera import Cameras, at_angles
 
@@ -70,6 +71,8 @@ UNSEEN: Final[dict[str, Pose]] = {
     ),
 }
 """Written by hand, beside those of `gs_ssd.body.poses`, which trainings draw."""
+NAMED: Final[dict[str, Mapping[str, Rgb]]] = {"hair": HAIR, "shirt": COLORS, "trousers": COLORS}
+"""Regions whose colours are judged, and what they might be taken for."""
 VIEWS, SIZE, CRISP = 16, 128, 4
 RADIUS, FOV_Y_DEG = 3.35, 36.0
 ELBOW_ROW = 0.43
@@ -83,7 +86,7 @@ class AvatarNumbers(NamedTuple):
     worst_pose_iou: float
     colors_right: float
     """Share of the outfit's shirt, trousers and hair whose mean colour, over all views and poses,
-    is nearest to the true one among the world's colours."""
+    is nearest to the told one among those that have a name."""
     color_error: float
     """Mean distance of those colours from the true (lit) ones, RGB in 0..1."""
     limbs_apart: bool
@@ -111,12 +114,15 @@ def measure(avatar: Avatar, outfit: Outfit) -> AvatarNumbers:
         )
     ours, truth = (torch.stack(rows).nanmean(dim=0) for rows in (seen, true))
     error = (ours - truth).norm(dim=1)
-    right = [_nearest_paint(ours[row], truth[row], outfit.of(row)) for row in range(len(REGIONS))]
-    told = [REGIONS.index(name) for name in ("hair", "shirt", "trousers")]
+    told = [REGIONS.index(name) for name in NAMED]
+    right = [
+        _nearest_paint(ours[row], truth[row], outfit.of(row), paints)
+        for row, paints in zip(told, NAMED.values(), strict=True)
+    ]
     return AvatarNumbers(
         silhouette_iou=sum(ious) / len(ious),
         worst_pose_iou=min(ious),
-        colors_right=sum(right[row] for row in told) / len(told),
+        colors_right=sum(right) / len(told),
         color_error=float(error[told].mean()),
         limbs_apart=_limbs_apart(avatar),
         detail=sum(detail) / len(detail),
@@ -181,11 +187,11 @@ def _region_colors(
     return torch.einsum("vrhw,vchw->rc", weight, color) / total[:, None]
 
 
-def _nearest_paint(ours: Tensor, truth: Tensor, told: Rgb) -> bool:
+def _nearest_paint(ours: Tensor, truth: Tensor, told: Rgb, paints: Mapping[str, Rgb]) -> bool:
     """Whether the told colour is the nearest, all of them under the light that the true one has."""
     told_row = torch.tensor(told)
     light = float(truth.sum() / told_row.sum().clamp_min(1e-3))
-    others = [torch.tensor(paint) for paint in COLORS.values() if paint != told]
+    others = [torch.tensor(paint) for paint in paints.values() if paint != told]
     distance = [(ours - light * paint).norm() for paint in (told_row, *others)]
     return bool(distance[0] <= min(distance[1:]))
 
