@@ -13,6 +13,7 @@ from gs_ssd.errors import UserError
 from gs_ssd.export import activated as activation
 from gs_ssd.export import far_away
 from gs_ssd.export.axes_object import axes_object
+from gs_ssd.export.clean import finite
 from gs_ssd.export.compressed_ply import write_compressed_ply
 from gs_ssd.export.content import refuse_other_content
 from gs_ssd.export.dotsplat import read_splat, write_splat
@@ -129,8 +130,19 @@ def read_splats(
     elif suffix_of(path) == ".ply":
         activation.warn_if_suspected(path, splats)
     if not any(splats.offset):
-        means, offset = far_away.centered(path, splats.means.astype(np.float64), splats.log_scales)
+        with np.errstate(invalid="ignore"):  # NaNs that signal, in damaged files
+            doubles = splats.means.astype(np.float64)
+        means, offset = far_away.centered(path, doubles, splats.log_scales)
         splats = dataclasses.replace(splats, means=means, offset=offset)
+    broken = int((~finite(splats)).sum())
+    if 2 * broken > len(splats):
+        log.warning(
+            "%s: %d of %d splats make no sense; was the file damaged on its way (as text?), or is"
+            " its byte order another than it says?",
+            path,
+            broken,
+            len(splats),
+        )
     noted, offset = _noted(path)
     if up is not None:
         return splats.rotated(up_rotation(up, splats.frame))

@@ -68,8 +68,13 @@ def read_ply(path: str | os.PathLike[str]) -> Splats:
     splats = splats_from_columns(path, vertex) if packed is None else packed
     if others:
         log.warning(
-            "%s: ignoring %d further elements (%s)", path, len(others), ", ".join(others[:8])
+            "%s: ignoring %d further elements (%s)",
+            path,
+            len(others),
+            ", ".join(name[:40] for name in others[:8]),
         )
+    if header.left_over:
+        log.warning("%s: %d bytes after the last splat are ignored", path, header.left_over)
     return with_comments(path, splats, header.comments)
 
 
@@ -92,7 +97,7 @@ def splats_from_columns(path: Path, vertex: np.ndarray) -> Splats:
             "%s: ignoring %d further properties (%s)",
             path,
             len(unknown),
-            ", ".join(sorted(unknown)[:5]),
+            ", ".join(name[:40] for name in sorted(unknown)[:5]),
         )
     with np.errstate(over="ignore"):  # beyond float32 is infinite, which the cleaner counts
         means = means.astype(np.float32)

@@ -64,7 +64,8 @@ class Splats:
             "sh": (count, bases, 3),
         }
         for name, shape in wanted.items():
-            array = np.ascontiguousarray(getattr(self, name), dtype=np.float32)
+            with np.errstate(over="ignore", invalid="ignore"):  # of damaged files, counted later
+                array = np.ascontiguousarray(getattr(self, name), dtype=np.float32)
             if array.shape != shape:
                 raise ValueError(f"{name} has shape {array.shape}, expected {shape}")
             object.__setattr__(self, name, array)
@@ -97,7 +98,10 @@ class Splats:
     @property
     def unit_quats_wxyz(self) -> FloatArray:
         """Quaternions [N,4] of unit length with w >= 0; the identity where a file held zeros."""
-        norm = np.linalg.norm(self.quats_wxyz, axis=1, keepdims=True)
+        with np.errstate(
+            over="ignore"
+        ):  # absurd numbers of damaged files, cleaned or refused later
+            norm = np.linalg.norm(self.quats_wxyz, axis=1, keepdims=True)
         identity = np.array([1, 0, 0, 0], dtype=np.float32)
         unit = np.where(norm > 1e-20, self.quats_wxyz / np.maximum(norm, 1e-20), identity)
         return np.where(unit[:, :1] < 0, -unit, unit)

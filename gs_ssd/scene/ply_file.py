@@ -50,10 +50,12 @@ PLY_ERRORS = (
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """`comments` in order, without the word; `elements` name -> rows."""
+    """`comments` in order, without the word; `elements` name -> rows; `left_over` bytes follow the
+    last row of a binary file."""
 
     comments: tuple[str, ...]
     elements: dict[str, int]
+    left_over: int = 0
 
 
 def read_header(path: Path, *, size: int) -> Header:
@@ -74,7 +76,7 @@ def read_header(path: Path, *, size: int) -> Header:
     is_text = False
     comments: list[str] = []
     rows: list[tuple[str, int, int]] = []  # name, count, bytes per row
-    properties = 0
+    properties, exact = 0, True
     try:
         for line in re.split("\r\n|\n|\r", head[: end.start()].decode("utf-8", "replace"))[1:]:
             match line.split():
@@ -93,7 +95,7 @@ def read_header(path: Path, *, size: int) -> Header:
                 case ["property", kind, _] if rows:
                     name, count, width = rows[-1]
                     rows[-1] = name, count, width + (2 if is_text else SIZES.get(kind, 1))
-                    properties += 1
+                    properties, exact = properties + 1, exact and kind in SIZES
     except ValueError as error:
         raise UserError(f"{path}: a damaged PLY header ({error})") from error
     promised = sum(count * max(width, 1) for _, count, width in rows)
@@ -107,7 +109,8 @@ def read_header(path: Path, *, size: int) -> Header:
             f"{path}: truncated: its header promises {promised} bytes, {max(available, 0)} are"
             " there"
         )
-    return Header(tuple(comments), {name: count for name, count, _ in rows})
+    elements = {name: count for name, count, _ in rows}
+    return Header(tuple(comments), elements, 0 if is_text or not exact else available - promised)
 
 
 def open_ply(path: Path) -> PlyData:

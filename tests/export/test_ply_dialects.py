@@ -4,6 +4,7 @@ far coordinates."""
 import dataclasses
 import json
 import logging
+import warnings
 
 import numpy as np
 import pytest
@@ -389,3 +390,37 @@ def test_other_formats_named_ply_are_told_what_they_are(tmp_path, make_splats, s
         (tmp_path / f"a{suffix}").rename(tmp_path / "x.ply")
     with pytest.raises(UserError, match=said):
         read_splats(tmp_path / "x.ply")
+
+
+@pytest.mark.parametrize("damage", ["as text", "byte order"])
+def test_a_file_whose_numbers_make_no_sense_says_so(tmp_path, make_splats, damage, caplog):
+    path = tmp_path / "a.ply"
+    write_ply(path, make_splats(300))
+    raw = path.read_bytes()
+    if damage == "as text":  # as FTP does it
+        path.write_bytes(raw.replace(b"\n", b"\r\n"))
+    else:
+        path.write_bytes(raw.replace(b"little", b"big", 1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert main(["export", str(path), "-o", str(tmp_path / "b.ply")]) in (0, 2)
+    assert "of 300 splats make no sense" in caplog.text
+
+
+def test_bytes_after_the_last_splat_are_counted(tmp_path, make_splats, caplog):
+    path = tmp_path / "a.ply"
+    write_ply(path, make_splats(30))
+    assert len(read_splats(path)) == 30
+    assert caplog.text == ""
+    path.write_bytes(path.read_bytes() + bytes(70))
+    assert len(read_splats(path)) == 30
+    assert "70 bytes after the last splat are ignored" in caplog.text
+
+
+def test_a_map_in_any_format_is_no_damage(tmp_path, make_splats, caplog):
+    splats = make_splats(30)
+    far = dataclasses.replace(splats, means=splats.means + np.float32(5_412_345))
+    write_splats(tmp_path / "a.splat", far)
+    assert len(read_splats(tmp_path / "a.splat")) == 30
+    assert "moved to the origin" in caplog.text
+    assert "make no sense" not in caplog.text
