@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 from omegaconf import OmegaConf
 
-from gs_ssd import lucid_yaml, refusals, yaml_files
+from gs_ssd import lucid_yaml, refusals, threestudio_yaml, yaml_files
 from gs_ssd.assets.avatar.config import AvatarConfig
 from gs_ssd.assets.nerf.config import NerfConfig
 from gs_ssd.assets.splat.densify.choice import DensifyConfig
@@ -43,6 +43,10 @@ log = logging.getLogger(__name__)
 EXTENDS, PROMPT = "extends", "prompt"
 MAX_EXTENDS = 8
 SWITCHES = frozenset({"no", "off", "none", "false", "yes", "on", "true"})
+
+HOSTS = {"LucidDreamer": lucid_yaml, "threestudio": threestudio_yaml}
+"""Programs whose YAML files load as they are, and who translates them. Overrides that begin with
+one of a program's own sections are in its words."""
 
 Layer = tuple[str, Mapping[str, Any]]
 """Where values come from (a file, an override), and the values as nested mappings."""
@@ -127,8 +131,14 @@ def load(path: str | os.PathLike[str] | None, overrides: Sequence[str] = ()) -> 
             out of range.
     """
     layers = [] if path is None else read_layers(Path(path))
-    if lucid_yaml.recognises(merged := _merged(layers)):
-        layers = [(str(path), _translated(merged, str(path), overrides))]
+    merged = _merged(layers)
+    for program, host in HOSTS.items():
+        if host.recognises(merged):
+            theirs = [text for text in overrides if text.split(".")[0] in host.SECTIONS]
+            overrides = [text for text in overrides if text not in theirs]
+            merged = _merged([*layers, *((text, _parse_override(text)) for text in theirs)])
+            layers = [(str(path), _translated(program, merged, str(path), overrides))]
+            break
     return _checked([*layers, *((text, _parse_override(text)) for text in overrides)])
 
 
@@ -209,14 +219,16 @@ def _unboxed(value: Any) -> Any:
     )
 
 
-def _translated(values: Mapping[str, Any], path: str, overrides: Sequence[str]) -> dict[str, Any]:
-    """A LucidDreamer file in our schema, for the estimator that the command line asks for; its
+def _translated(
+    program: str, values: Mapping[str, Any], path: str, overrides: Sequence[str]
+) -> dict[str, Any]:
+    """Another program's file in our schema, for the estimator that the command line asks for; its
     notes are logged."""
     prefix = "guidance.estimator="
     asked = [text.removeprefix(prefix).strip() for text in overrides if text.startswith(prefix)]
-    translation = lucid_yaml.translate(values, path, estimator=asked[-1] if asked else None)
+    translation = HOSTS[program].translate(values, path, estimator=asked[-1] if asked else None)
     for note in translation.notes:
-        log.warning("%s (a LucidDreamer file): %s", path, note)
+        log.warning("%s (a %s file): %s", path, program, note)
     return translation.config
 
 
@@ -288,8 +300,9 @@ def _parse_override(text: str) -> dict[str, Any]:
         and value.strip() not in ("", "~", "null")
         and value.strip()[0] not in "'\""
     )
-    if key == PROMPT or is_word:
-        parsed: Any = value if key == PROMPT else value.strip()
+    words = (PROMPT, threestudio_yaml.PROMPT)
+    if key in words or is_word:
+        parsed: Any = value if key in words else value.strip()
     else:
         parsed = yaml_files.parse(value, f"the value of {text!r}").value
     for part in reversed(key.split(".")):

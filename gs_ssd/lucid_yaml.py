@@ -12,8 +12,6 @@ for those who choose it. Weights and thresholds that were tuned to ISM's gradien
 estimators with a guidance scale; the others get their scale-free counterparts (see docs/recipe.md).
 """
 
-import dataclasses
-import difflib
 import math
 from collections.abc import Mapping
 from types import SimpleNamespace
@@ -21,6 +19,7 @@ from typing import Any
 
 from gs_ssd.assets.splat.densify.adaptive import LAST_GROWTH
 from gs_ssd.errors import UserError
+from gs_ssd.host_yaml import MODELS, Translation, as_kind, nearest, tidy
 
 TOP_LEVEL: dict[str, Any] = {"port": None, "save_video": True, "seed": 0, "device": "auto"}
 
@@ -87,12 +86,6 @@ UNSUPPORTED: dict[str, dict[str, Any]] = {
 }
 """Names that work there and not here, with the only value that loads without a word."""
 
-MODELS = {
-    "stabilityai/stable-diffusion-2-1-base": "sd21-base",
-    "runwayml/stable-diffusion-v1-5": "sd15",
-}
-"""Ids that left the hub, and our short names for the same weights."""
-
 GUIDED = frozenset({"ism", "sds", "sds_reduced", "sdi", "vsd", "nfsd"})
 """Estimators with a guidance scale, whose gradient the recipe's weights and thresholds were tuned
 to (or near)."""
@@ -112,18 +105,6 @@ SHAPES: dict[str, tuple[str, tuple[float, float, float] | None]] = {
     "rectangle_z": ("box", (0.8, 0.6, 1.2)),
     "scene": ("shell", None),
 }
-
-
-SWITCHES = {"on": True, "yes": True, "y": True, "off": False, "no": False, "n": False}
-
-
-@dataclasses.dataclass(frozen=True)
-class Translation:
-    """A nested mapping in our schema, and what the user should know about it, one sentence a
-    line."""
-
-    config: dict[str, Any]
-    notes: tuple[str, ...]
 
 
 def recognises(values: Mapping[str, Any]) -> bool:
@@ -196,7 +177,7 @@ def _read(
     for key in top:
         if key not in TOP_LEVEL:
             raise UserError(
-                f"{source}: LucidDreamer has no key {key!r}{_nearest(key, [*TOP_LEVEL, *SECTIONS])}"
+                f"{source}: LucidDreamer has no key {key!r}{nearest(key, [*TOP_LEVEL, *SECTIONS])}"
             )
     sections = {}
     for section, defaults in SECTIONS.items():
@@ -207,7 +188,7 @@ def _read(
         known, live = [*defaults, *others, *DEAD[section]], {}
         for key, value in given.items():
             if key not in known:
-                raise UserError(f"{source}: {section} has no key {key!r}{_nearest(key, known)}")
+                raise UserError(f"{source}: {section} has no key {key!r}{nearest(key, known)}")
             if key in DEAD[section]:
                 dead.append(key)
             elif key in others and value != others[key]:
@@ -215,45 +196,13 @@ def _read(
                     f"{section}.{key}={value} is not supported; it runs as {key}={others[key]}"
                 )
             elif key in defaults:
-                live[key] = _as_kind(f"{source}: {section}.{key}", value, defaults[key])
+                live[key] = as_kind(f"{source}: {section}.{key}", value, defaults[key])
         sections[section] = SimpleNamespace(**{**defaults, **live})
     if "port" in top:
         dead.append("port")
     if dead:
         notes.insert(0, f"without effect: {', '.join(dead)}")
     return SimpleNamespace(**{**TOP_LEVEL, **top}), sections, notes
-
-
-def _nearest(key: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else ""
-
-
-def _as_kind(name: str, value: Any, default: Any) -> Any:
-    """Numbers, booleans and ranges must be what they are in the defaults, or the arithmetic below
-    would fail.
-
-    LucidDreamer reads YAML 1.1 (on, off, yes, no), and takes 1e5 where a whole number is due.
-    """
-    if isinstance(default, bool):
-        value = SWITCHES.get(value.lower(), value) if isinstance(value, str) else value
-        good, wanted = isinstance(value, bool), "true or false"
-    elif isinstance(default, int | float):
-        good, wanted = isinstance(value, int | float) and not isinstance(value, bool), "a number"
-    elif isinstance(default, list):
-        good = (
-            isinstance(value, list)
-            and len(value) == len(default)
-            and all(isinstance(v, int | float) for v in value)
-        )
-        wanted = f"a list of {len(default)} numbers"
-    else:
-        good, wanted = value is None or isinstance(value, str), "text"
-    if not good:
-        raise UserError(f"{name} is {value!r}; it must be {wanted}")
-    if isinstance(default, int) and isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value
 
 
 def _prior(guidance: SimpleNamespace) -> dict[str, Any]:
@@ -310,7 +259,7 @@ def _guidance(
 
 def _initialize(model: SimpleNamespace, cameras: SimpleNamespace) -> dict[str, Any]:
     if cameras.init_shape not in SHAPES:
-        near = _nearest(cameras.init_shape, list(SHAPES))
+        near = nearest(cameras.init_shape, list(SHAPES))
         raise UserError(f"GenerateCamParams.init_shape={cameras.init_shape!r} is unknown{near}")
     shape, box = SHAPES[cameras.init_shape]
     start: dict[str, Any] = {
@@ -373,17 +322,12 @@ def _viewpoints(
 
 
 def _degrees(range_rad: list[float]) -> list[float]:
-    return [_tidy(math.degrees(end)) for end in range_rad]
+    return [tidy(math.degrees(end)) for end in range_rad]
 
 
 def _share(iteration: int | float, optimization: SimpleNamespace) -> float:
     """The share of the run that lies behind an iteration of the file."""
-    return _tidy(min(iteration / max(optimization.iterations, 1), 1.0))
-
-
-def _tidy(number: float) -> float:
-    """Nine digits: products of decimal numbers look like decimal numbers again."""
-    return float(f"{number:.9g}")
+    return tidy(min(iteration / max(optimization.iterations, 1), 1.0))
 
 
 def _augment(model: SimpleNamespace) -> dict[str, Any]:
@@ -403,8 +347,8 @@ def _optimizer(optimization: SimpleNamespace, cameras: SimpleNamespace) -> dict[
     extent, feature = cameras.default_radius, optimization.feature_lr
     return {
         "means": [
-            _tidy(optimization.position_lr_init * extent),
-            _tidy(optimization.position_lr_final * extent),
+            tidy(optimization.position_lr_init * extent),
+            tidy(optimization.position_lr_final * extent),
         ],
         "log_scales": [optimization.scaling_lr, optimization.scaling_lr_final],
         "quats_wxyz": [optimization.rotation_lr, optimization.rotation_lr_final],
@@ -438,8 +382,8 @@ def _densify(
         "stop_share": min(_share(optimization.densify_until_iter, optimization), LAST_GROWTH),
         "select": "absolute" if absolute else "quantile",
         "threshold": optimization.densify_grad_threshold,
-        "split_above": _tidy(optimization.percent_dense * cameras.default_radius),
-        "prune_scale": _tidy(0.1 * cameras.default_radius),
+        "split_above": tidy(optimization.percent_dense * cameras.default_radius),
+        "prune_scale": tidy(0.1 * cameras.default_radius),
         "prune_scale_after_share": _share(optimization.opacity_reset_interval, optimization),
         "reset_every": optimization.opacity_reset_interval,
     }

@@ -60,7 +60,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "overrides", nargs="*", metavar="key=value", help="settings by dotted name, e.g. seed=1"
     )
     parser.add_argument(
-        "--config", metavar="FILE", help="a YAML file of settings (ours or LucidDreamer's)"
+        "--config",
+        metavar="FILE",
+        help="a YAML file of settings (ours, LucidDreamer's, threestudio's)",
     )
     parser.add_argument(
         "--prompt", metavar="TEXT", help="what to make, word for word; the same as prompt=TEXT"

@@ -65,6 +65,8 @@ class DistillConfig:
     """w(t), a name in `diffusion.WEIGHTINGS`."""
     scale: Positive = 1.0
     """A common factor on w(t) (LucidDreamer's lambda_guidance, 0.1 there)."""
+    average_views: bool = False
+    """Divide the gradient by the number of views, as threestudio does; false: views are summed."""
     t_schedule: TSchedule | None = None
     """Knots (share of the run, lowest t, highest t), t as a share of 1000, straight lines between.
     None: the prior's measured one, else LucidDreamer's: .02 to .98, whose upper end falls to .5
@@ -161,7 +163,7 @@ class DistillationResult:
 
     loss: Float[Tensor, ""]
     """0.5 ||w E||^2 in value, with gradient exactly w(t) E on each view's latents (a sum over
-    views, no 1/V)."""
+    views; no 1/V unless `average_views`)."""
     gradient: Float[Tensor, "v c h w"]
     """w(t) E, after normalisation and clipping."""
     t: Int[Tensor, " v"]
@@ -407,7 +409,8 @@ class Distillation:
         if self.config.normalize == "unit":
             rms = direction.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
             direction = direction * (self.config.unit_rms / rms.clamp_min(1e-20))
-        weight = self.config.scale * self.weighting(self.prior.alphas_cumprod[t])
+        scale = self.config.scale / (len(direction) if self.config.average_views else 1)
+        weight = scale * self.weighting(self.prior.alphas_cumprod[t])
         return weight.reshape(-1, 1, 1, 1).to(direction) * direction
 
     def _clip(self, gradient: Tensor) -> Tensor:

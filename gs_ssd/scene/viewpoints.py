@@ -81,6 +81,9 @@ class ViewpointConfig:
     Degrees here and in logs, radians in code; polar angles from +z (90 is level)."""
 
     num_views: Views = 4
+    num_views_law: Knots[Annotated[float, Bounds(1, 64)]] = ()
+    """The number of views as a law of progress, rounded: many small pictures first, then fewer
+    large ones; empty: `num_views` in every step."""
     image_size: Size | None = None
     """Pixels of the square renderings; `None`: the prior's."""
     radius: Ordered[Distance] | None = None
@@ -234,13 +237,20 @@ def angle_quantile(
     return (low + high) / 2 + centred.sign() * centred.abs() ** gamma * (high - low) / 2
 
 
+def views_at(config: ViewpointConfig, step: int, num_steps: int) -> int:
+    """How many cameras a step has."""
+    if not config.num_views_law:
+        return config.num_views
+    return round(anneal.piecewise(anneal.progress(step, num_steps), config.num_views_law))
+
+
 def sample(config: Viewpoints, step: int, num_steps: int, generator: torch.Generator) -> Cameras:
     """The cameras of one step (counted from 0) of `num_steps`, on the generator's device.
 
     How many of them are close-ups, the share of them at this step says, rounded at random.
     """
     ranges = ranges_at(config, step, num_steps)
-    views, device = config.num_views, generator.device
+    views, device = views_at(config, step, num_steps), generator.device
 
     def uniform(*shape: int) -> Tensor:
         return torch.rand(shape, generator=generator, device=device)

@@ -202,6 +202,11 @@ def test_clipping_bounds_the_batch(prior, rgb):
     torch.testing.assert_close(_step(prior, rgb, max_norm=1e9).gradient, free.gradient)
 
 
+def test_a_mean_over_views_is_the_sum_over_their_number(prior, rgb):
+    mean = _step(prior, rgb, average_views=True)
+    torch.testing.assert_close(mean.gradient, _step(prior, rgb).gradient / len(rgb))
+
+
 def test_same_generator_same_step(prior, rgb):
     config = {"flip": 0.5, "trajectories": TrajectoryConfig(offset_noise=0.1)}
     first, again, other = (_step(prior, rgb, seed=s, **config) for s in (1, 1, 2))

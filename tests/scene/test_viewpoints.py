@@ -239,3 +239,14 @@ def test_widening_comes_at_the_same_shares_of_any_run(num_steps, first):
         s + 1 for s in range(num_steps) if viewpoints.ranges_at(FACE, s, num_steps) != before
     ]
     assert changed[0] == first
+
+
+def test_the_number_of_views_follows_its_law():
+    config = viewpoints.Viewpoints(
+        num_views=3, num_views_law=((0.0, 12.0), (0.5, 12.0), (0.5, 1.0))
+    )
+    counts = [
+        len(viewpoints.sample(config, step, 100, torch.Generator().manual_seed(step)))
+        for step in (0, 49, 50, 99)
+    ]
+    assert counts == [12, 12, 1, 1]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gs_ssd.assets.base import Asset, TrainingStep
 from gs_ssd.assets.nerf import regularizers, renderer, to_splats
+from gs_ssd.assets.nerf.background import LearnedBackground
 from gs_ssd.assets.nerf.config import NerfConfig
 from gs_ssd.assets.nerf.field import Field
 from gs_ssd.assets.nerf.occupancy import Occupancy
@@ -42,6 +43,7 @@ class NerfAsset(Asset):
         self.config, self._device = config, device
         self.field = Field(config, device)
         self.occupancy = Occupancy(config.cells, device)
+        self.surroundings = LearnedBackground(device) if config.learned_background else None
         self.resolution = 0  # of the training's pictures; set by begin_step
         self._optimizer: torch.optim.Optimizer | None = None
         self._slopes = False
@@ -55,9 +57,20 @@ class NerfAsset(Asset):
     def initialize(self, generator: torch.Generator) -> None:
         """Begin with the blob, and look where it is."""
         self.field.initialize(generator)
-        self._optimizer = self.field.optimizer()
+        if self.surroundings is not None:
+            self.surroundings.initialize(generator)
+        self._optimizer = self._adamw()
         for _ in range(FIRST_LOOKS):
             self._look(generator)
+
+    def _adamw(self) -> torch.optim.Optimizer:
+        optimizer = self.field.optimizer()
+        if self.surroundings is not None:
+            rate = self.config.background_rate
+            optimizer.add_param_group(
+                {"params": list(self.surroundings.parameters.values()), "lr": rate}
+            )
+        return optimizer
 
     def _look(self, generator: torch.Generator) -> None:
         step = renderer.step_length(self.field)
@@ -112,7 +125,21 @@ class NerfAsset(Asset):
             background,
             generator=generator,
             slopes=self._slopes,
+            behind=self._behind(len(cameras), generator),
         )
+
+    def _behind(self, views: int, generator: torch.Generator) -> renderer.Behind | None:
+        """What is behind the object in a training step: learned in some views, plain in the
+        others."""
+        if (surroundings := self.surroundings) is None:
+            return None
+        chosen = torch.rand(views, generator=generator) < self.config.learned_background
+
+        def behind(directions: Tensor, plain: Tensor) -> Tensor:
+            learned = chosen.repeat_interleave(len(plain) // views).to(plain.device)
+            return torch.where(learned[:, None], surroundings.color(directions), plain)
+
+        return behind
 
     def regularizers(
         self,
@@ -143,6 +170,9 @@ class NerfAsset(Asset):
             "adamw": optimizer.state_dict(),
             "occupancy": self.occupancy.values,
             "levels_on": self.field.levels_on,
+            "background": {}
+            if self.surroundings is None
+            else {name: t.detach() for name, t in self.surroundings.parameters.items()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -157,7 +187,14 @@ class NerfAsset(Asset):
             )
         self.field.load(state["parameters"])
         self.field.levels_on = state["levels_on"]
-        self._optimizer = self.field.optimizer()
+        if self.surroundings is not None:
+            self.surroundings.load(state.get("background", {}))
+        elif state.get("background"):
+            raise UserError(
+                "the checkpoint holds a learned background, and nerf.learned_background is 0 now;"
+                " restore it"
+            )
+        self._optimizer = self._adamw()
         self._optimizer.load_state_dict(state["adamw"])
         self.occupancy.load(state["occupancy"].clone(), self.config.least_alpha)
         self._splats = None

@@ -64,8 +64,12 @@ class NerfConfig:
 
     table_rate: Rate = 0.01
     network_rate: Rate = 0.001
+    background_rate: Rate = 0.001
+    learned_background: Share = 0.0
+    """Share of the training's views that are drawn on a learned background, a small network of the
+    direction; the others are on the plain colour that `augment` draws. The host's is .5 or 1."""
     weight_decay: Share = 0.01
-    """AdamW's, betas .9 and .99, eps 1e-15."""
+    """AdamW's (0: plain Adam), betas .9 and .99, eps 1e-15."""
 
     orientation: Knots[NonNegative] = ((0.0, 10.0), (2 / 3, 1000.0))
     """On normals that face away from the camera: 10, to 1000 at step 10 000 (the paper)."""

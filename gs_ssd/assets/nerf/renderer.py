@@ -3,6 +3,7 @@ background."""
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
@@ -13,6 +14,8 @@ from gs_ssd.assets.nerf.occupancy import Occupancy
 from gs_ssd.errors import UserError
 from gs_ssd.render.output import RenderOutput
 from gs_ssd.scene.camera import Cameras
+
+Behind = Callable[[Float[Tensor, "r 3"], Float[Tensor, "r 3"]], Float[Tensor, "r 3"]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +67,7 @@ def render(
     *,
     generator: torch.Generator | None = None,
     slopes: bool = False,
+    behind: Behind | None = None,
 ) -> NerfRenderOutput:
     """All views.
 
@@ -71,6 +75,8 @@ def render(
         background: one colour a view, 0..1.
         generator: shifts each ray's samples within a step (stratified); without it they lie in the
             middle.
+        behind: makes of the rays' directions and plain colours, [R,3] both, what is behind the
+            object; `None`: the plain colours.
         slopes: `places` require gradients, for the normals of regularizers.
 
     Raises:
@@ -99,8 +105,9 @@ def render(
     features = field.features(places)
     density = field.density(places, features)
     seen = library.composite(samples, density, field.color(features), step)
-    behind = background.repeat_interleave(cameras.width * cameras.height, dim=0)
-    rgb = seen.rgb + behind * (1 - seen.opacity[:, None])
+    far = background.repeat_interleave(cameras.width * cameras.height, dim=0)
+    far = far if behind is None else behind(directions, far)
+    rgb = seen.rgb + far * (1 - seen.opacity[:, None])
     size = (len(cameras), cameras.height, cameras.width)
     return NerfRenderOutput(
         rgb.view(*size, 3).permute(0, 3, 1, 2), seen.opacity.view(size).unsqueeze(1),
