@@ -31,6 +31,7 @@ COMMANDS: dict[str, Command] = {
     "studio": Command("gs_ssd.commands.studio", "make, watch and export splats in the browser"),
     "serve": Command("gs_ssd.commands.serve", "a queue of runs over HTTP"),
     "train": Command("gs_ssd.commands.train", "optimize a splat for a sentence"),
+    "batch": Command("gs_ssd.commands.batch", "many prompts, on all cores or a Ray cluster"),
     "export": Command("gs_ssd.commands.export", "write a splat for a viewer or an engine"),
     "view": Command("gs_ssd.commands.view", "open splats in the browser"),
     "inspect": Command(

@@ -4,6 +4,7 @@ numbers, links."""
 import base64
 import html
 import os
+from collections.abc import Collection, Iterable
 from io import BytesIO
 from pathlib import Path
 from urllib.parse import quote
@@ -35,18 +36,36 @@ def write_gallery(path: Path, runs: list[Run], *, title: str = "Gallery") -> int
     """Write the page; pictures lie inside it, links lead from its folder to the runs'.
 
     Returns its size in bytes."""
-    cards = "\n".join(_card(run, path.parent) for run in runs)
     count = f"{len(runs)} run" + ("s" if len(runs) != 1 else "")
-    data = fill_template("gallery.html", title=html.escape(title), count=count, cards=cards).encode(
-        "utf-8"
-    )
+    return write_cards(path, [_card(run, path.parent) for run in runs], title=title, count=count)
+
+
+def write_cards(path: Path, cards: Iterable[str], *, title: str, count: str) -> int:
+    """Write the page of cards that are made already; `count` stands under the title.
+
+    Returns its size in bytes."""
+    text = "\n".join(cards)
+    data = fill_template(
+        "gallery.html", title=html.escape(title), count=html.escape(count), cards=text
+    ).encode("utf-8")
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
     return len(data)
 
 
 def _card(run: Run, folder: Path) -> str:
-    link = _relative_url(run.folder, folder)
+    names = [name for name, _ in LINKS if (run.folder / name).is_file()]
+    return card(run, _relative_url(run.folder, folder), names, _picture(run))
+
+
+def card(run: Run, link: str, names: Collection[str], picture: str | None) -> str:
+    """A run on the page.
+
+    Args:
+        link: the URL of its folder.
+        names: the files that are there.
+        picture: the URL of a picture.
+    """
     facts = [(label, run.setting(key)) for key, label in SETTINGS]
     facts += [(label, run.metrics.get(key)) for key, label in METRICS]
     rows = "".join(
@@ -55,17 +74,14 @@ def _card(run: Run, folder: Path) -> str:
         if value is not None
     )
     links = " ".join(
-        f'<a href="{link}/{name}">{label}</a>'
-        for name, label in LINKS
-        if (run.folder / name).is_file()
+        f'<a href="{link}/{name}">{label}</a>' for name, label in LINKS if name in names
     )
-    picture = _picture(run)
     image = (
         f'<img src="{picture}" alt="{html.escape(run.title)} from several sides" loading="lazy">'
         if picture
         else ""
     )
-    page = "index.html" if (run.folder / "index.html").is_file() else "point_cloud.ply"
+    page = "index.html" if "index.html" in names else "point_cloud.ply"
     return (
         f'<article><a href="{link}/{page}">{image}</a><h2>{html.escape(run.title)}</h2>'
         f"<dl>{rows}</dl><p>{links}</p></article>"

@@ -1,0 +1,1 @@
+"""Many prompts on whatever there is: a loop here, one machine's cores, or a Ray cluster."""

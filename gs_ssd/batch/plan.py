@@ -1,0 +1,101 @@
+"""From rows to tasks: each with its whole configuration, checked before anything starts."""
+
+import dataclasses
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+from gs_ssd import config as configs
+from gs_ssd.batch.rows import Refusal, Row
+from gs_ssd.batch.task import Task
+from gs_ssd.config import ExperimentConfig
+from gs_ssd.errors import UserError
+from gs_ssd.files import require_plain_file, slug
+from gs_ssd.guidance.prompts import check_prompt
+from gs_ssd.prior.described import DescribedPrior, describe
+from gs_ssd.resolve import resolve
+
+Base = tuple[ExperimentConfig, DescribedPrior | None]
+"""What rows with the same settings share."""
+
+
+def plan(
+    rows: Sequence[Row],
+    *,
+    config: Path | None = None,
+    overrides: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+    anyway: bool = False,
+) -> tuple[list[Task], list[Refusal]]:
+    """One task for every row and seed, and the rows that cannot run.
+
+    A row's settings win over `overrides`, which win over the file `config`. A row with a seed of
+    its own is made once; the others once for each of `seeds` (by default the configuration's).
+
+    Raises:
+        UserError: the file or the overrides cannot be used for any row.
+    """
+    composed: dict[tuple[str, ...], Base | str] = {(): _base(config, overrides)}
+    if twice := [seed for i, seed in enumerate(seeds) if seed in seeds[:i]]:
+        raise UserError(f"--seeds names {twice[0]} twice; name each once")
+    tasks: list[Task] = []
+    refusals: list[Refusal] = []
+    lines: dict[str, int] = {}
+    for row in rows:
+        try:
+            made = _tasks(row, composed, config, overrides, seeds, anyway)
+            for task in made:
+                if task.name in lines:
+                    raise UserError(
+                        f"the name {task.name} is line {lines[task.name]}'s already;"
+                        " give the row a `name` or a `seed` of its own"
+                    )
+        except UserError as error:
+            refusals.append(Refusal(row.line, str(error)))
+            continue
+        lines |= dict.fromkeys((task.name for task in made), row.line)
+        tasks += made
+    return tasks, refusals
+
+
+def _tasks(
+    row: Row,
+    composed: dict[tuple[str, ...], Base | str],
+    path: Path | None,
+    overrides: Sequence[str],
+    seeds: Sequence[int],
+    anyway: bool,
+) -> list[Task]:
+    # Reading and checking a file takes milliseconds: once for all rows with the same settings.
+    if row.settings not in composed:
+        try:
+            composed[row.settings] = _base(path, [*overrides, *row.settings])
+        except UserError as error:
+            composed[row.settings] = str(error)
+    base = composed[row.settings]
+    if isinstance(base, str):
+        raise UserError(base)
+    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in row.prompt):
+        raise UserError(f"prompt is {row.prompt!r}; it holds bytes that are no text")
+    experiment, prior = base
+    if prior is not None:
+        check_prompt(prior, row.prompt, anyway=anyway)
+    tasks = []
+    for seed in (row.seed,) if row.seed is not None else seeds or (experiment.seed,):
+        if not -(2**63) <= seed < 2**63:
+            raise UserError(f"seed is {seed}; it must have 64 bits")
+        name = f"{slug(row.name or row.prompt)}-seed{seed}"
+        config = dataclasses.replace(experiment, prompt=row.prompt, seed=seed)
+        tasks.append(Task(name, config, row.line, row.tags, anyway))
+    return tasks
+
+
+def _base(path: Path | None, overrides: Sequence[str]) -> Base:
+    experiment = configs.load(path, overrides)
+    prior = describe(experiment.prior)
+    if prior is not None:
+        resolve(experiment, prior)
+    file = experiment.initialize.file
+    if experiment.initialize.shape in ("points", "mesh", "splat") and file:
+        require_plain_file(file)
+    return experiment, prior

@@ -1,0 +1,116 @@
+"""The input of a batch, and what is refused of it before anything starts."""
+
+from pathlib import Path
+
+import pytest
+
+from gs_ssd.batch.plan import plan
+from gs_ssd.batch.rows import read_rows
+from gs_ssd.errors import UserError
+
+SMOKE = Path(__file__).parents[2] / "configs" / "smoke.yaml"
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_text_file_holds_a_prompt_a_line(tmp_path: Path) -> None:
+    rows, bad = read_rows(write(tmp_path / "p.txt", "\ufeffa mug\r\n\n# no\n  ein Häuschen \n"))
+    assert [(row.line, row.prompt) for row in rows] == [(1, "a mug"), (4, "ein Häuschen")]
+    assert not bad
+
+
+def test_csv_and_json_lines_say_the_same(tmp_path: Path) -> None:
+    table = 'prompt,name,seed,tags,guidance.M\n"a mug, red",mug,3,x; y,250\na duck,,,,\n'
+    objects = (
+        '{"prompt": "a mug, red", "name": "mug", "seed": 3, "tags": ["x", "y"],'
+        ' "guidance.M": 250}\n\n{"prompt": "a duck"}\n'
+    )
+    csv_rows, _ = read_rows(write(tmp_path / "p.csv", table))
+    json_rows, _ = read_rows(write(tmp_path / "p.jsonl", objects))
+    first = csv_rows[0]
+    assert (first.prompt, first.name, first.seed) == ("a mug, red", "mug", 3)
+    assert (first.tags, first.settings) == (("x", "y"), ("guidance.M=250",))
+    assert [vars(row) | {"line": 0} for row in csv_rows] == [
+        vars(row) | {"line": 0} for row in json_rows
+    ]
+    assert [row.line for row in json_rows] == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "word"),
+    [
+        ("p.csv", "text\na mug\n", "none is `prompt`"),
+        ("p.csv", "prompt,seed,seed\na mug,1,2\n", "twice"),
+        ("p.csv", 'prompt\n"a mug\n', "line"),
+        ("p.txt", "\n# nothing\n", "no prompt"),
+        ("p.doc", "a mug\n", ".jsonl"),
+    ],
+)
+def test_a_file_that_is_none_is_refused(tmp_path: Path, name: str, text: str, word: str) -> None:
+    with pytest.raises(UserError, match=word):
+        read_rows(write(tmp_path / name, text))
+
+
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [
+        ("{", "JSON"),
+        ("[1]", "object"),
+        ('{"seed": 1}', "prompt"),
+        ('{"prompt": "a mug", "seed": 1.5}', "seed"),
+        ('{"prompt": "a mug", "seed": true}', "seed"),
+        ('{"prompt": "a mug", "tags": [1]}', "tags"),
+        ('{"prompt": "a mug", "name": 3}', "name"),
+    ],
+)
+def test_a_line_that_is_none_is_refused_by_its_number(tmp_path: Path, line: str, word: str) -> None:
+    rows, bad = read_rows(write(tmp_path / "p.jsonl", f'{{"prompt": "a disc"}}\n{line}\n'))
+    assert len(rows) == 1
+    assert [refusal.line for refusal in bad] == [2]
+    assert word in bad[0].reason
+
+
+def test_a_row_wins_over_the_command_line_and_that_over_the_file(tmp_path: Path) -> None:
+    table = "prompt,num_steps\na disc,7\na ball,\n"
+    rows, _ = read_rows(write(tmp_path / "p.csv", table))
+    tasks, bad = plan(rows, config=SMOKE, overrides=["num_steps=5"], seeds=[1, 2])
+    assert not bad
+    assert [task.name for task in tasks] == [
+        *("a-disc-seed1", "a-disc-seed2", "a-ball-seed1", "a-ball-seed2")
+    ]
+    assert [task.config.num_steps for task in tasks] == [7, 7, 5, 5]
+    assert [task.config.seed for task in tasks] == [1, 2, 1, 2]
+    assert len({task.fingerprint for task in tasks}) == 4
+
+
+def test_rows_that_cannot_run_are_named_and_the_others_planned(tmp_path: Path) -> None:
+    lines = [
+        '{"prompt": "a red mug"}',
+        '{"prompt": "a red mug", "num_stepz": 3}',
+        '{"prompt": "a sunset"}',
+        '{"prompt": "A red mug!"}',
+        '{"prompt": "a red mug", "seed": 1}',
+        '{"prompt": "a blue mug", "num_steps": 0}',
+        '{"prompt": "a blue\\u0000 mug"}',
+    ]
+    rows, _ = read_rows(write(tmp_path / "p.jsonl", "\n".join(lines)))
+    tasks, bad = plan(rows)  # the bundled prior, which knows what it knows
+    assert [task.line for task in tasks] == [1, 5]
+    assert [refusal.line for refusal in bad] == [2, 3, 4, 6, 7]
+    reasons = {refusal.line: refusal.reason for refusal in bad}
+    assert "num_steps" in reasons[2]
+    assert "sunset" in reasons[3]
+    assert "line 1's" in reasons[4]
+    assert "num_steps" in reasons[6]
+    assert [task.line for task in plan(rows, anyway=True)[0]] == [1, 3, 5]
+
+
+def test_settings_that_no_row_could_use_are_refused_at_once(tmp_path: Path) -> None:
+    rows, _ = read_rows(write(tmp_path / "p.txt", "a mug"))
+    with pytest.raises(UserError, match="num_stepz"):
+        plan(rows, overrides=["num_stepz=3"])
+    with pytest.raises(UserError, match="twice"):
+        plan(rows, seeds=[1, 1])

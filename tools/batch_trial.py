@@ -1,0 +1,191 @@
+"""A batch on a real cluster of three Ray nodes (all on this machine) under fire.
+
+    python tools/batch_trial.py --jobs 1000
+
+A worker is killed -9 every few seconds, a node is taken away twice, the driver is killed -9 twice
+and called again. Every asset must be there once, and a sample of them must have the bytes of single
+runs. The exit code is 1 if anything is lost, doubled or differs.
+"""
+
+import argparse
+import collections
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+SMOKE = Path(__file__).resolve().parents[1] / "configs" / "smoke.yaml"
+SHORT = ("num_steps=4", "output.turntable_frames=0", "output.preview_every=0")
+SHORT += ("output.checkpoint_every=2", "initialize.num_points=100")
+COLORS = ("red", "green", "blue", "yellow")
+
+
+class Fire:
+    """The cluster, and what is done to it."""
+
+    def __init__(self, every: float, seed: int) -> None:
+        from ray.cluster_utils import Cluster
+
+        self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+        self.address = str(self.cluster.address)
+        self.nodes = [self.cluster.add_node(num_cpus=1) for _ in range(2)]
+        self.every, self.random = every, random.Random(seed)
+        self.kills = self.nodes_lost = self.driver_kills = 0
+        self._next, self._node_back = time.monotonic() + every, 0.0
+
+    def kill_a_worker(self) -> None:
+        """One that works now, if it is time to."""
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + self.every
+        if found := self._workers():
+            self.random.choice(found).kill()
+            self.kills += 1
+
+    def take_a_node(self) -> None:
+        """Away with it, workers and all; it comes back after a while."""
+        self.cluster.remove_node(self.nodes.pop(0), allow_graceful=False)
+        self.nodes_lost += 1
+        self._node_back = time.monotonic() + 2 * self.every
+
+    def give_it_back(self) -> None:
+        """The node that was taken, if it is time to."""
+        if self._node_back and time.monotonic() > self._node_back:
+            self.nodes.append(self.cluster.add_node(num_cpus=1))
+            self._node_back = 0.0
+
+    def _workers(self) -> list[Any]:
+        import psutil
+
+        found = []
+        for node in (self.cluster.head_node, *self.nodes):
+            for raylet in node.all_processes.get("raylet", []):
+                try:
+                    children = psutil.Process(raylet.process.pid).children(recursive=True)
+                    found += [
+                        child
+                        for child in children
+                        if " ".join(child.cmdline()).startswith("ray::_RayWorker.run")
+                    ]
+                except psutil.NoSuchProcess:
+                    continue
+        return found
+
+
+def call(words: list[str], address: str, log: Path) -> subprocess.Popen[bytes]:
+    """The driver, as a user starts it."""
+    command = [sys.executable, "-m", "gs_ssd.cli", "batch", *words, "--address", address]
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    with log.open("ab") as file:
+        return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=env)
+
+
+def lines(ledger: Path) -> list[dict[str, Any]]:
+    """What the ledger says; a torn line says nothing."""
+    found = []
+    for text in ledger.read_bytes().splitlines() if ledger.exists() else []:
+        try:
+            found.append(json.loads(text))
+        except ValueError:
+            continue
+    return found
+
+
+def under_fire(words: list[str], fire: Fire, ledger: Path, log: Path, jobs: int) -> int:
+    """Drivers, one after the other, until one ends by itself; its exit code."""
+    driver = call(words, fire.address, log)
+    told = 0.0
+    while True:
+        time.sleep(0.5)
+        code = driver.poll()
+        if code is not None:
+            return code
+        done = sum(line["state"] == "done" for line in lines(ledger))
+        fire.kill_a_worker()
+        fire.give_it_back()
+        if fire.nodes_lost < 2 and done > jobs * (0.2 + 0.3 * fire.nodes_lost):
+            fire.take_a_node()
+        if fire.driver_kills < 2 and done > jobs * (0.35 + 0.3 * fire.driver_kills):
+            driver.kill()
+            driver.wait()
+            fire.driver_kills += 1
+            driver = call(words, fire.address, log)
+        if time.monotonic() > told + 30:
+            told = time.monotonic()
+            counts = f"{fire.kills} workers, {fire.nodes_lost} nodes, {fire.driver_kills} drivers"
+            print(f"{done}/{jobs} done; killed {counts}", flush=True)
+
+
+def judge(out: Path, jobs: int, sample: int, seed: int) -> dict[str, Any]:
+    """What is there, and whether it is right."""
+    from gs_ssd import config as configs
+    from gs_ssd.trainer import Trainer
+
+    found = lines(out / "jobs.jsonl")
+    done = collections.Counter(line["name"] for line in found if line["state"] == "done")
+    names = {line["name"] for line in found}
+    with_files = [name for name in names if (out / name / "point_cloud.ply").is_file()]
+    differ = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name in random.Random(seed).sample(sorted(done), min(sample, len(done))):
+            single = Path(folder) / name
+            Trainer(configs.load(out / name / "config.yaml"), single).fit()
+            files = ("point_cloud.ply", "index.html", "views.png", "config.yaml")
+            if any((single / f).read_bytes() != (out / name / f).read_bytes() for f in files):
+                differ.append(name)
+    ended = [line for line in found if line["state"] == "done"]
+    return {
+        "assets": len(with_files),
+        "lost": jobs - len(with_files),
+        "never done": jobs - len(done),
+        "doubled": sum(count > 1 for count in done.values()),
+        "set aside": sum(line["state"] == "failed" for line in found),
+        "attempts": sum(line["state"] == "running" for line in found),
+        "compared with single runs": min(sample, len(done)),
+        "differ": differ,
+        "median seconds": sorted(line["seconds"] for line in ended)[len(ended) // 2],
+    }
+
+
+def main() -> int:
+    """Run the trial and print its figures as JSON."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--jobs", type=int, default=1000)
+    parser.add_argument("--every", type=float, default=10.0, help="seconds between kills")
+    parser.add_argument("--sample", type=int, default=10, help="assets compared with single runs")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="default: a folder for the moment")
+    args = parser.parse_args()
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    with tempfile.TemporaryDirectory(prefix="batch-trial-") as temporary:
+        out = args.out or Path(temporary) / "out"
+        out.parent.mkdir(parents=True, exist_ok=True)
+        prompts = Path(temporary) / "prompts.csv"
+        rows = [f"a {COLORS[i % len(COLORS)]} disc,{i}" for i in range(args.jobs)]
+        prompts.write_text("prompt,seed\n" + "\n".join(rows) + "\n")
+        words = [str(prompts), "--config", str(SMOKE), *SHORT, "--out", str(out)]
+        words += ["--deaths", "8"]  # here workers die by chance, and not of their asset
+        fire = Fire(args.every, args.seed)
+        began = time.monotonic()
+        try:
+            code = under_fire(words, fire, out / "jobs.jsonl", out.parent / "log.txt", args.jobs)
+        finally:
+            fire.cluster.shutdown()
+        seconds = time.monotonic() - began
+        if code:
+            print((out.parent / "log.txt").read_text(errors="replace")[-3000:], file=sys.stderr)
+        figures = judge(out, args.jobs, args.sample, args.seed)
+    figures |= {"exit code": code, "seconds": round(seconds), "workers killed": fire.kills}
+    figures |= {"nodes taken": fire.nodes_lost, "drivers killed": fire.driver_kills}
+    print(json.dumps(figures, indent=1))
+    bad = ("lost", "never done", "doubled", "differ", "exit code")
+    return 1 if any(figures[name] for name in bad) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
