@@ -64,7 +64,7 @@ class Fire:
 
         found = []
         for node in (self.cluster.head_node, *self.nodes):
-            for raylet in node.all_processes.get("raylet", []):
+            for raylet in node.all_processes.get("raylet", []) if node else []:
                 try:
                     children = psutil.Process(raylet.process.pid).children(recursive=True)
                     found += [
