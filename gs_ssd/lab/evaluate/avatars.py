@@ -2,6 +2,7 @@
 limbs that stay apart."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping
 from typing import Final, NamedTuple
@@ -100,9 +101,9 @@ class AvatarNumbers(NamedTuple):
 def measure(avatar: Avatar, outfit: Outfit) -> AvatarNumbers:
     """The avatar in every unseen pose, from a turntable of 16 views, beside the true person."""
     ious, seen, true, detail, vivid = [], [], [], [], []
-    for moved in UNSEEN.values():
+    for name, moved in UNSEEN.items():
         ours_rgb, ours_alpha = photograph(avatar, moved)
-        truth_rgb, truth_alpha, regions = _truth(outfit, moved)
+        truth_rgb, truth_alpha, regions = _truth(outfit, name)
         ious.append(float(statistics.silhouette_iou(ours_alpha, truth_alpha).mean()))
         seen.append(_region_colors(ours_rgb, ours_alpha, regions))
         true.append(_region_colors(truth_rgb, truth_alpha, regions))
@@ -160,19 +161,30 @@ def _turntable() -> Cameras:
 
 
 def _truth(
-    outfit: Outfit, moved: Pose
+    outfit: Outfit, name: str
 ) -> tuple[Float[Tensor, "v 3 s s"], Float[Tensor, "v s s"], Float[Tensor, "v r s s"]]:
     """The true person on black, alpha, and the share of each pixel that each region covers."""
-    transforms = mannequin.create().transforms(moved)
-    number = torch.arange(VIEWS)
-    views = orbit(number * (360.0 / VIEWS), (number % 3) * 15.0, RADIUS, FOV_Y_DEG)
-    seen = person.photograph(outfit, transforms, views.w2c, views.tan_half_fov, 2 * SIZE)
+    seen = _shape(name, VIEWS, SIZE)
+    colors = torch.tensor([*(outfit.of(r) for r in range(person.NOTHING)), (0.0, 0.0, 0.0)])
+    shade = colors[seen.region].movedim(-1, 1) * seen.shade
     shares = [seen.region == region for region in range(len(REGIONS))]
     parts = torch.cat(
-        [seen.shade, (seen.region != person.NOTHING)[:, None], torch.stack(shares, dim=1)], dim=1
+        [shade, (seen.region != person.NOTHING)[:, None], torch.stack(shares, dim=1)], dim=1
     )
     rgb, alpha, regions = avg_pool2d(parts.float(), 2).split([3, 1, len(REGIONS)], dim=1)
     return rgb, alpha[:, 0], regions
+
+
+@functools.lru_cache(maxsize=len(UNSEEN))
+def _shape(name: str, views: int, size: int) -> person.Seen:
+    """The true person in a pose, all in white: light multiplies colours, so one is enough."""
+    white = Outfit(**dict.fromkeys(REGIONS, (1.0, 1.0, 1.0)))
+    number = torch.arange(views)
+    seen = orbit(number * (360.0 / views), (number % 3) * 15.0, RADIUS, FOV_Y_DEG)
+    transforms = mannequin.create().transforms(UNSEEN[name])
+    return person.photograph(
+        white, transforms, seen.w2c, seen.tan_half_fov, 2 * size, ink=(1.0, 1.0, 1.0)
+    )
 
 
 def _region_colors(

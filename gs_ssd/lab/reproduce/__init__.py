@@ -14,5 +14,6 @@ EXPERIMENTS: Final[dict[str, str]] = {
     "tuning": "four tries for every estimator, on development prompts",
     "comparison": "3D assets by estimator (Figs. 6, 7, 9, 14-16, 18)",
     "janus": "Perp-Neg against second faces, on a prior that was made to draw fronts",
+    "avatar": "avatars: SSD in place of SDS on persons that move (Fig. 8)",
     "speed": "what DDIM inversion costs (section 5.1)",
 }

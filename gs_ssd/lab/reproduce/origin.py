@@ -15,7 +15,7 @@ import torch
 
 import gs_ssd
 from gs_ssd import config as configs
-from gs_ssd.prior import BUNDLED, PriorConfig, choose_dtype
+from gs_ssd.prior import BUNDLED, PriorConfig, choose_dtype, taught_on_bundled
 from gs_ssd.prior.sources import locate
 
 PACKAGE = Path(gs_ssd.__file__).parent
@@ -45,7 +45,8 @@ def origin_of_prior(prior: PriorConfig, device: str = "cpu") -> dict[str, str]:
         return {"weights": "analytic", "recipe": ""}
     target = torch.device("cpu" if device == "auto" else device)
     half = choose_dtype(prior.dtype, target) != torch.float32
-    folder = BUNDLED if prior.model == "bundled" else _locate(prior, half)
+    taught = taught_on_bundled(prior.model)
+    folder = taught or (BUNDLED if prior.model == "bundled" else _locate(prior, half))
     name = prior.model if prior.model in ("bundled", folder.name) else folder.name
     return {
         "weights": f"{name} {_hash_of_weights(folder)}",

@@ -213,8 +213,10 @@ def photograph(
     tan_half_fov: Tensor,
     fine: int,
     seed: int | None = None,
+    *,
+    ink: Rgb = INK,
 ) -> Seen:
-    """One person in one pose, ray by ray, `fine` rays a side."""
-    colors = [outfit.of(region) for region in range(EYES + 1)]
+    """One person in one pose, ray by ray, `fine` rays a side; the eyes are of `ink`."""
+    colors = [outfit.of(region) for region in range(EYES)] + [ink]
     lamp = Light().tensors(len(w2c), w2c.device)
     return look([posed(rest_parts(seed), transforms, colors)], w2c, tan_half_fov, fine, lamp)
