@@ -129,7 +129,8 @@ def run(context: Context) -> Report:
         TITLE,
         f"{len(people)} persons, {len(size['seeds'])} seeds, {', '.join(rows)}; `{CONFIG}`"
         f" {' '.join(size['overrides'])}, prior {_model(context)}; five poses that no training"
-        f" names, from {avatars.VIEWS} sides each. {len(found)} of {len(wanted)} avatars are there.",
+        f" names, from {avatars.VIEWS} sides each. {len(found)} of {len(wanted)} avatars are"
+        " there.",
         _claims(found, rows),
         (
             (
