@@ -33,7 +33,7 @@ _REQUIRED = (
 _OPTIONAL = {
     "open3d": ("mesh", "meshes and mesh start shapes"),
     "trimesh": ("mesh", "mesh files (.glb)"),
-    "viser": ("viewer", "the live view, train.py --viewer"),
+    "fastapi": ("studio", "gs-ssd studio, serve and train --viewer"),
     "usd-core": ("usd", "OpenUSD files"),
     "peft": ("lora", "guidance.estimator=vsd"),
     "tensorboard": ("logging", "TensorBoard logs"),

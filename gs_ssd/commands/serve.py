@@ -2,16 +2,13 @@
 
 import argparse
 import asyncio
-import logging
 import os
-import socket
 import webbrowser
 from pathlib import Path
-from typing import Any
 
 from gs_ssd.errors import UserError
 from gs_ssd.locks import held
-from gs_ssd.viewer.guard import Guard, is_loopback
+from gs_ssd.viewer.guard import Guard
 
 EPILOG = """\
 examples
@@ -29,8 +26,6 @@ examples
 docs/studio.md has the whole interface; /openapi.json describes it to programs.
 """
 PORT = 8018
-LAST_S = 5
-"""For connections that are open when the server ends."""
 
 
 def add_arguments(parser: argparse.ArgumentParser, *, epilog: str = EPILOG) -> None:
@@ -72,71 +67,38 @@ def serve(args: argparse.Namespace, *, page: bool, take_up: bool, browser: bool 
         take_up: continue what was running when the server last ended.
         browser: open the page.
     """
-    try:
-        import fastapi  # noqa: F401
-        import uvicorn
-    except ImportError as error:
-        raise UserError("this needs FastAPI and uvicorn: pip install 'gs-ssd[studio]'") from error
-    from gs_ssd.studio import entry
-    from gs_ssd.studio.runs import OWN, RunsFolder
+    require_server()
+    from gs_ssd.studio import serving
+    from gs_ssd.studio.app import create_app
+    from gs_ssd.studio.journal import Journal
+    from gs_ssd.studio.queue import Queue
+    from gs_ssd.studio.runs import JOURNAL, OWN, RunsFolder
 
     if not 1 <= args.at_once <= 64:
         raise UserError(f"--at-once {args.at_once}: choose 1 to 64")
-    token = args.token or os.environ.get("GS_SSD_TOKEN")
-    if token is None and not is_loopback(args.host):
-        token = entry.new_token()
-    if token is not None and len(token) < 16:
-        raise UserError("--token: use at least 16 characters")
+    token = serving.token_for(args.host, args.token or os.environ.get("GS_SSD_TOKEN"))
     runs = RunsFolder(args.folder)
-    with held(args.folder / OWN, "gs-ssd studio"), _listening(args.host, args.port) as listening:
-        port = listening.getsockname()[1]
-        url = entry.address(_shown(args.host), port, token)
+    with (
+        held(args.folder / OWN, "gs-ssd studio"),
+        serving.listening(args.host, args.port) as listening,
+    ):
+        url = serving.address(args.host, listening.getsockname()[1], token)
         print(f"{url}  (Ctrl-C ends it and saves what runs)", flush=True)
         if browser:
             webbrowser.open(url)
-        app = _application(runs, args, token, page=page, take_up=take_up)
-        config = uvicorn.Config(
-            app,
-            log_level=logging.WARNING,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=LAST_S,
-            ws="none",
-            limit_concurrency=256,
-        )
-        server = uvicorn.Server(config)
-        asyncio.run(server.serve(sockets=[listening]))
+        journal = Journal(args.folder / JOURNAL)
+        # A worker that waits holds half a gigabyte: only where somebody waits for it.
+        queue = Queue(runs, journal, at_once=args.at_once, take_up=take_up, spare=page)
+        guard = Guard(args.host, tuple(name.lower() for name in args.name))
+        app = create_app(queue, guard, token=token, page=page)
+        asyncio.run(serving.Server(app, queue).serve(sockets=[listening]))
     return 0
 
 
-def _application(
-    runs: Any, args: argparse.Namespace, token: str | None, *, page: bool, take_up: bool
-) -> Any:
-    """Made on the loop that serves it, as the queue belongs to one."""
-    from gs_ssd.studio.app import create_app
-    from gs_ssd.studio.queue import Queue
-
-    # A worker that waits holds half a gigabyte: only where somebody waits for it.
-    queue = Queue(runs, at_once=args.at_once, take_up=take_up, spare=page)
-    guard = Guard(args.host, tuple(name.lower() for name in args.name))
-    return create_app(queue, guard, token=token, page=page)
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    """A socket that listens.
-
-    Raises:
-        UserError: the port is taken, or the host is not this machine's.
-    """
+def require_server() -> None:
+    """Raises UserError where FastAPI or uvicorn is missing."""
     try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=128)
-    except (OSError, OverflowError) as error:
-        raise UserError(
-            f"cannot listen on {host}, port {port} ({error}); choose another with --host, --port"
-        ) from error
-
-
-def _shown(host: str) -> str:
-    """A name that a browser can open."""
-    return {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(host, host)
+        import fastapi  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise UserError("this needs FastAPI and uvicorn: pip install 'gs-ssd[studio]'") from error

@@ -8,10 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from gs_ssd import config as configs
 from gs_ssd import memory
+from gs_ssd.commands.serve import require_server
 from gs_ssd.config import ExperimentConfig
 from gs_ssd.errors import UserError
 from gs_ssd.files import slug
@@ -82,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--viewer",
         action="store_true",
-        help="watch, pause and steer it in the browser (extra viewer)",
+        help="watch, pause and steer it in the browser (extra studio)",
     )
     parser.add_argument(
         "--viewer-host", default="127.0.0.1", metavar="HOST", help="default: this machine alone"
@@ -160,51 +159,16 @@ def _resuming(args: argparse.Namespace, folder: Path) -> str:
 def _live(
     args: argparse.Namespace, trainer: "Trainer"
 ) -> Iterator["list[Callable[[Event], None]]"]:
-    """What is told every event: the live view, if it was asked for."""
+    """What is told every event: the studio's page over this run, if it was asked for."""
     if not args.viewer:
         yield []
         return
-    from gs_ssd.assets import choice
-    from gs_ssd.assets.base import Asset
-    from gs_ssd.events import Event, Stepped
-    from gs_ssd.export.ply import write_ply
-    from gs_ssd.export.splats import Splats
-    from gs_ssd.viewer.live import LiveView
+    require_server()
+    from gs_ssd.studio import alongside
 
-    config, folder = trainer.config, trainer.folder
-
-    def export(asset: Asset) -> Path:
-        splats = asset.splats()
-        if splats is None:
-            asset.export(folder / "live", title=config.prompt)
-            return folder / "live"
-        write_ply(folder / "live.ply", splats.to_frame("inria"))
-        return folder / "live.ply"
-
-    def load(path: Path) -> Splats | None:
-        asset = choice.create(config, torch.device("cpu"))
-        asset.load_state_dict(checkpoints.load(path).state["asset"])
-        return asset.splats()
-
-    with LiveView(
-        prompt=config.prompt,
-        num_steps=config.num_steps,
-        export=export,
-        checkpoints=lambda: checkpoints.listing(trainer.checkpoints),
-        load=load,
-        host=args.viewer_host,
-        port=args.viewer_port,
-    ) as view:
-        print(f"live view: {view.url}", flush=True)
-
-        def show(event: Event) -> None:
-            if isinstance(event, Stepped):
-                view.update(event.completed - 1, trainer.asset, event.metrics)
-                view.wait_while_paused(unless=lambda: trainer.stopping)
-                if view.stop_requested:
-                    trainer.stop()
-
-        yield [show]
+    with alongside.shown(trainer, args.viewer_host, args.viewer_port) as (url, tell):
+        print(f"live view: {url}", flush=True)
+        yield [tell]
 
 
 def _compose(args: argparse.Namespace) -> ExperimentConfig:

@@ -33,13 +33,21 @@ VIEWER_PARTS = ("sort.js", "renderer.js", "orbit.js")
 VIEWER_EXPORTS = "export { Renderer, Orbit, attachPointer, startSorter };"
 
 
-def create_app(queue: Queue, guard: Guard, *, token: str | None = None, page: bool = True) -> Entry:
+def create_app(
+    queue: Queue,
+    guard: Guard,
+    *,
+    token: str | None = None,
+    page: bool = True,
+    makes: bool = True,
+) -> Entry:
     """The application over a queue.
 
     Args:
         guard: whose requests are answered.
         token: what every request must show; None: nothing.
         page: serve the page too, not only the interface.
+        makes: take wishes for runs; else only those that there are can be looked at and steered.
     """
     app = FastAPI(
         title="GS-SSD",
@@ -50,6 +58,7 @@ def create_app(queue: Queue, guard: Guard, *, token: str | None = None, page: bo
     )
     app.state.queue = queue
     app.state.open_to_others = token is not None
+    app.state.makes = makes
     app.add_exception_handler(UserError, _refuse)
     for routes in (routes_runs, routes_events, routes_uploads):
         app.include_router(routes.router)

@@ -13,6 +13,9 @@ from urllib.parse import parse_qs, urlencode
 
 from gs_ssd.viewer.guard import Guard
 
+UPLOADS = "/api/uploads"
+"""Below it bodies are files, and counted as they come; all others are short."""
+MOST_BYTES = 1 << 20
 COOKIE = "gs-ssd-token"
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:;"
@@ -68,6 +71,9 @@ class Entry:
                 scope, send, 401, "this server wants a token: open the address that it printed"
             )
             return
+        if not scope["path"].startswith(UPLOADS) and (too_much := _too_much(headers)):
+            await _answer(scope, send, *too_much)
+            return
         await self.app(scope, receive, _with_headers(send))
 
     def _fits(self, shown: str) -> bool:
@@ -89,6 +95,16 @@ def _headers(scope: dict[str, Any]) -> dict[str, list[str]]:
     for name, value in scope["headers"]:
         found.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
     return found
+
+
+def _too_much(headers: dict[str, list[str]]) -> tuple[int, str] | None:
+    """Status and sentence for a request whose body is too long, or does not say how long it is."""
+    if "transfer-encoding" in headers:
+        return 411, "say how long the body is (Content-Length)"
+    length = headers.get("content-length", ["0"])[0]
+    if not length.isdecimal() or int(length) > MOST_BYTES:
+        return 413, f"the body may have {MOST_BYTES} bytes"
+    return None
 
 
 def _shown(headers: dict[str, list[str]]) -> str:

@@ -10,6 +10,7 @@ Everything here happens on one event loop.
 import asyncio
 import contextlib
 import logging
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +24,7 @@ from gs_ssd.locks import owner_of
 from gs_ssd.studio import state
 from gs_ssd.studio.hand import Hand
 from gs_ssd.studio.journal import Journal
-from gs_ssd.studio.runs import JOURNAL, RunsFolder
+from gs_ssd.studio.runs import RunsFolder
 from gs_ssd.studio.state import ACTIVE, WAITING, Live
 
 log = logging.getLogger(__name__)
@@ -40,16 +41,23 @@ class Queue:
 
     Args:
         runs: the folder.
+        journal: what is remembered; None: nothing.
         at_once: runs at a time.
         take_up: after a restart, put what was running back into the queue.
         spare: keep one more worker warm, so that a run begins at once.
     """
 
     def __init__(
-        self, runs: RunsFolder, *, at_once: int = 1, take_up: bool = False, spare: bool = True
+        self,
+        runs: RunsFolder,
+        journal: Journal | None = None,
+        *,
+        at_once: int = 1,
+        take_up: bool = False,
+        spare: bool = True,
     ) -> None:
         self.runs, self.at_once, self.spare = runs, at_once, spare
-        self.journal = Journal(runs.root / JOURNAL)
+        self.journal = journal
         self.live: dict[str, Live] = {}
         self.order: list[str] = []
         self.closing = False
@@ -128,7 +136,7 @@ class Queue:
         if live.state in WAITING:
             self.order.remove(name)
             live.state = ""
-            self.journal.append("stopped", name)
+            self._note("stopped", name)
         elif live.state in ACTIVE:
             begun, live.state = live.state != "starting", "stopping"
             if live.hand is not None and begun:
@@ -156,7 +164,7 @@ class Queue:
     def star(self, name: str, *, on: bool) -> None:
         """Mark a run, or take the mark away."""
         self._of(name).starred = on
-        self.journal.append("starred" if on else "unstarred", name)
+        self._note("starred" if on else "unstarred", name)
         self._changed(name)
 
     def throw_away(self, name: str) -> str:
@@ -171,7 +179,7 @@ class Queue:
         if live.state in WAITING:
             self.order.remove(name)
         trashed = self.runs.throw_away(name)
-        self.journal.append("thrown away", name, trashed=trashed)
+        self._note("thrown away", name, trashed=trashed)
         del self.live[name]
         self._changed(name)
         return trashed
@@ -179,7 +187,7 @@ class Queue:
     def restore(self, trashed: str) -> str:
         """Take a run out of the trash; returns its name."""
         name = self.runs.restore(trashed)
-        self.journal.append("restored", name, trashed=trashed)
+        self._note("restored", name, trashed=trashed)
         self._changed(name)
         return name
 
@@ -211,6 +219,20 @@ class Queue:
             live.watched = False
             if live.hand is not None:
                 live.hand.tell(watch=False)
+
+    def adopt(self, name: str, hand: Any, num_steps: int, completed: int) -> None:
+        """Show and steer a run that somebody else has started; `hand` stands for its worker."""
+        live = self.live.setdefault(name, Live())
+        live.hand, live.state, live.num_steps = hand, "running", num_steps
+        live.completed = completed
+        self._changed(name)
+
+    def let_go(self, name: str) -> None:
+        """An adopted run is over."""
+        live = self.live[name]
+        live.hand, live.state = None, ""
+        live.frame_number += 1
+        self._changed(name)
 
     # What it tells
 
@@ -257,10 +279,15 @@ class Queue:
         """Whether warming up takes nothing from a run: all there are write their results."""
         return all(self.live[name].state == "finishing" for name in self._tasks)
 
-    async def close(self) -> None:
-        """Save what runs and end all workers."""
+    def say_goodbye(self) -> None:
+        """Begin nothing more, and wake all who listen: they look at `closing`."""
         self.closing = True
         self._wake.set()
+        self._changed("")
+
+    async def close(self) -> None:
+        """Save what runs and end all workers."""
+        self.say_goodbye()
         for live in self.live.values():
             if live.hand is not None:
                 live.hand.tell(stop=True)
@@ -269,7 +296,8 @@ class Queue:
             hand = await self._warm
             hand.kill()  # it holds nothing
             await hand.end()
-        self.journal.close()
+        if self.journal is not None:
+            self.journal.close()
 
     async def _work(self, name: str) -> None:
         live = self._of(name)
@@ -277,13 +305,13 @@ class Queue:
         self._changed(name)
         outcome, text = "failed", ""
         try:
-            self.journal.append("started", name, attempt=live.attempts)
+            self._note("started", name, attempt=live.attempts)
             job = self._job(name, live)
             live.hand = await self._hand()
             live.hand.tell(job=job)
             live.hand.tell(watch=live.watched, stop=live.state == "stopping")
             outcome, text = await live.hand.work(
-                lambda message, data: self._hear(name, message, data)
+                lambda message, data: self.hear(name, message, data)
             )
             if outcome == "died" and live.state == "stopping":
                 outcome, text = "stopped", ""
@@ -327,10 +355,11 @@ class Queue:
         elif outcome == "died" or (outcome == "stopped" and self.closing):
             outcome = "interrupted"  # by nobody's wish: taken up again, where that is wished
         live.state = outcome if outcome in ("failed", "interrupted") else ""
-        self.journal.append(outcome, name, message=live.message)
+        self._note(outcome, name, message=live.message)
         self._changed(name)
 
-    def _hear(self, name: str, message: dict[str, Any], data: bytes) -> None:
+    def hear(self, name: str, message: dict[str, Any], data: bytes) -> None:
+        """One message of a run's worker."""
         live = self._of(name)
         live.hear(message, data)
         self._look_away(live)
@@ -342,9 +371,13 @@ class Queue:
 
     # What it remembers
 
+    def _note(self, event: str, name: str, **more: Any) -> None:
+        if self.journal is not None:
+            self.journal.append(event, name, **more)
+
     def _enqueue(self, name: str) -> None:
         live = self._of(name)
-        self.journal.append("queued", name, anyway=live.anyway, source=live.source)
+        self._note("queued", name, anyway=live.anyway, source=live.source)
         live.state = "queued"
         self.order.append(name)
         self._wake.set()
@@ -353,7 +386,7 @@ class Queue:
     def _recall(self, take_up: bool) -> None:
         """What waited waits again; what ran was interrupted, and waits too where it is taken up."""
         known = set(self.runs.names())
-        live, waiting = state.recall(self.journal.read())
+        live, waiting = state.recall([] if self.journal is None else self.journal.read())
         self.live = {name: run for name, run in live.items() if name in known}
         self.order = [name for name in waiting if name in known]
         for name, run in self.live.items():
@@ -380,7 +413,8 @@ class Queue:
             return live.state
         if done:
             return "done"
-        if owner_of(self.runs.folder(name)) is not None:
+        owner = owner_of(self.runs.folder(name))
+        if owner is not None and owner.pid != os.getpid():
             return "elsewhere"
         return live.state or "stopped"
 

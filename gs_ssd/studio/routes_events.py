@@ -70,7 +70,7 @@ class _Changes:
         self.end = queue.listen(self._note)
 
     def _note(self, name: str) -> None:
-        if self._only in (None, name):
+        if self._only in (None, name) or not name:
             self._names[name] = None
             self._there.set()
 
@@ -100,7 +100,7 @@ async def _all(queue: Queue) -> AsyncIterator[bytes]:
             changed = await changes.take()
             if not changed:
                 yield b": still here\n\n"
-            for name in changed:
+            for name in filter(None, changed):
                 run = queue.describe(name)
                 if run is not None:
                     yield _event("run", run)

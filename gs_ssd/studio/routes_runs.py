@@ -53,8 +53,15 @@ def queue_of(request: Request) -> Queue:
     return request.app.state.queue
 
 
+def _maker(request: Request) -> Queue:
+    """The queue, if it takes new work."""
+    if not request.app.state.makes:
+        raise UserError("this page shows a run of `gs-ssd train`; `gs-ssd studio` makes others")
+    return queue_of(request)
+
+
 def _composed(request: Request, wish: Wish) -> ExperimentConfig:
-    queue = queue_of(request)
+    queue = _maker(request)
     settings, base = dict(wish.settings), None
     if wish.fork is not None:
         base = queue.runs.facts(wish.fork.run).settings
@@ -161,7 +168,7 @@ async def go_on(request: Request, name: str) -> dict[str, Any]:
     if _described(queue, name)["state"] == "paused":
         queue.pause(name, on=False)
     else:
-        queue.go_on(name)
+        _maker(request).go_on(name)
     return _described(queue, name)
 
 

@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 SHARE = 1 / 20  #: of the time may go into showing
 FRAME_S, STEP_S = 0.4, 0.2  #: the least time between two frames, two messages about steps
+PAUSE_S = 0.2  #: in a pause, between two looks at whether it was interrupted
 MOST_SHOWN = 150_000  #: splats in a frame
 
 
@@ -105,7 +106,7 @@ class Reporter:
     def between_steps(self) -> None:
         """What was asked for meanwhile: a snapshot, a pause."""
         steering = self.steering
-        if steering.paused and not steering.stopping:
+        if steering.paused and not (steering.stopping or self.trainer.stopping):
             self._send("paused", completed=self.trainer.completed)
         while True:
             if steering.snapshot:
@@ -114,9 +115,9 @@ class Reporter:
             if steering.paused and steering.watched and self.shown != self.trainer.completed:
                 self._frame(self.trainer.completed)
             with steering.changed:
-                if steering.stopping or not steering.paused:
+                if steering.stopping or not steering.paused or self.trainer.stopping:
                     return
-                steering.changed.wait(timeout=1.0)
+                steering.changed.wait(timeout=PAUSE_S)
 
     def _snapshot(self) -> None:
         """Write what there is now to `live.ply`, for an export in the middle of a run."""

@@ -1,1 +1,1 @@
-"""The offline page, the live view and the gallery."""
+"""The offline page and the gallery."""

@@ -24,25 +24,11 @@ _spec.loader.exec_module(_browser)
 chromium, until = _browser.chromium, _browser.until
 
 
-class Studio:
-    """A server process, and requests to it."""
+class Client:
+    """A process with a server, and requests to it."""
 
-    def __init__(self, folder: Path, *options: str, command: str = "studio") -> None:
-        self.folder = folder
-        more = ["--no-browser"] if command == "studio" else []
-        self.process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "gs_ssd.cli", command, str(folder), "--port", "0"),
-                *more,
-                *options,
-            ],
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        )
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline().decode()
-        assert line.startswith("http://"), line
-        self.url = line.split()[0].rstrip("/")
+    def __init__(self, process: subprocess.Popen, url: str) -> None:
+        self.process, self.url = process, url
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
         """Status and answer of a request; bytes are sent as they are, anything else as JSON."""
@@ -78,7 +64,34 @@ class Studio:
         """End it as Ctrl-C does."""
         if self.process.poll() is None:
             self.process.send_signal(2)
-            self.process.wait(60)
+            self.process.wait(120)
+
+
+class Studio(Client):
+    """A server of its own over a folder."""
+
+    def __init__(self, folder: Path, *options: str, command: str = "studio") -> None:
+        self.folder = folder
+        more = ["--no-browser"] if command == "studio" else []
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "gs_ssd.cli", command, str(folder), "--port", "0"),
+                *more,
+                *options,
+            ],
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
+        assert process.stdout is not None
+        line = process.stdout.readline().decode()
+        assert line.startswith("http://"), line
+        super().__init__(process, line.split()[0].rstrip("/"))
+
+
+@pytest.fixture
+def client() -> type[Client]:
+    """For servers that a test starts itself."""
+    return Client
 
 
 @pytest.fixture(scope="module")

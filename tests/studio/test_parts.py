@@ -141,3 +141,12 @@ def test_the_entry_lets_in_our_page_and_the_token():
     assert answer_of(here, token, path=f"/api/runs?token={token}") == 401
     assert answer_of(here, token, path="/?token=") == 401
     assert answer_of(here, token, authorization=f"Basic {token}") == 401
+
+
+def test_bodies_are_bounded_but_for_uploads_which_count_themselves():
+    here = Guard("127.0.0.1")
+    assert answer_of(here, None, content_length="1000") == 200
+    assert answer_of(here, None, content_length=str(1 << 30)) == 413
+    assert answer_of(here, None, content_length="-1") == 413
+    assert answer_of(here, None, transfer_encoding="chunked") == 411
+    assert answer_of(here, None, path="/api/uploads?name=a.ply", transfer_encoding="chunked") == 200

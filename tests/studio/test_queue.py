@@ -8,6 +8,7 @@ import pytest
 from gs_ssd import config as configs
 from gs_ssd.errors import UserError
 from gs_ssd.studio import queue as module
+from gs_ssd.studio.journal import Journal
 from gs_ssd.studio.queue import ATTEMPTS, Queue
 from gs_ssd.studio.runs import JOURNAL, RunsFolder
 
@@ -63,7 +64,7 @@ def drive(folder: Path, scenario, **options) -> Queue:
     """Run a scenario against a queue that works."""
 
     async def run() -> Queue:
-        queue = Queue(RunsFolder(folder), spare=False, **options)
+        queue = Queue(RunsFolder(folder), Journal(folder / JOURNAL), spare=False, **options)
         working = asyncio.create_task(queue.serve())
         await scenario(queue)
         await queue.close()
@@ -186,7 +187,7 @@ def test_frames_are_asked_for_only_while_somebody_looks(tmp_path, hands, monkeyp
         queue.watching(name)
         assert hand.told.count({"watch": True}) == 1
         await asyncio.sleep(0.1)
-        queue._hear(name, {"event": "step", "completed": 1, "seconds": 1, "counts": {}}, b"")
+        queue.hear(name, {"event": "step", "completed": 1, "seconds": 1, "counts": {}}, b"")
         assert hand.told[-1] == {"watch": False}
 
     drive(tmp_path, scenario)
