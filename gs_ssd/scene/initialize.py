@@ -36,8 +36,8 @@ class InitializeConfig:
     (dense at the centre and along z). shell: on the surface. points, mesh, splat: of `file`. text:
     the prior's or Shap-E's idea of `text`."""
     file: str | None = None
-    """points: .ply (or what open3d reads); mesh: what open3d reads; splat: .ply, .splat, .spz or
-    .glb."""
+    """points: .ply (or what open3d reads); mesh: what open3d reads; splat: what
+    `gs-ssd export` reads."""
     frame: Frame | None = None
     """Axes of a file of points or a mesh; `None`: glTF's own for .glb and .gltf, else the world's
     (z up, front +y)."""
