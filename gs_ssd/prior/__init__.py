@@ -36,8 +36,8 @@ class PriorConfig:
     revision: str | None = None
     """Branch, tag or commit of a hub id."""
     base: str | None = None
-    """For a single file: pipeline folder or hub id with the matching configs (needed for SD
-    2.x)."""
+    """For a single file: pipeline folder or hub id with the matching configs, and with parts that
+    the file lacks; without it those of Stable Diffusion 1 or XL, as the file is (2.x needs one)."""
     prediction: Literal["epsilon", "v_prediction"] | None = None
     """"epsilon" or "v_prediction", where the model's own scheduler config is wrong or absent."""
     dtype: Dtype | None = None
