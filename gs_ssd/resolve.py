@@ -9,9 +9,11 @@ import dataclasses
 import math
 
 from gs_ssd.config import ExperimentConfig
+from gs_ssd.errors import UserError
 from gs_ssd.guidance import distill
 from gs_ssd.guidance.estimators import Estimator
 from gs_ssd.prior import DiffusionPrior
+from gs_ssd.prior.base import views_per_group
 from gs_ssd.scene import viewpoints
 from gs_ssd.scene.viewpoints import Viewpoints
 
@@ -40,6 +42,7 @@ def resolve(
         UserError: settings that do not go with this prior or estimator; names the keys.
     """
     views = viewpoints.resolve(config.viewpoints, prior.metadata, prior.image_size)
+    _check_groups(views, views_per_group(prior))
     polar, radius, fov = viewpoints.centre(views)
     output = config.output
     rings = (
@@ -66,6 +69,23 @@ def resolve(
         ),
     )
     return Resolved(filled, views, rings, radius, fov)
+
+
+def _check_groups(views: Viewpoints, group: int) -> None:
+    """A prior that predicts views together needs cameras that stand as it was taught."""
+    if group == 1:
+        return
+    if views.azimuths != "orthogonal":
+        raise UserError(
+            f"this prior predicts {group} views a quarter turn apart together: set"
+            " viewpoints.azimuths=orthogonal (and guidance.t_per_view=false), or use the preset"
+            " multiview"
+        )
+    if views.num_views % group:
+        raise UserError(
+            f"this prior predicts views in groups of {group}, and"
+            f" viewpoints.num_views={views.num_views} is no multiple of it"
+        )
 
 
 def _degrees(angle_rad: float) -> float:

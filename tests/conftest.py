@@ -51,18 +51,49 @@ def node_package() -> Callable[[str], Path]:
     return find
 
 
-@pytest.fixture(scope="session")
-def tiny_stable_diffusion(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A StableDiffusionPipeline folder of the right classes with small random weights: 32 pixels,
-    16x16 latents."""
-    builder = Path(__file__).parent / "prior" / "tiny_diffusion.py"  # by path: tests are no package
-    spec = importlib.util.spec_from_file_location("tiny_diffusion", builder)
+def _beside_the_priors_tests(name: str) -> Any:
+    """A module of tests/prior by its path, as tests are no package."""
+    builder = Path(__file__).parent / "prior" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, builder)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def tiny_stable_diffusion(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A StableDiffusionPipeline folder of the right classes with small random weights: 32 pixels,
+    16x16 latents."""
     folder = tmp_path_factory.mktemp("models") / "stable_diffusion"
-    module.pipeline(folder.parent / "scratch").save_pretrained(folder)
+    pipeline = _beside_the_priors_tests("tiny_diffusion").pipeline(folder.parent / "scratch")
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_mvdream(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pipeline folder laid out as the public port of MVDream, small and random: 32 pixels, 16x16
+    latents. Read only: copy it before changing it."""
+    folder = tmp_path_factory.mktemp("models") / "mvdream"
+    multiview = _beside_the_priors_tests("tiny_multiview")
+    rest = _beside_the_priors_tests("tiny_diffusion").pipeline(folder.parent / "scratch", sd2=True)
+    multiview.write_folder(folder, rest, multiview.tensors())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_taesd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random AutoencoderTiny for the latents of `tiny_stable_diffusion`."""
+    from diffusers import AutoencoderTiny
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("models") / "taesd"
+    AutoencoderTiny(
+        encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8),
+        num_encoder_blocks=(1, 1), num_decoder_blocks=(1, 1), latent_channels=4,
+    ).save_pretrained(folder)  # fmt: skip
     return folder
 
 

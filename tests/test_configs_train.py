@@ -31,7 +31,7 @@ SMALL = (
 
 
 @pytest.fixture
-def small(tiny_stable_diffusion, tiny_shap_e):
+def small(tiny_stable_diffusion, tiny_mvdream, tiny_taesd, tiny_shap_e):
     """A config file at a size for seconds, with small random models of the classes that it asks
     for."""
 
@@ -39,8 +39,13 @@ def small(tiny_stable_diffusion, tiny_shap_e):
         options = [*SMALL, f"initialize.text_model={tiny_shap_e}", *overrides]
         config = configs.load(path, options)
         if config.prior.model != "analytic":
+            folder = tiny_mvdream if config.prior.model == "mvdream" else tiny_stable_diffusion
             config = dataclasses.replace(
-                config, prior=dataclasses.replace(config.prior, model=str(tiny_stable_diffusion))
+                config, prior=dataclasses.replace(config.prior, model=str(folder))
+            )
+        if config.prior.tiny_vae:
+            config = dataclasses.replace(
+                config, prior=dataclasses.replace(config.prior, tiny_vae=str(tiny_taesd))
             )
         return config if config.prompt else dataclasses.replace(config, prompt="a red mug")
 

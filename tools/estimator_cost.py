@@ -49,6 +49,7 @@ from gs_ssd.guidance.perp_neg import view_weights
 from gs_ssd.guidance.vsd import VsdConfig
 from gs_ssd.lab.commands import cost
 from gs_ssd.prior import DTYPES, PriorConfig
+from gs_ssd.prior.multiview_unet import CAMERA_NUMBERS, MultiViewUNet
 from gs_ssd.prior.stable_diffusion import StableDiffusionPrior, add_lora, freeze
 from gs_ssd.scene.camera import at_angles
 from gs_ssd.trainer import Trainer
@@ -107,14 +108,15 @@ def multiply_adds(call: Callable[[], Any]) -> float:
 
 
 def count_parts(image_size: int) -> dict[str, float]:
-    """Multiply-adds (1e12) of one UNet image and of one view's encoding (SD's VAE, and TAESD), on
-    the meta device."""
+    """Multiply-adds (1e12) of one UNet image (Stable Diffusion's, and MVDream's) and of one view's
+    encoding (SD's VAE, and TAESD), on the meta device."""
     with torch.device("meta"):
         unet, vae = (kind(**config).requires_grad_(False) for kind, config in PARTS.values())
         x, text = torch.empty(1, 4, image_size // 8, image_size // 8), torch.empty(1, 77, 1024)
         t = torch.zeros(1, dtype=torch.long)
         with torch.no_grad():
             parts = {"unet": multiply_adds(lambda: unet(x, t, text))}
+            parts["multiview_unet"] = _count_multiview(x, t, text)
         parts |= _count_encoder(
             lambda picture: vae.encode(picture).latent_dist.mean, image_size, "encode"
         )
@@ -122,6 +124,15 @@ def count_parts(image_size: int) -> dict[str, float]:
         return parts | _count_encoder(
             lambda picture: tiny.encode(picture).latents, image_size, "tiny_encode"
         )
+
+
+def _count_multiview(x: torch.Tensor, t: torch.Tensor, text: torch.Tensor) -> float:
+    """Of one UNet image of MVDream: a quarter of a group, attention across it included."""
+    unet = MultiViewUNet.empty(UNET)
+    x, t, text = (part.expand(VIEWS, *part.shape[1:]) for part in (x, t, text))
+    cameras = torch.empty(VIEWS, CAMERA_NUMBERS)
+    told = {"class_labels": cameras, "cross_attention_kwargs": {"views": VIEWS}}
+    return multiply_adds(lambda: unet(x, t, text, **told)) / VIEWS
 
 
 def _count_encoder(

@@ -10,7 +10,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,17 @@ from torch import Tensor
 from gs_ssd import config as configs
 from gs_ssd.assets.splat.densify.choice import DensifyConfig
 from gs_ssd.bounds import Bounds
+from gs_ssd.commands.check import Check, within
+from gs_ssd.commands.check_views import belong_together, see_one_another
 from gs_ssd.config import ExperimentConfig
 from gs_ssd.errors import UserError
 from gs_ssd.files import atomic_path
+from gs_ssd.guidance.distill import DistillConfig
 from gs_ssd.job import Job
 from gs_ssd.maths.diffusion import add_noise, ddim_step, v_from_eps
 from gs_ssd.memory import MIB, Gauge
 from gs_ssd.prior import DiffusionPrior, PriorConfig, load
+from gs_ssd.prior.base import views_per_group
 from gs_ssd.prior.condition import Condition
 from gs_ssd.render import device as rendering_device
 from gs_ssd.run import environment
@@ -40,16 +44,6 @@ TELLING = (100, 300, 500)  # where the two readings of a prediction differ most
 MAX_ERROR = {300: 0.6, 500: 0.35, 700: 0.2, 900: 0.1}
 """Mean squared error of the noise prediction; answering 0 scores 1. Wide bounds: they catch a
 wrongly read model."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """One question to the model."""
-
-    name: str
-    passed: bool
-    found: str
-    wanted: str
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -152,37 +146,34 @@ def _until_memory_ends(checks: Iterator[Check]) -> Iterator[Check]:
 def examine(prior: DiffusionPrior, prompt: str, measured: dict[str, Any]) -> Iterator[Check]:
     """All checks in turn, cheapest first; raw numbers are left in `measured`."""
     text, null = prior.embed([prompt, ""])
+    group = views_per_group(prior)
     yield _embeddings(text, null)
     yield from _round_trip(prior, measured)
+    if group > 1:
+        yield from see_one_another(prior, text, group, measured)
     sample = _sample(prior, text, null)
     latents = prior.encode(prior.decode(sample))
     errors, other = _errors(prior, latents, text)
     measured["noise_error"] = errors
     found = ", ".join(f"t={t}: {errors[t]:.3f}" for t in TIMESTEPS)
     wanted = ", ".join(f"t={t}: < {limit}" for t, limit in MAX_ERROR.items())
-    yield Check(
-        "noise prediction error",
-        all(errors[t] < limit for t, limit in MAX_ERROR.items()),
-        found,
-        wanted,
-    )
+    trained = all(errors[t] < limit for t, limit in MAX_ERROR.items())
+    yield Check("noise prediction error", trained, found, wanted)
     measured["noise_error_if_read_as_the_other_type"] = other
     ratio = sum(errors[t] for t in TELLING) / sum(other[t] for t in TELLING)
     found = f"{ratio:.2f} x the error of the other reading (epsilon or v)"
-    yield _within("prediction type", ratio, Bounds(high=0.8, below=True), found)
+    yield within("prediction type", ratio, Bounds(high=0.8, below=True), found)
     yield _offset(prior, latents, text, measured)
+    if group > 1 and trained:  # else there is nothing that could belong together
+        yield belong_together(prior, text, null, group, measured)
     yield from _short_run(prior, prompt, measured)
 
 
 def _embeddings(text: Tensor, null: Tensor) -> Check:
     difference = ((text - null).norm() / null.norm()).item()
-    return _within(
+    return within(
         "text encoder", difference, Bounds(0.01, 100), f"prompt and null differ by {difference:.3f}"
     )
-
-
-def _within(name: str, value: float, bounds: Bounds, found: str) -> Check:
-    return Check(name, bounds.holds(value), found, str(bounds))
 
 
 def _picture(size: int) -> Tensor:
@@ -201,7 +192,7 @@ def _round_trip(prior: DiffusionPrior, measured: dict[str, Any]) -> Iterator[Che
     latents = prior.encode(picture)
     error = (prior.decode(latents.detach()) - picture.detach()).square().mean()
     measured["vae_psnr_db"] = round(-10 * error.log10().item(), 2)
-    yield _within(
+    yield within(
         "VAE round trip", measured["vae_psnr_db"], Bounds(18), f"{measured['vae_psnr_db']} dB"
     )
     latents.square().sum().backward()
@@ -217,7 +208,7 @@ def _round_trip(prior: DiffusionPrior, measured: dict[str, Any]) -> Iterator[Che
         "finite",
     )
     measured["latent_std"] = round(latents.std().item(), 3)
-    yield _within(
+    yield within(
         "latent scale", measured["latent_std"], Bounds(0.2, 5), str(measured["latent_std"])
     )
 
@@ -291,13 +282,19 @@ def _offset(
 
 
 def _short_run(prior: DiffusionPrior, prompt: str, measured: dict[str, Any]) -> Iterator[Check]:
-    """Three steps of a real training, two views of a small ball: renderer, guidance and Adam."""
+    """Three steps of a real training, two views (or a group of them) of a small ball: renderer,
+    guidance and Adam."""
+    group = views_per_group(prior)
+    views = ViewpointConfig(num_views=2)
+    if group > 1:
+        views = ViewpointConfig(num_views=group, azimuths="orthogonal")
     config = ExperimentConfig(
         prompt=prompt,
         num_steps=3,
         device=str(prior.device),
         initialize=InitializeConfig(shape="ball", num_points=2000),
-        viewpoints=ViewpointConfig(num_views=2),
+        viewpoints=views,
+        guidance=DistillConfig(t_per_view=group == 1),
         densify=DensifyConfig(policy="none"),
     )
     seconds, norms, bad = [], [], 0
@@ -307,7 +304,7 @@ def _short_run(prior: DiffusionPrior, prompt: str, measured: dict[str, Any]) -> 
         bad = done.metrics["bad_steps"]
         seconds.append(time.perf_counter() - started)
         started = time.perf_counter()
-    measured["seconds_per_step_2_views"] = round(min(seconds), 4)
+    measured[f"seconds_per_step_{views.num_views}_views"] = round(min(seconds), 4)
     measured["gradient_norms"] = norms
     found = (
         f"||g|| = {norms[-1]:.3g}, {min(seconds):.3f} s per step, {bad} of {config.num_steps} not"

@@ -29,9 +29,9 @@ from gs_ssd.guidance.trajectory import Noised, TrajectoryConfig
 from gs_ssd.guidance.vsd import Critic, VsdConfig
 from gs_ssd.maths import anneal
 from gs_ssd.maths.diffusion import NUM_TIMESTEPS, WEIGHTINGS, x0_from_eps
-from gs_ssd.prior.base import DiffusionPrior
+from gs_ssd.prior.base import DiffusionPrior, rows_at_once, views_per_group
 from gs_ssd.prior.condition import Condition
-from gs_ssd.scene.camera import Cameras
+from gs_ssd.scene.camera import Cameras, in_groups
 
 TrajectoryName = Annotated[str, choice(trajectory.REFERENCES)]
 
@@ -157,6 +157,37 @@ def resolve(
         ) from error
 
 
+def check_groups(config: Guidance, group: int) -> None:
+    """Refuse settings that would tear groups of views apart, which the prior predicts together.
+
+    Args:
+        group: views of a group (`prior.base.views_per_group`).
+
+    Raises:
+        UserError: names the key.
+    """
+    if group == 1:
+        return
+    if config.t_per_view and config.trajectory == "noise":
+        raise UserError(
+            f"this prior predicts {group} views together, at one t: set guidance.t_per_view=false"
+            " (and viewpoints.azimuths=orthogonal), or use the preset multiview"
+        )
+    if config.prompts.perp_neg:
+        raise UserError(
+            f"guidance.prompts.perp_neg asks about single views, and this prior predicts {group}"
+            " together and knows the sides by their cameras: set guidance.prompts.perp_neg=false"
+        )
+    passes = config.views_per_pass
+    # The critic learns from that many views at a time; predictions come in twice as many.
+    least = group if config.reference == "critic" else -(-group // 2)
+    if passes is not None and passes < least:
+        raise UserError(
+            f"guidance.views_per_pass={passes} would tear apart the {group} views that this prior"
+            f" predicts together: set guidance.views_per_pass={least} or more, or leave it out"
+        )
+
+
 @dataclass(frozen=True)
 class DistillationResult:
     """One step's outcome. Tensors stay on the device; reading one is the only host sync."""
@@ -208,6 +239,8 @@ class Distillation:
     ) -> None:
         self.prior, self.num_steps = prior, num_steps
         self.config = config = resolve(config, prior.metadata, estimator)
+        self.group = views_per_group(prior)
+        check_groups(config, self.group)
         self.estimator = estimator or ESTIMATORS[config.estimator]
         self.needs = set(inspect.signature(self.estimator).parameters)
         self.weighting = WEIGHTINGS[config.weighting]
@@ -235,7 +268,16 @@ class Distillation:
 
         Keep the cameras and the generator on the CPU: some of their numbers are needed on the host,
         where a GPU's cost a sync.
+
+        Raises:
+            ValueError: no depth where it is used; views that are no groups for a prior that
+                predicts groups.
         """
+        if not in_groups(cameras, self.group):
+            raise ValueError(
+                f"the prior predicts views in groups of {self.group}: consecutive azimuths evenly"
+                " around the object, at one elevation, distance and field of view"
+            )
         mirrored = bool(self.config.flip) and self._coin(self.config.flip, generator)
         as_depth = bool(self.config.depth_as_latents) and self._coin(
             self.config.depth_as_latents, generator
@@ -425,7 +467,10 @@ class Distillation:
 
 class _Predictor:
     """The prior's noise prediction, at most `most` images at a time, with a count of what it
-    cost."""
+    cost.
+
+    Roles follow one another, each with all of its views in order, so that a prior's groups of views
+    are consecutive rows; they are never split."""
 
     def __init__(self, prior: DiffusionPrior, most: int | None) -> None:
         self.prior, self.most, self.images = prior, most, 0
@@ -433,7 +478,7 @@ class _Predictor:
     def __call__(self, x_t: Tensor, t: Tensor, index: list[int], condition: Condition) -> Tensor:
         """Predict for the views `index` (with repetitions), one row of `condition` each."""
         self.images += len(index)
-        most = self.most or len(index)
+        most = rows_at_once(self.most, len(index), views_per_group(self.prior))
         batches = to_device(torch.tensor(index), x_t.device).split(most)
         parts = []
         for where, some in zip(batches, condition.split(most), strict=True):

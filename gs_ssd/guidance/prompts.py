@@ -53,8 +53,9 @@ class PromptConfig:
     """The negative prompt and how far the views' prompts push one another away."""
 
     negative: str | None = None
-    """In the unconditional slot. Default: LucidDreamer's for Stable Diffusion and for an estimator
-    that subtracts the negative's prediction (NFSD), none for a prior with its own words."""
+    """In the unconditional slot. Default: the prior's own where it names one (MVDream);
+    LucidDreamer's for Stable Diffusion and for an estimator that subtracts the negative's
+    prediction (NFSD); none for a prior with its own words."""
     perp_neg: bool = False
     """Perpendicular negatives of the other views (against several faces); for creatures."""
     perp_neg_weights: ViewWeights = field(default_factory=ViewWeights)
@@ -81,12 +82,14 @@ class ViewBatch:
 
 
 def default_negative(metadata: Mapping[str, Any], *, needed: bool = False) -> str:
-    """LucidDreamer's negative prompt; none for a prior with words of its own, which does not know
-    these.
+    """The prior's own negative prompt where its metadata names one, else LucidDreamer's; none for a
+    prior with words of its own, which does not know these.
 
     Args:
         needed: the estimator subtracts the negative's prediction, so that there must be one.
     """
+    if metadata.get("negative"):
+        return str(metadata["negative"])
     return "" if "views" in metadata and not needed else LUCID_NEGATIVE
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from gs_ssd.bounds import Bounds, settings
 from gs_ssd.errors import UserError
 from gs_ssd.maths.diffusion import NUM_TIMESTEPS, add_noise, normal
-from gs_ssd.prior.base import DiffusionPrior, TrainablePrior
+from gs_ssd.prior.base import DiffusionPrior, TrainablePrior, rows_at_once, views_per_group
 from gs_ssd.prior.condition import Condition
 
 MAX_SKIPPED = 40
@@ -62,6 +62,7 @@ class Critic:
             )
         self.views_per_pass = views_per_pass
         self.config, self.copy = config, prior.trainable_copy(config.rank)
+        self.group = views_per_group(prior)
         self.abar = prior.alphas_cumprod
         self.optimizer = torch.optim.AdamW(
             self.copy.parameters(), lr=config.learning_rate, weight_decay=0.0
@@ -78,7 +79,8 @@ class Critic:
         self, x_t: Float[Tensor, "b c h w"], t: Tensor, condition: Condition
     ) -> Float[Tensor, "b c h w"]:
         """The reference noise of VSD."""
-        most = len(x_t) if self.views_per_pass is None else 2 * self.views_per_pass
+        most = None if self.views_per_pass is None else 2 * self.views_per_pass
+        most = rows_at_once(most, len(x_t), self.group)
         passes = zip(x_t.split(most), t.split(most), condition.split(most), strict=True)
         return torch.cat([self.copy.predict(*some) for some in passes])
 
@@ -88,11 +90,13 @@ class Critic:
         """Move towards the noise prediction of a model of these renderings, at fresh timesteps and
         noise."""
         for _ in range(self.config.steps):
-            t = torch.randint(
-                NUM_TIMESTEPS, (len(x),), generator=generator, device=generator.device
+            t = torch.randint(  # one for the views of a group
+                NUM_TIMESTEPS, (len(x) // self.group,), generator=generator, device=generator.device
             ).to(x.device)
+            t = t.repeat_interleave(self.group)
             eps = normal(tuple(x.shape), generator, x)
-            x_t, most = add_noise(x, eps, self.abar[t]), self.views_per_pass or len(x)
+            x_t = add_noise(x, eps, self.abar[t])
+            most = rows_at_once(self.views_per_pass, len(x), self.group)
             self.optimizer.zero_grad(set_to_none=True)
             for some_x, some_eps, some_t, told in zip(
                 x_t.split(most), eps.split(most), t.split(most), condition.split(most), strict=True

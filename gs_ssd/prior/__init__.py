@@ -31,8 +31,8 @@ class PriorConfig:
     """Which 2D model guides, and how it runs."""
 
     model: str = "bundled"
-    """A short name (bundled, person, sd21-base, sd15, sdxl, analytic), a hub id, a pipeline folder,
-    one .safetensors file."""
+    """A short name (bundled, person, sd21-base, sd15, sdxl, mvdream, analytic), a hub id, a
+    pipeline folder, one .safetensors file."""
     revision: str | None = None
     """Branch, tag or commit of a hub id."""
     base: str | None = None
@@ -101,6 +101,8 @@ def load(config: PriorConfig, device: torch.device | str) -> DiffusionPrior:
         "TRANSFORMERS_VERBOSITY", "error"
     )  # read when it is imported: it warns of what is not used
     try:
+        from gs_ssd.prior.multiview import MultiViewPrior
+        from gs_ssd.prior.multiview_unet import MultiViewUNet
         from gs_ssd.prior.pipelines import open_pipeline, read_metadata
         from gs_ssd.prior.stable_diffusion import StableDiffusionPrior
         from gs_ssd.prior.stable_diffusion_xl import StableDiffusionXLPrior
@@ -123,6 +125,7 @@ def load(config: PriorConfig, device: torch.device | str) -> DiffusionPrior:
         prior = VolumePrior(pipe, config, device, dtype, metadata, *read_volume(path, metadata))
     else:
         kind = StableDiffusionXLPrior if hasattr(pipe, "text_encoder_2") else StableDiffusionPrior
+        kind = MultiViewPrior if isinstance(pipe.unet, MultiViewUNet) else kind
         prior = kind(pipe, config, device, dtype, metadata)
     prior.source = name_of(path)
     return prior

@@ -137,3 +137,28 @@ class ImaginesShapes(Protocol):
         None where it has nothing in mind.
         """
         ...
+
+
+@runtime_checkable
+class PredictsGroups(Protocol):
+    """A prior that predicts the views of a group together.
+
+    Its rows come as whole groups of `views_per_group` consecutive views: azimuths evenly around the
+    object, one elevation, distance, field of view and timestep."""
+
+    @property
+    def views_per_group(self) -> int:
+        """Views of a group, 2 or more."""
+        ...
+
+
+def views_per_group(prior: DiffusionPrior) -> int:
+    """How many consecutive rows a prior must see together; 1: each row by itself."""
+    return prior.views_per_group if isinstance(prior, PredictsGroups) else 1
+
+
+def rows_at_once(most: int | None, rows: int, group: int) -> int:
+    """How many of `rows` rows one call may have: `most`, or as many fewer as keep groups whole."""
+    if most is None:
+        return rows
+    return max(most - most % group, group)

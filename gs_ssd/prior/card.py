@@ -48,6 +48,7 @@ class _Card(_Section):
     camera: _Camera | None = None
     views: _Views = _Views(azimuth_words=[], elevation_words=[], template="")
     recipe: _Recipe = _Recipe()
+    negative: str = ""
     encoder: str = ""
     volume: dict[str, Any] = {}
 

