@@ -246,10 +246,13 @@ def angle_quantile(
 
 
 def views_at(config: ViewpointConfig, step: int, num_steps: int) -> int:
-    """How many cameras a step has."""
+    """How many cameras a step has; whole groups, at least one, where they come in groups."""
     if not config.num_views_law:
         return config.num_views
-    return round(anneal.piecewise(anneal.progress(step, num_steps), config.num_views_law))
+    views = anneal.piecewise(anneal.progress(step, num_steps), config.num_views_law)
+    if config.azimuths == "orthogonal":
+        return max(round(views / ORTHOGONAL), 1) * ORTHOGONAL
+    return round(views)
 
 
 def sample(config: Viewpoints, step: int, num_steps: int, generator: torch.Generator) -> Cameras:
@@ -307,8 +310,8 @@ def _orthogonal(
     config: Viewpoints, step: int, num_steps: int, generator: torch.Generator
 ) -> Cameras:
     """Each group is one camera, jitter included, and the same after quarter turns about z."""
-    groups = config.num_views // ORTHOGONAL
-    first = dataclasses.replace(config, num_views=groups, azimuths="stratified")
+    groups = views_at(config, step, num_steps) // ORTHOGONAL
+    first = dataclasses.replace(config, num_views=groups, num_views_law=(), azimuths="stratified")
     cameras = sample(first, step, num_steps, generator)
     rows = torch.arange(groups, device=generator.device).repeat_interleave(ORTHOGONAL)
     quarters = torch.arange(ORTHOGONAL, device=generator.device).repeat(groups)

@@ -52,6 +52,13 @@ def test_closeups_are_of_whole_groups():
     assert in_groups(cameras, 4)
 
 
+def test_a_law_of_the_number_of_views_counts_whole_groups():
+    config = dataclasses.replace(JITTERED, num_views_law=((0.0, 9.0), (1.0, 1.0)))
+    counts = [len(sample(config, step=step)) for step in (0, 50, 99)]
+    assert counts == [8, 4, 4]
+    assert all(in_groups(sample(config, step=step), 4) for step in (0, 50, 99))
+
+
 def test_views_come_in_fours():
     with pytest.raises(UserError, match=r"viewpoints\.num_views=6 is no multiple"):
         viewpoints.resolve(ViewpointConfig(num_views=6, azimuths="orthogonal"), {}, 64)
