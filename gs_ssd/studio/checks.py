@@ -20,13 +20,14 @@ from gs_ssd import resolve
 from gs_ssd.config import ExperimentConfig
 from gs_ssd.errors import UserError
 from gs_ssd.guidance import prompts
-from gs_ssd.prior import BUNDLED, DiffusionPrior
+from gs_ssd.prior import BUNDLED, PERSON, DiffusionPrior
 from gs_ssd.prior.sources import SHORT_NAMES, check_name
 from gs_ssd.render import device as rendering_device
 from gs_ssd.studio import presets
 from gs_ssd.studio.runs import UPLOADS
 
 CARD = "gs_ssd.json"
+OURS = {"bundled": BUNDLED, "person": PERSON}
 FILE_KEYS = ("initialize.file", "initialize.text_model", "prior.model", "prior.base")
 FILE_KEYS += ("prior.tiny_vae", "prior.controlnet", "prior.lora", "prior.textual_inversion")
 """Settings that may name files on the server."""
@@ -69,7 +70,7 @@ def refuse_paths(config: ExperimentConfig, root: Path) -> None:
     for key in FILE_KEYS:
         named = values[key]
         for text in named if isinstance(named, list) else [named]:
-            if not isinstance(text, str) or text in ("bundled", "analytic", *SHORT_NAMES):
+            if not isinstance(text, str) or text in (*OURS, "analytic", *SHORT_NAMES):
                 continue
             inside = Path(text).resolve().is_relative_to(root.resolve())
             if not inside and (Path(text).exists() or text.startswith(("/", ".", "~"))):
@@ -112,7 +113,7 @@ def stand_in(config: ExperimentConfig) -> SimpleNamespace | None:
     model = config.prior.model
     if model == "analytic":
         return SimpleNamespace(metadata={}, image_size=64, dtype=torch.float32)
-    if model != "bundled":
+    if model not in OURS:
         check_name(model, "prior.model")
     card = card_of(model)
     if not card:
@@ -124,7 +125,7 @@ def stand_in(config: ExperimentConfig) -> SimpleNamespace | None:
 @functools.lru_cache(maxsize=32)
 def card_of(model: str) -> dict[str, Any]:
     """The card of a model of ours in a folder; empty for any other."""
-    path = (BUNDLED if model == "bundled" else Path(model).expanduser()) / CARD
+    path = (OURS.get(model) or Path(model).expanduser()) / CARD
     try:
         card = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except (OSError, ValueError):

@@ -52,6 +52,12 @@ PRESETS = (
         "presets/quick.yaml",
         "A first look with Stable Diffusion, in an eighth of the work.",
     ),
+    Preset(
+        "avatar",
+        "Avatar",
+        "quickstart_avatar.yaml",
+        "A person who stands, walks and waves, in some minutes, on any computer.",
+    ),
     Preset("tiny", "Test", "smoke.yaml", "A coloured disc in seconds: shows that all works."),
 )
 

@@ -90,14 +90,15 @@ def _start_file(queue: Queue, start: str) -> Path:
 
 
 @router.get("/form")
-async def get_form(model: str = "bundled") -> dict[str, Any]:
-    """What the form offers: presets, estimators, all settings, the words that a model knows."""
+async def get_form() -> dict[str, Any]:
+    """What the form offers: presets, estimators, all settings, the words that each model of ours
+    knows."""
     return {
         "presets": await asyncio.to_thread(presets.described),
         "estimators": list(ESTIMATORS),
         "fields": form.fields(),
         "sections": form.sections(),
-        "vocabulary": checks.vocabulary(model if "/" not in model else "bundled"),
+        "vocabularies": {model: checks.vocabulary(model) for model in checks.OURS},
         "targets": results.targets(),
         "readable": results.READABLE,
     }
@@ -112,14 +113,12 @@ async def check(request: Request, wish: Wish) -> dict[str, Any]:
     except UserError as error:
         text, mark, _ = str(error).partition(" (--anyway ")
         return {"error": text, "notes": [], "num_steps": None, "may_try": bool(mark)}
-    vocabulary = checks.vocabulary(config.prior.model) if config.prior.model == "bundled" else {}
     return {
         "error": None,
         "notes": notes,
         "num_steps": config.num_steps,
         "estimator": config.guidance.estimator,
         "model": config.prior.model,
-        "vocabulary": vocabulary,
     }
 
 

@@ -5,9 +5,9 @@ const MOST = 9;
 
 // Fills `holder` with words that go on from what stands in `input`. Tab and the arrow keys reach
 // them; a click puts one in.
-export function completion(input, holder, { kinds, colors, attributes }, signal) {
-  const known = [...colors, ...attributes, ...kinds];
-  if (!known.length) return;
+// Returns what is to be called with a model's words, or nothing where it has no list of its own.
+export function completion(input, holder, signal) {
+  let [kinds, colors, known] = [[], [], []];
   holder.setAttribute("role", "group");
   holder.setAttribute("aria-label", "Words that the model knows");
 
@@ -17,7 +17,7 @@ export function completion(input, holder, { kinds, colors, attributes }, signal)
     const before = text.slice(0, text.length - begun.length).toLowerCase();
     const has = (words) => words.some((word) => ` ${before}`.includes(` ${word} `));
     let words = known.filter((word) => word.startsWith(begun) && word !== begun);
-    if (!begun) words = has(kinds) ? [] : has(colors) ? kinds : shuffled([...colors, ...kinds]);
+    if (!begun) words = has(kinds) ? [] : has(colors) ? kinds : some([...colors, ...kinds]);
     if (begun && known.includes(begun)) words = [];
     holder.replaceChildren(...words.slice(0, MOST).map((word) => button(word, text, begun)));
   }
@@ -41,10 +41,16 @@ export function completion(input, holder, { kinds, colors, attributes }, signal)
     event.preventDefault();
   });
   input.addEventListener("input", offer, { signal });
-  offer();
+  return (vocabulary) => {
+    kinds = vocabulary?.kinds ?? [];
+    colors = vocabulary?.colors ?? [];
+    known = [...colors, ...(vocabulary?.attributes ?? []), ...kinds];
+    offer();
+  };
 }
 
 // A few of each, the same every time.
-function shuffled(words) {
+function some(words) {
+  if (words.length < 2 * MOST) return words;
   return words.filter((_, i) => i % 5 === 0);
 }

@@ -109,9 +109,12 @@ export function makeForm(signal, options = {}) {
     folded.append(state.settings.element);
     const changed = () => {
       state.settings.rebase(base());
+      learn();
       judge();
     };
-    completion(input, words, offered.vocabulary, signal);
+    const teach = completion(input, words, signal);
+    const learn = () => teach(offered.vocabularies[base()["prior.model"] ?? "bundled"]);
+    learn();
     judge();
   }, (error) => toast(error.message));
   say({ error: null, notes: [] }, true);
