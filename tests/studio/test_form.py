@@ -92,10 +92,3 @@ def test_the_vocabulary_is_the_cards():
     assert "red" in known["colors"]
     assert "person" in checks.vocabulary("person")["kinds"]
     assert checks.vocabulary("sd21-base")["kinds"] == []
-
-
-def test_the_avatar_preset_can_run_as_far_as_its_card_says():
-    config = checks.compose("a person in a red shirt", "avatar", {}, None)
-    assert checks.warnings_of(config) == []
-    with pytest.raises(UserError, match="person"):
-        checks.warnings_of(checks.compose("a red mug", "avatar", {}, None))

@@ -143,6 +143,7 @@ def test_what_cannot_be_read_is_not_kept(server, name, data, says):
     [
         ({"prompt": ""}, "empty"),
         ({"prompt": "a zebra"}, "can draw"),
+        ({"prompt": "a red mug", "preset": "avatar"}, "person"),
         ({"prompt": "a red mug", "settings": {"guidance.M": "many"}}, "guidance.M"),
         ({"prompt": "a red mug", "settings": {"guidance.m": 3}}, "guidance.M"),
         ({"prompt": "a red mug", "settings": {"num_steps": 0}}, "num_steps"),
