@@ -46,6 +46,22 @@ def slug(text: str, otherwise: str = "run") -> str:
     return f"{name}-" if name in RESERVED else name or otherwise
 
 
+def as_text(name: str) -> str:
+    """A name of a file for a page or a report; bytes in it that are no text are shown as U+FFFD."""
+    return name.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+
+
+def require_text(text: str) -> str:
+    """The text itself, from a command line.
+
+    Raises:
+        UserError: it holds bytes that are no text (Python shows them as halves of surrogates).
+    """
+    if as_text(text) != text:
+        raise UserError(f"{as_text(text)!r} holds bytes that are no text; write it as UTF-8")
+    return text
+
+
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success rename it there, on failure remove it.

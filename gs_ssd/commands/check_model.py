@@ -25,7 +25,7 @@ from gs_ssd.commands.check import Check, within
 from gs_ssd.commands.check_views import belong_together, see_one_another
 from gs_ssd.config import ExperimentConfig
 from gs_ssd.errors import UserError
-from gs_ssd.files import atomic_path
+from gs_ssd.files import atomic_path, require_text
 from gs_ssd.guidance.distill import DistillConfig
 from gs_ssd.job import Job
 from gs_ssd.maths.diffusion import add_noise, ddim_step, v_from_eps
@@ -67,7 +67,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--vae-dtype", choices=("float32", "float16", "bfloat16"))
     parser.add_argument("--image-size", type=int)
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, ...")
-    parser.add_argument("--prompt", default="a red mug", help="default: a red mug")
+    parser.add_argument(
+        "--prompt", type=require_text, default="a red mug", help="default: a red mug"
+    )
     parser.add_argument("--offline", action="store_true", help="ask the cache only")
     parser.add_argument(
         "--out", type=Path, default=Path("check-model.json"), help="the report, to keep or to send"

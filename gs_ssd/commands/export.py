@@ -20,7 +20,7 @@ from gs_ssd.export.frames import Frame
 from gs_ssd.export.simplify import simplify, target_of
 from gs_ssd.export.splats import Splats
 from gs_ssd.export.targets import TARGETS
-from gs_ssd.files import slug
+from gs_ssd.files import require_text, slug
 from gs_ssd.run.folder import refuse_to_replace
 from gs_ssd.viewer.page import write_page
 from gs_ssd.viewer.runs import source_of
@@ -113,7 +113,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="named views and a camera path for .html pages, JSON",
     )
-    form.add_argument("--title", help="of pages and nodes (the prompt)")
+    form.add_argument("--title", type=require_text, help="of pages and nodes (the prompt)")
     tidy = parser.add_argument_group("cleaning, each step counted")
     tidy.add_argument(
         "--keep-non-finite", action="store_true", help="do not drop NaN, infinite and absurd splats"

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from gs_ssd.files import require_text
 from gs_ssd.run.folder import refuse_to_replace
 from gs_ssd.viewer.gallery import write_gallery
 from gs_ssd.viewer.runs import find_runs
@@ -25,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="default: gallery.html in the first folder",
     )
-    parser.add_argument("--title", default="Gallery")
+    parser.add_argument("--title", type=require_text, default="Gallery")
 
 
 def run(args: argparse.Namespace) -> int:

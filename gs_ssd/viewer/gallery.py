@@ -90,7 +90,8 @@ def card(run: Run, link: str, names: Collection[str], picture: str | None) -> st
 
 def _relative_url(target: Path, folder: Path) -> str:
     """A URL from one folder to another."""
-    return quote(Path(os.path.relpath(target.resolve(), folder.resolve())).as_posix())
+    path = Path(os.path.relpath(target.resolve(), folder.resolve())).as_posix()
+    return quote(os.fsencode(path))
 
 
 def _plain(value: object) -> str:

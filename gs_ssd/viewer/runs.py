@@ -12,10 +12,12 @@ from typing import Any
 import yaml
 
 from gs_ssd.errors import UserError
+from gs_ssd.files import as_text
 
 log = logging.getLogger(__name__)
 
 PLY = "point_cloud.ply"
+MOST_FOLDERS = 50_000
 PATIENCE_S = 3.0
 """Of looking for runs, before it is said that this is a long way."""
 
@@ -37,7 +39,8 @@ class Run:
     def title(self) -> str:
         """The prompt, or the folder's name."""
         prompt = self.settings.get("prompt")
-        return prompt if isinstance(prompt, str) and prompt.strip() else self.folder.resolve().name
+        named = isinstance(prompt, str) and prompt.strip()
+        return as_text(prompt if named else self.folder.resolve().name)
 
     def setting(self, dotted: str) -> Any:
         """A setting by dotted name, or None."""
@@ -84,9 +87,17 @@ def find_runs(paths: list[Path]) -> list[Run]:
 
 def _holding_splats(path: Path) -> Iterator[Path]:
     """Folders at and below `path` that hold a splat, none of them hidden; says so where it is a
-    long way."""
+    long way.
+
+    Raises:
+        UserError: there are too many to look through.
+    """
     began, told = time.monotonic(), False
     for looked, (name, folders, files) in enumerate(os.walk(path), 1):
+        if looked > MOST_FOLDERS:
+            raise UserError(
+                f"{path} holds more than {MOST_FOLDERS} folders; name the runs' own folder"
+            )
         folders[:] = [folder for folder in folders if not folder.startswith(".")]
         if PLY in files:
             yield Path(name)
@@ -107,7 +118,7 @@ def source_of(path: Path) -> tuple[Path, str]:
         return run.ply, run.title
     if path.name == PLY and (path.parent / "config.yaml").is_file():
         return path, Run(path.parent, _yaml(path.parent / "config.yaml"), {}).title
-    return path, path.name.split(".")[0] or path.name
+    return path, as_text(path.name.split(".")[0] or path.name)
 
 
 def _yaml(path: Path) -> dict[str, Any]:

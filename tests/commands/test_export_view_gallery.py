@@ -1,18 +1,23 @@
 """`gs-ssd export`, `view` and `gallery` from the command line: what they write, say and refuse."""
 
 import http.client
+import os
 import re
+import shutil
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from gs_ssd.cli import main
+from gs_ssd.errors import UserError
 from gs_ssd.export.axes_object import axes_object
 from gs_ssd.export.formats import read_splats, write_splats
 from gs_ssd.export.ply import write_ply
 from gs_ssd.export.targets import TARGETS
+from gs_ssd.viewer import runs
 from gs_ssd.viewer.server import HOST, open_server
 
 
@@ -143,6 +148,40 @@ def test_gallery_survives_broken_runs(run_folder, tmp_path):
     (run_folder / "views.png").write_bytes(b"no picture")
     assert main(["gallery", str(run_folder), "-o", str(tmp_path / "g.html")]) == 0
     assert "a-red-mug" in (tmp_path / "g.html").read_text()
+
+
+def test_gallery_looks_into_no_hidden_folder_and_says_that_a_way_is_long(
+    run_folder, tmp_path, monkeypatch, caplog
+):
+    shutil.copytree(run_folder, tmp_path / "out" / ".trash" / "old")
+    monkeypatch.setattr(runs, "PATIENCE_S", -1.0)
+    assert [run.folder for run in runs.find_runs([tmp_path / "out"])] == [run_folder]
+    assert caplog.text.count("holds many folders") == 1
+    monkeypatch.setattr(runs, "MOST_FOLDERS", 1)
+    with pytest.raises(UserError, match="holds more than 1 folders; name the runs' own folder"):
+        runs.find_runs([tmp_path / "out"])
+
+
+def test_names_that_are_no_text_come_onto_a_page(run_folder, tmp_path):
+    """Linux takes any bytes in a name."""
+    folder = Path(os.fsdecode(os.fsencode(run_folder.parent) + b"/caf\xe9"))
+    run_folder.rename(folder)
+    (folder / "config.yaml").unlink()
+    assert main(["gallery", str(folder.parent), "-o", str(tmp_path / "g.html")]) == 0
+    assert 'href="out/caf%E9/point_cloud.ply"' in (tmp_path / "g.html").read_text(encoding="utf-8")
+    assert main(["export", str(folder), "-o", str(tmp_path / "p.html")]) == 0
+    assert "caf\ufffd" in (tmp_path / "p.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["export", "axes", "-o", "p.html"], ["export", "axes", "-o", "p.glb"], ["gallery", "out"]],
+)
+def test_a_title_that_is_no_text_is_refused(words, run_folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main([*words.split(), "--title", "caf\udce9"]) == 2
+    assert "bytes that are no text" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 @pytest.fixture

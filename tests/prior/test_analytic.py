@@ -88,3 +88,28 @@ def test_configs_of_a_single_file_are_refused_where_there_is_none(model):
         UserError, match=r"^prior\.base=/nonexistent says .* leave prior\.base out$"
     ):
         load(PriorConfig(model=model, base="/nonexistent", offline=True), "cpu")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"lora": ("style.safetensors",)},
+        {"textual_inversion": ("word.safetensors",)},
+        {"tiny_vae": "someone/tiny"},
+        {"controlnet": "someone/depth"},
+        {"prediction": "v_prediction"},
+        {"vae_dtype": "float16"},
+        {"dtype": "float16"},
+        {"image_size": 32},
+        {"revision": "main"},
+    ],
+)
+def test_a_setting_without_effect_is_refused_by_name(given):
+    (name,) = given
+    with pytest.raises(UserError, match=rf"^prior\.{name}"):
+        load(PriorConfig(model="analytic", **given), "cpu")
+
+
+def test_what_it_is_anyway_may_be_said():
+    given = PriorConfig(model="analytic", dtype="float32", image_size=64, sliced_vae=True)
+    assert isinstance(load(given, "cpu"), AnalyticPrior)

@@ -4,6 +4,7 @@ import copy
 import math
 import pickle
 import random
+import zipfile
 
 import pytest
 import torch
@@ -114,3 +115,20 @@ def test_a_state_that_no_run_can_go_on_from_is_named(path, value, word):
     assert fault_of(tree(), 10) is None
     assert word in fault_of(changed(path, value), 10)
     assert fault_of(None, 10) == "it holds no state"
+
+
+def test_a_record_that_is_marked_as_a_folder_is_seen(tmp_path):
+    """One bit of a record's attributes: torch then loads whatever lay in memory as its numbers."""
+    path = tmp_path / "step_000004.pt"
+    torch.save({"config": {}, "state": tree()}, path)
+    good = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        start, records = archive.start_dir, len(archive.infolist())
+    at, found = start, 0
+    while (at := good.find(b"PK\x01\x02", at)) >= 0:
+        bad = bytearray(good)
+        bad[at + 38] |= 0x10
+        path.write_bytes(bad)
+        assert not is_intact(path)
+        at, found = at + 4, found + 1
+    assert found == records

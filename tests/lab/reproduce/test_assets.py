@@ -186,3 +186,14 @@ def test_a_duck_has_three_front_views_and_a_two_faced_one_has_more():
 def test_the_world_shows_no_truth_for_a_free_prompt():
     with pytest.raises(ValueError, match="no true shape"):
         Truth(Entry("a hamburger"), TURNTABLE)
+
+
+def test_a_folder_that_no_benchmark_made_is_not_deleted(tmp_path):
+    (job, *_) = plan(SUITE, [Variant.parse("ssd")])
+    folder = tmp_path / "runs" / job.key
+    folder.mkdir(parents=True)
+    (folder / "mine.txt").write_text("mine")
+    workshop = Workshop(tmp_path / "config.yaml", tmp_path, TURNTABLE)
+    with pytest.raises(UserError, match="was not made by a benchmark"):
+        workshop.train(job, folder)
+    assert (folder / "mine.txt").read_text() == "mine"
