@@ -162,6 +162,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="default: a folder for the moment")
     args = parser.parse_args()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")  # 30 are few on a busy machine
     with tempfile.TemporaryDirectory(prefix="batch-trial-") as temporary:
         out = args.out or Path(temporary) / "out"
         out.parent.mkdir(parents=True, exist_ok=True)

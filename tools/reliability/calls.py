@@ -81,6 +81,7 @@ OPTIONS = {
     ),
     "view": ("--port", "--up"),
     "gallery": ("-o", "--title"),
+    "batch": ("--config", "--out", "--seeds", "--workers", "--threads", "--retries", "--hang"),
     "inspect": ("--json", "--quick"),
     "bench": (
         "--suite",
@@ -128,6 +129,7 @@ GOOD = {
     "export": ["axes"],
     "view": ["axes", "--no-browser"],
     "gallery": ["folder"],
+    "batch": ["prompts.txt", "--config", str(SMOKE), "--workers", "0", "--dry-run"],
     "inspect": ["axes"],
     "bench": ["--suite", "suite.json", "--config", str(SMOKE), "--report"],
     "reproduce": ["illustrative", "--size", "tiny"],
@@ -191,6 +193,7 @@ def calls() -> Iterator[list[str]]:
 def hostile_files(folder: Path) -> None:
     """What the words above name."""
     (folder / "empty").write_bytes(b"")
+    (folder / "prompts.txt").write_text("a red disc\n")
     (folder / "folder").mkdir()
     os.mkfifo(folder / "pipe")
     (folder / "binary").write_bytes(bytes(range(256)) * 40)
