@@ -8,8 +8,10 @@ from gs_ssd.assets.avatar.asset import AvatarAsset
 from gs_ssd.assets.base import Asset
 from gs_ssd.assets.nerf.asset import NerfAsset
 from gs_ssd.assets.splat.asset import SplatAsset, SplatConfig
+from gs_ssd.assets.splat.initial import first_gaussians
 from gs_ssd.config import ExperimentConfig
 from gs_ssd.prior.base import ImaginesShapes
+from gs_ssd.scene.gaussians import Gaussians
 
 
 def _sections(config: ExperimentConfig) -> SplatConfig:
@@ -36,8 +38,18 @@ def _avatar(config: ExperimentConfig, device: torch.device, prior: object) -> Av
 
 
 def _nerf(config: ExperimentConfig, device: torch.device, prior: object) -> NerfAsset:
-    del prior
-    return NerfAsset(config.nerf, device)
+    start = config.initialize
+    if start.shape == "sphere":  # the default: the field's own blob
+        return NerfAsset(config.nerf, device)
+    imaginer = prior if isinstance(prior, ImaginesShapes) else None
+
+    def shape(generator: torch.Generator) -> Gaussians:
+        offline = config.prior.offline
+        return first_gaussians(
+            start, config.prompt, generator, device, offline=offline, imaginer=imaginer
+        )
+
+    return NerfAsset(config.nerf, device, shape)
 
 
 ASSETS: dict[str, Callable[[ExperimentConfig, torch.device, object], Asset]] = {

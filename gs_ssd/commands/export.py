@@ -4,7 +4,7 @@ import argparse
 import re
 from pathlib import Path
 
-from gs_ssd.commands import export_avatar
+from gs_ssd.commands import export_avatar, export_field
 from gs_ssd.errors import UserError
 from gs_ssd.export import splat_transform
 from gs_ssd.export.clean import Cleaning, clean, refuse_non_finite
@@ -177,6 +177,12 @@ def run(args: argparse.Namespace) -> int:
         read_views(args.views)  # before anything is written
     if export_avatar.wanted(args):
         return export_avatar.run(args)
+    if args.output is not None and export_field.wanted(args):
+        if not 16 <= args.voxels <= 1024:
+            raise UserError(f"--voxels {args.voxels}: choose 16 to 1024")
+        refuse_to_replace(args.output, None)
+        print(f"{args.output}  {export_field.write(args)} triangles, {_bytes(args.output)}")
+        return 0
     splats, title, source = load(args)
     if args.output is not None:
         refuse_to_replace(args.output, None if str(source) == "axes" else source)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float, Float32, Int
 from PIL import Image
 
 from gs_ssd.errors import UserError
@@ -60,9 +60,7 @@ def write_mesh(
         UserError: another suffix, a missing library, or no surface to be found.
     """
     path, options = Path(path), options or MeshOptions()
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise UserError(f"{path}: a mesh is written as {', '.join(SUFFIXES)}")
+    suffix = _suffix(path)
     if options.texture and suffix == ".ply":
         raise UserError(f"{path}: PLY holds no texture; write .glb or .obj, or leave --texture out")
     if not 16 <= options.voxels <= 1024:
@@ -89,25 +87,76 @@ def write_mesh(
     surface = (
         _textured(trimesh, mesh, views, options)
         if options.texture
-        else _colored(trimesh, mesh, suffix)
+        else _colored(
+            trimesh,
+            *(
+                np.asarray(part)
+                for part in (mesh.vertices, mesh.triangles, mesh.vertex_normals, mesh.vertex_colors)
+            ),
+            suffix,
+        )
     )
-    turn, normals = frame_rotation("world", "gltf"), surface.vertex_normals
-    surface.vertices = (surface.vertices * radius + center) @ turn.T
-    surface.vertex_normals = normals @ turn.T
-    _save(trimesh, surface, path)
+    normals = surface.vertex_normals
+    surface.vertices, surface.vertex_normals = surface.vertices * radius + center, normals
+    _save(trimesh, _upright(surface), path)
     return len(surface.faces)
 
 
-def _colored(trimesh: Any, mesh: Any, suffix: str) -> Any:
-    colors = np.asarray(mesh.vertex_colors)
+def write_colored(
+    path: str | os.PathLike[str],
+    vertices: Float[np.ndarray, "n 3"],
+    faces: Int[np.ndarray, "m 3"],
+    normals: Float[np.ndarray, "n 3"],
+    colors: Float[np.ndarray, "n 3"],
+) -> int:
+    """Write somebody's triangles (world axes, colours display-referred in 0..1), y up; returns how
+    many there are.
+
+    Raises:
+        UserError: another suffix, or trimesh is missing.
+    """
+    path = Path(path)
+    suffix = _suffix(path)
+    try:
+        import trimesh
+    except ImportError as error:
+        raise UserError(f"a mesh needs trimesh: pip install 'gs-ssd[mesh]' ({error})") from error
+    surface = _colored(trimesh, vertices, faces, normals, colors, suffix)
+    _save(trimesh, _upright(surface), path)
+    return len(faces)
+
+
+def _suffix(path: Path) -> str:
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise UserError(f"{path}: a mesh is written as {', '.join(SUFFIXES)}")
+    return suffix
+
+
+def _upright(surface: Any) -> Any:
+    """The same in glTF's axes."""
+    turn, normals = frame_rotation("world", "gltf"), surface.vertex_normals
+    surface.vertices = surface.vertices @ turn.T
+    surface.vertex_normals = normals @ turn.T
+    return surface
+
+
+def _colored(
+    trimesh: Any,
+    vertices: Float[np.ndarray, "n 3"],
+    faces: Int[np.ndarray, "m 3"],
+    normals: Float[np.ndarray, "n 3"],
+    colors: Float[np.ndarray, "n 3"],
+    suffix: str,
+) -> Any:
     if suffix == ".glb":  # glTF wants linear light, the others take colours as they are
         colors = srgb_to_linear(colors)
-    colors = to_bytes(colors * 255)
-    vertices, normals, faces = (
-        np.asarray(part) for part in (mesh.vertices, mesh.vertex_normals, mesh.triangles)
-    )
     return trimesh.Trimesh(
-        vertices, faces, vertex_normals=normals, vertex_colors=colors, process=False
+        vertices,
+        faces,
+        vertex_normals=normals,
+        vertex_colors=to_bytes(colors * 255),
+        process=False,
     )
 
 

@@ -1,7 +1,8 @@
 """A radiance field under training: `NerfAsset`."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gs_ssd.assets.base import Asset, TrainingStep
-from gs_ssd.assets.nerf import regularizers, renderer, to_splats
+from gs_ssd.assets.nerf import from_splats, regularizers, renderer, to_mesh, to_splats
 from gs_ssd.assets.nerf.background import LearnedBackground
 from gs_ssd.assets.nerf.config import NerfConfig
 from gs_ssd.assets.nerf.field import Field
@@ -23,7 +24,10 @@ from gs_ssd.maths import anneal
 from gs_ssd.render.output import RenderOutput
 from gs_ssd.render.regularizers import Term
 from gs_ssd.scene.camera import Cameras
+from gs_ssd.scene.gaussians import Gaussians
 from gs_ssd.viewer import page
+
+log = logging.getLogger(__name__)
 
 PLY, PAGE = "point_cloud.ply", "index.html"
 FIRST_LOOKS = 4  #: into every cell, before the first step
@@ -32,6 +36,10 @@ FIRST_LOOKS = 4  #: into every cell, before the first step
 class NerfAsset(Asset):
     """The field, its AdamW, and the grid that remembers where it is not empty.
 
+    Args:
+        start: makes the splat, on the CPU, that the field looks like in the beginning; `None`: the
+            blob of `config`.
+
     Raises:
         UserError: a number that makes no sense; names the key.
     """
@@ -39,8 +47,13 @@ class NerfAsset(Asset):
     kind = "nerf"
     files = (PLY, PAGE)
 
-    def __init__(self, config: NerfConfig, device: torch.device) -> None:
-        self.config, self._device = config, device
+    def __init__(
+        self,
+        config: NerfConfig,
+        device: torch.device,
+        start: Callable[[torch.Generator], Gaussians] | None = None,
+    ) -> None:
+        self.config, self._device, self._start = config, device, start
         self.field = Field(config, device)
         self.occupancy = Occupancy(config.cells, device)
         self.surroundings = LearnedBackground(device) if config.learned_background else None
@@ -55,13 +68,26 @@ class NerfAsset(Asset):
         return self._device
 
     def initialize(self, generator: torch.Generator) -> None:
-        """Begin with the blob, and look where it is."""
+        """Begin with the blob, or with the shape that is wanted, and look where it is."""
         self.field.initialize(generator)
         if self.surroundings is not None:
             self.surroundings.initialize(generator)
         self._optimizer = self._adamw()
         for _ in range(FIRST_LOOKS):
             self._look(generator)
+        if self._start is None:
+            return
+        self._set_levels(0.0)
+        shape = self._start(generator).to(self._device)
+        left = from_splats.fit(self.field, self.occupancy, shape, self.config.warm_start, generator)
+        log.info("the field begins as the shape; its opacities differ by %.3f", left)
+        for _ in range(FIRST_LOOKS):
+            self._look(generator)
+
+    def _set_levels(self, progress: float) -> None:
+        if law := self.config.levels_on:
+            on = int(anneal.piecewise(progress, law) + 1e-6)
+            self.field.levels_on = min(on, self.config.levels)
 
     def _adamw(self) -> torch.optim.Optimizer:
         optimizer = self.field.optimizer()
@@ -87,10 +113,7 @@ class NerfAsset(Asset):
         """Set how many levels are active, the pictures' size, and whether normals are asked for;
         look where the field is."""
         config, progress = self.config, step.progress
-        if config.levels_on:
-            self.field.levels_on = min(
-                int(anneal.piecewise(progress, config.levels_on) + 1e-6), config.levels
-            )
+        self._set_levels(progress)
         self.resolution = (
             round(anneal.piecewise(progress, config.resolution)) if config.resolution else 0
         )
@@ -223,3 +246,11 @@ class NerfAsset(Asset):
                 to_splats.convert(self.field, self.occupancy, conversion, rng)
             )
         return self._splats
+
+    def surface(self, voxels: int) -> to_mesh.Surface:
+        """The field as triangles, by marching cubes with `voxels` along the box.
+
+        Raises:
+            UserError: nothing of it is solid, or scikit-image is missing.
+        """
+        return to_mesh.extract(self.field, self.occupancy, self.config.conversion, voxels)

@@ -27,6 +27,17 @@ class ConversionConfig:
 
 
 @settings
+class WarmStartConfig:
+    """How a field takes the shape that `initialize` names: fitted to pictures of it; ours."""
+
+    views: Annotated[int, Bounds(4, 1000)] = 24
+    image_size: Size = 64
+    steps: Annotated[int, Bounds(1, 100_000)] = 150
+    table_rate: Rate = 0.02
+    network_rate: Rate = 0.003
+
+
+@settings
 class NerfConfig:
     """Laws are knots [share of the run, value]; the host's steps are out of its 15 000."""
 
@@ -73,6 +84,8 @@ class NerfConfig:
 
     orientation: Knots[NonNegative] = ((0.0, 10.0), (2 / 3, 1000.0))
     """On normals that face away from the camera: 10, to 1000 at step 10 000 (the paper)."""
+    warm_start: WarmStartConfig = dataclasses.field(default_factory=WarmStartConfig)
+    """Where `initialize.shape` is not sphere, which is the blob."""
     conversion: ConversionConfig = dataclasses.field(default_factory=ConversionConfig)
 
     def __post_init__(self) -> None:
