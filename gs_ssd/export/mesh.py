@@ -89,10 +89,10 @@ def write_mesh(
         if options.texture
         else _colored(
             trimesh,
-            *(
-                np.asarray(part)
-                for part in (mesh.vertices, mesh.triangles, mesh.vertex_normals, mesh.vertex_colors)
-            ),
+            np.asarray(mesh.vertices),
+            np.asarray(mesh.triangles),
+            np.asarray(mesh.vertex_normals),
+            np.asarray(mesh.vertex_colors),
             suffix,
         )
     )
