@@ -9,10 +9,13 @@ import pytest
 import torch
 
 from gs_ssd import config as configs
-from gs_ssd.errors import UserError
 from gs_ssd.guidance.prompts import PromptConfig, ViewPrompts
 from gs_ssd.job import Job
 from gs_ssd.lab import world
+from gs_ssd.lab.evaluate.measure import Truth, parts_found
+from gs_ssd.lab.evaluate.suite import Entry, Turntable
+from gs_ssd.lab.evaluate.volume_pictures import volume_pictures
+from gs_ssd.lab.prior_training import sides
 from gs_ssd.lab.prior_training.captions import view_mix
 from gs_ssd.lab.prior_training.shapes import shape_iou
 from gs_ssd.maths import harmonics
@@ -214,16 +217,29 @@ def test_the_judge_recognises_what_the_prior_draws(prior):
         ("duck", "a yellow duck", 0.88),
         ("teapot", "a photo of a gray teapot", 0.88),
         ("bear", "a brown teddy bear", 0.88),
-        ("airplane", "a red plane", 0.75),
+        ("airplane", "a red plane", 0.8),
         ("car", "a blue car", 0.88),  # this one and the next were kept out of the training
         ("robot", "a cyan robot", 0.8),
-        ("mug", "a cup", 0.6),  # its wall is a cell thick
+        ("mug", "a cup", 0.7),  # its wall is a cell thick
     ],
 )
 def test_the_shape_it_has_in_mind_is_the_kinds(prior, kind, prompt, least):
     """Overlap in space with the true mean shape; synonyms, prefixes and pairs never seen
     included."""
     assert shape_iou(prior, kind, prompt) > least
+
+
+@pytest.mark.parametrize(
+    ("kind", "color", "part"),
+    [("bear", "gray", "eyes"), ("bear", "gray", "nose"), ("robot", "orange", "eyes")],
+)
+def test_the_shape_has_its_small_parts(prior, kind, color, part):
+    """Eyes are three pixels of the prior's pictures; a volume of 32^3 cells had lost them."""
+    table = Turntable(views=4, elevations_deg=(10.0,))
+    truth = Truth(Entry(f"a {color} {kind}", kind, color), table)
+    shape = prior.volume_of(prior.embed([sides.prompt_of(kind, color)])[0])
+    seen = volume_pictures(shape, prior.volume.config.half_extent, table)
+    assert parts_found(seen, truth)[part] > 0.8
 
 
 def test_the_quickstart_begins_with_a_handle_upright_and_on_the_right_side(prior):
@@ -243,9 +259,3 @@ def test_the_quickstart_begins_with_a_handle_upright_and_on_the_right_side(prior
 def test_no_handle_where_the_start_is_told_to_be_a_ball(prior):
     config = configs.load(ROOT / "configs" / "comparison.yaml", ["prompt=a blue mug"])
     assert Job(config, prior).asset.gaussians.means.norm(dim=1).max() <= 0.66
-
-
-@pytest.mark.parametrize(("name", "value"), [("image_size", 32), ("revision", "main")])
-def test_what_it_cannot_do_is_refused_by_name(name, value):
-    with pytest.raises(UserError, match=rf"^prior\.{name}={value}"):
-        load(PriorConfig(**{name: value}), "cpu")
