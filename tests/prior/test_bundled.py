@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from gs_ssd import config as configs
+from gs_ssd.errors import UserError
 from gs_ssd.guidance.prompts import PromptConfig, ViewPrompts
 from gs_ssd.job import Job
 from gs_ssd.lab import world
@@ -259,3 +260,9 @@ def test_the_quickstart_begins_with_a_handle_upright_and_on_the_right_side(prior
 def test_no_handle_where_the_start_is_told_to_be_a_ball(prior):
     config = configs.load(ROOT / "configs" / "comparison.yaml", ["prompt=a blue mug"])
     assert Job(config, prior).asset.gaussians.means.norm(dim=1).max() <= 0.66
+
+
+@pytest.mark.parametrize(("name", "value"), [("image_size", 32), ("revision", "main")])
+def test_what_it_cannot_do_is_refused_by_name(name, value):
+    with pytest.raises(UserError, match=rf"^prior\.{name}={value}"):
+        load(PriorConfig(**{name: value}), "cpu")
