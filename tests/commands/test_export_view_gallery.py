@@ -179,7 +179,7 @@ def test_names_that_are_no_text_come_onto_a_page(run_folder, tmp_path):
 )
 def test_a_title_that_is_no_text_is_refused(words, run_folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert main([*words.split(), "--title", "caf\udce9"]) == 2
+    assert main([*words, "--title", "caf\udce9"]) == 2
     assert "bytes that are no text" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
