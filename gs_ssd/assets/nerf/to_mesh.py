@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from scipy.ndimage import binary_fill_holes
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
@@ -52,6 +53,8 @@ def extract(field: Field, occupancy: Occupancy, config: ConversionConfig, voxels
     volume = np.pad(densities(field, occupancy, voxels), 1)
     if not volume.max() > level:
         raise UserError("nothing of the field is solid: there is no surface; train it longer")
+    solid = volume > level
+    volume[binary_fill_holes(solid) & ~solid] = 2 * level  # nobody sees the walls of a cavity
     corners, faces, _, _ = marching_cubes(volume, level)
     corners, faces = _without_crumbs((corners - 1) / voxels, faces)
     places = torch.from_numpy(np.ascontiguousarray(corners.clip(0, 1), dtype=np.float32))

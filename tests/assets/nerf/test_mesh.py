@@ -64,6 +64,20 @@ def test_a_blob_becomes_a_closed_ball_that_faces_out():
     assert np.abs(found.colors - 0.5).max() < 0.1
 
 
+def test_a_hollow_ball_has_one_skin_where_the_full_one_has_it(monkeypatch):
+    pytest.importorskip("skimage")
+    field, occupancy = ball()
+    full = to_mesh.extract(field, occupancy, LOOK, voxels=48)
+    dense = to_mesh.densities(field, occupancy, 48)
+    side = np.linspace(-1.5, 1.5, len(dense))
+    radius = np.sqrt(sum(np.square(axis) for axis in np.meshgrid(side, side, side)))
+    hollow = np.where(radius < 0.3, 0, dense)
+    monkeypatch.setattr(to_mesh, "densities", lambda *_: hollow.copy())
+    found = to_mesh.extract(field, occupancy, LOOK, voxels=48)
+    np.testing.assert_array_equal(found.faces, full.faces)
+    np.testing.assert_allclose(found.vertices, full.vertices)
+
+
 def test_only_occupied_cells_are_asked_and_none_that_matters_is_left_out():
     field, occupancy = ball()
     volume = to_mesh.densities(field, occupancy, 32)
