@@ -48,7 +48,7 @@ def test_a_shared_prior_changes_no_byte(tmp_path: Path) -> None:
 def test_another_prior_is_loaded_where_a_task_wants_one() -> None:
     worker = Worker()
     first = worker.prior(task("a"))
-    assert worker.prior(task("b", "prior.image_size=32")) is not first
+    assert worker.prior(task("b", "prior.dtype=float32")) is not first
 
 
 def test_a_half_made_asset_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
