@@ -34,10 +34,13 @@ CHROMIUM = (
 )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> "Iterator[Browser]":
     """The system's Chromium, or playwright's; skips, saying so, where it or playwright is
-    missing."""
+    missing.
+
+    For one module: while playwright is open no other test can run an event loop in this thread.
+    """
     playwright = pytest.importorskip(
         "playwright.sync_api", reason="playwright is not installed (pip install playwright)"
     )
