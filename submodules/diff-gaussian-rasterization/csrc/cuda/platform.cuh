@@ -22,7 +22,7 @@ template <typename... Parameters, typename... Arguments>
 void launch(void (*kernel)(Parameters...), int64_t blocks, int threads, cudaStream_t stream,
             Arguments&&... arguments) {
     if (blocks > 0) {
-        kernel<<<static_cast<unsigned>(blocks), threads, 0, stream> > >(
+        kernel<<<static_cast<unsigned>(blocks), threads, 0, stream>>>(
             std::forward<Arguments>(arguments)...);
     }
 }
