@@ -31,7 +31,7 @@ from gs_ssd.assets.splat.optimizers import OptimizerConfig
 from gs_ssd.bounds import Bounds, FovDeg, Often, PolarDeg, Positive, Size, settings
 from gs_ssd.errors import UserError
 from gs_ssd.files import atomic_path
-from gs_ssd.guidance.distill import DistillConfig
+from gs_ssd.guidance.config import DistillConfig
 from gs_ssd.prior import PriorConfig
 from gs_ssd.render.augment import AugmentConfig
 from gs_ssd.render.regularizers import RegularizeConfig

@@ -10,7 +10,7 @@ import math
 
 from gs_ssd.config import ExperimentConfig
 from gs_ssd.errors import UserError
-from gs_ssd.guidance import distill
+from gs_ssd.guidance import config as guidance_config
 from gs_ssd.guidance.estimators import Estimator
 from gs_ssd.prior import DiffusionPrior
 from gs_ssd.prior.base import views_per_group
@@ -59,7 +59,7 @@ def resolve(
             dtype=config.prior.dtype or str(prior.dtype).removeprefix("torch."),
             image_size=config.prior.image_size or prior.image_size,
         ),
-        guidance=distill.resolve(config.guidance, prior.metadata, estimator),
+        guidance=guidance_config.resolve(config.guidance, prior.metadata, estimator),
         viewpoints=views,
         output=dataclasses.replace(
             output,

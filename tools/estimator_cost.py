@@ -38,14 +38,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gs_ssd import config as configs
 from gs_ssd.guidance import trajectory
-from gs_ssd.guidance.distill import (
-    LUCID_T_SCHEDULE,
-    Distillation,
-    DistillConfig,
-    PromptConfig,
-    t_range,
-)
+from gs_ssd.guidance.config import LUCID_T_SCHEDULE, DistillConfig, t_range
+from gs_ssd.guidance.distill import Distillation
 from gs_ssd.guidance.perp_neg import view_weights
+from gs_ssd.guidance.prompts import PromptConfig
 from gs_ssd.guidance.vsd import VsdConfig
 from gs_ssd.lab.commands import cost
 from gs_ssd.prior import DTYPES, PriorConfig

@@ -26,7 +26,7 @@ from gs_ssd.commands.check_views import belong_together, see_one_another
 from gs_ssd.config import ExperimentConfig
 from gs_ssd.errors import UserError
 from gs_ssd.files import atomic_path, require_text
-from gs_ssd.guidance.distill import DistillConfig
+from gs_ssd.guidance.config import DistillConfig
 from gs_ssd.job import Job
 from gs_ssd.maths.diffusion import add_noise, ddim_step, v_from_eps
 from gs_ssd.memory import MIB, Gauge

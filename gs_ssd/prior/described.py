@@ -1,16 +1,18 @@
 """A prior as its card describes it, without weights: enough to check settings and prompts."""
 
+import functools
 import json
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 
-from gs_ssd.prior import BUNDLED, PriorConfig
+from gs_ssd.prior import BUNDLED, PERSON, PriorConfig
 from gs_ssd.prior.base import BodyPicture
 from gs_ssd.prior.sources import check_name
 
 CARD = "gs_ssd.json"
+OURS = {"bundled": BUNDLED, "person": PERSON}
 
 
 class DescribedPrior:
@@ -41,13 +43,23 @@ def describe(config: PriorConfig) -> DescribedPrior | None:
     """
     if config.model == "analytic":
         return DescribedPrior({}, 64)
-    if config.model != "bundled":
+    if config.model not in OURS:
         check_name(config.model, "prior.model")
-    folder = BUNDLED if config.model == "bundled" else Path(config.model).expanduser()
-    try:
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None  # Stable Diffusion has none; a damaged one is refused as it is loaded
-    if not isinstance(card, dict) or config.textual_inversion:  # those teach it new words
+    card = card_of(config.model)
+    if (
+        not card or config.textual_inversion
+    ):  # Stable Diffusion has none; learned words are not in it
         return None
     return DescribedPrior(card, config.image_size or card.get("image_size", 64))
+
+
+@functools.lru_cache(maxsize=32)
+def card_of(model: str) -> dict[str, Any]:
+    """The card of a model of ours in a folder; empty for any other, and for a damaged one, which
+    is refused as it is loaded."""
+    path = (OURS.get(model) or Path(model).expanduser()) / CARD
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return card if isinstance(card, dict) else {}

@@ -4,14 +4,12 @@ The same code as the command line's: `config.load`, `resolve`, `check_prompt`. A
 for it: what it says of itself (its card) is enough.
 """
 
-import functools
 import json
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import torch
 
@@ -20,14 +18,12 @@ from gs_ssd import resolve
 from gs_ssd.config import ExperimentConfig
 from gs_ssd.errors import UserError
 from gs_ssd.guidance import prompts
-from gs_ssd.prior import BUNDLED, PERSON, DiffusionPrior
-from gs_ssd.prior.sources import SHORT_NAMES, check_name
+from gs_ssd.prior.described import OURS, card_of, describe
+from gs_ssd.prior.sources import SHORT_NAMES
 from gs_ssd.render import device as rendering_device
 from gs_ssd.studio import presets
 from gs_ssd.studio.runs import UPLOADS
 
-CARD = "gs_ssd.json"
-OURS = {"bundled": BUNDLED, "person": PERSON}
 FILE_KEYS = ("initialize.file", "initialize.text_model", "prior.model", "prior.base")
 FILE_KEYS += ("prior.tiny_vae", "prior.controlnet", "prior.lora", "prior.textual_inversion")
 """Settings that may name files on the server."""
@@ -86,11 +82,11 @@ def warnings_of(config: ExperimentConfig, *, anyway: bool = False) -> list[str]:
         UserError: it cannot run; says why.
     """
     rendering_device.choose(config.device)
-    prior = stand_in(config)
+    prior = describe(config.prior)
     with _heard() as said:
         if prior is not None:
-            resolve.resolve(config, cast(DiffusionPrior, prior))
-            prompts.check_prompt(cast(DiffusionPrior, prior), config.prompt, anyway=anyway)
+            resolve.resolve(config, prior)
+            prompts.check_prompt(prior, config.prompt, anyway=anyway)
         elif not config.prompt.strip():
             raise UserError("the prompt is empty")
     file = config.initialize.file
@@ -102,35 +98,6 @@ def warnings_of(config: ExperimentConfig, *, anyway: bool = False) -> list[str]:
             f"{model} without a graphics card takes many hours; it may have to be downloaded first"
         )
     return said
-
-
-def stand_in(config: ExperimentConfig) -> SimpleNamespace | None:
-    """What the prior of a configuration says of itself, without loading it; None: not known.
-
-    Raises:
-        UserError: there can be no such model.
-    """
-    model = config.prior.model
-    if model == "analytic":
-        return SimpleNamespace(metadata={}, image_size=64, dtype=torch.float32)
-    if model not in OURS:
-        check_name(model, "prior.model")
-    card = card_of(model)
-    if not card:
-        return None
-    size = config.prior.image_size or card.get("image_size", 64)
-    return SimpleNamespace(metadata=card, image_size=size, dtype=torch.float32)
-
-
-@functools.lru_cache(maxsize=32)
-def card_of(model: str) -> dict[str, Any]:
-    """The card of a model of ours in a folder; empty for any other."""
-    path = (OURS.get(model) or Path(model).expanduser()) / CARD
-    try:
-        card = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except (OSError, ValueError):
-        return {}
-    return card if isinstance(card, dict) else {}
 
 
 def vocabulary(model: str) -> dict[str, list[str]]:

@@ -12,6 +12,7 @@ from gs_ssd.config import ExperimentConfig
 from gs_ssd.errors import UserError
 from gs_ssd.export.formats import read_splats
 from gs_ssd.guidance.estimators import ESTIMATORS
+from gs_ssd.prior.described import OURS
 from gs_ssd.studio import checks, form, presets, results, stream
 from gs_ssd.studio.queue import Queue
 from gs_ssd.studio.runs import PLY, TRASH
@@ -98,7 +99,7 @@ async def get_form() -> dict[str, Any]:
         "estimators": list(ESTIMATORS),
         "fields": form.fields(),
         "sections": form.sections(),
-        "vocabularies": {model: checks.vocabulary(model) for model in checks.OURS},
+        "vocabularies": {model: checks.vocabulary(model) for model in OURS},
         "targets": results.targets(),
         "readable": results.READABLE,
     }

@@ -9,10 +9,11 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from gs_ssd.guidance.distill import Distillation, DistillConfig, PromptConfig, resolve, t_range
+from gs_ssd.guidance.config import DistillConfig, resolve, t_range
+from gs_ssd.guidance.distill import Distillation
 from gs_ssd.guidance.estimators import ESTIMATORS
 from gs_ssd.guidance.perp_neg import combine, view_weights
-from gs_ssd.guidance.prompts import LUCID_NEGATIVE, LUCID_VIEWS
+from gs_ssd.guidance.prompts import LUCID_NEGATIVE, LUCID_VIEWS, PromptConfig
 from gs_ssd.guidance.trajectory import TrajectoryConfig
 from gs_ssd.maths.diffusion import add_noise
 from gs_ssd.prior import DiffusionPrior

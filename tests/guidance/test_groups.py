@@ -8,7 +8,8 @@ import torch
 
 from gs_ssd.config import ExperimentConfig
 from gs_ssd.errors import UserError
-from gs_ssd.guidance.distill import Distillation, DistillConfig
+from gs_ssd.guidance.config import DistillConfig
+from gs_ssd.guidance.distill import Distillation
 from gs_ssd.guidance.prompts import PromptConfig
 from gs_ssd.guidance.vsd import Critic, VsdConfig
 from gs_ssd.prior.analytic import AnalyticPrior

@@ -8,7 +8,9 @@ import torch
 
 from gs_ssd.errors import UserError
 from gs_ssd.guidance import trajectory as tr
-from gs_ssd.guidance.distill import Distillation, DistillConfig, PromptConfig, t_range
+from gs_ssd.guidance.config import DistillConfig, t_range
+from gs_ssd.guidance.distill import Distillation
+from gs_ssd.guidance.prompts import PromptConfig
 from gs_ssd.maths.diffusion import scaled_linear_schedule
 from gs_ssd.prior.condition import Condition
 from gs_ssd.scene.camera import at_angles

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from gs_ssd.errors import UserError
-from gs_ssd.guidance.distill import Distillation, DistillConfig
+from gs_ssd.guidance.config import DistillConfig
+from gs_ssd.guidance.distill import Distillation
 from gs_ssd.guidance.vsd import Critic, VsdConfig
 from gs_ssd.prior.analytic import AnalyticPrior
 from gs_ssd.prior.condition import Condition

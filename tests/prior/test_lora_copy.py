@@ -6,7 +6,8 @@ import torch
 
 from gs_ssd.errors import UserError
 from gs_ssd.guidance import vsd
-from gs_ssd.guidance.distill import Distillation, DistillConfig
+from gs_ssd.guidance.config import DistillConfig
+from gs_ssd.guidance.distill import Distillation
 from gs_ssd.guidance.vsd import Critic, VsdConfig
 from gs_ssd.prior import PriorConfig, load
 from gs_ssd.prior.condition import Condition

@@ -11,7 +11,9 @@ import torch
 from pydantic import ValidationError
 
 from gs_ssd.errors import UserError
-from gs_ssd.guidance.distill import Distillation, DistillConfig, PromptConfig
+from gs_ssd.guidance.config import DistillConfig
+from gs_ssd.guidance.distill import Distillation
+from gs_ssd.guidance.prompts import PromptConfig
 from gs_ssd.maths.diffusion import scaled_linear_schedule, v_from_eps
 from gs_ssd.prior import DiffusionPrior, PriorConfig, load, pipelines, sources, weight_files
 from gs_ssd.prior.condition import Condition

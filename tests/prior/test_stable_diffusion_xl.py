@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from gs_ssd.errors import UserError
-from gs_ssd.guidance.distill import Distillation, DistillConfig, PromptConfig
+from gs_ssd.guidance.config import DistillConfig
+from gs_ssd.guidance.distill import Distillation
+from gs_ssd.guidance.prompts import PromptConfig
 from gs_ssd.prior import DiffusionPrior, PriorConfig, load
 from gs_ssd.prior.condition import Condition
 from gs_ssd.scene.camera import at_angles

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from gs_ssd.guidance.distill import Distillation, DistillConfig
+from gs_ssd.guidance.config import DistillConfig
+from gs_ssd.guidance.distill import Distillation
 from gs_ssd.lab.reproduce.report import (
     Claim,
     Context,

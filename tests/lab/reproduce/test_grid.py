@@ -9,7 +9,7 @@ import torch
 
 from gs_ssd import cli, config
 from gs_ssd.errors import UserError
-from gs_ssd.guidance.distill import LUCID_T_SCHEDULE
+from gs_ssd.guidance.config import LUCID_T_SCHEDULE
 from gs_ssd.guidance.estimators import ESTIMATORS
 from gs_ssd.lab.evaluate.benchmark import Variant
 from gs_ssd.lab.evaluate.suite import Entry
