@@ -278,7 +278,7 @@ class Trainer:
         """Another run may have been here since this one looked: it had no lock until now.
 
         Raises:
-            UserError: the newest checkpoint is not the one that this run goes on from.
+            UserError: the newest checkpoint is not the one that this run continues from.
         """
         found = checkpoints.listing(self.checkpoints)
         if not self.makes_room and found[-1:] != [path for path in (self._newest,) if path]:

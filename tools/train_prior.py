@@ -159,7 +159,7 @@ def _person(args: argparse.Namespace) -> int:
     done = trainer.fit(args.minutes)
     if done:
         publish_person.publish(trainer, args.out)
-    print("done" if done else "not finished: call again to go on")
+    print("done" if done else "not finished: call again to continue")
     return 0
 
 
@@ -178,7 +178,7 @@ def _volume(args: argparse.Namespace) -> int:
     done = trainer.fit(args.minutes)
     if done:
         publish_volume(trainer, args.base, args.out)
-    print("done" if done else "not finished: call again to go on")
+    print("done" if done else "not finished: call again to continue")
     return 0
 
 

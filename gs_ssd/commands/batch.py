@@ -35,7 +35,7 @@ A text file holds a prompt a line. CSV and JSON lines have `prompt`, and where w
 `seed`, `tags`, and any setting by its dotted name. A setting of a row wins over a key=value of the
 command line, which wins over the file of --config.
 
-The same call again continues: what is done stays done, a half-made asset goes on from its
+The same call again continues: what is done stays done, a half-made asset continues from its
 checkpoint, what failed is tried again. docs/scale.md says more.
 
   OUT/NAME-seed0/   what a single run leaves      OUT/jobs.jsonl   what became of every asset

@@ -118,7 +118,7 @@ class Queue:
         if live.state in (*WAITING, *ACTIVE):
             raise UserError(f"{name} is {live.state} already")
         if facts.done:
-            raise UserError(f"{name} is done; fork it to go on with more steps")
+            raise UserError(f"{name} is done; fork it to continue with more steps")
         owner = owner_of(self.runs.folder(name))
         if owner is not None:
             raise UserError(f"{name} is in use by {owner}")
@@ -260,7 +260,7 @@ class Queue:
         rest.sort(key=lambda name: self.runs.facts(name).changed, reverse=True)
         return [*first, *rest]
 
-    # How it goes on
+    # How it continues
 
     async def serve(self) -> None:
         """Start what can be started, until cancelled."""
@@ -347,7 +347,7 @@ class Queue:
     def _ended(self, name: str, live: Live, outcome: str, text: str) -> None:
         live.message, live.frame_number = text, live.frame_number + 1
         if outcome == "died" and live.attempts < ATTEMPTS and not self.closing:
-            live.message = f"{text}; it goes on by itself (attempt {live.attempts + 1})"
+            live.message = f"{text}; it continues by itself (attempt {live.attempts + 1})"
             self._enqueue(name)
             return
         if outcome == "died" and not self.closing:

@@ -192,7 +192,7 @@ def test_asking_what_overflows_raises_no_warning_of_the_library(folder, monkeypa
     prior.embed(["a red mug , " * 9])
     assert "sequence length" not in caplog.text
     prior.tokenizer("a red mug , " * 9)
-    assert "sequence length" in caplog.text  # where somebody else goes on with all of it
+    assert "sequence length" in caplog.text  # where somebody else continues with all of it
 
 
 def test_overflow_names_the_cut_end(prior):

@@ -74,7 +74,7 @@ def main() -> None:
     for kind in KINDS:
         ratios = sorted(ours / theirs for ours, theirs in zip(seconds[kind], plain, strict=True))
         print(
-            f"{kind:15} {statistics.median(seconds[kind]):.4f} s a step,"
+            f"{kind:15} {statistics.median(seconds[kind]):.4f} s per step,"
             f" x {statistics.median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f})"
         )
     print(f"showing is {statistics.mean(shares):.2%} of the thread's time; {frames} frames")

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from gs_ssd import checksums
 from gs_ssd.lab import world
+from gs_ssd.lab.prior_training import denoising
 from gs_ssd.lab.prior_training.captions import CaptionLaw, Mix, caption
 from gs_ssd.lab.prior_training.pictures import Pictures, shard
 from gs_ssd.prior import PriorConfig, load
@@ -94,9 +95,8 @@ def _loss(prior: Any, z: Tensor, text: Tensor, generator: torch.Generator) -> Te
     # In float32: a CPU without bfloat16 instructions takes seventeen times as long in bfloat16.
     x = prior.unet_input(abar.sqrt() * z + (1 - abar).sqrt() * noise, Condition(text))
     predicted = prior.unet(x, t, text).sample
-    error = (predicted - noise).square().mean((1, 2, 3))
-    snr = (abar / (1 - abar)).flatten()
-    return (snr.clamp(max=5.0) / snr * error).mean()
+    loss, _ = denoising.losses(predicted, noise, abar, 5.0)
+    return loss
 
 
 def _captions(pictures: Pictures, law: CaptionLaw, rng: random.Random) -> list[Mix]:

@@ -7,10 +7,7 @@ picture's view of it is made once.
 """
 
 import dataclasses
-import json
-import math
 import random
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +17,7 @@ from torch import Tensor, nn
 
 from gs_ssd.files import atomic_path
 from gs_ssd.lab import world
-from gs_ssd.lab.prior_training import scenes
+from gs_ssd.lab.prior_training import denoising, scenes
 from gs_ssd.lab.prior_training.captions import CaptionLaw, Mix, caption, prompt, view_mix
 from gs_ssd.lab.prior_training.held_out import held_out
 from gs_ssd.lab.prior_training.train import Embedder, use_plain_attention
@@ -156,36 +153,24 @@ class CameraTrainer:
 
     def fit(self, minutes: float, report: Callable[[str], None] = print) -> bool:
         """Train for at most `minutes`; true when all steps are done."""
-        data, tally = self.pictures(), []
-        start = saved = time.monotonic()
-        while self.step < self.config.steps and time.monotonic() - start < minutes * 60:
-            began = time.monotonic()
-            tally.append(self._train_step(*data))
-            self.seconds += time.monotonic() - began
-            if self.step % 50 == 0:
-                means = {name: sum(row[name] for row in tally) / len(tally) for name in tally[0]}
-                with (self.folder / "camera_log.jsonl").open("a") as log:
-                    log.write(
-                        json.dumps({"step": self.step, "seconds": self.seconds} | means) + "\n"
-                    )
-                report(
-                    f"step {self.step}/{self.config.steps}  "
-                    + "  ".join(f"{k} {v:.4f}" for k, v in means.items())
-                )
-                tally = []
-            if time.monotonic() - saved > 120:
-                self._save()
-                saved = time.monotonic()
-        self._save()
-        return self.step >= self.config.steps
+        data = self.pictures()
+        return denoising.fit(
+            self,
+            lambda: self._train_step(*data),
+            steps=self.config.steps,
+            minutes=minutes,
+            log=self.folder / "camera_log.jsonl",
+            report=report,
+        )
 
     def _train_step(
         self, pictures: scenes.Scenes, colorless: Tensor, views: Tensor
     ) -> dict[str, float]:
         config, count = self.config, self.config.batch
         for group in self.adam.param_groups:
-            fall = max(0.01, 0.5 * (1 + math.cos(math.pi * self.step / config.steps)))
-            group["lr"] = config.learning_rate * min(1.0, (self.step + 1) / config.warmup) * fall
+            group["lr"] = denoising.learning_rate(
+                config.learning_rate, self.step, config.steps, config.warmup
+            )
         seed = config.seed * 1_000_003 + self.step + 77
         generator, rng = torch.Generator().manual_seed(seed), random.Random(seed)
         chosen = torch.randint(len(pictures), (count,), generator=generator)
@@ -193,7 +178,7 @@ class CameraTrainer:
         z = self.encode(self._on_backgrounds(batch.rgba, generator))
         seen = as_channels(views[chosen].float() / 255, self.volume.config.latent_size)
         noise = torch.randn(z.shape, generator=generator)
-        t = self._timesteps(count, generator)
+        t = denoising.timesteps(count, generator, config.late_share, config.late_from)
         mode = torch.rand(count, generator=generator)
         mixes = self._captions(batch, colorless[chosen].tolist(), mode.tolist(), rng)
         seen *= (mode >= config.empty_share + config.blind_share)[:, None, None, None]
@@ -201,29 +186,20 @@ class CameraTrainer:
         x_t = alpha.sqrt() * z + (1 - alpha).sqrt() * noise
         with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
             predicted = self.unet(torch.cat([x_t, seen], 1), t, self.embed(mixes)).sample
-        error = (predicted.float() - noise).square().mean((1, 2, 3))
-        snr = (alpha / (1 - alpha)).flatten()
-        loss = (snr.clamp(max=config.min_snr) / snr * error).mean()
+        loss, mse = denoising.losses(predicted, noise, alpha, config.min_snr)
         self.adam.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.unet.parameters(), 1.0)
         self.adam.step()
         self.step += 1
         self._update_average()
-        return {"loss": loss.item(), "mse": error.mean().item()}
+        return {"loss": loss.item(), "mse": mse.item()}
 
     def _on_backgrounds(self, rgba: Tensor, generator: torch.Generator) -> Tensor:
         """Pixels in -1..1."""
         color, alpha = (rgba.float() / 255).split((3, 1), dim=1)
         background = world.draw_backgrounds(len(rgba), generator)[:, :, None, None]
         return 2 * (color + (1 - alpha) * background) - 1
-
-    def _timesteps(self, count: int, generator: torch.Generator) -> Tensor:
-        t = torch.randint(1000, (count,), generator=generator)
-        late = torch.rand(count, generator=generator) < self.config.late_share
-        return torch.where(
-            late, self.config.late_from + t * (1000 - self.config.late_from) // 1000, t
-        )
 
     def _captions(
         self, batch: scenes.Scenes, colorless: list[bool], mode: list[float], rng: random.Random
@@ -254,7 +230,8 @@ class CameraTrainer:
         for name, x in self.unet.state_dict().items():
             self.average[name].lerp_(x, 1 - decay)
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Write the state."""
         state = {
             "unet": self.unet.state_dict(),
             "adam": self.adam.state_dict(),

@@ -6,10 +6,7 @@ short training adds hands, faces, hair, light and how wide clothes are.
 """
 
 import dataclasses
-import json
-import math
 import random
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +17,7 @@ from torch import Tensor, nn
 
 from gs_ssd.files import atomic_path
 from gs_ssd.lab import world
-from gs_ssd.lab.prior_training import person_scenes
+from gs_ssd.lab.prior_training import denoising, person_scenes
 from gs_ssd.lab.prior_training.person_scenes import PersonScenes, dressed
 from gs_ssd.lab.prior_training.train import use_plain_attention
 from gs_ssd.lab.world.colors import INK
@@ -107,24 +104,15 @@ class PersonTrainer:
 
     def fit(self, minutes: float, report: Callable[[str], None] = print) -> bool:
         """Train for at most `minutes`; true when all steps are done."""
-        data, tally = self.pictures(), []
-        start = saved = time.monotonic()
-        while self.step < self.config.steps and time.monotonic() - start < minutes * 60:
-            began = time.monotonic()
-            tally.append(self._train_step(data))
-            self.seconds += time.monotonic() - began
-            if self.step % 50 == 0:
-                means = {name: sum(row[name] for row in tally) / len(tally) for name in tally[0]}
-                line = {"step": self.step, "seconds": self.seconds} | means
-                with (self.folder / "person_log.jsonl").open("a") as log:
-                    log.write(json.dumps(line) + "\n")
-                report("  ".join(f"{key} {value:.4g}" for key, value in line.items()))
-                tally = []
-            if time.monotonic() - saved > 120:
-                self._save()
-                saved = time.monotonic()
-        self._save()
-        return self.step >= self.config.steps
+        data = self.pictures()
+        return denoising.fit(
+            self,
+            lambda: self._train_step(data),
+            steps=self.config.steps,
+            minutes=minutes,
+            log=self.folder / "person_log.jsonl",
+            report=report,
+        )
 
     def difference(self) -> dict[str, Tensor]:
         """The averaged difference from the base, by the names of its weights."""
@@ -141,8 +129,9 @@ class PersonTrainer:
     def _train_step(self, data: PersonScenes) -> dict[str, float]:
         config, count = self.config, self.config.batch
         for group in self.adam.param_groups:
-            fall = max(0.01, 0.5 * (1 + math.cos(math.pi * self.step / config.steps)))
-            group["lr"] = config.learning_rate * min(1.0, (self.step + 1) / config.warmup) * fall
+            group["lr"] = denoising.learning_rate(
+                config.learning_rate, self.step, config.steps, config.warmup
+            )
         seed = config.seed * 1_000_003 + self.step + 77
         generator, rng = torch.Generator().manual_seed(seed), random.Random(seed)
         batch = data[torch.randint(len(data), (count,), generator=generator)]
@@ -151,7 +140,10 @@ class PersonTrainer:
         backgrounds = world.draw_backgrounds(count, generator)[:, :, None, None]
         z = self.encode(2 * (color + (1 - alpha_of) * backgrounds) - 1)
         seen = as_channels(painted(batch.told.float() / 255, told_colors), self.latent_size)
-        noise, t = torch.randn(z.shape, generator=generator), self._timesteps(count, generator)
+        noise, t = (
+            torch.randn(z.shape, generator=generator),
+            denoising.timesteps(count, generator, config.late_share, config.late_from),
+        )
         empty = torch.rand(count, generator=generator) < config.empty_share
         seen[empty] = 0.0
         text = torch.where(empty[:, None, None], self.text[1], self.text[0])
@@ -159,9 +151,7 @@ class PersonTrainer:
         x_t = alpha.sqrt() * z + (1 - alpha).sqrt() * noise
         with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
             predicted = self.unet(torch.cat([x_t, seen], 1), t, text).sample
-        error = (predicted.float() - noise).square().mean((1, 2, 3))
-        snr = (alpha / (1 - alpha)).flatten()
-        loss = (snr.clamp(max=config.min_snr) / snr * error).mean()
+        loss, mse = denoising.losses(predicted, noise, alpha, config.min_snr)
         self.adam.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.trained, 1.0)
@@ -171,7 +161,7 @@ class PersonTrainer:
         with torch.no_grad():
             for mean, parameter in zip(self.average, self.trained, strict=True):
                 mean.lerp_(parameter, 1 - decay)
-        return {"loss": loss.item(), "mse": error.mean().item()}
+        return {"loss": loss.item(), "mse": mse.item()}
 
     def _outfits(
         self, count: int, generator: torch.Generator, rng: random.Random
@@ -192,13 +182,8 @@ class PersonTrainer:
         eyes = torch.tensor(INK).expand(count, 1, 3)
         return told, torch.cat([(told + shift).clamp(0, 1), eyes], dim=1)
 
-    def _timesteps(self, count: int, generator: torch.Generator) -> Tensor:
-        config = self.config
-        t = torch.randint(1000, (count,), generator=generator)
-        late = torch.rand(count, generator=generator) < config.late_share
-        return torch.where(late, config.late_from + t * (1000 - config.late_from) // 1000, t)
-
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Write the state."""
         state = {
             "trained": [x.detach() for x in self.trained],
             "adam": self.adam.state_dict(),

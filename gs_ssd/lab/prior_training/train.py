@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from gs_ssd.files import atomic_path
 from gs_ssd.lab import world
+from gs_ssd.lab.prior_training import denoising
 from gs_ssd.lab.prior_training.captions import CaptionLaw, Mix, caption
 from gs_ssd.lab.prior_training.models import (
     ModelConfig,
@@ -207,25 +208,21 @@ class PriorTrainer:
         batch = pictures[torch.randint(len(pictures), (size,), generator=generator)]
         z = batch.rgb.float().to(self.device, memory_format=torch.channels_last)
         noise = torch.randn(z.shape, generator=generator).to(self.device)
-        t = torch.randint(1000, (size,), generator=generator)
-        late = torch.rand(size, generator=generator) < config.late_share
-        t = torch.where(late, 400 + t * 600 // 1000, t).to(self.device)
+        t = denoising.timesteps(size, generator, config.late_share, 400).to(self.device)
         mixes = describe(batch, config.captions, random.Random(config.seed * 1_000_003 + self.step))
 
         alpha = self.alphas_cumprod[t][:, None, None, None]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.bfloat16):
             noised = alpha.sqrt() * z + (1 - alpha).sqrt() * noise
             predicted = self.unet(noised, t, self.embed(mixes)).sample
-        error = (predicted.float() - noise).square().mean((1, 2, 3))
-        snr = (alpha / (1 - alpha)).flatten()
-        loss = (snr.clamp(max=config.min_snr) / snr * error).mean()
+        loss, mse = denoising.losses(predicted, noise, alpha, config.min_snr)
         self.adam.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.parts.parameters(), 1.0)
         self.adam.step()
         self.step += 1
         self._update_average()
-        return loss.item(), error.mean().item()
+        return loss.item(), mse.item()
 
     def _set_learning_rate(self) -> None:
         c = self.config

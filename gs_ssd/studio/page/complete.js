@@ -3,7 +3,7 @@ import { h } from "/page/dom.js";
 
 const MOST = 9;
 
-// Fills `holder` with words that go on from what stands in `input`. Tab and the arrow keys reach
+// Fills `holder` with words that continue from what stands in `input`. Tab and the arrow keys reach
 // them; a click puts one in.
 // Returns what is to be called with a model's words, or nothing where it has no list of its own.
 export function completion(input, holder, signal) {

@@ -5,7 +5,7 @@ const SIMPLE = {
   starting: "Getting ready…",
   stopping: "Saving…",
   finishing: "Finishing: clean outlines, then pictures and a video…",
-  interrupted: "Interrupted; it can go on from its last checkpoint.",
+  interrupted: "Interrupted; it can continue from its last checkpoint.",
   elsewhere: "Made by another program at the moment.",
 };
 

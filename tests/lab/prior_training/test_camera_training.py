@@ -91,7 +91,7 @@ def test_a_stopped_camera_training_goes_on_and_is_written_as_a_pipeline(tmp_path
     assert views.shape == (len(pictures), 4, SMALL.map_size, SMALL.map_size)
     assert len(colorless) == len(pictures)
     run._train_step(pictures, colorless, views)
-    run._save()
+    run.save()
     again = CameraTrainer(tmp_path, config, BUNDLED, volume)
     assert again.step == 1
     assert again.fit(minutes=5.0, report=lambda _: None)

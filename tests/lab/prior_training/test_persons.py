@@ -1,5 +1,5 @@
 """The person prior as it comes with the program: it draws the pose and the outfit it is told, and
-is trained by a tool that goes on where it stopped."""
+is trained by a tool that continues where it stopped."""
 
 import math
 import shutil
@@ -109,7 +109,7 @@ def test_training_goes_on_where_it_stopped_and_is_published(tmp_path):
     shutil.copytree(tmp_path / "whole" / "persons", tmp_path / "parts" / "persons")
     part = person_training.PersonTrainer(tmp_path / "parts", config, BUNDLED)
     part._train_step(part.pictures())
-    part._save()
+    part.save()
     again = person_training.PersonTrainer(tmp_path / "parts", config, BUNDLED)
     assert again.step == 1
     again.fit(10.0, report=lambda _: None)

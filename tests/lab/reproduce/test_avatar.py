@@ -1,4 +1,4 @@
-"""The experiment on avatars: it trains, measures, goes on where it stopped, and decides."""
+"""The experiment on avatars: it trains, measures, continues where it stopped, and decides."""
 
 import json
 
