@@ -40,7 +40,7 @@ from gs_ssd.scene.viewpoints import ViewpointConfig
 
 log = logging.getLogger(__name__)
 
-EXTENDS, PROMPT = "extends", "prompt"
+EXTENDS, PROMPT, ESTIMATOR = "extends", "prompt", "guidance.estimator"
 MAX_EXTENDS = 8
 SWITCHES = frozenset({"no", "off", "none", "false", "yes", "on", "true"})
 
@@ -142,6 +142,33 @@ def load(path: str | os.PathLike[str] | None, overrides: Sequence[str] = ()) -> 
     return _checked([*layers, *((text, _parse_override(text)) for text in overrides)])
 
 
+def is_own(override: str) -> bool:
+    """Whether another program's file comes to the same without this override, but for its key."""
+    key = override.partition("=")[0].strip()
+    theirs = any(key.split(".")[0] in host.SECTIONS for host in HOSTS.values())
+    return key != ESTIMATOR and not theirs
+
+
+def varied(config: ExperimentConfig, overrides: Sequence[str]) -> ExperimentConfig:
+    """A loaded experiment with more `key.sub=value` overrides that are `is_own`, with the same
+    checks; twenty times as fast as `load`, for thousands of them.
+
+    Raises:
+        UserError: see `load`.
+    """
+    values, layers = to_mapping(config), [(text, _parse_override(text)) for text in overrides]
+    for source, layer in layers:
+        _check_keys(layer, source)
+        for key, value in leaves(layer):
+            *sections, last = key.split(".")
+            owner = values
+            for section in sections:
+                owner = owner[section]
+            if value != {}:  # an empty section changes nothing
+                owner[last] = value
+    return _validated(values, layers)
+
+
 def from_mapping(
     values: Mapping[str, Any], source: str, overrides: Sequence[str] = ()
 ) -> ExperimentConfig:
@@ -224,7 +251,7 @@ def _translated(
 ) -> dict[str, Any]:
     """Another program's file in our schema, for the estimator that the command line asks for; its
     notes are logged."""
-    prefix = "guidance.estimator="
+    prefix = f"{ESTIMATOR}="
     asked = [text.removeprefix(prefix).strip() for text in overrides if text.startswith(prefix)]
     translation = HOSTS[program].translate(values, path, estimator=asked[-1] if asked else None)
     for note in translation.notes:
@@ -234,15 +261,16 @@ def _translated(
 
 def to_mapping(config: ExperimentConfig) -> dict[str, Any]:
     """Plain dicts, lists and numbers."""
-    return {field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
+    return {field.name: plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Settings, or one of their values, as `to_mapping` has them."""
     if dataclasses.is_dataclass(value):
         return {
-            field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)
+            field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)
         }
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def to_yaml(config: ExperimentConfig) -> str:
@@ -315,7 +343,11 @@ def _checked(layers: Sequence[Layer]) -> ExperimentConfig:
     is refused."""
     for source, values in layers:
         _check_keys(values, source)
-    values = _merged(layers)
+    return _validated(_merged(layers), layers)
+
+
+def _validated(values: Mapping[str, Any], layers: Sequence[Layer]) -> ExperimentConfig:
+    """The experiment of merged values; `layers` are named where one does not fit."""
     try:
         return SCHEMA.validate_json(json.dumps(values))
     except pydantic.ValidationError as error:

@@ -136,6 +136,18 @@ def test_bad_overrides_get_one_clear_message(override, message):
     with pytest.raises(UserError, match=message) as caught:
         configs.load(None, [override])
     assert "\n" not in str(caught.value)
+    with pytest.raises(UserError) as of_a_loaded_one:
+        configs.varied(configs.load(None), [override])
+    assert str(of_a_loaded_one.value) == str(caught.value)
+
+
+def test_a_loaded_experiment_varies_as_its_file_does(tmp_path):
+    text = "num_steps: 7\nguidance: {M: 300, t_schedule: [[0, 0.02, 0.98], [1, 0.02, 0.5]]}"
+    file, before = write(tmp_path / "a.yaml", text), configs.load(tmp_path / "a.yaml")
+    overrides = ["guidance={}", "guidance={M: 5}", "prompt=a: {b}", "viewpoints.radius=[1, 2]"]
+    overrides += ["guidance.M=null", "guidance.scale=2", "output.wandb='1'"]
+    assert configs.varied(before, overrides) == configs.load(file, overrides)
+    assert before == configs.load(file)
 
 
 @pytest.mark.parametrize(

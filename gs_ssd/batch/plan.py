@@ -2,7 +2,7 @@
 
 import dataclasses
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gs_ssd import config as configs
@@ -35,7 +35,7 @@ def plan(
     Raises:
         UserError: the file or the overrides cannot be used for any row.
     """
-    composed: dict[tuple[str, ...], Base | str] = {(): _base(config, overrides)}
+    composed: dict[tuple[str, ...], Base | str] = {(): _checked(configs.load(config, overrides))}
     if twice := [seed for i, seed in enumerate(seeds) if seed in seeds[:i]]:
         raise UserError(f"--seeds names {twice[0]} twice; name each once")
     tasks: list[Task] = []
@@ -66,10 +66,10 @@ def _tasks(
     seeds: Sequence[int],
     anyway: bool,
 ) -> list[Task]:
-    # Reading and checking a file takes milliseconds: once for all rows with the same settings.
+    # Checking settings takes a millisecond: once for all rows with the same ones.
     if row.settings not in composed:
         try:
-            composed[row.settings] = _base(path, [*overrides, *row.settings])
+            composed[row.settings] = _checked(_composed(row, composed, path, overrides))
         except UserError as error:
             composed[row.settings] = str(error)
     base = composed[row.settings]
@@ -90,8 +90,22 @@ def _tasks(
     return tasks
 
 
-def _base(path: Path | None, overrides: Sequence[str]) -> Base:
-    experiment = configs.load(path, overrides)
+def _composed(
+    row: Row,
+    composed: Mapping[tuple[str, ...], Base | str],
+    path: Path | None,
+    overrides: Sequence[str],
+) -> ExperimentConfig:
+    base = composed[()]
+    # What another program's file comes to depends on the estimator and on keys of its own, so
+    # that such a row is read with the file.
+    if isinstance(base, str) or not all(configs.is_own(text) for text in row.settings):
+        return configs.load(path, [*overrides, *row.settings])
+    return configs.varied(base[0], row.settings)
+
+
+def _checked(experiment: ExperimentConfig) -> Base:
+    """Raises UserError where the prior refuses the settings, or a file is missing."""
     prior = describe(experiment.prior)
     if prior is not None:
         resolve(experiment, prior)

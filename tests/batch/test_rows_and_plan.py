@@ -1,11 +1,17 @@
 """The input of a batch, and what is refused of it before anything starts."""
 
+import dataclasses
+import hashlib
+import json
 from pathlib import Path
 
 import pytest
 
+from gs_ssd import config as configs
+from gs_ssd.batch import plan as plans
 from gs_ssd.batch.plan import plan
-from gs_ssd.batch.rows import read_rows
+from gs_ssd.batch.rows import Row, read_rows
+from gs_ssd.batch.task import Task
 from gs_ssd.errors import UserError
 
 SMOKE = Path(__file__).parents[2] / "configs" / "smoke.yaml"
@@ -114,3 +120,52 @@ def test_settings_that_no_row_could_use_are_refused_at_once(tmp_path: Path) -> N
         plan(rows, overrides=["num_stepz=3"])
     with pytest.raises(UserError, match="twice"):
         plan(rows, seeds=[1, 1])
+
+
+def test_a_fingerprint_is_that_of_all_settings_whatever_tasks_share() -> None:
+    """Numbers that are equal and written differently are different settings."""
+    base = configs.load(SMOKE)
+    marks = [dataclasses.replace(base.guidance, M=200), dataclasses.replace(base.guidance, M=201)]
+    made = [
+        Task(f"{i}", dataclasses.replace(base, seed=seed, guidance=guidance))
+        for i, (seed, guidance) in enumerate((seed, mark) for seed in (1, 2) for mark in marks)
+    ]
+    for task in made:
+        whole = json.dumps(configs.to_mapping(task.config), sort_keys=True)
+        assert task.fingerprint == hashlib.sha256(whole.encode()).hexdigest()[:12]
+    assert len({task.fingerprint for task in made}) == 4
+
+
+def test_rows_of_many_settings_read_the_file_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads, load = [], configs.load
+    monkeypatch.setattr(plans.configs, "load", lambda *args: (reads.append(args), load(*args))[1])
+    rows = [
+        Row(i, "a disc", seed=i, settings=(f"num_steps={i + 1}", "guidance.M=300"))
+        for i in range(50)
+    ]
+    tasks, bad = plan(rows, config=SMOKE, overrides=["num_steps=7", "guidance.scale=2"])
+    assert not bad
+    assert len(reads) == 1
+    for task, row in zip(tasks[::20], rows[::20], strict=True):
+        whole = load(SMOKE, ["num_steps=7", "guidance.scale=2", *row.settings])
+        assert task.config == dataclasses.replace(whole, prompt=row.prompt, seed=row.seed)
+
+
+def test_rows_of_another_programs_file_are_in_its_words(tmp_path: Path) -> None:
+    """Its translation depends on its own keys, and on the estimator."""
+    file = write(tmp_path / "lucid.yaml", "GuidanceParams:\n  text: a mug\n  guidance_scale: 7.5\n")
+    settings = [
+        ("OptimizationParams.iterations=40",),
+        ("guidance.estimator=sds",),
+        ("guidance.M=300",),
+    ]
+    rows = [Row(i, "a mug", settings=words) for i, words in enumerate(settings)]
+    tasks, bad = plan(rows, config=file)
+    assert [refusal.line for refusal in bad] == [1, 2]  # names that are given twice
+    rows = [dataclasses.replace(row, seed=i) for i, row in enumerate(rows)]
+    tasks, bad = plan(rows, config=file)
+    assert not bad
+    for task, words in zip(tasks, settings, strict=True):
+        whole = dataclasses.replace(configs.load(file, words), prompt="a mug", seed=task.line)
+        assert task.config == whole
+    assert tasks[0].config.num_steps == 40
