@@ -46,6 +46,10 @@ COMMANDS: dict[str, Command] = {
         "gs_ssd.lab.commands.sides",
         "ask a prior for every side of every kind, and see what it draws",
     ),
+    "variety": Command(
+        "gs_ssd.lab.commands.variety",
+        "do other noises give other objects, and captions without a view any view",
+    ),
     "check-model": Command(
         "gs_ssd.commands.check_model", "check a diffusion model before a long run"
     ),

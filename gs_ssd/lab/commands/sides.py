@@ -4,20 +4,21 @@ true its shape is."""
 import argparse
 import json
 from pathlib import Path
+from typing import Final
 
 from torch import Tensor
 
-from gs_ssd import config as configs
 from gs_ssd import devices
-from gs_ssd.bounds import Bounds
-from gs_ssd.errors import UserError
 from gs_ssd.files import atomic_path
 from gs_ssd.lab import world
+from gs_ssd.lab.commands.drawing_options import add_drawing_options, chosen_kinds, prior_config
+from gs_ssd.lab.evaluate.judge import Score
+from gs_ssd.lab.evaluate.judge import load as load_judge
 from gs_ssd.lab.prior_training import drawing, sides
 from gs_ssd.lab.prior_training.held_out import held_out
 from gs_ssd.lab.prior_training.shapes import shape_iou
 from gs_ssd.maths.color import to_uint8
-from gs_ssd.prior import PriorConfig, load
+from gs_ssd.prior import load
 from gs_ssd.prior.volume_prior import VolumePrior
 from gs_ssd.run.pictures import write_sheet
 
@@ -29,13 +30,14 @@ examples
   gs-ssd sides --model FOLDER --dtype bfloat16  fast where the processor multiplies in it (AMX)
 """
 
+TITLES: Final = ("exact", "45 deg", "elev.", "kind", "colour", "dB", "shape")
+"""Asked azimuth, within 45 degrees, asked elevation; what the judge names right; PSNR to the asked
+view of the mean shape; overlap of the volume with that shape."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
-    parser.add_argument(
-        "--model", default="bundled", help="bundled, or a pipeline folder of one's own training"
-    )
-    parser.add_argument("--kinds", nargs="+", metavar="KIND", help="default: all of the world")
+    add_drawing_options(parser)
     parser.add_argument(
         "--held-out",
         action="store_true",
@@ -44,30 +46,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seeds", type=int, nargs="+", default=[0], metavar="N", help="one first noise each"
     )
-    parser.add_argument("--steps", type=int, default=25, help="of DDIM")
-    parser.add_argument("--scale", type=float, default=4.0, help="guidance")
-    parser.add_argument("--dtype", help="float32 | float16 | bfloat16")
-    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, ...")
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="write sides.json and sides.png there"
-    )
-
-
-def _prior_config(args: argparse.Namespace) -> PriorConfig:
-    """What the options ask for.
-
-    Raises:
-        UserError: a number that nothing can be drawn with, no model, an unknown dtype.
-    """
-    for name, number, bounds in (
-        ("--steps", args.steps, Bounds(1, 1000)),
-        ("--scale", args.scale, Bounds(-1000, 1000)),
-        *(("--seeds", seed, Bounds(0, 2**32 - 1)) for seed in args.seeds),
-    ):
-        if not bounds.holds(number):
-            raise UserError(f"{name} {number}: it must be {bounds}")
-    dtype = [] if args.dtype is None else [f"prior.dtype={args.dtype}"]
-    return configs.load(None, [f"prior.model={args.model}", *dtype]).prior
 
 
 def run(args: argparse.Namespace) -> int:
@@ -77,14 +55,15 @@ def run(args: argparse.Namespace) -> int:
         UserError: a kind that the world does not have, or a prior that cannot draw it.
     """
     colors = (
-        dict(held_out()) if args.held_out else {kind: sides.palette(kind) for kind in world.kinds()}
+        dict(sorted(held_out()))
+        if args.held_out
+        else {kind: sides.palette(kind) for kind in world.kinds()}
     )
-    kinds = args.kinds or list(colors)
-    unknown = [kind for kind in kinds if kind not in colors]
-    if unknown:
-        raise UserError(f"--kinds {unknown[0]} is not one of {', '.join(colors)}")
-    prior = load(_prior_config(args), devices.choose(args.device))
+    kinds = chosen_kinds(args, colors)
+    prior = load(prior_config(args), devices.choose(args.device))
+    judge = load_judge()
     rows: list[Tensor] = []
+    scores: dict[str, Score] = {}
 
     def draw(prompts: list[str], views: world.Views, seed: int) -> Tensor:
         pictures = drawing.draw(
@@ -92,35 +71,43 @@ def run(args: argparse.Namespace) -> int:
         ).cpu()
         if seed == args.seeds[0]:
             rows.append(pictures[len(sides.AZIMUTHS) : 2 * len(sides.AZIMUTHS)])
+            scores[kind] = judge.score(pictures, kind, colors[kind])
         return pictures
 
     verdicts = []
     shaped = prior if isinstance(prior, VolumePrior) else None
-    print(f"{'':10}{'exact':>8}{'45 deg':>8}{'elev.':>8}" + (f"{'shape':>8}" if shaped else ""))
     fits: dict[str, float] = {}
+    print(f"{'':10}" + "".join(f"{title:>8}" for title in TITLES))
     for kind in kinds:
         verdict = sides.examine_kind(draw, kind, colors[kind], args.seeds, prior.image_size)
         verdicts.append(verdict)
         if shaped is not None:
             fits[kind] = shape_iou(shaped, kind, sides.prompt_of(kind, colors[kind]))
-        note = f"{fits[kind]:8.2f}" if kind in fits else ""
-        note += "" if verdict.turns else "   looks the same from all sides"
-        print(
-            f"{kind:10}" + "".join(f"{share:8.2f}" for share in verdict.shares().values()) + note,
-            flush=True,
-        )
-    found = sides.summary(verdicts) | ({"shape": sum(fits.values()) / len(fits)} if fits else {})
+        print(f"{kind:10}{_line(verdict, scores[kind], fits.get(kind))}", flush=True)
+    found = sides.summary(verdicts) | {
+        f"{name}_named": sum(getattr(score, name) for score in scores.values()) / len(scores)
+        for name in ("kind", "color")
+    }
+    found |= {"shape": sum(fits.values()) / len(fits)} if fits else {}
     print("  ".join(f"{name} {value:.3f}" for name, value in found.items()))
     if args.out is not None:
         _write(args.out, verdicts, found, rows)
     return 0
 
 
+def _line(verdict: sides.Verdict, score: Score, fit: float | None) -> str:
+    numbers = [*verdict.shares().values(), score.kind, score.color]
+    text = "".join(f"{share:8.2f}" for share in numbers) + f"{verdict.psnr():8.1f}"
+    text += "" if fit is None else f"{fit:8.2f}"
+    return text + ("" if verdict.turns else "   looks the same from all sides")
+
+
 def _write(
     out: Path, verdicts: list[sides.Verdict], found: dict[str, float], rows: list[Tensor]
 ) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    record = {"summary": found, "kinds": {f"{v.color} {v.kind}": v.shares() for v in verdicts}}
+    kinds = {f"{v.color} {v.kind}": v.shares() | {"psnr": v.psnr()} for v in verdicts}
+    record = {"summary": found, "kinds": kinds}
     with atomic_path(out / "sides.json") as temporary:
         temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     write_sheet(out / "sides.png", [to_uint8(row) for row in rows])

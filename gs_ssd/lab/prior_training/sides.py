@@ -41,6 +41,8 @@ class Verdict:
     """It is at most 45 degrees away."""
     elevation: Bool[Tensor, "s e a"]
     """At the asked azimuth the nearest true elevation is the asked one."""
+    error: Float[Tensor, "s e a"]
+    """Mean squared difference to the asked true view, of the mean shape."""
     turns: bool
     """Whether the kind has sides at all: some two azimuths look different."""
 
@@ -50,6 +52,10 @@ class Verdict:
             name: getattr(self, name).float().mean().item()
             for name in ("exact", "near", "elevation")
         }
+
+    def psnr(self) -> float:
+        """Of the pictures to the asked true views, dB, mean: how well each is drawn."""
+        return (-10 * self.error.log10()).mean().item()
 
 
 def palette(kind: str) -> str:
@@ -104,7 +110,9 @@ def examine_kind(draw: Draw, kind: str, color: str, seeds: Sequence[int], size: 
         | (turn == len(AZIMUTHS) - 1)
     )
     elevation = _upward(error).argmin(-1) == e[:, None]
-    return Verdict(kind, color, exact, near, elevation, turns=not bool(alike_across.all()))
+    asked = torch.diagonal(torch.diagonal(error, dim1=1, dim2=3), dim1=1, dim2=2)  # [s, e, a]
+    turns = not bool(alike_across.all())
+    return Verdict(kind, color, exact, near, elevation, asked, turns)
 
 
 def _upward(x: Tensor) -> Tensor:
@@ -140,8 +148,8 @@ def _alike(rgb: Tensor, alpha: Tensor) -> Bool[Tensor, "n n"]:
 
 
 def summary(verdicts: Sequence[Verdict]) -> dict[str, float]:
-    """Shares over all cases, and over the kinds that turn."""
-    out = {}
+    """PSNR, mean over the kinds; shares over all cases, and over the kinds that turn."""
+    out = {"psnr": sum(v.psnr() for v in verdicts) / len(verdicts)}
     for name, chosen in (("all", verdicts), ("turning", [v for v in verdicts if v.turns])):
         for measure in ("exact", "near", "elevation"):
             hits = torch.cat([getattr(v, measure).flatten() for v in chosen]).float()

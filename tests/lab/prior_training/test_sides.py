@@ -34,6 +34,7 @@ def painter(turn_deg: float = 0.0, rise_deg: float = 0.0):
 
 def test_true_pictures_are_right_from_all_sides():
     found = sides.summary(sides.examine(painter(), ["duck", "chair", "mug"]))
+    assert found.pop("psnr") > 20  # other proportions than the mean shape
     assert set(found.values()) == {1.0}
 
 
@@ -46,6 +47,8 @@ def test_turned_pictures_are_wrong_by_as_much():
     assert eighth["exact_all"] < 0.1
     assert eighth["near_all"] == 1.0
     assert sides.summary(sides.examine(painter(rise_deg=25.0), ["duck"]))["elevation_all"] < 0.5
+    right = sides.summary(sides.examine(painter(), ["duck"]))
+    assert quarter["psnr"] < eighth["psnr"] < right["psnr"] - 2
 
 
 def test_what_looks_the_same_from_all_sides_cannot_be_wrong():
