@@ -45,6 +45,7 @@ def raised() -> Iterator[None]:
     """SIGTERM and SIGHUP raise `Terminated`, as Ctrl-C raises KeyboardInterrupt; a second one kills
     at once.
 
+    Whatever goes wrong in a library's cleaning up after one of them, it is that one that comes out.
     Handlers that a program of the user's has set stay.
     """
     watched = [n for n in _watched("SIGTERM", "SIGHUP") if signal.getsignal(n) is signal.SIG_DFL]
@@ -60,12 +61,29 @@ def raised() -> Iterator[None]:
         signal.signal(number, stop)
     try:
         yield
+    except Exception as error:
+        asked = _request_behind(error)
+        if asked is not None:
+            raise asked from error
+        if not received:
+            raise
     finally:
         for number in watched:
             signal.signal(number, signal.SIG_DFL)
     # Python drops what is raised in a finalizer or while a process forks: the request still stands
     if received:
         raise Terminated(received[0])
+
+
+def _request_behind(error: BaseException) -> BaseException | None:
+    """The request to end during whose handling the error was raised; None: there was none.
+
+    argparse restores its parser in a `finally` that fails if it was interrupted early.
+    """
+    behind = error.__context__
+    while behind is not None and not isinstance(behind, KeyboardInterrupt | Terminated):
+        behind = behind.__context__
+    return behind
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Ctrl-C, SIGTERM and a closed terminal outside the loop: everything temporary goes, and the code
 says by what."""
 
+import argparse
 import os
 import signal
 import subprocess
@@ -46,6 +47,27 @@ def test_what_a_program_handles_or_ignores_itself_stays(monkeypatch):
         assert received == [signal.SIGTERM]
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "sigterm"]
+)
+def test_a_library_that_fails_while_it_cleans_up_hides_no_signal(
+    number, code, monkeypatch, capfd
+):
+    # argparse does: interrupted while it formats the usage, it "restores" what it never saved
+    def interrupted(_parser):
+        os.kill(os.getpid(), number)
+        time.sleep(5)
+
+    monkeypatch.setattr(argparse.ArgumentParser, "format_usage", interrupted)
+    assert cli.main(["serve", "--port", "0"]) == code
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_an_error_that_no_signal_caused_comes_out_as_it_is():
+    with pytest.raises(AttributeError), interrupts.raised():
+        raise AttributeError
 
 
 def test_outside_the_main_thread_nothing_is_touched():

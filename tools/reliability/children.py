@@ -1,6 +1,7 @@
 """`gs-ssd` in processes forked from one that has imported everything already: a try costs no start
 of Python."""
 
+import argparse
 import contextlib
 import importlib
 import os
@@ -13,6 +14,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 SMOKE = Path(__file__).resolve().parents[2] / "configs" / "smoke.yaml"
+ASSETS: dict[str, tuple[str, ...]] = {
+    "splat": (),
+    "nerf": (
+        *("asset=nerf", "nerf.levels=4", "nerf.levels_on=[[0, 4]]", "nerf.log2_entries=8"),
+        *("nerf.base_resolution=4", "nerf.hidden=16", "nerf.steps=24", "nerf.cells=12"),
+        *("nerf.resolution=[[0, 16]]", "nerf.occupancy_every=2", "nerf.learned_background=0.5"),
+        *("nerf.warm_start.views=4", "nerf.warm_start.image_size=16", "nerf.warm_start.steps=8"),
+        *("nerf.conversion.views=4", "nerf.conversion.image_size=24", "nerf.conversion.steps=2"),
+        "nerf.conversion.spacing=0.1",
+    ),
+    "avatar": ("asset=avatar", "avatar.surface_points=2000", "avatar.rebind_every=2"),
+}
+"""Settings that make the smoke run one of each representation, small and quick."""
 
 
 class Child(NamedTuple):
@@ -61,6 +75,13 @@ def warm_up() -> None:
     importlib.import_module("gs_ssd.trainer")
     for command in cli.COMMANDS.values():
         importlib.import_module(command.module)
+
+
+def add_asset(parser: argparse.ArgumentParser) -> None:
+    """Declare `--asset`."""
+    parser.add_argument(
+        "--asset", choices=ASSETS, default="splat", help="what is trained (default: splat)"
+    )
 
 
 def start(

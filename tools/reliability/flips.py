@@ -2,6 +2,7 @@
 saved.
 
     python tools/reliability/flips.py --flips 500
+    python tools/reliability/flips.py --flips 500 --asset nerf
 
 Anywhere in the file, one at a time. A bit of the archive's padding or of a date in it changes
 nothing that is loaded: such flips are counted apart. The exit code is 1 if one changes what is
@@ -17,25 +18,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from children import SMOKE, start, warm_up
+from children import ASSETS, SMOKE, add_asset, start, warm_up
 
 WORDS = (
     "train",
     "--config",
     str(SMOKE),
     "num_steps=10",
+    "initialize.num_points=100",
     "output.turntable_frames=0",
     "output.preview_every=0",
 )
 
 
-def flips(number: int, seed: int) -> collections.Counter[str]:
+def flips(number: int, seed: int, asset: str) -> collections.Counter[str]:
     """Counts by what came of each flip: named, harmless, silent or traceback."""
     counts: collections.Counter[str] = collections.Counter()
     rng = random.Random(seed)
     with tempfile.TemporaryDirectory(prefix="flips-") as name:
         folder = Path(name)
-        child = start([*WORDS, "--out", "run"], folder, folder / "said")
+        child = start([*WORDS, *ASSETS[asset], "--out", "run"], folder, folder / "said")
         if child.wait(300) != 0:
             raise RuntimeError(f"a run fails: {child.said}")
         (path,) = (folder / "run" / "checkpoints").glob("*.pt")
@@ -92,9 +94,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--flips", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
+    add_asset(parser)
     args = parser.parse_args(argv)
     warm_up()
-    counts = flips(args.flips, args.seed)
+    counts = flips(args.flips, args.seed, args.asset)
     print("; ".join(f"{ended}: {count}" for ended, count in sorted(counts.items())))
     return int(any(ended not in ("named", "harmless") for ended in counts))
 

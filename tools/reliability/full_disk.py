@@ -1,6 +1,7 @@
 """Disks that are full at every size: each command ends in one sentence, and what was there stays.
 
     python tools/reliability/full_disk.py
+    python tools/reliability/full_disk.py --asset avatar
 
 A run, a resumed one, exports and a gallery on a file system with some KiB of room (a tmpfs of this
 process's own; needs root), a little more each time, until all of it fits. Where nothing can be
@@ -21,7 +22,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from children import SMOKE, start, warm_up
+from children import ASSETS, SMOKE, add_asset, start, warm_up
 
 PATIENCE_S = 300.0
 CLONE_NEWNS, MS_PRIVATE_ALL = 0x00020000, 0x00044000
@@ -30,7 +31,7 @@ RUN = (
     *("output.preview_every=2", "output.checkpoint_every=2", "output.turntable_frames=8"),
 )
 CALLS = {
-    "train": RUN,
+    "train": RUN,  # and the asset's settings
     "resume": ("train", "--resume", "--out", "run", "num_steps=6"),
     "export": ("export", "run", "-o", "run/out.glb"),
     "page": ("export", "run", "-o", "run/out.html"),
@@ -114,18 +115,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, default=14, help="how many, from 8 KiB on")
     parser.add_argument("--files", action="store_true", help="limit files, mount nothing")
+    add_asset(parser)
     args = parser.parse_args(argv)
     warm_up()
+    run = (*RUN, *ASSETS[args.asset])
     mounts = not args.files and own_mounts()
     attempt: Callable[..., str] = on_a_disk_of if mounts else with_files_of
     counts: collections.Counter[str] = collections.Counter()
     with tempfile.TemporaryDirectory(prefix="full-disk-") as name:
         folder = Path(name)
-        child = start(RUN, folder, folder / "said")
+        child = start(run, folder, folder / "said")
         if child.wait(PATIENCE_S) != 0:
             raise RuntimeError(f"a run fails where there is room: {child.said}")
         for label, words in CALLS.items():
             filled = None if label == "train" else folder / "run"
+            words = run if label == "train" else words
             there = 0 if filled is None or not mounts else room_of(filled)
             kib = 8
             for _ in range(args.sizes):

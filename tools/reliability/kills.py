@@ -2,6 +2,7 @@
 that was left alone.
 
     python tools/reliability/kills.py --kills 100
+    python tools/reliability/kills.py --kills 100 --asset nerf
 
 Every other kill falls after the last step, while results are written; a third of the resumed runs
 is killed once more. Nothing but a run's own files may be left. The exit code is 1 if anything
@@ -19,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from children import SMOKE, Child, start, warm_up
+from children import ASSETS, SMOKE, Child, add_asset, start, warm_up
 
 STEPS = 12
 WORDS = (
@@ -31,10 +32,11 @@ PATIENCE_S = 300.0
 
 
 class Reference(NamedTuple):
-    """A run that was left alone: its splat, the names of its files, and how long it took (seconds)
-    to what."""
+    """A run that was left alone: its words, its results, the names of its files, and how long it
+    took (seconds) to what."""
 
-    splat: bytes
+    words: tuple[str, ...]
+    results: dict[str, bytes]
     names: frozenset[str]
     until_results: float
     in_all: float
@@ -45,25 +47,33 @@ def names_in(folder: Path) -> frozenset[str]:
     return frozenset(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
+def results_in(run: Path) -> dict[str, bytes]:
+    """The content of every file that is written when a run ends."""
+    from gs_ssd.run.folder import RESULTS
+
+    return {name: (run / name).read_bytes() for name in RESULTS if (run / name).is_file()}
+
+
 def last_checkpoint(folder: Path) -> Path:
     """Which is written between the last step and the results."""
     return folder / "run" / "checkpoints" / f"step_{STEPS:06d}.pt"
 
 
-def left_alone(folder: Path) -> Reference:
+def left_alone(folder: Path, words: tuple[str, ...]) -> Reference:
     """Run to the end.
 
     Raises:
         RuntimeError: that fails.
     """
     began = time.monotonic()
-    child = start([*WORDS, "--out", "run"], folder, folder / "said")
+    child = start([*words, "--out", "run"], folder, folder / "said")
     until_results = _until_results(child, folder) - began
     if child.wait(PATIENCE_S) != 0:
         raise RuntimeError(f"a run that nobody kills fails: {child.said}")
     run = folder / "run"
     return Reference(
-        (run / "point_cloud.ply").read_bytes(),
+        words,
+        results_in(run),
         names_in(run),
         until_results,
         time.monotonic() - began,
@@ -102,13 +112,13 @@ def one_try(reference: Reference, rng: random.Random, *, late: bool) -> collecti
     with tempfile.TemporaryDirectory(prefix="killed-") as name:
         folder, run = Path(name), Path(name) / "run"
         again = rng.random() < 1 / 3
-        hit = killed([*WORDS, "--out", "run"], folder, reference, rng, late=late)
+        hit = killed([*reference.words, "--out", "run"], folder, reference, rng, late=late)
         counts["kills"] += hit
         counts["kills while results were written"] += hit and last_checkpoint(folder).exists()
         counts["runs that left temporaries"] += bool(list(run.rglob(".gs-ssd-tmp-*")))
         if again:
-            counts["kills"] += killed(_go_on(run), folder, reference, rng, late=late)
-        words = _go_on(run)
+            counts["kills"] += killed(_go_on(run, reference), folder, reference, rng, late=late)
+        words = _go_on(run, reference)
         counts["resumed" if "--resume" in words else "begun again: no checkpoint yet"] += 1
         child = start(words, folder, folder / "said")
         code = child.wait(PATIENCE_S)
@@ -118,7 +128,7 @@ def one_try(reference: Reference, rng: random.Random, *, late: bool) -> collecti
             if code is None:
                 child.kill()
             return counts
-        same = (run / "point_cloud.ply").read_bytes() == reference.splat
+        same = results_in(run) == reference.results
         extra, lost = names_in(run) - reference.names, reference.names - names_in(run)
         counts["the same bytes"] += same
         counts["temporaries after it"] += any(".gs-ssd" in path for path in extra)
@@ -131,17 +141,17 @@ def one_try(reference: Reference, rng: random.Random, *, late: bool) -> collecti
     return counts
 
 
-def _go_on(run: Path) -> list[str]:
+def _go_on(run: Path, reference: Reference) -> list[str]:
     if list(run.glob("checkpoints/step_*.pt")):
         return ["train", "--resume", "--out", "run"]
-    return [*WORDS, "--out", "run", "--overwrite"]
+    return [*reference.words, "--out", "run", "--overwrite"]
 
 
-def kills(number: int, seed: int, seconds: float) -> collections.Counter[str]:
+def kills(number: int, seed: int, seconds: float, asset: str) -> collections.Counter[str]:
     """Tries until so many runs were killed, or the time is over; counts of what happened."""
     rng, end = random.Random(seed), time.monotonic() + seconds
     with tempfile.TemporaryDirectory(prefix="left-alone-") as name:
-        reference = left_alone(Path(name))
+        reference = left_alone(Path(name), (*WORDS, *ASSETS[asset]))
     counts: collections.Counter[str] = collections.Counter()
     while counts["kills"] < number and time.monotonic() < end:
         counts["tries"] += 1
@@ -157,9 +167,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--seconds", type=float, default=3600, help="stop after these, with what was done by then"
     )
+    add_asset(parser)
     args = parser.parse_args(argv)
     warm_up()
-    counts = kills(args.kills, args.seed, args.seconds)
+    counts = kills(args.kills, args.seed, args.seconds, args.asset)
     print(
         "; ".join(f"{key}: {count}" for key, count in counts.items())
         + f"; faults: {counts['faults']}"

@@ -1,6 +1,7 @@
 """Many steps in one process: memory, open files and threads must not grow.
 
     python tools/reliability/soak.py --steps 1500
+    python tools/reliability/soak.py --steps 1500 --asset avatar
 
 Trains configs/smoke.yaml with as many previews and checkpoints as a run of weeks writes, and looks
 at the process after each tenth. The exit code is 1 if descriptors or threads grow after the first
@@ -17,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from children import SMOKE
+from children import ASSETS, SMOKE, add_asset
 
 from gs_ssd import config as configs
 from gs_ssd.events import Event, Stepped
@@ -62,9 +63,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings of the run")
+    add_asset(parser)
     args = parser.parse_args(argv)
     print("step, resident KiB, descriptors, threads")
-    looks = soak(args.steps, args.overrides)
+    looks = soak(args.steps, [*ASSETS[args.asset], *args.overrides])
     first, half, last = looks[0], looks[len(looks) // 2 - 1], looks[-1]
     grown = last.resident_kib / half.resident_kib - 1
     print(f"memory of the second half: {100 * grown:+.1f} %")

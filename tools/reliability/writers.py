@@ -2,6 +2,7 @@
 has the folder.
 
     python tools/reliability/writers.py --times 40
+    python tools/reliability/writers.py --times 40 --asset avatar
 
 In turn: both begin in a new folder, both replace a finished run (--overwrite), both resume a
 half-done one. The two differ in their seed; what lies there at the end is of one of them, to the
@@ -19,7 +20,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from children import SMOKE, Child, start, warm_up
+from children import ASSETS, SMOKE, Child, add_asset, start, warm_up
 
 from gs_ssd.locks import owner_of
 
@@ -33,12 +34,13 @@ PATIENCE_S = 300.0
 NOT_AT_ONCE = "not at once, tried again"
 
 
-def words_of(mode: str, seed: int) -> list[str]:
+def words_of(mode: str, seed: int, asset: str) -> list[str]:
     """One call; a resumed run has the seed of the one that it continues with."""
     if mode == "resume":
         return ["train", "--resume", "--out", "run"]
     return [
         *WORDS,
+        *ASSETS[asset],
         "--out",
         "run",
         f"seed={seed}",
@@ -46,24 +48,25 @@ def words_of(mode: str, seed: int) -> list[str]:
     ]
 
 
-def finished(folder: Path, seed: int) -> bytes:
+def finished(folder: Path, seed: int, asset: str) -> bytes:
     """Leave a finished run of that seed in folder/run; its splat.
 
     Raises:
         RuntimeError: it fails.
     """
     shutil.rmtree(folder / "run", ignore_errors=True)
-    child = start(words_of("new", seed), folder, folder / "said")
+    child = start(words_of("new", seed, asset), folder, folder / "said")
     if child.wait(PATIENCE_S) != 0:
         raise RuntimeError(f"a run alone fails: {child.said}")
     return (folder / "run" / "point_cloud.ply").read_bytes()
 
 
-def at_once(mode: str, folder: Path, splats: dict[int, bytes]) -> str:
+def at_once(mode: str, folder: Path, splats: dict[int, bytes], asset: str) -> str:
     """Start two at once; "one continues", or what is wrong."""
     gate = os.pipe()
     children = [
-        start(words_of(mode, seed), folder, folder / f"said{seed}", gate=gate) for seed in SEEDS
+        start(words_of(mode, seed, asset), folder, folder / f"said{seed}", gate=gate)
+        for seed in SEEDS
     ]
     time.sleep(0.05)  # until both wait
     for end in reversed(gate):
@@ -119,13 +122,14 @@ def _holder(children: Sequence[Child], run: Path) -> Child | None:
     return None
 
 
-def writers(times: int, seconds: float) -> collections.Counter[str]:
+def writers(times: int, seconds: float, asset: str = "splat") -> collections.Counter[str]:
     """So many pairs, or those that the time allows; counts by how they ended."""
     counts: collections.Counter[str] = collections.Counter()
     end = time.monotonic() + seconds
     with tempfile.TemporaryDirectory(prefix="writers-") as name:
         folder = Path(name)
-        splats = {seed: finished(folder, seed) for seed in reversed(SEEDS)}  # a run of seed 1 stays
+        # a run of seed 1 stays
+        splats = {seed: finished(folder, seed, asset) for seed in reversed(SEEDS)}
         done = folder / "done"
         (folder / "run").rename(done)
         number = 0
@@ -137,7 +141,7 @@ def writers(times: int, seconds: float) -> collections.Counter[str]:
             if mode == "resume":
                 (folder / "run" / "point_cloud.ply").unlink()
                 (folder / "run" / "checkpoints" / "step_000008.pt").unlink()
-            ended = at_once(mode, folder, splats)
+            ended = at_once(mode, folder, splats, asset)
             number += ended != NOT_AT_ONCE
             counts[f"{mode}: {ended}"] += 1
             if ended not in ("one continues", NOT_AT_ONCE):
@@ -152,9 +156,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--seconds", type=float, default=3600, help="stop after these, with what was done by then"
     )
+    add_asset(parser)
     args = parser.parse_args(argv)
     warm_up()
-    counts = writers(args.times, args.seconds)
+    counts = writers(args.times, args.seconds, args.asset)
     fine = ("one continues", NOT_AT_ONCE)
     faults = sum(count for ended, count in counts.items() if not ended.endswith(fine))
     print("; ".join(f"{ended}: {count}" for ended, count in counts.items()) + f"; faults: {faults}")
