@@ -52,9 +52,7 @@ def test_what_a_program_handles_or_ignores_itself_stays(monkeypatch):
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "sigterm"]
 )
-def test_a_library_that_fails_while_it_cleans_up_hides_no_signal(
-    number, code, monkeypatch, capfd
-):
+def test_a_library_that_fails_while_it_cleans_up_hides_no_signal(number, code, monkeypatch, capfd):
     # argparse does: interrupted while it formats the usage, it "restores" what it never saved
     def interrupted(_parser):
         os.kill(os.getpid(), number)

@@ -1,8 +1,9 @@
-"""Some three hundred bad calls of every subcommand: each must end, in one sentence and without a
+"""Thousands of bad calls of every subcommand: each must end, in one sentence and without a
 traceback.
 
-    python tools/reliability/calls.py                 all, in some minutes of one core
-    python tools/reliability/calls.py --every 7       a sample
+    python tools/reliability/calls.py                        all, in an hour of one core
+    python tools/reliability/calls.py --every 8 --first 3    one of eight parts, 0 to 7
+    python tools/reliability/calls.py --only batch           of one subcommand
 
 Every call runs in a process forked from this one, which has imported everything already, in a
 folder of hostile files. A call that would serve or train for long is asked to end (SIGTERM) after a
@@ -12,6 +13,7 @@ while, which is no fault in a command that works on; one that ends only then, or
 import argparse
 import json
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -20,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from children import SMOKE, start, warm_up
+from children import ASSETS, SMOKE, start, warm_up
 
 WORDS = (
     *(
@@ -37,7 +39,7 @@ WORDS = (
         "\U0001f4a5",
         "%s{0}",
         "../x",
-        "/",
+        "/proc/self",
         "~",
     ),
     *(
@@ -66,79 +68,90 @@ WORDS = (
     ),
     *("prompt=\udc80", "num_steps=1e30", "a.b.c=1", "guidance=3", "seed=[1,2", "seed=&a [*a]"),
 )
-OPTIONS = {
-    "train": ("--config", "--prompt", "--out", "--viewer-port", "--viewer-host"),
-    "export": (
-        "-o",
-        "--for",
-        "--up",
-        "--max-splats",
-        "--axes",
-        "--sh-degree",
-        "--height",
-        "--title",
-        "--simplify",
+
+
+class Tried(NamedTuple):
+    """A call that is good, the options that are given every bad value after it, and bad values for
+    this call alone."""
+
+    good: list[str]
+    options: tuple[str, ...]
+    more: tuple[str, ...] = ()
+
+
+ONE_STEP = (
+    *("--config", str(SMOKE), "num_steps=1"),
+    *("output.turntable_frames=0", "output.preview_every=0"),
+)
+SERVED = ("--host", "--port", "--name", "--at-once", "--token")
+CHECKED = (
+    *("--model", "--base", "--dtype", "--vae-dtype", "--prediction", "--image-size"),
+    *("--device", "--prompt", "--out"),
+)
+ROWS = ("rows.jsonl", "deep.jsonl", "rows.csv", "zero.csv", "lists.jsonl")
+MOTIONS = ("half.bvh", "nan.bvh", "huge.bvh")
+TRIED = (
+    Tried(["train", *ONE_STEP], ("--config", "--prompt", "--out")),
+    Tried(["train", *ONE_STEP, "--viewer"], ("--viewer-port", "--viewer-host")),
+    Tried(["train", "--resume", "--out", "avatar"], ("--config", "--prompt", "--out")),
+    Tried(
+        ["export", "axes"],
+        (
+            *("-o", "--for", "--axes", "--up", "--activated", "--sh-degree", "--spz-version"),
+            *("--viewer", "--title", "--crop", "--max-splats", "--simplify", "--height"),
+        ),
     ),
-    "view": ("--port", "--up"),
-    "gallery": ("-o", "--title"),
-    "batch": ("--config", "--out", "--seeds", "--workers", "--threads", "--retries", "--hang"),
-    "inspect": ("--json", "--quick"),
-    "bench": (
-        "--suite",
-        "--config",
-        "--out",
-        "--workers",
-        "--seeds",
-        "--estimators",
-        "--limit",
-        "--minutes",
+    Tried(["export", "axes", "-o", "page.html"], ("--views",), ("views.json",)),
+    Tried(["export", "avatar", "-o", "out.ply"], ("--pose",)),
+    Tried(["export", "avatar", "-o", "frames/f.spz"], ("--clip",), MOTIONS),
+    Tried(["export", "avatar", "-o", "frames/f.spz", "--clip", "wave"], ("--fps",)),
+    Tried(["export", "avatar", "-o", "out.glb", "--rigged"], ("--clip", "--fps"), MOTIONS),
+    Tried(["export", "avatar", "--clip", "walk"], ("-o",)),
+    Tried(["export", "nerf", "--mesh", "-o", "out.glb"], ("--voxels", "-o")),
+    Tried(["export", "axes", "--mesh", "-o", "out.obj"], ("--voxels", "--triangles", "--texture")),
+    Tried(["view", "axes", "--no-browser"], ("--port", "--up", "--activated")),
+    Tried(["gallery", "folder"], ("-o", "--title")),
+    Tried(
+        ["batch", "prompts.txt", "--config", str(SMOKE), "--workers", "0", "--dry-run"],
+        (
+            *("--config", "--out", "--seeds", "--workers", "--address", "--threads"),
+            *("--gpus-per-worker", "--memory-per-worker", "--scratch", "--retries", "--deaths"),
+            "--hang",
+        ),
+        ROWS,
     ),
-    "reproduce": (
-        "--size",
-        "--out",
-        "--prior",
-        "--seed",
-        "--workers",
-        "--rows",
-        "--limit",
-        "--minutes",
-        "--device",
+    Tried(
+        ["batch", "prompts.txt", *ONE_STEP, "--workers", "0"],
+        ("--out", "--seeds", "--threads", "--scratch"),
+        ROWS,
     ),
-    "check-model": (
-        "--model",
-        "--base",
-        "--dtype",
-        "--image-size",
-        "--device",
-        "--prompt",
-        "--out",
+    Tried(["inspect", "avatar"], ("--json", "--quick")),
+    Tried(["inspect", "axes"], ("--json", "--quick")),
+    Tried(
+        ["bench", "--suite", "suite.json", "--config", str(SMOKE), "--report"],
+        (
+            *("--suite", "--config", "--out", "--workers", "--seeds", "--estimators", "--limit"),
+            *("--minutes", "--clip"),
+        ),
+        ("suites.json",),
     ),
-    "sides": ("--model", "--dtype", "--device", "--out", "--seed", "--x"),
-    "doctor": ("--x",),
-    "serve": ("--host", "--port", "--name", "--at-once", "--token"),
-    "studio": ("--host", "--port", "--name", "--at-once", "--token"),
-}
-GOOD = {
-    "train": [
-        "--config",
-        str(SMOKE),
-        "num_steps=1",
-        "output.turntable_frames=0",
-        "output.preview_every=0",
-    ],
-    "export": ["axes"],
-    "view": ["axes", "--no-browser"],
-    "gallery": ["folder"],
-    "batch": ["prompts.txt", "--config", str(SMOKE), "--workers", "0", "--dry-run"],
-    "inspect": ["axes"],
-    "bench": ["--suite", "suite.json", "--config", str(SMOKE), "--report"],
-    "reproduce": ["illustrative", "--size", "tiny"],
-    "check-model": ["--offline", "--model", "folder"],
-    "sides": ["--model", "folder"],
-    "doctor": [],
-    "serve": ["--port", "0"],
-    "studio": ["--port", "0", "--no-browser"],
-}
+    Tried(
+        ["reproduce", "illustrative", "--size", "tiny"],
+        (
+            *("--size", "--out", "--prior", "--seed", "--workers", "--rows", "--limit"),
+            *("--minutes", "--device"),
+        ),
+    ),
+    Tried(
+        ["reproduce", "comparison", "--size", "tiny", "--minutes", "0"],
+        ("--out", "--prior", "--seed", "--workers", "--rows", "--limit"),
+    ),
+    Tried(["check-model", "--offline", "--model", "folder"], CHECKED),
+    Tried(["sides", "--model", "folder"], ("--model", "--dtype", "--device", "--out", "--seed")),
+    Tried(["doctor"], ("--x",)),
+    Tried(["serve", "--port", "0"], SERVED),
+    Tried(["studio", "--port", "0", "--no-browser"], SERVED),
+)
 WORK_ON = ("view", "serve", "studio", "reproduce")
 """Commands that serve until they are stopped, or compute for long where nothing is wrong."""
 LET_WORK_S = 1.5
@@ -181,13 +194,27 @@ class Ended(NamedTuple):
 def calls() -> Iterator[list[str]]:
     """Every option and every bare word of every subcommand with every hostile value, one at a
     time."""
-    for command, options in OPTIONS.items():
-        for word in WORDS:
-            yield [command, word]
-            yield [command, *GOOD[command], word]
-            for option in options:
-                yield [command, *GOOD[command], option, word]
+    for command in dict.fromkeys(tried.good[0] for tried in TRIED):
+        yield from ([command, word] for word in WORDS)
+    for good, options, more in TRIED:
+        for word in (*WORDS, *more):
+            yield [*good, word]
+            yield from ([*good, option, word] for option in options)
     yield from ([], ["paint"], ["--version", "x"], ["\udc80"])
+
+
+def good_files(folder: Path) -> None:
+    """Finished runs of an avatar and of a radiance field.
+
+    Raises:
+        RuntimeError: a run fails.
+    """
+    for asset in ("avatar", "nerf"):
+        words = ["train", *ONE_STEP, "initialize.num_points=100", *ASSETS[asset], "--out", asset]
+        child = start(words, folder, folder / "said")
+        if child.wait(300) != 0:
+            raise RuntimeError(f"a good run fails: {child.said}")
+    (folder / "said").unlink()
 
 
 def hostile_files(folder: Path) -> None:
@@ -211,6 +238,21 @@ def hostile_files(folder: Path) -> None:
     (folder / "bad.glb").write_bytes(b"glTF" + b"\xff" * 100)
     suite = {"seeds": [0], "prompts": [{"prompt": "a red disc"}]}
     (folder / "suite.json").write_text(json.dumps(suite))
+    bad_suite = {"seeds": [0, 0], "prompts": [{"prompt": "a red disc", "kind": 3}], "views": 1e9}
+    (folder / "suites.json").write_text(json.dumps(bad_suite))
+    (folder / "rows.jsonl").write_text(
+        '{"prompt": 3}\n{"prompt": "a", "seed": 1e400}\n{"prompt": "a", "tags": {"a": [1]}}\n[]\n{'
+    )
+    (folder / "deep.jsonl").write_text('{"prompt": ' + "[" * 50_000 + "\n")
+    (folder / "lists.jsonl").write_text('{"prompt": "a disc", "viewpoints.radius": [[[]]]}\n')
+    (folder / "rows.csv").write_text('prompt,seed,prompt\n"a red disc,1,2\n')
+    (folder / "zero.csv").write_bytes(b"prompt,num_steps\n\0,1\nx,-\xff\n")
+    (folder / "views.json").write_text('{"views": [{"name": 3, "position": [NaN, 1]}], "path": {}}')
+    head = "HIERARCHY\nROOT Hips\n{\n OFFSET 0 0 0\n CHANNELS 3 Zrotation Xrotation Yrotation\n"
+    (folder / "half.bvh").write_text(head)
+    end = " End Site\n {\n  OFFSET 0 0 1\n }\n}\nMOTION\n"
+    (folder / "nan.bvh").write_text(f"{head}{end}Frames: 1\nFrame Time: nan\nnan inf 1e400\n")
+    (folder / "huge.bvh").write_text(f"{head}{end}Frames: 99999999999\nFrame Time: 1e-9\n0 0 0\n")
 
 
 def call(words: list[str], folder: Path, patience: float) -> Ended:
@@ -227,15 +269,16 @@ def call(words: list[str], folder: Path, patience: float) -> Ended:
     return Ended(words, code, child.said, time.monotonic() - began)
 
 
-def run(chosen: Sequence[list[str]], patience: float, seconds: float) -> list[Ended]:
-    """Every call in a folder of its own, or those that the time allows; prints each fault."""
+def run(chosen: Sequence[list[str]], patience: float, seconds: float, good: Path) -> list[Ended]:
+    """Every call in a folder of its own with a copy of what is in `good`, or those that the time
+    allows; prints each fault."""
     end, ended = time.monotonic() + seconds, []
     for words in chosen:
         if time.monotonic() > end:
             break
         with tempfile.TemporaryDirectory(prefix="hostile-") as name:
             work = Path(name) / "work"
-            work.mkdir()
+            shutil.copytree(good, work)
             hostile_files(work)
             ended.append(call(words, Path(name), patience))
         if (fault := ended[-1].fault) is not None:
@@ -260,7 +303,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         for words in list(calls())[args.first :: args.every]
         if args.only in (None, *words[:1])
     ]
-    ended = run(chosen, args.patience, args.seconds)
+    with tempfile.TemporaryDirectory(prefix="good-") as name:
+        good_files(Path(name))
+        ended = run(chosen, args.patience, args.seconds, Path(name))
     faults = sum(one.fault is not None for one in ended)
     hangs = sum(one.fault == "hangs" for one in ended)
     slowest = max(ended, key=lambda one: one.seconds)
