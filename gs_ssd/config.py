@@ -30,7 +30,7 @@ from gs_ssd.assets.splat.finish import FinishConfig
 from gs_ssd.assets.splat.optimizers import OptimizerConfig
 from gs_ssd.bounds import Bounds, FovDeg, Often, PolarDeg, Positive, Size, settings
 from gs_ssd.errors import UserError
-from gs_ssd.files import atomic_path
+from gs_ssd.files import atomic_path, require_plain_file
 from gs_ssd.guidance.config import DistillConfig
 from gs_ssd.prior import PriorConfig
 from gs_ssd.render.augment import AugmentConfig
@@ -184,8 +184,9 @@ def read_layers(path: Path, depth: int = 0) -> list[Layer]:
     Raises:
         UserError: see `load`.
     """
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"there is no config file {path}{_nearest_file(path)}")
+    require_plain_file(path)
     if depth > MAX_EXTENDS:
         raise UserError(f"{path}: `extends` goes round in a circle")
     try:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from gs_ssd.errors import UserError
-from gs_ssd.files import TEMPORARY
+from gs_ssd.files import TEMPORARY, require_plain_file
 from gs_ssd.processes import is_running
 
 fcntl: Any = (
@@ -136,6 +136,8 @@ def _folder(folder: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _locked(path: Path, what: str) -> Iterator[None]:
     me = Owner(os.getpid(), socket.gethostname(), what, time.time())
+    if path.exists():
+        require_plain_file(path)
     try:
         handle = _flock(path, me) if _has_flock(path.parent) else None
         if handle is None:
@@ -274,7 +276,7 @@ def _signed(owner: Owner) -> bytes:
 def _read(path: Path) -> Owner | None:
     """The owner that signed the file; None: no file, or nobody (yet)."""
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes() if path.is_file() else b"")
         return Owner(
             int(content["pid"]), str(content["host"]), str(content["what"]), float(content["since"])
         )

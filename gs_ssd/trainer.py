@@ -26,7 +26,7 @@ from gs_ssd.render.step_pictures import collage
 from gs_ssd.run import boards, provenance, results
 from gs_ssd.run import checkpoint as checkpoints
 from gs_ssd.run.checkpoint import Checkpoint
-from gs_ssd.run.folder import clear, set_aside
+from gs_ssd.run.folder import clear, forget_after, set_aside
 from gs_ssd.run.metrics import Recorder
 from gs_ssd.run.pictures import pictures, write_sheet
 from gs_ssd.run.process_video import ProcessVideo
@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 UNLIKE_SETTINGS = ("num_steps", "device", "output.")
 """What may change in a resumed run without making another asset."""
+OF_THE_END = ("finish.", "nerf.conversion.", "avatar.shown")
+"""What is done after the last step: it may change when no step is left."""
 
 
 class Trainer:
@@ -103,7 +105,8 @@ class Trainer:
         self.job = Job(config, loaded, asset=asset, estimator=estimator, anyway=anyway, state=state)
         if prior is None:
             loaded.release_text_encoder()  # every prompt is embedded by now
-        self._other_settings = saved is not None and self._say_what_differs(saved)
+        differs = [] if saved is None else self._say_what_differs(saved)
+        self._ends_otherwise = any(key.startswith(OF_THE_END) for key in differs)
         self._stop_wanted = False
 
     @property
@@ -184,7 +187,7 @@ class Trainer:
         config, output, job = self.config, self.config.output, self.job
         last = config.num_steps if until is None else min(until, config.num_steps)
         self._make_room()
-        self._set_aside(last)
+        self._begin_where_it_stands(last)
         # Before this run writes anything: where a board refuses, nothing of it stays behind.
         opened = boards.open_boards(
             self.folder,
@@ -194,9 +197,9 @@ class Trainer:
             wandb=output.wandb,
         )
         configs.save(config, self.folder / "config.yaml")
-        settings, resumed = (config, self.resolved), job.completed > 0
+        settings, done = (config, self.resolved), job.completed
         provenance.remember(
-            self.folder, job.device, job.prior, self.estimator_name, settings, resumed=resumed
+            self.folder, job.device, job.prior, self.estimator_name, settings, completed=done
         )
         cameras, size = self.output_cameras, output.turntable_size
         video = ProcessVideo(self.folder, cameras, output.process_frames, size, config.num_steps)
@@ -287,24 +290,37 @@ class Trainer:
                 "continue from that one's checkpoint, or choose another folder"
             )
 
-    def _set_aside(self, last: int) -> None:
-        """Results of other settings than this run's do not stay beside its settings."""
-        if not self._other_settings:
-            return
-        aside = set_aside(self.folder, self.job.completed) if self.job.completed < last else None
+    def _begin_where_it_stands(self, last: int) -> None:
+        """Nothing of an earlier end, or of steps beyond the checkpoint, lies beside what this run
+        writes."""
+        completed = self.job.completed
+        others = completed < last or self._ends_otherwise
+        aside = set_aside(self.folder, completed) if others else None
         if aside is not None:
-            log.warning("the results of the earlier settings are in %s now", aside)
+            log.warning("the results so far are in %s now", aside)
+        forget_after(self.folder, completed)
 
-    def _say_what_differs(self, saved: Checkpoint) -> bool:
-        """Whether it is more than how long it runs, where, and what it writes."""
+    def _say_what_differs(self, saved: Checkpoint) -> list[str]:
+        """Every setting that is not the checkpoint's, by its dotted name.
+
+        Raises:
+            UserError: no step is left that would be taken with the new ones.
+        """
         try:
             before = configs.from_mapping(saved.config, "the checkpoint")
         except UserError as error:  # written by an older version, whose settings had other names
             log.warning(
                 "resuming with settings that cannot be compared with the run's own (%s)", error
             )
-            return False
+            return []
         differences = configs.differences(before, self.config)
+        harmless = (*UNLIKE_SETTINGS, *OF_THE_END, "prior.")  # weights may lie elsewhere now
+        others = [key for key in differences if not key.startswith(harmless)]
+        if others and saved.step == self.config.num_steps:
+            raise UserError(
+                f"{self.folder} has taken all {saved.step} steps with another {', '.join(others)};"
+                " name more num_steps, leave that as it was, or begin a run in another folder"
+            )
         for key, (old, new) in differences.items():
             log.warning(
                 "resuming with %s=%s (it was %s): not the numbers of one uninterrupted run",
@@ -312,7 +328,7 @@ class Trainer:
                 new,
                 old,
             )
-        return any(not key.startswith(UNLIKE_SETTINGS) for key in differences)
+        return list(differences)
 
     @property
     def output_cameras(self) -> results.OutputCameras:

@@ -184,13 +184,56 @@ def test_results_of_other_settings_do_not_stay_beside_the_new_ones(run):
     assert (earlier / "point_cloud.ply").read_bytes() == splat
 
 
-def test_more_steps_of_the_same_settings_leave_the_results_until_there_are_new_ones(run):
+def test_results_of_fewer_steps_do_not_stay_beside_more(run):
+    """Nor what was exported from them: else a video, an export or a page may be older than the
+    splat."""
+    splat = (run / "point_cloud.ply").read_bytes()
+    (run / "turntable.mp4").write_bytes(b"of two steps")  # and no turntable is asked for now
+    assert cli.main(["export", str(run), "--for", "blender"]) == 0
+    assert train("--resume", "--out", run, "num_steps=4", "output.turntable_frames=0") == 0
+    assert not [*run.glob("turntable.*"), *run.glob("*.blender.ply*")]
+    earlier = run / "earlier" / "step_000002"
+    assert (earlier / "point_cloud.ply").read_bytes() == splat
+    assert (earlier / "turntable.mp4").exists()
+    assert [path.name for path in earlier.glob("*.blender.ply")] == ["a-red-disc.blender.ply"]
+    assert config.load(earlier / "config.yaml").num_steps == 2
+    assert (run / "point_cloud.ply").read_bytes() != splat
+
+
+def test_an_unfinished_run_says_where_its_earlier_results_are(run, capsys):
     trainer = Trainer(config.load(run / "config.yaml", ["num_steps=4"]), run, resume=True)
     events = trainer.events()
     next(events)
-    events.close()
-    assert (run / "point_cloud.ply").exists()
-    assert not (run / "earlier").exists()
+    events.close()  # as a kill would end it
+    assert cli.main(["export", str(run), "--for", "blender"]) == 2
+    assert f"what it was before is in {run / 'earlier' / 'step_000002'}" in capsys.readouterr().err
+
+
+def test_a_finished_run_takes_no_settings_that_would_change_nothing(run, capsys):
+    """Else its config.yaml tells of a seed and a prompt that its splat was not made with."""
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert train("--resume", "--out", run, "seed=5", "prompt=a blue disc") == 2
+    assert "with another prompt, seed; name more num_steps" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_what_is_done_after_the_last_step_may_change(run):
+    splat = (run / "point_cloud.ply").read_bytes()
+    assert train("--resume", "--out", run, "finish.steps=2") == 0
+    assert (run / "point_cloud.ply").read_bytes() != splat
+    assert (run / "earlier" / "step_000002" / "point_cloud.ply").read_bytes() == splat
+
+
+def test_pictures_of_steps_that_are_taken_again_go(run):
+    previews, frames = run / "previews", run / "process"
+    for folder in (previews, frames):
+        folder.mkdir(exist_ok=True)
+    for name in ("step_000001.png", "step_000003.png", "guidance_000003.png", "mine.png"):
+        (previews / name).touch()
+    (frames / "000003.png").touch()
+    assert train("--resume", "--out", run, "num_steps=4", "output.preview_every=0") == 0
+    assert {path.name for path in previews.iterdir()} == {"step_000001.png", "mine.png"}
+    assert not frames.exists() or not list(frames.iterdir())
 
 
 def moved(run):

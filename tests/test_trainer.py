@@ -174,8 +174,8 @@ def test_an_interrupted_run_has_the_frames_and_sheets_of_an_uninterrupted_one(tm
     with pytest.raises(Interrupted):
         stopped_at_once(Trainer(config, parts, resume=True))
     assert sorted(path.name for path in (parts / "process").iterdir()) == [
-        "000000.png",
         "000001.png",
+        "000002.png",
     ]
     Trainer(config, parts, resume=True).fit()
     Trainer(config, tmp_path / "whole").fit()

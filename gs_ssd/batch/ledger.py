@@ -14,6 +14,7 @@ from typing import Any
 
 from gs_ssd.batch.task import Task
 from gs_ssd.errors import UserError
+from gs_ssd.files import require_plain_file
 
 FILE = "jobs.jsonl"
 FINAL = ("done", "failed")
@@ -47,6 +48,7 @@ class Ledger:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.exists():
+                require_plain_file(path)
                 with path.open("rb") as file:
                     for text in file:
                         self._read(text)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from gs_ssd.body.body import JOINTS, Pose, Skeleton
 from gs_ssd.errors import UserError
+from gs_ssd.files import require_plain_file
 from gs_ssd.maths import rotation
 from gs_ssd.maths.conventions import FROM_WORLD
 
@@ -83,7 +84,7 @@ def read(path: Path) -> Motion:
         UserError: no BVH file, a truncated one, or one whose numbers do not fit its skeleton.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
+        if require_plain_file(path) > MAX_BYTES:
             raise UserError(
                 f"{path} is larger than {MAX_BYTES >> 20} MiB; cut the motion into shorter files"
             )

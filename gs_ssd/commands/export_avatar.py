@@ -1,6 +1,7 @@
 """The part of `gs-ssd export` that is about avatars: poses, motions, rigged meshes."""
 
 import argparse
+import re
 from pathlib import Path
 
 from gs_ssd.body import clips
@@ -103,6 +104,9 @@ def _frames(path: Path, avatar: Avatar, motion: clips.Motion, title: str) -> int
     if not stem:
         raise UserError(f"{path}: name a frame, such as {path.parent / ('frame' + suffix)}")
     path.parent.mkdir(parents=True, exist_ok=True)
+    older = _frames_of(path.parent, stem, suffix)
+    for file in older:  # of a longer motion, or of another: no frame of it may come after ours
+        file.unlink()
     digits = max(4, len(str(len(motion.poses) - 1)))
     for number, pose in enumerate(motion.poses):
         frame = path.with_name(f"{stem}_{number:0{digits}d}{suffix}")
@@ -113,3 +117,10 @@ def _frames(path: Path, avatar: Avatar, motion: clips.Motion, title: str) -> int
         f" {motion.fps:g} per second, {len(avatar)} splats each"
     )
     return 0
+
+
+def _frames_of(folder: Path, stem: str, suffix: str) -> list[Path]:
+    """What an earlier export of frames of that name has left."""
+    number = re.compile(re.escape(stem) + r"_[0-9]{4,}" + re.escape(suffix))
+    found = [path for path in folder.iterdir() if number.fullmatch(path.name)]
+    return [path for path in found if path.is_file()]

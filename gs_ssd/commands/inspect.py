@@ -5,7 +5,8 @@ import dataclasses
 import json
 from pathlib import Path
 
-from gs_ssd.export.formats import note_of, read_splats, suffix_of
+from gs_ssd.export.axes_note import note_of
+from gs_ssd.export.formats import read_splats, suffix_of
 from gs_ssd.export.inspection import INVISIBLE_DB, SAME_DB, Inspection, Loss, inspect
 from gs_ssd.export.targets import TARGETS
 from gs_ssd.viewer.runs import source_of

@@ -1,7 +1,6 @@
 """What a file name means: who writes it, who reads it, and the axes that its readers expect."""
 
 import dataclasses
-import json
 import logging
 import os
 from collections.abc import Callable
@@ -11,13 +10,13 @@ import numpy as np
 
 from gs_ssd.errors import UserError
 from gs_ssd.export import activated as activation
-from gs_ssd.export import far_away
+from gs_ssd.export import axes_note, far_away
 from gs_ssd.export.axes_object import axes_object
 from gs_ssd.export.clean import finite
 from gs_ssd.export.compressed_ply import write_compressed_ply
 from gs_ssd.export.content import refuse_other_content
 from gs_ssd.export.dotsplat import read_splat, write_splat
-from gs_ssd.export.frames import FROM_WORLD, Frame, up_rotation
+from gs_ssd.export.frames import Frame, up_rotation
 from gs_ssd.export.glb import write_glb
 from gs_ssd.export.glb_reader import read_glb
 from gs_ssd.export.ksplat_reader import read_ksplat
@@ -29,7 +28,6 @@ from gs_ssd.export.splats import Splats
 from gs_ssd.export.spz import write_spz
 from gs_ssd.export.spz_reader import read_spz
 from gs_ssd.export.usd import write_usd
-from gs_ssd.files import atomic_path
 
 log = logging.getLogger(__name__)
 
@@ -143,9 +141,9 @@ def read_splats(
             broken,
             len(splats),
         )
-    noted, offset = _noted(path)
     if up is not None:
         return splats.rotated(up_rotation(up, splats.frame))
+    noted, offset = axes_note.read(path)
     if noted is None:
         return splats
     x, y, z = (a + b for a, b in zip(splats.offset, offset, strict=True))
@@ -164,8 +162,8 @@ def write_splats(
 
     Other axes than the format's own are noted in `<file>.axes.json`, so that reading the file back
     knows them; with `keep_offset` also what was taken away from far positions (`Splats.offset`):
-    added to the file's, it gives them. `options` that a format has no use for are ignored: `title`,
-    `spz_version`.
+    added to the file's, it gives them (`axes_note`). `options` that a format has no use for are
+    ignored: `title`, `spz_version`.
 
     Raises:
         UserError: unknown suffix, a missing helper, no splats, or a place that cannot be written.
@@ -181,15 +179,14 @@ def write_splats(
     chosen = frame or kind.frame
     splats = splats.to_frame(chosen)
     warn_if_mark_is_lost(path, splats)
-    kind.write(path, splats, **options)
     stated = splats.to_frame(kind.frame) if _names_its_axes(path, options) else splats
-    note = note_of(Path(path))
     kept = {"offset": list(stated.offset)} if keep_offset and any(stated.offset) else {}
-    if stated.frame != kind.frame or kept:
-        with atomic_path(note) as temporary:
-            temporary.write_text(json.dumps({"frame": stated.frame, **kept}) + "\n")
-    else:
-        note.unlink(missing_ok=True)
+    if stated.frame == kind.frame and not kept:
+        kind.write(path, splats, **options)
+        axes_note.remove(Path(path))
+        return
+    with axes_note.written(Path(path), {"frame": stated.frame, **kept}):
+        kind.write(path, splats, **options)
 
 
 def _names_its_axes(path: str | os.PathLike[str], options: dict[str, object]) -> bool:
@@ -205,25 +202,3 @@ def warn_if_mark_is_lost(path: str | os.PathLike[str], splats: Splats) -> None:
         log.warning("%s: cannot say that its splats are antialiased, and will look too heavy from "
                     "afar; %s can",
                     path, holders)  # fmt: skip
-
-
-def note_of(path: Path) -> Path:
-    """Where other axes than the format's own are noted."""
-    return path.with_name(path.name + ".axes.json")
-
-
-def _noted(path: Path) -> tuple[Frame | None, tuple[float, float, float]]:
-    """The frame and the offset that are noted beside the file."""
-    nothing: tuple[None, tuple[float, float, float]] = None, (0.0, 0.0, 0.0)
-    note = note_of(path)
-    if not note.is_file():
-        return nothing
-    try:
-        with note.open("rb") as file:
-            noted = json.loads(file.read(4096))
-        x, y, z = (float(number) for number in noted.get("offset", nothing[1]))
-        frame = next((known for known in FROM_WORLD if known == noted.get("frame")), None)
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
-        log.warning("%s: unreadable, ignored", note)
-        return nothing
-    return frame, (x, y, z)

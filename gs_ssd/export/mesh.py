@@ -6,6 +6,7 @@ A preview, not a model: soft, thin and translucent parts come out lumpy or not a
 camera sees is open. Good for collision shapes, thumbnails, a stand-in in an editor.
 """
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -192,11 +193,14 @@ def _save(trimesh: Any, surface: Any, path: Path) -> None:
     material = beside["material.mtl"].decode()
     for old, new in names.items():
         text, material = text.replace(old, new), material.replace(old, new)
-    for name, data in ((path.name, text.encode()), (names["material.mtl"], material.encode())):
-        with atomic_path(path.with_name(name)) as temporary:
-            temporary.write_bytes(data)
-    with atomic_path(path.with_name(names[picture])) as temporary:
-        temporary.write_bytes(beside[picture])
+    files = {
+        path.name: text.encode(),
+        names["material.mtl"]: material.encode(),
+        names[picture]: beside[picture],
+    }
+    with contextlib.ExitStack() as together:  # all are complete before the first bears its name
+        for name, data in files.items():
+            together.enter_context(atomic_path(path.with_name(name))).write_bytes(data)
 
 
 def _matte(tree: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from gs_ssd.errors import UserError
+from gs_ssd.files import require_plain_file
 
 FILE, PEFT_FILE = "pytorch_lora_weights.safetensors", "adapter_model.safetensors"
 KINDS = {
@@ -80,7 +81,8 @@ def find(name: str, local: bool) -> Path:
                 " to use"
             )
         return found[0]
-    if path.is_file():
+    if path.exists():
+        require_plain_file(path)
         return path
     if name.count("/") != 1 or path.suffix:
         raise FileNotFoundError("no such file")

@@ -23,6 +23,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 from transformers.utils import logging as transformers_logging
 
 from gs_ssd.errors import UserError
+from gs_ssd.files import require_plain_file
 from gs_ssd.prior import PriorConfig, lora, multiview_files, textual_inversion, weight_files
 from gs_ssd.prior.card import check_card
 from gs_ssd.prior.hub import HubError, first_sentence, from_hub
@@ -298,4 +299,6 @@ def _addition(name: str) -> str:
     path = Path(name).expanduser()
     if not path.exists() and (name.count("/") != 1 or path.suffix):
         raise FileNotFoundError("no such file")
+    if path.exists() and not path.is_dir():
+        require_plain_file(path)
     return str(path) if path.exists() else name

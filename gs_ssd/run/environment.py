@@ -13,6 +13,7 @@ import torch
 import gs_ssd
 from gs_ssd.files import atomic_path
 
+UNTIL = "until_step_"
 PACKAGES = ("torch", "diffusers", "transformers", "peft")
 
 
@@ -33,30 +34,42 @@ def describe(device: torch.device) -> dict[str, str]:
     return found | {"device": device.type, "threads": str(torch.get_num_threads())}
 
 
-def remember(path: Path, found: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+def remember(
+    path: Path, found: Mapping[str, Any], *, completed: int = 0
+) -> dict[str, tuple[Any, Any]]:
     """Write `found` as JSON, a line each; returns what differs from what stood there, as (old,
     new).
 
     What is unreadable differs not.
 
+    Args:
+        completed: steps that were made with what stood there: what differs of it stays, under
+            `until_step_N`. 0: what stood there is of no interest.
+
     Raises:
         UserError: the file cannot be written.
     """
-    before = recall(path)
-    with atomic_path(path) as temporary:
-        lines = (f" {json.dumps(key)}: {json.dumps(value)}" for key, value in found.items())
-        temporary.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
-    return {
+    before = recall(path) if completed else {}
+    changed = {
         key: (before[key], new)
         for key, new in found.items()
         if key in before and before[key] != new
     }
+    kept = {key: value for key, value in before.items() if key.startswith(UNTIL)}
+    if changed:  # where it stands already, no step was made since
+        old = {key: was for key, (was, _) in changed.items()}
+        kept.setdefault(f"{UNTIL}{completed}", old)
+    with atomic_path(path) as temporary:
+        both = {**found, **kept}.items()
+        lines = (f" {json.dumps(key)}: {json.dumps(value)}" for key, value in both)
+        temporary.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    return changed
 
 
 def recall(path: Path) -> dict[str, Any]:
     """What `remember` wrote; nothing where the file is missing or damaged."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -1,16 +1,19 @@
 """What a run leaves in its folder, by name, and how it makes room for another run."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from gs_ssd.assets.choice import FILES
 from gs_ssd.errors import UserError
+from gs_ssd.export.targets import TARGETS
 from gs_ssd.run import checkpoint, process_video, results
 
+VIEWS = f"{results.TEST_VIEWS}/polar_*_azimuth_*.png"
 LEFT = (
     *FILES,
     *(results.VIDEO, results.ANIMATION, results.SHEET),
-    f"{results.TEST_VIEWS}/polar_*_azimuth_*.png",
+    VIEWS,
     *(process_video.VIDEO, "process/[0-9]*.png", "live.ply"),
     *("previews/step_[0-9]*.png", "previews/guidance_[0-9]*.png"),
     *("metrics.jsonl", "wandb_id.txt", "tensorboard/events.*"),
@@ -24,6 +27,12 @@ RESULTS = (
     process_video.VIDEO,
 )
 """What is written when a run ends."""
+EXPORTS = (
+    "exports",
+    *(f"*.{name}{target.suffix}" for name, target in TARGETS.items()),
+    *(f"*.{name}{target.suffix}.axes.json" for name, target in TARGETS.items()),
+)
+"""Patterns of what `export --for` and the studio write beside a run's splat, made from it."""
 EARLIER = "earlier"
 
 
@@ -54,27 +63,35 @@ def refuse_to_replace(path: Path, source: Path | None = None) -> None:
 def set_aside(folder: Path, step: int) -> Path | None:
     """Move the results of a finished run, with its settings, into a folder of their own below.
 
-    For a run that continues with other settings: until it ends, its old splat would lie beside its
-    new settings. Returns where they are now; None: there were none.
+    For a run that takes more steps: until it ends, its old splat would lie beside its new settings,
+    and afterwards what is not written again beside its new splat. Returns where they are now; None:
+    there were none.
 
     Raises:
         UserError: they cannot be moved.
     """
-    there = [folder / name for name in RESULTS if (folder / name).exists()]
+    names = [name for name in RESULTS if name != results.TEST_VIEWS]
+    return _move_aside(folder, [*names, VIEWS, *EXPORTS], f"step_{step:06d}")
+
+
+def _move_aside(folder: Path, patterns: Sequence[str], name: str) -> Path | None:
+    there = [path for pattern in patterns for path in sorted(folder.glob(pattern))]
     if not there:
         return None
     try:
         (folder / EARLIER).mkdir(exist_ok=True)
-        aside, number = folder / EARLIER / f"step_{step:06d}", 1
+        aside, number = folder / EARLIER / name, 1
         while aside.exists():
             number += 1
-            aside = folder / EARLIER / f"step_{step:06d}-{number}"
+            aside = folder / EARLIER / f"{name}-{number}"
         aside.mkdir()
-        for name in ("config.yaml", "environment.json"):
-            if (folder / name).is_file():
-                shutil.copy2(folder / name, aside / name)
+        for kept in ("config.yaml", "environment.json"):
+            if (folder / kept).is_file():
+                shutil.copy2(folder / kept, aside / kept)
         for path in there:
-            path.rename(aside / path.name)
+            place = aside / path.relative_to(folder)
+            place.parent.mkdir(exist_ok=True)
+            path.rename(place)
     except OSError as error:
         raise UserError(
             f"cannot move {error.filename} of the earlier results: {error.strerror}; choose "
@@ -83,13 +100,33 @@ def set_aside(folder: Path, step: int) -> Path | None:
     return aside
 
 
-def clear(folder: Path) -> None:
-    """Delete what an earlier run left in `folder`, its checkpoints too: nothing old may lie under a
-    new prompt.
+def forget_after(folder: Path, completed: int) -> None:
+    """Delete pictures of steps that are about to be taken again, maybe with other settings.
 
     Raises:
         UserError: a file cannot be deleted.
     """
+    pictures = [*folder.glob("previews/*_[0-9]*.png"), *folder.glob("process/[0-9]*.png")]
+    try:
+        for path in pictures:
+            step = path.stem.removeprefix("step_").removeprefix("guidance_")
+            if step.isdecimal() and int(step) > completed:
+                path.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot delete {error.filename} of a later step: {error.strerror}; choose another"
+            " --out"
+        ) from error
+
+
+def clear(folder: Path) -> None:
+    """Delete what an earlier run left in `folder`, its checkpoints too: nothing old may lie under a
+    new prompt. What somebody has exported from it moves aside.
+
+    Raises:
+        UserError: a file cannot be deleted.
+    """
+    _move_aside(folder, EXPORTS, "exported")
     old = [path for pattern in LEFT for path in folder.glob(pattern)]
     try:
         for path in [*old, *checkpoint.listing(folder / "checkpoints")]:

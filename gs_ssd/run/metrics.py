@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gs_ssd.errors import UserError
-from gs_ssd.files import atomic_path
+from gs_ssd.files import atomic_path, require_plain_file
 from gs_ssd.run.boards import Board
 
 
@@ -54,6 +54,7 @@ class Recorder:
     def _keep_until(self, first_step: int) -> None:
         if not self.path.exists():
             return
+        require_plain_file(self.path)
         lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
         lines = [
             line for line in lines if (step := _step_of(line)) is not None and step < first_step

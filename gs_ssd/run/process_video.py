@@ -1,7 +1,9 @@
 """A video of the training: one frame every few steps, from a camera that goes once around the
 asset."""
 
+import logging
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +15,15 @@ from gs_ssd.files import atomic_path
 from gs_ssd.run.pictures import pictures
 from gs_ssd.run.results import OutputCameras
 
-VIDEO = "process.mp4"
+log = logging.getLogger(__name__)
+
+VIDEO, FRAMES = "process.mp4", "process"
 
 
 class ProcessVideo:
-    """Frames lie as pictures in the run's process/ folder until the end, so an interrupted run
-    loses none.
+    """Frames lie as pictures in the run's process/ folder until the end, named by the number of
+    completed steps, so an interrupted run loses none, and one that goes on with another number of
+    frames or steps mixes none up.
 
     Args:
         folder: the run's.
@@ -41,22 +46,26 @@ class ProcessVideo:
         if index is None:
             return
         (frame,) = pictures(asset, self.cameras.ring(self.count, self.size)[index : index + 1])
-        with atomic_path(self._frame(index)) as temporary:
+        with atomic_path(self.folder / FRAMES / f"{completed:06d}.png") as temporary:
             Image.fromarray(frame).save(temporary)
 
     def write(self) -> list[Path]:
         """Write process.mp4 from the frames that are there and remove them; the video's path, if
         there is one."""
-        frames = [
-            path for index in sorted(self.due.values()) if (path := self._frame(index)).is_file()
-        ]
-        if not frames:
-            return []
-        turntable.write_mp4(
-            self.folder / VIDEO, (np.asarray(Image.open(path).convert("RGB")) for path in frames)
+        frames = sorted(
+            (path for path in self.folder.glob(f"{FRAMES}/*.png") if path.stem.isdecimal()),
+            key=lambda path: int(path.stem),
         )
-        shutil.rmtree(self.folder / "process")
-        return [self.folder / VIDEO]
+        if frames and self.count:
+            turntable.write_mp4(self.folder / VIDEO, self._pictures(frames))
+            if int(frames[0].stem) > min(self.due):
+                log.warning("%s begins at step %d of the run", VIDEO, int(frames[0].stem))
+        if frames:
+            shutil.rmtree(self.folder / FRAMES)
+        return [self.folder / VIDEO] if frames and self.count else []
 
-    def _frame(self, index: int) -> Path:
-        return self.folder / "process" / f"{index:06d}.png"
+    def _pictures(self, frames: list[Path]) -> Iterator[np.ndarray]:
+        """In one size, where a run went on with another."""
+        for path in frames:
+            with Image.open(path) as picture:
+                yield np.asarray(picture.convert("RGB").resize((self.size, self.size)))

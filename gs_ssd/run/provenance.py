@@ -51,12 +51,14 @@ def remember(
     estimator: str,
     settings: tuple[ExperimentConfig, ExperimentConfig],
     *,
-    resumed: bool,
+    completed: int,
 ) -> None:
-    """Write the record of `folder`; a resumed run logs what differs from the one before.
+    """Write the record of `folder`; a resumed run logs what differs from the one before, and keeps
+    what the steps before were made with.
 
     Args:
         settings: as given, and as `resolved`; what the second adds is recorded.
+        completed: steps so far; 0: the run begins.
 
     Raises:
         UserError: the file cannot be written.
@@ -64,9 +66,9 @@ def remember(
     weights = getattr(prior, "source", "") or type(prior).__name__
     found = environment.describe(device) | {"prior": weights, "estimator": estimator}
     found |= {key: new for key, (_, new) in configs.differences(*settings).items()}
-    changed = environment.remember(folder / RECORD, found)
+    changed = environment.remember(folder / RECORD, found, completed=completed)
     changed.pop("estimator", None)  # between names, the config's own warning has said it already
-    for key, (old, new) in changed.items() if resumed else ():
+    for key, (old, new) in changed.items():
         log.warning(
             "resuming with %s %s (it was %s): not the numbers of one uninterrupted run",
             key,

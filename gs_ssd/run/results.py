@@ -63,14 +63,16 @@ def write_all(
         turntable.write_animation(folder / ANIMATION, _frames(asset, orbit))
         names += [VIDEO, ANIMATION]
     if test_views:
+        new = []
         for level in levels:
             views = _frames(asset, cameras.ring(test_views, size, level), depth=depth)
             for i, view in enumerate(views):
                 polar, azimuth = math.degrees(cameras.polar_rad[level]), 360 * i / test_views
-                write_sheet(
-                    folder / TEST_VIEWS / f"polar_{polar:03.0f}_azimuth_{azimuth:03.0f}.png",
-                    [view[None]],
-                )
+                new.append(f"polar_{polar:03.0f}_azimuth_{azimuth:03.0f}.png")
+                write_sheet(folder / TEST_VIEWS / new[-1], [view[None]])
+        for old in (folder / TEST_VIEWS).glob("polar_*_azimuth_*.png"):
+            if old.name not in new:  # of another number of views
+                old.unlink(missing_ok=True)
         names.append(TEST_VIEWS)
     return [*written, *(folder / name for name in names)]
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gs_ssd.errors import UserError
+from gs_ssd.files import require_plain_file
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,8 @@ class Journal:
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists():
+                require_plain_file(path)
             self._file = path.open("ab+")
             self._end_torn_line()
         except OSError as error:

@@ -19,12 +19,12 @@ from typing import Any
 from gs_ssd import config as configs
 from gs_ssd.config import ExperimentConfig
 from gs_ssd.errors import UserError
-from gs_ssd.files import slug
+from gs_ssd.files import atomic_path, slug
 from gs_ssd.locks import owner_of
 from gs_ssd.studio import state
 from gs_ssd.studio.hand import Hand
 from gs_ssd.studio.journal import Journal
-from gs_ssd.studio.runs import RunsFolder
+from gs_ssd.studio.runs import SNAPSHOT, RunsFolder
 from gs_ssd.studio.state import ACTIVE, WAITING, Live
 
 log = logging.getLogger(__name__)
@@ -101,7 +101,8 @@ class Queue:
         folder.mkdir(parents=True)
         if checkpoint is not None:
             (folder / "checkpoints").mkdir()
-            shutil.copyfile(checkpoint, folder / "checkpoints" / checkpoint.name)
+            with atomic_path(folder / "checkpoints" / checkpoint.name) as temporary:
+                shutil.copyfile(checkpoint, temporary)
         configs.save(config, folder / "config.yaml")
         source = None if fork is None else {"run": fork[0], "completed": fork[1]}
         self.live[name] = Live(anyway=anyway, source=source)
@@ -202,7 +203,7 @@ class Queue:
             await asyncio.wait_for(ready.wait(), patience_s)
         except TimeoutError:
             return None
-        path = self.runs.folder(name) / "live.ply"
+        path = self.runs.folder(name) / SNAPSHOT
         return path if path.is_file() else None
 
     def watching(self, name: str) -> Live:
@@ -232,7 +233,13 @@ class Queue:
         live = self.live[name]
         live.hand, live.state = None, ""
         live.frame_number += 1
+        self._forget_snapshot(name)
         self._changed(name)
+
+    def _forget_snapshot(self, name: str) -> None:
+        """A run that is over is not what it was in the middle."""
+        with contextlib.suppress(OSError, UserError):
+            (self.runs.folder(name) / SNAPSHOT).unlink(missing_ok=True)
 
     # What it tells
 
@@ -345,6 +352,7 @@ class Queue:
         return await Hand.start()
 
     def _ended(self, name: str, live: Live, outcome: str, text: str) -> None:
+        self._forget_snapshot(name)
         live.message, live.frame_number = text, live.frame_number + 1
         if outcome == "died" and live.attempts < ATTEMPTS and not self.closing:
             live.message = f"{text}; it continues by itself (attempt {live.attempts + 1})"

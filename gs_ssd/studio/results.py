@@ -70,8 +70,11 @@ def splats_of(runs: RunsFolder, name: str, completed: int | None = None) -> Spla
     return splats
 
 
-def write_for(target: str, splats: Splats, title: str, folder: Path) -> Written:
-    """Write a splat for one of `TARGETS` into `folder`.
+def write_for(
+    target: str, splats: Splats, title: str, folder: Path, stem: str | None = None
+) -> Written:
+    """Write a splat for one of `TARGETS` into `folder`; `stem` begins the file's name (by default
+    the title does).
 
     Raises:
         UserError: no such target, or a helper is missing.
@@ -79,7 +82,7 @@ def write_for(target: str, splats: Splats, title: str, folder: Path) -> Written:
     if target not in TARGETS:
         raise UserError(f"there is no target {target!r}; there are {', '.join(TARGETS)}")
     to = TARGETS[target]
-    path = folder / f"{slug(title, 'splat')}.{target}{to.suffix}"
+    path = folder / f"{stem or slug(title, 'splat')}.{target}{to.suffix}"
     folder.mkdir(parents=True, exist_ok=True)
     _write(path, splats, title, to)
     return Written(path, to.hint.format(file=path.name))
@@ -97,7 +100,7 @@ def picture_of(folder: Path, width: int = 320) -> bytes | None:
     """A small picture of a run (WebP): one tile of its contact sheet, finished or under way."""
     sheets = [folder / "views.png"]
     sheets += sorted((folder / "previews").glob("step_*.png"), reverse=True)
-    for sheet in sheets:
+    for sheet in filter(Path.is_file, sheets):
         try:
             with Image.open(sheet) as image:
                 tile_width, tile_height = image.width // TILES[0], image.height // TILES[1]

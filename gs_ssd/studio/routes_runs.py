@@ -1,6 +1,7 @@
 """Runs over HTTP: submit, look, steer, star, throw away, export, download."""
 
 import asyncio
+import contextlib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from gs_ssd.config import ExperimentConfig
 from gs_ssd.errors import UserError
 from gs_ssd.export.formats import read_splats
+from gs_ssd.files import slug
 from gs_ssd.guidance.estimators import ESTIMATORS
 from gs_ssd.prior.described import OURS
 from gs_ssd.studio import checks, form, presets, results, stream
@@ -237,15 +239,18 @@ async def export(request: Request, name: str, target: str) -> dict[str, str]:
     """Write a run for some engine or viewer, as it is now; returns the file's address and how to
     import it."""
     queue = queue_of(request)
-    title = _described(queue, name)["prompt"]
     snapshot = await queue.snapshot(name)
+    described = _described(queue, name)
+    title, folder = described["prompt"], queue.runs.folder(name) / "exports"
 
     def write() -> results.Written:
+        stem = slug(title, "splat")
+        if described["state"] != "done":  # the finished splat's export bears another name
+            stem = f"{stem}.step_{described['completed']:06d}"
         if snapshot is not None:
-            splats = read_splats(snapshot)
-        else:
-            splats = results.splats_of(queue.runs, name)
-        return results.write_for(target, splats, title, queue.runs.folder(name) / "exports")
+            with contextlib.suppress(UserError):  # over by now: its checkpoint has as much
+                return results.write_for(target, read_splats(snapshot), title, folder, stem)
+        return results.write_for(target, results.splats_of(queue.runs, name), title, folder, stem)
 
     written = await asyncio.to_thread(write)
     url = f"/api/runs/{name}/files/exports/{written.path.name}"

@@ -16,6 +16,7 @@ from gs_ssd.viewer.runs import PLY, Run
 OWN = ".gs-ssd-studio"
 """The studio's own folder, inside the runs' folder."""
 TRASH, UPLOADS, JOURNAL = f"{OWN}/trash", f"{OWN}/uploads", f"{OWN}/journal.jsonl"
+SNAPSHOT = "live.ply"  #: a run's splat as it was when somebody asked for it in the middle
 FILES = {
     "index.html": "text/html",
     "turntable.mp4": "video/mp4",
@@ -200,6 +201,8 @@ def _read(folder: Path) -> Facts:
 
 
 def _mapping(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
     try:
         value = yaml.load(path.read_text(encoding="utf-8"), Loader=Loader)  # a safe loader
     except (OSError, ValueError, RecursionError, yaml.YAMLError):
@@ -208,6 +211,8 @@ def _mapping(path: Path) -> dict[str, Any]:
 
 
 def _last_line(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
     try:
         with path.open("rb") as file:
             file.seek(max(path.stat().st_size - LAST_LINE, 0))

@@ -54,6 +54,8 @@ class Live:
             self._step(message)
         elif event == "frame":
             self.frame, self.frame_number = data, self.frame_number + 1
+        elif event == "snapshot":
+            self.completed = message["completed"]
         elif event == "paused":
             self.completed = message["completed"]
             self.state = "paused" if self.state == "running" else self.state

@@ -24,6 +24,7 @@ from gs_ssd.export.ply import write_ply
 from gs_ssd.locks import held
 from gs_ssd.studio import stream
 from gs_ssd.studio.channel import Channel
+from gs_ssd.studio.runs import SNAPSHOT
 
 log = logging.getLogger(__name__)
 
@@ -120,10 +121,10 @@ class Reporter:
                 steering.changed.wait(timeout=PAUSE_S)
 
     def _snapshot(self) -> None:
-        """Write what there is now to `live.ply`, for an export in the middle of a run."""
+        """Write what there is now to a file, for an export in the middle of a run."""
         splats = self.trainer.asset.splats()
         if splats is not None:
-            write_ply(self.trainer.folder / "live.ply", splats.to_frame("inria"))
+            write_ply(self.trainer.folder / SNAPSHOT, splats.to_frame("inria"))
         self._send("snapshot", completed=self.trainer.completed)
 
     def _send(self, event: str, **more: Any) -> None:

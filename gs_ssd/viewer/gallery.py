@@ -101,6 +101,8 @@ def _plain(value: object) -> str:
 def _picture(run: Run) -> str | None:
     """The run's contact sheet as a small data URI, or None."""
     for name in PICTURES:
+        if not (run.folder / name).is_file():  # nor is a pipe waited for
+            continue
         try:
             with Image.open(run.folder / name) as image:
                 image = image.convert("RGB")

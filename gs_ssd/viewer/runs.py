@@ -64,6 +64,10 @@ def open_run(folder: Path) -> Run:
             if (folder / "config.yaml").exists()
             else ""
         )
+        if earlier := sorted(
+            folder.glob(f"earlier/*/{PLY}"), key=lambda path: path.stat().st_mtime
+        ):
+            begun += f"; what it was before is in {earlier[-1].parent}"
         raise UserError(f"{folder} holds no {PLY}{begun}")
     return Run(folder, _yaml(folder / "config.yaml"), _last_line(folder / "metrics.jsonl"))
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from gs_ssd.errors import UserError
+from gs_ssd.files import require_plain_file
 
 MAX_BYTES, MAX_VIEWS = 1 << 16, 64
 
@@ -78,9 +79,9 @@ def read_views(path: str | os.PathLike[str]) -> Views:
             name.
     """
     path = Path(path)
+    if (size := require_plain_file(path)) > MAX_BYTES:
+        raise UserError(f"{path}: {size} bytes; views take at most {MAX_BYTES}")
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise UserError(f"{path}: {path.stat().st_size} bytes; views take at most {MAX_BYTES}")
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error

@@ -36,6 +36,17 @@ def export(*words):
     return cli.main(["export", *map(str, words)])
 
 
+def test_a_shorter_motion_leaves_no_frame_of_a_longer_one(folder, tmp_path):
+    frames = tmp_path / "frames"
+    assert export(folder, "--clip", "walk", "--fps", "10", "-o", frames / "f.ply") == 0
+    longer = {path.name for path in frames.iterdir()}
+    (frames / "f_mine.ply").touch()
+    assert export(folder, "--clip", "walk", "--fps", "3", "-o", frames / "f.ply") == 0
+    left = {path.name for path in frames.iterdir()} - {"f_mine.ply"}
+    assert left < longer
+    assert (frames / "f_mine.ply").exists()
+
+
 def test_a_clip_is_a_folder_of_frames(folder, avatar, tmp_path, capsys):
     assert export(folder, "--clip", "walk", "--fps", "10", "-o", tmp_path / "walk" / "f.ply") == 0
     names = sorted(path.name for path in (tmp_path / "walk").iterdir())

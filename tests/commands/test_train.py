@@ -142,7 +142,11 @@ def test_an_overwrite_that_ends_early_leaves_nothing_of_the_old_asset(tmp_path, 
         == 130
     )
     left = {str(path.relative_to(out)) for path in contents(out)}
-    assert left == {"config.yaml", "environment.json", "metrics.jsonl", "a-red-disc.unity.ply"}
+    aside = {f"earlier/exported/{name}" for name in ("config.yaml", "environment.json")}
+    aside.add("earlier/exported/a-red-disc.unity.ply")
+    assert left == {"config.yaml", "environment.json", "metrics.jsonl", *aside}
+    kept = yaml.safe_load((out / "earlier/exported/config.yaml").read_text())
+    assert kept["prompt"] == "a red disc"
     assert (out / "metrics.jsonl").read_text() == ""
     assert yaml.safe_load((out / "config.yaml").read_text())["prompt"] == "a blue disc"
 

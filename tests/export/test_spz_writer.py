@@ -85,7 +85,7 @@ def test_our_own_axes_have_no_name_and_are_turned(tmp_path, make_splats, caplog)
 def test_version_3_notes_other_axes_beside_it(tmp_path, make_splats):
     splats = make_splats(30, frame="inria")
     write_splats(tmp_path / "a.spz", splats, frame="inria", spz_version=3)
-    assert json.loads((tmp_path / "a.spz.axes.json").read_text()) == {"frame": "inria"}
+    assert json.loads((tmp_path / "a.spz.axes.json").read_text())["frame"] == "inria"
     assert read_splats(tmp_path / "a.spz").means == pytest.approx(splats.means, abs=2.5e-4)
     write_splats(tmp_path / "a.spz", splats, frame="inria")
     assert not (tmp_path / "a.spz.axes.json").exists()

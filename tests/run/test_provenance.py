@@ -9,6 +9,7 @@ from gs_ssd import config as configs
 from gs_ssd.config import ExperimentConfig
 from gs_ssd.guidance.prompts import LUCID_NEGATIVE
 from gs_ssd.prior.analytic import AnalyticPrior
+from gs_ssd.run import environment
 from gs_ssd.trainer import Trainer
 
 SMOKE = Path(__file__).parents[2] / "configs" / "smoke.yaml"
@@ -30,6 +31,22 @@ def test_a_run_says_what_it_was_made_with_and_a_resumed_one_what_is_new(tmp_path
     assert "resuming" not in caplog.text
     Trainer(smoke("num_steps=4"), tmp_path, resume=True).fit()
     assert f"resuming with torch {torch.__version__} (it was 0.4)" in caplog.text
+    again = json.loads((tmp_path / "environment.json").read_text())
+    assert again == kept | {"until_step_2": {"torch": "0.4"}}
+    (tmp_path / "environment.json").write_text(json.dumps(again | {"device": "abacus"}))
+    Trainer(smoke("num_steps=5"), tmp_path, resume=True).fit()
+    last = json.loads((tmp_path / "environment.json").read_text())
+    assert last == again | {"until_step_4": {"device": "abacus"}}
+
+
+def test_a_resume_that_was_killed_before_a_step_made_nothing(tmp_path):
+    path = tmp_path / "environment.json"
+    environment.remember(path, {"torch": "1"})
+    environment.remember(path, {"torch": "2"}, completed=5)
+    environment.remember(path, {"torch": "3"}, completed=5)
+    assert environment.recall(path) == {"torch": "3", "until_step_5": {"torch": "1"}}
+    environment.remember(path, {"torch": "4"})  # another run in its place
+    assert environment.recall(path) == {"torch": "4"}
 
 
 def test_what_settings_left_open_became_is_kept_and_a_resume_says_what_is_new(tmp_path, caplog):

@@ -71,7 +71,7 @@ def test_the_camera_of_the_video_walks_around(tmp_path, splat):
     for completed in (1, 2, 3, 4):
         video.take(completed, splat)
     first, third = (
-        np.asarray(Image.open(tmp_path / "process" / f"{i:06d}.png"))[16, 16] for i in (0, 2)
+        np.asarray(Image.open(tmp_path / "process" / f"{i:06d}.png"))[16, 16] for i in (1, 3)
     )
     assert (first.argmax(), third.argmax()) == (2, 0)
 
@@ -85,6 +85,38 @@ def test_an_interrupted_video_goes_on_and_none_is_no_video(tmp_path, splat):
     nothing = ProcessVideo(tmp_path / "other", CAMERAS, 0, 16, 2)
     nothing.take(1, splat)
     assert nothing.write() == []
+
+
+def test_a_video_that_goes_on_with_other_numbers_has_every_frame_once_in_their_order(
+    tmp_path, splat, caplog
+):
+    first = ProcessVideo(tmp_path, CAMERAS, 4, 16, 8)  # steps 2, 4, 6, 8
+    first.take(2, splat)
+    first.take(4, splat)
+    second = ProcessVideo(tmp_path, CAMERAS, 3, 32, 9)  # steps 3, 6, 9; of another size
+    second.take(6, splat)
+    second.take(9, splat)
+    (video,) = second.write()
+    assert iio.imread(video).shape[:3] == (4, 32, 32)
+    assert "begins" not in caplog.text
+    third = ProcessVideo(tmp_path, CAMERAS, 4, 16, 12)  # the finished run takes three steps more
+    third.take(12, splat)
+    third.write()
+    assert "process.mp4 begins at step 12" in caplog.text
+
+
+def test_frames_are_gone_where_the_video_is_not_wanted_any_more(tmp_path, splat):
+    ProcessVideo(tmp_path, CAMERAS, 2, 16, 2).take(1, splat)
+    assert ProcessVideo(tmp_path, CAMERAS, 0, 16, 2).write() == []
+    assert not list(tmp_path.iterdir())
+
+
+def test_fewer_test_views_leave_none_of_more(tmp_path, splat):
+    for count in (3, 2):
+        results.write_all(
+            tmp_path, splat, CAMERAS, title="", frames=0, size=8, depth=False, test_views=count
+        )
+    assert len(list((tmp_path / "test_views").iterdir())) == 2 * 2
 
 
 def test_pictures_with_disparity_are_twice_as_wide(splat):

@@ -41,6 +41,8 @@ def test_it_is_watched_paused_exported_and_stopped(training, tmp_path):
     status, written = training.ask("POST", "/api/runs/a-disc/exports/blender")
     assert status == 200, written
     assert (tmp_path / "a-disc" / "exports" / written["file"]).is_file()
+    assert f".step_{paused['completed']:06d}.blender.ply" in written["file"]
+    assert (tmp_path / "a-disc" / "live.ply").is_file()
     status, refused = training.ask("POST", "/api/runs", {"prompt": "a disc", "preset": "tiny"})
     assert (status, "studio" in refused["error"]) == (400, True)
     assert training.ask("GET", "/api/runs/a-disc")[1]["completed"] == paused["completed"]
@@ -52,6 +54,7 @@ def test_it_is_watched_paused_exported_and_stopped(training, tmp_path):
     assert training.process.returncode == 130
     saved = checkpoints.listing(tmp_path / "a-disc" / "checkpoints")
     assert checkpoints.load(saved[-1]).step > paused["completed"]
+    assert not (tmp_path / "a-disc" / "live.ply").exists()  # of the step before
     assert not (tmp_path / ".gs-ssd-studio").exists()
 
 

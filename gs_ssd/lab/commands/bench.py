@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         UserError: an unknown suite, a missing config, or results of other settings in the folder.
     """
     suite = load_suite(args.suite)
-    if not args.config.is_file():
+    if not args.config.exists():
         raise UserError(f"there is no config {args.config}; name one with --config")
     if args.workers < 1 or (args.limit is not None and args.limit < 1):
         raise UserError("--workers and --limit must be at least 1")

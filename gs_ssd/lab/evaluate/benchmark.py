@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gs_ssd.errors import UserError
-from gs_ssd.files import sweep
+from gs_ssd.files import require_plain_file, sweep
 from gs_ssd.lab.evaluate.suite import Entry, Suite
 from gs_ssd.lab.evaluate.trainings import Cost, TrainingError, end_all
 from gs_ssd.locks import held
@@ -134,9 +134,10 @@ def read_ledger(out: Path) -> dict[str, dict[str, Any]]:
     dropped."""
     path = out / LEDGER
     records: dict[str, dict[str, Any]] = {}
-    for line in (
-        path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
-    ):
+    if not path.exists():
+        return records
+    require_plain_file(path)
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             record = json.loads(line)
         except (ValueError, RecursionError):
