@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
         for name in names:
             sweep(args.out / name)
             _one(name, args)
-        write_page(args.out, list(EXPERIMENTS))
+        write_page(args.out, list(EXPERIMENTS), _shipped())
     print(f"wrote {args.out / 'README.md'}")
     return 0
 
@@ -134,7 +134,7 @@ def _one(name: str, args: argparse.Namespace) -> None:
     started = time.monotonic()
     report = module.run(context)
     write_report(report, folder, name, args.size, started, weights, context.options, args.seed)
-    write_page(args.out, list(EXPERIMENTS))
+    write_page(args.out, list(EXPERIMENTS), _shipped())
     for claim in report.claims:
         print(f"  {_verdict(claim)}: {claim.text} ({claim.evidence})")
 
@@ -144,6 +144,10 @@ def _weights(name: str, context: Context) -> str:
     if name == "illustrative":
         return ""
     return in_words(origin_of_prior(PriorConfig(model=context.prior), context.device))
+
+
+def _shipped() -> str:
+    return in_words(origin_of_prior(PriorConfig()))
 
 
 def _verdict(claim: Claim) -> str:

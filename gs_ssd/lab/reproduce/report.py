@@ -28,6 +28,10 @@ MISSING = """\
   bench --suite configs/suites/stable_diffusion.json --config configs/hamburger.yaml --clip MODEL`
   measures prompts that no judge knows; nobody has run either yet."""
 
+EARLIER = """\
+**On earlier bundled weights**, and not repeated on those that come with the program now; what is
+known of these stands in `docs/results.md`."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Context:
@@ -186,9 +190,13 @@ def is_finished(folder: Path, size: str, weights: str, seed: int = 0) -> bool:
     )
 
 
-def write_page(out: Path, names: Sequence[str]) -> None:
+def write_page(out: Path, names: Sequence[str], shipped: str = "") -> None:
     """The one page, `README.md` in `out`, from the folders of the named experiments that are
-    done."""
+    done.
+
+    Args:
+        shipped: the bundled weights in words; what was run on earlier ones is marked.
+    """
     parts = [
         "# The paper's experiments, rerun",
         (
@@ -203,10 +211,18 @@ def write_page(out: Path, names: Sequence[str]) -> None:
         if record is None:
             parts += [f"## {name}", f"Not run yet: `gs-ssd reproduce {name}`."]
             continue
-        parts += [f"## {record['title']}", _section(record, f"{name}/")]
+        old = EARLIER if _is_earlier(record.get("weights") or "", shipped) else ""
+        parts += [f"## {record['title']}", old, _section(record, f"{name}/")]
     parts += ["## What is not here", MISSING]
+    text = "\n\n".join(part.strip() for part in parts if part)
     with atomic_path(out / "README.md") as temporary:
-        temporary.write_text("\n\n".join(part.strip() for part in parts) + "\n", encoding="utf-8")
+        temporary.write_text(f"{text}\n", encoding="utf-8")
+
+
+def _is_earlier(weights: str, shipped: str) -> bool:
+    """Whether these are bundled weights, but not the shipped ones."""
+    mine, now = weights.split(", "), shipped.split(", ")
+    return bool(shipped) and mine[0].startswith("bundled ") and mine[0] != now[0]
 
 
 def _section(record: dict[str, Any], prefix: str) -> str:

@@ -128,6 +128,20 @@ def test_the_page_shows_what_is_done_and_what_is_not(tmp_path):
     assert not is_finished(tmp_path / "numerical", "tiny", "")
 
 
+def test_what_was_run_on_earlier_bundled_weights_is_marked(tmp_path):
+    for name, weights in (
+        ("numerical", "bundled aaaa, recipe 11"),
+        ("speed", "bundled bbbb, recipe 22"),
+        ("janus", "my-model cccc"),
+        ("illustrative", ""),
+    ):
+        write_report(Report(name, "S", (), ()), tmp_path / name, name, "tiny", 0.0, weights)
+    write_page(tmp_path, list(EXPERIMENTS), "bundled bbbb, recipe 22")
+    sections = (tmp_path / "README.md").read_text().split("\n## ")[1:]
+    marked = {text.split("\n")[0] for text in sections if "On earlier bundled weights" in text}
+    assert marked == {"numerical"}
+
+
 def test_only_the_same_size_on_the_same_weights_run_to_its_end_is_finished(tmp_path):
     claim, folder = Claim("It works", True, "3 of 3"), tmp_path / "speed"
     write_report(
