@@ -196,6 +196,7 @@ def main() -> int:
     args = parser.parse_args()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")  # 30 are few on a busy machine
+    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 would yield to all else here
     with tempfile.TemporaryDirectory(prefix="batch-trial-") as temporary:
         out = args.out or Path(temporary) / "out"
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,8 @@ class Idle:
 
     number: int
     host: str
+    devices: str | None = None
+    """CUDA_VISIBLE_DEVICES there."""
 
 
 @runtime_checkable
@@ -57,14 +59,27 @@ class Pool(Protocol):
         """Workers that there are or will be."""
         ...
 
+    @property
+    def waiting(self) -> str:
+        """What the pool waits for while it has no worker at all; else empty."""
+        ...
+
 
 class OwnProcess:
     """One worker, in this very process: no Ray, and no watchdog."""
 
     size = 1
+    waiting = ""
 
-    def __init__(self, folder: Path, *, threads: int | None = None, store: Store | None = None):
-        self.folder, self.worker = folder, Worker(threads, store)
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        threads: int | None = None,
+        store: Store | None = None,
+        memory_gb: float | None = None,
+    ) -> None:
+        self.folder, self.worker = folder, Worker(threads, store, memory_gb)
         self._task: Task | None = None
 
     def idle(self) -> list[Idle]:

@@ -12,7 +12,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from gs_ssd.batch import ray_cluster
 from gs_ssd.batch.pool import Idle
+from gs_ssd.batch.ray_cluster import Wanted
 from gs_ssd.batch.storage import Store
 from gs_ssd.batch.task import Task
 from gs_ssd.batch.worker import Outcome
@@ -24,14 +26,12 @@ MOST_FAILED_STARTS = 10  #: in a row, before the cluster is taken to be unable
 
 
 @dataclasses.dataclass(frozen=True)
-class Wanted:
-    """What each worker gets."""
+class Place:
+    """Where an actor is."""
 
-    workers: int | None = None
-    """None: as many as the cluster has room for."""
-    threads: int = 1
-    gpus: float = 0.0
-    memory_gb: float | None = None
+    host: str
+    devices: str | None
+    """CUDA_VISIBLE_DEVICES there."""
 
 
 @dataclasses.dataclass
@@ -39,8 +39,9 @@ class _Actor:
     number: int
     handle: Any
     ready: Any
-    """What Ray owes us: its name of host (starting), then the outcome of its task."""
+    """What Ray owes us: its place (starting), then the outcome of its task."""
     host: str = ""
+    devices: str | None = None
     task: Task | None = None
     run: Any = None
     beat: Any = None
@@ -66,11 +67,13 @@ class RayPool:
         address: str | None = None,
         store: Store | None = None,
     ) -> None:
-        self.ray = _ray()
-        self.folder, self.wanted, self.store = folder, wanted, store
+        self.ray = ray_cluster.load_ray()
+        self.folder, self.store = folder, store
         self._connected_here = not self.ray.is_initialized()
         if self._connected_here:
-            _connect(self.ray, address, wanted)
+            ray_cluster.connect(self.ray, address, wanted)
+        self.wanted = ray_cluster.completed(wanted, self.ray.cluster_resources())
+        self._began = time.monotonic()
         self._actors: dict[int, _Actor] = {}
         self._next = self._failed_starts = 0
         self._looked = float("-inf")
@@ -80,14 +83,14 @@ class RayPool:
         if not self.size:
             self.close()
             raise UserError(
-                f"the cluster has no room for a worker with {_needs(wanted)};"
+                f"the cluster has no room for a worker with {self.wanted.needs};"
                 " ask for less (--threads, --gpus-per-worker, --memory-per-worker)"
             )
 
     def idle(self) -> list[Idle]:
         self._grow()
         return [
-            Idle(actor.number, actor.host)
+            Idle(actor.number, actor.host, actor.devices)
             for actor in self._actors.values()
             if actor.host and actor.task is None
         ]
@@ -133,9 +136,11 @@ class RayPool:
                 return None
             return Outcome(task.name, "failed", reason, again=True, host=actor.host)
         if task is None:
-            actor.host, self._failed_starts = found, 0
+            actor.host, actor.devices, self._failed_starts = found.host, found.devices, 0
             return None
         actor.task = actor.run = None
+        if found.worn:
+            self._kill(actor)
         return found
 
     def _count_failed_start(self, error: Exception) -> None:
@@ -173,6 +178,17 @@ class RayPool:
             if actor.task is not None:
                 actor.handle.stop.remote()
 
+    @property
+    def waiting(self) -> str:
+        """That no worker has started yet, and whether others hold the room."""
+        if not self._actors or any(actor.host for actor in self._actors.values()):
+            self._began = time.monotonic()
+            return ""
+        free, there = self.ray.available_resources(), self.ray.cluster_resources()
+        kinds = ("CPU", "GPU") if self.wanted.gpus else ("CPU",)
+        rooms = ", ".join(f"{free.get(k, 0):g} of {there.get(k, 0):g} {k}s free" for k in kinds)
+        return f"no worker yet after {time.monotonic() - self._began:.0f} s ({rooms})"
+
     def close(self) -> None:
         for actor in list(self._actors.values()):
             self._kill(actor)
@@ -189,28 +205,14 @@ class RayPool:
         go."""
         now = time.monotonic()
         if now - self._looked >= LOOK_S:
-            self._looked, self.size = now, self._room()
+            self._looked, self.size = now, ray_cluster.room(self.ray.nodes(), self.wanted)
         waiting = [actor for actor in self._actors.values() if not actor.host]
         for actor in waiting[: max(len(self._actors) - self.size, 0)]:
             self._kill(actor)
         while len(self._actors) < self.size:
-            handle = self._remote.remote(self.wanted.threads, self.store)
+            handle = self._remote.remote(self.wanted, self.store)
             self._actors[self._next] = _Actor(self._next, handle, handle.hello.remote())
             self._next += 1
-
-    def _room(self) -> int:
-        wanted, room = self.wanted, 0
-        for node in self.ray.nodes():
-            if not node["Alive"]:
-                continue
-            has = node["Resources"]
-            fits = [int(has.get("CPU", 0) // wanted.threads)]
-            if wanted.gpus:
-                fits.append(int(has.get("GPU", 0) / wanted.gpus + 1e-6))
-            if wanted.memory_gb:
-                fits.append(int(has.get("memory", 0) // (wanted.memory_gb * 1e9)))
-            room += min(fits)
-        return room if wanted.workers is None else min(wanted.workers, room)
 
     def _actor_class(self) -> Any:
         options: dict[str, Any] = {"num_cpus": self.wanted.threads, "num_gpus": self.wanted.gpus}
@@ -224,18 +226,20 @@ class RayPool:
 class _RayWorker:
     """The actor: a `Worker`, made where it runs."""
 
-    def __init__(self, threads: int, store: Store | None) -> None:
-        os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+    def __init__(self, wanted: Wanted, store: Store | None) -> None:
+        os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(wanted.threads))
+        if not wanted.gpus:  # reserved none, so it must not use one: `device: auto` would
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
         logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
         from gs_ssd.batch.worker import Worker
 
-        self.worker = Worker(threads, store)
+        self.worker = Worker(wanted.threads, store, wanted.memory_gb)
 
-    def hello(self) -> str:
+    def hello(self) -> Place:
         """Where this is."""
         import socket
 
-        return socket.gethostname()
+        return Place(socket.gethostname(), os.environ.get("CUDA_VISIBLE_DEVICES"))
 
     def run(self, task: Task, folder: str) -> Outcome:
         return self.worker.run(task, Path(folder))
@@ -245,41 +249,3 @@ class _RayWorker:
 
     def stop(self) -> None:
         self.worker.stop()
-
-
-def _ray() -> Any:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")  # 30 are few on a busy machine
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    try:
-        import ray
-    except ImportError as error:
-        raise UserError(
-            "workers need Ray: pip install 'gs-ssd[ray]' (--workers 0 makes one asset after the"
-            " other in this process, without it)"
-        ) from error
-    return ray
-
-
-def _connect(ray: Any, address: str | None, wanted: Wanted) -> None:
-    if address is not None and not address.strip():
-        raise UserError("--address is empty; name a cluster (auto, HOST:PORT), or leave it out")
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address is None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-        workers = wanted.workers or max(cores // wanted.threads, 1)
-        # More workers than cores is the user's word, and Ray must not wait for room.
-        options |= {"num_cpus": max(cores, workers * wanted.threads), "include_dashboard": False}
-        address = "local"
-    try:
-        ray.init(address=address, **options)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"--address {address}: no Ray cluster answers ({reason})") from error
-
-
-def _needs(wanted: Wanted) -> str:
-    parts = [f"{wanted.threads} CPU"]
-    parts += [f"{wanted.gpus:g} GPU"] if wanted.gpus else []
-    parts += [f"{wanted.memory_gb:g} GB"] if wanted.memory_gb else []
-    return ", ".join(parts)

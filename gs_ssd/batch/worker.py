@@ -60,6 +60,12 @@ class Outcome:
     """What the asset consists of (`num_splats`)."""
     files: tuple[str, ...] = ()
     """Names in the task's folder."""
+    worn: bool = False
+    """Whether the worker's process holds more memory than it may, so that another should follow."""
+
+
+class _TooMuchMemory(Exception):  # noqa: N818 -- told in a sentence
+    """The worker has grown beyond what it may have; its text says by how much."""
 
 
 class Worker:
@@ -69,12 +75,18 @@ class Worker:
         threads: of PyTorch; None leaves the setting alone.
         store: where results go that have no folder which all machines see; None: the folders given
             to `run` are the results.
+        memory_gb: the most that this process may have resident; looked at after every step.
     """
 
-    def __init__(self, threads: int | None = None, store: Store | None = None) -> None:
+    def __init__(
+        self,
+        threads: int | None = None,
+        store: Store | None = None,
+        memory_gb: float | None = None,
+    ) -> None:
         if threads is not None:
             torch.set_num_threads(threads)
-        self.store = store
+        self.store, self.memory_gb = store, memory_gb
         self._prior: tuple[str, DiffusionPrior] | None = None
         self._trainer: Trainer | None = None
         self._ticks = 0
@@ -96,6 +108,8 @@ class Worker:
         self._ticks += 1
         try:
             outcome = self._run(task, folder)
+        except _TooMuchMemory as error:
+            outcome = Outcome(task.name, "failed", str(error), again=True)
         except UserError as error:
             disk = _is_disk(error)
             outcome = Outcome(task.name, "failed", str(error), again=disk, disk=disk)
@@ -109,6 +123,16 @@ class Worker:
             pid=os.getpid(),
             seconds=time.monotonic() - began,
             cpu_seconds=time.process_time() - cpu,
+            worn=self._excess() is not None,
+        )
+
+    def _excess(self) -> str | None:
+        """By how much this process has grown beyond what it may have."""
+        if self.memory_gb is None or memory.resident() <= self.memory_gb * 1e9:
+            return None
+        return (
+            f"its worker took {memory.resident() / 1e9:.2f} GB, and --memory-per-worker is"
+            f" {self.memory_gb:g}"
         )
 
     def _run(self, task: Task, folder: Path) -> Outcome:
@@ -145,6 +169,8 @@ class Worker:
                 trainer.stop()
             if isinstance(event, Finished):
                 break
+            if isinstance(event, Stepped) and (excess := self._excess()):
+                raise _TooMuchMemory(excess)
         counts = {name: int(count) for name, count in trainer.asset.counts().items()}
         files = tuple(sorted(path.name for path in folder.iterdir() if path.is_file()))
         files = tuple(name for name in files if not name.startswith("."))

@@ -63,8 +63,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--workers", type=int, metavar="N", help="default: all there is room for; 0: no Ray")
     add("--address", metavar="HOST:PORT", help="a Ray cluster (auto: this machine's)")
     add("--threads", type=int, default=1, metavar="N", help="cores of each worker (default: 1)")
-    add("--gpus-per-worker", type=float, metavar="X", help="default: 1 where there are GPUs")
-    add("--memory-per-worker", type=float, metavar="GB", help="reserved on its node for each")
+    add(
+        "--gpus-per-worker",
+        type=float,
+        metavar="X",
+        help="default: 1 where there are GPUs; 0: none",
+    )
+    add("--memory-per-worker", type=float, metavar="GB", help="the most that each may take")
     add("--scratch", type=Path, metavar="DIR", help="where nodes work when --out is a URL")
     group = parser.add_argument_group("faults")
     add = group.add_argument
@@ -181,11 +186,15 @@ def _make(
 @contextlib.contextmanager
 def _pool(args: argparse.Namespace, work: Path, store: Store | None) -> Iterator[Pool]:
     if args.workers == 0:
-        yield OwnProcess(work, threads=args.threads, store=store)
+        memory = args.memory_per_worker
+        yield OwnProcess(work, threads=args.threads, store=store, memory_gb=memory)
         return
-    from gs_ssd.batch.ray_pool import RayPool, Wanted
+    from gs_ssd.batch.ray_cluster import Wanted
+    from gs_ssd.batch.ray_pool import RayPool
 
-    gpus = _gpus() if args.gpus_per_worker is None else args.gpus_per_worker
+    gpus = args.gpus_per_worker
+    if gpus is None and args.address is None:  # a cluster says itself what it has
+        gpus = _gpus()
     wanted = Wanted(args.workers, args.threads, gpus, args.memory_per_worker)
     pool = RayPool(work, wanted, address=args.address, store=store)
     try:
@@ -243,6 +252,7 @@ class Progress:
         parts = [f"{driver.done}/{driver.total} done"]
         parts += [f"{driver.failed} failed"] if driver.failed else []
         parts += [f"{len(driver.running)} running"] if driver.running else []
+        parts += [driver.pool.waiting] if driver.pool.waiting else []
         if made and minutes > 0:
             rate = made / minutes
             left = (driver.total - driver.done - driver.failed) / rate

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -117,10 +118,52 @@ def test_nothing_is_lost_and_nothing_doubled_when_workers_and_the_driver_are_kil
         ]
 
 
-def start(call: list[str], tmp_path: Path) -> subprocess.Popen[bytes]:
+@pytest.mark.timeout(600)
+def test_asked_to_stop_it_saves_and_the_same_call_goes_on_to_the_same_bytes(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("ray")
+    call = words(tmp_path, 2, "--workers", "1", "num_steps=30", "output.checkpoint_every=10")
+    first, made = "a-red-disc-seed0", tmp_path / "out" / "a-red-disc-seed0"
+    # A terminal sends Ctrl-C to all processes of the group, `kill` to one.
+    for number, send in ((signal.SIGINT, os.killpg), (signal.SIGTERM, os.kill)):
+        steps = sum(line.get("steps", 0) for line in lines(tmp_path))
+        driver = start(call, tmp_path)
+        wait_for(lambda steps=steps: steps_of(made) > steps + 2, driver)
+        asked = time.monotonic()
+        send(driver.pid, number)
+        assert driver.wait(timeout=120) == 128 + number, (tmp_path / "log").read_text()
+        assert time.monotonic() - asked < 60
+        ended = [line for line in lines(tmp_path) if "steps" in line]
+        assert [line["state"] for line in ended] == ["queued"] * len(ended)
+        assert (made / "checkpoints" / f"step_{ended[-1]['steps']:06d}.pt").is_file()
+        assert "the same call again continues" in (tmp_path / "log").read_text()
+    driver = start(call, tmp_path)
+    assert driver.wait(timeout=300) == 0, (tmp_path / "log").read_text()
+    assert states(tmp_path, "running") == {first: 3, "a-red-disc-seed1": 1}
+    assert states(tmp_path, "done").total() == 2
+    Trainer(configs.load(made / "config.yaml"), tmp_path / "single").fit()
+    assert [(made / f).read_bytes() for f in FILES] == [
+        (tmp_path / "single" / f).read_bytes() for f in FILES
+    ]
+
+
+def steps_of(folder: Path) -> int:
+    """Taken and written down, of an asset that is being made."""
+    path = folder / "metrics.jsonl"
+    return len(path.read_bytes().splitlines()) if path.exists() else 0
+
+
+def start(
+    call: list[str], tmp_path: Path, env: dict[str, str] | None = None
+) -> subprocess.Popen[bytes]:
     with (tmp_path / "log").open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "gs_ssd.cli", *call], stdout=log, stderr=log, env=os.environ
+            [sys.executable, "-m", "gs_ssd.cli", *call],
+            stdout=log,
+            stderr=log,
+            env=os.environ | (env or {}),
+            start_new_session=True,
         )
 
 
@@ -130,6 +173,94 @@ def wait_for(condition: Any, driver: subprocess.Popen[bytes], seconds: float = 2
         assert driver.poll() is None, "the driver ended too early"
         assert time.monotonic() < end, "too slow"
         time.sleep(0.1)
+
+
+FAULTS = """
+import importlib.abc, importlib.util, os, pathlib, signal, sys, time
+
+class AfterImport(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name != "gs_ssd.batch.worker":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        execute = spec.loader.exec_module
+        spec.loader.exec_module = lambda module: (execute(module), change(module.Worker))
+        return spec
+
+def change(worker):
+    train = worker._train
+    def faulty(self, task, folder):
+        first = not (folder.with_suffix(".tried")).exists()
+        folder.with_suffix(".tried").touch()
+        if "dies" in task.name:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if "sleeps" in task.name and first:
+            time.sleep(3600)
+        if "stops" in task.name and first:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return train(self, task, folder)
+    worker._train = faulty
+
+sys.meta_path.insert(0, AfterImport())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_job_that_kills_its_worker_is_set_aside_and_one_that_hangs_is_tried_again(
+    tmp_path: Path,
+) -> None:
+    """Real workers: one asset always kills its process, of one the first attempt sleeps, of one it
+    stops the whole process, so that not even a question is answered."""
+    pytest.importorskip("ray")
+    call = words(tmp_path, 0, "--workers", "2", "--hang", "40", "--retries", "1")
+    names = ("dies", "sleeps", "stops", "good")
+    rows = "".join(f"a red disc,{name}\n" for name in names)
+    Path(call[1]).write_text(f"prompt,name\n{rows}")
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(FAULTS)
+    path = os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")])
+    driver = start(call, tmp_path, {"PYTHONPATH": path})
+    assert driver.wait(timeout=500) == 1, (tmp_path / "log").read_text()
+    assert set(states(tmp_path, "done")) == {"sleeps-seed0", "stops-seed0", "good-seed0"}
+    assert states(tmp_path, "failed") == {"dies-seed0": 1}
+    tried = states(tmp_path, "running")
+    assert tried["dies-seed0"] == 3
+    assert tried["sleeps-seed0"] == tried["stops-seed0"] == 2
+    reasons = {line["name"]: line["reason"] for line in lines(tmp_path) if "reason" in line}
+    assert "its worker died" in reasons["dies-seed0"]
+    for name in ("sleeps-seed0", "stops-seed0"):
+        assert "no step for" in reasons[name]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_an_asset_for_which_the_disk_has_no_room_fails_and_the_ledger_says_so(
+    tmp_path: Path,
+) -> None:
+    """A real file system of one megabyte, in a name space of its own; OUT is elsewhere."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    mount = f"mount -t tmpfs -o size=100k tmpfs {scratch}"
+    if subprocess.run(["unshare", "-rm", "sh", "-c", mount], check=False).returncode:
+        pytest.skip("this system lets nobody mount a small file system")
+    call = words(tmp_path, 1, "--workers", "0", "--scratch", str(scratch), "--retries", "1")
+    call[call.index("--out") + 1] = f"file://{tmp_path}/out"
+    rest = (
+        "import gs_ssd.batch.driver as d, gs_ssd.cli as c, sys; d.REST_S = 1.0; sys.exit(c.main())"
+    )
+    batch = shlex.join([sys.executable, "-c", rest, *call])
+    run = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", f"{mount} && {batch}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 1, run.stderr
+    assert states(tmp_path, "running") == {"a-red-disc-seed0": 2}
+    assert "No space left" in lines(tmp_path)[-1]["reason"]
+    assert not states(tmp_path, "done")
 
 
 def kill_a_worker(driver: subprocess.Popen[bytes], tmp_path: Path) -> None:

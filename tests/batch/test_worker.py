@@ -3,9 +3,11 @@
 import errno
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from gs_ssd import config as configs
+from gs_ssd import memory
 from gs_ssd.batch import worker as workers
 from gs_ssd.batch.storage import Store
 from gs_ssd.batch.task import Task
@@ -66,6 +68,18 @@ def test_stopped_it_saves_and_takes_nothing_more(tmp_path: Path) -> None:
     assert (outcome.state, outcome.steps) == ("stopped", 1)
     assert list((tmp_path / "a" / "checkpoints").glob("step_*.pt"))
     assert Worker().run(task("a"), tmp_path / "a").state == "done"
+
+
+def test_a_worker_that_has_grown_too_large_says_so_and_is_replaced(tmp_path: Path) -> None:
+    room = (memory.resident() + 400e6) / 1e9
+    outcome = Worker(memory_gb=room).run(task("a"), tmp_path / "a")
+    assert (outcome.state, outcome.worn) == ("done", False)
+    ballast = np.ones(500_000_000, np.uint8)
+    outcome = Worker(memory_gb=room).run(task("b"), tmp_path / "b")
+    assert (outcome.state, outcome.again, outcome.worn) == ("failed", True, True)
+    assert f"--memory-per-worker is {room:g}" in outcome.reason
+    del ballast
+    assert Worker(memory_gb=room).run(task("b"), tmp_path / "b").state == "done"
 
 
 def test_what_is_wrong_with_a_task_is_told_and_the_next_one_runs(
