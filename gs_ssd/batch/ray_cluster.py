@@ -133,11 +133,11 @@ def room(nodes: Iterable[Mapping[str, Any]], wanted: Wanted) -> int:
         if not node["Alive"]:
             continue
         has = node["Resources"]
-        fits = [int(has.get("CPU", 0) // wanted.threads)]
+        fits = [int(has.get("CPU", 0.0) // wanted.threads)]
         if wanted.gpus:
-            fits.append(_on_gpus(has.get("GPU", 0), wanted.gpus))
+            fits.append(_on_gpus(has.get("GPU", 0.0), wanted.gpus))
         if wanted.memory_gb:
-            fits.append(int(has.get("memory", 0) // (wanted.memory_gb * 1e9)))
+            fits.append(int(has.get("memory", 0.0) // (wanted.memory_gb * 1e9)))
         found += min(fits)
     return found if wanted.workers is None else min(wanted.workers, found)
 

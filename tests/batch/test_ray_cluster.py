@@ -95,8 +95,8 @@ def refused(tmp_path: Path, address: str, capsys: pytest.CaptureFixture[str]) ->
     return said
 
 
-def node(**resources: float) -> dict[str, Any]:
-    return {"Alive": True, "Resources": resources}
+def node(**resources: Any) -> dict[str, Any]:
+    return {"Alive": True, "Resources": {kind: float(much) for kind, much in resources.items()}}
 
 
 def test_room_is_counted_node_by_node() -> None:

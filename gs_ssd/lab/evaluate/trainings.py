@@ -11,12 +11,13 @@ from typing import NamedTuple
 
 
 class Cost(NamedTuple):
-    """What one training took: wall time, processor time, and the process's largest resident
-    memory."""
+    """What one training took: wall time and processor time.
+
+    Not the process's largest memory: Linux begins a child's with what its parent has, so that it
+    would grow from training to training. The run's own gauge says it (`metrics.jsonl`)."""
 
     seconds: float
     cpu_seconds: float
-    peak_mb: float
 
 
 class TrainingError(Exception):
@@ -63,7 +64,7 @@ def run_process(command: Sequence[str], log: Path) -> Cost:
     if process.returncode:
         tail = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
         raise TrainingError(f"exit code {process.returncode}: {' | '.join(tail)}")
-    return Cost(time.monotonic() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    return Cost(time.monotonic() - started, usage.ru_utime + usage.ru_stime)
 
 
 def end_all() -> None:

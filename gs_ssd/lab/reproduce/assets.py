@@ -292,7 +292,8 @@ def load_splat(path: Path) -> RenderedGaussians:
 
 
 def training_numbers(metrics: Path) -> dict[str, Any]:
-    """Steps, median seconds per step, UNet images and splats, from a run's metrics.jsonl."""
+    """Steps, median seconds per step, UNet images, splats and peak memory (MiB, of a GPU or beyond
+    what the imports hold), from a run's metrics.jsonl."""
     rows = [
         json.loads(line)
         for line in metrics.read_text(encoding="utf-8").splitlines()
@@ -302,6 +303,8 @@ def training_numbers(metrics: Path) -> dict[str, Any]:
     if rows:
         numbers["seconds_per_step"] = float(np.median([row["seconds_per_step"] for row in rows]))
         numbers["num_splats"] = rows[-1]["num_splats"]
+        peaks = [row["peak_memory_mib"] for row in rows if "peak_memory_mib" in row]
+        numbers |= {"memory_mib": max(peaks)} if peaks else {}
     if rows and "unet_images" in rows[-1]:
         numbers["unet_images"] = sum(row["unet_images"] for row in rows)
     return numbers

@@ -72,7 +72,7 @@ def test_it_trains_what_is_missing_and_reports(suite, tmp_path, monkeypatch, cap
 
     def train(self, job, folder):
         trained.append((job.key, job.overrides))
-        return Cost(1.0, 1.0, 10.0)
+        return Cost(1.0, 1.0)
 
     monkeypatch.setattr(Workshop, "train", train)
     monkeypatch.setattr(Workshop, "measure", lambda self, job, folder: {"iou": 0.5, "outside": 0.1})

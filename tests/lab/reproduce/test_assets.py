@@ -55,11 +55,18 @@ def train(job, folder) -> Cost:
         folder / "point_cloud.ply", splats.from_gaussians(ball(job.seed)).to_frame("inria")
     )
     lines = [
-        json.dumps({"seconds_per_step": s, "num_splats": 3001, "unet_images": 8})
-        for s in (0.1, 0.2, 0.3)
+        json.dumps(
+            {
+                "seconds_per_step": s,
+                "num_splats": 3001,
+                "unet_images": 8,
+                "peak_memory_mib": peak,
+            }
+        )
+        for s, peak in ((0.1, 300), (0.2, 410), (0.3, 50))  # the last one in a process of its own
     ]
     (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
-    return Cost(3.0, 2.5, 200.0)
+    return Cost(3.0, 2.5)
 
 
 def test_a_job_goes_on_from_its_own_checkpoints_alone(tmp_path, monkeypatch):
@@ -69,7 +76,7 @@ def test_a_job_goes_on_from_its_own_checkpoints_alone(tmp_path, monkeypatch):
         commands.append(command)
         (log.parent / "checkpoints").mkdir(parents=True, exist_ok=True)
         (log.parent / "checkpoints" / "step_000007.pt").touch()
-        return Cost(1.0, 1.0, 1.0)
+        return Cost(1.0, 1.0)
 
     monkeypatch.setattr("gs_ssd.lab.reproduce.assets.run_process", stopped)
     workshop = Workshop(Path("some.yaml"), tmp_path, TURNTABLE, None)
@@ -98,6 +105,7 @@ def test_an_asset_is_measured_against_the_true_object(tmp_path):
         assert record["edge_px"] > record["edge_px_truth"]
         assert record["haze"] > record["haze_truth"]
         assert (record["steps"], record["seconds_per_step"], record["unet_images"]) == (3, 0.2, 24)
+        assert record["memory_mib"] == 410
     path = workshop.write_summary(jobs, "Toy")
     assert "every kind >= 0.7 of its ceiling: reached" in path.read_text()
     assert "Frechet distance" in path.read_text()
