@@ -71,9 +71,10 @@ $(VENV)/.test: pyproject.toml constraints.txt $(VENV)/.runtime
 	@touch $@
 
 # Readers and viewers of others, a gigabyte: the tests that need them skip with the reason where
-# they are absent.
+# they are absent. anny comes without Warp (400 MB), which we do not use.
 $(VENV)/.readers: pyproject.toml constraints.txt $(VENV)/.test
 	$(PIP) install -c constraints.txt --group readers
+	$(PIP) install -c constraints.txt --no-deps anny roma
 	@touch $@
 
 # Node comes from its wheel where the machine has none, or one too old.

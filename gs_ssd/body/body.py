@@ -152,6 +152,10 @@ class Body(Skeleton):
     keypoint_tolerance: float = 0.02
     """How far in front of a keypoint another surface may be met before the keypoint is hidden,
     world units (DreamWaltz's value)."""
+    forehead: float = 0.6
+    """How far the hairline is above the eyes, as a multiple of the eyes' height above the nose."""
+    overlapping: bool = True
+    """Whether parts of the surface lie inside others, as the mannequin's capsules do."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

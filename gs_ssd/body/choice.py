@@ -2,10 +2,13 @@
 
 from collections.abc import Callable
 
-from gs_ssd.body import mannequin
+from gs_ssd.body import anny_body, mannequin
 from gs_ssd.body.body import Body
 
-BODIES: dict[str, Callable[[], Body]] = {"mannequin": mannequin.create}
+BODIES: dict[str, Callable[[], Body]] = {
+    "mannequin": mannequin.create,
+    "anny": anny_body.create,
+}
 """By the name in the config."""
 
 

@@ -67,8 +67,9 @@ def sample(body: Body, count: int, generator: torch.Generator) -> Surface:
     mix = torch.stack([1 - root, root * (1 - v), root * v], dim=1)
     points = (mix.unsqueeze(-1) * corners[face]).sum(dim=1)
     normals = functional.normalize(cross[face], dim=1)
-    outside = winding(body, points + OUTWARDS * normals) < 0.5
-    points, normals, face, mix = (part[outside] for part in (points, normals, face, mix))
+    if body.overlapping:
+        outside = winding(body, points + OUTWARDS * normals) < 0.5
+        points, normals, face, mix = (part[outside] for part in (points, normals, face, mix))
     weights = (mix.unsqueeze(-1) * body.weights[body.faces[face]]).sum(dim=1)
     weights = weights / weights.sum(dim=1, keepdim=True)
     radius = math.sqrt(float(area.sum()) / count / math.pi)
@@ -139,7 +140,7 @@ def _is_hair(body: Body, points: Float[Tensor, "n 3"]) -> Bool[Tensor, " n"]:
         body.keypoint_positions[KEYPOINTS.index(name)]
         for name in ("nose", "right_eye", "right_ear")
     )
-    forehead = eye[2] + 0.6 * (eye[2] - nose[2])
+    forehead = eye[2] + body.forehead * (eye[2] - nose[2])
     # The hairline falls from the forehead to the ears.
     slope = (forehead - ear[2]) / (eye[1] - ear[1])
     line = ear[2] + slope * (points[:, 1] - ear[1])
