@@ -114,7 +114,7 @@ def _built(path: Path, version: str) -> Body:
     return body
 
 
-def _arrays(body: Body) -> dict[str, np.ndarray]:
+def _arrays(body: Body) -> dict[str, Any]:
     return {name: getattr(body, name).numpy() for name in ARRAYS}
 
 

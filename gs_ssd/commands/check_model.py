@@ -22,6 +22,7 @@ from gs_ssd import config as configs
 from gs_ssd.assets.splat.densify.choice import DensifyConfig
 from gs_ssd.bounds import Bounds
 from gs_ssd.commands.check import Check, within
+from gs_ssd.commands.check_conditions import prompt_for, told
 from gs_ssd.commands.check_views import belong_together, see_one_another
 from gs_ssd.config import ExperimentConfig
 from gs_ssd.errors import UserError
@@ -32,7 +33,6 @@ from gs_ssd.maths.diffusion import add_noise, ddim_step, v_from_eps
 from gs_ssd.memory import MIB, Gauge
 from gs_ssd.prior import DiffusionPrior, PriorConfig, load
 from gs_ssd.prior.base import views_per_group
-from gs_ssd.prior.condition import Condition
 from gs_ssd.render import device as rendering_device
 from gs_ssd.run import environment
 from gs_ssd.run.folder import refuse_to_replace
@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image-size", type=int)
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, ...")
     parser.add_argument(
-        "--prompt", type=require_text, default="a red mug", help="default: a red mug"
+        "--prompt", type=require_text, help="default: a red mug, or a person for a prior of persons"
     )
     parser.add_argument("--offline", action="store_true", help="ask the cache only")
     parser.add_argument(
@@ -92,7 +92,8 @@ def run(args: argparse.Namespace) -> int:
     prior = load(config, device)
     measured: dict[str, Any] = {"seconds_to_load": round(time.perf_counter() - started, 2)}
     checks = []
-    for check in _until_memory_ends(examine(prior, args.prompt, measured)):
+    prompt = prompt_for(prior) if args.prompt is None else args.prompt
+    for check in _until_memory_ends(examine(prior, prompt, measured)):
         checks.append(check)
         print(
             f"{'ok  ' if check.passed else 'FAIL'} {check.name}: {check.found} (wanted:"
@@ -224,11 +225,11 @@ def _sample(
         torch.zeros(1, 3, prior.image_size, prior.image_size, device=prior.device)
     ).shape[1:]
     x = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0)).to(prior.device)
-    told = Condition(torch.stack([text, text, null, null]))
+    condition = told(prior, torch.stack([text, text, null, null]))
     ts = torch.linspace(980, 0, steps + 1).long().tolist()
     for u, v in pairwise(ts):
         t = torch.full((4,), u, device=prior.device)
-        positive, negative = prior.predict_noise(torch.cat([x, x]), t, told).chunk(2)
+        positive, negative = prior.predict_noise(torch.cat([x, x]), t, condition).chunk(2)
         x = ddim_step(
             x,
             negative + cfg_scale * (positive - negative),
@@ -244,7 +245,8 @@ def _predict(
     eps = torch.randn(latents.shape, generator=torch.Generator().manual_seed(t)).to(latents)
     x_t = add_noise(latents, eps, prior.alphas_cumprod[t])
     labels = torch.full((len(latents),), label, device=prior.device)
-    return eps, x_t, prior.predict_noise(x_t, labels, Condition(text.expand(len(latents), -1, -1)))
+    condition = told(prior, text.expand(len(latents), -1, -1))
+    return eps, x_t, prior.predict_noise(x_t, labels, condition)
 
 
 def _errors(
@@ -284,8 +286,8 @@ def _offset(
 
 
 def _short_run(prior: DiffusionPrior, prompt: str, measured: dict[str, Any]) -> Iterator[Check]:
-    """Three steps of a real training, two views (or a group of them) of a small ball: renderer,
-    guidance and Adam."""
+    """Three steps of a real training, two views (or a group of them) of a small ball or a body:
+    renderer, guidance and Adam."""
     group = views_per_group(prior)
     views = ViewpointConfig(num_views=2)
     if group > 1:
@@ -293,6 +295,7 @@ def _short_run(prior: DiffusionPrior, prompt: str, measured: dict[str, Any]) -> 
     config = ExperimentConfig(
         prompt=prompt,
         num_steps=3,
+        asset="splat" if prior.body_picture is None else "avatar",
         device=str(prior.device),
         initialize=InitializeConfig(shape="ball", num_points=2000),
         viewpoints=views,

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from gs_ssd import cli
-from gs_ssd.commands import check_model
+from gs_ssd.commands import check_conditions, check_model
 from gs_ssd.prior.analytic import AnalyticPrior
+from gs_ssd.prior.base import BodyPicture
 
 
 def _failures(prior):
@@ -183,3 +184,34 @@ def test_a_random_model_fails_with_exit_code_2(tmp_path, monkeypatch):
 def test_a_missing_model_is_a_message(capsys):
     assert cli.main(["check-model", "--model", "./absent", "--device", "cpu"]) == 2
     assert "./absent" in capsys.readouterr().err
+
+
+class _Shown(AnalyticPrior):
+    """An exact model that is told a pose and a depth, and keeps what it was told."""
+
+    def predict_noise(self, x_t, t, condition):
+        self.seen.append((condition.image, condition.depth))
+        return super().predict_noise(x_t, t, condition)
+
+
+@pytest.mark.parametrize(("kind", "channels"), [("regions", 5), ("openpose", 3)])
+def test_a_prior_that_wants_a_body_or_a_depth_is_shown_one(kind, channels):
+    if kind == "openpose":
+        pytest.importorskip("cv2", reason="needs opencv-python-headless")
+    prior = _Shown.discs()
+    prior.body_picture, prior.uses_depth, prior.seen = BodyPicture(kind, 32), True, []
+    assert check_conditions.prompt_for(prior).startswith("a person")
+    assert _failures(prior) == set()
+    assert len(prior.seen) > 25
+    for image, depth in prior.seen:
+        assert image.shape[1:] == (channels, 32, 32)
+        assert depth.shape[:2] == (len(image), 1)
+        assert image.amax() > 0.5
+        assert not torch.equal(image[0], image[1])
+
+
+@pytest.mark.slow
+def test_the_person_prior_passes(tmp_path, capsys):
+    words = ["--model", "person", "--device", "cpu", "--out", str(tmp_path / "r.json")]
+    assert cli.main(["check-model", *words]) == 0
+    assert "FAIL" not in capsys.readouterr().out

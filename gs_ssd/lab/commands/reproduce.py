@@ -143,7 +143,12 @@ def _weights(name: str, context: Context) -> str:
     """What the experiment will run on, or start from; "" where it uses exact scores."""
     if name == "illustrative":
         return ""
-    return in_words(origin_of_prior(PriorConfig(model=context.prior), context.device))
+    model = context.prior
+    if name == "avatar":
+        from gs_ssd.lab.reproduce import avatar
+
+        model = avatar.prior_of(context)
+    return in_words(origin_of_prior(PriorConfig(model=model), context.device))
 
 
 def _shipped() -> str:

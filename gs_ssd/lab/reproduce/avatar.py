@@ -128,7 +128,7 @@ def run(context: Context) -> Report:
     return Report(
         TITLE,
         f"{len(people)} persons, {len(size['seeds'])} seeds, {', '.join(rows)}; `{CONFIG}`"
-        f" {' '.join(size['overrides'])}, prior {_model(context)}; five poses that no training"
+        f" {' '.join(size['overrides'])}, prior {prior_of(context)}; five poses that no training"
         f" names, from {avatars.VIEWS} sides each. {len(found)} of {len(wanted)} avatars are"
         " there.",
         _claims(found, rows),
@@ -144,8 +144,8 @@ def run(context: Context) -> Report:
     )
 
 
-def _model(context: Context) -> str:
-    """The person prior stands for the bundled one, which draws none."""
+def prior_of(context: Context) -> str:
+    """The person prior stands for the bundled one, which draws no persons."""
     return "person" if context.prior == "bundled" else context.prior
 
 
@@ -167,7 +167,7 @@ def _train(
     words = [f"prompt={who.prompt}", f"seed={seed}", f"device={context.device}"]
     settings = configs.load(path, [*words, *overrides, *ROWS[row]])
     began = time.process_time()
-    job = Job(settings, _prior(_model(context), context.device))
+    job = Job(settings, _prior(prior_of(context), context.device))
     for _ in job.steps():
         pass
     job.finish()

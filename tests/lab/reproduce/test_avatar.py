@@ -1,11 +1,13 @@
 """The experiment on avatars: it trains, measures, continues where it stopped, and decides."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from gs_ssd.errors import UserError
+from gs_ssd.lab.commands import reproduce
 from gs_ssd.lab.evaluate import avatars
 from gs_ssd.lab.evaluate.avatars import AvatarNumbers
 from gs_ssd.lab.reproduce import avatar
@@ -59,3 +61,11 @@ def test_a_clear_difference_is_decided():
     assert verdicts["SSD's avatars have more detail than sds's"] is True
     assert verdicts["SSD's avatars have truer colours than sds's"] is None
     assert np.isfinite([record["detail"] for record in found]).all()
+
+
+def test_its_weights_are_the_person_priors():
+    made_with = reproduce._weights("avatar", Context("tiny", Path("avatar")))
+    bundled = reproduce._weights("comparison", Context("tiny", Path("comparison")))
+    assert made_with.startswith("bundled_person ")
+    assert bundled.startswith("bundled ")
+    assert reproduce._weights("avatar", Context("tiny", Path(), prior="analytic")) == "analytic"
