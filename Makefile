@@ -63,7 +63,7 @@ $(VENV)/.native: $(NATIVE) | $(VENV)/.torch
 
 $(VENV)/.runtime: pyproject.toml constraints.txt $(VENV)/.native | $(VENV)/.torch
 	@echo 'installing gs-ssd ...'
-	$(PIP) install -c constraints.txt --editable '.[studio]'
+	$(PIP) install -c constraints.txt --editable .
 	@touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt $(VENV)/.runtime

@@ -1,11 +1,14 @@
 """Shared by all tests: fixed seeds, and no silent skipping where the browser and the readers of
 others are promised."""
 
+import asyncio
 import importlib.util
 import itertools
 import os
 import shutil
-from collections.abc import Callable, Generator
+import threading
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +52,24 @@ def node_package() -> Callable[[str], Path]:
         return modules / name
 
     return find
+
+
+@pytest.fixture(scope="session")
+def serve_app() -> Callable[[Any], AbstractContextManager[int]]:
+    """Serve an application in a thread, as long as a `with` lasts; it gives the port."""
+    from gs_ssd.studio import serving
+
+    @contextmanager
+    def served(app: Any) -> Iterator[int]:
+        with serving.listening("127.0.0.1", 0) as sock:
+            port, server = sock.getsockname()[1], serving.Server(app)
+            thread = threading.Thread(target=lambda: asyncio.run(server.serve([sock])))
+            thread.start()
+            yield port
+            server.should_exit = True
+            thread.join(2 * serving.LAST_S)
+
+    return served
 
 
 def _beside_the_priors_tests(name: str) -> Any:

@@ -29,11 +29,12 @@ _REQUIRED = (
     "plyfile",
     "pillow",
     "imageio-ffmpeg",
+    "fastapi",
+    "uvicorn",
 )
 _OPTIONAL = {
     "open3d": ("mesh", "meshes and mesh start shapes"),
     "trimesh": ("mesh", "mesh files (.glb)"),
-    "fastapi": ("studio", "gs-ssd studio, serve and train --viewer"),
     "usd-core": ("usd", "OpenUSD files"),
     "peft": ("lora", "guidance.estimator=vsd"),
     "tensorboard": ("logging", "TensorBoard logs"),

@@ -1,14 +1,12 @@
 """`gs-ssd serve` and `gs-ssd studio`: a queue of runs over HTTP, without and with the page."""
 
 import argparse
-import asyncio
 import os
 import webbrowser
 from pathlib import Path
 
 from gs_ssd.errors import UserError
 from gs_ssd.locks import held
-from gs_ssd.viewer.guard import Guard
 
 EPILOG = """\
 examples
@@ -54,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     """Serve the interface until interrupted; what was running when the server last ended goes on.
 
     Raises:
-        UserError: FastAPI is missing, the port is taken, or another server uses the folder.
+        UserError: the port is taken, or another server uses the folder.
     """
     return serve(args, page=False, take_up=True)
 
@@ -67,9 +65,9 @@ def serve(args: argparse.Namespace, *, page: bool, take_up: bool, browser: bool 
         take_up: continue what was running when the server last ended.
         browser: open the page.
     """
-    require_server()
     from gs_ssd.studio import serving
     from gs_ssd.studio.app import create_app
+    from gs_ssd.studio.guard import Guard
     from gs_ssd.studio.journal import Journal
     from gs_ssd.studio.queue import Queue
     from gs_ssd.studio.runs import JOURNAL, OWN, RunsFolder
@@ -91,14 +89,5 @@ def serve(args: argparse.Namespace, *, page: bool, take_up: bool, browser: bool 
         queue = Queue(runs, journal, at_once=args.at_once, take_up=take_up, spare=page)
         guard = Guard(args.host, tuple(name.lower() for name in args.name))
         app = create_app(queue, guard, token=token, page=page)
-        asyncio.run(serving.Server(app, queue).serve(sockets=[listening]))
+        serving.serve_until_interrupted(app, listening, queue.say_goodbye)
     return 0
-
-
-def require_server() -> None:
-    """Raises UserError where FastAPI or uvicorn is missing."""
-    try:
-        import fastapi  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ImportError as error:
-        raise UserError("this needs FastAPI and uvicorn: pip install 'gs-ssd[studio]'") from error

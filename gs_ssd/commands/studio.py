@@ -25,6 +25,6 @@ def run(args: argparse.Namespace) -> int:
     """Serve the page until interrupted.
 
     Raises:
-        UserError: FastAPI is missing, the port is taken, or another server uses the folder.
+        UserError: the port is taken, or another server uses the folder.
     """
     return serve.serve(args, page=True, take_up=False, browser=not args.no_browser)

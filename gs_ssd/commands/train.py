@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from gs_ssd import config as configs
 from gs_ssd import memory
-from gs_ssd.commands.serve import require_server
 from gs_ssd.config import ExperimentConfig
 from gs_ssd.errors import UserError
 from gs_ssd.files import slug
@@ -81,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--viewer",
         action="store_true",
-        help="watch, pause and steer it in the browser (extra studio)",
+        help="watch, pause and steer it in the browser",
     )
     parser.add_argument(
         "--viewer-host", default="127.0.0.1", metavar="HOST", help="default: this machine alone"
@@ -163,7 +162,6 @@ def _live(
     if not args.viewer:
         yield []
         return
-    require_server()
     from gs_ssd.studio import alongside
 
     with alongside.shown(trainer, args.viewer_host, args.viewer_port) as (url, tell):

@@ -10,8 +10,9 @@ from gs_ssd.export.clean import Cleaning, clean
 from gs_ssd.export.formats import read_splats, suffix_of
 from gs_ssd.viewer.page import write_page
 from gs_ssd.viewer.runs import source_of
-from gs_ssd.viewer.server import HOST, open_server, write_side_by_side
+from gs_ssd.viewer.side_by_side import write_side_by_side
 
+HOST = "127.0.0.1"
 EPILOG = """\
 examples
   gs-ssd view out/a-red-mushroom
@@ -51,25 +52,25 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: a source that cannot be read, or a port that is taken.
     """
-    with tempfile.TemporaryDirectory(prefix="gs-ssd-view-") as name:
-        folder = Path(name)
-        address = prepare(args.sources, folder, up=args.up, activated=args.activated)
-        with open_server(folder, args.port) as server:
-            url = f"http://{HOST}:{server.server_port}/{address}"
-            try:
-                print(f"{url}  (Ctrl-C ends it)", flush=True)
-                if not args.no_browser:
-                    webbrowser.open(url)
-                server.serve_forever()
-            except KeyboardInterrupt:
-                print()
+    from gs_ssd.studio import pages, serving
+
+    with (
+        tempfile.TemporaryDirectory(prefix="gs-ssd-view-") as name,
+        serving.listening(HOST, args.port, "--port") as listening,
+    ):
+        prepare(args.sources, Path(name), up=args.up, activated=args.activated)
+        url = serving.address(HOST, listening.getsockname()[1], None)
+        print(f"{url}  (Ctrl-C ends it)", flush=True)
+        if not args.no_browser:
+            webbrowser.open(url)
+        serving.serve_until_interrupted(pages.create_app(Path(name), HOST), listening)
     return 0
 
 
 def prepare(
     sources: list[Path], folder: Path, *, up: str | None = None, activated: Part | None = None
-) -> str:
-    """Write the pages into `folder`; returns the name of the one to open."""
+) -> None:
+    """Write the pages into `folder`; index.html is the one to open."""
     pages = []
     for index, source in enumerate(sources):
         name = "index.html" if len(sources) == 1 else f"{index}.html"
@@ -81,7 +82,5 @@ def prepare(
             splats, _ = clean(read_splats(file, up=up, activated=activated), Cleaning())
             write_page(folder / name, splats, title=title, turn=index == 0)
         pages.append((name, title))
-    if len(pages) == 1:
-        return pages[0][0]
-    write_side_by_side(folder / "index.html", pages)
-    return "index.html"
+    if len(pages) > 1:
+        write_side_by_side(folder / "index.html", pages)

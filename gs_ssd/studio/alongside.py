@@ -14,11 +14,11 @@ from typing import Any
 from gs_ssd.events import Event, Stepped
 from gs_ssd.studio import serving
 from gs_ssd.studio.app import create_app
+from gs_ssd.studio.guard import Guard
 from gs_ssd.studio.queue import Queue
 from gs_ssd.studio.runs import RunsFolder
 from gs_ssd.studio.worker import Reporter, Steering
 from gs_ssd.trainer import Trainer
-from gs_ssd.viewer.guard import Guard
 
 LAST_WORDS_S = 1.0
 """For pages to hear that the run is over."""
@@ -113,6 +113,6 @@ class _Server:
     async def _serve(self) -> None:
         self.queue = Queue(self.runs, at_once=0, spare=False)
         app = create_app(self.queue, Guard(self.host), token=self.token, makes=False)
-        self.server = serving.Server(app, self.queue)
+        self.server = serving.Server(app, self.queue.say_goodbye)
         self._ready.set()
         await self.server.serve(sockets=[self.sock])

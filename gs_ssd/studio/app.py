@@ -18,8 +18,8 @@ import gs_ssd
 from gs_ssd.errors import UserError
 from gs_ssd.studio import routes_events, routes_runs, routes_uploads
 from gs_ssd.studio.entry import Entry
+from gs_ssd.studio.guard import Guard
 from gs_ssd.studio.queue import Queue
-from gs_ssd.viewer.guard import Guard
 from gs_ssd.viewer.page import read_resource
 
 PAGE = resources.files("gs_ssd.studio") / "page"

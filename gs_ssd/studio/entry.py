@@ -5,13 +5,16 @@ An ASGI middleware, before all routes. The token comes in the header `Authorizat
 once in the address (`/?token=...`), after which a cookie of this browser holds it.
 """
 
+import contextlib
 import hmac
 import secrets
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
-from gs_ssd.viewer.guard import Guard
+from starlette.requests import ClientDisconnect
+
+from gs_ssd.studio.guard import Guard
 
 UPLOADS = "/api/uploads"
 """Below it bodies are files, and counted as they come; all others are short."""
@@ -74,7 +77,8 @@ class Entry:
         if not scope["path"].startswith(UPLOADS) and (too_much := _too_much(headers)):
             await _answer(scope, send, *too_much)
             return
-        await self.app(scope, receive, _with_headers(send))
+        with contextlib.suppress(ClientDisconnect):  # in the middle of its request
+            await self.app(scope, receive, _with_headers(send))
 
     def _fits(self, shown: str) -> bool:
         return self.token is not None and hmac.compare_digest(shown.encode(), self.token.encode())

@@ -1,15 +1,21 @@
-"""Where a server listens, and who may ask: what `studio`, `serve` and `train --viewer` share."""
+"""Where a server listens, and for how long: what `studio`, `serve`, `view` and `train --viewer`
+share."""
 
+import asyncio
+import contextlib
 import logging
+import signal
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import uvicorn
 
+from gs_ssd import interrupts
 from gs_ssd.errors import UserError
 from gs_ssd.studio import entry
-from gs_ssd.studio.queue import Queue
-from gs_ssd.viewer.guard import is_loopback
+from gs_ssd.studio.connections import Connection
+from gs_ssd.studio.guard import is_loopback
 
 LAST_S = 5
 """For connections that are open when the server ends."""
@@ -49,26 +55,46 @@ def address(host: str, port: int, token: str | None) -> str:
 
 
 class Server(uvicorn.Server):
-    """Serves an application; `queue.closing` is set before it waits for connections, so that those
+    """Serves an application; `say_goodbye` is called before it waits for connections, so that those
     that stream events end themselves."""
 
-    def __init__(self, app: Any, queue: Queue) -> None:
+    def __init__(self, app: Any, say_goodbye: Callable[[], None] = lambda: None) -> None:
         super().__init__(_settings(app))
-        self._queue = queue
+        self._say_goodbye = say_goodbye
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin the end."""
-        self._queue.say_goodbye()
+        self._say_goodbye()
         await super().shutdown(sockets)
+
+    def capture_signals(self) -> contextlib.AbstractContextManager[None]:
+        """Leave signals to whoever runs the server."""
+        return contextlib.nullcontext()
+
+
+def serve_until_interrupted(
+    app: Any, listening: socket.socket, say_goodbye: Callable[[], None] = lambda: None
+) -> None:
+    """Serve in this thread until Ctrl-C, which is how it is meant to end.
+
+    Raises:
+        Terminated: at SIGTERM or SIGHUP, once what was under way has ended.
+    """
+    server = Server(app, say_goodbye)
+    with interrupts.collected(lambda: setattr(server, "should_exit", True)) as received:
+        asyncio.run(server.serve(sockets=[listening]))
+    if received and received[0] != signal.SIGINT:
+        raise interrupts.Terminated(received[0])
+    print()
 
 
 def _settings(app: Any) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        log_level=logging.WARNING,
+        http=Connection,
+        ws="none",
+        log_level=logging.ERROR,  # what clients do wrong is answered, and nobody here's concern
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=LAST_S,
-        ws="none",
-        limit_concurrency=256,
     )

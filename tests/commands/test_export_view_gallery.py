@@ -1,10 +1,8 @@
 """`gs-ssd export`, `view` and `gallery` from the command line: what they write, say and refuse."""
 
-import http.client
 import os
 import re
 import shutil
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +16,6 @@ from gs_ssd.export.formats import read_splats, write_splats
 from gs_ssd.export.ply import write_ply
 from gs_ssd.export.targets import TARGETS
 from gs_ssd.viewer import runs
-from gs_ssd.viewer.server import HOST, open_server
 
 
 @pytest.fixture
@@ -182,39 +179,3 @@ def test_a_title_that_is_no_text_is_refused(words, run_folder, tmp_path, monkeyp
     assert main([*words, "--title", "caf\udce9"]) == 2
     assert "bytes that are no text" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-
-
-@pytest.fixture
-def served(tmp_path):
-    """Start a server of tmp_path/site; gives (folder, port)."""
-    folder = tmp_path / "site"
-    folder.mkdir()
-    (tmp_path / "secret.txt").write_text("secret")
-    with open_server(folder) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield folder, server.server_port
-        server.shutdown()
-
-
-def get(port: int, path: str, host: str = HOST) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection(HOST, port, timeout=5)
-    connection.request("GET", path, headers={"Host": host})
-    answer = connection.getresponse()
-    return answer.status, answer.read()
-
-
-def test_server_serves_its_folder_to_this_machine_only(served):
-    folder, port = served
-    (folder / "a.html").write_text("hello")
-    assert get(port, "/a.html") == (200, b"hello")
-    assert get(port, "/a.html", f"localhost:{port}")[0] == 200
-    assert get(port, "/a.html", "evil.example")[0] == 403
-    assert get(port, "/../secret.txt")[0] == 404
-    assert get(port, "/%2e%2e/secret.txt")[0] == 404
-
-
-def test_port_taken(tmp_path, capsys):
-    with open_server(tmp_path) as server:
-        assert main(["view", "axes", "--no-browser", "--port", str(server.server_port)]) == 2
-    assert "--port" in capsys.readouterr().err
-    assert main(["view", "axes", "--no-browser", "--port", "99999"]) == 2

@@ -76,15 +76,3 @@ def test_an_address_that_is_not_ours_is_a_sentence(tmp_path, options, capsys):
     command = ["train", "--config", SMOKE, "--viewer", *options, "--out", str(tmp_path / "a")]
     assert cli.main(command) == 2
     assert options[0] in capsys.readouterr().err
-
-
-def test_without_fastapi_it_says_what_to_install(tmp_path, monkeypatch, capsys):
-    from gs_ssd import cli
-
-    monkeypatch.setitem(sys.modules, "fastapi", None)
-    for command in ("studio", "serve"):
-        assert cli.main([command, str(tmp_path / "runs")]) == 2
-        assert "gs-ssd[studio]" in capsys.readouterr().err
-    train = ["train", "--config", SMOKE, "--viewer", "--out", str(tmp_path / "a")]
-    assert cli.main(train) == 2
-    assert "gs-ssd[studio]" in capsys.readouterr().err

@@ -14,9 +14,9 @@ from gs_ssd.export.axes_object import axes_object
 from gs_ssd.export.splats import Splats
 from gs_ssd.studio import channel, stream
 from gs_ssd.studio.entry import Entry
+from gs_ssd.studio.guard import Guard
 from gs_ssd.studio.journal import Journal
 from gs_ssd.studio.runs import RunsFolder
-from gs_ssd.viewer.guard import Guard
 from gs_ssd.viewer.pack import pack_splats
 
 

@@ -14,7 +14,6 @@ import io
 import json
 import os
 import tempfile
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,10 +21,18 @@ import numpy as np
 from conftest import CHROMIUM, FLAGS, wait_for
 from PIL import Image, ImageDraw
 from playwright.sync_api import Page, sync_playwright
-from test_third_party import BABYLON, EYE, PLAYCANVAS, SPARK, THREE, THREE_MAP, supersplat_settings
+from test_third_party import (
+    BABYLON,
+    EYE,
+    PLAYCANVAS,
+    SPARK,
+    THREE,
+    THREE_MAP,
+    static_site,
+    supersplat_settings,
+)
 
 from gs_ssd.cli import main as gs_ssd
-from gs_ssd.viewer.server import HOST, open_server
 
 NODE = Path(__file__).parents[1] / "node" / "node_modules"
 LABEL = 26
@@ -145,9 +152,7 @@ def main() -> None:
         folder = Path(name)
         (folder / "nm").symlink_to(NODE)
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        with open_server(folder) as server:
-            threading.Thread(target=server.serve_forever, daemon=True).start()
-            address = f"http://{HOST}:{server.server_port}"
+        with static_site(folder) as address:
 
             def look(source: str | Path, *, init: str = "", own: bool = False) -> Image.Image:
                 """A page, given as a file, an address or its very text, as it looks once it is
@@ -174,7 +179,6 @@ def main() -> None:
                 )
             if args.mesh:
                 sheet(shots_of_mesh(folder, args.run, look), 288, 4).save(args.mesh, quality=88)
-            server.shutdown()
         browser.close()
 
 

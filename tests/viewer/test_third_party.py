@@ -5,7 +5,9 @@ turned.
 skip.
 """
 
+import contextlib
 import dataclasses
+import functools
 import http.server
 import json
 import math
@@ -19,7 +21,6 @@ import pytest
 from gs_ssd.export.axes_object import axes_object
 from gs_ssd.export.formats import write_splats
 from gs_ssd.export.spz import fractional_bits
-from gs_ssd.viewer.server import HOST, open_server
 
 pytestmark = [pytest.mark.browser, pytest.mark.readers, pytest.mark.slow]
 
@@ -128,10 +129,23 @@ def modules(node_package) -> Path:
 def site(tmp_path, modules) -> Iterator[tuple[Path, str]]:
     """A folder, and its address; Node packages lie under /nm."""
     (tmp_path / "nm").symlink_to(modules)
-    http.server.SimpleHTTPRequestHandler.extensions_map[".mjs"] = "text/javascript"
-    with open_server(tmp_path) as server:
+    with static_site(tmp_path) as address:
+        yield tmp_path, address
+
+
+class _Files(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def static_site(folder: Path) -> Iterator[str]:
+    """The files in a folder, and what its links lead to, over HTTP; gives the address."""
+    _Files.extensions_map[".mjs"] = "text/javascript"
+    handler = functools.partial(_Files, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield tmp_path, f"http://{HOST}:{server.server_port}"
+        yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
 
 

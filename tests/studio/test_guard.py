@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gs_ssd.viewer.guard import Guard, is_loopback
+from gs_ssd.studio.guard import Guard, is_loopback
 
 HERE = Guard("127.0.0.1")
 
