@@ -1,17 +1,14 @@
 """The runs in a folder, as the disk shows them: each direct subfolder that a run has left."""
 
 import dataclasses
-import json
 import shutil
 import time
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from gs_ssd.errors import UserError
 from gs_ssd.run import checkpoint as checkpoints
-from gs_ssd.viewer.runs import PLY, Run
+from gs_ssd.viewer.runs import PLY, read_last_metrics, read_settings, setting_of
 
 OWN = ".gs-ssd-studio"
 """The studio's own folder, inside the runs' folder."""
@@ -31,8 +28,6 @@ FILES = {
 """What may be read of a run by its name, and its media type."""
 SUBFOLDERS = {"previews": ".png", "exports": ""}
 """What may be read of a run's subfolders: files with this ending."""
-LAST_LINE = 1 << 16  #: bytes of metrics.jsonl that are looked at, from its end
-Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster where there is C
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +48,7 @@ class Facts:
 
     def setting(self, dotted: str) -> Any:
         """A setting by its dotted name, or None."""
-        return Run(Path(), self.settings, {}).setting(dotted)
+        return setting_of(self.settings, dotted)
 
 
 class RunsFolder:
@@ -180,7 +175,7 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 
 
 def _read(folder: Path) -> Facts:
-    settings = _mapping(folder / "config.yaml")
+    settings = read_settings(folder)
     found = checkpoints.listing(folder / "checkpoints")
     steps = tuple(int(path.stem.removeprefix("step_")) for path in found)
     has = tuple(file for file in FILES if (folder / file).is_file())
@@ -190,7 +185,7 @@ def _read(folder: Path) -> Facts:
     times = [(folder / file).stat().st_mtime for file in has]
     return Facts(
         settings=settings,
-        metrics=_last_line(folder / "metrics.jsonl"),
+        metrics=read_last_metrics(folder),
         completed=steps[-1] if steps else 0,
         checkpoints=steps,
         done=finished,
@@ -198,25 +193,3 @@ def _read(folder: Path) -> Facts:
         previews=tuple(previews),
         changed=max(times, default=folder.stat().st_mtime),
     )
-
-
-def _mapping(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        value = yaml.load(path.read_text(encoding="utf-8"), Loader=Loader)  # a safe loader
-    except (OSError, ValueError, RecursionError, yaml.YAMLError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _last_line(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        with path.open("rb") as file:
-            file.seek(max(path.stat().st_size - LAST_LINE, 0))
-            value = json.loads(file.read().splitlines()[-1])
-    except (OSError, ValueError, IndexError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}

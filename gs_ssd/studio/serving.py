@@ -6,7 +6,7 @@ import contextlib
 import logging
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
 import uvicorn
@@ -67,9 +67,10 @@ class Server(uvicorn.Server):
         self._say_goodbye()
         await super().shutdown(sockets)
 
-    def capture_signals(self) -> contextlib.AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
         """Leave signals to whoever runs the server."""
-        return contextlib.nullcontext()
+        yield
 
 
 def serve_until_interrupted(

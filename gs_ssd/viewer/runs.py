@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 PLY = "point_cloud.ply"
 MOST_FOLDERS = 50_000
+LAST_LINE = 1 << 16  #: bytes of metrics.jsonl that are looked at, from its end
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster where there is C
 PATIENCE_S = 3.0
 """Of looking for runs, before it is said that this is a long way."""
 
@@ -44,10 +46,15 @@ class Run:
 
     def setting(self, dotted: str) -> Any:
         """A setting by dotted name, or None."""
-        value: Any = self.settings
-        for key in dotted.split("."):
-            value = value.get(key) if isinstance(value, dict) else None
-        return value
+        return setting_of(self.settings, dotted)
+
+
+def setting_of(settings: dict[str, Any], dotted: str) -> Any:
+    """What is nested below a dotted name, or None."""
+    value: Any = settings
+    for key in dotted.split("."):
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
 
 
 def open_run(folder: Path) -> Run:
@@ -69,7 +76,7 @@ def open_run(folder: Path) -> Run:
         ):
             begun += f"; what it was before is in {earlier[-1].parent}"
         raise UserError(f"{folder} holds no {PLY}{begun}")
-    return Run(folder, _yaml(folder / "config.yaml"), _last_line(folder / "metrics.jsonl"))
+    return Run(folder, read_settings(folder), read_last_metrics(folder))
 
 
 def find_runs(paths: list[Path]) -> list[Run]:
@@ -121,24 +128,37 @@ def source_of(path: Path) -> tuple[Path, str]:
         run = open_run(path)
         return run.ply, run.title
     if path.name == PLY and (path.parent / "config.yaml").is_file():
-        return path, Run(path.parent, _yaml(path.parent / "config.yaml"), {}).title
+        return path, Run(path.parent, read_settings(path.parent), {}).title
     return path, as_text(path.name.split(".")[0] or path.name)
 
 
-def _yaml(path: Path) -> dict[str, Any]:
+def read_settings(folder: Path) -> dict[str, Any]:
+    """A run's config.yaml; empty where there is none, or none that can be read, which is logged."""
+    path = folder / "config.yaml"
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        value = yaml.load(text, Loader=_Loader)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         log.warning("%s: not readable (%s)", path, type(error).__name__)
         value = {}
     return value if isinstance(value, dict) else {}
 
 
-def _last_line(path: Path) -> dict[str, Any]:
+def read_last_metrics(folder: Path) -> dict[str, Any]:
+    """The last line of a run's metrics.jsonl; empty where there is none, or none that can be read,
+    which is logged."""
+    path = folder / "metrics.jsonl"
     try:
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        value = json.loads(lines[-1]) if lines else {}
-    except (OSError, ValueError, RecursionError):
+        value = json.loads(_last_line(path)) if path.is_file() else {}
+    except (OSError, ValueError, IndexError, RecursionError):
         log.warning("%s: not readable", path)
         value = {}
     return value if isinstance(value, dict) else {}
+
+
+def _last_line(path: Path) -> bytes:
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - LAST_LINE, 0))
+        lines = file.read().splitlines()
+    return lines[-1] if lines else b"{}"
