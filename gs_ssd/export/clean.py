@@ -69,6 +69,23 @@ def clean(splats: Splats, options: Cleaning) -> tuple[Splats, dict[str, int]]:
     return place(splats, recenter=options.recenter, height=options.height), removed
 
 
+def most_visible(splats: Splats, count: int) -> Splats:
+    """The `count` splats that are seen best (opacity times the largest cross-section), in their
+    order; those that are not finite are taken last.
+
+    For pictures that must not cost much: it is `Cleaning.max_splats` at a third of the time.
+    """
+    if count >= len(splats):
+        return splats
+    with np.errstate(over="ignore", invalid="ignore"):  # of those that are not finite
+        cross_section = splats.log_scales.sum(axis=1) - splats.log_scales.min(axis=1)
+        seen = cross_section - np.logaddexp(0, -splats.logit_opacities)
+    seen[~finite(splats)] = -np.inf
+    mask = np.zeros(len(splats), dtype=bool)
+    mask[np.argpartition(seen, -count)[-count:]] = True
+    return splats.take(mask)
+
+
 def finite(splats: Splats) -> NDArray[np.bool_]:
     """True where every number can be written and drawn: sizes in exp(-60..60), means below 1e6, a
     quaternion."""

@@ -29,12 +29,6 @@ PRESETS = (
         "A small object in half a minute, on any computer. Uses the model that comes with GS-SSD.",
     ),
     Preset(
-        "nerf",
-        "NeRF",
-        "quickstart_nerf.yaml",
-        "The same as a radiance field (NeRF): smoother, a few minutes.",
-    ),
-    Preset(
         "object",
         "Object",
         "presets/object.yaml",
@@ -47,16 +41,22 @@ PRESETS = (
         "Animals and faces, in detail. Needs a graphics card and Stable Diffusion.",
     ),
     Preset(
-        "draft",
-        "Draft",
-        "presets/quick.yaml",
-        "A first look with Stable Diffusion, in an eighth of the work.",
-    ),
-    Preset(
         "avatar",
         "Avatar",
         "quickstart_avatar.yaml",
         "A person who stands, walks and waves, in some minutes, on any computer.",
+    ),
+    Preset(
+        "nerf",
+        "NeRF",
+        "quickstart_nerf.yaml",
+        "The same as a radiance field (NeRF): smoother, a few minutes.",
+    ),
+    Preset(
+        "draft",
+        "Draft",
+        "presets/quick.yaml",
+        "A first look with Stable Diffusion, in an eighth of the work.",
     ),
     Preset("tiny", "Test", "smoke.yaml", "A coloured disc in seconds: shows that all works."),
 )

@@ -6,7 +6,7 @@ from io import BytesIO
 from pathlib import Path
 
 import torch
-from PIL import Image
+from PIL import Image, ImageChops
 
 from gs_ssd import config as configs
 from gs_ssd.assets import choice
@@ -22,7 +22,7 @@ from gs_ssd.viewer.page import write_page
 
 TILES = (4, 2)  #: views.png and the previews are this many pictures across and down
 SHOWN = 1  #: of them, the one that stands for the run
-MARGIN = 0.12  #: of a tile is left away on each side
+ROOM = 0.16  #: around the object, as a share of its size
 READABLE = tuple(suffix for suffix, kind in FORMATS.items() if kind.read is not None)
 TITLES = {"three": "three.js", "playcanvas": "PlayCanvas", "supersplat": "SuperSplat"}
 TITLES |= {"web": "Web page", "gltf": "glTF", "usd": "USD"}
@@ -37,9 +37,14 @@ class Written:
 
 
 def targets() -> list[dict[str, str]]:
-    """Every place that a splat can be written for."""
+    """Every place that a splat can be written for, and how it gets in there."""
     return [
-        {"name": name, "title": TITLES.get(name, name.capitalize()), "suffix": target.suffix}
+        {
+            "name": name,
+            "title": TITLES.get(name, name.capitalize()),
+            "suffix": target.suffix,
+            "hint": target.hint.format(file=f"the {target.suffix}"),
+        }
         for name, target in TARGETS.items()
     ]
 
@@ -104,17 +109,28 @@ def picture_of(folder: Path, width: int = 320) -> bytes | None:
         try:
             with Image.open(sheet) as image:
                 tile_width, tile_height = image.width // TILES[0], image.height // TILES[1]
-                x, y = round(tile_width * MARGIN), round(tile_height * MARGIN)
                 left = SHOWN * tile_width
-                box = (left + x, y, left + tile_width - x, tile_height - y)
-                tile = image.convert("RGB").crop(box)
+                tile = image.convert("RGB").crop((left, 0, left + tile_width, tile_height))
         except (OSError, ValueError, Image.DecompressionBombError):
             continue
+        tile = tile.crop(_around_the_object(tile))
         tile.thumbnail((width, width))
         buffer = BytesIO()
         tile.save(buffer, "WEBP", quality=85)
         return buffer.getvalue()
     return None
+
+
+def _around_the_object(tile: Image.Image) -> tuple[int, int, int, int]:
+    """A square box about what differs from the picture's corner, with some room."""
+    corner = Image.new("RGB", tile.size, tile.getpixel((0, 0)))
+    found = ImageChops.difference(tile, corner).convert("L").point(lambda value: 255 * (value > 16))
+    left, top, right, bottom = found.getbbox() or (0, 0, *tile.size)
+    half = round(max(right - left, bottom - top) / 2 * (1 + ROOM))
+    half = min(half, min(tile.size) // 2)
+    x = min(max((left + right) // 2, half), tile.width - half)
+    y = min(max((top + bottom) // 2, half), tile.height - half)
+    return x - half, y - half, x + half, y + half
 
 
 def check_readable(name: str) -> str:

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
-from gs_ssd.export.clean import Cleaning, clean, finite
+from gs_ssd.export.clean import most_visible
 from gs_ssd.export.splats import Splats
 from gs_ssd.viewer.pack import pack_splats
 
@@ -27,9 +27,8 @@ def to_bytes(
         about: goes into the header, beside the counts.
     """
     total = len(splats)
-    if at_most is not None and total > at_most:
-        good = splats.take(finite(splats))
-        splats, _ = clean(good, Cleaning(max_splats=at_most)) if len(good) else (good, {})
+    if at_most is not None:
+        splats = most_visible(splats, at_most)
     packed = dataclasses.asdict(pack_splats(splats.to_frame("gltf")))
     data = packed.pop("data")
     header = {

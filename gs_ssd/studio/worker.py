@@ -28,10 +28,10 @@ from gs_ssd.studio.runs import SNAPSHOT
 
 log = logging.getLogger(__name__)
 
-SHARE = 1 / 20  #: of the time may go into showing
+SHARE = 1 / 30  #: of the time may go into showing; what that displaces from caches costs as much
 FRAME_S, STEP_S = 0.4, 0.2  #: the least time between two frames, two messages about steps
 PAUSE_S = 0.2  #: in a pause, between two looks at whether it was interrupted
-MOST_SHOWN = 150_000  #: splats in a frame
+MOST_SHOWN = 100_000  #: splats in a frame
 
 
 class Steering:

@@ -7,7 +7,7 @@ import pytest
 
 from gs_ssd.errors import UserError
 from gs_ssd.export.axes_object import axes_object
-from gs_ssd.export.clean import Cleaning, clean, main_body
+from gs_ssd.export.clean import Cleaning, clean, main_body, most_visible
 from gs_ssd.export.splats import Splats
 
 
@@ -118,3 +118,14 @@ def test_senseless_numbers(field, value):
     value = value if field == "max_splats" else float(value)
     with pytest.raises(UserError, match=field):
         clean(body(5), dataclasses.replace(Cleaning(), **{field: value}))
+
+
+def test_the_most_visible_are_those_that_a_limit_keeps(make_splats):
+    splats = make_splats(500)
+    kept, _ = clean(splats, Cleaning(invisible=False, max_splats=120))
+    quick = most_visible(splats, 120)
+    assert np.array_equal(quick.means, kept.means)
+    assert most_visible(splats, 500) is splats
+    splats.means[:400] = np.nan
+    assert np.isfinite(most_visible(splats, 100).means).all()
+    assert len(most_visible(splats, 101)) == 101

@@ -15,13 +15,27 @@ from typing import Any
 
 import pytest
 
-BROWSER = Path(__file__).parents[1] / "viewer" / "conftest.py"  # by path: tests are no package
-_spec = importlib.util.spec_from_file_location("viewer_conftest", BROWSER)
-assert _spec is not None
-assert _spec.loader is not None
-_browser = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_browser)
+DESKTOP = (1280, 800)
+
+
+def _by_path(path: Path) -> Any:
+    """A module by its path, as tests are no package."""
+    spec = importlib.util.spec_from_file_location(f"studio_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_browser = _by_path(Path(__file__).parents[1] / "viewer" / "conftest.py")
 chromium, until = _browser.chromium, _browser.until
+
+
+@pytest.fixture(scope="session")
+def newcomer() -> Any:
+    """The module with a newcomer's path."""
+    return _by_path(Path(__file__).with_name("newcomer.py"))
 
 
 class Client:
@@ -86,6 +100,41 @@ class Studio(Client):
         line = process.stdout.readline().decode()
         assert line.startswith("http://"), line
         super().__init__(process, line.split()[0].rstrip("/"))
+
+
+@pytest.fixture(scope="session")
+def pages_of() -> Callable[..., Any]:
+    """Open pages of a studio in a browser, as long as a `with` lasts; at its end there was no
+    script error, nothing that the page's policy forbade, and no request that left the machine."""
+
+    @contextlib.contextmanager
+    def pages(browser: Any, studio: Studio, ignored: str = "\0") -> Iterator[Callable[..., Any]]:
+        contexts, wrong, urls = [], [], []
+
+        def open_(address: str = "", size: tuple[int, int] = DESKTOP, **options: Any) -> Any:
+            viewport = {"width": size[0], "height": size[1]}
+            contexts.append(
+                browser.new_context(viewport=viewport, accept_downloads=True, **options)
+            )
+            page = contexts[-1].new_page()
+            page.set_default_timeout(60_000)
+            page.on("pageerror", lambda error: wrong.append(str(error)))
+            page.on("console", lambda said: said.type == "error" and wrong.append(said.text))
+            page.on("request", lambda request: urls.append(request.url))
+            page.goto(f"{studio.url}/{address}")
+            return page
+
+        open_.refused = []  # what a test expects to be answered with 400
+        yield open_
+        for context in contexts:
+            context.close()
+        wrong = [text for text in wrong if ignored not in text]
+        refused = [text for text in wrong if "status of 400" in text]
+        assert [text for text in wrong if text not in refused] == []
+        assert len(refused) == len(open_.refused)
+        assert [url for url in urls if not url.startswith((studio.url, "blob:", "data:"))] == []
+
+    return pages
 
 
 @pytest.fixture

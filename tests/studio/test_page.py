@@ -2,15 +2,13 @@
 says of its accessibility."""
 
 import base64
-import io
 import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from PIL import Image
 
 from gs_ssd.export.axes_object import axes_object
 from gs_ssd.export.formats import read_splats, write_splats
@@ -20,10 +18,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.browser
 
-DESKTOP, PHONE = (1280, 800), (390, 844)
+PHONE = (390, 844)
 SERIOUS = ("serious", "critical")
-RUNNING = re.compile(r"^Step \d+ of 5000")
-CANVASES = "[...document.querySelectorAll('canvas')]"
 DRAWN = "document.querySelector('canvas')?.dataset.drawn === 'yes'"
 
 
@@ -34,103 +30,14 @@ def studio(start_module_studio):
 
 
 @pytest.fixture
-def open_page(chromium: "Browser", studio) -> "Iterator[Callable[..., Page]]":
-    """Open the studio's page; at the end there was no script error, nothing that the page's policy
-    forbade, and no request that left the machine."""
-    contexts, wrong, urls = [], [], []
-
-    def open_(address: str = "", size: tuple[int, int] = DESKTOP, **options: Any) -> "Page":
-        context = chromium.new_context(
-            viewport={"width": size[0], "height": size[1]}, accept_downloads=True, **options
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(60_000)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("console", lambda line: wrong.append(line.text) if line.type == "error" else None)
-        page.on("request", lambda request: urls.append(request.url))
-        page.goto(f"{studio.url}/{address}")
-        return page
-
-    open_.refused = []
-    yield open_
-    for context in contexts:
-        context.close()
-    refused = [text for text in wrong if "status of 400" in text]
-    assert [text for text in wrong if text not in refused] == []
-    assert len(refused) == len(open_.refused)
-    assert [url for url in urls if not url.startswith((studio.url, "blob:", "data:"))] == []
+def open_page(chromium: "Browser", studio, pages_of) -> "Iterator[Callable[..., Page]]":
+    """Open the studio's page in Chromium."""
+    with pages_of(chromium, studio) as open_:
+        yield open_
 
 
-def make(page: "Page", prompt: str, steps: int) -> None:
-    """As a newcomer does it, with the preset that takes seconds."""
-    page.get_by_label("What shall it be?").fill(prompt)
-    page.get_by_text("Test", exact=True).click()
-    page.get_by_text("Settings", exact=True).first.click()
-    page.get_by_label("Steps", exact=True).fill(str(steps))
-    page.get_by_role("button", name="Make it").click()
-    page.get_by_role("heading", name=prompt).wait_for()
-
-
-def colours(page: "Page") -> int:
-    """How many different colours the canvas shows."""
-    image = Image.open(io.BytesIO(page.locator("canvas").first.screenshot())).convert("RGB")
-    return len(image.getcolors(1 << 24) or [])
-
-
-def test_a_newcomers_whole_path(open_page, until, studio, tmp_path):
-    page = open_page()
-    page.get_by_text("Nothing is made yet").wait_for()
-    assert page.get_by_role("button", name="Make it").is_disabled()
-    page.get_by_label("What shall it be?").fill("a purple zebra")
-    page.get_by_text("knows no object in").wait_for()  # said before any click
-    assert page.get_by_role("button", name="Make it").is_disabled()
-    make(page, "a red mushroom", 5000)
-
-    until(page, DRAWN)  # it forms before one's eyes
-    page.get_by_text(RUNNING).wait_for()
-    assert colours(page) > 20
-    first = page.evaluate("document.querySelector('canvas').dataset.completed")
-    until(page, f"document.querySelector('canvas').dataset.completed > {first}")
-
-    other = open_page("#/")  # a second browser sees the same
-    other.get_by_role("link", name="a red mushroom").click()
-    other.get_by_role("button", name="Pause").click()
-    page.get_by_text("Paused at step").wait_for()
-    page.reload()  # which loses nothing
-    page.get_by_text("Paused at step").wait_for()
-    page.get_by_role("button", name="Continue").click()
-    page.get_by_role("button", name="Stop and save").click()
-    other.get_by_text("Stopped at step").wait_for()
-    other.context.close()
-    stopped = page.get_by_text("Stopped at step").inner_text()
-    page.get_by_role("button", name="Continue").click()
-    page.get_by_text(RUNNING).wait_for()
-    page.get_by_role("button", name="Stop and save").click()
-    page.get_by_text("Stopped at step").wait_for()
-    assert step_of(page.get_by_text("Stopped at step").inner_text()) > step_of(stopped)
-
-    with page.expect_download() as download:  # for Blender, with advice
-        page.get_by_role("button", name="Blender").click()
-    download.value.save_as(tmp_path / download.value.suggested_filename)
-    assert len(read_splats(tmp_path / "a-red-mushroom.blender.ply")) > 50
-    page.get_by_text("Import PLY").wait_for()
-
-    page.get_by_role("link", name="All runs").click()
-    make(page, "a blue cup", 20)
-    page.get_by_role("link", name="All runs").click()
-    page.get_by_label("Compare a-red-mushroom").check(force=True)
-    page.get_by_label("Compare a-blue-cup").check(force=True)
-    page.get_by_role("button", name="Compare side by side").click()
-    until(page, f"{CANVASES}.filter((canvas) => canvas.dataset.drawn).length === 2")
-    page.locator("canvas").first.focus()
-    before = page.evaluate(f"{CANVASES}[1].dataset.azimuth")
-    page.keyboard.press("ArrowLeft")
-    until(page, f"{CANVASES}.every((canvas) => canvas.dataset.azimuth !== '{before}')")
-
-
-def step_of(status: str) -> int:
-    return int(status.split(" step ")[1].split(maxsplit=1)[0])
+def test_a_newcomers_whole_path(open_page, until, newcomer, tmp_path):
+    newcomer.walk(open_page, until, tmp_path)
 
 
 def test_search_star_trash_and_undo(open_page, made):
@@ -153,13 +60,13 @@ def test_search_star_trash_and_undo(open_page, made):
     page.get_by_role("link", name="a finished disc").wait_for()
 
 
-def test_a_dropped_file_is_shown_and_converted(open_page, until, tmp_path):
+def test_a_dropped_file_is_shown_and_converted(open_page, until, newcomer, tmp_path):
     write_splats(tmp_path / "axes.spz", axes_object())
     page = open_page()
     drop(page, "my axes.spz", (tmp_path / "axes.spz").read_bytes())
     until(page, DRAWN)
     page.get_by_role("heading", name="my-axes.spz").wait_for()
-    assert colours(page) > 20
+    assert newcomer.colours(page) > 20
     with page.expect_download() as download:
         page.get_by_role("button", name="Godot").click()
     download.value.save_as(tmp_path / "out.ply")
@@ -187,7 +94,7 @@ def drop(page: "Page", name: str, data: bytes) -> None:
 def test_with_the_keyboard_alone(open_page, until, made):
     page = open_page()
     page.get_by_role("link", name="a finished disc").wait_for()
-    tab_to(page, "prompt")
+    assert page.evaluate("document.activeElement.id") == "prompt"
     page.keyboard.type("a green ball")
     until(page, "!document.querySelector('button.primary').disabled")
     tab_to(page, "preset-quick")
@@ -210,6 +117,44 @@ def test_with_the_keyboard_alone(open_page, until, made):
             break
     with page.expect_download():
         page.keyboard.press("Enter")
+
+
+def test_every_target_is_a_button_whose_file_is_read_elsewhere(open_page, made, studio, tmp_path):
+    targets = studio.ask("GET", "/api/form")[1]["targets"]
+    page = open_page(f"#/run/{made}")
+    for target in targets:
+        button = page.locator("button.target").filter(has_text=target["title"])
+        button.filter(has=page.get_by_text(target["suffix"], exact=True)).first.wait_for()
+        with page.expect_download() as download:
+            button.click()
+        path = tmp_path / download.value.suggested_filename
+        assert path.name == f"a-finished-disc.{target['name']}{target['suffix']}"
+        download.value.save_as(path)
+        said = page.locator(".result")
+        said.get_by_role("link", name=path.name).wait_for()
+        hint = said.locator(".hint").inner_text()
+        assert path.name in hint
+        assert hint[0].isupper()
+        read_elsewhere(path)
+    assert len(targets) == page.locator("button.target").count() == len(list(tmp_path.iterdir()))
+
+
+def read_elsewhere(path: Path) -> None:
+    """By a program that is not ours, where there is one for the format."""
+    if path.suffix == ".ply":
+        count = len(pytest.importorskip("gsply").plyread(str(path)).means)
+    elif path.suffix == ".spz":
+        count = len(pytest.importorskip("gsply").read_spz(str(path)).means)
+    elif path.suffix == ".glb":
+        gltf = pytest.importorskip("pygltflib").GLTF2().load(str(path))
+        count = gltf.accessors[gltf.meshes[0].primitives[0].attributes.POSITION].count
+    elif path.suffix == ".usda":
+        stage = pytest.importorskip("pxr.Usd").Stage.Open(str(path))
+        splats = next(prim for prim in stage.Traverse() if prim.GetAttribute("positions"))
+        count = len(splats.GetAttribute("positions").Get())
+    else:
+        count = int(re.findall(r'"count": (\d+)', path.read_text())[0])
+    assert count > 50
 
 
 def tab_to(page: "Page", name: str, back: bool = False) -> None:

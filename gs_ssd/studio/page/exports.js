@@ -23,7 +23,7 @@ export function exportPanel(path, signal) {
     if (signal.aborted) return;
     for (const target of targets) {
       const label = [target.title, h("small", {}, target.suffix)];
-      const button = h("button", { type: "button", class: "target" }, ...label);
+      const button = h("button", { type: "button", class: "target", title: target.hint }, ...label);
       button.addEventListener("click", () => write(target, button));
       buttons.append(button);
     }

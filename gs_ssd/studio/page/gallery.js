@@ -50,12 +50,13 @@ export function gallery(signal) {
   }
 
   async function listTrash() {
-    const names = await request("GET", "trash").catch((error) => (toast(error.message), []));
+    const all = await request("GET", "trash").catch((error) => (toast(error.message), []));
     if (state.filter !== "trash") return;
+    const names = all.filter((name) => fits({ name, prompt: name.replaceAll("-", " ") }));
     grid.replaceChildren(...names.map((name) => trashed(name, list)));
     more.hidden = true;
     empty.hidden = names.length > 0;
-    empty.textContent = "The trash is empty.";
+    empty.textContent = all.length ? "Nothing here." : "The trash is empty.";
   }
 
   function choose(name, on) {
@@ -162,7 +163,7 @@ function opener() {
   const press = () => file.click();
   const button = h("button", { type: "button", class: "quiet", onclick: press }, "Open a file…");
   const label = h("label", { for: "open-file", class: "sr" }, "A splat to look at");
-  return h("span", {}, button, label, file);
+  return h("span", { class: "opener" }, button, label, file);
 }
 
 function trashed(name, again) {

@@ -30,7 +30,7 @@ function connection(on) {
 
 addEventListener("hashchange", () => {
   route();
-  main.focus({ preventScroll: true });
+  if (!main.contains(document.activeElement)) main.focus({ preventScroll: true });
 });
 attachDrop();
 runs.start(connection);

@@ -8,9 +8,9 @@ const PAUSE_MS = 250; // after the last key, before the server is asked whether 
 const PATIENCE_MS = 2500; // with somebody who is writing a word that the model may know
 
 // Options: `fixed` goes into every wish (a fork, a start); `prompt`, `preset` and `settings` are
-// what it begins with; `label`, `button` its words.
+// what it begins with; `heading`, `label`, `button` its words.
 export function makeForm(signal, options = {}) {
-  const { fixed = {}, label = "What shall it be?", button = "Make it" } = options;
+  const { fixed = {}, heading = "h2", label = "What shall it be?", button = "Make it" } = options;
   const input = h("input", {
     id: "prompt",
     name: "prompt",
@@ -30,7 +30,7 @@ export function makeForm(signal, options = {}) {
   const form = h(
     "form",
     { class: "make", novalidate: true },
-    h("label", { for: "prompt", class: "ask" }, label),
+    h(heading, { class: "ask" }, h("label", { for: "prompt" }, label)),
     h("div", { class: "line" }, input, submit),
     words,
     presets,

@@ -1,6 +1,6 @@
 // One run: the splat, as it forms or as it is, and all that can be done with it.
 import { act, filePath, hasSplats, isActive, request, runPath, runs, splats } from "/page/api.js";
-import { h, icon, toast } from "/page/dom.js";
+import { h, icon, plural, toast } from "/page/dom.js";
 import { exportPanel } from "/page/exports.js";
 import { throwAway } from "/page/gallery.js";
 import { makeForm } from "/page/make.js";
@@ -21,6 +21,7 @@ class RunPage {
     this.title = h("h1", {}, name);
     this.status = h("p", { class: "status", role: "status" });
     this.progress = h("div", { class: "progress" });
+    this.facts = h("p", { class: "facts" });
     this.buttons = h("div", { class: "buttons" });
     this.notes = h("div", { class: "notes" });
     this.slider = h("div", { class: "slider" });
@@ -38,6 +39,7 @@ class RunPage {
       this.title,
       this.status,
       this.progress,
+      this.facts,
       this.buttons,
       this.notes,
       this.slider,
@@ -63,12 +65,14 @@ class RunPage {
       if (runs.known) this.status.textContent = "There is no such run.";
       return;
     }
-    document.title = `${run.prompt} · GS-SSD Studio`;
+    const share = isActive(run) && run.num_steps ? `${Math.floor((100 * run.completed) / run.num_steps)} % · ` : "";
+    document.title = `${share}${run.prompt} · GS-SSD Studio`;
     this.title.textContent = run.prompt;
     this.status.textContent = statusOf(run);
     this.status.classList.toggle("bad", run.state === "failed");
     this.progress.replaceChildren(isActive(run) ? progressOf(run) : "");
     this.showOnce(`${run.state} ${run.starred}`, "buttonsFor", this.buttons, () => this.verbs(run));
+    this.showOnce(`${run.estimator} ${run.seed} ${run.completed * !isActive(run)}`, "factsFor", this.facts, () => factsOf(run));
     const notes = run.notes.map((note) => h("p", {}, note));
     this.showOnce(String(run.notes), "notesFor", this.notes, () => notes);
     this.showOnce(String(run.previews), "wishFor", this.wish, () => this.wishes(run));
@@ -99,7 +103,7 @@ class RunPage {
     if (run.state === "queued") found.push(button("stop", "stop", "Take out of the queue"));
     if (["stopped", "interrupted", "failed"].includes(run.state))
       found.push(button("continue", "play", run.completed ? "Continue" : "Begin", "primary"));
-    const star = button("star", "star", run.starred ? "Starred" : "Star", "quiet");
+    const star = button("star", "star", h("span", { class: isActive(run) ? "sr" : "" }, run.starred ? "Starred" : "Star"), "quiet");
     star.setAttribute("aria-pressed", String(run.starred));
     found.push(star);
     if (!isActive(run)) found.push(h("button", { type: "button", class: "quiet", onclick: () => this.discard() }, icon("trash"), "Trash"));
@@ -120,8 +124,9 @@ class RunPage {
     const last = run.previews.filter((file) => file.startsWith("guidance_")).at(-1);
     if (!last) return [];
     const source = filePath(run, `previews/${last}`);
+    const open = this.wish.firstChild?.open ?? isActive(run); // it stays as it was put
     const image = h("img", { src: source, alt: "Rows of small pictures: the views of one step, and what the guidance would change in them" });
-    return [h("details", {}, h("summary", {}, "What the guidance sees and wishes"), h("a", { href: source, target: "_blank" }, image), h("p", {}, WISH))];
+    return [h("details", { open }, h("summary", {}, "What the guidance sees and wishes"), h("a", { href: source, target: "_blank" }, image), h("p", {}, WISH))];
   }
 
   // A slider through the checkpoints; its right end is now.
@@ -133,16 +138,25 @@ class RunPage {
     input.addEventListener("input", () => {
       const completed = Number(input.value) === last ? null : run.checkpoints[input.value];
       output.textContent = completed === null ? "now" : `step ${completed}`;
+      this.goBack(completed ?? run.checkpoints.at(-1));
       this.showSaved(run, completed);
     });
     return [h("label", { for: "checkpoint" }, "Go back in time"), input, output];
   }
 
+  // A fork begins from the checkpoint that is shown.
+  goBack(completed) {
+    if (!this.fork) return;
+    this.fork.completed = completed;
+    this.forkAbout.textContent = aboutFork(completed);
+  }
+
   downloads(run) {
+    const page = run.files.includes("index.html") && h("a", { href: filePath(run, "index.html"), target: "_blank", rel: "noopener" }, "Page of its own");
     const named = { "turntable.mp4": "Video", "process.mp4": "Video of the making", "views.png": "Pictures", "point_cloud.ply": "PLY", "config.yaml": "Settings" };
-    return Object.entries(named)
-      .filter(([file]) => run.files.includes(file))
-      .map(([file, label]) => h("a", { href: `${filePath(run, file)}?download=1`, download: "" }, label));
+    const files = Object.entries(named).filter(([file]) => run.files.includes(file));
+    const links = files.map(([file, label]) => h("a", { href: `${filePath(run, file)}?download=1`, download: "" }, label));
+    return [page, ...links].filter(Boolean);
   }
 
   whatNext() {
@@ -153,17 +167,20 @@ class RunPage {
 
   async forkForm(holder) {
     const { run } = this;
-    const completed = run.checkpoints.at(-1);
+    const slider = this.slider.querySelector("input");
+    const completed = run.checkpoints[slider?.value] ?? run.checkpoints.at(-1);
     if (completed === undefined) {
       holder.append(h("p", {}, "It has no checkpoint yet; stop it first."));
       return;
     }
     const settings = await request("GET", `${runPath(run.name)}/settings`).catch(() => ({}));
-    const more = Math.max(run.num_steps, completed + run.num_steps);
+    const more = completed + run.num_steps;
+    this.fork = { run: run.name, completed };
+    this.forkAbout = h("p", {}, aboutFork(completed));
     holder.append(
-      h("p", {}, `A new run begins from this one's splat after ${completed} steps; this one stays as it is.`),
+      this.forkAbout,
       makeForm(this.signal, {
-        fixed: { fork: { run: run.name, completed } },
+        fixed: { fork: this.fork },
         prompt: run.prompt,
         settings: { "guidance.estimator": settings.guidance?.estimator, seed: settings.seed, num_steps: run.num_steps },
         given: { num_steps: String(more) },
@@ -215,6 +232,17 @@ class RunPage {
     }
   }
 }
+
+// How it was made, and from what.
+function factsOf(run) {
+  const { source } = run;
+  const from = source && [" · from ", h("a", { href: `#/run/${encodeURIComponent(source.run)}` }, source.run), ` at step ${source.completed}`];
+  const steps = !isActive(run) && run.completed > 0 && run.state === "done" ? plural(run.completed, "step") : "";
+  const words = [steps, run.asset !== "splat" && run.asset, run.estimator, `seed ${run.seed}`];
+  return [words.filter(Boolean).join(" · "), from].flat().filter(Boolean);
+}
+
+const aboutFork = (completed) => `A new run begins from this one's splat after ${plural(completed, "step")}; this one stays as it is.`;
 
 function pause(milliseconds, signal) {
   return new Promise((done) => {

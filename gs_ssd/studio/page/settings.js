@@ -3,7 +3,7 @@ import { h } from "/page/dom.js";
 
 const FIRST = {
   num_steps: ["Steps", "More steps: finer, and longer."],
-  seed: ["Seed", "The same seed makes the same thing; another one, another."],
+  seed: ["Seed", "The same seed makes the same thing; another seed, another one."],
   "guidance.estimator": ["Estimator", "How the picture model's opinion becomes a direction."],
 };
 
@@ -97,7 +97,7 @@ function advanced(offered, row, rows) {
 
 // What the code says of a setting, without its marks, and the numbers that it takes.
 function explained(field, about) {
-  const bounds = field.bounds && !(field.key in FIRST) && `(${field.bounds})`;
+  const bounds = field.bounds && !(field.key in FIRST) && `(${field.bounds.replaceAll("_", "\u202f").replaceAll("..", " to ")})`;
   return [about.replaceAll("`", ""), bounds].filter(Boolean).join(" ");
 }
 
