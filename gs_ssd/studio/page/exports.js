@@ -12,7 +12,7 @@ export function exportPanel(path, signal) {
     try {
       const { url, file, hint, bytes: size } = await request("POST", `${path}/exports/${name}`);
       const link = h("a", { href: url, download: file }, file);
-      result.replaceChildren(h("p", {}, link, ` ${bytes(Number(size))}`), h("p", { class: "hint" }, `${hint.charAt(0).toUpperCase()}${hint.slice(1)}.`));
+      result.replaceChildren(h("p", {}, link, ` ${bytes(Number(size))}`), h("p", { class: "hint" }, h("b", {}, "Next: "), `${hint}.`));
       link.click();
     } catch (error) {
       result.replaceChildren(h("p", { class: "bad" }, error.message));
