@@ -74,6 +74,13 @@ class Client:
                 return run
         raise AssertionError(f"{name} ended first: {self.ask('GET', f'/api/runs/{name}')}")
 
+    def wait_for_folder(self, name: str, seconds: float = 60) -> None:
+        """Until a run that is about to begin has its folder."""
+        end = time.monotonic() + seconds
+        while self.ask("GET", f"/api/runs/{name}")[0] != 200:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+
     def end(self) -> None:
         """End it as Ctrl-C does."""
         if self.process.poll() is None:
@@ -177,11 +184,3 @@ def start_studio() -> Iterator[Callable[..., Studio]]:
     yield start
     for running in started:
         running.end()
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    """Look again and again."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.1)

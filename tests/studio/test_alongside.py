@@ -27,7 +27,9 @@ def training(tmp_path, client):
     assert process.stdout is not None
     line = process.stdout.readline()
     assert "#/run/a-disc" in line
-    yield client(process, line.split("live view: ")[1].split("/#")[0])
+    page = client(process, line.split("live view: ")[1].split("/#")[0])
+    page.wait_for_folder("a-disc")
+    yield page
     if process.poll() is None:
         process.kill()
     process.wait()
