@@ -199,12 +199,13 @@ def test_a_prior_that_wants_a_body_or_a_depth_is_shown_one(kind, channels):
     if kind == "openpose":
         pytest.importorskip("cv2", reason="needs opencv-python-headless")
     prior = _Shown.discs()
-    prior.body_picture, prior.uses_depth, prior.seen = BodyPicture(kind, 32), True, []
+    size = prior.image_size  # depth and image share theirs
+    prior.body_picture, prior.uses_depth, prior.seen = BodyPicture(kind, size), True, []
     assert check_conditions.prompt_for(prior).startswith("a person")
     assert _failures(prior) == set()
     assert len(prior.seen) > 25
     for image, depth in prior.seen:
-        assert image.shape[1:] == (channels, 32, 32)
+        assert image.shape[1:] == (channels, size, size)
         assert depth.shape[:2] == (len(image), 1)
         assert image.amax() > 0.5
         assert not torch.equal(image[0], image[1])
