@@ -1,8 +1,10 @@
-"""An avatar's mesh for engines: clean for Khronos's validator, and three moves it as we do."""
+"""An avatar's mesh for engines: clean for Khronos's validator; three, Babylon and Blender move it
+as we do."""
 
 import json
 import os
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -47,6 +49,53 @@ for (let i = 0; i < mesh.geometry.attributes.position.count; i++) {
 }
 console.log(JSON.stringify({ out, joints: mesh.skeleton.bones.map((bone) => bone.name) }));
 """
+
+BABYLON = """
+const fs = require("fs"), [, file, clip, seconds] = process.argv;
+globalThis.XMLHttpRequest = class {};
+console.log = () => {};  // its greeting
+globalThis.BABYLON = require("babylonjs");
+require("babylonjs-loaders");
+(async () => {
+  const scene = new BABYLON.Scene(new BABYLON.NullEngine());
+  scene.useRightHandedSystem = true;
+  const data = "data:;base64," + fs.readFileSync(file).toString("base64");
+  const read = await BABYLON.SceneLoader.ImportMeshAsync("", "", data, scene, null, ".glb");
+  read.animationGroups.forEach((group) => group.stop());
+  const group = read.animationGroups.find((one) => one.name === clip);
+  group.start(false);
+  group.goToFrame(Number(seconds) * 60);  // the loader counts sixty frames a second
+  const mesh = read.meshes.find((one) => one.skeleton);
+  mesh.skeleton.prepare(true);
+  const world = mesh.computeWorldMatrix(true), at = mesh.getPositionData(true, false);
+  const out = [];
+  for (let i = 0; i < at.length; i += 3) {
+    const p = BABYLON.Vector3.TransformCoordinates(BABYLON.Vector3.FromArray(at, i), world);
+    out.push([p.x, p.y, p.z]);
+  }
+  const found = JSON.stringify({ out, joints: mesh.skeleton.bones.map((bone) => bone.name) });
+  process.stdout.write(found, () => process.exit(0));
+})().catch((error) => { console.error(error); process.exit(1); });
+"""
+BLENDER = """
+import json, sys
+import bpy
+file, clip, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
+bpy.ops.wm.read_factory_settings(use_empty=True)
+bpy.ops.import_scene.gltf(filepath=file, merge_vertices=False)
+(rig,) = [o for o in bpy.data.objects if o.type == "ARMATURE"]
+(mesh,) = [o for o in bpy.data.objects if any(m.type == "ARMATURE" for m in o.modifiers)]
+for track in rig.animation_data.nla_tracks:
+    track.mute = True
+rig.animation_data.action = bpy.data.actions[clip]
+frame = seconds * bpy.context.scene.render.fps
+bpy.context.scene.frame_set(int(frame), subframe=frame % 1)
+posed = mesh.evaluated_get(bpy.context.evaluated_depsgraph_get())
+out = [list(posed.matrix_world @ vertex.co) for vertex in posed.to_mesh().vertices]
+joints = [bone.name for bone in rig.data.bones]
+print("FOUND" + json.dumps({"out": out, "joints": joints}))
+"""
+MOMENTS = pytest.mark.parametrize(("clip", "frame"), [("walk", 6), ("wave", 11)])
 
 
 @pytest.fixture(scope="module")
@@ -101,19 +150,50 @@ def test_khronos_validator_finds_nothing(file, node_package):
     assert report["info"]["hasSkins"]
 
 
-@pytest.mark.readers
-@pytest.mark.parametrize(("clip", "frame"), [("walk", 6), ("wave", 11)])
-def test_three_moves_the_vertices_where_our_skinning_does(avatar, file, node_package, clip, frame):
-    three = node_package("three")
-    seen = under_node(PLAY, three, three, file, clip, frame / 24, module=True)
-    assert tuple(seen["joints"]) == avatar.skeleton.joint_names
+def skinned(avatar, clip, frame):
+    """Our vertices at a frame of a clip, in glTF's axes."""
     pose = clips.sample(clip, 24.0, avatar.skeleton).poses[frame]
     mesh, count = avatar.mesh, len(avatar.skeleton.joint_names)
     dense = torch.zeros(len(mesh.vertices), count)
     dense.scatter_add_(1, torch.from_numpy(mesh.joints).long(), torch.from_numpy(mesh.weights))
     vertices = torch.from_numpy(dressed(avatar).vertices).float()
     moved = skin_points(vertices, dense, avatar.skeleton.transforms(pose)).numpy()
-    wanted = moved @ frame_rotation("world", "gltf").T
+    return moved @ frame_rotation("world", "gltf").T
+
+
+@pytest.mark.readers
+@MOMENTS
+def test_three_moves_the_vertices_where_our_skinning_does(avatar, file, node_package, clip, frame):
+    three = node_package("three")
+    seen = under_node(PLAY, three, three, file, clip, frame / 24, module=True)
+    assert tuple(seen["joints"]) == avatar.skeleton.joint_names
+    np.testing.assert_allclose(np.array(seen["out"]), skinned(avatar, clip, frame), atol=2e-4)
+
+
+@pytest.mark.readers
+@MOMENTS
+def test_babylon_moves_the_vertices_where_our_skinning_does(
+    avatar, file, node_package, clip, frame
+):
+    loaders = node_package("babylonjs-loaders")
+    seen = under_node(BABYLON, loaders, file, clip, frame / 24)
+    assert tuple(seen["joints"]) == avatar.skeleton.joint_names
+    np.testing.assert_allclose(np.array(seen["out"]), skinned(avatar, clip, frame), atol=2e-4)
+
+
+@pytest.mark.slow
+@MOMENTS
+def test_blender_moves_the_vertices_where_our_skinning_does(avatar, file, clip, frame):
+    """Blender as a module (`bpy`, 350 MB, NumPy 1) in an environment of its own."""
+    python = os.environ.get("GS_SSD_BPY_PYTHON", sys.executable)
+    command = [python, "-c", BLENDER, str(file), clip, str(frame / 24)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "No module named 'bpy'" in done.stderr:
+        pytest.skip("bpy is not installed; name a Python that has it in GS_SSD_BPY_PYTHON")
+    assert done.returncode == 0, done.stderr[-2000:]
+    seen = json.loads(done.stdout.partition("FOUND")[2])
+    assert sorted(seen["joints"]) == sorted(avatar.skeleton.joint_names)
+    wanted = skinned(avatar, clip, frame)[:, [0, 2, 1]] * np.array([1.0, -1.0, 1.0])  # its z is up
     np.testing.assert_allclose(np.array(seen["out"]), wanted, atol=2e-4)
 
 
