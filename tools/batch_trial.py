@@ -53,7 +53,9 @@ class Fire:
     def __init__(self, every: float, seed: int, tally: Tally) -> None:
         from ray.cluster_utils import Cluster
 
-        self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+        self.cluster = Cluster(
+            initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
+        )
         self.address = str(self.cluster.address)
         self.nodes = [self.cluster.add_node(num_cpus=1) for _ in range(2)]
         self.every, self.random, self.tally = every, random.Random(seed + tally.pieces), tally

@@ -75,7 +75,8 @@ def connect(ray: Any, address: str | None, wanted: Wanted) -> None:
     try:
         ray.init(address=address, **options)
     except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        reason = f"{said[0]} {said[-1].strip()}" if said[0].endswith(":") else said[0]
         raise UserError(f"--address {address}: no Ray cluster answers ({reason})") from error
 
 
