@@ -4,13 +4,11 @@ itself, where nothing is asked for that only the run's splats have."""
 import argparse
 from pathlib import Path
 
-import torch
-
 from gs_ssd import config as configs
-from gs_ssd.assets import choice
 from gs_ssd.assets.nerf.asset import NerfAsset
 from gs_ssd.export.mesh import write_colored
 from gs_ssd.run import checkpoint as checkpoints
+from gs_ssd.run.trained import newest_asset
 
 OF_SPLATS = (
     "texture", "triangles", "drop_floaters", "drop_invisible", "crop", "max_splats", "simplify",
@@ -41,11 +39,8 @@ def write(args: argparse.Namespace) -> int:
     Raises:
         UserError: a checkpoint that does not fit, nothing solid, another suffix, a missing library.
     """
-    folder = Path(args.source)
-    newest = checkpoints.load(checkpoints.latest(folder / "checkpoints"))
-    asset = choice.create(configs.load(folder / "config.yaml"), torch.device("cpu"))
+    asset = newest_asset(Path(args.source))
     assert isinstance(asset, NerfAsset)
-    asset.load_state_dict(newest.state["asset"])
     surface = asset.surface(args.voxels)
     return write_colored(
         args.output, surface.vertices, surface.faces, surface.normals, surface.colors

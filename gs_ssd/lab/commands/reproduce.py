@@ -18,7 +18,7 @@ from gs_ssd.lab.reproduce.report import Claim, Context, is_finished, write_page,
 from gs_ssd.locks import held
 from gs_ssd.prior import PriorConfig
 
-TRAIN_ASSETS = ("defaults", "tuning", "comparison", "janus", "avatar")
+TRAIN_ASSETS = ("defaults", "tuning", "comparison", "nerf", "janus", "avatar")
 """Experiments that train assets one by one, and continue where they stopped."""
 
 _EPILOG = """\

@@ -13,6 +13,7 @@ EXPERIMENTS: Final[dict[str, str]] = {
     "defaults": "M, Perp-Neg and a negative prompt for the bundled default, on development prompts",
     "tuning": "four tries for every estimator, on development prompts",
     "comparison": "3D assets by estimator (Figs. 6, 7, 9, 14-16, 18)",
+    "nerf": "the same with radiance fields, the paper's own representation",
     "janus": "Perp-Neg against second faces, on a prior that was made to draw fronts",
     "avatar": "avatars: SSD in place of SDS on persons that move (Fig. 8)",
     "speed": "what DDIM inversion costs (section 5.1)",

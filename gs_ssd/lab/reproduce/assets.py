@@ -1,8 +1,8 @@
 """Training and measuring real assets for the benchmark and the 3D comparison: the wiring between
 rooms.
 
-`gs-ssd train` runs as a process for each asset; this process reads the splat that it leaves, looks
-at it and compares.
+`gs-ssd train` runs as a process for each asset; this process reads the splat or the field that it
+leaves, looks at it and compares.
 """
 
 import dataclasses
@@ -18,6 +18,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from gs_ssd import config as configs
+from gs_ssd.assets.base import Renderable
+from gs_ssd.assets.nerf.asset import NerfAsset
 from gs_ssd.errors import UserError
 from gs_ssd.export.ply_reader import read_ply
 from gs_ssd.export.splats import to_gaussians
@@ -42,6 +45,7 @@ from gs_ssd.lab.evaluate.trainings import Cost, run_process
 from gs_ssd.locks import held
 from gs_ssd.maths.color import to_uint8
 from gs_ssd.render.renderer import RenderedGaussians
+from gs_ssd.run.trained import newest_asset
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +53,8 @@ QUIET = ("output.turntable_frames=0", "output.preview_every=0")
 """What a measured asset need not leave behind."""
 ABREAST = 6
 """Assets of one prompt in a line of the contact sheet; more continue below."""
+SIZES = ("num_splats", "num_cells")
+"""How large an asset is, by its kind."""
 SHOWN = 6
 """Views of the turntable that the page shows of an asset."""
 
@@ -83,7 +89,7 @@ class Workshop:
     def measure(self, job: Job, folder: Path) -> dict[str, Any]:
         """All numbers of one asset; leaves `strip.png` and `views.npz` (small pictures, the judge's
         features)."""
-        pictures = photograph(load_splat(folder / "point_cloud.ply"), self.turntable, self.size)
+        pictures = photograph(load_asset(folder), self.turntable, self.size)
         coarse, small = pictures.shrunk(COARSE), pictures.shrunk(JUDGED).rgb
         crisp = pictures.chosen([v for v in CRISP_VIEWS if v < self.turntable.views])
         numbers: dict[str, Any] = own_numbers(crisp, coarse) | training_numbers(
@@ -282,6 +288,19 @@ def find_judge() -> Judge | None:
     return judge.load()
 
 
+def load_asset(folder: Path) -> Renderable:
+    """What a training has made: its radiance field, not that field's conversion to splats; else its
+    splat.
+
+    Raises:
+        UserError: the file is missing or unreadable.
+    """
+    settings = folder / "config.yaml"
+    if settings.is_file() and configs.load(settings).asset == NerfAsset.kind:
+        return newest_asset(folder)
+    return load_splat(folder / "point_cloud.ply")
+
+
 def load_splat(path: Path) -> RenderedGaussians:
     """The splat of a PLY file, in our world's axes.
 
@@ -292,8 +311,8 @@ def load_splat(path: Path) -> RenderedGaussians:
 
 
 def training_numbers(metrics: Path) -> dict[str, Any]:
-    """Steps, median seconds per step, UNet images, splats and peak memory (MiB, of a GPU or beyond
-    what the imports hold), from a run's metrics.jsonl."""
+    """Steps, median seconds per step, UNet images, splats or cells, and peak memory (MiB, of a GPU
+    or beyond what the imports hold), from a run's metrics.jsonl."""
     rows = [
         json.loads(line)
         for line in metrics.read_text(encoding="utf-8").splitlines()
@@ -302,7 +321,7 @@ def training_numbers(metrics: Path) -> dict[str, Any]:
     numbers: dict[str, Any] = {"steps": len(rows)}
     if rows:
         numbers["seconds_per_step"] = float(np.median([row["seconds_per_step"] for row in rows]))
-        numbers["num_splats"] = rows[-1]["num_splats"]
+        numbers |= {name: n for name, n in rows[-1].items() if name in SIZES}
         peaks = [row["peak_memory_mib"] for row in rows if "peak_memory_mib" in row]
         numbers |= {"memory_mib": max(peaks)} if peaks else {}
     if rows and "unet_images" in rows[-1]:

@@ -48,6 +48,9 @@ class Grid:
     seeds: tuple[int, ...] = (0,)
     limit: int | None = None
     overrides: tuple[str, ...] = ()
+    config: Path = CONFIG
+    pixels: int = SIZE
+    """A side, of the pictures that are measured."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,8 +95,8 @@ def run_grid(context: Context, name: str, grid: Grid, title: str) -> Outcome:
     aside. Lines of rows and prompts that this call leaves out stay in the file, and out of the
     table.
     """
-    config = checkout_config()
-    pixels = 128 if context.size == "tiny" else SIZE
+    config = checkout_config(grid.config)
+    pixels = 128 if context.size == "tiny" else grid.pixels
     whole = plan(
         grid.suite,
         grid.variants,
@@ -145,15 +148,15 @@ def working_folder(context: Context, name: str, weights: str) -> Path:
     return Path("out/reproduce") / f"{name}-{context.size}-{weights.replace(' ', '-')}"
 
 
-def checkout_config() -> Path:
-    """The settings that all assets share.
+def checkout_config(config: Path = CONFIG) -> Path:
+    """The settings that all assets share; `config` where it is a file.
 
     Raises:
         UserError: this is not a checkout of the project.
     """
-    if not CONFIG.is_file():
-        raise UserError(f"there is no {CONFIG} here; run it from a checkout of the project")
-    return CONFIG
+    if not config.is_file():
+        raise UserError(f"there is no {config} here; run it from a checkout of the project")
+    return config
 
 
 def adopt(jobs: Sequence[Job], out: Path, committed: Path | None = None) -> None:

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 SizeName = Literal["tiny", "small", "full"]
 
 MISSING = """\
-- The NeRF experiments and the user study. What a guidance module for threestudio would take is in
-  `docs/guidance.md`.
+- The user study.
 - Stable Diffusion itself. The experiments run on it (`--prior MODEL --device cuda`), and `gs-ssd
   bench --suite configs/suites/stable_diffusion.json --config configs/hamburger.yaml --clip MODEL`
   measures prompts that no judge knows; nobody has run either yet."""

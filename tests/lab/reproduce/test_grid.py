@@ -12,9 +12,10 @@ from gs_ssd.errors import UserError
 from gs_ssd.guidance.config import LUCID_T_SCHEDULE
 from gs_ssd.guidance.estimators import ESTIMATORS
 from gs_ssd.lab.evaluate.benchmark import Variant
+from gs_ssd.lab.evaluate.measure import photograph
 from gs_ssd.lab.evaluate.suite import Entry
 from gs_ssd.lab.evaluate.trainings import Cost
-from gs_ssd.lab.reproduce import comparison, defaults, janus, tuning
+from gs_ssd.lab.reproduce import comparison, defaults, janus, nerf, tuning
 from gs_ssd.lab.reproduce.assets import QUIET, Workshop
 from gs_ssd.lab.reproduce.grid import CONFIG
 from gs_ssd.lab.reproduce.origin import origin_of_prior
@@ -85,6 +86,53 @@ def test_the_comparison_counts_what_inversion_costs(here, monkeypatch):
     assert 0 < float(table["ssd"]["iou"]) < 1
     assert f"Weights: {origin['weights']}" in (context.folder / "summary.md").read_text()
     assert (context.folder / "sheet.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_radiance_fields_are_measured_as_fields(here, monkeypatch):
+    pytest.importorskip("hash_grid_encoding")
+    monkeypatch.setattr(Workshop, "train", train_here)
+    seen = []
+
+    def watch(asset, *rest):
+        seen.append(asset.kind)
+        return photograph(asset, *rest)
+
+    monkeypatch.setattr("gs_ssd.lab.reproduce.assets.photograph", watch)
+    context = Context("tiny", here / "page" / "nerf")
+    report = nerf.run(context)
+    assert report.complete
+    assert seen == ["nerf", "nerf"]
+    lines = map(json.loads, (context.folder / "results-tiny.jsonl").read_text().splitlines())
+    for line in lines:
+        assert 0 < line["iou"] < 1
+        assert line["num_cells"] > 0
+        assert {"outside", "saturation", "detail", "haze", "kind_share"} <= set(line)
+        assert line["origin"].items() >= origin_of_prior(PriorConfig()).items()
+    assert (context.folder / "sheet.png").read_bytes()[:4] == b"\x89PNG"
+    assert all(claim.holds is None for claim in report.claims)  # one prompt settles nothing
+    assert {
+        "Fig. 18: SSD is less saturated than CSD",
+        "Fig. 7: M = 0 has more floaters than M = 300",
+    } <= {claim.text for claim in report.claims}
+
+
+def test_claims_about_fields_are_settled_by_the_rows_that_are_there(here, numbers):
+    table, trained = numbers
+    even = {"saturation": 0.5, "saturation_truth": 0.5, "detail": 1.0, "detail_truth": 1.0}
+    table |= {row: even | {"iou": 0.8} for row in nerf.ROWS}
+    table["csd"] = even | {"iou": 0.8, "saturation": 0.7}
+    table["sds_reduced@g101"] = even | {"iou": 0.9}
+    table["ssd@M1000"] = even | {"iou": 0.8, "detail": 2.0}
+    report = nerf.run(Context("small", here / "page" / "nerf"))
+    assert report.complete
+    assert len(trained) == 6 * len(nerf.SIZES["small"].rows)
+    assert report.holds("Fig. 18: SSD is less saturated than CSD") is True
+    assert report.holds("Fig. 7: M = 0 is more saturated") is True
+    assert report.holds("Fig. 9: seeking alone is smoother than SSD") is False
+    assert report.holds("Figs. 14-16: adaptive variance reduction gives SDS a better sil") is True
+    assert report.holds("Figs. 14-16: adaptive variance reduction gives SDS more detail") is None
+    with pytest.raises(KeyError):  # a row of size full
+        report.holds("Fig. 7: M = 80")
 
 
 def test_the_comparison_goes_on_from_committed_lines_and_drops_those_of_other_weights(
