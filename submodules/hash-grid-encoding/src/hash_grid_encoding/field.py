@@ -50,7 +50,7 @@ def encode(
     if not 0 <= on <= grid.levels:
         raise ValueError(f"levels_on must be 0 to {grid.levels}, got {on}")
     if choose_backend(backend, points=points, tables=tables) == "reference":
-        if not bool(points.isfinite().all()):
+        if not finite(points):
             raise ValueError("points contain NaN or infinity")
         return reference.encode(points, tables, grid, on)
     # Made contiguous out here: what is saved must be the input itself, for the second derivative to
@@ -107,6 +107,14 @@ def choose_backend(name: str | None, **tensors: Tensor) -> str:
     if name == "native" and not can:
         raise TypeError(f"the native backend takes float32 on the CPU, got {dtype} on {device}")
     return name or ("native" if can else "reference")
+
+
+def finite(tensor: Tensor) -> bool:
+    """Whether no NaN or infinity is in it; not asked in a compiled graph, which it would break, nor
+    of tensors without values."""
+    if torch.compiler.is_compiling() or tensor.is_meta:
+        return True
+    return bool(tensor.isfinite().all())
 
 
 class _Encode(torch.autograd.Function):

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from . import native, reference
-from .field import choose_backend
+from .field import choose_backend, finite
 
 
 class Box(NamedTuple):
@@ -98,7 +98,7 @@ def march(
             choose_backend(backend, origins=origins, directions=directions, jitter=jitter)
             == "reference"
         ):
-            if not all(bool(given.isfinite().all()) for given in (origins, directions, jitter)):
+            if not all(finite(given) for given in (origins, directions, jitter)):
                 raise ValueError("origins, directions or jitter contain NaN or infinity")
             low, high = (origins.new_tensor(corner) for corner in box)
             ray, t, positions = reference.march(
