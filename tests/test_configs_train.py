@@ -26,7 +26,8 @@ SMALL = (
     "output.preview_every=3", "output.process_frames=2", "output.turntable_frames=0",
     "output.test_views=0", "nerf.log2_entries=8", "nerf.steps=48", "nerf.resolution=[[0, 24]]",
     "nerf.conversion.steps=4", "nerf.conversion.views=8", "nerf.conversion.image_size=32",
-    "nerf.blob_density=40", "output.turntable_size=64",
+    "nerf.blob_density=40", "nerf.warm_start.steps=4", "nerf.warm_start.image_size=24",
+    "output.turntable_size=64",
 )  # fmt: skip
 
 

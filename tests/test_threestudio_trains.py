@@ -18,13 +18,12 @@ GRID = {
 }  # fmt: skip
 PROGRESSIVE = {"otype": "ProgressiveBandHashGrid", "start_level": 2, "start_step": 1,
                "update_steps": 1}  # fmt: skip
+PLAIN = {"otype": "HashGrid"}
 FILES = {
     "dreamfusion-sd": ("sds", "dreamfusion-system", "stable-diffusion-guidance", PROGRESSIVE),
-    "magic3d-coarse-sd": ("sds", "magic3d-system", "stable-diffusion-guidance", {"otype": "HashGrid"}),
-    "prolificdreamer": (
-        "vsd", "prolificdreamer-system", "stable-diffusion-vsd-guidance", {"otype": "HashGrid"},
-    ),
-}  # fmt: skip
+    "magic3d-coarse-sd": ("sds", "magic3d-system", "stable-diffusion-guidance", PLAIN),
+    "prolificdreamer": ("vsd", "prolificdreamer-system", "stable-diffusion-vsd-guidance", PLAIN),
+}
 
 
 def file_of(name, model, tmp_path):
@@ -64,8 +63,9 @@ def file_of(name, model, tmp_path):
     return path, method
 
 
-@pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize("own", [True, False], ids=["its-own-method", "ssd"])
+@pytest.mark.parametrize(
+    ("name", "own"), [*((name, True) for name in FILES), ("prolificdreamer", False)]
+)
 def test_it_runs_to_a_page_and_goes_on(name, own, tiny_stable_diffusion, tmp_path, capsys, caplog):
     path, method = file_of(name, tiny_stable_diffusion, tmp_path)
     out = tmp_path / "out"

@@ -50,7 +50,7 @@ PRESETS = (
         "nerf",
         "NeRF",
         "quickstart_nerf.yaml",
-        "The same as a radiance field (NeRF): smoother, a few minutes.",
+        "The same as a radiance field (NeRF): smoother, one or two minutes.",
     ),
     Preset(
         "draft",

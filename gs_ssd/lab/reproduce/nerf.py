@@ -40,7 +40,7 @@ SIZES: Final[dict[SizeName, Budget]] = {
         "development", ("ssd", "csd"), 1, (0,),
         ("num_steps=3", "nerf.steps=16", "nerf.resolution=[[0,16]]"),
     ),
-    "small": Budget("development", tuple(ROWS)[:8], 6, (0,), ("num_steps=48", "nerf.steps=48")),
+    "small": Budget("development", tuple(ROWS)[:6], 6, (0,), ("num_steps=40", "nerf.steps=48")),
     "full": Budget("quick", tuple(ROWS), None, (0,)),
 }  # fmt: skip
 
