@@ -42,8 +42,10 @@ from gs_ssd.lab.evaluate.measure import (
 )
 from gs_ssd.lab.evaluate.suite import Entry, Turntable
 from gs_ssd.lab.evaluate.trainings import Cost, run_process
+from gs_ssd.lab.reproduce import one_process
 from gs_ssd.locks import held
 from gs_ssd.maths.color import to_uint8
+from gs_ssd.prior import DiffusionPrior
 from gs_ssd.render.renderer import RenderedGaussians
 from gs_ssd.run.trained import newest_asset
 
@@ -69,21 +71,26 @@ class Workshop:
     judge: Judge | None = None
     size: int = 512
     clip: ClipScore | None = None
+    prior: DiffusionPrior | None = None
+    """Trains with it in this process, one asset at a time; `None`: each in a process of its own."""
 
     def train(self, job: Job, folder: Path) -> Cost:
-        """`gs-ssd train` in a process; continues a run that was interrupted, unless it was
+        """`gs-ssd train` in a process, or here; continues a run that was interrupted, unless it was
         another's."""
-        command = [sys.executable, "-m", "gs_ssd.cli", "train", "--config", str(self.config)]
-        command += ["--prompt", job.entry.prompt, "--out", str(folder), "--end-with-stdin"]
         marker = folder.with_name(f"{folder.name}.fingerprint")
         same = marker.exists() and marker.read_text(encoding="utf-8") == job.fingerprint
-        if same and any((folder / "checkpoints").glob("*.pt")):
-            command.append("--resume")
-        elif folder.exists():
+        resume = same and any((folder / "checkpoints").glob("*.pt"))
+        if not resume and folder.exists():
             # Before the marker: checkpoints of another job must never pass for this one's.
             _remove(folder, marker)
         marker.parent.mkdir(parents=True, exist_ok=True)
         marker.write_text(job.fingerprint, encoding="utf-8")
+        if self.prior is not None:
+            words = (*QUIET, *job.overrides, f"prompt={job.entry.prompt}")
+            return one_process.train(self.config, words, folder, self.prior, resume=resume)
+        command = [sys.executable, "-m", "gs_ssd.cli", "train", "--config", str(self.config)]
+        command += ["--prompt", job.entry.prompt, "--out", str(folder), "--end-with-stdin"]
+        command += ["--resume"] if resume else []
         return run_process([*command, *QUIET, *job.overrides], folder / "train.log")
 
     def measure(self, job: Job, folder: Path) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from gs_ssd.lab.reproduce.assets import Workshop, find_judge
 from gs_ssd.lab.reproduce.origin import metrics_version, origins
 from gs_ssd.lab.reproduce.report import Context, write_table
 from gs_ssd.locks import held
+from gs_ssd.prior import PriorConfig, load
 
 CONFIG = Path("configs/comparison.yaml")
 """Claims about estimators start from a ball: no shape that the prior had in mind before."""
@@ -51,6 +52,8 @@ class Grid:
     config: Path = CONFIG
     pixels: int = SIZE
     """A side, of the pictures that are measured."""
+    quick: bool = False
+    """Trains in one process where there is one worker: trainings of seconds."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +114,9 @@ def run_grid(context: Context, name: str, grid: Grid, title: str) -> Outcome:
     jobs = [job for job in whole if job.variant in rows and job.entry in prompts]
     out = working_folder(context, name, jobs[0].origin["weights"])
     committed = context.folder / f"results-{context.size}.jsonl"
-    workshop = Workshop(config, out, grid.suite.turntable, find_judge(), pixels)
+    here = grid.quick and context.workers == 1
+    prior = load(PriorConfig(model=context.prior), context.device) if here else None
+    workshop = Workshop(config, out, grid.suite.turntable, find_judge(), pixels, prior=prior)
     print(f"{len(jobs)} assets; page and splats: {out / 'index.html'}", flush=True)
     with held(out, f"gs-ssd reproduce {name}"):
         adopt(whole, out, committed)

@@ -100,7 +100,10 @@ def run(context: Context) -> Report:
         Variant(row, (f"guidance.estimator={row.partition('@')[0]}", *ROWS[row]))
         for row in budget.rows
     )
-    grid = Grid(suite, variants, budget.seeds, budget.limit, budget.overrides, CONFIG, PIXELS)
+    grid = Grid(
+        suite, variants, budget.seeds, budget.limit, budget.overrides, CONFIG, PIXELS,
+        quick=context.size == "small",
+    )  # fmt: skip
     outcome = run_grid(context, "nerf", grid, TITLE)
     return Report(
         TITLE,

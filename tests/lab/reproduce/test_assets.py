@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 import torch
 
+from gs_ssd import config as configs
 from gs_ssd.errors import UserError
 from gs_ssd.export import ply, splats
 from gs_ssd.lab.evaluate.benchmark import Variant, plan, run_jobs
 from gs_ssd.lab.evaluate.judge import Opinion
 from gs_ssd.lab.evaluate.measure import Pictures, Truth, numbers_beside_truth
 from gs_ssd.lab.evaluate.suite import Entry, Suite, Turntable
-from gs_ssd.lab.evaluate.trainings import Cost
+from gs_ssd.lab.evaluate.trainings import Cost, TrainingError
 from gs_ssd.lab.reproduce.assets import Workshop, load_splat
+from gs_ssd.prior import PriorConfig, load
 from gs_ssd.scene.gaussians import Gaussians
 
 pytest.importorskip("diff_gaussian_rasterization")
@@ -205,3 +207,28 @@ def test_a_folder_that_no_benchmark_made_is_not_deleted(tmp_path):
     with pytest.raises(UserError, match="was not made by a benchmark"):
         workshop.train(job, folder)
     assert (folder / "mine.txt").read_text() == "mine"
+
+
+def test_a_prior_that_is_there_trains_in_this_process_and_goes_on(tmp_path, monkeypatch):
+    """The folder is what a process would leave; a failure is a record, as there."""
+    monkeypatch.setattr(
+        "gs_ssd.lab.reproduce.assets.run_process", lambda *_: pytest.fail("a process")
+    )
+    config = tmp_path / "config.yaml"
+    config.write_text("prior: {model: analytic}\ninitialize: {num_points: 60, shape: ball}\n")
+    small = ("num_steps=2", "viewpoints.image_size=16", "densify.policy=none", "finish.steps=0")
+    prior = load(PriorConfig(model="analytic"), "cpu")
+    workshop = Workshop(config, tmp_path, TURNTABLE, None, size=64, prior=prior)
+    job = plan(SUITE, [Variant.parse("ssd")], common=small)[0]
+    folder = tmp_path / "runs" / job.key
+    cost = workshop.train(job, folder)
+    assert cost.cpu_seconds > 0
+    assert cost.seconds > 0
+    assert configs.load(folder / "config.yaml").prompt == job.entry.prompt
+    assert workshop.measure(job, folder)["steps"] == 2
+    before = (folder / "metrics.jsonl").read_text()
+    workshop.train(job, folder)  # its own checkpoint: nothing is left to do
+    assert (folder / "metrics.jsonl").read_text() == before
+    bad = plan(SUITE, [Variant("ssd", ("guidance.estimator=ssd", "num_steps=-1"))])[0]
+    with pytest.raises(TrainingError, match="num_steps"):
+        workshop.train(bad, tmp_path / "runs" / "other")
