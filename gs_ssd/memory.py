@@ -76,6 +76,22 @@ class Gauge:
         return round(self.peak / MIB)
 
 
+def available(device: torch.device) -> int | None:
+    """Bytes that can still be had: of the GPU, or what Linux says of the machine and of this
+    process's control group; `None` where nobody says."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    said = [_kilobytes("/proc/meminfo", "MemAvailable")]
+    try:
+        limit, used = (int(Path(f"/sys/fs/cgroup/memory.{name}").read_text(encoding="ascii"))
+                       for name in ("max", "current"))  # fmt: skip
+        said.append(max(limit - used, 0))
+    except (OSError, ValueError):  # no control group, or one without a limit
+        pass
+    found = [bytes_ for bytes_ in said if bytes_ is not None]
+    return min(found) if found else None
+
+
 def resident() -> int:
     """Bytes of this process that are in memory now (the peak so far, where the system does not
     say)."""
@@ -96,11 +112,16 @@ def _peak_of_life() -> int:
 
 def _status(field: str) -> int:
     """Linux's own account of this process, in bytes; 0 where there is none."""
+    return _kilobytes("/proc/self/status", field) or 0
+
+
+def _kilobytes(path: str, field: str) -> int | None:
+    """A line of one of Linux's accounts, in bytes."""
     try:
-        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        lines = Path(path).read_text(encoding="ascii").splitlines()
     except (OSError, UnicodeDecodeError):
-        return 0
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(f"{field}:")), 0)
+        return None
+    return next((1024 * int(x.split()[1]) for x in lines if x.startswith(f"{field}:")), None)
 
 
 def _forget_peak() -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from gs_ssd import memory
 from gs_ssd.errors import UserError
 from gs_ssd.memory import MIB, Gauge, told_in_a_sentence
 
@@ -54,3 +55,16 @@ def test_what_does_not_fit_is_told_in_a_sentence_that_names_settings(ask):
 def test_other_errors_are_not_taken_for_it():
     with pytest.raises(RuntimeError, match="shape"), told_in_a_sentence():
         torch.ones(2).reshape(3)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not say")
+def test_what_is_available_is_what_linux_says(monkeypatch, tmp_path):
+    psutil = pytest.importorskip("psutil")
+    found = memory.available(CPU)
+    assert found is not None
+    assert found <= psutil.virtual_memory().available * 1.3
+    assert found > 50 * MIB  # this test runs
+    account = tmp_path / "meminfo"
+    account.write_text("MemTotal: 9 kB\nMemAvailable:      7 kB\n")
+    assert memory._kilobytes(str(account), "MemAvailable") == 7 * 1024
+    assert memory._kilobytes(str(tmp_path / "none"), "MemAvailable") is None

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from gs_ssd import memory
 from gs_ssd.assets.nerf.config import NerfConfig
 from gs_ssd.errors import UserError
 from gs_ssd.native import native
@@ -16,6 +17,7 @@ from gs_ssd.native import native
 TABLES = "tables"
 NETWORKS = ("density_in", "density_out", "color_in", "color_out")
 PARAMETERS = (TABLES, *NETWORKS)
+COPIES = 4  #: of the tables: themselves, their gradient, two moments of AdamW
 
 
 class Field:
@@ -40,8 +42,20 @@ class Field:
             raise UserError(
                 f"nerf.levels, nerf.base_resolution and nerf.level_scale: {error}"
             ) from error
+        self._refuse_more_than_there_is()
         self.levels_on = self.grid.levels
         self.parameters: dict[str, Tensor] = {}
+
+    def _refuse_more_than_there_is(self) -> None:
+        """Systems promise memory that they do not have, and end the process that uses it."""
+        tables, left = 8 * self.grid.num_entries, memory.available(self.device)
+        if left is not None and COPIES * tables > left:
+            raise UserError(
+                f"the tables of nerf.log2_entries={self.config.log2_entries} and nerf.levels="
+                f"{self.config.levels} take {tables / 2**30:.1f} GiB, with their gradient and"
+                f" AdamW's two moments {COPIES * tables / 2**30:.1f}, and {left / 2**30:.1f} are"
+                " free; lower one of the two"
+            )
 
     def initialize(self, generator: torch.Generator) -> None:
         """Tables within 1e-4 of 0, weights within 1 / sqrt(inputs): the field is its blob, and
@@ -54,18 +68,11 @@ class Field:
             "color_in": ((hidden, width), 1 / math.sqrt(width)),
             "color_out": ((3, hidden), 1 / math.sqrt(hidden)),
         }
-        try:
-            made = {
-                name: bound * (2 * torch.rand(s, generator=generator) - 1)
-                for name, (s, bound) in shapes.items()
-            }
-            self.load(made)
-        except RuntimeError as error:  # torch's allocator
-            size = self.grid.num_entries * 8 / 2**20
-            raise UserError(
-                f"the tables of nerf.log2_entries={self.config.log2_entries} take {size:.0f} MiB,"
-                " and AdamW three times as much on top, which this machine does not have; lower it"
-            ) from error
+        made = {
+            name: bound * (2 * torch.rand(s, generator=generator) - 1)
+            for name, (s, bound) in shapes.items()
+        }
+        self.load(made)
 
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Take these as the parameters.

@@ -15,7 +15,7 @@ from gs_ssd.trainer import Trainer
 def train(
     config: Path, overrides: Sequence[str], folder: Path, prior: DiffusionPrior, *, resume: bool
 ) -> Cost:
-    """One training to its end, one at a time; the memory is what it took beyond what was there.
+    """One training to its end; one at a time, as the processor time is this process's.
 
     Raises:
         TrainingError: it ended early; says why.
@@ -27,5 +27,4 @@ def train(
             pass
     except UserError as error:
         raise TrainingError(str(error)) from error
-    spent = time.monotonic() - wall, time.process_time() - processor
-    return Cost(*spent, float(trainer.memory.peak_mib))
+    return Cost(time.monotonic() - wall, time.process_time() - processor)

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from gs_ssd import memory
 from gs_ssd.assets.nerf import renderer
 from gs_ssd.assets.nerf.config import NerfConfig
 from gs_ssd.assets.nerf.field import PARAMETERS, Field
@@ -192,6 +193,18 @@ def test_density_that_is_not_finite_is_refused():
 def test_shapes_that_cannot_be(changes, words):
     with pytest.raises(UserError, match=words):
         Field(dataclasses.replace(SMALL, **changes), CPU)
+
+
+def test_tables_beyond_the_memory_are_refused_before_they_are_made(monkeypatch):
+    tables = 8 * Field(SMALL, CPU).grid.num_entries
+    monkeypatch.setattr(memory, "available", lambda _: 4 * tables - 1)
+    with pytest.raises(
+        UserError, match=r"tables of nerf\.log2_entries=\d+ and nerf\.levels=\d+ take"
+    ):
+        Field(SMALL, CPU)
+    for enough in (4 * tables, None):  # or a system that does not say
+        monkeypatch.setattr(memory, "available", lambda _, enough=enough: enough)
+        Field(SMALL, CPU)
 
 
 def test_a_field_of_another_config_is_refused():
