@@ -56,13 +56,17 @@ class PoseConfig:
         total = self.rest_share + self.named_share + self.clip_share
         if total > 1 + 1e-9:
             raise UserError(
-                "avatar.poses.rest_share, named_share and clip_share add up to"
-                f" {total:g}; at most 1"
+                "avatar.poses.rest_share, avatar.poses.named_share and avatar.poses.clip_share add"
+                f" up to {total:g}; at most 1"
             )
         if self.named_share and not self.named:
-            raise UserError("avatar.poses.named is empty; name a pose, or set named_share to 0")
+            raise UserError(
+                "avatar.poses.named is empty; name a pose, or set avatar.poses.named_share to 0"
+            )
         if self.clip_share and not (self.clips or self.files):
-            raise UserError("avatar.poses.clips is empty; name a clip, or set clip_share to 0")
+            raise UserError(
+                "avatar.poses.clips is empty; name a clip, or set avatar.poses.clip_share to 0"
+            )
 
 
 class PoseLaw:

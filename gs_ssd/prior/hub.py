@@ -2,18 +2,21 @@
 
 The hub's client switches to the cache by itself where a connection fails, but not behind a proxy
 that refuses, nor where a connection is reset or closed: its HTTP library's errors come through as
-they are, and they are no `OSError`.
+they are, and they are no `OSError`. It waits for ever for a server that takes the connection and
+then says nothing.
 """
 
+import contextlib
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+SILENCE_S = 30.0
 
 
 class HubError(OSError):
@@ -31,7 +34,8 @@ def from_hub(load: Callable[[bool], T], name: str, *, offline: bool) -> T:
     if offline or Path(name).expanduser().exists():
         return load(True)
     try:
-        return load(False)
+        with _limited_patience():
+            return load(False)
     except errors() as error:
         refusal = error
     try:
@@ -46,6 +50,33 @@ def from_hub(load: Callable[[bool], T], name: str, *, offline: bool) -> T:
         "%s is taken from the cache, as the hub gave none (%s)", name, first_sentence(refusal)
     )
     return found
+
+
+@contextlib.contextmanager
+def _limited_patience() -> Iterator[None]:
+    """The hub's client gives a server up that says nothing for `SILENCE_S`.
+
+    It asks without any limit, which no default of its HTTP library changes: so the limit is set on
+    each request. Versions that are built on requests have no such place.
+    """
+    from huggingface_hub.utils import get_session
+
+    session: Any = get_session()
+    before = getattr(session, "event_hooks", None)
+    if before is None:
+        yield
+        return
+    session.event_hooks = {**before, "request": [*before.get("request", ()), _limit]}
+    try:
+        yield
+    finally:
+        session.event_hooks = before
+
+
+def _limit(request: Any) -> None:
+    limits = request.extensions.get("timeout", {})
+    limited = {key: SILENCE_S if value is None else value for key, value in limits.items()}
+    request.extensions = {**request.extensions, "timeout": limited}
 
 
 def errors() -> tuple[type[Exception], ...]:

@@ -14,7 +14,7 @@ import pytest
 from huggingface_hub import constants
 
 from gs_ssd.errors import UserError
-from gs_ssd.prior import PriorConfig, load, shap_e, sources
+from gs_ssd.prior import PriorConfig, hub, load, shap_e, sources
 
 pytest.importorskip("diffusers")
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -38,6 +38,8 @@ class _Refusing(socketserver.BaseRequestHandler):
                 self.request.setsockopt(
                     socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
                 )
+            elif way == "silent":
+                threading.Event().wait(20)
             elif way == "nonsense":
                 self.request.sendall(b"SSH-2.0-OpenSSH_9.6\r\n")
             elif way != "closes":
@@ -112,6 +114,20 @@ def test_a_refusal_falls_back_on_the_cache_else_on_one_sentence(folder, tmp_path
         shap_e._load("openai/shap-e", False)
     snapshot = fill(tmp_path / "cache", "stable-diffusion-v1-5/stable-diffusion-v1-5", folder)
     assert sources.locate("sd15") == snapshot
+
+
+@pytest.mark.parametrize(
+    "refusing", [("silent", "proxy"), ("silent", "server")], indirect=True, ids="-".join
+)
+@pytest.mark.usefixtures("refusing")
+def test_nobody_waits_for_ever_for_a_server_that_says_nothing(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(hub, "SILENCE_S", 0.3)
+    with pytest.raises(UserError, match=r"prior\.model=sd15: no weights\. Tried (?s:.)*time"):
+        sources.locate("sd15")
+    snapshot = fill(tmp_path / "cache", "stable-diffusion-v1-5/stable-diffusion-v1-5", folder)
+    assert sources.locate("sd15") == snapshot
+    hooks = huggingface_hub.utils.get_session().event_hooks["request"]
+    assert hub._limit not in hooks  # the client is theirs, as it was
 
 
 @pytest.mark.parametrize(
