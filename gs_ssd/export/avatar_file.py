@@ -138,11 +138,14 @@ def _checked(found: dict[str, np.ndarray], path: Path) -> Avatar:
     means, log_scales, quats_wxyz, logit_opacities, sh = (found[name] for name in ARRAYS)
     splats = Splats(means, log_scales, quats_wxyz, logit_opacities, sh, frame="world")
     names = tuple(str(name) for name in found["joint_names"])
-    skeleton = Skeleton(
-        names,
-        torch.from_numpy(found["joint_positions"].astype(np.float32)),
-        tuple(int(parent) for parent in found["parents"]),
-    )
+    try:
+        skeleton = Skeleton(
+            names,
+            torch.from_numpy(found["joint_positions"].astype(np.float32)),
+            tuple(int(parent) for parent in found["parents"]),
+        )
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     joints, weights = _carried(found, "", len(splats), len(names), path)
     vertices, faces = found["body_vertices"].astype(np.float32), found["body_faces"]
     if len(faces) and not 0 <= faces.min() <= faces.max() < len(vertices):
@@ -159,7 +162,11 @@ def _carried(
     weights = found[f"{prefix}weights"].astype(np.float32)
     shape = (rows, INFLUENCES)
     if joints.shape != shape or weights.shape != shape:
-        raise UserError(f"{path}: {joints.shape} joints and {weights.shape} weights for {shape}")
+        what = "vertices of the body" if prefix else "splats"
+        raise UserError(
+            f"{path}: {len(joints)} rows of joints and {len(weights)} of weights for {rows} {what};"
+            f" each needs one, of {INFLUENCES} numbers"
+        )
     if rows and not 0 <= joints.min() <= joints.max() < num_joints:
         raise UserError(f"{path}: splats are bound to joints that the skeleton does not have")
     if not np.allclose(weights.sum(axis=1), 1.0, atol=1e-4):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
@@ -92,6 +92,8 @@ class AvatarNumbers(NamedTuple):
     """Mean distance of those colours from the true (lit) ones, RGB in 0..1."""
     limbs_apart: bool
     """Whether a level front view of the rest pose shows background between arms and trunk."""
+    gaps_open: float
+    """Share of what is truly background between limbs in that view where the avatar shows it."""
     detail: float
     """High-frequency energy of the avatar's pictures over that of the true person's."""
     saturation_over_truth: float
@@ -115,6 +117,7 @@ def measure(avatar: Avatar, outfit: Outfit) -> AvatarNumbers:
         )
     ours, truth = (torch.stack(rows).nanmean(dim=0) for rows in (seen, true))
     error = (ours - truth).norm(dim=1)
+    front = photograph(avatar, POSES["a"], _level_front())[1][0]
     told = [REGIONS.index(name) for name in NAMED]
     right = [
         _nearest_paint(ours[row], truth[row], outfit.of(row), paints)
@@ -125,7 +128,8 @@ def measure(avatar: Avatar, outfit: Outfit) -> AvatarNumbers:
         worst_pose_iou=min(ious),
         colors_right=sum(right) / len(told),
         color_error=float(error[told].mean()),
-        limbs_apart=_limbs_apart(avatar),
+        limbs_apart=_limbs_apart(front),
+        gaps_open=float((front[_true_gaps()] < 0.5).float().mean()),
         detail=sum(detail) / len(detail),
         saturation_over_truth=sum(vivid) / len(vivid),
     )
@@ -208,10 +212,22 @@ def _nearest_paint(ours: Tensor, truth: Tensor, told: Rgb, paints: Mapping[str, 
     return bool(distance[0] <= min(distance[1:]))
 
 
-def _limbs_apart(avatar: Avatar) -> bool:
-    front = at_angles(
-        [0.0], [math.pi / 2], radius=RADIUS, fov_y_rad=math.radians(FOV_Y_DEG), size=SIZE
-    )
-    _, alpha = photograph(avatar, POSES["a"], front)
-    row = alpha[0, round(ELBOW_ROW * SIZE)] > 0.5
+def _level_front() -> Cameras:
+    fov = math.radians(FOV_Y_DEG)
+    return at_angles([0.0], [math.pi / 2], radius=RADIUS, fov_y_rad=fov, size=SIZE)
+
+
+def _limbs_apart(front: Float[Tensor, "s s"]) -> bool:
+    row = front[round(ELBOW_ROW * SIZE)] > 0.5
     return int((row[1:] & ~row[:-1]).sum()) == 3
+
+
+def _true_gaps() -> Bool[Tensor, "s s"]:
+    """Pixels of the level front view that the true person leaves open between its limbs."""
+    seen = orbit(torch.zeros(1), torch.zeros(1), RADIUS, FOV_Y_DEG)
+    transforms = mannequin.create().transforms(POSES["a"])
+    regions = person.photograph(Outfit(), transforms, seen.w2c, seen.tan_half_fov, 2 * SIZE).region
+    covered = avg_pool2d((regions != person.NOTHING).float()[:, None], 2)[0, 0] > 0
+    left = covered.int().cummax(dim=1).values.bool()
+    right = covered.int().flip(1).cummax(dim=1).values.flip(1).bool()
+    return ~covered & left & right

@@ -122,7 +122,7 @@ def run(context: Context) -> Report:
     write_table(
         context.folder / "avatars.csv",
         names,
-        [[record[name] for name in names] for record in found],
+        [[record.get(name, "") for name in names] for record in found],
     )
     _sheet(context.folder, people, rows, found)
     return Report(
@@ -228,7 +228,9 @@ def _read(ledger: Path) -> dict[tuple[str, int, int], dict[str, Any]]:
 def _matrix(found: list[dict[str, Any]], row: str, name: str) -> np.ndarray:
     """`[P, S]`, nan where there is none."""
     people, seeds = sorted({r["number"] for r in found}), sorted({r["seed"] for r in found})
-    values = {(r["number"], r["seed"]): float(r[name]) for r in found if r["row"] == row}
+    values = {
+        (r["number"], r["seed"]): float(r.get(name, np.nan)) for r in found if r["row"] == row
+    }
     return np.array([[values.get((p, s), np.nan) for s in seeds] for p in people])
 
 
@@ -263,7 +265,7 @@ def _claims(found: list[dict[str, Any]], rows: Sequence[str]) -> tuple[Claim, ..
 
 def _table(found: list[dict[str, Any]], rows: Sequence[str]) -> str:
     names = ["silhouette_iou", "worst_pose_iou", "colors_right", "color_error", "limbs_apart",
-             "detail", "saturation_over_truth", "cpu"]  # fmt: skip
+             "gaps_open", "detail", "saturation_over_truth", "cpu"]  # fmt: skip
     lines = ["| row | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for row in rows:
         cells = [f"{bootstrap(_matrix(found, row, name)).mean:.3f}" for name in names]
