@@ -54,8 +54,10 @@ def walk(open_page: "Callable[..., Page]", until: Callable[..., None], folder: P
 
     with page.expect_download() as download:  # for Blender, with advice
         page.get_by_role("button", name="Blender").click()
-    download.value.save_as(folder / download.value.suggested_filename)
-    assert len(read_splats(folder / "a-red-mushroom.blender.ply")) > 50
+    name = download.value.suggested_filename
+    assert re.fullmatch(r"a-red-mushroom\.step_\d+\.blender\.ply", name)
+    download.value.save_as(folder / name)
+    assert len(read_splats(folder / name)) > 50
     page.get_by_text("Import PLY").wait_for()
 
     page.get_by_role("link", name="All runs").click()

@@ -205,6 +205,7 @@ class RunPage {
 
   draw(buffer) {
     const scene = this.view.show(buffer);
+    this.seen = true;
     this.message.textContent = "";
     const part = scene.count < 0.9 * scene.total ? " · the most visible are shown while it forms" : "";
     this.progress.title = `${counted(this.run ?? {})}${part}`;
@@ -219,7 +220,7 @@ class RunPage {
         await pause(300, this.signal);
         continue;
       }
-      if (!this.view.renderer) this.message.textContent = "Getting ready…";
+      if (!this.seen) this.message.textContent = "Getting ready…";
       try {
         const response = await fetch(`/api/${runPath(run.name)}/frame?after=${after}`, { signal: this.signal });
         if (response.status === 200) {

@@ -23,7 +23,7 @@ export function settingsForm(offered, onchange, { base = {}, given = {} } = {}) 
     const id = `setting-${field.key}`;
     const note = h("p", { id: `${id}-about` }, explained(field, about));
     const control = make(field, id);
-    control.addEventListener("change", () => {
+    control.addEventListener("input", () => {
       const value = field.kind === "bool" ? String(control.checked) : control.value.trim();
       if (value === shown(current[field.key] ?? field.default)) changed.delete(field.key);
       else changed.set(field.key, value === "" && field.open ? "null" : value);
