@@ -52,7 +52,7 @@ def create_app(
     app = FastAPI(
         title="GS-SSD",
         version=gs_ssd.__version__,
-        lifespan=lambda _: _running(queue),
+        lifespan=lambda _: _running(queue, warm=page and makes),
         docs_url=None,  # those pages load scripts of another site
         redoc_url=None,
     )
@@ -70,8 +70,10 @@ def create_app(
 
 
 @contextlib.asynccontextmanager
-async def _running(queue: Queue) -> AsyncIterator[None]:
+async def _running(queue: Queue, *, warm: bool) -> AsyncIterator[None]:
     working = asyncio.create_task(queue.serve())
+    if warm:  # the first who opens the page does not wait for its form
+        asyncio.get_running_loop().run_in_executor(None, routes_runs.describe_form)
     try:
         yield
     finally:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -96,8 +97,14 @@ def _start_file(queue: Queue, start: str) -> Path:
 async def get_form() -> dict[str, Any]:
     """What the form offers: presets, estimators, all settings, the words that each model of ours
     knows."""
+    return await asyncio.to_thread(describe_form)
+
+
+@functools.cache
+def describe_form() -> dict[str, Any]:
+    """The same for as long as the program runs; a second's work."""
     return {
-        "presets": await asyncio.to_thread(presets.described),
+        "presets": presets.described(),
         "estimators": list(ESTIMATORS),
         "fields": form.fields(),
         "sections": form.sections(),
