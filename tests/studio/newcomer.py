@@ -63,8 +63,9 @@ def walk(open_page: "Callable[..., Page]", until: Callable[..., None], folder: P
     page.get_by_role("link", name="All runs").click()
     make(page, "a blue cup", 20)
     page.get_by_role("link", name="All runs").click()
-    page.get_by_label("Compare a-red-mushroom").check(force=True)
-    page.get_by_label("Compare a-blue-cup").check(force=True)
+    for prompt in ("a red mushroom", "a blue cup"):
+        page.get_by_role("listitem").filter(has_text=prompt).hover()
+        page.get_by_label(f"Compare {prompt.replace(' ', '-')}").check()
     page.get_by_role("button", name="Compare side by side").click()
     until(page, f"{CANVASES}.filter((canvas) => canvas.dataset.drawn).length === 2")
     page.locator("canvas").first.focus()

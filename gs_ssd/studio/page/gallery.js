@@ -41,12 +41,20 @@ export function gallery(signal) {
   function list() {
     if (state.filter === "trash") return listTrash();
     const fitting = [...runs.all.values()].filter(fits);
-    grid.replaceChildren(...fitting.slice(0, state.most).map(card));
+    put(fitting.slice(0, state.most).map(card));
     more.hidden = fitting.length <= state.most;
     empty.hidden = fitting.length > 0 || !runs.known;
     empty.textContent = runs.all.size
       ? "Nothing here."
       : "Nothing is made yet. Type what you would like to see, above.";
+  }
+
+  // Cards that stay where they are are not touched: a click or the focus may be on them.
+  function put(cards) {
+    if (cards.length === grid.children.length && cards.every((one, i) => one === grid.children[i])) return;
+    const focused = document.activeElement;
+    grid.replaceChildren(...cards);
+    if (grid.contains(focused)) focused.focus({ preventScroll: true });
   }
 
   async function listTrash() {
