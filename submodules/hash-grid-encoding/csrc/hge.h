@@ -32,7 +32,7 @@
 extern "C" {
 #endif
 
-#define HGE_ABI_VERSION 1
+#define HGE_ABI_VERSION 2
 #define HGE_MAX_LEVELS 32
 #define HGE_MAX_INPUTS 64
 #define HGE_MAX_HIDDEN 128
@@ -73,6 +73,9 @@ HGE_API int hge_scatter(const hge_grid* grid, const float* points, const float* 
 HGE_API int hge_pull(const hge_grid* grid, const float* tables, const float* points,
                      const float* along, const float* grads, int64_t n, float* grad_points,
                      int32_t threads);
+
+/* out [features, N] of in [N, features]: what comes from elsewhere, feature-major. */
+HGE_API int hge_turn(const float* in, int64_t n, int32_t features, float* out, int32_t threads);
 
 /* A perceptron with one hidden layer and no biases: hidden = m W1 x, out = W2 hidden, where m is 1
  * where (W1 y) > 0, else 0. With x = y that is ReLU. Null outputs are not computed. out      [O, N]

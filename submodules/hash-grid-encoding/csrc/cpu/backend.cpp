@@ -154,6 +154,16 @@ int hge_pull(const hge_grid* grid, const float* tables, const float* points, con
     return HGE_OK;
 }
 
+int hge_turn(const float* in, int64_t n, int32_t features, float* out, int32_t threads) {
+    if (n < 0 || features < 1 || threads < 1 || (n > 0 && (!in || !out))) return HGE_INVALID;
+    expect_writes(out, features * n);
+    const Kernels& k = kernels();
+    parallel(chunks(n), threads, [&](int64_t chunk) {
+        k.turn(in, features, n, chunk * CHUNK, chunk_end(chunk, n), out);
+    });
+    return HGE_OK;
+}
+
 int hge_mlp(const hge_mlp_problem* p) {
     if (!p || p->inputs < 1 || p->inputs > HGE_MAX_INPUTS || p->hidden < 8 ||
         p->hidden > HGE_MAX_HIDDEN || p->hidden % 8 != 0 || p->outputs < 1 ||

@@ -19,6 +19,7 @@ namespace HGE_JOIN(isa_, HGE_ARCH) {
 
 #include "grid.h"
 #include "mlp.h"
+#include "turn.h"
 #include "floor.h"
 
 }  // namespace HGE_JOIN(isa_,HGE_ARCH)
@@ -30,6 +31,7 @@ extern const Kernels HGE_JOIN(kernels_, HGE_ARCH) = {
     HGE_JOIN(isa_, HGE_ARCH)::scatter,
     HGE_JOIN(isa_, HGE_ARCH)::pull,
     HGE_JOIN(isa_, HGE_ARCH)::mlp,
+    HGE_JOIN(isa_, HGE_ARCH)::turn,
     HGE_JOIN(isa_, HGE_ARCH)::floor_gather,
     HGE_JOIN(isa_, HGE_ARCH)::floor_add,
 };

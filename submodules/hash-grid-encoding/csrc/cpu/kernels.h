@@ -24,6 +24,8 @@ struct Kernels {
     // or null.
     void (*mlp)(const hge_mlp_problem& problem, const float* w1_transposed, int64_t begin,
                 int64_t end, float* grad_w1, float* grad_w2);
+    // Points [begin, end) of in [n, features] into out [features, n].
+    void (*turn)(const float* in, int features, int64_t n, int64_t begin, int64_t end, float* out);
     // For the benchmark: loads, and additions in place, at index [8, n]; the least that a level
     // needs.
     float (*floor_gather)(const float* table, const uint32_t* index, int64_t n);

@@ -143,7 +143,7 @@ class _Scatter(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, points: Tensor, grads: Tensor, grid: HashGrid, on: int) -> Tensor:
-        grads = grads.contiguous()
+        grads = native.feature_major(grads)
         ctx.grid, ctx.on = grid, on
         ctx.save_for_backward(points, grads)
         return native.scatter(grid, on, points, None, grads)
@@ -173,7 +173,7 @@ class _Pull(torch.autograd.Function):
     def forward(
         ctx: Any, points: Tensor, tables: Tensor, grads: Tensor, grid: HashGrid, on: int
     ) -> Tensor:
-        grads = grads.contiguous()
+        grads = native.feature_major(grads)
         ctx.grid, ctx.on = grid, on
         ctx.save_for_backward(points, tables, grads)
         return native.pull(grid, on, tables, points, None, grads)
@@ -213,7 +213,7 @@ class _MlpBackward(torch.autograd.Function):
     def forward(  # type: ignore[override]
         ctx: Any, inputs: Tensor, w1: Tensor, w2: Tensor, grad_out: Tensor, wanted: tuple[bool, ...]
     ) -> tuple[Tensor | None, ...]:
-        grad_out = grad_out.contiguous()
+        grad_out = native.feature_major(grad_out)
         ctx.save_for_backward(inputs, w1, w2, grad_out)
         ctx.set_materialize_grads(False)
         names = [
