@@ -1,8 +1,7 @@
 // Rows of points become rows of features. SPDX-License-Identifier: Apache-2.0
 
 // Points [begin, end): in [n, features] -> out [features, n].
-static void turn(const float* in, int features, int64_t n, int64_t begin, int64_t end,
-                 float* out) {
+static void turn(const float* in, int features, int64_t n, int64_t begin, int64_t end, float* out) {
     int64_t p = begin;
     if (features >= LANES) {
         for (; p + LANES <= end; p += LANES) {
