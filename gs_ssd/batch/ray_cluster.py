@@ -127,6 +127,20 @@ def completed(wanted: Wanted, resources: Mapping[str, float]) -> Wanted:
     return dataclasses.replace(wanted, gpus=1.0 if resources.get("GPU", 0) >= 1 else 0.0)
 
 
+def is_gone(nodes: Iterable[Mapping[str, Any]], name: str) -> bool:
+    """Whether a node has left the cluster. Ray itself sees a node that was cut off after half a
+    minute, and its workers' ends at once; so the node is asked."""
+    for node in nodes:
+        if node["NodeID"] == name and node["Alive"]:
+            try:
+                place = node["NodeManagerAddress"], node["NodeManagerPort"]
+                socket.create_connection(place, timeout=KNOCK_S).close()
+            except OSError:
+                return True
+            return False
+    return True
+
+
 def room(nodes: Iterable[Mapping[str, Any]], wanted: Wanted) -> int:
     """How many workers there may be: as many as asked for, and as fit on these nodes."""
     found = 0

@@ -30,6 +30,8 @@ class Place:
     """Where an actor is."""
 
     host: str
+    node: str
+    """Ray's name of it."""
     devices: str | None
     """CUDA_VISIBLE_DEVICES there."""
 
@@ -41,6 +43,7 @@ class _Actor:
     ready: Any
     """What Ray owes us: its place (starting), then the outcome of its task."""
     host: str = ""
+    node: str = ""
     devices: str | None = None
     task: Task | None = None
     run: Any = None
@@ -124,7 +127,7 @@ class RayPool:
             if task is None:
                 self._count_failed_start(error)
                 return None
-            node = "node has died" in str(error) or "node was terminated" in str(error)
+            node = ray_cluster.is_gone(self.ray.nodes(), actor.node)
             where = f" on {actor.host}" if actor.host else ""
             reason = f"its node was lost{where}" if node else f"its worker died{where}"
             return Outcome(task.name, "lost", reason, again=True, node_lost=node, host=actor.host)
@@ -136,7 +139,8 @@ class RayPool:
                 return None
             return Outcome(task.name, "failed", reason, again=True, host=actor.host)
         if task is None:
-            actor.host, actor.devices, self._failed_starts = found.host, found.devices, 0
+            actor.host, actor.node, actor.devices = found.host, found.node, found.devices
+            self._failed_starts = 0
             return None
         actor.task = actor.run = None
         if found.worn:
@@ -239,7 +243,10 @@ class _RayWorker:
         """Where this is."""
         import socket
 
-        return Place(socket.gethostname(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+        import ray
+
+        node = ray.get_runtime_context().get_node_id()
+        return Place(socket.gethostname(), node, os.environ.get("CUDA_VISIBLE_DEVICES"))
 
     def run(self, task: Task, folder: str) -> Outcome:
         return self.worker.run(task, Path(folder))

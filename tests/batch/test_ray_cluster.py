@@ -1,6 +1,8 @@
 """Which clusters are refused, in how many words and seconds, and where workers land on one."""
 
 import http.server
+import os
+import signal
 import socket
 import threading
 import time
@@ -8,12 +10,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from gs_ssd import cli
+from gs_ssd import config as configs
 from gs_ssd.batch import ray_cluster
 from gs_ssd.batch.ray_cluster import Wanted, completed, room
 from gs_ssd.batch.ray_pool import RayPool
+from gs_ssd.batch.task import Task
+from gs_ssd.batch.worker import Outcome
 from gs_ssd.errors import UserError
 
 ray = pytest.importorskip("ray")
@@ -118,13 +124,13 @@ def test_workers_get_a_gpu_each_where_a_cluster_has_some() -> None:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[str]:
+def cluster() -> Iterator[Any]:
     """A node that says it has two cores and a GPU."""
     from ray.cluster_utils import Cluster
 
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "num_gpus": 1})
     ray.init(address=made.address, log_to_driver=False)
-    yield str(made.address)
+    yield made
     ray.shutdown()
     made.shutdown()
 
@@ -138,21 +144,21 @@ def workers_of(pool: RayPool, count: int) -> list[str | None]:
     return [worker.devices for worker in pool.idle()]
 
 
-def test_two_workers_share_a_gpu_and_those_without_see_none(cluster: str, tmp_path: Path) -> None:
-    pool = RayPool(tmp_path, Wanted(gpus=0.5), address=cluster)
+def test_two_workers_share_a_gpu_and_those_without_see_none(cluster: Any, tmp_path: Path) -> None:
+    pool = RayPool(tmp_path, Wanted(gpus=0.5), address=cluster.address)
     assert pool.size == 2
     assert workers_of(pool, 2) == ["0", "0"]
     pool.close()
-    pool = RayPool(tmp_path, Wanted(gpus=0.0, workers=1), address=cluster)
+    pool = RayPool(tmp_path, Wanted(gpus=0.0, workers=1), address=cluster.address)
     assert workers_of(pool, 1) == [""]
     pool.close()
     with pytest.raises(UserError, match=r"no room for a worker with 1 CPU, 2 GPU"):
-        RayPool(tmp_path, Wanted(gpus=2.0), address=cluster)
+        RayPool(tmp_path, Wanted(gpus=2.0), address=cluster.address)
     with pytest.raises(UserError, match=r"no room for a worker with 3 CPU;"):
-        RayPool(tmp_path, Wanted(gpus=0.0, threads=3), address=cluster)
+        RayPool(tmp_path, Wanted(gpus=0.0, threads=3), address=cluster.address)
 
 
-def test_a_cluster_that_others_fill_is_waited_for_and_said(cluster: str, tmp_path: Path) -> None:
+def test_a_cluster_that_others_fill_is_waited_for_and_said(cluster: Any, tmp_path: Path) -> None:
     @ray.remote(num_cpus=2)
     class Other:
         def here(self) -> bool:
@@ -160,10 +166,44 @@ def test_a_cluster_that_others_fill_is_waited_for_and_said(cluster: str, tmp_pat
 
     other = Other.remote()
     assert ray.get(other.here.remote())
-    pool = RayPool(tmp_path, Wanted(gpus=0.0, workers=1), address=cluster)
+    pool = RayPool(tmp_path, Wanted(gpus=0.0, workers=1), address=cluster.address)
     assert pool.wait(1.0) == []
     assert "0 of 2 CPUs free" in pool.waiting
     ray.kill(other)
     workers_of(pool, 1)
     assert not pool.waiting
     pool.close()
+
+
+def test_a_worker_that_dies_with_its_node_is_told_from_one_that_dies_alone(
+    cluster: Any, tmp_path: Path
+) -> None:
+    """Only the second counts against its asset. Ray itself notices a lost node much later."""
+    task = Task("long", configs.load(SMOKE, ["num_steps=100000", "output.preview_every=0"]))
+    for number in range(2):
+        node = cluster.add_node(num_cpus=3)
+        pool = RayPool(tmp_path, Wanted(1, threads=3, gpus=0.0), address=cluster.address)
+        workers_of(pool, 1)
+        pool.begin(pool.idle()[0], task)
+        end = time.monotonic() + 120
+        while pool.beats()["long"] < 2:
+            assert time.monotonic() < end
+        if number:
+            os.kill(pid_of_worker(), signal.SIGKILL)
+        else:
+            cluster.remove_node(node, allow_graceful=False)
+        outcomes: list[Outcome] = []
+        while not outcomes:
+            assert time.monotonic() < end
+            outcomes = pool.wait(1.0)
+        assert (outcomes[0].state, outcomes[0].again) == ("lost", True)
+        assert outcomes[0].node_lost == (number == 0)
+        pool.close()
+        if number:
+            cluster.remove_node(node, allow_graceful=False)
+
+
+def pid_of_worker() -> int:
+    """Of the one that works at a task in this session."""
+    own = psutil.Process().children(recursive=True)
+    return next(one.pid for one in own if "ray::_RayWorker" in " ".join(one.cmdline()))
