@@ -280,7 +280,7 @@ def _read(path: Path) -> Owner | None:
         return Owner(
             int(content["pid"]), str(content["host"]), str(content["what"]), float(content["since"])
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

@@ -116,7 +116,7 @@ class Ledger:
     def _read(self, text: bytes) -> None:
         try:
             line = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return  # a killed driver left it half written: what it says did not happen
         if isinstance(line, dict) and isinstance(line.get("name"), str) and "state" in line:
             self._take(line)

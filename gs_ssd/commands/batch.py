@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import math
 import os
 import sys
 import tempfile
@@ -44,6 +45,7 @@ checkpoint, what failed is tried again. docs/scale.md says more.
 SAY_S = 5.0
 SAVE_S = 15.0  #: between copies of the ledger and the page behind a URL
 MOST_NAMED = 20
+MOST_THREADS = 4096  #: of a worker; beyond what a machine has, and within what PyTorch takes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -107,12 +109,14 @@ def _check(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if value is not None and value < bound:
             raise UserError(f"--{name} is {value}; it must be at least {bound}")
+    if args.threads > MOST_THREADS:
+        raise UserError(f"--threads is {args.threads}; it must be at most {MOST_THREADS}")
     positive = {"hang": args.hang, "memory-per-worker": args.memory_per_worker}
     for name, value in positive.items():
-        if value is not None and not value > 0:
-            raise UserError(f"--{name} is {value:g}; it must be greater than 0")
+        if value is not None and not 0 < value < math.inf:
+            raise UserError(f"--{name} is {value:g}; it must be a finite number greater than 0")
     gpus = args.gpus_per_worker
-    if gpus is not None and not (0 <= gpus <= 1 or gpus == int(gpus)):
+    if gpus is not None and not (0 <= gpus <= 1 or (gpus > 1 and gpus.is_integer())):
         raise UserError(f"--gpus-per-worker is {gpus:g}; a fraction, or a whole number of GPUs")
     if args.workers == 0 and args.address is not None:
         raise UserError("--workers 0 works in this process; leave --address out")

@@ -81,13 +81,16 @@ def serve(args: argparse.Namespace, *, page: bool, take_up: bool, browser: bool 
         serving.listening(args.host, args.port) as listening,
     ):
         url = serving.address(args.host, listening.getsockname()[1], token)
-        print(f"{url}  (Ctrl-C ends it and saves what runs)", flush=True)
-        if browser:
-            webbrowser.open(url)
+
+        def ready() -> None:
+            print(f"{url}  (Ctrl-C ends it and saves what runs)", flush=True)
+            if browser:
+                webbrowser.open(url)
+
         journal = Journal(args.folder / JOURNAL)
         # A worker that waits holds half a gigabyte: only where somebody waits for it.
         queue = Queue(runs, journal, at_once=args.at_once, take_up=take_up, spare=page)
         guard = Guard(args.host, tuple(name.lower() for name in args.name))
         app = create_app(queue, guard, token=token, page=page)
-        serving.serve_until_interrupted(app, listening, queue.say_goodbye)
+        serving.serve_until_interrupted(app, listening, queue.say_goodbye, ready=ready)
     return 0

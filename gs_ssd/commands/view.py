@@ -60,10 +60,14 @@ def run(args: argparse.Namespace) -> int:
     ):
         prepare(args.sources, Path(name), up=args.up, activated=args.activated)
         url = serving.address(HOST, listening.getsockname()[1], None)
-        print(f"{url}  (Ctrl-C ends it)", flush=True)
-        if not args.no_browser:
-            webbrowser.open(url)
-        serving.serve_until_interrupted(pages.create_app(Path(name), HOST), listening)
+
+        def ready() -> None:
+            print(f"{url}  (Ctrl-C ends it)", flush=True)
+            if not args.no_browser:
+                webbrowser.open(url)
+
+        app = pages.create_app(Path(name), HOST)
+        serving.serve_until_interrupted(app, listening, ready=ready)
     return 0
 
 

@@ -60,6 +60,6 @@ def card_of(model: str) -> dict[str, Any]:
     path = (OURS.get(model) or Path(model).expanduser()) / CARD
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return card if isinstance(card, dict) else {}

@@ -169,6 +169,6 @@ def _class_of(folder: Path) -> Any:
         return None
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None  # what is wrong with it is said where it is read
     return content.get("_class_name") if isinstance(content, dict) else None

@@ -53,7 +53,7 @@ class Journal:
         for number, text in enumerate(self.path.read_bytes().splitlines(), start=1):
             try:
                 line = json.loads(text)
-            except ValueError:
+            except (ValueError, RecursionError):
                 log.warning("%s: line %d is not whole, skipped", self.path, number)
                 continue
             if isinstance(line, dict) and isinstance(line.get("run"), str):

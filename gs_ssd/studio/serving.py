@@ -74,15 +74,22 @@ class Server(uvicorn.Server):
 
 
 def serve_until_interrupted(
-    app: Any, listening: socket.socket, say_goodbye: Callable[[], None] = lambda: None
+    app: Any,
+    listening: socket.socket,
+    say_goodbye: Callable[[], None] = lambda: None,
+    *,
+    ready: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve in this thread until Ctrl-C, which is how it is meant to end.
+
+    `ready` is called once Ctrl-C ends it well: the place to say the address.
 
     Raises:
         Terminated: at SIGTERM or SIGHUP, once what was under way has ended.
     """
     server = Server(app, say_goodbye)
     with interrupts.collected(lambda: setattr(server, "should_exit", True)) as received:
+        ready()
         asyncio.run(server.serve(sockets=[listening]))
     if received and received[0] != signal.SIGINT:
         raise interrupts.Terminated(received[0])

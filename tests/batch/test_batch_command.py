@@ -68,6 +68,28 @@ def test_bad_rows_are_named_before_anything_starts(
     assert list(states(tmp_path, "done")) == ["a-red-disc-seed0"]
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--gpus-per-worker", "nan"),
+        ("--gpus-per-worker", "inf"),
+        ("--gpus-per-worker", "1.5"),
+        ("--gpus-per-worker", "-1"),
+        ("--memory-per-worker", "inf"),
+        ("--hang", "nan"),
+        ("--hang", "inf"),
+        ("--threads", "0"),
+        ("--threads", "9" * 30),
+    ],
+)
+def test_numbers_that_no_worker_can_have_are_refused_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, value: str
+) -> None:
+    assert cli.main([*words(tmp_path, 1, "--workers", "0", "--dry-run"), option, value]) == 2
+    assert f"{option} is " in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_batch_that_runs_is_not_called_twice(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -123,7 +145,8 @@ def test_asked_to_stop_it_saves_and_the_same_call_goes_on_to_the_same_bytes(
     tmp_path: Path,
 ) -> None:
     pytest.importorskip("ray")
-    call = words(tmp_path, 2, "--workers", "1", "num_steps=30", "output.checkpoint_every=10")
+    # Long enough that an idle machine is asked in the middle of it, both times.
+    call = words(tmp_path, 2, "--workers", "1", "num_steps=1500", "output.checkpoint_every=300")
     first, made = "a-red-disc-seed0", tmp_path / "out" / "a-red-disc-seed0"
     # A terminal sends Ctrl-C to all processes of the group, `kill` to one.
     for number, send in ((signal.SIGINT, os.killpg), (signal.SIGTERM, os.kill)):

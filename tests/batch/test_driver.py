@@ -22,6 +22,7 @@ class Scripted:
     """Two workers on two hosts."""
 
     size = 2
+    waiting = ""
 
     def __init__(self, act: Act) -> None:
         self.act, self.attempts = act, Counter[str]()

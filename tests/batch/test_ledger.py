@@ -48,6 +48,15 @@ def test_a_torn_last_line_did_not_happen_and_spoils_no_other(tmp_path: Path, cut
     assert json.loads(path.read_text().splitlines()[-1])["seconds"] == 1.0
 
 
+def test_a_line_of_nothing_but_brackets_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.jsonl"
+    path.write_text("[" * 100_000 + "\n")
+    ledger = Ledger(path)
+    ledger.queue([task("a")])
+    ledger.close()
+    assert Ledger(path).records["a"].state == "queued"
+
+
 def test_other_settings_under_the_same_name_are_refused(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "jobs.jsonl")
     ledger.queue([task("a", num_steps=3)])

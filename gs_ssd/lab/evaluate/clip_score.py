@@ -32,7 +32,7 @@ class ClipScore:
 
             self.net = cast(Any, CLIPModel.from_pretrained(model)).eval().requires_grad_(False)
             self.tokenizer: Any = AutoTokenizer.from_pretrained(model)
-        except (ImportError, OSError, ValueError) as error:
+        except (ImportError, OSError, ValueError, RecursionError) as error:
             raise UserError(
                 f"--clip {model} cannot be loaded: {str(error).splitlines()[0]}"
             ) from error

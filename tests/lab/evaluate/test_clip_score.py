@@ -69,6 +69,12 @@ def test_a_missing_model_is_named(tmp_path):
         ClipScore(str(tmp_path / "nowhere"))
 
 
+def test_a_model_whose_settings_are_nested_too_deep_is_named(tmp_path):
+    (tmp_path / "config.json").write_text("[" * 100_000)
+    with pytest.raises(UserError, match="cannot be loaded"):
+        ClipScore(str(tmp_path))
+
+
 def test_the_benchmark_scores_every_view_of_a_free_prompt(folder, tmp_path):
     pytest.importorskip("diff_gaussian_rasterization")
     count, run = 40, tmp_path / "run"
