@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from gs_ssd import cli
-from gs_ssd.commands import serve
 
 SMOKE = str(Path(__file__).parents[1] / "configs" / "smoke.yaml")
 QUICK = ["num_steps=1", "output.turntable_frames=0", "output.preview_every=0"]
@@ -77,7 +76,6 @@ def test_a_gallery_goes_without_the_picture(folder):
 
 
 def test_the_studio_is_told_of_no_settings(folder):
-    serve.require_server()
     from gs_ssd.studio.runs import RunsFolder
 
     for name in ("config.yaml", "metrics.jsonl"):
