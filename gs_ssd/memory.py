@@ -81,15 +81,24 @@ def available(device: torch.device) -> int | None:
     process's control group; `None` where nobody says."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    said = [_kilobytes("/proc/meminfo", "MemAvailable")]
-    try:
-        limit, used = (int(Path(f"/sys/fs/cgroup/memory.{name}").read_text(encoding="ascii"))
-                       for name in ("max", "current"))  # fmt: skip
-        said.append(max(limit - used, 0))
-    except (OSError, ValueError):  # no control group, or one without a limit
-        pass
+    said = [_kilobytes("/proc/meminfo", "MemAvailable"), _left_of_group(Path("/sys/fs/cgroup"))]
     found = [bytes_ for bytes_ in said if bytes_ is not None]
     return min(found) if found else None
+
+
+def _left_of_group(group: Path) -> int | None:
+    """Bytes that a control group may still take; what it holds of files can be had again."""
+    try:
+        limit, used = (
+            int((group / f"memory.{name}").read_text(encoding="ascii"))
+            for name in ("max", "current")
+        )
+        lines = (group / "memory.stat").read_text(encoding="ascii").splitlines()
+        held = dict(line.split() for line in lines)
+        cached = int(held["active_file"]) + int(held["inactive_file"])
+    except (OSError, ValueError, KeyError):  # no control group, or one without a limit
+        return None
+    return max(limit - used + cached, 0)
 
 
 def resident() -> int:

@@ -68,3 +68,12 @@ def test_what_is_available_is_what_linux_says(monkeypatch, tmp_path):
     account.write_text("MemTotal: 9 kB\nMemAvailable:      7 kB\n")
     assert memory._kilobytes(str(account), "MemAvailable") == 7 * 1024
     assert memory._kilobytes(str(tmp_path / "none"), "MemAvailable") is None
+
+
+def test_a_group_has_what_its_limit_leaves_and_what_it_holds_of_files(tmp_path):
+    (tmp_path / "memory.current").write_text("700\n")
+    (tmp_path / "memory.stat").write_text("anon 300\nactive_file 150\ninactive_file 250\n")
+    (tmp_path / "memory.max").write_text("1000\n")
+    assert memory._left_of_group(tmp_path) == 700
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory._left_of_group(tmp_path) is None

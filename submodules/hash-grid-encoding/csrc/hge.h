@@ -77,12 +77,17 @@ HGE_API int hge_pull(const hge_grid* grid, const float* tables, const float* poi
 /* out [features, N] of in [N, features]: what comes from elsewhere, feature-major. */
 HGE_API int hge_turn(const float* in, int64_t n, int32_t features, float* out, int32_t threads);
 
+// clang-format off
 /* A perceptron with one hidden layer and no biases: hidden = m W1 x, out = W2 hidden, where m is 1
- * where (W1 y) > 0, else 0. With x = y that is ReLU. Null outputs are not computed. out      [O, N]
- *   grad_x   [I, N] = W1^T (m W2^T grad_out);  grad_w1 [H, I] = (m W2^T grad_out) x^T;  grad_w2 [O,
- * H] = grad_out hidden^T All overwritten. So forward is (y, y) -> out, backward (y, y, grad_out) ->
- * grads, and the gradient of u . grad_x is (y, u, grad_out) -> out (that of grad_out), grad_w1,
- * grad_w2. */
+ * where (W1 y) > 0, else 0. With x = y that is ReLU. Null outputs are not computed, the others are
+ * overwritten:
+ *   out      [O, N]
+ *   grad_x   [I, N] = W1^T (m W2^T grad_out)
+ *   grad_w1  [H, I] = (m W2^T grad_out) x^T
+ *   grad_w2  [O, H] = grad_out hidden^T
+ * So forward is (y, y) -> out, backward (y, y, grad_out) -> grads, and the gradient of u . grad_x
+ * is (y, u, grad_out) -> out (that of grad_out), grad_w1, grad_w2. */
+// clang-format on
 typedef struct hge_mlp_problem {
     int32_t inputs, hidden, outputs, threads; /* 1 .. HGE_MAX_...; hidden a multiple of 8 */
     int64_t n;
