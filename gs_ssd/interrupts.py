@@ -87,6 +87,22 @@ def _request_behind(error: BaseException) -> BaseException | None:
 
 
 @contextmanager
+def kept() -> Iterator[None]:
+    """Whatever a library does to the handlers inside (Ray sets one of its own for SIGTERM), they
+    are as before afterwards. Touches nothing outside the main thread."""
+    numbers = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None:  # None: set by C code, which Python cannot set again
+                signal.signal(number, handler)
+
+
+@contextmanager
 def collected(tell: Callable[[], None] = lambda: None) -> Iterator[list[int]]:
     """Collect Ctrl-C, SIGTERM and SIGHUP in a list instead of dying; a second one acts at once.
 

@@ -49,6 +49,21 @@ def test_what_a_program_handles_or_ignores_itself_stays(monkeypatch):
         signal.signal(signal.SIGHUP, before)
 
 
+def test_handlers_that_a_library_sets_do_not_outlive_its_call():
+    def of_the_user(_number, _frame):
+        raise AssertionError
+
+    before = signal.signal(signal.SIGTERM, of_the_user)
+    try:
+        with interrupts.kept():
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        assert signal.getsignal(signal.SIGTERM) is of_the_user
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "sigterm"]
 )

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from gs_ssd import interrupts
 from gs_ssd.errors import UserError
 
 KNOCK_S, ANSWER_S = 5.0, 20.0
@@ -73,7 +74,8 @@ def connect(ray: Any, address: str | None, wanted: Wanted) -> None:
     else:
         _knock(ray, address)
     try:
-        ray.init(address=address, **options)
+        with interrupts.kept():
+            ray.init(address=address, **options)
     except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
         said = str(error).strip().splitlines() or [type(error).__name__]
         reason = f"{said[0]} {said[-1].strip()}" if said[0].endswith(":") else said[0]

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from gs_ssd import cli
+from gs_ssd import cli, interrupts
 from gs_ssd import config as configs
 from gs_ssd.batch import ray_cluster
 from gs_ssd.batch.ray_cluster import Wanted, completed, room
@@ -125,14 +125,25 @@ def test_workers_get_a_gpu_each_where_a_cluster_has_some() -> None:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    """A node that says it has two cores and a GPU."""
+    """A node that says it has two cores and a GPU, joined."""
     from ray.cluster_utils import Cluster
 
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "num_gpus": 1})
-    ray.init(address=made.address, log_to_driver=False)
-    yield made
+    with interrupts.kept():  # a node started in this process handles SIGTERM in its own way
+        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "num_gpus": 1})
+        ray_cluster.connect(ray, made.address, Wanted())
+        yield made
+        ray.shutdown()
+        made.shutdown()
+
+
+def test_joining_a_cluster_leaves_the_handlers_of_signals_alone(cluster: Any) -> None:
     ray.shutdown()
-    made.shutdown()
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        ray_cluster.connect(ray, cluster.address, Wanted())
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def workers_of(pool: RayPool, count: int) -> list[str | None]:
