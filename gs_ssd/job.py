@@ -24,6 +24,8 @@ from gs_ssd.events import Stepped
 from gs_ssd.guidance.distill import Distillation, DistillationResult
 from gs_ssd.guidance.estimators import Estimator
 from gs_ssd.prior import DiffusionPrior
+from gs_ssd.prior.base import VariesProportions
+from gs_ssd.prior.proportions import NUMBERS
 from gs_ssd.render import augment, regularizers
 from gs_ssd.render.output import RenderOutput, disparity, shrink
 from gs_ssd.render.step_pictures import StepPictures
@@ -35,6 +37,8 @@ log = logging.getLogger(__name__)
 
 SETUP_STREAM = -1
 """Stands for the step in the generator of everything that is drawn before the first one."""
+PROPORTIONS_STREAM = -2
+"""The same for the object's proportions, so that they change no other draw."""
 
 
 def generator_at(seed: int, step: int) -> torch.Generator:
@@ -43,6 +47,14 @@ def generator_at(seed: int, step: int) -> torch.Generator:
     On the CPU whatever the device: the same run anywhere draws the same numbers."""
     mixed = (seed * 0x9E3779B97F4A7C15 + (step + 2) * 0xBF58476D1CE4E5B9) & 0x7FFF_FFFF_FFFF_FFFF
     return torch.Generator().manual_seed(mixed)
+
+
+def _with_variety(prior: DiffusionPrior, config: ExperimentConfig) -> DiffusionPrior:
+    """The prior with the proportions in mind that the run's seed gives; itself without variety."""
+    if not config.prior.variety or not isinstance(prior, VariesProportions):
+        return prior
+    drawn = torch.randn(NUMBERS, generator=generator_at(config.seed, PROPORTIONS_STREAM))
+    return prior.with_proportions(config.prior.variety * drawn)
 
 
 class Job:
@@ -71,9 +83,10 @@ class Job:
         anyway: bool = False,
         state: Mapping[str, Any] | None = None,
     ) -> None:
-        self.config, self.prior = config, prior
         self.device = devices.choose(config.device)
         self.resolved = resolve(config, prior, estimator)
+        prior = _with_variety(prior, config)
+        self.config, self.prior = config, prior
         self.viewpoints = self.resolved.viewpoints
         guidance = self.resolved.experiment.guidance
         self.distillation = Distillation(

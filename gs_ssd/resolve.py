@@ -12,7 +12,7 @@ from gs_ssd.config import ExperimentConfig
 from gs_ssd.errors import UserError
 from gs_ssd.guidance import config as guidance_config
 from gs_ssd.guidance.estimators import Estimator
-from gs_ssd.prior import DiffusionPrior
+from gs_ssd.prior import DiffusionPrior, PriorConfig
 from gs_ssd.prior.base import views_per_group
 from gs_ssd.scene import viewpoints
 from gs_ssd.scene.viewpoints import Viewpoints
@@ -41,6 +41,7 @@ def resolve(
     Raises:
         UserError: settings that do not go with this prior or estimator; names the keys.
     """
+    _check_variety(config.prior, prior)
     views = viewpoints.resolve(config.viewpoints, prior.metadata, prior.image_size)
     _check_groups(views, views_per_group(prior))
     polar, radius, fov = viewpoints.centre(views)
@@ -85,6 +86,15 @@ def _check_groups(views: Viewpoints, group: int) -> None:
         raise UserError(
             f"this prior predicts views in groups of {group}, and"
             f" viewpoints.num_views={views.num_views} is no multiple of it"
+        )
+
+
+def _check_variety(config: PriorConfig, prior: DiffusionPrior) -> None:
+    """Other proportions need a prior that has some in mind."""
+    if config.variety and "volume" not in prior.metadata:
+        raise UserError(
+            f"prior.variety={config.variety:g} has no effect on prior.model={config.model}, which"
+            " has no shape of its own in mind; leave prior.variety out, or use prior.model=bundled"
         )
 
 

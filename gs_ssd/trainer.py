@@ -104,7 +104,7 @@ class Trainer:
         state = None if saved is None else saved.state
         self.job = Job(config, loaded, asset=asset, estimator=estimator, anyway=anyway, state=state)
         if prior is None:
-            loaded.release_text_encoder()  # every prompt is embedded by now
+            self.job.prior.release_text_encoder()  # every prompt is embedded by now
         differs = [] if saved is None else self._say_what_differs(saved)
         self._ends_otherwise = any(key.startswith(OF_THE_END) for key in differs)
         self._stop_wanted = False
@@ -315,7 +315,9 @@ class Trainer:
             return []
         differences = configs.differences(before, self.config)
         harmless = (*UNLIKE_SETTINGS, *OF_THE_END, "prior.")  # weights may lie elsewhere now
-        others = [key for key in differences if not key.startswith(harmless)]
+        others = [
+            key for key in differences if key == "prior.variety" or not key.startswith(harmless)
+        ]
         if others and saved.step == self.config.num_steps:
             raise UserError(
                 f"{self.folder} has taken all {saved.step} steps with another {', '.join(others)};"

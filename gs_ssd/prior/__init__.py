@@ -59,6 +59,10 @@ class PriorConfig:
     control: Literal["depth", "openpose"] | None = None
     """What drives it; by default what its name says, else depth."""
     control_scale: Annotated[float, Bounds(-100, 100)] = 1.0
+    variety: Annotated[float, Bounds(0, 3)] = 0.0
+    """How far the object's proportions, drawn from the seed, are from the mean of its kind; 1: as
+    the objects that the bundled prior was taught differ. Only for a prior that has a shape in mind
+    (bundled)."""
     sliced_vae: bool = False
     """Encode and decode one view at a time: less memory, a little slower."""
     attention_slicing: bool = False

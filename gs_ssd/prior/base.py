@@ -140,6 +140,16 @@ class ImaginesShapes(Protocol):
 
 
 @runtime_checkable
+class VariesProportions(Protocol):
+    """A prior whose objects can have other proportions than the mean of their kind."""
+
+    def with_proportions(self, numbers: Float[Tensor, "4"]) -> DiffusionPrior:
+        """The same prior with other objects in mind; zeros are the mean shape, the world's own
+        objects differ as N(0, 1) does (`gs_ssd.prior.proportions`)."""
+        ...
+
+
+@runtime_checkable
 class PredictsGroups(Protocol):
     """A prior that predicts the views of a group together.
 

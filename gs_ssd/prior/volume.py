@@ -17,6 +17,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gs_ssd.prior.proportions import Warp
+
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 UNET_INPUT = "unet_input.weight"
 CHANNELS = 4  # occupancy, then red, green, blue
@@ -110,12 +112,16 @@ def look(
     w2c: Float[Tensor, "n v 4 4"],
     tan_half_fov: Float[Tensor, "n v 2"],
     config: VolumeConfig,
+    warp: Warp | None = None,
 ) -> Float[Tensor, "n v 4 h w"]:
     """Pictures of each volume through V cameras each: opacity, then colours times opacity, in front
     of nothing.
 
     Emission and absorption along the rays through the pixel centres. A cell of occupancy o hides a
     share o of what is behind it.
+
+    Args:
+        warp: from the volumes' space to the one that the cameras see.
     """
     n, views = w2c.shape[:2]
     size, half = config.map_size, config.half_extent
@@ -124,6 +130,7 @@ def look(
     step = (far - near) / config.samples
     at = near + step * (torch.arange(config.samples, device=w2c.device) + 0.5)
     points = origin[:, :, None] + at[..., None] * direction[:, :, None]  # [nv, hw, s, 3]
+    points = points if warp is None else warp.undo(points)
     values = torch.cat([logits[:, :1].sigmoid(), logits[:, 1:].sigmoid()], 1)
     grid = (points / half).reshape(n, views, size * size, config.samples, 3)
     found = functional.grid_sample(

@@ -6,6 +6,7 @@ The folder stays a diffusers pipeline: without cameras the UNet is the one that 
 convolution does with the further channels.
 """
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from gs_ssd.errors import UserError
 from gs_ssd.prior import PriorConfig
 from gs_ssd.prior.condition import Condition
 from gs_ssd.prior.pipelines import door
+from gs_ssd.prior.proportions import Warp, filled_cells, warp
 from gs_ssd.prior.stable_diffusion import StableDiffusionPrior, freeze
 from gs_ssd.prior.volume import TextVolume, as_channels, look, open_volume, surface_points
 
@@ -55,6 +57,15 @@ class VolumePrior(StableDiffusionPrior):
         self.volume = freeze(volume, device, torch.float32)
         self._null = self.embed([""])[0]
         self._volumes: list[tuple[Tensor, Tensor]] = []
+        self._numbers: Tensor | None = None
+        self._warps: list[tuple[Tensor, Warp]] = []
+
+    def with_proportions(self, numbers: Float[Tensor, "4"]) -> "VolumePrior":
+        """The same prior with other objects in mind, by the numbers of `proportions.warp`; shares
+        all weights."""
+        other = copy.copy(self)
+        other._numbers, other._warps = numbers, []
+        return other
 
     def unet_input(self, x: Tensor, condition: Condition) -> Tensor:
         """Noisy latents, then the volumes' views."""
@@ -68,16 +79,32 @@ class VolumePrior(StableDiffusionPrior):
                 return volume
         with torch.no_grad():
             volume = self.volume(text[None].float())[0]
-        self._volumes = [(text.clone(), volume), *self._volumes[: REMEMBERED - 1]]
+        self._volumes.insert(0, (text.clone(), volume))
+        del self._volumes[REMEMBERED:]
         return volume
+
+    def warp_of(self, text: Float[Tensor, "l d"]) -> Warp | None:
+        """From the sentence's volume to the object in mind; None: it is the volume's own."""
+        if self._numbers is None:
+            return None
+        for known, found in self._warps:
+            if _same(known, text):
+                return found
+        filled = self.volume_of(text)[0] > 0
+        found = warp(self._numbers, filled_cells(filled, self.volume.config.half_extent))
+        self._warps = [(text.clone(), found), *self._warps[: REMEMBERED - 1]]
+        return found
 
     def imagine(
         self, text: str, count: int, generator: torch.Generator
     ) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"]]:
         """Points on the surface of the sentence's volume, upright, facing +y, and their colours in
         0..1, on the CPU."""
-        logits = self.volume_of(self.embed([text.strip()])[0])
-        return surface_points(logits, self.volume.config.half_extent, count, generator)
+        sentence = self.embed([text.strip()])[0]
+        logits, half_extent = self.volume_of(sentence), self.volume.config.half_extent
+        points, colors = surface_points(logits, half_extent, count, generator)
+        shaped = self.warp_of(sentence)
+        return points if shaped is None else shaped.cpu().apply(points), colors
 
     @torch.no_grad()
     def maps(self, condition: Condition) -> Float[Tensor, "b c k k"]:
@@ -95,6 +122,7 @@ class VolumePrior(StableDiffusionPrior):
                 cameras.w2c[mine][None],
                 cameras.tan_half_fov[mine][None],
                 shape,
+                self.warp_of(sentence),
             )
             maps[mine] = as_channels(picture[0], size)
         return maps

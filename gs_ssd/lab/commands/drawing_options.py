@@ -10,14 +10,22 @@ from gs_ssd.errors import UserError
 from gs_ssd.prior import PriorConfig
 
 
-def add_drawing_options(parser: argparse.ArgumentParser) -> None:
-    """`--model` to `--out`."""
+def add_drawing_options(parser: argparse.ArgumentParser, *, variety: float) -> None:
+    """`--model` to `--out`; `variety` is the default of `--variety`."""
     parser.add_argument(
         "--model", default="bundled", help="bundled, or a pipeline folder of one's own training"
     )
     parser.add_argument("--kinds", nargs="+", metavar="KIND", help="default: all of the world")
     parser.add_argument("--steps", type=int, default=25, help="of DDIM")
     parser.add_argument("--scale", type=float, default=4.0, help="guidance")
+    parser.add_argument(
+        "--variety",
+        type=float,
+        default=variety,
+        metavar="X",
+        help="of the proportions that a first noise gives, where a camera is told: 1 as the world's"
+        " objects differ, 0 the mean shape (default %(default)s)",
+    )
     parser.add_argument("--dtype", help="float32 | float16 | bfloat16")
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, ...")
     parser.add_argument(
@@ -38,8 +46,9 @@ def prior_config(args: argparse.Namespace) -> PriorConfig:
     ):
         if not bounds.holds(number):
             raise UserError(f"{name} {number}: it must be {bounds}")
+    given = [f"prior.model={args.model}", f"prior.variety={args.variety}"]
     dtype = [] if args.dtype is None else [f"prior.dtype={args.dtype}"]
-    return configs.load(None, [f"prior.model={args.model}", *dtype]).prior
+    return configs.load(None, [*given, *dtype]).prior
 
 
 def chosen_kinds(args: argparse.Namespace, known: Collection[str]) -> list[str]:

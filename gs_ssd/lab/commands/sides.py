@@ -37,7 +37,7 @@ view of the mean shape; overlap of the volume with that shape."""
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
-    add_drawing_options(parser)
+    add_drawing_options(parser, variety=0.0)
     parser.add_argument(
         "--held-out",
         action="store_true",
@@ -67,7 +67,13 @@ def run(args: argparse.Namespace) -> int:
 
     def draw(prompts: list[str], views: world.Views, seed: int) -> Tensor:
         pictures = drawing.draw(
-            prior, prompts, views, seed, steps=args.steps, scale=args.scale
+            prior,
+            prompts,
+            views,
+            seed,
+            steps=args.steps,
+            scale=args.scale,
+            variety=args.variety,
         ).cpu()
         if seed == args.seeds[0]:
             rows.append(pictures[len(sides.AZIMUTHS) : 2 * len(sides.AZIMUTHS)])

@@ -22,6 +22,7 @@ EPILOG = """\
 examples
   gs-ssd variety                         28 kinds, 16 noises each, at one camera and without any
   gs-ssd variety --kinds mug duck --scale 1
+  gs-ssd variety --variety 0             what differs without other proportions
 
 A line: spread of aspect, area and colour over the noises at one camera, as prior / world / one
 shape of the world under other lamps; then how many of 8 azimuths come without a camera, prior /
@@ -33,7 +34,7 @@ SHOWN = 8
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
-    add_drawing_options(parser)
+    add_drawing_options(parser, variety=1.0)
     parser.add_argument("--noises", type=int, default=16, metavar="N", help="first noises a kind")
     parser.add_argument(
         "--seeds", type=int, nargs=1, default=[0], metavar="N", help="what the noises come from"
@@ -85,6 +86,7 @@ def _draw(
         one_noise=False,
         steps=args.steps,
         scale=args.scale,
+        variety=args.variety,
     ).cpu()
 
 

@@ -7,11 +7,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gs_ssd.errors import UserError
 from gs_ssd.guidance.prompts import PromptConfig, ViewPrompts
 from gs_ssd.lab.world.views import Views
 from gs_ssd.maths.diffusion import NUM_TIMESTEPS, ddim_step
-from gs_ssd.prior.base import DiffusionPrior
+from gs_ssd.prior.base import DiffusionPrior, VariesProportions
 from gs_ssd.prior.condition import Condition
+from gs_ssd.prior.proportions import of_noise
 from gs_ssd.scene.camera import Cameras
 
 
@@ -26,13 +28,24 @@ def draw(
     steps: int = 25,
     scale: float = 4.0,
     batch: int = 32,
+    variety: float = 0.0,
 ) -> Float[Tensor, "b 3 s s"]:
     """A picture a prompt, from its camera (`None`: the text alone decides), in 0..1.
 
     Args:
         one_noise: every picture starts from the same noise; false: each from its own.
         scale: guidance `eps_uncond + scale (eps_cond - eps_uncond)`.
+        variety: how far each object's proportions, which its first noise gives, are from the mean
+            of its kind (`prior.variety`); without a camera there is no shape to vary.
+
+    Raises:
+        UserError: variety of a prior that has no shape in mind.
     """
+    if variety and not isinstance(prior, VariesProportions):
+        raise UserError(
+            "this prior has no shape of its own in mind whose proportions could vary; set the"
+            " variety to 0"
+        )
     told, null = _conditions(prior, prompts, views)
     shape = prior.encode(
         torch.zeros(1, 3, prior.image_size, prior.image_size, device=prior.device)
@@ -43,8 +56,36 @@ def draw(
     parts = []
     for at in range(0, len(prompts), batch):
         some = slice(at, at + batch)
-        parts.append(denoise(prior, noise[some].to(prior.device), told[some], null, steps, scale))
+        parts.append(_denoise(prior, noise[some], told[some], null, steps, scale, variety))
     return torch.cat(parts)
+
+
+def _denoise(
+    prior: DiffusionPrior,
+    noise: Tensor,
+    told: Condition,
+    null: Tensor,
+    steps: int,
+    scale: float,
+    variety: float,
+) -> Tensor:
+    """Pictures by the prior itself or, with variety, each by one with the proportions in mind that
+    its noise gives."""
+    if not variety or told.cameras is None or not isinstance(prior, VariesProportions):
+        return denoise(prior, noise.to(prior.device), told, null, steps, scale)
+    return torch.cat(
+        [
+            denoise(
+                prior.with_proportions(variety * of_noise(noise[row])),
+                noise[row : row + 1].to(prior.device),
+                told[row : row + 1],
+                null,
+                steps,
+                scale,
+            )
+            for row in range(len(noise))
+        ]
+    )
 
 
 def _conditions(

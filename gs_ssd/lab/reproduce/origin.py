@@ -32,6 +32,9 @@ MEASURING = (
 """What decides a measured number, once the asset is there."""
 IRRELEVANT = ("prompt", "seed", "device", "output")
 """Settings that are named elsewhere in a job, or do not touch the asset."""
+ADDED = {("prior", "variety"): 0.0}
+"""Settings that came after lines were committed, and the values that leave an asset as it was
+without them: there they do not count."""
 
 
 def origin_of_prior(prior: PriorConfig, device: str = "cpu") -> dict[str, str]:
@@ -65,6 +68,9 @@ def origins(config: Path) -> Callable[[Sequence[str]], dict[str, str]]:
     def of(overrides: Sequence[str]) -> dict[str, str]:
         experiment = configs.load(config, overrides)
         settings = {k: v for k, v in configs.to_mapping(experiment).items() if k not in IRRELEVANT}
+        for (section, name), without in ADDED.items():
+            if settings[section][name] == without:
+                del settings[section][name]
         text = json.dumps(settings, sort_keys=True)
         return origin_of_prior(experiment.prior, experiment.device) | {
             "config": short_hash(text.encode())

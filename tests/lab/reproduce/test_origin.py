@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from gs_ssd import config as configs
 from gs_ssd.errors import UserError
 from gs_ssd.lab.evaluate.suite import Turntable
 from gs_ssd.lab.reproduce import origin
-from gs_ssd.lab.reproduce.origin import metrics_version, origin_of_prior, origins
+from gs_ssd.lab.reproduce.origin import metrics_version, origin_of_prior, origins, short_hash
 from gs_ssd.prior import BUNDLED, PriorConfig
 
 
@@ -73,6 +74,19 @@ def test_settings_count_as_they_are_resolved(tmp_path):
     assert origins(path)([])["config"] != first
     with pytest.raises(UserError, match=r"guidance\.MM"):
         origins(path)(["guidance.MM=3"])
+
+
+def test_a_setting_that_came_later_counts_where_it_changes_something(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("prior: {model: analytic}\n")
+    made = origins(path)
+    settings = configs.to_mapping(configs.load(path, []))
+    for section, name in origin.ADDED:
+        del settings[section][name]
+    kept = {name: value for name, value in settings.items() if name not in origin.IRRELEVANT}
+    without = short_hash(json.dumps(kept, sort_keys=True).encode())
+    assert made([])["config"] == made(["prior.variety=0"])["config"] == without
+    assert made(["prior.variety=0.5"])["config"] != without
 
 
 def test_the_metrics_version_covers_the_judge_and_the_measuring_code(tmp_path, monkeypatch):
