@@ -1,10 +1,9 @@
-"""One experiment, composed of the components' own settings; read, merged and checked here and
-nowhere else.
+"""One experiment, composed of the components' own settings; checked here and nowhere else.
 
 Precedence: the defaults, then the YAML file (after the one that it `extends`), then `key.sub=value`
 from the command line. Whatever does not fit is refused by its full key and the file that holds it;
-an unknown key with the nearest known one. OmegaConf merges files and overrides; pydantic checks
-types, bounds and choices, as `gs_ssd.bounds` has them written beside each setting.
+an unknown key with the nearest known one. `layers` reads and merges; pydantic checks types, bounds
+and choices, as `gs_ssd.bounds` has them written beside each setting.
 """
 
 import dataclasses
@@ -15,12 +14,11 @@ import logging
 import os
 import typing
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
-from omegaconf import OmegaConf
 
 from gs_ssd import lucid_yaml, refusals, threestudio_yaml, yaml_files
 from gs_ssd.assets.avatar.config import AvatarConfig
@@ -30,8 +28,9 @@ from gs_ssd.assets.splat.finish import FinishConfig
 from gs_ssd.assets.splat.optimizers import OptimizerConfig
 from gs_ssd.bounds import Bounds, FovDeg, Often, PolarDeg, Positive, Size, settings
 from gs_ssd.errors import UserError
-from gs_ssd.files import atomic_path, require_plain_file
+from gs_ssd.files import atomic_path
 from gs_ssd.guidance.config import DistillConfig
+from gs_ssd.layers import Layer, leaves, merge, read_layers
 from gs_ssd.prior import PriorConfig
 from gs_ssd.render.augment import AugmentConfig
 from gs_ssd.render.regularizers import RegularizeConfig
@@ -40,16 +39,12 @@ from gs_ssd.scene.viewpoints import ViewpointConfig
 
 log = logging.getLogger(__name__)
 
-EXTENDS, PROMPT, ESTIMATOR = "extends", "prompt", "guidance.estimator"
-MAX_EXTENDS = 8
+PROMPT, ESTIMATOR = "prompt", "guidance.estimator"
 SWITCHES = frozenset({"no", "off", "none", "false", "yes", "on", "true"})
 
 HOSTS = {"LucidDreamer": lucid_yaml, "threestudio": threestudio_yaml}
 """Programs whose YAML files load as they are, and who translates them. Overrides that begin with
 one of a program's own sections are in its words."""
-
-Layer = tuple[str, Mapping[str, Any]]
-"""Where values come from (a file, an override), and the values as nested mappings."""
 
 
 @settings
@@ -131,12 +126,12 @@ def load(path: str | os.PathLike[str] | None, overrides: Sequence[str] = ()) -> 
             out of range.
     """
     layers = [] if path is None else read_layers(Path(path))
-    merged = _merged(layers)
+    merged = merge(layers)
     for program, host in HOSTS.items():
         if host.recognises(merged):
             theirs = [text for text in overrides if text.split(".")[0] in host.SECTIONS]
             overrides = [text for text in overrides if text not in theirs]
-            merged = _merged([*layers, *((text, _parse_override(text)) for text in theirs)])
+            merged = merge([*layers, *((text, _parse_override(text)) for text in theirs)])
             layers = [(str(path), _translated(program, merged, str(path), overrides))]
             break
     return _checked([*layers, *((text, _parse_override(text)) for text in overrides)])
@@ -175,76 +170,6 @@ def from_mapping(
     """The experiment of a nested mapping with `key.sub=value` overrides, with the same checks;
     `source` is named in messages."""
     return _checked([(source, values), *((text, _parse_override(text)) for text in overrides)])
-
-
-def read_layers(path: Path, depth: int = 0) -> list[Layer]:
-    """A YAML file's mapping, after those of the file that it `extends` (a path relative to it); its
-    notes are logged.
-
-    Raises:
-        UserError: see `load`.
-    """
-    if not path.exists():
-        raise UserError(f"there is no config file {path}{_nearest_file(path)}")
-    require_plain_file(path)
-    if depth > MAX_EXTENDS:
-        raise UserError(f"{path}: `extends` goes round in a circle")
-    try:
-        document = yaml_files.parse(path.read_text(encoding="utf-8"), str(path))
-    except (UnicodeDecodeError, OSError) as error:
-        raise UserError(f"{path} is not readable YAML: {error}") from error
-    for note in document.notes:
-        log.warning("%s, %s", path, note)
-    values = {} if document.value is None else document.value
-    if not isinstance(values, dict):
-        raise UserError(
-            f"{path} holds a {type(values).__name__}; a config is a mapping of keys to values"
-        )
-    parent = values.pop(EXTENDS, None)
-    if parent is None:
-        return [(str(path), values)]
-    if not isinstance(parent, str):
-        raise UserError(f"{path}: extends must name one file, got {parent!r}")
-    file = path.parent / (parent if parent.endswith(".yaml") else f"{parent}.yaml")
-    if not file.is_file():
-        raise UserError(
-            f"{path} extends {file}, which is not there; give a path relative to {path.name}, or an"
-            " absolute one"
-        )
-    return [*read_layers(file, depth + 1), (str(path), values)]
-
-
-class _Value:
-    """A value in a box that OmegaConf does not look into: it would take `${...}` and `???` in a
-    prompt for its own."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-
-def _merged(layers: Sequence[Layer]) -> dict[str, Any]:
-    """The layers as one mapping: keys of the later ones win, sections are merged."""
-    boxed = [
-        OmegaConf.create(_boxed(values), flags={"allow_objects": True}) for _, values in layers
-    ]
-    merged = OmegaConf.merge(OmegaConf.create({}, flags={"allow_objects": True}), *boxed)
-    return _unboxed(OmegaConf.to_container(merged))
-
-
-def _boxed(value: Any) -> Any:
-    return (
-        {key: _boxed(held) for key, held in value.items()}
-        if isinstance(value, Mapping)
-        else _Value(value)
-    )
-
-
-def _unboxed(value: Any) -> Any:
-    return (
-        {key: _unboxed(held) for key, held in value.items()}
-        if isinstance(value, dict)
-        else value.value
-    )
 
 
 def _translated(
@@ -292,15 +217,6 @@ def differences(old: ExperimentConfig, new: ExperimentConfig) -> dict[str, tuple
     return {key: (before[key], after[key]) for key in after if before[key] != after[key]}
 
 
-def leaves(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of everything that is not itself a mapping."""
-    for key, value in mapping.items():
-        if isinstance(value, Mapping) and value:
-            yield from leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
 @functools.cache
 def known_keys() -> dict[str, tuple[Any, Any]]:
     """Every key that there is, dotted: its annotation and its default."""
@@ -344,7 +260,7 @@ def _checked(layers: Sequence[Layer]) -> ExperimentConfig:
     is refused."""
     for source, values in layers:
         _check_keys(values, source)
-    return _validated(_merged(layers), layers)
+    return _validated(merge(layers), layers)
 
 
 def _validated(values: Mapping[str, Any], layers: Sequence[Layer]) -> ExperimentConfig:
@@ -409,10 +325,3 @@ def _nearest_key(key: str, known: Mapping[str, Any]) -> str:
         words = {candidate.rsplit(".", 1)[-1]: candidate for candidate in known}
         near = [words[word] for word in difflib.get_close_matches(last, words, n=1, cutoff=0.6)]
     return f"; did you mean {near[0]}?" if near else "; `--dry-run` lists all keys"
-
-
-def _nearest_file(path: Path) -> str:
-    folder = path.parent if path.parent.is_dir() else Path("configs")
-    names = [str(other) for other in sorted(folder.glob("*.yaml"))] if folder.is_dir() else []
-    near = difflib.get_close_matches(str(path), names, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else ""

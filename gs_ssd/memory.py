@@ -24,7 +24,7 @@ def is_full(error: BaseException) -> bool:
 
 
 @contextmanager
-def told_in_a_sentence() -> Iterator[None]:
+def explained() -> Iterator[None]:
     """What an allocator says, on a GPU or a CPU, with what needs less.
 
     Raises:

@@ -26,7 +26,7 @@ from gs_ssd.render.step_pictures import collage
 from gs_ssd.run import boards, provenance, results
 from gs_ssd.run import checkpoint as checkpoints
 from gs_ssd.run.checkpoint import Checkpoint
-from gs_ssd.run.folder import clear, forget_after, set_aside
+from gs_ssd.run.folder import clear, remove_after, set_aside
 from gs_ssd.run.metrics import Recorder
 from gs_ssd.run.pictures import pictures, write_sheet
 from gs_ssd.run.process_video import ProcessVideo
@@ -198,7 +198,7 @@ class Trainer:
         )
         configs.save(config, self.folder / "config.yaml")
         settings, done = (config, self.resolved), job.completed
-        provenance.remember(
+        provenance.write(
             self.folder, job.device, job.prior, self.estimator_name, settings, completed=done
         )
         cameras, size = self.output_cameras, output.turntable_size
@@ -298,7 +298,7 @@ class Trainer:
         aside = set_aside(self.folder, completed) if others else None
         if aside is not None:
             log.warning("the results so far are in %s now", aside)
-        forget_after(self.folder, completed)
+        remove_after(self.folder, completed)
 
     def _say_what_differs(self, saved: Checkpoint) -> list[str]:
         """Every setting that is not the checkpoint's, by its dotted name.

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from gs_ssd import config as configs
+from gs_ssd import layers
 from gs_ssd.errors import UserError
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").rglob("*.yaml"))
@@ -223,5 +224,5 @@ def test_scientific_numbers_are_numbers(tmp_path):
 def test_yaml_lists_every_key_and_differences_name_what_changed():
     old, new = configs.load(None), configs.load(None, ["guidance.M=5", "seed=4"])
     assert configs.differences(old, new) == {"seed": (0, 4), "guidance.M": (None, 5)}
-    keys = dict(configs.leaves(yaml.safe_load(configs.to_yaml(old))))
+    keys = dict(layers.leaves(yaml.safe_load(configs.to_yaml(old))))
     assert {"densify.mcmc.budget", "prior.model", "viewpoints.widening.every_share"} <= set(keys)

@@ -9,7 +9,7 @@ import torch
 
 from gs_ssd import memory
 from gs_ssd.errors import UserError
-from gs_ssd.memory import MIB, Gauge, told_in_a_sentence
+from gs_ssd.memory import MIB, Gauge, explained
 
 CPU = torch.device("cpu")
 
@@ -43,17 +43,17 @@ def test_on_a_gpu_it_is_what_was_allocated():
 @pytest.mark.parametrize(
     "ask", [lambda: torch.empty(2**55), lambda: np.empty(2**55), lambda: bytearray(2**55)]
 )
-def test_what_does_not_fit_is_told_in_a_sentence_that_names_settings(ask):
+def test_what_does_not_fit_is_explained_that_names_settings(ask):
     with (
         pytest.raises(UserError, match=r"memory is full .*initialize\.num_points") as caught,
-        told_in_a_sentence(),
+        explained(),
     ):
         ask()
     assert "\n" not in str(caught.value)
 
 
 def test_other_errors_are_not_taken_for_it():
-    with pytest.raises(RuntimeError, match="shape"), told_in_a_sentence():
+    with pytest.raises(RuntimeError, match="shape"), explained():
         torch.ones(2).reshape(3)
 
 

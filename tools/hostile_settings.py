@@ -25,7 +25,7 @@ from gs_ssd import config as configs
 from gs_ssd import refusals
 from gs_ssd.config import ExperimentConfig
 from gs_ssd.errors import UserError
-from gs_ssd.memory import told_in_a_sentence
+from gs_ssd.memory import explained
 
 SMOKE = Path(__file__).resolve().parents[1] / "configs" / "smoke.yaml"
 QUICK = [
@@ -116,7 +116,7 @@ def outcome(key: str, value: str, steps: int, seconds: float) -> tuple[str, str]
 def _train(config: ExperimentConfig, steps: int) -> None:
     from gs_ssd.trainer import Trainer
 
-    with tempfile.TemporaryDirectory() as folder, told_in_a_sentence():
+    with tempfile.TemporaryDirectory() as folder, explained():
         if config.num_steps > steps:
             Trainer(config, folder).fit(until=steps)
         else:

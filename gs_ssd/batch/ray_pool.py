@@ -215,7 +215,7 @@ class RayPool:
             self._kill(actor)
         while len(self._actors) < self.size:
             handle = self._remote.remote(self.wanted, self.store)
-            self._actors[self._next] = _Actor(self._next, handle, handle.hello.remote())
+            self._actors[self._next] = _Actor(self._next, handle, handle.place.remote())
             self._next += 1
 
     def _actor_class(self) -> Any:
@@ -239,7 +239,7 @@ class _RayWorker:
 
         self.worker = Worker(wanted.threads, store, wanted.memory_gb)
 
-    def hello(self) -> Place:
+    def place(self) -> Place:
         """Where this is."""
         import socket
 

@@ -136,7 +136,7 @@ class Worker:
         )
 
     def _run(self, task: Task, folder: Path) -> Outcome:
-        with _held_soon(folder), memory.told_in_a_sentence():
+        with _held_soon(folder), memory.explained():
             if self.store is not None:
                 self.store.pull(task.name, folder)
             outcome = self._train(task, folder)

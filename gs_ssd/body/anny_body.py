@@ -108,7 +108,7 @@ def _built(path: Path, version: str) -> Body:
         "making the body of anny %s, once: minutes, 2 GB of memory; it is kept in %s", version, path
     )
     theirs = at_rest()
-    body = stood(theirs, in_a_pose(theirs))
+    body = posed(theirs, in_a_pose(theirs))
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, format=np.array(FORMAT), **_arrays(body))
     return body
@@ -219,7 +219,7 @@ def in_a_pose(body: Body) -> Pose:
     return Pose(local, torch.zeros(3))
 
 
-def stood(body: Body, pose: Pose) -> Body:
+def posed(body: Body, pose: Pose) -> Body:
     """The body with this pose as its rest pose, as tall as the mannequin and on the same ground."""
     moved = body.transforms(pose)
     vertices = skin_points(body.vertices, body.weights, moved)

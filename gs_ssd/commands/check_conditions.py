@@ -26,7 +26,7 @@ def prompt_for(prior: DiffusionPrior) -> str:
     return OBJECT if prior.body_picture is None else PERSON
 
 
-def told(prior: DiffusionPrior, text: Float[Tensor, "b l d"]) -> Condition:
+def condition_for(prior: DiffusionPrior, text: Float[Tensor, "b l d"]) -> Condition:
     """The rows of `text` with all that the prior listens to; every second row sees the same."""
     image = depth = None
     if prior.body_picture is not None:

@@ -22,7 +22,7 @@ from gs_ssd import config as configs
 from gs_ssd.assets.splat.densify.choice import DensifyConfig
 from gs_ssd.bounds import Bounds
 from gs_ssd.commands.check import Check, within
-from gs_ssd.commands.check_conditions import prompt_for, told
+from gs_ssd.commands.check_conditions import condition_for, prompt_for
 from gs_ssd.commands.check_views import belong_together, see_one_another
 from gs_ssd.config import ExperimentConfig
 from gs_ssd.errors import UserError
@@ -225,7 +225,7 @@ def _sample(
         torch.zeros(1, 3, prior.image_size, prior.image_size, device=prior.device)
     ).shape[1:]
     x = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0)).to(prior.device)
-    condition = told(prior, torch.stack([text, text, null, null]))
+    condition = condition_for(prior, torch.stack([text, text, null, null]))
     ts = torch.linspace(980, 0, steps + 1).long().tolist()
     for u, v in pairwise(ts):
         t = torch.full((4,), u, device=prior.device)
@@ -245,7 +245,7 @@ def _predict(
     eps = torch.randn(latents.shape, generator=torch.Generator().manual_seed(t)).to(latents)
     x_t = add_noise(latents, eps, prior.alphas_cumprod[t])
     labels = torch.full((len(latents),), label, device=prior.device)
-    condition = told(prior, text.expand(len(latents), -1, -1))
+    condition = condition_for(prior, text.expand(len(latents), -1, -1))
     return eps, x_t, prior.predict_noise(x_t, labels, condition)
 
 

@@ -54,15 +54,15 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: the port is taken, or another server uses the folder.
     """
-    return serve(args, page=False, take_up=True)
+    return serve(args, page=False, requeue=True)
 
 
-def serve(args: argparse.Namespace, *, page: bool, take_up: bool, browser: bool = False) -> int:
+def serve(args: argparse.Namespace, *, page: bool, requeue: bool, browser: bool = False) -> int:
     """Serve until interrupted.
 
     Args:
         page: the studio's page too.
-        take_up: continue what was running when the server last ended.
+        requeue: continue what was running when the server last ended.
         browser: open the page.
     """
     from gs_ssd.studio import serving
@@ -89,8 +89,8 @@ def serve(args: argparse.Namespace, *, page: bool, take_up: bool, browser: bool 
 
         journal = Journal(args.folder / JOURNAL)
         # A worker that waits holds half a gigabyte: only where somebody waits for it.
-        queue = Queue(runs, journal, at_once=args.at_once, take_up=take_up, spare=page)
+        queue = Queue(runs, journal, at_once=args.at_once, requeue=requeue, spare=page)
         guard = Guard(args.host, tuple(name.lower() for name in args.name))
         app = create_app(queue, guard, token=token, page=page)
-        serving.serve_until_interrupted(app, listening, queue.say_goodbye, ready=ready)
+        serving.serve_until_interrupted(app, listening, queue.begin_shutdown, ready=ready)
     return 0

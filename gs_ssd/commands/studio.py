@@ -27,4 +27,4 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: the port is taken, or another server uses the folder.
     """
-    return serve.serve(args, page=True, take_up=False, browser=not args.no_browser)
+    return serve.serve(args, page=True, requeue=False, browser=not args.no_browser)

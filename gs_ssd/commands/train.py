@@ -118,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
     )
     with (
         held(folder, "gs-ssd train"),
-        memory.told_in_a_sentence(),
+        memory.explained(),
     ):  # from before a checkpoint is read
         return _fit(args, config, folder)
 

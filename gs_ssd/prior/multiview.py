@@ -60,13 +60,13 @@ class MultiViewPrior(StableDiffusionPrior):
         super().__init__(pipe, config, device, dtype, OWN | (metadata or {}))
         self.uses_cameras = True
 
-    def told(self, condition: Condition) -> tuple[Tensor, dict[str, Any]]:
+    def unet_arguments(self, condition: Condition) -> tuple[Tensor, dict[str, Any]]:
         """Text, and beside it the cameras, by which the rows become groups.
 
         Raises:
             ValueError: the rows are no whole groups.
         """
-        text, added = super().told(condition)
+        text, added = super().unet_arguments(condition)
         if condition.cameras is None:
             return text, added
         if len(condition) % VIEWS:

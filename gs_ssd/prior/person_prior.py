@@ -105,7 +105,7 @@ class PersonPrior(StableDiffusionPrior):
         seen = as_channels(painted(regions.float(), colors), self._latent_size)
         return seen * told[:, None, None, None]
 
-    def told(self, condition: Condition) -> tuple[Tensor, dict[str, Any]]:
+    def unet_arguments(self, condition: Condition) -> tuple[Tensor, dict[str, Any]]:
         """The words alone."""
         return condition.text[:, :-1].to(self.dtype), {}
 

@@ -188,7 +188,10 @@ class StableDiffusionPrior:
         condition: Condition,
     ) -> Float[Tensor, "b c h w"]:
         """One UNet call for the whole batch; depth or skeleton drive a ControlNet."""
-        x, (text, added) = self.unet_input(x_t.to(self.dtype), condition), self.told(condition)
+        x, (text, added) = (
+            self.unet_input(x_t.to(self.dtype), condition),
+            self.unet_arguments(condition),
+        )
         if self.config.channels_last and self.device.type == "cuda":
             x = x.contiguous(memory_format=torch.channels_last)
         if self.controlnet is not None:
@@ -207,7 +210,7 @@ class StableDiffusionPrior:
         beside them."""
         return x
 
-    def told(self, condition: Condition) -> tuple[Tensor, dict[str, Any]]:
+    def unet_arguments(self, condition: Condition) -> tuple[Tensor, dict[str, Any]]:
         """What the UNet is told: text, and keyword arguments beside it."""
         return condition.text.to(self.dtype), {}
 
@@ -263,7 +266,7 @@ class LoraCopy:
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """The noise prediction with the LoRA on."""
         x = self.prior.unet_input(x_t.to(self.prior.dtype), condition)
-        text, added = self.prior.told(condition)
+        text, added = self.prior.unet_arguments(condition)
         if len(self.unet.peft_config) > 1:
             self.unet.set_adapter(self.name)
         self.unet.enable_adapters()

@@ -75,7 +75,7 @@ class StableDiffusionXLPrior(StableDiffusionPrior):
         self.text_encoder_2 = None
         super().release_text_encoder()
 
-    def told(self, condition: Condition) -> tuple[Tensor, dict[str, Any]]:
+    def unet_arguments(self, condition: Condition) -> tuple[Tensor, dict[str, Any]]:
         """The tokens; beside them the pooled embedding and "a whole picture of this size, not
         cropped"."""
         embeddings, size = condition.text, [self.image_size, self.image_size]

@@ -34,7 +34,7 @@ def describe(device: torch.device) -> dict[str, str]:
     return found | {"device": device.type, "threads": str(torch.get_num_threads())}
 
 
-def remember(
+def write(
     path: Path, found: Mapping[str, Any], *, completed: int = 0
 ) -> dict[str, tuple[Any, Any]]:
     """Write `found` as JSON, a line each; returns what differs from what stood there, as (old,
@@ -67,7 +67,7 @@ def remember(
 
 
 def recall(path: Path) -> dict[str, Any]:
-    """What `remember` wrote; nothing where the file is missing or damaged."""
+    """What `write` wrote; nothing where the file is missing or damaged."""
     try:
         found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except (OSError, ValueError, RecursionError):

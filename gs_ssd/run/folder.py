@@ -100,7 +100,7 @@ def _move_aside(folder: Path, patterns: Sequence[str], name: str) -> Path | None
     return aside
 
 
-def forget_after(folder: Path, completed: int) -> None:
+def remove_after(folder: Path, completed: int) -> None:
     """Delete pictures of steps that are about to be taken again, maybe with other settings.
 
     Raises:

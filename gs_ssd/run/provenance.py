@@ -44,7 +44,7 @@ def refuse_another_estimator(folder: Path, estimator: str) -> None:
         )
 
 
-def remember(
+def write(
     folder: Path,
     device: torch.device,
     prior: DiffusionPrior,
@@ -66,7 +66,7 @@ def remember(
     weights = getattr(prior, "source", "") or type(prior).__name__
     found = environment.describe(device) | {"prior": weights, "estimator": estimator}
     found |= {key: new for key, (_, new) in configs.differences(*settings).items()}
-    changed = environment.remember(folder / RECORD, found, completed=completed)
+    changed = environment.write(folder / RECORD, found, completed=completed)
     changed.pop("estimator", None)  # between names, the config's own warning has said it already
     for key, (old, new) in changed.items():
         log.warning(

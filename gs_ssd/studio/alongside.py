@@ -20,24 +20,24 @@ from gs_ssd.studio.runs import RunsFolder
 from gs_ssd.studio.worker import Reporter, Steering
 from gs_ssd.trainer import Trainer
 
-LAST_WORDS_S = 1.0
-"""For pages to hear that the run is over."""
+GRACE_S = 1.0
+"""For pages to learn that the run is over."""
 
 
-class _Here:
+class _ThisProcess:
     """What a queue takes for a worker: the training in this process."""
 
     def __init__(self, steering: Steering) -> None:
         self._steering = steering
 
-    def tell(self, **wish: Any) -> None:
+    def send(self, **wish: Any) -> None:
         self._steering.take(wish)
 
     def kill(self) -> None:
         self._steering.take({"stop": True})
 
 
-class _Told:
+class _QueueChannel:
     """What a reporter takes for its channel: the queue on the server's loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, queue: Queue, name: str) -> None:
@@ -45,7 +45,7 @@ class _Told:
 
     def send(self, message: Mapping[str, Any], data: bytes = b"") -> None:
         with contextlib.suppress(RuntimeError):  # the server has ended
-            self._loop.call_soon_threadsafe(self._queue.hear, self._name, dict(message), data)
+            self._loop.call_soon_threadsafe(self._queue.receive, self._name, dict(message), data)
 
 
 @contextlib.contextmanager
@@ -83,10 +83,10 @@ class _Server:
         self._thread.start()
         self._ready.wait()
         steering = Steering()
-        told: Any = _Told(self.loop, self.queue, self.name)
-        reporter, here = Reporter(told, steering, trainer), _Here(steering)
+        channel: Any = _QueueChannel(self.loop, self.queue, self.name)
+        reporter, here = Reporter(channel, steering, trainer), _ThisProcess(steering)
         steps = trainer.config.num_steps
-        self.loop.call_soon_threadsafe(self.queue.adopt, self.name, here, steps, trainer.completed)
+        self.loop.call_soon_threadsafe(self.queue.attach, self.name, here, steps, trainer.completed)
 
         def tell(event: Event) -> None:
             reporter.tell(event)
@@ -100,11 +100,11 @@ class _Server:
     def end(self) -> None:
         """Say that the run is over, and end the server."""
         with contextlib.suppress(RuntimeError):
-            self.loop.call_soon_threadsafe(self.queue.let_go, self.name)
+            self.loop.call_soon_threadsafe(self.queue.detach, self.name)
             self.loop.call_soon_threadsafe(
-                self.loop.call_later, LAST_WORDS_S, setattr, self.server, "should_exit", True
+                self.loop.call_later, GRACE_S, setattr, self.server, "should_exit", True
             )
-        self._thread.join(LAST_WORDS_S + 2 * serving.LAST_S)
+        self._thread.join(GRACE_S + 2 * serving.LAST_S)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
@@ -113,6 +113,6 @@ class _Server:
     async def _serve(self) -> None:
         self.queue = Queue(self.runs, at_once=0, spare=False)
         app = create_app(self.queue, Guard(self.host), token=self.token, makes=False)
-        self.server = serving.Server(app, self.queue.say_goodbye)
+        self.server = serving.Server(app, self.queue.begin_shutdown)
         self._ready.set()
         await self.server.serve(sockets=[self.sock])

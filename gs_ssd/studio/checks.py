@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from gs_ssd import config as configs
-from gs_ssd import resolve
+from gs_ssd import layers, resolve
 from gs_ssd.config import ExperimentConfig
 from gs_ssd.errors import UserError
 from gs_ssd.guidance import prompts
@@ -62,7 +62,7 @@ def refuse_paths(config: ExperimentConfig, root: Path) -> None:
     Raises:
         UserError: names the setting.
     """
-    values = dict(configs.leaves(configs.to_mapping(config)))
+    values = dict(layers.leaves(configs.to_mapping(config)))
     for key in FILE_KEYS:
         named = values[key]
         for text in named if isinstance(named, list) else [named]:

@@ -22,10 +22,10 @@ from gs_ssd.errors import UserError
 from gs_ssd.files import atomic_path, slug
 from gs_ssd.locks import owner_of
 from gs_ssd.studio import state
-from gs_ssd.studio.hand import Hand
 from gs_ssd.studio.journal import Journal
 from gs_ssd.studio.runs import SNAPSHOT, RunsFolder
 from gs_ssd.studio.state import ACTIVE, WAITING, Live
+from gs_ssd.studio.worker_process import WarmWorker
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class Queue:
         runs: the folder.
         journal: what is remembered; None: nothing.
         at_once: runs at a time.
-        take_up: after a restart, put what was running back into the queue.
+        requeue: after a restart, put what was running back into the queue.
         spare: keep one more worker warm, so that a run begins at once.
     """
 
@@ -53,7 +53,7 @@ class Queue:
         journal: Journal | None = None,
         *,
         at_once: int = 1,
-        take_up: bool = False,
+        requeue: bool = False,
         spare: bool = True,
     ) -> None:
         self.runs, self.at_once, self.spare = runs, at_once, spare
@@ -63,10 +63,10 @@ class Queue:
         self.closing = False
         self._listeners: set[Callable[[str], None]] = set()
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._warm: asyncio.Task[Hand] | None = None
+        self._warm = WarmWorker()
         self._wake = asyncio.Event()
         self._snapshots: dict[str, asyncio.Event] = {}
-        self._recall(take_up)
+        self._recall(requeue)
 
     # What is asked of it
 
@@ -109,7 +109,7 @@ class Queue:
         self._enqueue(name)
         return name
 
-    def go_on(self, name: str) -> None:
+    def resume(self, name: str) -> None:
         """Continue a run from its newest checkpoint, or begin one that has none; it waits its turn.
 
         Raises:
@@ -140,10 +140,10 @@ class Queue:
             self._note("stopped", name)
         elif live.state in ACTIVE:
             begun, live.state = live.state != "starting", "stopping"
-            if live.hand is not None and begun:
-                live.hand.tell(stop=True)
-            elif live.hand is not None:
-                live.hand.kill()  # there is nothing yet to save, and it may take long to begin
+            if live.worker is not None and begun:
+                live.worker.send(stop=True)
+            elif live.worker is not None:
+                live.worker.kill()  # there is nothing yet to save, and it may take long to begin
         else:
             raise UserError(f"{name} is not running")
         self._changed(name)
@@ -155,9 +155,9 @@ class Queue:
             UserError: it does not run.
         """
         live = self._of(name)
-        if live.hand is None or live.state not in ("running", "paused"):
+        if live.worker is None or live.state not in ("running", "paused"):
             raise UserError(f"{name} is not running")
-        live.hand.tell(pause=on)
+        live.worker.send(pause=on)
         if not on:
             live.state = "running"
         self._changed(name)
@@ -168,7 +168,7 @@ class Queue:
         self._note("starred" if on else "unstarred", name)
         self._changed(name)
 
-    def throw_away(self, name: str) -> str:
+    def discard(self, name: str) -> str:
         """Move a run to the trash; returns its name there.
 
         Raises:
@@ -179,7 +179,7 @@ class Queue:
             raise UserError(f"{name} is running; stop it first")
         if live.state in WAITING:
             self.order.remove(name)
-        trashed = self.runs.throw_away(name)
+        trashed = self.runs.discard(name)
         self._note("thrown away", name, trashed=trashed)
         del self.live[name]
         self._changed(name)
@@ -195,10 +195,10 @@ class Queue:
     async def snapshot(self, name: str, patience_s: float = 60.0) -> Path | None:
         """The splat of a run as it is now, from its worker; None: it does not run."""
         live = self._of(name)
-        if live.hand is None or live.state not in ("running", "paused"):
+        if live.worker is None or live.state not in ("running", "paused"):
             return None
         ready = self._snapshots.setdefault(name, asyncio.Event())
-        live.hand.tell(snapshot=True)
+        live.worker.send(snapshot=True)
         try:
             await asyncio.wait_for(ready.wait(), patience_s)
         except TimeoutError:
@@ -210,28 +210,28 @@ class Queue:
         """Somebody looks at this run: for a while its worker sends frames."""
         live = self._of(name)
         live.watched_until = asyncio.get_running_loop().time() + WATCHED_S
-        if live.hand is not None and not live.watched:
+        if live.worker is not None and not live.watched:
             live.watched = True
-            live.hand.tell(watch=True)
+            live.worker.send(watch=True)
         return live
 
-    def _look_away(self, live: Live) -> None:
+    def _stop_watching_if_due(self, live: Live) -> None:
         if live.watched and asyncio.get_running_loop().time() > live.watched_until:
             live.watched = False
-            if live.hand is not None:
-                live.hand.tell(watch=False)
+            if live.worker is not None:
+                live.worker.send(watch=False)
 
-    def adopt(self, name: str, hand: Any, num_steps: int, completed: int) -> None:
-        """Show and steer a run that somebody else has started; `hand` stands for its worker."""
+    def attach(self, name: str, worker: Any, num_steps: int, completed: int) -> None:
+        """Show and steer a run that somebody else has started; `worker` stands for its worker."""
         live = self.live.setdefault(name, Live())
-        live.hand, live.state, live.num_steps = hand, "running", num_steps
+        live.worker, live.state, live.num_steps = worker, "running", num_steps
         live.completed = completed
         self._changed(name)
 
-    def let_go(self, name: str) -> None:
+    def detach(self, name: str) -> None:
         """An adopted run is over."""
         live = self.live[name]
-        live.hand, live.state = None, ""
+        live.worker, live.state = None, ""
         live.frame_number += 1
         self._forget_snapshot(name)
         self._changed(name)
@@ -278,15 +278,15 @@ class Queue:
                 self._tasks[name] = asyncio.create_task(self._work(name))
             for name in self.order:
                 self._changed(name)
-            if self.spare and self._warm is None and self._soon_free():
-                self._warm = asyncio.create_task(Hand.start())
+            if self.spare and self._soon_free():
+                self._warm.prepare()
             await self._wake.wait()
 
     def _soon_free(self) -> bool:
         """Whether warming up takes nothing from a run: all there are write their results."""
         return all(self.live[name].state == "finishing" for name in self._tasks)
 
-    def say_goodbye(self) -> None:
+    def begin_shutdown(self) -> None:
         """Begin nothing more, and wake all who listen: they look at `closing`."""
         self.closing = True
         self._wake.set()
@@ -294,15 +294,12 @@ class Queue:
 
     async def close(self) -> None:
         """Save what runs and end all workers."""
-        self.say_goodbye()
+        self.begin_shutdown()
         for live in self.live.values():
-            if live.hand is not None:
-                live.hand.tell(stop=True)
+            if live.worker is not None:
+                live.worker.send(stop=True)
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
-        if self._warm is not None:
-            hand = await self._warm
-            hand.kill()  # it holds nothing
-            await hand.end()
+        await self._warm.close()
         if self.journal is not None:
             self.journal.close()
 
@@ -314,18 +311,18 @@ class Queue:
         try:
             self._note("started", name, attempt=live.attempts)
             job = self._job(name, live)
-            live.hand = await self._hand()
-            live.hand.tell(job=job)
-            live.hand.tell(watch=live.watched, stop=live.state == "stopping")
-            outcome, text = await live.hand.work(
-                lambda message, data: self.hear(name, message, data)
+            live.worker = await self._warm.take()
+            live.worker.send(job=job)
+            live.worker.send(watch=live.watched, stop=live.state == "stopping")
+            outcome, text = await live.worker.work(
+                lambda message, data: self.receive(name, message, data)
             )
             if outcome == "died" and live.state == "stopping":
                 outcome, text = "stopped", ""
         except (OSError, UserError) as error:
             text = str(error)
         finally:
-            live.hand = None
+            live.worker = None
             self._tasks.pop(name, None)
             with contextlib.suppress(UserError):  # its folder was taken away
                 self._ended(name, live, outcome, text)
@@ -343,14 +340,6 @@ class Queue:
             "anyway": live.anyway,
         }
 
-    async def _hand(self) -> Hand:
-        warm, self._warm = self._warm, None
-        if warm is not None:
-            hand = await warm
-            if hand.process.returncode is None:
-                return hand
-        return await Hand.start()
-
     def _ended(self, name: str, live: Live, outcome: str, text: str) -> None:
         self._forget_snapshot(name)
         live.message, live.frame_number = text, live.frame_number + 1
@@ -366,11 +355,11 @@ class Queue:
         self._note(outcome, name, message=live.message)
         self._changed(name)
 
-    def hear(self, name: str, message: dict[str, Any], data: bytes) -> None:
+    def receive(self, name: str, message: dict[str, Any], data: bytes) -> None:
         """One message of a run's worker."""
         live = self._of(name)
-        live.hear(message, data)
-        self._look_away(live)
+        live.receive(message, data)
+        self._stop_watching_if_due(live)
         if live.state == "finishing":
             self._wake.set()
         if message.get("event") == "snapshot" and name in self._snapshots:
@@ -391,7 +380,7 @@ class Queue:
         self._wake.set()
         self._changed(name)
 
-    def _recall(self, take_up: bool) -> None:
+    def _recall(self, requeue: bool) -> None:
         """What waited waits again; what ran was interrupted, and waits too where it is taken up."""
         known = set(self.runs.names())
         live, waiting = state.recall([] if self.journal is None else self.journal.read())
@@ -402,7 +391,7 @@ class Queue:
                 continue
             if self.runs.facts(name).done:
                 run.state = ""  # killed between the last file and the journal
-            elif take_up and run.attempts < ATTEMPTS:
+            elif requeue and run.attempts < ATTEMPTS:
                 run.state = "queued"
                 self.order.append(name)
 

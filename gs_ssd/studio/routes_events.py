@@ -52,7 +52,7 @@ async def frame(request: Request, name: str, after: int = 0) -> Response:
     queue.runs.folder(name)
     live = queue.watching(name)
     for _ in range(int(HEARTBEAT_S / PACE_S)):
-        if not live.hand or queue.closing or await request.is_disconnected():
+        if not live.worker or queue.closing or await request.is_disconnected():
             break
         if live.frame and live.frame_number > after:
             headers = {"X-Frame": str(live.frame_number)}

@@ -171,13 +171,13 @@ async def stop(request: Request, name: str) -> dict[str, Any]:
 
 
 @router.post("/runs/{name}/continue")
-async def go_on(request: Request, name: str) -> dict[str, Any]:
+async def resume(request: Request, name: str) -> dict[str, Any]:
     """Continue a paused run at once, any other from its newest checkpoint when it is its turn."""
     queue = queue_of(request)
     if _described(queue, name)["state"] == "paused":
         queue.pause(name, on=False)
     else:
-        _maker(request).go_on(name)
+        _maker(request).resume(name)
     return _described(queue, name)
 
 
@@ -203,9 +203,9 @@ async def unstar(request: Request, name: str) -> dict[str, Any]:
 
 
 @router.delete("/runs/{name}")
-async def throw_away(request: Request, name: str) -> dict[str, str]:
+async def discard(request: Request, name: str) -> dict[str, str]:
     """Move a run to the trash, a folder; its name there leads back."""
-    return {"trashed": queue_of(request).throw_away(name), "folder": TRASH}
+    return {"trashed": queue_of(request).discard(name), "folder": TRASH}
 
 
 @router.get("/trash")

@@ -132,7 +132,7 @@ class RunsFolder:
             number += 1
         return name
 
-    def throw_away(self, name: str) -> str:
+    def discard(self, name: str) -> str:
         """Move a run to the trash; returns its name there."""
         folder = self.folder(name)
         trashed = f"{name}~{time.strftime('%Y%m%d-%H%M%S')}"

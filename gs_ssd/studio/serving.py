@@ -55,16 +55,16 @@ def address(host: str, port: int, token: str | None) -> str:
 
 
 class Server(uvicorn.Server):
-    """Serves an application; `say_goodbye` is called before it waits for connections, so that those
-    that stream events end themselves."""
+    """Serves an application. `begin_shutdown` is called before it waits for connections, so that
+    those that stream events end themselves."""
 
-    def __init__(self, app: Any, say_goodbye: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, app: Any, begin_shutdown: Callable[[], None] = lambda: None) -> None:
         super().__init__(_settings(app))
-        self._say_goodbye = say_goodbye
+        self._begin_shutdown = begin_shutdown
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin the end."""
-        self._say_goodbye()
+        self._begin_shutdown()
         await super().shutdown(sockets)
 
     @contextlib.contextmanager
@@ -76,7 +76,7 @@ class Server(uvicorn.Server):
 def serve_until_interrupted(
     app: Any,
     listening: socket.socket,
-    say_goodbye: Callable[[], None] = lambda: None,
+    begin_shutdown: Callable[[], None] = lambda: None,
     *,
     ready: Callable[[], None] = lambda: None,
 ) -> None:
@@ -87,7 +87,7 @@ def serve_until_interrupted(
     Raises:
         Terminated: at SIGTERM or SIGHUP, once what was under way has ended.
     """
-    server = Server(app, say_goodbye)
+    server = Server(app, begin_shutdown)
     with interrupts.collected(lambda: setattr(server, "should_exit", True)) as received:
         ready()
         asyncio.run(server.serve(sockets=[listening]))

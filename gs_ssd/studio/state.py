@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from gs_ssd.studio.hand import Hand
 from gs_ssd.studio.runs import Facts
+from gs_ssd.studio.worker_process import WorkerProcess
 
 WAITING, ACTIVE = ("queued",), ("starting", "running", "paused", "stopping", "finishing")
 SMOOTH = 0.2  #: weight of the newest step in the mean time of a step
@@ -36,7 +36,7 @@ class Live:
     frame_number: int = 0
     watched: bool = False
     watched_until: float = 0.0
-    hand: Hand | None = None
+    worker: WorkerProcess | None = None
 
     def begin(self) -> None:
         """A worker takes it up."""
@@ -44,7 +44,7 @@ class Live:
         self.completed, self.step_seconds, self.frame = 0, 0.0, b""
         self.attempts += 1
 
-    def hear(self, message: dict[str, Any], data: bytes) -> None:
+    def receive(self, message: dict[str, Any], data: bytes) -> None:
         """One message of the worker's."""
         event = message.get("event")
         if event == "began":

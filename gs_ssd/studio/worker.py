@@ -5,7 +5,7 @@ happens. When the server goes, however it goes, the run is saved and ends: no or
 
 Out: `began`, `step`, `frame` (with the splats' bytes, only while somebody looks),
 `previewed`, `saved`, `paused`, `ended` (`outcome`: done, stopped or failed; `message`), `log`.
-In: `job`, then `watch`, `pause`, `go_on`, `stop`.
+In: `job`, then `watch`, `pause`, `snapshot`, `stop`.
 """
 
 import logging
@@ -153,7 +153,7 @@ def train(job: dict[str, Any], channel: Channel, steering: Steering) -> str:
 
     folder = Path(job["folder"])
     config = configs.from_mapping(job["settings"], "the job")
-    with held(folder, "gs-ssd studio"), memory.told_in_a_sentence():
+    with held(folder, "gs-ssd studio"), memory.explained():
         trainer = Trainer(config, folder, resume=job["resume"], anyway=job["anyway"])
         reporter = Reporter(channel, steering, trainer)
         channel.send({"event": "began", "completed": trainer.completed})

@@ -229,8 +229,8 @@ def test_an_avatar_trains_on_it_and_its_checkpoint_is_not_the_mannequins(body):
 def test_a_limb_that_is_bent_at_rest_is_straightened():
     body = mannequin.create(rings=3, sides=6)
     bent = poses.pose({"right_elbow": [("x", 40.0)], "left_hip": [("y", 12.0)]})
-    other = anny_body.stood(body, bent)
-    back = anny_body.stood(other, anny_body.in_a_pose(other))
+    other = anny_body.posed(body, bent)
+    back = anny_body.posed(other, anny_body.in_a_pose(other))
     for start, end in CHAINS:
         bones = [
             b.joint_positions[JOINTS.index(end)] - b.joint_positions[JOINTS.index(start)]

@@ -25,7 +25,7 @@ def test_random_weights_that_are_read_rightly_pass(prior):
 
 
 def test_blind_views_are_found_out(prior, monkeypatch):
-    whole = type(prior).told
+    whole = type(prior).unet_arguments
 
     def alone(self, condition):
         text, added = whole(self, condition)
@@ -36,7 +36,7 @@ def test_blind_views_are_found_out(prior, monkeypatch):
 
 
 def test_an_order_that_matters_is_found_out(prior, monkeypatch):
-    whole = type(prior).told
+    whole = type(prior).unet_arguments
 
     def misplaced(self, condition):
         text, added = whole(self, condition)

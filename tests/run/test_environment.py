@@ -19,13 +19,13 @@ def test_it_names_versions_and_device():
 
 def test_what_changed_is_told_and_the_new_is_kept(tmp_path):
     path = tmp_path / "environment.json"
-    assert environment.remember(path, {"torch": "1", "prior": "a"}) == {}
+    assert environment.write(path, {"torch": "1", "prior": "a"}) == {}
     found = {"torch": "2", "prior": "a", "peft": "3"}
-    assert environment.remember(path, found, completed=7) == {"torch": ("1", "2")}
+    assert environment.write(path, found, completed=7) == {"torch": ("1", "2")}
     assert json.loads(path.read_text()) == found | {"until_step_7": {"torch": "1"}}
     for damaged in ("{", "[1]"):
         path.write_text(damaged)
-        assert environment.remember(path, {"torch": "2"}, completed=7) == {}
+        assert environment.write(path, {"torch": "2"}, completed=7) == {}
 
 
 def test_weights_out_of_the_cache_are_called_by_repository_and_commit(tmp_path):

@@ -41,11 +41,11 @@ def test_a_run_says_what_it_was_made_with_and_a_resumed_one_what_is_new(tmp_path
 
 def test_a_resume_that_was_killed_before_a_step_made_nothing(tmp_path):
     path = tmp_path / "environment.json"
-    environment.remember(path, {"torch": "1"})
-    environment.remember(path, {"torch": "2"}, completed=5)
-    environment.remember(path, {"torch": "3"}, completed=5)
+    environment.write(path, {"torch": "1"})
+    environment.write(path, {"torch": "2"}, completed=5)
+    environment.write(path, {"torch": "3"}, completed=5)
     assert environment.recall(path) == {"torch": "3", "until_step_5": {"torch": "1"}}
-    environment.remember(path, {"torch": "4"})  # another run in its place
+    environment.write(path, {"torch": "4"})  # another run in its place
     assert environment.recall(path) == {"torch": "4"}
 
 

@@ -8,6 +8,7 @@ import pytest
 from gs_ssd import config as configs
 from gs_ssd.errors import UserError
 from gs_ssd.studio import queue as module
+from gs_ssd.studio import worker_process
 from gs_ssd.studio.journal import Journal
 from gs_ssd.studio.queue import ATTEMPTS, Queue
 from gs_ssd.studio.runs import JOURNAL, RunsFolder
@@ -15,33 +16,33 @@ from gs_ssd.studio.runs import JOURNAL, RunsFolder
 SMOKE = Path(__file__).parents[2] / "configs" / "smoke.yaml"
 
 
-class Hand:
+class FakeWorker:
     """A worker that works until `finish` is set, and then ends as `outcomes` say, one a worker."""
 
     outcomes: list[str]
-    started: list["Hand"]
+    started: list["FakeWorker"]
 
     def __init__(self) -> None:
-        self.told: list[dict] = []
+        self.sent: list[dict] = []
         self.finish = asyncio.Event()
         type(self).started.append(self)
 
     @classmethod
-    async def start(cls) -> "Hand":
+    async def start(cls) -> "FakeWorker":
         return cls()
 
-    def tell(self, **wish) -> None:
-        self.told.append(wish)
+    def send(self, **wish) -> None:
+        self.sent.append(wish)
         if wish.get("stop"):
             self.finish.set()
 
     async def work(self, listener) -> tuple[str, str]:
         listener({"event": "began", "completed": 0}, b"")
         await self.finish.wait()
-        stopped = any(wish.get("stop") for wish in self.told)
+        stopped = any(wish.get("stop") for wish in self.sent)
         outcome = "stopped" if stopped else type(self).outcomes.pop(0)
         if outcome == "done":
-            folder = Path(next(wish["job"] for wish in self.told if "job" in wish)["folder"])
+            folder = Path(next(wish["job"] for wish in self.sent if "job" in wish)["folder"])
             (folder / "point_cloud.ply").write_bytes(b"ply\n")
         return outcome, "" if outcome in ("done", "stopped") else "it broke"
 
@@ -50,10 +51,10 @@ class Hand:
 
 
 @pytest.fixture
-def hands(monkeypatch):
-    Hand.outcomes, Hand.started = [], []
-    monkeypatch.setattr(module, "Hand", Hand)
-    return Hand
+def workers(monkeypatch):
+    FakeWorker.outcomes, FakeWorker.started = [], []
+    monkeypatch.setattr(worker_process, "WorkerProcess", FakeWorker)
+    return FakeWorker
 
 
 def config(prompt: str = "a disc") -> configs.ExperimentConfig:
@@ -84,47 +85,47 @@ def states(queue: Queue) -> dict[str, str]:
     return {run["name"]: run["state"] for run in found if run is not None}
 
 
-def test_so_many_run_at_once_and_the_rest_wait_in_their_order(tmp_path, hands):
+def test_so_many_run_at_once_and_the_rest_wait_in_their_order(tmp_path, workers):
     async def scenario(queue):
-        hands.outcomes = ["done"] * 5
+        workers.outcomes = ["done"] * 5
         names = [queue.submit(config(f"disc {i}")) for i in range(5)]
         await settle()
         assert [states(queue)[name] for name in names] == ["running"] * 2 + ["queued"] * 3
         assert [queue.describe(name)["position"] for name in names[2:]] == [0, 1, 2]
-        hands.started[1].finish.set()
+        workers.started[1].finish.set()
         await settle()
         assert [states(queue)[name] for name in names] == (
             ["running", "done", "running", "queued", "queued"]
         )
-        for hand in hands.started:
-            hand.finish.set()
+        for worker in workers.started:
+            worker.finish.set()
         await settle()
-        assert len(hands.started) == 5
+        assert len(workers.started) == 5
 
     drive(tmp_path, scenario, at_once=2)
 
 
-def test_a_worker_that_dies_is_replaced_so_often_and_no_more(tmp_path, hands):
+def test_a_worker_that_dies_is_replaced_so_often_and_no_more(tmp_path, workers):
     async def scenario(queue):
-        hands.outcomes = ["died"] * 10
+        workers.outcomes = ["died"] * 10
         name = queue.submit(config())
         for attempt in range(1, ATTEMPTS + 1):
             await settle()
-            assert len(hands.started) == attempt
-            hands.started[-1].finish.set()
+            assert len(workers.started) == attempt
+            workers.started[-1].finish.set()
         await settle()
-        assert len(hands.started) == ATTEMPTS
+        assert len(workers.started) == ATTEMPTS
         run = queue.describe(name)
         assert run["state"] == "failed"
         assert "it broke" in run["message"]
-        queue.go_on(name)  # by hand it may be tried again
+        queue.resume(name)  # by hand it may be tried again
         await settle()
-        assert len(hands.started) == ATTEMPTS + 1
+        assert len(workers.started) == ATTEMPTS + 1
 
     drive(tmp_path, scenario)
 
 
-def test_stop_takes_out_of_the_queue_and_ends_a_run(tmp_path, hands):
+def test_stop_takes_out_of_the_queue_and_ends_a_run(tmp_path, workers):
     async def scenario(queue):
         first, second = queue.submit(config("one")), queue.submit(config("two"))
         await settle()
@@ -132,15 +133,15 @@ def test_stop_takes_out_of_the_queue_and_ends_a_run(tmp_path, hands):
         queue.stop(first)
         await settle()
         assert states(queue) == {first: "stopped", second: "stopped"}
-        assert len(hands.started) == 1
+        assert len(workers.started) == 1
         with pytest.raises(UserError, match="not running"):
             queue.stop(first)
 
     drive(tmp_path, scenario)
 
 
-@pytest.mark.parametrize("take_up", [True, False])
-def test_what_ran_at_the_end_is_interrupted_or_taken_up(tmp_path, hands, take_up):
+@pytest.mark.parametrize("requeue", [True, False])
+def test_what_ran_at_the_end_is_interrupted_or_taken_up(tmp_path, workers, requeue):
     async def begin(queue):
         queue.submit(config("one"))
         queue.submit(config("two"))
@@ -152,18 +153,18 @@ def test_what_ran_at_the_end_is_interrupted_or_taken_up(tmp_path, hands, take_up
         file.write(b'{"time": 1, "event": "qu')  # a line that was half written when the power went
 
     async def again(queue):
-        waiting = ["two", "three", "one"] if take_up else ["two", "three"]
+        waiting = ["two", "three", "one"] if requeue else ["two", "three"]
         assert queue.order == waiting
-        assert states(queue)["one"] == ("queued" if take_up else "interrupted")
+        assert states(queue)["one"] == ("queued" if requeue else "interrupted")
         await settle()
         assert states(queue)["two"] == "running"
 
-    drive(tmp_path, again, take_up=take_up)
-    third = drive(tmp_path, lambda queue: settle(), take_up=False)
+    drive(tmp_path, again, requeue=requeue)
+    third = drive(tmp_path, lambda queue: settle(), requeue=False)
     assert set(states(third)) == {"one", "two", "three"}
 
 
-def test_names_are_free_ones_and_stay_inside(tmp_path, hands):
+def test_names_are_free_ones_and_stay_inside(tmp_path, workers):
     async def scenario(queue):
         (tmp_path / "a-disc").mkdir()
         assert queue.submit(config()) == "a-disc-2"
@@ -175,19 +176,19 @@ def test_names_are_free_ones_and_stay_inside(tmp_path, hands):
     drive(tmp_path, scenario)
 
 
-def test_frames_are_asked_for_only_while_somebody_looks(tmp_path, hands, monkeypatch):
+def test_frames_are_asked_for_only_while_somebody_looks(tmp_path, workers, monkeypatch):
     monkeypatch.setattr(module, "WATCHED_S", 0.05)
 
     async def scenario(queue):
         name = queue.submit(config())
         await settle()
-        hand = hands.started[0]
-        assert {"watch": True} not in [{"watch": w.get("watch")} for w in hand.told]
+        worker = workers.started[0]
+        assert {"watch": True} not in [{"watch": w.get("watch")} for w in worker.sent]
         queue.watching(name)
         queue.watching(name)
-        assert hand.told.count({"watch": True}) == 1
+        assert worker.sent.count({"watch": True}) == 1
         await asyncio.sleep(0.1)
-        queue.hear(name, {"event": "step", "completed": 1, "seconds": 1, "counts": {}}, b"")
-        assert hand.told[-1] == {"watch": False}
+        queue.receive(name, {"event": "step", "completed": 1, "seconds": 1, "counts": {}}, b"")
+        assert worker.sent[-1] == {"watch": False}
 
     drive(tmp_path, scenario)

@@ -10,22 +10,22 @@ from gs_ssd.studio import channel
 
 log = logging.getLogger(__name__)
 
-LAST_WORDS = 4000
+STDERR_KEPT = 4000
 """Bytes of a worker's standard error that are kept, to say why it died."""
 
 Listener = Callable[[dict[str, Any], bytes], None]
 
 
-class Hand:
+class WorkerProcess:
     """One process of `gs_ssd.studio.worker`: it warms up, then does one job."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
-        self._said = b""
-        self._listening = asyncio.create_task(self._keep_last_words())
+        self._stderr = b""
+        self._listening = asyncio.create_task(self._keep_stderr())
 
     @classmethod
-    async def start(cls) -> "Hand":
+    async def start(cls) -> "WorkerProcess":
         """A new process, in a session of its own: Ctrl-C on the server's terminal is not for it."""
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(
@@ -51,7 +51,7 @@ class Hand:
             try:
                 message, data = await channel.read_async(out.readexactly)
             except asyncio.IncompleteReadError:
-                return "died", await self._cause_of_death()
+                return "died", await self._why_it_ended()
             except ValueError:
                 self.kill()
                 return "died", "the worker sent something that is no message"
@@ -60,7 +60,7 @@ class Hand:
                 return str(message["outcome"]), str(message["message"])
             listener(message, data)
 
-    def tell(self, **wish: Any) -> None:
+    def send(self, **wish: Any) -> None:
         """Send one message; to a process that is gone, nothing."""
         pipe = self.process.stdin
         if pipe is not None and not pipe.is_closing():
@@ -79,10 +79,12 @@ class Hand:
         await self.process.wait()
         await self._listening
 
-    async def _cause_of_death(self) -> str:
+    async def _why_it_ended(self) -> str:
         code = await self.process.wait()
         await self._listening
-        lines = [line for line in self._said.decode(errors="replace").splitlines() if line.strip()]
+        lines = [
+            line for line in self._stderr.decode(errors="replace").splitlines() if line.strip()
+        ]
         if code == -9:
             return "the worker was killed, as a system does that is out of memory"
         if code < 0:
@@ -90,8 +92,36 @@ class Hand:
         last = f": {lines[-1].strip()}" if lines else ""
         return f"the worker ended with code {code}{last}"
 
-    async def _keep_last_words(self) -> None:
+    async def _keep_stderr(self) -> None:
         stream = self.process.stderr
         assert stream is not None
         while part := await stream.read(1 << 16):
-            self._said = (self._said + part)[-LAST_WORDS:]
+            self._stderr = (self._stderr + part)[-STDERR_KEPT:]
+
+
+class WarmWorker:
+    """At most one process that warms up before its job is there, so that a run begins at once."""
+
+    def __init__(self) -> None:
+        self._starting: asyncio.Task[WorkerProcess] | None = None
+
+    def prepare(self) -> None:
+        """Start one, unless there is one."""
+        if self._starting is None:
+            self._starting = asyncio.create_task(WorkerProcess.start())
+
+    async def take(self) -> WorkerProcess:
+        """The warm one if it still lives, else a new one."""
+        starting, self._starting = self._starting, None
+        if starting is not None:
+            worker = await starting
+            if worker.process.returncode is None:
+                return worker
+        return await WorkerProcess.start()
+
+    async def close(self) -> None:
+        """End it; it holds nothing that could be lost."""
+        if self._starting is not None:
+            worker = await self._starting
+            worker.kill()
+            await worker.end()
