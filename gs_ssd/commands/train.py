@@ -181,10 +181,10 @@ def _compose(args: argparse.Namespace) -> ExperimentConfig:
         saved = args.out / "config.yaml"
         if not saved.is_file():
             raise UserError(f"nothing to resume: {saved} is not there; start without --resume")
-        if source is None and not saved.read_bytes().strip():
-            raise UserError(
-                f"{saved} is empty, so what the run was made with is lost; name its settings with"
-                " --config FILE, or start without --resume"
+        if source is None and not any("prompt" in says for _, says in configs.read_layers(saved)):
+            raise UserError(  # every run has written one
+                f"{saved} names no prompt, so what the run was made with is lost; name its settings"
+                " with --config FILE, or start without --resume"
             )
         source = source or saved
     prompt = [] if args.prompt is None else [f"prompt={args.prompt}"]

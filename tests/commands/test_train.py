@@ -277,7 +277,9 @@ def test_sigterm_ends_the_process_with_143_and_a_sentence(tmp_path):
     assert list((out / "checkpoints").glob("step_*.pt"))
 
 
-def test_a_run_whose_config_is_empty_says_so_on_resume(tmp_path, capsys):
-    (tmp_path / "config.yaml").write_text("\n")
-    assert run(["--resume", "--out", str(tmp_path)]) == 2
-    assert "config.yaml is empty" in capsys.readouterr().err
+@pytest.mark.parametrize("left", ["", "\n", "# settings\n", "{}", "null", "---\n", "seed: 3\n"])
+@pytest.mark.parametrize("more", [[], ["--prompt", "a red disc"]], ids=["alone", "prompt"])
+def test_a_run_whose_config_has_lost_its_settings_says_so_on_resume(left, more, tmp_path, capsys):
+    (tmp_path / "config.yaml").write_text(left)
+    assert run(["--resume", "--out", str(tmp_path), *more]) == 2
+    assert f"{tmp_path / 'config.yaml'} names no prompt" in capsys.readouterr().err

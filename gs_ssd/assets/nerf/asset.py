@@ -76,6 +76,8 @@ class NerfAsset(Asset):
         for _ in range(FIRST_LOOKS):
             self._look(generator)
         if self._start is None:
+            if self.config.blob_density == 0:
+                log.info("nerf.blob_density=0: the field begins as even fog that fills its box")
             return
         self._set_levels(0.0)
         shape = self._start(generator).to(self._device)

@@ -1,6 +1,7 @@
 """A radiance field through the unchanged trainer: it trains, is saved, resumed to the same bits,
 and exported."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,16 @@ def test_an_empty_field_ends_the_run():
         UserError, match="the field has nothing left in step 2: it is empty everywhere"
     ):
         asset.begin_step(TrainingStep(1, 4, torch.Generator().manual_seed(0)))
+
+
+def test_without_a_blob_the_box_begins_as_even_fog_and_says_so(caplog):
+    asset = choice.create(small("nerf.blob_density=0", "initialize.shape=sphere"), torch.device("cpu"))
+    with caplog.at_level("INFO"):
+        asset.initialize(torch.Generator().manual_seed(0))
+    assert "even fog" in caplog.text
+    density = asset.field.density(torch.rand(500, 3, generator=torch.Generator().manual_seed(1)))
+    assert density.detach().sub(math.log(2)).abs().max() < 0.01
+    assert asset.occupancy.occupied.all()
 
 
 def test_another_grid_does_not_resume(tmp_path):
