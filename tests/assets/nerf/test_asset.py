@@ -77,7 +77,9 @@ def test_an_empty_field_ends_the_run():
 
 
 def test_without_a_blob_the_box_begins_as_even_fog_and_says_so(caplog):
-    asset = choice.create(small("nerf.blob_density=0", "initialize.shape=sphere"), torch.device("cpu"))
+    asset = choice.create(
+        small("nerf.blob_density=0", "initialize.shape=sphere"), torch.device("cpu")
+    )
     with caplog.at_level("INFO"):
         asset.initialize(torch.Generator().manual_seed(0))
     assert "even fog" in caplog.text
