@@ -31,7 +31,7 @@ def test_blind_views_are_found_out(prior, monkeypatch):
         text, added = whole(self, condition)
         return text, added | {"cross_attention_kwargs": {"views": 1}}
 
-    monkeypatch.setattr(type(prior), "told", alone)
+    monkeypatch.setattr(type(prior), "unet_arguments", alone)
     assert not answers(prior)["views see one another"].passed
 
 
@@ -44,7 +44,7 @@ def test_an_order_that_matters_is_found_out(prior, monkeypatch):
         rank = torch.arange(len(first)).view(-1, 1) % 4
         return text, added | {"class_labels": first * rank}
 
-    monkeypatch.setattr(type(prior), "told", misplaced)
+    monkeypatch.setattr(type(prior), "unet_arguments", misplaced)
     assert not answers(prior)["order of the views"].passed
 
 
