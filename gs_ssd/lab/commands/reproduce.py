@@ -68,6 +68,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=math.inf,
         help="begin no training after so long; continue later",
     )
+    parser.add_argument(
+        "--untuned",
+        action="store_true",
+        help="of the comparison, every estimator as it comes, whatever a tuning has found",
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--again", action="store_true", help="run what is already there")
 
@@ -112,6 +117,8 @@ def _check(args: argparse.Namespace, names: Sequence[str]) -> None:
             f"{given[0]} has no effect on {names[0]}, which trains no assets; it is for "
             f"{', '.join(TRAIN_ASSETS)}"
         )
+    if args.untuned and "comparison" not in names:
+        raise UserError(f"--untuned has no effect on {names[0]}; it is for the comparison")
     if names == ["illustrative"] and args.prior != "bundled":
         raise UserError("--prior has no effect on illustrative, whose scores are exact")
     devices.choose(args.device)
@@ -124,7 +131,7 @@ def _one(name: str, args: argparse.Namespace) -> None:
     context = Context(
         args.size, folder, args.prior, args.seed, args.workers, args.device, tuple(args.rows),
         args.limit,
-        args.minutes,
+        args.minutes, args.untuned,
     )  # fmt: skip
     weights = _weights(name, context)
     if is_finished(folder, args.size, weights, args.seed) and not args.again:

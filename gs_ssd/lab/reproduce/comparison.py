@@ -100,7 +100,7 @@ def run(context: Context) -> Report:
     budget = SIZES[context.size]
     suite = load_suite(budget.suite)
     weights = summary.in_words(origin_of_prior(PriorConfig(model=context.prior), context.device))
-    tuned = read_tuned(context.folder.parent / "tuning", weights)
+    tuned = {} if context.untuned else read_tuned(context.folder.parent / "tuning", weights)
     grid = Grid(suite, variants(budget.rows, tuned), budget.seeds, budget.limit, budget.overrides)
     outcome = run_grid(context, "comparison", grid, TITLE)
     fair = (

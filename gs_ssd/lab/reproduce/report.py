@@ -49,13 +49,16 @@ class Context:
     """Where assets are trained: the first prompts only, whatever the size says."""
     minutes: float = math.inf
     """Where assets are trained: begin none after so long; the next call continues."""
+    untuned: bool = False
+    """The comparison: every estimator as it comes, whatever a tuning has found."""
 
     @property
     def options(self) -> str:
         """The part of the size that was asked for, as the command line says it; "" for all of
         it."""
         limit = [] if self.limit is None else ["--limit", str(self.limit)]
-        return " ".join([*limit, *(("--rows", *self.rows) if self.rows else ())])
+        untuned = ["--untuned"] if self.untuned else []
+        return " ".join([*untuned, *limit, *(("--rows", *self.rows) if self.rows else ())])
 
     @property
     def restricted(self) -> bool:

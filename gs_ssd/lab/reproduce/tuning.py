@@ -166,12 +166,14 @@ def read_tuned(folder: Path, weights: str) -> dict[str, list[str]]:
     tuned = json.loads(path.read_text(encoding="utf-8"))
     if not tuned["complete"]:
         raise UserError(
-            f"{path} holds an unfinished tuning; run `gs-ssd reproduce tuning` again, it continues"
+            f"{path} holds an unfinished tuning; run `gs-ssd reproduce tuning` again, which"
+            " continues, or compare estimators as they come (--untuned)"
         )
     if tuned["weights"] != weights:
         raise UserError(
             f"{path} was tuned on {tuned['weights'] or 'weights that it does not name'}, but these"
-            f" are {weights}; run `gs-ssd reproduce tuning` again, or delete it to compare untuned"
+            f" are {weights}; run `gs-ssd reproduce tuning` first, or compare estimators as they"
+            " come (--untuned)"
         )
     return {name: won["overrides"] for name, won in tuned["estimators"].items()}
 

@@ -27,6 +27,7 @@ def quick(monkeypatch):
         (["--limit", "3"], "--limit has no effect on illustrative"),
         (["--minutes", "3"], "--minutes has no effect on illustrative"),
         (["--prior", "sd15"], "--prior has no effect on illustrative"),
+        (["--untuned"], "--untuned has no effect on illustrative"),
         (["--minutes", "nan"], "--minutes must be above 0"),
         (["--seed", "-1"], "--seed must be from 0"),
         (["--workers", "0"], "--workers and --limit must be at least 1"),

@@ -216,6 +216,22 @@ def test_tuning_freezes_the_best_and_the_comparison_reads_it(here, numbers):
         tuning.read_tuned(here / "page" / "tuning", "bundled ffffffffffff")
 
 
+def test_estimators_can_be_compared_as_they_come_whatever_was_tuned_on_which_weights(here, numbers):
+    page = here / "page"
+    (page / "tuning").mkdir(parents=True)
+    won = {"ssd": {"overrides": ["guidance.M=400"]}}
+    stale = {"complete": True, "weights": "bundled ffffffffffff", "estimators": won}
+    (page / "tuning" / "tuned.json").write_text(json.dumps(stale))
+    with pytest.raises(UserError, match="--untuned"):
+        comparison.run(Context("tiny", page / "comparison"))
+    report = comparison.run(Context("tiny", page / "comparison", untuned=True))
+    assert "no estimator was tuned" in report.setting
+    assert not report.complete  # what the size asks for is the comparison of tuned ones
+    lines = (page / "comparison" / "results-tiny.jsonl").read_text().splitlines()
+    assert len(lines) == 2
+    assert "M=400" not in "".join(lines)
+
+
 def test_a_change_of_the_default_is_adopted_only_where_it_betters(here, numbers, monkeypatch):
     table, _ = numbers
     monkeypatch.setitem(defaults.SIZES, "tiny", defaults.SIZES["full"])
