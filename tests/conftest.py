@@ -26,6 +26,14 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _signals_as_at_a_terminal() -> None:
+    """A shell's `&` starts programs that ignore Ctrl-C, `nohup` such that ignore SIGHUP, and what
+    they start inherits it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _handlers_of_signals_stay() -> Iterator[None]:
     """A handler that a library leaves behind answers Ctrl-C or SIGTERM in its own way, in a user's
