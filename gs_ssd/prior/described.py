@@ -9,6 +9,7 @@ import torch
 
 from gs_ssd.prior import BUNDLED, PERSON, PriorConfig
 from gs_ssd.prior.base import BodyPicture
+from gs_ssd.prior.card import check_card
 from gs_ssd.prior.sources import check_name
 
 CARD = "gs_ssd.json"
@@ -39,7 +40,7 @@ def describe(config: PriorConfig) -> DescribedPrior | None:
     """The prior that the settings name; None: only its weights could tell.
 
     Raises:
-        UserError: there can be no such model.
+        UserError: there can be no such model, or its card says what cannot be.
     """
     if config.model == "analytic":
         return DescribedPrior({}, 64)
@@ -50,7 +51,8 @@ def describe(config: PriorConfig) -> DescribedPrior | None:
         not card or config.textual_inversion
     ):  # Stable Diffusion has none; learned words are not in it
         return None
-    return DescribedPrior(card, config.image_size or card.get("image_size", 64))
+    check_card(card, Path(config.model) / CARD)
+    return DescribedPrior(card, config.image_size or card.get("image_size") or 64)
 
 
 @functools.lru_cache(maxsize=32)

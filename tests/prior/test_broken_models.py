@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from gs_ssd.errors import UserError
 from gs_ssd.prior import PriorConfig, load, sources
 from gs_ssd.prior.condition import Condition
+from gs_ssd.prior.described import describe
 
 pytest.importorskip("diffusers")
 
@@ -120,6 +121,11 @@ def test_parts_of_two_models_are_refused(model, tiny, tmp_path):
         _opened(model)
 
 
+def _with_views(**changed):
+    views = {"azimuth_words": [[0, "front"]], "elevation_words": [[0, ""]], "template": "{prompt}"}
+    return {"views": views | changed}
+
+
 @pytest.mark.parametrize(
     ("card", "named"),
     [
@@ -135,12 +141,38 @@ def test_parts_of_two_models_are_refused(model, tiny, tmp_path):
         ({"recipe": {"t_schedule": [[0, 1]]}}, "recipe.t_schedule.0"),
         ({"synonyms": {"mug": "cup"}}, "synonyms.mug"),
         ({"volume": "here"}, "volume"),
+        *[({"image_size": size}, "image_size") for size in ("64", -64, 1e9, 10**9, True)],
+        *[({"camera": {"radius": radius}}, "camera.radius") for radius in ([3, 2], [-3, 3], None)],
+        ({"camera": {"fov_y_deg": [0, 400]}}, "camera.fov_y_deg.0"),
+        ({"camera": {"elevation_deg": [-300, 900]}}, "camera.elevation_deg.0"),
+        ({"camera": {"closeup": {"fov_y_deg": [50, 20]}}}, "camera.closeup.fov_y_deg"),
+        ({"camera": {"closeup": {"look_at_jitter": -1}}}, "camera.closeup.look_at_jitter"),
+        ({"camera": {"closeup": {"template": "near"}}}, "camera.closeup.template"),
+        ({"camera": {"closeup": {"template": "{azimuth} {prompt}"}}}, "camera.closeup.template"),
+        *[
+            (_with_views(azimuth_words=words), "views.azimuth_words")
+            for words in ([], [[0, "front"], [360, "back"]], [[float("nan"), "front"]])
+        ],
+        *[
+            (_with_views(elevation_words=words), "views.elevation_words")
+            for words in ([], [[0, "level"], [0, "above"]])
+        ],
+        *[
+            (_with_views(template=template), "views.template")
+            for template in (
+                *("", "{azimuth}", "{prompt", "{prompt} {0}", "{prompt} {}", "{prompt} {nothing}"),
+                *("{prompt.__class__}", "{prompt!r}", "{prompt:>1000000000}", "}{prompt}"),
+            )
+        ],
+        (_with_views(azimuth_words=[[0, "\ud800"]]), "views.azimuth_words.0.1"),
+        ({"negative": "\ud800"}, "negative"),
     ],
 )
-def test_a_card_of_wrong_types_is_refused_by_entry(model, card, named):
+def test_a_card_that_cannot_be_is_refused_by_entry(model, card, named):
     (model / "gs_ssd.json").write_text(json.dumps(card))
-    with pytest.raises(UserError, match=rf"gs_ssd\.json: {named}"):
-        _opened(model)
+    for read in (_opened, lambda model: describe(PriorConfig(model=str(model)))):
+        with pytest.raises(UserError, match=rf"gs_ssd\.json: {named}"):
+            read(model)
 
 
 @pytest.fixture

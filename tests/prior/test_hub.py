@@ -14,6 +14,7 @@ import pytest
 from huggingface_hub import constants
 
 from gs_ssd.errors import UserError
+from gs_ssd.lab.evaluate.clip_score import ClipScore
 from gs_ssd.prior import PriorConfig, hub, load, shap_e, sources
 
 pytest.importorskip("diffusers")
@@ -112,6 +113,8 @@ def test_a_refusal_falls_back_on_the_cache_else_on_one_sentence(folder, tmp_path
         UserError, match=r"initialize\.text_model=openai/shap-e (?s:.)*initialize\.shape=sphere"
     ):
         shap_e._load("openai/shap-e", False)
+    with pytest.raises(UserError, match=r"--clip openai/clip cannot be fetched"):
+        ClipScore("openai/clip")
     snapshot = fill(tmp_path / "cache", "stable-diffusion-v1-5/stable-diffusion-v1-5", folder)
     assert sources.locate("sd15") == snapshot
 

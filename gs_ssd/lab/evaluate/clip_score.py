@@ -1,6 +1,6 @@
 """How well pictures match their sentence, by a CLIP model: for prompts that no judge knows."""
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,19 +23,19 @@ class ClipScore:
         model: a CLIP model's folder or hub id, e.g. openai/clip-vit-base-patch32.
 
     Raises:
-        UserError: transformers is missing, or the model cannot be read.
+        UserError: transformers is missing, or the model cannot be fetched or read.
     """
 
     def __init__(self, model: str, device: torch.device | str = "cpu") -> None:
         try:
             from transformers import AutoTokenizer, CLIPModel
 
-            self.net = cast(Any, CLIPModel.from_pretrained(model)).eval().requires_grad_(False)
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(model)
-        except (ImportError, OSError, ValueError, RecursionError) as error:
-            raise UserError(
-                f"--clip {model} cannot be loaded: {str(error).splitlines()[0]}"
-            ) from error
+            from gs_ssd.prior.pipelines import door, fetched
+        except ImportError as error:
+            raise UserError(f"--clip {model} needs transformers: {error}") from error
+        with door(f"--clip {model}"):
+            self.net: Any = fetched(CLIPModel, model, False).eval().requires_grad_(False)
+            self.tokenizer: Any = fetched(AutoTokenizer, model, False)
         self.net.to(device)
         self.name, self.size = model, self.net.config.vision_config.image_size
 

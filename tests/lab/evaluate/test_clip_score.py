@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -69,10 +71,27 @@ def test_a_missing_model_is_named(tmp_path):
         ClipScore(str(tmp_path / "nowhere"))
 
 
-def test_a_model_whose_settings_are_nested_too_deep_is_named(tmp_path):
-    (tmp_path / "config.json").write_text("[" * 100_000)
-    with pytest.raises(UserError, match="cannot be loaded"):
+@pytest.mark.parametrize("settings", ["[" * 100_000, "[]", "{}", '{"vision_config": 3}', ""])
+def test_a_model_whose_settings_make_no_sense_is_named(settings, tmp_path):
+    (tmp_path / "config.json").write_text(settings)
+    with pytest.raises(UserError, match=f"--clip {tmp_path} cannot be read"):
         ClipScore(str(tmp_path))
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"PK\x05\x06" + bytes(18), bytes(range(256))])
+def test_a_file_that_is_no_model_is_named(content, tmp_path):
+    (tmp_path / "model").write_bytes(content)
+    with pytest.raises(UserError, match=f"--clip {tmp_path / 'model'} cannot be read"):
+        ClipScore(str(tmp_path / "model"))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
+def test_a_truncated_part_is_named(name, folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "model")
+    whole = (tmp_path / "model" / name).read_bytes()
+    (tmp_path / "model" / name).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=f"--clip {tmp_path / 'model'} cannot be read"):
+        ClipScore(str(tmp_path / "model"))
 
 
 def test_the_benchmark_scores_every_view_of_a_free_prompt(folder, tmp_path):
