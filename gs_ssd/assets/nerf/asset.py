@@ -255,4 +255,4 @@ class NerfAsset(Asset):
         Raises:
             UserError: nothing of it is solid, or scikit-image is missing.
         """
-        return to_mesh.extract(self.field, self.occupancy, self.config.conversion, voxels)
+        return to_mesh.extract(self.field, self.occupancy, voxels)

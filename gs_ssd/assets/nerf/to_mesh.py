@@ -1,24 +1,23 @@
-"""A radiance field as a surface: marching cubes of its density."""
+"""A radiance field as a surface: marching cubes of the solid that pictures of it show."""
 
 import dataclasses
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
-from scipy.ndimage import binary_fill_holes
+from jaxtyping import Bool, Float, Int
+from scipy.ndimage import binary_fill_holes, gaussian_filter
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 from torch.nn import functional
 
-from gs_ssd.assets.nerf.config import ConversionConfig
+from gs_ssd.assets.nerf.carve import cameras_and_ends, depth_behind
 from gs_ssd.assets.nerf.field import Field
 from gs_ssd.assets.nerf.occupancy import Occupancy
-from gs_ssd.assets.nerf.renderer import render
-from gs_ssd.assets.nerf.to_splats import crossings, look_on
 from gs_ssd.errors import UserError
 
 CHUNK = 1 << 17  #: places at a time
+SMOOTHING = 1.0  #: standard deviation, voxels
 LEAST_SHARE = 0.02  #: parts with less of the area than this are dropped
 
 
@@ -33,14 +32,14 @@ class Surface:
     colors: Float[np.ndarray, "n 3"]
 
 
-def extract(field: Field, occupancy: Occupancy, config: ConversionConfig, voxels: int) -> Surface:
-    """The surface where the density is that at which rays from all around lose half of their light.
+def extract(field: Field, occupancy: Occupancy, voxels: int) -> Surface:
+    """The surface at which rays from all around lose half of their light.
 
     Args:
         voxels: along the box.
 
     Raises:
-        UserError: nothing is solid from anywhere, or scikit-image is missing.
+        UserError: nothing is solid, or scikit-image is missing.
     """
     try:
         from skimage.measure import marching_cubes
@@ -48,79 +47,63 @@ def extract(field: Field, occupancy: Occupancy, config: ConversionConfig, voxels
         raise UserError(
             f"a mesh of a radiance field needs scikit-image: pip install 'gs-ssd[mesh]' ({error})"
         ) from error
-    level = level_of(field, occupancy, config)
-    # A border of zeros closes the surface at the box's faces.
-    volume = np.pad(densities(field, occupancy, voxels), 1)
-    if not volume.max() > level:
+    # A border of emptiness closes the surface at the box's faces.
+    volume = np.pad(solidity(field, occupancy, voxels), 1, constant_values=-1)
+    if not volume.max() > 0:
         raise UserError("nothing of the field is solid: there is no surface; train it longer")
-    solid = volume > level
-    volume[binary_fill_holes(solid) & ~solid] = 2 * level  # nobody sees the walls of a cavity
-    corners, faces, _, _ = marching_cubes(volume, level)
-    corners, faces = _without_crumbs((corners - 1) / voxels, faces)
-    places = torch.from_numpy(np.ascontiguousarray(corners.clip(0, 1), dtype=np.float32))
-    normals, colors = _shade(field, places.to(field.device))
-    # From descending density, scikit-image's triangles face inwards in axes x, y, z.
-    inwards = _volume(corners, faces) < 0
-    return Surface(
-        (2 * corners - 1) * field.config.radius,
-        faces[:, ::-1] if inwards else faces,
-        normals,
-        colors,
-    )
+    corners, faces, slopes, _ = marching_cubes(volume, 0.0)
+    corners, faces, used = _without_crumbs((corners - 1) / voxels, faces)
+    # In axes x, y, z scikit-image's triangles face inwards, its normals do not.
+    place = (2 * corners - 1) * field.config.radius
+    return Surface(place, faces[:, ::-1], slopes[used], _colors(field, corners))
 
 
 @torch.no_grad()
-def level_of(field: Field, occupancy: Occupancy, config: ConversionConfig) -> float:
-    """The median density where rays from all around have lost half of their light.
+def solidity(field: Field, occupancy: Occupancy, voxels: int) -> Float[np.ndarray, "n n n"]:
+    """-1 (empty) to 1 (solid) by x, y, z at the corners of `voxels`^3 cubes, smoothed; the surface
+    is at 0.
+
+    Solid is what is denser than the median place where light from all around is half gone, and what
+    lies behind such places.
 
     Raises:
-        UserError: none does.
+        UserError: nothing stops half of the light.
     """
-    cameras = look_on(field, config).to(field.device)
-    black = torch.zeros(1, 3, device=field.device)
-    found = []
-    for view in range(len(cameras)):
-        seen = render(field, occupancy, cameras[view : view + 1], black)
-        found.append(seen.density[crossings(seen)])
-    crossed = torch.cat(found)
+    cameras, ends, crossed = cameras_and_ends(field, occupancy)
     if len(crossed) == 0:
         raise UserError("nothing of the field is solid: there is no surface; train it longer")
-    return float(crossed.median())
+    level, voxel = float(crossed.median()), 2 * field.config.radius / voxels
+    side = torch.linspace(0, 1, voxels + 1)
+    volume = torch.full((voxels + 1,) * 3, -1.0)
+    for some in _near(occupancy, side).nonzero().split(CHUNK):
+        places = side[some].to(field.device)
+        dense = field.density(places) / level - 1
+        hidden = depth_behind((2 * places - 1) * field.config.radius, cameras, ends) / voxel
+        volume[some.unbind(1)] = torch.maximum(dense, hidden).clamp(-1, 1).cpu()
+    smooth = gaussian_filter(volume.numpy(), SMOOTHING, mode="nearest")
+    smooth[binary_fill_holes(smooth > 0) & (smooth <= 0)] = 1  # nobody sees the walls of a cavity
+    return smooth
+
+
+def _near(occupancy: Occupancy, side: Float[Tensor, " n"]) -> Bool[Tensor, "n n n"]:
+    """Which corners lie in an occupied cell or beside one."""
+    near = functional.max_pool3d(occupancy.occupied.float()[None, None].cpu(), 3, 1, 1)[0, 0] > 0
+    cell = (side * occupancy.cells).long().clamp(max=occupancy.cells - 1)
+    return near[cell][:, cell][:, :, cell]
 
 
 @torch.no_grad()
-def densities(field: Field, occupancy: Occupancy, voxels: int) -> Float[np.ndarray, "n n n"]:
-    """By x, y, z at the corners of `voxels`^3 cubes; 0 where no cell nearby is occupied."""
-    side = torch.linspace(0, 1, voxels + 1)
-    # A corner is looked at if its cell or one beside it is occupied.
-    near = functional.max_pool3d(occupancy.occupied.float()[None, None].cpu(), 3, 1, 1)[0, 0] > 0
-    cell = (side * occupancy.cells).long().clamp(max=occupancy.cells - 1)
-    chosen = near[cell][:, cell][:, :, cell].nonzero()
-    volume = torch.zeros((voxels + 1,) * 3)
-    for some in chosen.split(CHUNK):
-        volume[some.unbind(1)] = field.density(side[some].to(field.device)).cpu()
-    return volume.numpy()
-
-
-def _shade(
-    field: Field, places: Float[Tensor, "n 3"]
-) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"]]:
-    """Outward normals, and colours."""
-    normals, colors = [], []
-    for some in places.split(CHUNK):
-        some = some.clone().requires_grad_()
-        features = field.features(some)
-        (slope,) = torch.autograd.grad(field.density(some, features).sum(), some)
-        normals.append(-functional.normalize(slope, dim=1))
-        with torch.no_grad():
-            colors.append(field.color(features))
-    return torch.cat(normals).cpu().numpy(), torch.cat(colors).cpu().numpy()
+def _colors(field: Field, corners: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
+    places = torch.from_numpy(np.ascontiguousarray(corners.clip(0, 1), dtype=np.float32))
+    some = places.to(field.device).split(CHUNK)
+    return torch.cat([field.color(field.features(part)) for part in some]).cpu().numpy()
 
 
 def _without_crumbs(
     corners: Float[np.ndarray, "n 3"], faces: Int[np.ndarray, "m 3"]
-) -> tuple[Float[np.ndarray, "k 3"], Int[np.ndarray, "l 3"]]:
-    """The connected parts that have at least `LEAST_SHARE` of the area."""
+) -> tuple[Float[np.ndarray, "k 3"], Int[np.ndarray, "l 3"], Int[np.ndarray, " k"]]:
+    """The connected parts that have at least `LEAST_SHARE` of the area, and which corners are
+    left."""
     count = len(corners)
     edges = np.concatenate([faces[:, :2], faces[:, 1:]])
     graph = coo_matrix((np.ones(len(edges), np.int8), edges.T), shape=(count, count))
@@ -130,10 +113,4 @@ def _without_crumbs(
     share = np.bincount(label[faces[:, 0]], areas, minlength=parts) / areas.sum()
     kept = faces[share[label[faces[:, 0]]] >= LEAST_SHARE]
     used, numbers = np.unique(kept, return_inverse=True)
-    return corners[used], numbers.reshape(-1, 3)
-
-
-def _volume(corners: Float[np.ndarray, "n 3"], faces: Int[np.ndarray, "m 3"]) -> float:
-    """Signed, positive where faces are counter-clockwise from outside."""
-    a, b, c = (corners[faces[:, k]].astype(np.float64) for k in range(3))
-    return float((a * np.cross(b, c)).sum() / 6)
+    return corners[used], numbers.reshape(-1, 3), used
