@@ -1,18 +1,21 @@
 """The HTTP interface, and the page over it.
 
 `create_app` is an ASGI application (FastAPI). Mistakes that the client can fix are answered with
-400 and `{"error": sentence}`, names of what is not there with 404.
+400 and `{"error": sentence}`, names of what is not there with 404 and the same.
 """
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
 
 import gs_ssd
 from gs_ssd.errors import UserError
@@ -31,6 +34,12 @@ KINDS = {
 }
 VIEWER_PARTS = ("sort.js", "renderer.js", "orbit.js")
 VIEWER_EXPORTS = "export { Renderer, Orbit, attachPointer, startSorter };"
+
+
+class Mistake(BaseModel):
+    """What a request that cannot be answered is answered with."""
+
+    error: str
 
 
 def create_app(
@@ -55,11 +64,14 @@ def create_app(
         lifespan=lambda _: _running(queue, warm=page and makes),
         docs_url=None,  # those pages load scripts of another site
         redoc_url=None,
+        responses={"4XX": {"model": Mistake, "description": "a mistake that the client can fix"}},
     )
     app.state.queue = queue
     app.state.open_to_others = token is not None
     app.state.makes = makes
     app.add_exception_handler(UserError, _refuse)
+    app.add_exception_handler(RequestValidationError, _refuse_form)
+    app.add_exception_handler(HTTPException, _refuse_request)
     for routes in (routes_runs, routes_events, routes_uploads):
         app.include_router(routes.router)
     if page:
@@ -87,7 +99,31 @@ async def _refuse(request: Request, error: Exception) -> JSONResponse:
     del request
     text = str(error)
     missing = text.startswith("there is no ") or " has no file " in text
-    return JSONResponse({"error": text}, status_code=404 if missing else 400)
+    return _mistake(text, 404 if missing else 400)
+
+
+async def _refuse_form(request: Request, error: Exception) -> JSONResponse:
+    """What a body or a query lacks or has too much, without what was sent: JSON cannot say NaN."""
+    del request
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        return _mistake(f"the body is no JSON: {first['ctx']['error']}")
+    where = ".".join(str(part) for part in first["loc"][1:]) or f"the {first['loc'][0]}"
+    return _mistake(f"{where}: {first['msg'][:1].lower()}{first['msg'][1:]}")
+
+
+async def _refuse_request(request: Request, error: Exception) -> JSONResponse:
+    """An address or a method that there is not, or a body that is nested too deep."""
+    del request
+    assert isinstance(error, HTTPException)
+    return _mistake(str(error.detail), error.status_code, error.headers)
+
+
+def _mistake(
+    text: str, status: int = 400, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    return JSONResponse(Mistake(error=text).model_dump(), status, headers)
 
 
 def _file_of_the_page(name: str) -> Any:

@@ -88,14 +88,7 @@ class Queue:
         Raises:
             UserError: a name that is taken or none, a checkpoint that is not there, a full queue.
         """
-        if len(self.order) >= MOST_WAITING:
-            raise UserError(f"{MOST_WAITING} runs are waiting already")
-        if name is not None and (self.runs.place(name).exists() or slug(name) != name):
-            raise UserError(
-                f"the name {name!r} cannot be used: it is taken, or not made of small letters,"
-                " digits and dashes"
-            )
-        checkpoint = None if fork is None else self._checkpoint(*fork)
+        checkpoint = self.check(name, fork)
         name = name or self.runs.free_name(slug(config.prompt))
         folder = self.runs.place(name)
         folder.mkdir(parents=True)
@@ -108,6 +101,21 @@ class Queue:
         self.live[name] = Live(anyway=anyway, source=source)
         self._enqueue(name)
         return name
+
+    def check(self, name: str | None, fork: tuple[str, int] | None) -> Path | None:
+        """Whether `submit` would take these; the checkpoint to begin from, if any.
+
+        Raises:
+            UserError: see `submit`.
+        """
+        if len(self.order) >= MOST_WAITING:
+            raise UserError(f"{MOST_WAITING} runs are waiting already")
+        if name is not None and (slug(name) != name or self.runs.place(name).exists()):
+            raise UserError(
+                f"the name {name!r} cannot be used: it is taken, or not made of small letters,"
+                " digits and dashes"
+            )
+        return None if fork is None else self._checkpoint(*fork)
 
     def resume(self, name: str) -> None:
         """Continue a run from its newest checkpoint, or begin one that has none; it waits its turn.

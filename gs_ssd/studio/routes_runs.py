@@ -32,6 +32,11 @@ class Fork(BaseModel):
     run: str
     completed: int
 
+    @property
+    def pair(self) -> tuple[str, int]:
+        """As the queue takes it."""
+        return self.run, self.completed
+
 
 class Wish(BaseModel):
     """What is to be made."""
@@ -119,6 +124,7 @@ async def check(request: Request, wish: Wish) -> dict[str, Any]:
     """Whether it can run, without running it: `error`, or `notes` about what would be ignored."""
     try:
         config = await asyncio.to_thread(_composed, request, wish)
+        queue_of(request).check(wish.name, wish.fork and wish.fork.pair)
         notes = await asyncio.to_thread(checks.warnings_of, config, anyway=wish.anyway)
     except UserError as error:
         text, mark, _ = str(error).partition(" (--anyway ")
@@ -138,7 +144,7 @@ async def submit(request: Request, wish: Wish) -> dict[str, Any]:
     queue = queue_of(request)
     config = await asyncio.to_thread(_composed, request, wish)
     await asyncio.to_thread(checks.warnings_of, config, anyway=wish.anyway)
-    fork = None if wish.fork is None else (wish.fork.run, wish.fork.completed)
+    fork = wish.fork and wish.fork.pair
     name = queue.submit(config, name=wish.name, anyway=wish.anyway, fork=fork)
     return _described(queue, name)
 

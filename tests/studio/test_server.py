@@ -149,7 +149,7 @@ def test_what_cannot_be_read_is_not_kept(server, name, data, says):
         ({"prompt": "a red mug", "settings": {"num_steps": 0}}, "num_steps"),
         ({"prompt": "a red mug", "preset": "../../etc/passwd"}, "preset"),
         ({"prompt": "a red mug", "settings": {"device": "cuda:7"}}, "cuda"),
-        ({"prompt": "a red mug", "name": "../elsewhere"}, "there is no run"),
+        ({"prompt": "a red mug", "name": "../elsewhere"}, "cannot be used"),
         ({"prompt": "a red mug", "name": "Some Name"}, "name"),
         ({"prompt": "a red mug", "start": "../config.yaml"}, "upload"),
         ({"prompt": "a red mug", "fork": {"run": "nobody", "completed": 1}}, "there is no run"),
@@ -157,12 +157,82 @@ def test_what_cannot_be_read_is_not_kept(server, name, data, says):
 )
 def test_what_cannot_run_is_said_before_and_leaves_nothing(server, wish, says):
     before = server.ask("GET", "/api/runs")[1]
-    if "name" not in wish:
-        assert says in server.ask("POST", "/api/check", wish)[1]["error"]
+    assert says in server.ask("POST", "/api/check", wish)[1]["error"]
     status, answer = server.ask("POST", "/api/runs", wish)
     assert status in (400, 404)
     assert says in answer["error"]
     assert len(server.ask("GET", "/api/runs")[1]) == len(before)
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"", "the body: field required"),
+        (b"{", "the body is no JSON"),
+        (b"\xff\xfe", "the body is no JSON"),
+        (b"[" * 100_000, "error parsing the body"),
+        (b"[]", "the body: input should be"),
+        (b'{"prompt": NaN}', "prompt: input should be"),
+        (b'{"prompt": [-Infinity]}', "prompt: input should be"),
+        (b'{"prompt": "a red disc", "seeds": NaN}', "seeds: extra inputs"),
+        (b'{"prompt": "a red disc", "fork": {}}', "fork.run: field required"),
+        (b'{"prompt": "\\ud800"}', "no text"),
+        (b'{"prompt": "a red disc", "settings": {"seed": NaN}}', "seed is 'NaN'"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/api/check", "/api/runs"])
+def test_a_body_that_makes_no_sense_is_answered_with_one_sentence(server, path, body, says):
+    before = sorted(server.folder.iterdir())
+    status, answer = server.ask("POST", path, body, **{"Content-Type": "application/json"})
+    assert says in answer["error"]
+    assert "\n" not in answer["error"]
+    assert status == 400 or (path == "/api/check" and "notes" in answer)
+    assert sorted(server.folder.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/api/uploads", 400),
+        ("GET", "/api/runs/nobody/splats?completed=x", 400),
+        ("GET", "/api/nothing", 404),
+        ("DELETE", "/api/runs", 405),
+    ],
+)
+def test_every_mistake_is_answered_with_an_error(server, method, path, status):
+    answered, answer = server.ask(method, path, b"" if method == "POST" else None)
+    assert (answered, [*answer]) == (status, ["error"])
+
+
+def test_the_interface_describes_the_answer_to_a_mistake(server):
+    _, described = server.ask("GET", "/openapi.json")
+    for operations in described["paths"].values():
+        for operation in operations.values():
+            schema = operation["responses"]["4XX"]["content"]["application/json"]["schema"]
+            assert schema["$ref"].endswith("/Mistake")
+            assert "422" not in operation["responses"]
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        *[({"name": name}, "cannot be used") for name in ("", "..", "../x", "A b", "a" * 300)],
+        ({"name": "made\0"}, "cannot be used"),
+        *[
+            ({"fork": {"run": "RUN", "completed": completed}}, "no checkpoint after")
+            for completed in (-1, 0, 7)
+        ],
+        ({"fork": {"run": "..", "completed": 0}}, "there is no run"),
+    ],
+)
+def test_names_and_forks_are_checked_before(server, made, more, says):
+    if more.get("fork", {}).get("run") == "RUN":
+        more = {"fork": more["fork"] | {"run": made}}
+    before = sorted(server.folder.iterdir())
+    for path in ("/api/check", "/api/runs"):
+        _, answer = server.ask("POST", path, TINY | more)
+        assert says in answer["error"]
+    assert sorted(server.folder.iterdir()) == before
 
 
 def test_a_prompt_that_is_unknown_may_be_tried_anyway(server):

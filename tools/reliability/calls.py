@@ -88,6 +88,7 @@ CHECKED = (
     *("--model", "--base", "--dtype", "--vae-dtype", "--prediction", "--image-size"),
     *("--device", "--prompt", "--out"),
 )
+MANY = ("3000000000", "2.5", "mug,duck")
 ROWS = ("rows.jsonl", "deep.jsonl", "rows.csv", "zero.csv", "lists.jsonl")
 MOTIONS = ("half.bvh", "nan.bvh", "huge.bvh")
 TRIED = (
@@ -148,6 +149,23 @@ TRIED = (
     ),
     Tried(["check-model", "--offline", "--model", "folder"], CHECKED),
     Tried(["sides", "--model", "folder"], ("--model", "--dtype", "--device", "--out", "--seed")),
+    Tried(
+        ["sides", "--kinds", "mug", "--steps", "1", "--seeds", "1"],
+        ("--kinds", "--steps", "--scale", "--variety", "--held-out", "--seeds"),
+        MANY,
+    ),
+    Tried(
+        ["variety", "--kinds", "mug", "--steps", "1", "--noises", "2"],
+        (
+            *("--model", "--kinds", "--steps", "--scale", "--variety", "--dtype", "--device"),
+            *("--out", "--noises", "--seeds"),
+        ),
+        MANY,
+    ),
+    *(
+        Tried(["reproduce", name, "--size", "tiny", "--minutes", "0"], ("--rows", "--out"))
+        for name in ("nerf", "avatar", "janus", "tuning", "defaults")
+    ),
     Tried(["doctor"], ("--x",)),
     Tried(["serve", "--port", "0"], SERVED),
     Tried(["studio", "--port", "0", "--no-browser"], SERVED),

@@ -20,13 +20,8 @@ export async function request(method, path, body) {
   } catch {
     // a sentence, then
   }
-  if (!response.ok) throw new Error(answer.error ?? detail(answer) ?? text.trim());
+  if (!response.ok) throw new Error(answer.error ?? text.trim());
   return answer;
-}
-
-function detail(answer) {
-  const first = answer?.detail?.[0];
-  return first && `${first.loc?.slice(1).join(".")}: ${first.msg}`;
 }
 
 export async function splats(path, options) {
