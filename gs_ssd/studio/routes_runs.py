@@ -32,11 +32,6 @@ class Fork(BaseModel):
     run: str
     completed: int
 
-    @property
-    def pair(self) -> tuple[str, int]:
-        """As the queue takes it."""
-        return self.run, self.completed
-
 
 class Wish(BaseModel):
     """What is to be made."""
@@ -55,6 +50,11 @@ class Wish(BaseModel):
     """Begin from a checkpoint; its run's settings take the preset's place."""
     start: Annotated[str | None, Field(max_length=300)] = None
     """Begin from a splat: the name of an upload, or `run:NAME`."""
+
+    @property
+    def checkpoint(self) -> tuple[str, int] | None:
+        """Run and steps of the checkpoint to begin from."""
+        return None if self.fork is None else (self.fork.run, self.fork.completed)
 
 
 def queue_of(request: Request) -> Queue:
@@ -124,7 +124,7 @@ async def check(request: Request, wish: Wish) -> dict[str, Any]:
     """Whether it can run, without running it: `error`, or `notes` about what would be ignored."""
     try:
         config = await asyncio.to_thread(_composed, request, wish)
-        queue_of(request).check(wish.name, wish.fork and wish.fork.pair)
+        queue_of(request).check(wish.name, wish.checkpoint)
         notes = await asyncio.to_thread(checks.warnings_of, config, anyway=wish.anyway)
     except UserError as error:
         text, mark, _ = str(error).partition(" (--anyway ")
@@ -144,8 +144,7 @@ async def submit(request: Request, wish: Wish) -> dict[str, Any]:
     queue = queue_of(request)
     config = await asyncio.to_thread(_composed, request, wish)
     await asyncio.to_thread(checks.warnings_of, config, anyway=wish.anyway)
-    fork = wish.fork and wish.fork.pair
-    name = queue.submit(config, name=wish.name, anyway=wish.anyway, fork=fork)
+    name = queue.submit(config, name=wish.name, anyway=wish.anyway, fork=wish.checkpoint)
     return _described(queue, name)
 
 
