@@ -8,16 +8,14 @@ file, and one that does not fit is refused.
 import contextlib
 import hashlib
 import json
-import logging
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from gs_ssd.errors import UserError
 from gs_ssd.export.frames import FROM_WORLD, Frame
-from gs_ssd.files import atomic_path
-
-log = logging.getLogger(__name__)
+from gs_ssd.files import atomic_path, require_plain_file
 
 NOTHING: tuple[None, tuple[float, float, float]] = None, (0.0, 0.0, 0.0)
 LONGEST = 4096
@@ -62,27 +60,34 @@ def read(path: Path) -> tuple[Frame | None, tuple[float, float, float]]:
     """The frame and the offset that are noted beside the file; None: nothing is.
 
     Raises:
-        UserError: the note was written for another file.
+        UserError: the note was written for another file, or is damaged: then the file's axes are
+            not known.
     """
     note = note_of(path)
-    if not note.is_file():
+    if not note.exists():
         return NOTHING
+    require_plain_file(note)
     try:
         with note.open("rb") as file:
             noted = json.loads(file.read(LONGEST))
         x, y, z = (float(number) for number in noted.get("offset", NOTHING[1]))
-        frame = next((known for known in FROM_WORLD if known == noted.get("frame")), None)
-        of = noted.get("sha256")
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
-        log.warning("%s: unreadable, ignored", note)
-        return NOTHING
+        frame, of = noted.get("frame"), noted.get("sha256")
+    except OSError as error:
+        raise UserError(f"cannot read {note}: {error.strerror or error}") from error
+    except (ValueError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+        raise _unknown_axes(f"{note} is damaged", path) from error
+    if frame not in (None, *FROM_WORLD) or not all(map(math.isfinite, (x, y, z))):
+        raise _unknown_axes(f"{note} is damaged", path)
     if of is not None and of != _checksum(path):  # older notes name no file
-        raise UserError(
-            f"{note} was written for another file than {path}, so its axes are not known: write the"
-            " file again, or say which axis points up with --up, or delete the note if the file is"
-            " in its format's own axes"
-        )
+        raise _unknown_axes(f"{note} was written for another file than {path}", path)
     return frame, (x, y, z)
+
+
+def _unknown_axes(reason: str, path: Path) -> UserError:
+    return UserError(
+        f"{reason}, so the axes of {path.name} are not known: write the file again, or say which"
+        " axis points up with --up, or delete the note if the file is in its format's own axes"
+    )
 
 
 def _write(note: Path, content: Mapping[str, Any]) -> None:

@@ -65,6 +65,30 @@ def test_a_file_in_the_place_of_another_is_not_read_by_its_note(tmp_path):
     assert read_splats(tmp_path / "a.ply").frame == "blender"
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *(b"", b"{", b"3", b"[]", b"\xff", b"[" * 4000, b'{"frame": "sideways"}', b'{"frame": []}'),
+        *(b'{"offset": [1, 2]}', b'{"offset": [NaN, 0, 0]}', b'{"offset": [1e400, 0, 0]}'),
+        *(b'{"offset": 3}', b'{"offset": "abc"}', b'{"offset": [%d, 0, 0]}' % 10**400),
+    ],
+)
+def test_a_damaged_note_is_refused_and_not_taken_for_none(damage, tmp_path):
+    write_splats(tmp_path / "a.ply", axes_object(), frame="blender")
+    note_of(tmp_path / "a.ply").write_bytes(damage)
+    with pytest.raises(UserError, match=r"a\.ply\.axes\.json is damaged, so the axes of a\.ply"):
+        read_splats(tmp_path / "a.ply")
+    assert read_splats(tmp_path / "a.ply", up="-y").frame == "inria"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
+def test_a_note_that_is_a_pipe_is_refused(tmp_path):
+    write_splats(tmp_path / "a.ply", axes_object())
+    os.mkfifo(note_of(tmp_path / "a.ply"))
+    with pytest.raises(UserError, match="not a plain file"):
+        read_splats(tmp_path / "a.ply")
+
+
 @pytest.mark.parametrize("before", [None, "gltf"])
 def test_a_writing_that_fails_leaves_file_and_note_as_they_were(tmp_path, monkeypatch, before):
     if before is not None:

@@ -22,8 +22,9 @@ TOOLS = Path(__file__).parents[2] / "tools" / "reliability"
             ["calls.py", "--every", "173", "--first", "11"],
             " 0 tracebacks or unexplained codes, 0 hangs",
         ),
+        (["sync_cost.py", "--repeat", "1", "--splats", "500"], "with checksums"),
     ],
-    ids=["kills", "writers", "flips", "calls"],
+    ids=["kills", "writers", "flips", "calls", "sync_cost"],
 )
 def test_a_sample_has_no_fault(words, seen):
     done = subprocess.run(
