@@ -127,10 +127,10 @@ def run(context: Context) -> Report:
     _sheet(context.folder, people, rows, found)
     return Report(
         TITLE,
-        f"{len(people)} persons, {len(size['seeds'])} seeds, {', '.join(rows)}; `{CONFIG}`"
-        f" {' '.join(size['overrides'])}, prior {prior_of(context)}; five poses that no training"
-        f" names, from {avatars.VIEWS} sides each. {len(found)} of {len(wanted)} avatars are"
-        " there.",
+        f"{len(people)} persons, seeds {', '.join(map(str, size['seeds']))}, {', '.join(rows)};"
+        f" `{' '.join([CONFIG, *size['overrides']])}`, prior {prior_of(context)};"
+        f" five poses that no training names, from {avatars.VIEWS} sides each."
+        f" {len(found)} of {len(wanted)} avatars are there.",
         _claims(found, rows),
         (
             (
