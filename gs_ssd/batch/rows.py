@@ -100,11 +100,20 @@ def _json_lines(text: str, _path: Path) -> Iterator[tuple[int, Values]]:
         if not content.strip():
             continue
         try:
-            values = json.loads(content)
+            values = json.loads(content, object_pairs_hook=_once)
         except (ValueError, RecursionError) as error:
             yield line, f"no JSON: {error}"
             continue
         yield line, values if isinstance(values, dict) else "no JSON object ({...})"
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object's members; JSON itself says nothing about a name that stands there twice."""
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{max(names, key=names.count)!r} stands there twice")
+    return members
 
 
 def _row(line: int, values: Values) -> Row:

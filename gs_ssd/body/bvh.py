@@ -182,10 +182,12 @@ def _motion(bones: tuple[Bone, ...], tail: str, path: Path) -> Motion:
         raise UserError(
             f"{path}: the motion holds something that is not a number ({error})"
         ) from error
-    if not frames or len(numbers) != frames * channels or seconds <= 0:
+    if not frames or seconds <= 0:
+        raise UserError(f"{path}: {frames} frames, {seconds:g} seconds each; both must be above 0")
+    if len(numbers) != frames * channels:
         raise UserError(
             f"{path}: {frames} frames of {channels} channels need {frames * channels} numbers, it"
-            f" has {len(numbers)} (frame time {seconds})"
+            f" has {len(numbers)}"
         )
     return Motion(bones, seconds, torch.tensor(numbers).reshape(frames, channels))
 

@@ -151,6 +151,9 @@ def _checked(found: dict[str, np.ndarray], path: Path) -> Avatar:
     if len(faces) and not 0 <= faces.min() <= faces.max() < len(vertices):
         raise UserError(f"{path}: the body's faces name vertices that it does not have")
     carried = _carried(found, "body_", len(vertices), len(names), path)
+    for name, numbers in (("vertices", vertices), ("joints", found["joint_positions"])):
+        if not np.isfinite(numbers).all():
+            raise UserError(f"{path}: the positions of the body's {name} are not all finite")
     mesh = BodyMesh(vertices, faces.astype(np.int32), *carried)
     return Avatar(splats, skeleton, joints, weights, mesh)
 

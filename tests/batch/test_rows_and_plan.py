@@ -70,6 +70,8 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path, name: str, text: str, wo
         ('{"prompt": "a mug", "seed": true}', "seed"),
         ('{"prompt": "a mug", "tags": [1]}', "tags"),
         ('{"prompt": "a mug", "name": 3}', "name"),
+        ('{"prompt": "a mug", "prompt": "a disc"}', "'prompt' stands there twice"),
+        ('{"prompt": "a mug", "guidance": {"M": 1, "M": 2}}', "'M' stands there twice"),
     ],
 )
 def test_a_line_that_is_none_is_refused_by_its_number(tmp_path: Path, line: str, word: str) -> None:

@@ -136,6 +136,8 @@ def test_bone_names_of_other_programs_are_known(motion_file):
         (lambda t: t.replace("HIERARCHY", "HELLO"), "not a BVH file"),
         (lambda t: t.replace("Frames: 1", "Frames: 3"), "need"),
         (lambda t: t.replace("0.0333333", "nan"), "not a number"),
+        (lambda t: t.replace("0.0333333", "0"), "1 frames, 0 seconds each; both must be above 0"),
+        (lambda t: t.replace("Frames: 1", "Frames: 0"), "0 frames, .* both must be above 0"),
         (lambda t: t.replace("Zrotation", "Wrotation"), "unknown channels wrotation"),
         (lambda t: t.replace("OFFSET 0 10 0", "OFFSET 0 ten 0"), "damaged near 'OFFSET 0 ten 0'"),
         (lambda t: t.replace("}\nMOTION", "\nMOTION"), "ends early"),

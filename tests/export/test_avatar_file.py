@@ -74,8 +74,14 @@ def test_taking_some_splats_takes_their_joints(avatar):
         ({"joint_positions": lambda at: at[:5]}, r"avatar\.npz: the body names 17 joints"),
         ({"parents": lambda parents: parents + 1}, "before its parent"),
         ({"means": lambda means: means[:-1]}, "damaged or no avatar"),
+        (
+            {"body_vertices": lambda at: at * np.nan},
+            r"avatar\.npz: the positions of the body's v",
+        ),
+        ({"joint_positions": lambda at: at / 0.0}, r"avatar\.npz: the positions of the body's j"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value")
 def test_what_does_not_fit_is_refused_by_name(avatar, tmp_path, change, sentence):
     write_avatar(tmp_path / "avatar.npz", avatar)
     arrays = dict(np.load(tmp_path / "avatar.npz"))

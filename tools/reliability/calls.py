@@ -155,7 +155,7 @@ TRIED = (
         MANY,
     ),
     Tried(
-        ["variety", "--kinds", "mug", "--steps", "1", "--noises", "2"],
+        ["variety", "--kinds", "mug", "--steps", "1", "--noises", "4"],
         (
             *("--model", "--kinds", "--steps", "--scale", "--variety", "--dtype", "--device"),
             *("--out", "--noises", "--seeds"),

@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import json
 import math
-import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +18,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from gs_ssd.errors import UserError
-from gs_ssd.files import require_plain_file, sweep
+from gs_ssd.files import sweep
+from gs_ssd.lab.evaluate.ledger import append_record, records_in
 from gs_ssd.lab.evaluate.suite import Entry, Suite
 from gs_ssd.lab.evaluate.trainings import Cost, TrainingError, end_all
 from gs_ssd.locks import held
@@ -132,23 +132,11 @@ def plan(
 def read_ledger(out: Path) -> dict[str, dict[str, Any]]:
     """Records by key, the last one of each; lines that a killed run left half written are
     dropped."""
-    path = out / LEDGER
-    records: dict[str, dict[str, Any]] = {}
-    if not path.exists():
-        return records
-    require_plain_file(path)
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if (
-            isinstance(record, dict)
-            and isinstance(record.get("key"), str)
-            and "fingerprint" in record
-        ):
-            records[record["key"]] = record
-    return records
+    return {
+        record["key"]: record
+        for record in records_in(out / LEDGER)
+        if isinstance(record.get("key"), str) and "fingerprint" in record
+    }
 
 
 def recorded(jobs: Sequence[Job], records: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
@@ -252,7 +240,7 @@ def _run_jobs(
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     job = running.pop(future)
                     record = _record(job, future, out, measure)
-                    _append(out / LEDGER, record)
+                    append_record(out / LEDGER, record)
                     done += 1
                     say(f"[{done}/{total}] {job.key}: {_line(record)}")
                     yield record
@@ -270,7 +258,7 @@ def _measured_again(
 ) -> Iterator[dict[str, Any]]:
     for job in jobs:
         record = ledger[job.key] | measure(job, out / "runs" / job.key) | {"metrics": job.metrics}
-        _append(out / LEDGER, record)
+        append_record(out / LEDGER, record)
         yield record
 
 
@@ -295,25 +283,6 @@ def _record(
         return record | {"failed": str(failure)}
     numbers = measure(job, out / "runs" / job.key)
     return record | {name: round(value, 1) for name, value in cost._asdict().items()} | numbers
-
-
-def _append(path: Path, record: dict[str, Any]) -> None:
-    """Add a line, and wait until it is on the disk: an asset is hours of work."""
-    line = json.dumps(record).encode() + b"\n"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a+b") as file:
-            if file.tell() > 0 and os.pread(file.fileno(), 1, file.tell() - 1) != b"\n":
-                line = (
-                    b"\n" + line
-                )  # a killed run left the last line torn: this one must not become its end
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror}; free some room, then call it again"
-        ) from error
 
 
 def _line(record: dict[str, Any]) -> str:

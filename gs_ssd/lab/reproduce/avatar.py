@@ -2,7 +2,6 @@
 DreamWaltz with SMPL; here it is the mannequin and the person prior, and the truth is known."""
 
 import functools
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from gs_ssd.job import Job
 from gs_ssd.lab.evaluate import avatars, sheet
 from gs_ssd.lab.evaluate.avatars import AvatarNumbers
 from gs_ssd.lab.evaluate.intervals import bootstrap
+from gs_ssd.lab.evaluate.ledger import append_record, records_in
 from gs_ssd.lab.reproduce.comparison import RULE, decide
 from gs_ssd.lab.reproduce.report import Claim, Context, Report, SizeName, write_table
 from gs_ssd.lab.world import COLORS
@@ -113,8 +113,7 @@ def run(context: Context) -> Report:
         if job in done or time.monotonic() - started > 60 * context.minutes:
             continue
         record = _train(context, *job, size["overrides"])
-        with ledger.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        append_record(ledger, record)
         done[job] = record
         print(f"  {job[0]}, {record['prompt']!r}, seed {job[2]}: {_short(record)}", flush=True)
     found = [done[job] for job in wanted if job in done]
@@ -220,9 +219,8 @@ def _sheet(
 
 
 def _read(ledger: Path) -> dict[tuple[str, int, int], dict[str, Any]]:
-    lines = ledger.read_text(encoding="utf-8").splitlines() if ledger.is_file() else []
-    records = [json.loads(line) for line in lines]
-    return {(r["row"], r["number"], r["seed"]): r for r in records}
+    key = {"row", "number", "seed"}
+    return {(r["row"], r["number"], r["seed"]): r for r in records_in(ledger) if key <= set(r)}
 
 
 def _matrix(found: list[dict[str, Any]], row: str, name: str) -> np.ndarray:

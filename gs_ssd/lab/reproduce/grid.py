@@ -20,6 +20,7 @@ from gs_ssd.lab.evaluate.benchmark import (
     run_jobs,
 )
 from gs_ssd.lab.evaluate.intervals import Interval
+from gs_ssd.lab.evaluate.ledger import records_in
 from gs_ssd.lab.evaluate.measure import SIZE
 from gs_ssd.lab.evaluate.suite import Suite
 from gs_ssd.lab.evaluate.summary import COLUMNS, summarise
@@ -173,7 +174,7 @@ def adopt(jobs: Sequence[Job], out: Path, committed: Path | None = None) -> None
     wanted = {job.key: job for job in jobs}
     kept, stale = [], []
     for key, record in (
-        {record["key"]: record for record in (_lines(committed) if committed else [])}
+        {record["key"]: record for record in (records_in(committed) if committed else [])}
         | read_ledger(out)
     ).items():
         other = key in wanted and record["fingerprint"] != wanted[key].fingerprint
@@ -193,14 +194,6 @@ def _chosen(variants: Sequence[Variant], rows: Sequence[str]) -> list[Variant]:
     if unknown:
         raise UserError(f"--rows: there is no row {unknown[0]!r}; there are {', '.join(labels)}")
     return [variant for variant in variants if not rows or variant.label in rows]
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    return (
-        [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        if path.exists()
-        else []
-    )
 
 
 def _write_table(path: Path, records: Sequence[Mapping[str, Any]]) -> None:

@@ -163,19 +163,27 @@ def read_tuned(folder: Path, weights: str) -> dict[str, list[str]]:
     path = folder / FILE
     if not path.exists():
         return {}
-    tuned = json.loads(path.read_text(encoding="utf-8"))
-    if not tuned["complete"]:
+    try:
+        tuned = json.loads(path.read_text(encoding="utf-8"))
+        complete, weights_of = tuned["complete"], tuned["weights"]
+        found = {name: won["overrides"] for name, won in tuned["estimators"].items()}
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path} is damaged; run `gs-ssd reproduce tuning` again, or compare estimators as they"
+            " come (--untuned)"
+        ) from error
+    if not complete:
         raise UserError(
             f"{path} holds an unfinished tuning; run `gs-ssd reproduce tuning` again, which"
             " continues, or compare estimators as they come (--untuned)"
         )
-    if tuned["weights"] != weights:
+    if weights_of != weights:
         raise UserError(
-            f"{path} was tuned on {tuned['weights'] or 'weights that it does not name'}, but these"
+            f"{path} was tuned on {weights_of or 'weights that it does not name'}, but these"
             f" are {weights}; run `gs-ssd reproduce tuning` first, or compare estimators as they"
             " come (--untuned)"
         )
-    return {name: won["overrides"] for name, won in tuned["estimators"].items()}
+    return found
 
 
 def _table(frozen: dict[str, dict[str, Any]]) -> str:

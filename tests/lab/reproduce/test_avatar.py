@@ -24,8 +24,12 @@ def test_it_runs_and_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
     assert first.holds("SSD's silhouettes") is not None
     ledger = tmp_path / "results-tiny.jsonl"
     assert len(ledger.read_text().splitlines()) == 1
+    whole = ledger.read_bytes()
+    ledger.write_bytes(whole + whole[:-40])  # killed while a second was written
     report = avatar.run(Context("tiny", tmp_path))
-    assert len(ledger.read_text().splitlines()) == 2  # SDS came, SSD was there
+    lines = ledger.read_text().splitlines()
+    assert [f"{line}\n".encode() == whole for line in lines] == [True, False, False]
+    assert json.loads(lines[2])["row"] == "sds"  # it came on a line of its own; SSD was there
     assert report.complete
     assert {claim.holds for claim in report.claims[:-1]} == {None}  # one person tells nothing
     assert (tmp_path / "sheet.png").is_file()

@@ -216,6 +216,16 @@ def test_tuning_freezes_the_best_and_the_comparison_reads_it(here, numbers):
         tuning.read_tuned(here / "page" / "tuning", "bundled ffffffffffff")
 
 
+@pytest.mark.parametrize(
+    "damaged",
+    ["", "[]", "{}", '{"complete": true', '{"complete": 1, "weights": "", "estimators": 3}'],
+)
+def test_a_damaged_tuning_is_refused(damaged, tmp_path):
+    (tmp_path / tuning.FILE).write_text(damaged)
+    with pytest.raises(UserError, match=r"tuned\.json is damaged; run `gs-ssd reproduce tuning`"):
+        tuning.read_tuned(tmp_path, "bundled ffffffffffff")
+
+
 def test_estimators_can_be_compared_as_they_come_whatever_was_tuned_on_which_weights(here, numbers):
     page = here / "page"
     (page / "tuning").mkdir(parents=True)
