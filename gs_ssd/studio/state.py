@@ -85,9 +85,11 @@ def recall(lines: Iterable[dict[str, Any]]) -> tuple[dict[str, Live], list[str]]
         if event == "queued":
             waiting[name] = None
             run.state, run.anyway = "queued", bool(line.get("anyway", True))
-            run.source = line.get("source") or run.source
+            source = line.get("source")
+            run.source = source if isinstance(source, dict) else run.source
         elif event == "started":
-            run.state, run.attempts = "interrupted", int(line.get("attempt", 1))
+            attempt = line.get("attempt")
+            run.state, run.attempts = "interrupted", attempt if isinstance(attempt, int) else 1
         elif event in ("starred", "unstarred"):
             run.starred = event == "starred"
         elif event in ("thrown away", "restored"):

@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 PLY = "point_cloud.ply"
 MOST_FOLDERS = 50_000
 LAST_LINE = 1 << 16  #: bytes of metrics.jsonl that are looked at, from its end
+LONGEST, DEEPEST = 256 * 1024, 32
+"""Letters of a config.yaml, and how many of its lists and mappings are inside one another."""
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster where there is C
 PATIENCE_S = 3.0
 """Of looking for runs, before it is said that this is a long way."""
@@ -137,11 +139,40 @@ def read_settings(folder: Path) -> dict[str, Any]:
     path = folder / "config.yaml"
     try:
         text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        _require_plain(text)
         value = yaml.load(text, Loader=_Loader)
+        _require_finite(value)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         log.warning("%s: not readable (%s)", path, type(error).__name__)
         value = {}
     return value if isinstance(value, dict) else {}
+
+
+def _require_plain(text: str) -> None:
+    """Refuse what no run writes and a reader may work on for minutes: a long text, deep nesting,
+    aliases.
+
+    Raises:
+        ValueError: it is such a text.
+        yaml.YAMLError: it is no YAML.
+    """
+    if len(text) > LONGEST:
+        raise ValueError("too long")
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST or isinstance(event, yaml.AliasEvent):
+            raise ValueError("nested too deep, or with aliases")
+
+
+def _require_finite(value: Any) -> None:
+    """Refuse NaN and infinity, which no run writes and a page cannot be told in JSON.
+
+    Raises:
+        ValueError: there is one.
+    """
+    json.dumps(value, allow_nan=False, default=str)
 
 
 def read_last_metrics(folder: Path) -> dict[str, Any]:
@@ -150,6 +181,7 @@ def read_last_metrics(folder: Path) -> dict[str, Any]:
     path = folder / "metrics.jsonl"
     try:
         value = json.loads(_last_line(path)) if path.is_file() else {}
+        _require_finite(value)
     except (OSError, ValueError, IndexError, RecursionError):
         log.warning("%s: not readable", path)
         value = {}

@@ -12,6 +12,7 @@ from gs_ssd.studio import worker_process
 from gs_ssd.studio.journal import Journal
 from gs_ssd.studio.queue import ATTEMPTS, Queue
 from gs_ssd.studio.runs import JOURNAL, RunsFolder
+from gs_ssd.studio.state import recall
 
 SMOKE = Path(__file__).parents[2] / "configs" / "smoke.yaml"
 
@@ -192,3 +193,20 @@ def test_frames_are_asked_for_only_while_somebody_looks(tmp_path, workers, monke
         assert worker.sent[-1] == {"watch": False}
 
     drive(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *({"event": "started", "attempt": attempt} for attempt in ("x", None, [1], float("inf"))),
+        *({"event": event} for event in (None, 3, ["queued"], {})),
+        *({"event": "queued", "source": source} for source in (3, ["a"], "half")),
+        {"event": "failed", "message": ["\udcff"]},
+    ],
+)
+def test_a_journal_of_wrong_types_is_read(line):
+    live, waiting = recall([{"run": "a", "event": "starred"}, {"run": "a", **line}])
+    assert live["a"].starred
+    assert isinstance(live["a"].attempts, int)
+    assert live["a"].source is None
+    assert waiting in ([], ["a"])
