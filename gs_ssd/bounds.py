@@ -53,7 +53,7 @@ class Bounds(annotated_types.GroupedMetadata):
 
 
 def _shown(number: int | float) -> str:
-    return f"{number:_}" if isinstance(number, int) else f"{number:g}"
+    return f"{number:,}" if isinstance(number, int) else f"{number:g}"
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))

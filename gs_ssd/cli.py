@@ -4,6 +4,7 @@ Finds the subcommand's module, parses, calls, turns mistakes into exit code 2.""
 
 import argparse
 import contextlib
+import difflib
 import errno
 import importlib
 import io
@@ -39,16 +40,16 @@ COMMANDS: dict[str, Command] = {
     ),
     "gallery": Command("gs_ssd.commands.gallery", "one page over many runs"),
     "bench": Command(
-        "gs_ssd.lab.commands.bench", "measure the assets: recognised, crisp, clean, cost"
+        "gs_ssd.lab.commands.bench", "train a suite of prompts and measure the assets"
     ),
     "reproduce": Command("gs_ssd.lab.commands.reproduce", "rerun the paper's experiments"),
     "sides": Command(
         "gs_ssd.lab.commands.sides",
-        "ask a prior for every side of every kind, and see what it draws",
+        "measure whether a prior draws the side that it is asked for",
     ),
     "variety": Command(
         "gs_ssd.lab.commands.variety",
-        "do other noises give other objects, and captions without a view any view",
+        "measure how much a prior's pictures of one sentence differ",
     ),
     "check-model": Command(
         "gs_ssd.commands.check_model", "check a diffusion model before a long run"
@@ -128,6 +129,10 @@ def _let_output_go() -> None:
 def _run(arguments: Sequence[str]) -> int:
     if arguments and arguments[0] in COMMANDS:
         return _call(COMMANDS[arguments[0]], f"gs-ssd {arguments[0]}", arguments[1:])
+    if arguments and not arguments[0].startswith("-"):
+        near = difflib.get_close_matches(arguments[0], COMMANDS, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise UserError(f"there is no command {arguments[0]!r}; {hint}`gs-ssd --help` lists them")
     _overview().parse_args(arguments)  # prints help or what is wrong, and exits
     return 2
 

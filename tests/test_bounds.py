@@ -24,7 +24,7 @@ from gs_ssd.errors import UserError
         (Bounds(0, 1), "within 0..1", (0, 1), (-0.1, 1.1)),
         (Bounds(0, 1, above=True, below=True), "above 0 and below 1", (0.5,), (0, 1)),
         (Bounds(0, 1, below=True), "at least 0 and below 1", (0,), (1,)),
-        (Bounds(4, 20_000_000), "within 4..20_000_000", (4,), (3,)),
+        (Bounds(4, 20_000_000), "within 4..20,000,000", (4,), (3,)),
         (Bounds(), "a number", (5,), ()),
     ],
 )

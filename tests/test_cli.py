@@ -19,10 +19,10 @@ def test_help_names_every_subcommand(capsys):
     assert all(name in text for name in cli.COMMANDS)
 
 
-def test_an_unknown_subcommand_exits_2():
-    with pytest.raises(SystemExit) as stop:
-        cli.main(["paint"])
-    assert stop.value.code == 2
+@pytest.mark.parametrize(("word", "hint"), [("paint", "`gs-ssd --help`"), ("bacth", "mean batch?")])
+def test_an_unknown_subcommand_exits_2_and_names_the_nearest(word, hint, capsys):
+    assert cli.main([word]) == 2
+    assert hint in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)

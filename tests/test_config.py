@@ -105,7 +105,7 @@ def test_a_prompt_is_taken_word_for_word_and_comes_back_from_its_file(text, tmp_
             "viewpoints.widening.azimuth_limits_deg=[9, -9]",
             r"azimuth_limits_deg is \[9, -9\]; put the smaller",
         ),
-        ("viewpoints.image_size=0", r"image_size is 0; it must be within 16..4_096 or null"),
+        ("viewpoints.image_size=0", r"image_size is 0; it must be within 16..4,096 or null"),
         (
             "output.polar_deg=[]",
             r"output\.polar_deg is \[\]; it must be a list that is not empty or null",
@@ -117,7 +117,7 @@ def test_a_prompt_is_taken_word_for_word_and_comes_back_from_its_file(text, tmp_
         ),
         (
             "initialize.num_points=100000000000",
-            r"num_points is 100000000000; it must be within 4..20_000_000",
+            r"num_points is 100000000000; it must be within 4..20,000,000",
         ),
         ("regularize.binarize=[1, 2]", r"regularize\.binarize is \[1, 2\]; 1 must be a list"),
         (
@@ -125,7 +125,7 @@ def test_a_prompt_is_taken_word_for_word_and_comes_back_from_its_file(text, tmp_
             r"regularize\.binarize is \[\[0, 'high'\]\]; 'high' must be a number",
         ),
         ("prior.lora=[1]", r"prior\.lora is \[1\]; 1 must be text"),
-        ("num_steps=0", "num_steps is 0; it must be within 1..10_000_000"),
+        ("num_steps=0", "num_steps is 0; it must be within 1..10,000,000"),
         ("output.keep_checkpoints=0", "keep_checkpoints"),
         ("seed", "no override"),
         ("seed=[1", "the value of 'seed=\\[1' is not readable YAML"),

@@ -104,7 +104,7 @@ def _loss(loss: Loss, report: Inspection) -> str:
     decibels = SAME_DB if loss.psnr is None else loss.psnr
     parts = ["the same" if decibels >= SAME_DB else f"{decibels:.1f} dB"]
     if INVISIBLE_DB < decibels < SAME_DB:
-        parts.append("not to be seen")
+        parts.append("invisible")
     if loss.degree < report.degree:
         parts.append(
             "without harmonics" if loss.degree == 0 else f"harmonics to degree {loss.degree}"

@@ -91,7 +91,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--end-with-stdin",
         action="store_true",
-        help="save and stop when standard input ends, with who started this",
+        help="save and stop when standard input closes: the program that started this has ended",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="print all settings as YAML (null: open) and stop"

@@ -110,10 +110,12 @@ def read_splats(
     path = Path(path)
     if str(path) == "axes":
         return axes_object()
-    kind = format_of(path)
-    if kind.read is None:
+    kind = FORMATS.get(suffix_of(path))
+    if kind is None or kind.read is None:
         readable = ", ".join(suffix for suffix, format_ in FORMATS.items() if format_.read)
-        raise UserError(f"{path}: {suffix_of(path)} is written, not read; {readable} are read")
+        wrong = f"unknown format {path.suffix or '(no suffix)'}"
+        wrong = wrong if kind is None else f"{suffix_of(path)} is written, not read"
+        raise UserError(f"{path}: {wrong}; {readable} are read")
     refuse_other_content(path, suffix_of(path))
     splats = kind.read(path)
     if len(splats) == 0:

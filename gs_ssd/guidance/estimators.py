@@ -56,9 +56,9 @@ def guided(eps_uncond: Latents, h: Latents, cfg_scale: float) -> Latents:
 
 
 def variance_reduced(eps_pos: Latents, eps_ref: Latents) -> Latents:
-    """z = eps_pos - r eps with r = <eps_pos, eps> / ||eps||^2: SSD eq.
+    """z = eps_pos - r eps with r = <eps_pos, eps> / ||eps||^2.
 
-    (8) and (9), arXiv 2312.09305.
+    SSD eq. (8) and (9), arXiv 2312.09305.
 
     r is the least-squares estimate, from the one sample at hand, of the coefficient c of eq. (6)
     that minimises the variance; z is orthogonal to eps. The denominator is squared (some public
@@ -103,9 +103,8 @@ def sds_reduced(
     cfg_scale: float,
     **_: object,
 ) -> Latents:
-    """SDS with adaptive variance reduction, SSD paper section 4.4: E = eps_g - r eps, r as in eq.
-
-    (8)."""
+    """SDS with adaptive variance reduction, SSD paper section 4.4: E = eps_g - r eps, with r of
+    eq. (8)."""
     return guided(eps_uncond, h, cfg_scale) - eps_pos + variance_reduced(eps_pos, eps_ref)
 
 
@@ -228,9 +227,8 @@ SETTINGS: dict[str, Setting] = {
 def optimal_coefficient(
     eps_pos: Float[Tensor, "s b c h w"], eps: Float[Tensor, "s b c h w"]
 ) -> Float[Tensor, " b"]:
-    """c(x, t) = tr Cov(eps_pos, eps) / d, SSD eq.
-
-    (7), by Monte Carlo over the S draws of the first axis (unbiased)."""
+    """c(x, t) = tr Cov(eps_pos, eps) / d, SSD eq. (7), by Monte Carlo
+    over the S draws of the first axis (unbiased)."""
     centred = eps_pos - eps_pos.mean(dim=0)
     covariance = (centred * (eps - eps.mean(dim=0))).sum(dim=(0, 2, 3, 4)) / (eps.shape[0] - 1)
     return covariance / eps[0, 0].numel()

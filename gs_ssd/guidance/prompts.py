@@ -270,8 +270,12 @@ def check_prompt(prior: DiffusionPrior, prompt: str, *, anyway: bool = False) ->
     if tokens := prior.metadata.get("learned_tokens", []):
         taught = occurrences(tokens).sub(" ", taught)
     if not known and taught == prompt.lower():
+        colors = set(prior.metadata.get("colors", []))
         near = dict.fromkeys(
-            m for word in words for m in difflib.get_close_matches(word, names, n=3, cutoff=0.6)
+            match
+            for word in words
+            if word not in colors
+            for match in difflib.get_close_matches(word, names, n=3, cutoff=0.6)
         )
         hint = f"did you mean {', '.join(near)}? It" if near else "it"
         message = (

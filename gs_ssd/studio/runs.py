@@ -60,6 +60,8 @@ class RunsFolder:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        if root.is_file():
+            raise UserError(f"{root} is a file; name a folder of runs")
         try:
             root.mkdir(parents=True, exist_ok=True)
         except OSError as error:

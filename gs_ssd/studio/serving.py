@@ -39,6 +39,8 @@ def listening(host: str, port: int, options: str = "--host, --port") -> socket.s
     Raises:
         UserError: the port is taken, or the host is not this machine's.
     """
+    if not 0 <= port <= 65535:
+        raise UserError(f"there is no port {port}; choose one within 0..65535 with {options}")
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=128)

@@ -153,7 +153,7 @@ def test_settings_of_the_prior_and_no_others(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--image-size", "-1"], "prior.image_size is -1; it must be within 8..4_096"),
+        (["--image-size", "-1"], "prior.image_size is -1; it must be within 8..4,096"),
         (["--image-size", "0"], "prior.image_size is 0"),
         (["--base", "a\udc80"], "prior.base is"),
     ],

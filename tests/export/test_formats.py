@@ -120,7 +120,8 @@ def test_other_axes_are_remembered_beside_the_file(tmp_path):
     write_splats(tmp_path / "a.ply", axes_object())
     assert [p.name for p in tmp_path.iterdir()] == ["a.ply"]
     (tmp_path / "a.ply.axes.json").write_text("[1]")
-    assert read_splats(tmp_path / "a.ply").frame == "inria"
+    with pytest.raises(UserError, match=r"a\.ply\.axes\.json is damaged"):
+        read_splats(tmp_path / "a.ply")
 
 
 def test_up_turns_a_file_of_unknown_axes(tmp_path):
@@ -137,6 +138,9 @@ def test_suffixes():
         write_splats("a.obj", axes_object())
     with pytest.raises(UserError, match="written, not read"):
         read_splats("a.usda")
+    with pytest.raises(UserError, match=r"unknown format \.stl; \.ply.* are read") as refused:
+        read_splats("a.stl")
+    assert ".usda" not in str(refused.value)
     with pytest.raises(UserError, match="read, not written"):
         write_splats("a.ksplat", axes_object())
     assert len(read_splats("axes")) == len(axes_object())

@@ -188,6 +188,14 @@ def test_unknown_kinds_are_refused_with_the_nearest(prior, caplog):
     assert "mushroom" in caplog.text
 
 
+def test_a_colour_is_not_taken_for_a_misspelt_object(prior):
+    prior.metadata = VOCABULARY | {"kinds": ["apple", "table", "mug"], "colors": ["purple", "blue"]}
+    with pytest.raises(UserError, match=r"'a purple zebra'; it can draw"):
+        ViewPrompts(prior, "a purple zebra", PromptConfig())
+    with pytest.raises(UserError, match=r"did you mean mug\?"):
+        ViewPrompts(prior, "a blue mgu", PromptConfig())
+
+
 @pytest.mark.parametrize("prompt", [
     "a red mug", "two Mugs, of blue", "a palm tree", "a photo of a mushroom, red", "a blue tea cup",
 ])  # fmt: skip

@@ -18,6 +18,7 @@ from typing import Annotated
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from tqdm import tqdm
 
 from gs_ssd.assets.splat import optimizers
 from gs_ssd.assets.splat.densify import surgery
@@ -115,7 +116,8 @@ def harden(
     fitted = Gaussians(**model.parameters()).requires_grad_()
     splat = TrainedSplat(fitted, optimizers.build(fitted, laws))
     solid = torch.zeros((), device=model.device)
-    for step in range(config.steps):
+    # On a terminal alone: elsewhere the log says that it has begun.
+    for step in tqdm(range(config.steps), desc="finishing", leave=False, disable=None):
         if step in (0, config.steps // 4, config.steps // 2):
             relocate_hidden(splat, orbit, config.hidden, generator)
         progress = step / config.steps

@@ -31,7 +31,7 @@ export function exportPanel(path, signal) {
   return h(
     "section",
     { class: "exports" },
-    h("h2", {}, "Take it to"),
+    h("h2", {}, "Export for"),
     buttons,
     result,
   );

@@ -12,7 +12,7 @@ export function showFile(main, [name], signal) {
   const about = h("p", { class: "status" });
   const path = `uploads/${encodeURIComponent(name)}`;
   const begin = h("details", { class: "fork" }, h("summary", {}, "Begin a run from it"));
-  begin.addEventListener("toggle", () => begin.append(makeForm(signal, { fixed: { start: name }, label: "What shall it become?" })), { once: true });
+  begin.addEventListener("toggle", () => begin.append(makeForm(signal, { fixed: { start: name }, label: "New prompt" })), { once: true });
   main.append(
     h(
       "div",

@@ -10,7 +10,7 @@ const PATIENCE_MS = 2500; // with somebody who is writing a word that the model 
 // Options: `fixed` goes into every wish (a fork, a start); `prompt`, `preset` and `settings` are
 // what it begins with; `heading`, `label`, `button` its words.
 export function makeForm(signal, options = {}) {
-  const { fixed = {}, heading = "h2", label = "What shall it be?", button = "Make it" } = options;
+  const { fixed = {}, heading = "h2", label = "Prompt", button = "Make it" } = options;
   const input = h("input", {
     id: "prompt",
     name: "prompt",
@@ -140,9 +140,10 @@ function presetButtons(offered, state, changed) {
   return [h("div", { class: "segments" }, ...choices), about];
 }
 
-// Sentences of the server begin small.
+// Sentences of the server begin small; keys stay as they are written.
 function sentence(text) {
-  const whole = text.charAt(0).toUpperCase() + text.slice(1);
+  const isKey = /^[a-z]+[_.]\w/.test(text);
+  const whole = isKey ? text : text.charAt(0).toUpperCase() + text.slice(1);
   return /[.!?)]$/.test(whole) ? whole : `${whole}.`;
 }
 

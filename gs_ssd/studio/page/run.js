@@ -126,7 +126,7 @@ class RunPage {
     const source = filePath(run, `previews/${last}`);
     const open = this.wish.firstChild?.open ?? isActive(run); // it stays as it was put
     const image = h("img", { src: source, alt: "Rows of small pictures: the views of one step, and what the guidance would change in them" });
-    return [h("details", { open }, h("summary", {}, "What the guidance sees and wishes"), h("a", { href: source, target: "_blank" }, image), h("p", {}, WISH))];
+    return [h("details", { open }, h("summary", {}, "Renderings and guidance"), h("a", { href: source, target: "_blank" }, image), h("p", {}, WISH))];
   }
 
   // A slider through the checkpoints; its right end is now.
@@ -141,7 +141,7 @@ class RunPage {
       this.goBack(completed ?? run.checkpoints.at(-1));
       this.showSaved(run, completed);
     });
-    return [h("label", { for: "checkpoint" }, "Go back in time"), input, output];
+    return [h("label", { for: "checkpoint" }, "Checkpoint"), input, output];
   }
 
   // A fork begins from the checkpoint that is shown.
@@ -160,7 +160,7 @@ class RunPage {
   }
 
   whatNext() {
-    const fork = h("details", { class: "fork" }, h("summary", {}, "Go on from here with other words"));
+    const fork = h("details", { class: "fork" }, h("summary", {}, "Fork from this checkpoint"));
     fork.addEventListener("toggle", () => this.forkForm(fork), { once: true });
     return [exportPanel(runPath(this.name), this.signal), fork];
   }
@@ -184,7 +184,7 @@ class RunPage {
         prompt: run.prompt,
         settings: { "guidance.estimator": settings.guidance?.estimator, seed: settings.seed, num_steps: run.num_steps },
         given: { num_steps: String(more) },
-        label: "What shall it become?",
+        label: "New prompt",
         button: "Go on",
       }),
     );
@@ -192,7 +192,7 @@ class RunPage {
 
   async showSaved(run, completed = null) {
     if (!hasSplats(run)) {
-      this.message.textContent = run.state === "queued" ? "It will form here when it is its turn." : "";
+      this.message.textContent = run.state === "queued" ? "Waiting in the queue." : "";
       return;
     }
     const query = completed === null ? "" : `?completed=${completed}`;

@@ -3,8 +3,8 @@ import { h } from "/page/dom.js";
 
 const FIRST = {
   num_steps: ["Steps", "More steps: finer, and longer."],
-  seed: ["Seed", "The same seed makes the same thing; another seed, another one."],
-  "guidance.estimator": ["Estimator", "How the picture model's opinion becomes a direction."],
+  seed: ["Seed", "The same seed gives the same result, another one differs in details; prior.variety under Advanced gives each seed other proportions."],
+  "guidance.estimator": ["Estimator", "The score distillation formula."],
 };
 
 // `base`: settings of the preset; `given`: values to begin with. `values()`: those that were

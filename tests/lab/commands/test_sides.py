@@ -10,7 +10,7 @@ from gs_ssd import cli
     [
         (["--dtype", "float8"], "prior.dtype is 'float8'; choose one of"),
         (["--device", "nowhere"], "device=nowhere"),
-        (["--steps", "0"], "--steps 0: it must be within 1..1_000"),
+        (["--steps", "0"], "--steps 0: it must be within 1..1,000"),
         (["--scale", "nan"], "--scale nan: it must be within"),
         (["--seeds", "0", "-1"], "--seeds -1: it must be within"),
         (["--kinds", "unicorn"], "--kinds unicorn is not one of"),

@@ -10,9 +10,9 @@ from gs_ssd import cli
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--noises", "1"], "--noises 1: it must be within 4..1_024"),
+        (["--noises", "1"], "--noises 1: it must be within 4..1,024"),
         (["--kinds", "unicorn"], "--kinds unicorn is not one of"),
-        (["--steps", "0"], "--steps 0: it must be within 1..1_000"),
+        (["--steps", "0"], "--steps 0: it must be within 1..1,000"),
         (["--seeds", "-1"], "--seeds -1: it must be within"),
         (["--model", "nowhere"], "nowhere"),
     ],
