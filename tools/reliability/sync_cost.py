@@ -31,6 +31,15 @@ KIB = (10, 1_000, 20_000, 170_000)
 SPLATS = (5_000, 100_000)
 
 
+def _nothing(_: Path) -> None:
+    """In place of waiting for the disk."""
+
+
+def _believed(_: Path) -> bool:
+    """In place of looking at the checksums."""
+    return True
+
+
 def in_turn(
     plain: Callable[[], object], whole: Callable[[], object], repeat: int
 ) -> tuple[float, float]:
@@ -53,7 +62,7 @@ def writing(folder: Path, kib: int, repeat: int) -> tuple[float, float]:
             temporary.write_bytes(content)
 
     def write_without() -> None:
-        with mock.patch.object(files, "sync"):
+        with mock.patch.object(files, "sync", _nothing):
             write()
 
     return in_turn(write_without, write, repeat)
@@ -63,7 +72,7 @@ def loading(path: Path, repeat: int) -> tuple[float, float]:
     """Of a checkpoint: without its checksums, and as it is."""
 
     def load_without() -> None:
-        with mock.patch.object(checkpoint, "is_intact", return_value=True):
+        with mock.patch.object(checkpoint, "is_intact", _believed):
             checkpoint.load(path)
 
     return in_turn(load_without, lambda: checkpoint.load(path), repeat)
