@@ -11,7 +11,7 @@ from gs_ssd.run import checkpoint as checkpoints
 
 
 def newest_asset(folder: Path) -> Asset:
-    """The asset of the newest checkpoint in `folder`, on the CPU, as guidance left it.
+    """The asset of the newest checkpoint in `folder`, on the CPU, as its last step left it.
 
     Raises:
         UserError: no checkpoint that can be read, or one of another asset than config.yaml's.

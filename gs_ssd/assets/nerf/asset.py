@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gs_ssd.assets.base import Asset, TrainingStep
-from gs_ssd.assets.nerf import from_splats, regularizers, renderer, to_mesh, to_splats
+from gs_ssd.assets.nerf import finish, from_splats, regularizers, renderer, to_mesh, to_splats
 from gs_ssd.assets.nerf.background import LearnedBackground
 from gs_ssd.assets.nerf.config import NerfConfig
 from gs_ssd.assets.nerf.field import Field
@@ -182,9 +182,12 @@ class NerfAsset(Asset):
         )
         return (Term("orientation", regularizers.orientation(output), weight, reached),)
 
-    def after_step(self, step: TrainingStep) -> Mapping[str, int | float | Tensor]:  # noqa: ARG002
-        """Forget the splats of the last step."""
+    def after_step(self, step: TrainingStep) -> Mapping[str, int | float | Tensor]:
+        """Forget the splats of the last step; after the last of all fog becomes a surface, if the
+        config asks for it."""
         self._splats = None
+        if self.config.finish.steps and step.index + 1 == step.num_steps:
+            finish.harden(self.field, self.occupancy, self.config.finish, step.generator)
         return {"occupied": self.occupancy.share, "levels_on": self.field.levels_on}
 
     def state_dict(self) -> dict[str, Any]:

@@ -38,6 +38,26 @@ class WarmStartConfig:
 
 
 @settings
+class FinishConfig:
+    """How fog becomes a surface at the end of the last step, without the prior; ours."""
+
+    steps: Annotated[int, Bounds(0, 100_000)] = 0
+    """0: fog stays."""
+    views: Annotated[int, Bounds(4, 1000)] = 24
+    image_size: Size = 96
+    edge: tuple[Share, Share] = (0.5, 0.6)
+    """Alphas up to the first become 0, from the second on 1, smoothly in between."""
+    table_rate: Rate = 0.05
+    network_rate: Rate = 0.0075
+    """Both at the beginning; they fall to a fifth."""
+
+    def __post_init__(self) -> None:
+        low, high = self.edge
+        if not 0 < low < high < 1:
+            raise UserError(f"nerf.finish.edge is [{low:g}, {high:g}]; choose 0 < low < high < 1")
+
+
+@settings
 class NerfConfig:
     """Laws are knots [share of the run, value]; the host's steps are out of its 15 000."""
 
@@ -86,6 +106,7 @@ class NerfConfig:
     """On normals that face away from the camera: 10, to 1000 at step 10 000 (the paper)."""
     warm_start: WarmStartConfig = dataclasses.field(default_factory=WarmStartConfig)
     """Where `initialize.shape` is not sphere, which is the blob."""
+    finish: FinishConfig = dataclasses.field(default_factory=FinishConfig)
     conversion: ConversionConfig = dataclasses.field(default_factory=ConversionConfig)
 
     def __post_init__(self) -> None:

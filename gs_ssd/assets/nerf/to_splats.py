@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from gs_ssd.assets.nerf.config import ConversionConfig, WarmStartConfig
+from gs_ssd.assets.nerf.config import ConversionConfig, FinishConfig, WarmStartConfig
 from gs_ssd.assets.nerf.field import Field
 from gs_ssd.assets.nerf.occupancy import Occupancy
 from gs_ssd.assets.nerf.renderer import NerfRenderOutput, render, render_large
@@ -77,7 +77,7 @@ def surface(
     )
 
 
-def look_on(field: Field, config: ConversionConfig | WarmStartConfig) -> Cameras:
+def look_on(field: Field, config: ConversionConfig | WarmStartConfig | FinishConfig) -> Cameras:
     """Cameras all around that see the whole box's inscribed ball."""
     fov, radius = math.radians(40), field.config.radius
     return around(config.views, radius / math.sin(fov / 2), fov, config.image_size)

@@ -1,0 +1,94 @@
+"""The end of a run: fog becomes a surface, the object stays where it was."""
+
+import dataclasses
+import logging
+
+import pytest
+import torch
+
+from gs_ssd.assets.base import TrainingStep
+from gs_ssd.assets.nerf import finish
+from gs_ssd.assets.nerf.asset import NerfAsset
+from gs_ssd.assets.nerf.config import FinishConfig, NerfConfig
+from gs_ssd.assets.nerf.field import Field
+from gs_ssd.assets.nerf.occupancy import Occupancy
+from gs_ssd.assets.nerf.renderer import render_large, step_length
+from gs_ssd.assets.nerf.to_splats import look_on
+from gs_ssd.errors import UserError
+
+CPU = torch.device("cpu")
+
+
+def cloud(density):
+    """A ball whose fog thins out towards its rim."""
+    config = NerfConfig(
+        levels=6, log2_entries=11, base_resolution=6, level_scale=1.4, hidden=16, steps=64,
+        blob_density=density, blob_radius=0.6,
+    )  # fmt: skip
+    rng = torch.Generator().manual_seed(0)
+    field, occupancy = Field(config, CPU), Occupancy(16, CPU)
+    field.initialize(rng)
+    for _ in range(4):
+        occupancy.update(field.density, step_length(field), config.least_alpha, rng)
+    return field, occupancy
+
+
+def alpha_of(field, occupancy):
+    cameras = look_on(field, FinishConfig(views=9, image_size=40))
+    return render_large(field, occupancy, cameras, torch.zeros(9, 3))[1]
+
+
+def test_fog_becomes_a_surface_and_the_object_stays():
+    field, occupancy = cloud(4.0)
+    before = alpha_of(field, occupancy)
+    finish.harden(
+        field, occupancy, FinishConfig(steps=40, views=12, image_size=32),
+        torch.Generator().manual_seed(1),
+    )  # fmt: skip
+    after = alpha_of(field, occupancy)
+    haze = [((a > 0.1) & (a < 0.9)).float().mean() for a in (before, after)]
+    assert haze[1] < 0.6 * haze[0]
+    wanted, found = before > 0.55, after > 0.5
+    assert (wanted & found).sum() > 0.9 * (wanted | found).sum()
+
+
+def test_gradients_that_were_there_before_do_not_matter():
+    """Those of the last step of guidance are."""
+    found = []
+    for left_over in (None, 1e3):
+        field, occupancy = cloud(4.0)
+        if left_over is not None:
+            for tensor in field.parameters.values():
+                tensor.grad = torch.full_like(tensor, left_over)
+        config = FinishConfig(steps=2, views=4, image_size=16)
+        finish.harden(field, occupancy, config, torch.Generator().manual_seed(1))
+        found.append(field.parameters["tables"].detach().clone())
+    assert torch.equal(*found)
+
+
+def test_fog_all_through_is_left_as_it_is(caplog):
+    field, occupancy = cloud(0.0)
+    before = {name: tensor.detach().clone() for name, tensor in field.parameters.items()}
+    with caplog.at_level(logging.WARNING):
+        finish.harden(field, occupancy, FinishConfig(steps=5, edge=(0.98, 0.99)), torch.Generator())
+    assert all(torch.equal(before[name], field.parameters[name]) for name in before)
+    assert "not finished" in caplog.text
+
+
+def test_it_is_part_of_the_last_step_alone():
+    few = FinishConfig(steps=2, views=4, image_size=16, edge=(0.01, 0.02))
+    rng = torch.Generator().manual_seed(0)
+    asset = NerfAsset(dataclasses.replace(cloud(4.0)[0].config, finish=few, cells=8), CPU)
+    asset.initialize(rng)
+    tables = [asset.field.parameters["tables"].detach().clone()]
+    for index in range(2):
+        asset.after_step(TrainingStep(index, 2, rng))
+        tables.append(asset.field.parameters["tables"].detach().clone())
+    assert torch.equal(tables[0], tables[1])
+    assert not torch.equal(tables[1], tables[2])
+    assert asset.state_dict()["parameters"]["tables"].equal(tables[2])
+
+
+def test_an_edge_the_wrong_way_round_is_refused():
+    with pytest.raises(UserError, match=r"nerf\.finish\.edge is \[0\.6, 0\.5\]"):
+        FinishConfig(edge=(0.6, 0.5))
