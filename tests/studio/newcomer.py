@@ -24,7 +24,7 @@ def walk(open_page: "Callable[..., Page]", until: Callable[..., None], folder: P
     page = open_page()
     page.get_by_text("Nothing is made yet").wait_for()
     assert page.get_by_role("button", name="Make it").is_disabled()
-    page.get_by_label("Prompt", exact=True).fill("a purple zebra")
+    page.get_by_label("What do you want to make?").fill("a purple zebra")
     page.get_by_text("knows no object in").wait_for()  # said before any click
     assert page.get_by_role("button", name="Make it").is_disabled()
     make(page, "a red mushroom", 5000)
@@ -76,7 +76,7 @@ def walk(open_page: "Callable[..., Page]", until: Callable[..., None], folder: P
 
 def make(page: "Page", prompt: str, steps: int) -> None:
     """As a newcomer does it, with the preset that takes seconds."""
-    page.get_by_label("Prompt", exact=True).fill(prompt)
+    page.get_by_label("What do you want to make?").fill(prompt)
     page.get_by_text("Test", exact=True).click()
     page.get_by_text("Settings", exact=True).first.click()
     page.get_by_label("Steps", exact=True).fill(str(steps))

@@ -10,7 +10,7 @@ const PATIENCE_MS = 2500; // with somebody who is writing a word that the model 
 // Options: `fixed` goes into every wish (a fork, a start); `prompt`, `preset` and `settings` are
 // what it begins with; `heading`, `label`, `button` its words.
 export function makeForm(signal, options = {}) {
-  const { fixed = {}, heading = "h2", label = "Prompt", button = "Make it" } = options;
+  const { fixed = {}, heading = "h2", label = "What do you want to make?", button = "Make it" } = options;
   const input = h("input", {
     id: "prompt",
     name: "prompt",
