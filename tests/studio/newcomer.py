@@ -14,7 +14,7 @@ from gs_ssd.export.formats import read_splats
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-RUNNING = re.compile(r"^Step \d+ of 5000")
+RUNNING = re.compile(r"^Step \d+ of 100.?000")
 CANVASES = "[...document.querySelectorAll('canvas')]"
 DRAWN = "document.querySelector('canvas')?.dataset.drawn === 'yes'"
 
