@@ -89,18 +89,19 @@ BANDS = tuple(
 MAKING = ("lab/reproduce/pictures.py", "guidance/*.py", "maths/*.py", "prior/*.py")
 """The code that decides a picture: one that other code began is not gone on with."""
 REMARKS = """\
-Twelve pictures on the bundled prior, at size `full`. CSD and SDS at a large scale make nearly the
-same picture, because h is what is left of SDS there: blotches, and around the object a colour that
-opposes it; with the pixels as the unknown CSD fills the picture with a pattern that the encoder
-takes for something. At the paper's M = 200 SSD is two to three times as smooth as CSD, no better
-than SDS; at M = 300, which is best in 3D, twice as smooth as SDS and four to five times as smooth
-as CSD; at 400 or 500 the object stands alone with its parts, a little paler; at 700 parts go (beak,
-arms, spout), and with reduced seeking alone a blob is left. So the balance of which the paper
-speaks is there, further up than its M = 200. But SDS at a scale of 7.5 is as clean as any of them.
+Twelve pictures on the bundled prior, at size `full`; it is told the sentence and no camera. CSD and
+SDS at a large scale make nearly the same picture, because h is what is left of SDS there: blotches,
+and around the object a colour that opposes it; with the pixels as the unknown CSD fills the picture
+with a pattern that the encoder takes for something. At the paper's M = 200 SSD is two to three
+times as smooth as CSD, no better than SDS; at M = 300, which is best in 3D, nearly twice as smooth
+as SDS and four to five times as smooth as CSD; at 400 or 500 the object stands alone with its
+parts; at 700 parts go (beak, arms, spout) and it is paler, and with reduced seeking alone a blob is
+left. So the balance of which the paper speaks is there, further up than its M = 200. But SDS at a
+scale of 7.5 is as clean as any of them.
 
 Not there is a disengaging term that saturates and clutters at small t above all: h alone at small t
-draws edges and parts but no whole, and it is h at large t that makes the fuller colours, in ten
-pictures of twelve. The paper speaks of pictures that have their shape already."""
+draws edges and parts but no whole, and it is h at large t that makes the fuller colours, in all
+twelve pictures. The paper speaks of pictures that have their shape already."""
 SIZES: dict[SizeName, dict[str, Any]] = {
     "tiny": {"prompts": ("a red mushroom",), "copies": 1, "steps": 12, "spaces": ("latent",)},
     "small": {
