@@ -24,6 +24,15 @@ class RenderOutput:
     depth: Float[Tensor, "v 1 height width"]
 
 
+def hard_edges(
+    rgb: Float[Tensor, "v 3 h w"], alpha: Float[Tensor, "v 1 h w"], edge: tuple[float, float]
+) -> tuple[Float[Tensor, "v 3 h w"], Float[Tensor, "v 1 h w"]]:
+    """Colours of what was rendered over black, not multiplied by alpha, and alpha driven to 0 or 1
+    (a smooth step over `edge`)."""
+    share = ((alpha - edge[0]) / (edge[1] - edge[0])).clamp(0, 1)
+    return (rgb / alpha.clamp_min(1e-3)).clamp(0, 1), share * share * (3 - 2 * share)
+
+
 def shrink(images: Float[Tensor, "v c height width"], size: int) -> Float[Tensor, "v c h w"]:
     """Average square blocks down to `size` pixels a side; any other ratio is left to the prior's
     own resizing.

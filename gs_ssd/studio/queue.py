@@ -230,7 +230,8 @@ class Queue:
                 live.worker.send(watch=False)
 
     def attach(self, name: str, worker: Any, num_steps: int, completed: int) -> None:
-        """Show and steer a run that somebody else has started; `worker` stands for its worker."""
+        """Show and steer a run that somebody else has started; `worker` takes what is sent to
+        it and can be killed."""
         live = self.live.setdefault(name, Live())
         live.worker, live.state, live.num_steps = worker, "running", num_steps
         live.completed = completed

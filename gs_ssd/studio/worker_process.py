@@ -40,8 +40,8 @@ class WorkerProcess:
         return cls(process)
 
     async def work(self, listener: Listener) -> tuple[str, str]:
-        """Hear the worker out; the listener is told every message. Returns the outcome and a
-        sentence.
+        """Read the worker's messages until it ends, and pass each to the listener. Returns the
+        outcome and a sentence.
 
         The outcome is the worker's own (done, stopped, failed), or `died`.
         """

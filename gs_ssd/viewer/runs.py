@@ -13,14 +13,13 @@ import yaml
 
 from gs_ssd.errors import UserError
 from gs_ssd.files import as_text
+from gs_ssd.yaml_files import MAX_BYTES, MAX_DEPTH
 
 log = logging.getLogger(__name__)
 
 PLY = "point_cloud.ply"
 MOST_FOLDERS = 50_000
 LAST_LINE = 1 << 16  #: bytes of metrics.jsonl that are looked at, from its end
-LONGEST, DEEPEST = 256 * 1024, 32
-"""Letters of a config.yaml, and how many of its lists and mappings are inside one another."""
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster where there is C
 PATIENCE_S = 3.0
 """Of looking for runs, before it is said that this is a long way."""
@@ -156,13 +155,13 @@ def _require_plain(text: str) -> None:
         ValueError: it is such a text.
         yaml.YAMLError: it is no YAML.
     """
-    if len(text) > LONGEST:
+    if len(text) > MAX_BYTES:
         raise ValueError("too long")
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
-        if depth > DEEPEST or isinstance(event, yaml.AliasEvent):
+        if depth > MAX_DEPTH or isinstance(event, yaml.AliasEvent):
             raise ValueError("nested too deep, or with aliases")
 
 

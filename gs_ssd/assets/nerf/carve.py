@@ -6,8 +6,6 @@ shows. Space is carved away (Kutulakos and Seitz, A Theory of Shape by Space Car
 where half of each ray's light is gone; what is left is solid, whatever its density.
 """
 
-import math
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -16,8 +14,8 @@ from torch.nn import functional
 from gs_ssd.assets.nerf.field import Field
 from gs_ssd.assets.nerf.occupancy import Occupancy
 from gs_ssd.assets.nerf.renderer import rays, render
-from gs_ssd.assets.nerf.to_splats import crossings
-from gs_ssd.scene.camera import Cameras, around
+from gs_ssd.assets.nerf.to_splats import crossings, look_on
+from gs_ssd.scene.camera import Cameras
 
 VIEWS = 32  #: cameras, all around
 SIZE = 128  #: pixels a side of what they see
@@ -30,9 +28,7 @@ def cameras_and_ends(
 ) -> tuple[Cameras, Float[Tensor, "v h w"], Float[Tensor, " k"]]:
     """Cameras all around; how far each pixel's light comes before half of it is gone, world units,
     `FAR` where more of it gets through; and the densities there."""
-    fov = math.radians(40)
-    distance = field.config.radius / math.sin(fov / 2)
-    cameras = around(VIEWS, distance, fov, SIZE).to(field.device)
+    cameras = look_on(field, VIEWS, SIZE).to(field.device)
     ends = torch.full((VIEWS, SIZE * SIZE), FAR, device=field.device)
     black, densities = torch.zeros(1, 3, device=field.device), []
     for view in range(VIEWS):

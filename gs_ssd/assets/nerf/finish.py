@@ -15,6 +15,7 @@ from gs_ssd.assets.nerf.field import Field
 from gs_ssd.assets.nerf.occupancy import Occupancy
 from gs_ssd.assets.nerf.renderer import render_large
 from gs_ssd.assets.nerf.to_splats import look_on
+from gs_ssd.render.output import hard_edges
 
 log = logging.getLogger(__name__)
 
@@ -26,14 +27,11 @@ def harden(
 ) -> None:
     """Fit the field to its own pictures with hard outlines, in place; fog that is solid from
     nowhere is left as it is, with a warning."""
-    cameras = look_on(field, config).to(field.device)
+    cameras = look_on(field, config.views, config.image_size).to(field.device)
     black = torch.zeros(len(cameras), 3, device=field.device)
     rgb, alpha, _ = render_large(field, occupancy, cameras, black)
-    low, high = config.edge
-    share = ((alpha - low) / (high - low)).clamp(0, 1)
-    hard = share * share * (3 - 2 * share)
+    colors, hard = hard_edges(rgb, alpha, config.edge)
     if not bool((hard > 0).any()):
         log.warning("no view of the field is solid anywhere: it was left as it is, not finished")
         return
-    colors = (rgb / alpha.clamp_min(1e-3)).clamp(0, 1)
     fitting.fit(field, occupancy, cameras, colors * hard, hard, config, generator, LAST_RATE)

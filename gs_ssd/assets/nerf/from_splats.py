@@ -30,7 +30,7 @@ def fit(
     Raises:
         UserError: nothing of the splat is to be seen within the field's box.
     """
-    cameras = look_on(field, config).to(field.device)
+    cameras = look_on(field, config.views, config.image_size).to(field.device)
     with torch.no_grad():
         want = splat_renderer.render(
             splats, cameras, torch.zeros(len(cameras), 3, device=field.device)

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from gs_ssd.assets.nerf.config import ConversionConfig, FinishConfig, WarmStartConfig
+from gs_ssd.assets.nerf.config import ConversionConfig
 from gs_ssd.assets.nerf.field import Field
 from gs_ssd.assets.nerf.occupancy import Occupancy
 from gs_ssd.assets.nerf.renderer import NerfRenderOutput, render, render_large
@@ -46,7 +46,7 @@ def surface(
         UserError: nothing is solid from anywhere.
     """
     found = []
-    cameras = look_on(field, config).to(field.device)
+    cameras = look_on(field, config.views, config.image_size).to(field.device)
     with torch.no_grad():
         for view in range(len(cameras)):
             seen = render(
@@ -77,10 +77,10 @@ def surface(
     )
 
 
-def look_on(field: Field, config: ConversionConfig | WarmStartConfig | FinishConfig) -> Cameras:
+def look_on(field: Field, views: int, image_size: int) -> Cameras:
     """Cameras all around that see the whole box's inscribed ball."""
     fov, radius = math.radians(40), field.config.radius
-    return around(config.views, radius / math.sin(fov / 2), fov, config.image_size)
+    return around(views, radius / math.sin(fov / 2), fov, image_size)
 
 
 def discs(
@@ -119,7 +119,7 @@ def convert(
     splats = discs(*surface(field, occupancy, config), spacing).requires_grad_()
     if config.steps == 0:
         return splats.detach()
-    cameras = look_on(field, config).to(field.device)
+    cameras = look_on(field, config.views, config.image_size).to(field.device)
     black = torch.zeros(len(cameras), 3, device=field.device)
     rgb, alpha, _ = render_large(field, occupancy, cameras, black)
     rates = {"means": 0.1 * config.rate, "sh_rest": 0.0}

@@ -27,6 +27,7 @@ from gs_ssd.assets.splat.optimizers import Law, OptimizerConfig
 from gs_ssd.bounds import Bounds, Share, Size, Views, settings
 from gs_ssd.errors import UserError
 from gs_ssd.maths import harmonics, rotation
+from gs_ssd.render.output import hard_edges
 from gs_ssd.render.renderer import render
 from gs_ssd.scene.camera import Cameras
 from gs_ssd.scene.gaussians import Gaussians
@@ -152,9 +153,7 @@ def hardened(
     """Pictures whose alpha was driven to 0 or 1 (a smooth step over `edge`), colours as they are,
     and that alpha."""
     output = render(gaussians, cameras, torch.zeros_like(background))
-    colors = (output.rgb / output.alpha.clamp_min(1e-3)).clamp(0, 1)
-    share = ((output.alpha - edge[0]) / (edge[1] - edge[0])).clamp(0, 1)
-    alpha = share * share * (3 - 2 * share)
+    colors, alpha = hard_edges(output.rgb, output.alpha, edge)
     return colors * alpha + background[:, :, None, None] * (1 - alpha), alpha
 
 

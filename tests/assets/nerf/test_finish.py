@@ -34,7 +34,7 @@ def cloud(density):
 
 
 def alpha_of(field, occupancy):
-    cameras = look_on(field, FinishConfig(views=9, image_size=40))
+    cameras = look_on(field, views=9, image_size=40)
     return render_large(field, occupancy, cameras, torch.zeros(9, 3))[1]
 
 
