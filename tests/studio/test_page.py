@@ -60,6 +60,21 @@ def test_search_star_trash_and_undo(open_page, made):
     page.get_by_role("link", name="a finished disc").wait_for()
 
 
+def test_a_slow_press_on_a_card_whose_picture_changes_still_opens_it(open_page, until, studio):
+    wish = {"prompt": "a growing cup", "preset": "tiny", "settings": {"num_steps": 100_000}}
+    name = studio.ask("POST", "/api/runs", wish)[1]["name"]
+    page = open_page()
+    picture = page.get_by_role("listitem").filter(has_text="a growing cup").locator("img")
+    picture.hover()
+    page.mouse.down()
+    before = picture.get_attribute("src")
+    until(page, f"document.querySelector('li.card img').getAttribute('src') !== '{before}'")
+    page.mouse.up()
+    page.get_by_role("button", name="Stop and save").click()
+    page.get_by_text("Stopped at step").wait_for()
+    assert studio.ask("DELETE", f"/api/runs/{name}")[0] == 200
+
+
 def test_a_dropped_file_is_shown_and_converted(open_page, until, newcomer, tmp_path):
     write_splats(tmp_path / "axes.spz", axes_object())
     page = open_page()

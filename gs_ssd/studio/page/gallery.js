@@ -1,8 +1,8 @@
 // Every run in the folder: search, star, choose several to compare, throw away.
-import { act, getForm, isActive, request, runPath, runs } from "/page/api.js";
+import { act, getForm, request, runPath, runs } from "/page/api.js";
 import { open } from "/page/drop.js";
 import { h, icon, toast } from "/page/dom.js";
-import { progressOf, statusOf } from "/page/status.js";
+import { showProgress, statusOf } from "/page/status.js";
 
 const MOST_COMPARED = 4;
 const PAGE = 60; // cards at a time
@@ -49,11 +49,11 @@ export function gallery(signal) {
       : "Nothing is made yet. Type what you would like to see, above.";
   }
 
-  // Cards that stay where they are are not touched: a click or the focus may be on them.
+  // Cards that stay are not touched: a press or the focus may be on them.
   function put(cards) {
-    if (cards.length === grid.children.length && cards.every((one, i) => one === grid.children[i])) return;
     const focused = document.activeElement;
-    grid.replaceChildren(...cards);
+    for (const one of [...grid.children]) if (!cards.includes(one)) one.remove();
+    cards.forEach((one, i) => one !== grid.children[i] && grid.insertBefore(one, grid.children[i] ?? null));
     if (grid.contains(focused)) focused.focus({ preventScroll: true });
   }
 
@@ -151,7 +151,7 @@ class Card {
     this.run = run;
     this.status.textContent = statusOf(run);
     this.element.dataset.state = run.state;
-    this.progress.replaceChildren(isActive(run) ? progressOf(run) : "");
+    showProgress(this.progress, run);
     this.star.setAttribute("aria-pressed", String(run.starred));
     this.star.setAttribute("aria-label", `Star ${run.prompt}`);
     const stamp = `${run.previews.length} ${run.state === "done"} ${run.files.includes("views.png")}`;
@@ -159,7 +159,8 @@ class Card {
     this.stamp = stamp;
     if (!run.previews.length && !run.files.includes("views.png")) return;
     const source = `/api/${runPath(run.name)}/picture?${encodeURIComponent(stamp + run.changed)}`;
-    this.picture.replaceChildren(h("img", { src: source, alt: "", loading: "lazy", width: "320", height: "320" }));
+    if (!this.picture.firstChild) this.picture.append(h("img", { alt: "", loading: "lazy", width: "320", height: "320" }));
+    this.picture.firstChild.src = source;
   }
 }
 

@@ -5,7 +5,7 @@ import { exportPanel } from "/page/exports.js";
 import { throwAway } from "/page/gallery.js";
 import { makeForm } from "/page/make.js";
 import { SplatView } from "/page/splat_view.js";
-import { counted, progressOf, statusOf } from "/page/status.js";
+import { counted, showProgress, statusOf } from "/page/status.js";
 
 const CANVAS = "A 3D object. Drag or use the arrow keys to turn it, plus and minus to zoom, space to turn by itself.";
 
@@ -70,12 +70,12 @@ class RunPage {
     this.title.textContent = run.prompt;
     this.status.textContent = statusOf(run);
     this.status.classList.toggle("bad", run.state === "failed");
-    this.progress.replaceChildren(isActive(run) ? progressOf(run) : "");
+    showProgress(this.progress, run);
     this.showOnce(`${run.state} ${run.starred}`, "buttonsFor", this.buttons, () => this.verbs(run));
     this.showOnce(`${run.estimator} ${run.seed} ${run.completed * !isActive(run)}`, "factsFor", this.facts, () => factsOf(run));
     const notes = run.notes.map((note) => h("p", {}, note));
     this.showOnce(String(run.notes), "notesFor", this.notes, () => notes);
-    this.showOnce(String(run.previews), "wishFor", this.wish, () => this.wishes(run));
+    this.showWish(run);
     this.showOnce(`${run.checkpoints} ${run.state}`, "sliderFor", this.slider, () => this.through(run));
     this.showOnce(String(run.files), "linksFor", this.links, () => this.downloads(run));
     const whole = run.checkpoints.length > 0 || run.state === "done" || run.frame > 0;
@@ -119,14 +119,19 @@ class RunPage {
     }
   }
 
-  // The newest picture of what guidance saw and wished.
-  wishes(run) {
+  // The newest picture of what guidance saw and wished; it changes in place, as a press may be on
+  // it.
+  showWish(run) {
     const last = run.previews.filter((file) => file.startsWith("guidance_")).at(-1);
-    if (!last) return [];
+    if (!last) return this.wish.replaceChildren();
+    if (!this.wish.firstChild) {
+      const image = h("img", { alt: "Rows of small pictures: the views of one step, and what the guidance would change in them" });
+      const link = h("a", { target: "_blank" }, image);
+      this.wish.append(h("details", { open: isActive(run) }, h("summary", {}, "Renderings and guidance"), link, h("p", {}, WISH)));
+    }
     const source = filePath(run, `previews/${last}`);
-    const open = this.wish.firstChild?.open ?? isActive(run); // it stays as it was put
-    const image = h("img", { src: source, alt: "Rows of small pictures: the views of one step, and what the guidance would change in them" });
-    return [h("details", { open }, h("summary", {}, "Renderings and guidance"), h("a", { href: source, target: "_blank" }, image), h("p", {}, WISH))];
+    const link = this.wish.querySelector("a");
+    if (link.getAttribute("href") !== source) link.href = link.firstChild.src = source;
   }
 
   // A slider through the checkpoints; its right end is now.

@@ -1,4 +1,5 @@
 // What a run is at, in words.
+import { isActive } from "/page/api.js";
 import { duration, h, plural } from "/page/dom.js";
 
 const SIMPLE = {
@@ -36,7 +37,9 @@ export function counted(run) {
   return count ? plural(count, "splat") : "";
 }
 
-export function progressOf(run) {
-  const share = run.num_steps ? run.completed / run.num_steps : 0;
-  return h("progress", { max: 1, value: share, "aria-label": "Steps taken" });
+// A bar while the run is active. It is moved, not made anew: a press may be on it.
+export function showProgress(holder, run) {
+  if (!isActive(run)) return holder.replaceChildren();
+  if (!holder.firstChild) holder.append(h("progress", { max: 1, "aria-label": "Steps taken" }));
+  holder.firstChild.value = run.num_steps ? run.completed / run.num_steps : 0;
 }
