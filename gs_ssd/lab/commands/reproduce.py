@@ -57,7 +57,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workers", type=int, default=1, help="processes at once, where there are many runs"
     )
     parser.add_argument(
-        "--rows", nargs="+", default=[], metavar="ROW", help="of a comparison, these rows only"
+        "--rows",
+        nargs="+",
+        default=[],
+        metavar="ROW",
+        help="of a comparison, these rows only; of a tuning, these estimators",
     )
     parser.add_argument(
         "--limit", type=int, metavar="K", help="of a comparison, the first K prompts only"

@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import ArrayLike
 
+from gs_ssd.errors import UserError
 from gs_ssd.lab.evaluate import summary
 from gs_ssd.lab.evaluate.benchmark import Variant
 from gs_ssd.lab.evaluate.intervals import Interval, bootstrap, sign_flip
@@ -15,7 +16,7 @@ from gs_ssd.lab.evaluate.suite import load_suite
 from gs_ssd.lab.reproduce.grid import BARE, CONFIG, TINY, Grid, run_grid
 from gs_ssd.lab.reproduce.origin import origin_of_prior
 from gs_ssd.lab.reproduce.report import Claim, Context, Report, SizeName
-from gs_ssd.lab.reproduce.tuning import CANDIDATES, RECIPE, read_tuned
+from gs_ssd.lab.reproduce.tuning import CANDIDATES, FILE, RECIPE, read_tuned
 from gs_ssd.prior import PriorConfig
 
 TITLE = "3D assets by estimator (Figs. 6, 7, 9, 14-16, 18)"
@@ -101,6 +102,8 @@ def run(context: Context) -> Report:
     suite = load_suite(budget.suite)
     weights = summary.in_words(origin_of_prior(PriorConfig(model=context.prior), context.device))
     tuned = {} if context.untuned else read_tuned(context.folder.parent / "tuning", weights)
+    if tuned:
+        _refuse_untuned(context.rows or budget.rows, tuned)
     grid = Grid(suite, variants(budget.rows, tuned), budget.seeds, budget.limit, budget.overrides)
     outcome = run_grid(context, "comparison", grid, TITLE)
     fair = (
@@ -123,6 +126,17 @@ def run(context: Context) -> Report:
         complete=outcome.complete and not context.restricted,
         timed=False,
     )
+
+
+def _refuse_untuned(rows: Sequence[str], tuned: Mapping[str, Sequence[str]]) -> None:
+    names = dict.fromkeys(row.partition("@")[0] for row in rows)
+    missing = [name for name in names if name in CANDIDATES and name not in tuned]
+    if missing:
+        raise UserError(
+            f"tuning/{FILE} does not have {', '.join(missing)}: run `gs-ssd reproduce tuning --rows"
+            f" {' '.join(missing)}`, leave these out (--rows), or compare estimators as they come"
+            " (--untuned)"
+        )
 
 
 def variants(rows: Sequence[str], tuned: Mapping[str, Sequence[str]]) -> tuple[Variant, ...]:

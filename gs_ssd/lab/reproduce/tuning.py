@@ -5,6 +5,7 @@ The held-out comparison reads that file (`tuned.json`), and refuses it where it 
 weights.
 """
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +16,7 @@ from gs_ssd.errors import UserError
 from gs_ssd.files import atomic_path
 from gs_ssd.lab.evaluate import summary
 from gs_ssd.lab.evaluate.benchmark import Variant
+from gs_ssd.lab.evaluate.ledger import records_in
 from gs_ssd.lab.evaluate.suite import load_suite
 from gs_ssd.lab.reproduce.grid import BARE, CONFIG, TINY, Grid, run_grid
 from gs_ssd.lab.reproduce.report import Context, Report, SizeName
@@ -87,7 +89,8 @@ SIZES: dict[SizeName, dict[str, Any]] = {
 
 
 def run(context: Context) -> Report:
-    """All candidates on the development prompts; writes the winners' settings to `tuned.json`."""
+    """All candidates on the development prompts; writes the winners' settings to `tuned.json`, of
+    every estimator whose tries are all there."""
     size = SIZES[context.size]
     names = list(CANDIDATES)[: size["estimators"]]
     variants = {
@@ -104,26 +107,25 @@ def run(context: Context) -> Report:
         limit=size["limit"],
         overrides=size["overrides"],
     )
-    outcome = run_grid(context, "tuning", grid, TITLE)
-    scores = {key: score(outcome.records, variant.label) for key, variant in variants.items()}
-    tried = [
-        name
-        for name in names
-        if any(r["variant"].partition("@")[0] == name for r in outcome.records)
-    ]
-    frozen = {
-        name: choose({label: scores[name, label] for label in CANDIDATES[name]}, name)
-        for name in tried
-    }
-    record = {
-        "size": context.size,
-        "weights": summary.weights_of(outcome.records),
-        "criterion": CRITERION,
-        "complete": outcome.complete,
-        "estimators": frozen,
-    }
-    with atomic_path(context.folder / FILE) as temporary:
-        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    rows = tuple(label for row in context.rows for label in _tries(row, variants))
+    outcome = run_grid(dataclasses.replace(context, rows=rows), "tuning", grid, TITLE)
+    records = records_in(context.folder / f"results-{context.size}.jsonl")  # of earlier calls too
+    prompts = len(grid.suite.entries[: grid.limit])
+    frozen = {}
+    for name in names:
+        labels = {label: variants[name, label].label for label in CANDIDATES[name]}
+        if all(_finished(records, label) == prompts for label in labels.values()):
+            scores = {label: score(records, row) for label, row in labels.items()}
+            frozen[name] = choose(scores, name)
+    if frozen:
+        record = {
+            "size": context.size,
+            "weights": summary.weights_of(records),
+            "criterion": CRITERION,
+            "estimators": frozen,
+        }
+        with atomic_path(context.folder / FILE) as temporary:
+            temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return Report(
         TITLE,
         f"Development prompts: {outcome.extent()}, `{CONFIG}` {' '.join(size['overrides'])}. Chosen"
@@ -137,6 +139,15 @@ def run(context: Context) -> Report:
         complete=outcome.complete and not context.restricted,
         timed=False,
     )
+
+
+def _tries(row: str, variants: dict[tuple[str, str], Variant]) -> list[str]:
+    """The rows that `row` means: an estimator's name means its four tries."""
+    return [variant.label for (name, _), variant in variants.items() if name == row] or [row]
+
+
+def _finished(records: list[dict[str, Any]], label: str) -> int:
+    return len({r["prompt"] for r in records if r["variant"] == label and "failed" not in r})
 
 
 def score(records: list[dict[str, Any]], label: str) -> float:
@@ -155,28 +166,24 @@ def choose(scores: dict[str, float], name: str) -> dict[str, Any]:
 
 
 def read_tuned(folder: Path, weights: str) -> dict[str, list[str]]:
-    """Settings by estimator from `folder/tuned.json`, {} where there is none.
+    """Settings by estimator from `folder/tuned.json`, of those whose tries are all there; {} where
+    there is no such file.
 
     Raises:
-        UserError: it was tuned on other weights, or its tuning was not run to the end.
+        UserError: it was tuned on other weights, or is damaged.
     """
     path = folder / FILE
     if not path.exists():
         return {}
     try:
         tuned = json.loads(path.read_text(encoding="utf-8"))
-        complete, weights_of = tuned["complete"], tuned["weights"]
+        weights_of = tuned["weights"]
         found = {name: won["overrides"] for name, won in tuned["estimators"].items()}
     except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path} is damaged; run `gs-ssd reproduce tuning` again, or compare estimators as they"
             " come (--untuned)"
         ) from error
-    if not complete:
-        raise UserError(
-            f"{path} holds an unfinished tuning; run `gs-ssd reproduce tuning` again, which"
-            " continues, or compare estimators as they come (--untuned)"
-        )
     if weights_of != weights:
         raise UserError(
             f"{path} was tuned on {weights_of or 'weights that it does not name'}, but these"

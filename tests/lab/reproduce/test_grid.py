@@ -216,9 +216,33 @@ def test_tuning_freezes_the_best_and_the_comparison_reads_it(here, numbers):
         tuning.read_tuned(here / "page" / "tuning", "bundled ffffffffffff")
 
 
+def test_estimators_are_tuned_one_by_one_and_only_whole_ones_are_frozen(here, numbers):
+    table, trained = numbers
+    for name, tries in tuning.CANDIDATES.items():
+        table |= {f"{name}@{label.replace(' ', '-')}": {"iou": 0.8} for label in tries}
+    folder = here / "page" / "tuning"
+
+    def tuned(*rows: str) -> list[str]:
+        assert not tuning.run(Context("tiny", folder, rows=rows)).complete
+        path = folder / tuning.FILE
+        return list(json.loads(path.read_text())["estimators"]) if path.exists() else []
+
+    assert tuned("csd@slow", "ssd@M200") == []
+    assert tuned("csd") == ["csd"]
+    assert len(trained) == 5
+    with pytest.raises(UserError, match=r"does not have ssd: run `gs-ssd reproduce tuning --rows"):
+        comparison.run(Context("tiny", here / "page" / "comparison", rows=("ssd",)))
+    assert tuned("ssd") == ["ssd", "csd"]
+    comparison.run(Context("tiny", here / "page" / "comparison", rows=("ssd",)))
+    with pytest.raises(UserError, match="does not have ism"):
+        comparison.run(Context("tiny", here / "page" / "comparison"))
+    with pytest.raises(UserError, match="there is no row 'cds'"):
+        tuned("cds")
+
+
 @pytest.mark.parametrize(
     "damaged",
-    ["", "[]", "{}", '{"complete": true', '{"complete": 1, "weights": "", "estimators": 3}'],
+    ["", "[]", "{}", '{"weights": ""', '{"weights": "", "estimators": 3}'],
 )
 def test_a_damaged_tuning_is_refused(damaged, tmp_path):
     (tmp_path / tuning.FILE).write_text(damaged)
@@ -230,7 +254,7 @@ def test_estimators_can_be_compared_as_they_come_whatever_was_tuned_on_which_wei
     page = here / "page"
     (page / "tuning").mkdir(parents=True)
     won = {"ssd": {"overrides": ["guidance.M=400"]}}
-    stale = {"complete": True, "weights": "bundled ffffffffffff", "estimators": won}
+    stale = {"weights": "bundled ffffffffffff", "estimators": won}
     (page / "tuning" / "tuned.json").write_text(json.dumps(stale))
     with pytest.raises(UserError, match="--untuned"):
         comparison.run(Context("tiny", page / "comparison"))
