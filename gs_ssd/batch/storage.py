@@ -100,6 +100,15 @@ class Store:
         fs.get_file(f"{root}/{name}", str(path))
         return True
 
+    def names(self) -> set[str]:
+        """Of the tasks of which there is something."""
+        fs, root = self._place
+        fs.invalidate_cache()
+        try:
+            return {str(path).rstrip("/").rpartition("/")[2] for path in fs.ls(root, detail=False)}
+        except FileNotFoundError:
+            return set()
+
     def forget(self, folder: Path) -> None:
         """Delete a task's folder here: everything in it is there."""
         shutil.rmtree(folder, ignore_errors=True)
@@ -120,6 +129,11 @@ class Store:
             return {}
         start = len(f"{root}/{name}/".lstrip("/"))
         return {path.lstrip("/")[start:]: int(about["size"]) for path, about in found.items()}
+
+
+def names_in(folder: Path) -> set[str]:
+    """Of the tasks of which there is something, where all machines see the folder."""
+    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -19,7 +19,7 @@ from gs_ssd.batch.page import Page
 from gs_ssd.batch.plan import plan
 from gs_ssd.batch.pool import OwnProcess, Pool
 from gs_ssd.batch.rows import Refusal, read_rows
-from gs_ssd.batch.storage import Store, is_url
+from gs_ssd.batch.storage import Store, is_url, names_in
 from gs_ssd.batch.task import Task
 from gs_ssd.batch.worker import Outcome
 from gs_ssd.errors import UserError
@@ -157,6 +157,7 @@ def _make(
     """Args: home: of ledger and page; work: of the tasks' folders, on every node."""
     ledger, page = Ledger(home / LEDGER), Page(home / PAGE)
     with contextlib.closing(ledger), _pool(args, work, store) as pool:
+        _make_lost_ones_again(ledger, tasks, store.names() if store else names_in(work))
         save = _saver(store, home)
         progress = Progress(page, save)
         limits = Limits(args.retries, args.deaths, args.hang)
@@ -185,6 +186,22 @@ def _make(
         print("stopped; the same call again continues")
         return 128 + received[0]
     return 1 if driver.failed else 0
+
+
+def _make_lost_ones_again(ledger: Ledger, tasks: list[Task], there: set[str]) -> None:
+    """Queue what is done by the ledger but whose folder somebody deleted since."""
+    lost = [
+        task.name
+        for task in tasks
+        if task.name not in there
+        and (record := ledger.records.get(task.name))
+        and record.state == "done"
+    ]
+    for name in lost:
+        ledger.append(name, "queued", sync=False, reason="its folder is gone")
+    if lost:
+        more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
+        print(f"made again, as their folders are gone: {lost[0]}{more}", flush=True)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -52,6 +53,24 @@ def test_in_this_process_then_again(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert cli.main(words(tmp_path, 3, "--workers", "0")) == 0
     assert "2 of 3 assets are there already" in capsys.readouterr().out
     assert states(tmp_path, "running").total() == states(tmp_path, "done").total() == 3
+
+
+@pytest.mark.parametrize("behind_url", [False, True])
+def test_what_somebody_deleted_is_made_again(
+    behind_url: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = words(tmp_path, 2, "--workers", "0", "--scratch", str(tmp_path / "scratch"))
+    call[call.index("--out") + 1] = f"{'file://' * behind_url}{tmp_path / 'out'}"
+    assert cli.main(call) == 0
+    made = (tmp_path / "out" / "a-red-disc-seed0" / "point_cloud.ply").read_bytes()
+    shutil.rmtree(tmp_path / "out" / "a-red-disc-seed0")
+    capsys.readouterr()
+    assert cli.main(call) == 0
+    said = capsys.readouterr().out
+    assert "made again, as their folders are gone: a-red-disc-seed0" in said
+    assert "1 of 2 assets are there already" in said
+    assert (tmp_path / "out" / "a-red-disc-seed0" / "point_cloud.ply").read_bytes() == made
+    assert states(tmp_path, "done") == {"a-red-disc-seed0": 2, "a-red-disc-seed1": 1}
 
 
 def test_bad_rows_are_named_before_anything_starts(

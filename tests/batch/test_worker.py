@@ -110,12 +110,14 @@ def test_behind_a_url_lies_what_a_folder_would_hold(tmp_path: Path, kind: str) -
 def behind_a_url(store: Store, tmp_path: Path) -> None:
     """A task stopped on one machine goes on, on another, to the bytes of a single run."""
     store.check()
+    assert store.names() == set()
     one, first, second = task("a"), Worker(store=store), Worker(store=store)
     first.stop()
     assert first.run(one, tmp_path / "node1" / "a").state == "stopped"
     assert not (tmp_path / "node1" / "a").exists()
     outcome = second.run(one, tmp_path / "node2" / "a")
     assert (outcome.state, outcome.steps) == ("done", 4), outcome.reason
+    assert store.names() == {"a"}
     store.pull("a", tmp_path / "back" / "a")
     assert content(tmp_path / "back" / "a") == single(tmp_path / "single", one)
     steps = sorted(path.name for path in (tmp_path / "back" / "a" / "checkpoints").iterdir())
