@@ -93,6 +93,17 @@ def test_importing_the_package_is_cheap():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_no_command_imports_diffusers_before_it_runs():
+    """It takes seconds, and says lines of its own, which nobody wants of --help."""
+    code = (
+        "import importlib, sys\nfrom gs_ssd import cli\n"
+        "for one in cli.COMMANDS.values(): importlib.import_module(one.module)\n"
+        "sys.exit(' '.join({'diffusers', 'transformers', 'ray'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, check=False)
+    assert done.stderr == b"\n"
+
+
 def test_a_stranger_under_our_name_is_recognised(tmp_path, monkeypatch):
     (tmp_path / "simple_knn.py").write_text("class KNN: ...\n")
     monkeypatch.syspath_prepend(tmp_path)

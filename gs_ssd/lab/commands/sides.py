@@ -19,7 +19,6 @@ from gs_ssd.lab.prior_training.held_out import held_out
 from gs_ssd.lab.prior_training.shapes import shape_iou
 from gs_ssd.maths.color import to_uint8
 from gs_ssd.prior import load
-from gs_ssd.prior.volume_prior import VolumePrior
 from gs_ssd.run.pictures import write_sheet
 
 EPILOG = """\
@@ -54,6 +53,8 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: a kind that the world does not have, or a prior that cannot draw it.
     """
+    from gs_ssd.prior.volume_prior import VolumePrior  # imports diffusers, which --help need not
+
     colors = (
         dict(sorted(held_out()))
         if args.held_out

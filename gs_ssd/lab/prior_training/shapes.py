@@ -1,18 +1,22 @@
 """How well the shape that a prior has in mind fills the true one."""
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch.nn import functional
 
 from gs_ssd.lab import world
 from gs_ssd.lab.world.occupancy import grid, occupied
-from gs_ssd.prior.volume_prior import VolumePrior
+
+if TYPE_CHECKING:
+    from gs_ssd.prior.volume_prior import VolumePrior
 
 FINE = 2
 """Points along each axis of a cell at which both are asked."""
 
 
 @torch.no_grad()
-def shape_iou(prior: VolumePrior, kind: str, prompt: str) -> float:
+def shape_iou(prior: "VolumePrior", kind: str, prompt: str) -> float:
     """Intersection over union in space of the volume of `prompt`, cut at one half, with the kind's
     mean shape."""
     shape = prior.volume.config

@@ -237,6 +237,7 @@ def run(context: Context) -> Report:
             for space in sheets
         ),
         REMARKS if context.prior == "bundled" else "",
+        timed=False,
     )
 
 
