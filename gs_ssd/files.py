@@ -138,12 +138,22 @@ def sync(path: Path) -> None:
     """
     handle = os.open(path, os.O_RDONLY)
     try:
+        sync_handle(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_handle(handle: int) -> None:
+    """The same for an open file.
+
+    Raises:
+        OSError: the disk refused its content.
+    """
+    try:
         os.fsync(handle)
     except OSError as error:
         if error.errno not in NO_SYNC:
             raise
-    finally:
-        os.close(handle)
 
 
 def sweep(folder: Path) -> int:

@@ -117,6 +117,30 @@ def refuse_if_lost(folder: Path | str) -> None:
 
 
 @contextlib.contextmanager
+def alone(handle: int) -> Iterator[bool]:
+    """Wait until no other process has this open file in such a block, then keep them out of theirs.
+
+    Yields whether that is so; false: the file system has no flock.
+
+    Raises:
+        OSError: the system refused the lock.
+    """
+    locked = fcntl is not None
+    if locked:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in NO_FLOCK:
+                raise
+            locked = False
+    try:
+        yield locked
+    finally:
+        if locked:
+            fcntl.flock(handle, fcntl.LOCK_UN)
+
+
+@contextlib.contextmanager
 def _folder(folder: Path) -> Iterator[None]:
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:

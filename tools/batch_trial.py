@@ -24,6 +24,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from gs_ssd.json_lines import read_records
+
 SMOKE = Path(__file__).resolve().parents[1] / "configs" / "smoke.yaml"
 SHORT = ("num_steps=4", "output.turntable_frames=0", "output.preview_every=0")
 SHORT += ("output.checkpoint_every=2", "initialize.num_points=100")
@@ -108,17 +110,6 @@ def call(words: list[str], address: str, log: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=env)
 
 
-def lines(ledger: Path) -> list[dict[str, Any]]:
-    """What the ledger says; a torn line says nothing."""
-    found = []
-    for text in ledger.read_bytes().splitlines() if ledger.exists() else []:
-        try:
-            found.append(json.loads(text))
-        except ValueError:
-            continue
-    return found
-
-
 def under_fire(
     words: list[str], fire: Fire, ledger: Path, log: Path, jobs: int, seconds: float
 ) -> int:
@@ -133,7 +124,7 @@ def under_fire(
         if time.monotonic() > end:
             driver.terminate()
             return UNFINISHED if driver.wait() == 128 + signal.SIGTERM else driver.returncode
-        done = sum(line["state"] == "done" for line in lines(ledger))
+        done = sum(line["state"] == "done" for line in read_records(ledger))
         fire.kill_a_worker()
         fire.give_it_back()
         if tally.nodes_taken < 2 and done > jobs * (0.2 + 0.3 * tally.nodes_taken):
@@ -154,7 +145,7 @@ def judge(out: Path, jobs: int, sample: int, seed: int) -> dict[str, Any]:
     from gs_ssd import config as configs
     from gs_ssd.trainer import Trainer
 
-    found = lines(out / "jobs.jsonl")
+    found = list(read_records(out / "jobs.jsonl"))
     over: set[str] = set()
     begun_again = 0
     for line in found:

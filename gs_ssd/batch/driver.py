@@ -109,7 +109,7 @@ class Driver:
             task = self.queue.popleft()
             self.running[task.name] = _Running(task, 0, now, now)
             attempt = self.ledger.records[task.name].attempts + 1
-            self.ledger.append(task.name, "running", sync=False, attempt=attempt, host=worker.host)
+            self.ledger.append(task.name, "running", wait=False, attempt=attempt, host=worker.host)
             self.pool.begin(worker, task)
 
     def _take(self, outcome: Outcome) -> None:

@@ -5,8 +5,6 @@ Lines: `queued` (with the task's line, prompt, seed, settings' fingerprint, tags
 """
 
 import dataclasses
-import json
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import Any
 
 from gs_ssd.batch.task import Task
 from gs_ssd.errors import UserError
-from gs_ssd.files import require_plain_file
+from gs_ssd.json_lines import Appender, read_records
 
 FILE = "jobs.jsonl"
 FINAL = ("done", "failed")
@@ -43,19 +41,10 @@ class Ledger:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
         self.records: dict[str, Record] = {}
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if path.exists():
-                require_plain_file(path)
-                with path.open("rb") as file:
-                    for text in file:
-                        self._read(text)
-            self._file = path.open("ab+")
-            self._end_torn_line()
-        except OSError as error:
-            raise UserError(f"cannot use {path}: {error.strerror or error}") from error
+        for line in read_records(path, {"name": str, "state": str}):
+            self._take(line)
+        self._file = Appender(path)
 
     def queue(self, tasks: Sequence[Task]) -> None:
         """Write down those tasks that are new.
@@ -70,56 +59,31 @@ class Ledger:
                 new.append(task)
             elif record.fingerprint != task.fingerprint:
                 raise UserError(
-                    f"line {task.line}: {task.name} is in {self.path} with other settings;"
+                    f"line {task.line}: {task.name} is in {self._file.path} with other settings;"
                     " choose another --out, or give the row another name"
                 )
         for task in new:
             self.append(
                 task.name,
                 "queued",
-                sync=False,
+                wait=False,
                 line=task.line,
                 prompt=task.config.prompt,
                 seed=task.config.seed,
                 fingerprint=task.fingerprint,
                 **({"tags": list(task.tags)} if task.tags else {}),
             )
-        self.sync()
+        self._file.sync()
 
-    def append(self, name: str, state: str, *, sync: bool = True, **more: Any) -> None:
-        """One line, on the disk before this returns (where `sync`)."""
+    def append(self, name: str, state: str, *, wait: bool = True, **more: Any) -> None:
+        """One line, on the disk before this returns (where it is to `wait`)."""
         line = {"name": name, "state": state, "time": round(time.time(), 3), **more}
-        try:
-            self._file.write(json.dumps(line).encode() + b"\n")
-            self._file.flush()
-        except OSError as error:
-            raise self._refused(error) from error
+        self._file.append(line, wait=wait)
         self._take(line)
-        if sync:
-            self.sync()
-
-    def sync(self) -> None:
-        """Wait until all lines are on the disk."""
-        try:
-            os.fsync(self._file.fileno())
-        except OSError as error:
-            raise self._refused(error) from error
 
     def close(self) -> None:
         """End it."""
         self._file.close()
-
-    def _refused(self, error: OSError) -> UserError:
-        reason = error.strerror or error
-        return UserError(f"cannot write {self.path}: {reason}; free some room, then call it again")
-
-    def _read(self, text: bytes) -> None:
-        try:
-            line = json.loads(text)
-        except (ValueError, RecursionError):
-            return  # a killed driver left it half written: what it says did not happen
-        if isinstance(line, dict) and isinstance(line.get("name"), str) and "state" in line:
-            self._take(line)
 
     def _take(self, line: dict[str, Any]) -> None:
         record = self.records.setdefault(line["name"], Record(line["name"]))
@@ -127,14 +91,12 @@ class Ledger:
         record.fingerprint = line.get("fingerprint", record.fingerprint)
         if record.state == "running":
             record.attempts += 1
-        record.seconds += line.get("seconds", 0.0)
-        record.cpu_seconds += line.get("cpu_seconds", 0.0)
+        record.seconds += _seconds(line, "seconds")
+        record.cpu_seconds += _seconds(line, "cpu_seconds")
         if record.state in FINAL:
             record.last = line
 
-    def _end_torn_line(self) -> None:
-        """What comes next must not continue a half-written line."""
-        if end := self._file.seek(0, os.SEEK_END):
-            self._file.seek(end - 1)
-            if self._file.read(1) != b"\n":
-                self._file.write(b"\n")
+
+def _seconds(line: dict[str, Any], key: str) -> float:
+    value = line.get(key)
+    return value if isinstance(value, int | float) else 0.0

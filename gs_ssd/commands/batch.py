@@ -198,7 +198,7 @@ def _make_lost_ones_again(ledger: Ledger, tasks: list[Task], there: set[str]) ->
         and record.state == "done"
     ]
     for name in lost:
-        ledger.append(name, "queued", sync=False, reason="its folder is gone")
+        ledger.append(name, "queued", wait=False, reason="its folder is gone")
     if lost:
         more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
         print(f"made again, as their folders are gone: {lost[0]}{more}", flush=True)

@@ -1,8 +1,6 @@
 """The numbers of a run: metrics.jsonl, a line per logged step, and the progress bar."""
 
-import json
 import math
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,8 +12,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 from tqdm import tqdm
 
-from gs_ssd.errors import UserError
-from gs_ssd.files import atomic_path, require_plain_file
+from gs_ssd.json_lines import Appender, read_records, write_records
 from gs_ssd.run.boards import Board
 
 
@@ -31,12 +28,7 @@ class Recorder:
     ) -> None:
         self.path = folder / "metrics.jsonl"
         self._keep_until(first_step)
-        try:
-            self.file = self.path.open("a", encoding="utf-8")
-        except OSError as error:
-            raise UserError(
-                f"cannot write {self.path}: {error.strerror}; choose another --out"
-            ) from error
+        self.file = Appender(self.path, fix="free some room, then --resume")
         quiet = not sys.stderr.isatty()
         self.bar = tqdm(
             total=num_steps,
@@ -52,27 +44,15 @@ class Recorder:
         self.grad_norm: float | None = None
 
     def _keep_until(self, first_step: int) -> None:
-        if not self.path.exists():
-            return
-        require_plain_file(self.path)
-        lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
-        lines = [
-            line for line in lines if (step := _step_of(line)) is not None and step < first_step
-        ]
-        with atomic_path(self.path) as temporary:
-            temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        if self.path.exists():
+            rows = read_records(self.path, {"step": int})
+            write_records(self.path, (row for row in rows if row["step"] < first_step))
 
     def log(self, metrics: dict[str, Any]) -> None:
         """Write one step's numbers; what is not finite is written as null, which JSON can say."""
         row = {key: _plain(value) for key, value in metrics.items()}
         self.grad_norm = row.get("grad_norm")
-        try:
-            self.file.write(json.dumps(row) + "\n")
-            self.file.flush()
-        except OSError as error:
-            raise UserError(
-                f"cannot write {self.path}: {error.strerror}; free some room, then --resume"
-            ) from error
+        self.file.append(row, wait=False)
         if self.boards:
             numbers = {
                 key: value
@@ -87,12 +67,7 @@ class Recorder:
     def sync(self) -> None:
         """Wait until the lines so far are on the disk: a resumed run does not write those before
         its checkpoint."""
-        try:
-            os.fsync(self.file.fileno())
-        except OSError as error:
-            raise UserError(
-                f"cannot write {self.path}: {error.strerror}; free some room, then --resume"
-            ) from error
+        self.file.sync()
 
     def show(self, name: str, picture: UInt8[np.ndarray, "h w 3"], step: int) -> None:
         """Send a picture to the boards."""
@@ -120,13 +95,6 @@ class Recorder:
         self.file.close()
         for board in self.boards:
             board.close()
-
-
-def _step_of(line: str) -> int | None:
-    try:
-        return int(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
-        return None  # a line that a killed process left half written
 
 
 def _plain(value: Any) -> Any:

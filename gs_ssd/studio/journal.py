@@ -1,20 +1,14 @@
-"""What the studio has to remember beside the runs' folders: an append-only file of JSON lines.
+"""What the studio has to remember beside the runs' folders: what was asked for, and what ended.
 
-A line is on the disk before what it says is done. A line that a killed process left half written is
-skipped.
+A line is on the disk before what it says is done.
 """
 
-import json
-import logging
-import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gs_ssd.errors import UserError
-from gs_ssd.files import require_plain_file
-
-log = logging.getLogger(__name__)
+from gs_ssd.json_lines import Appender, read_records
 
 
 class Journal:
@@ -25,49 +19,16 @@ class Journal:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if path.exists():
-                require_plain_file(path)
-            self._file = path.open("ab+")
-            self._end_torn_line()
-        except OSError as error:
-            raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+        self._file = Appender(path, fix="free some room, then try again")
 
     def append(self, event: str, run: str, **more: Any) -> None:
         """Write one line through to the disk."""
-        line = {"time": round(time.time(), 3), "event": event, "run": run, **more}
-        try:
-            self._file.write(json.dumps(line).encode() + b"\n")
-            self._file.flush()
-            os.fsync(self._file.fileno())
-        except OSError as error:
-            raise UserError(
-                f"cannot write {self.path}: {error.strerror or error}; free some room"
-            ) from error
+        self._file.append({"time": round(time.time(), 3), "event": event, "run": run, **more})
 
-    def read(self) -> list[dict[str, Any]]:
+    def read(self) -> Iterator[dict[str, Any]]:
         """All lines that are whole, oldest first."""
-        lines = []
-        for number, text in enumerate(self.path.read_bytes().splitlines(), start=1):
-            try:
-                line = json.loads(text)
-            except (ValueError, RecursionError):
-                log.warning("%s: line %d is not whole, skipped", self.path, number)
-                continue
-            if isinstance(line, dict) and isinstance(line.get("run"), str):
-                lines.append(line)
-        return lines
+        return read_records(self._file.path, {"run": str})
 
     def close(self) -> None:
         """End it."""
         self._file.close()
-
-    def _end_torn_line(self) -> None:
-        """What comes next must not continue a line that a killed process left half written."""
-        end = self._file.seek(0, os.SEEK_END)
-        if end:
-            self._file.seek(end - 1)
-            if self._file.read(1) != b"\n":
-                self._file.write(b"\n")

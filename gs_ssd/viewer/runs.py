@@ -13,13 +13,13 @@ import yaml
 
 from gs_ssd.errors import UserError
 from gs_ssd.files import as_text
+from gs_ssd.json_lines import last_record
 from gs_ssd.yaml_files import MAX_BYTES, MAX_DEPTH
 
 log = logging.getLogger(__name__)
 
 PLY = "point_cloud.ply"
 MOST_FOLDERS = 50_000
-LAST_LINE = 1 << 16  #: bytes of metrics.jsonl that are looked at, from its end
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster where there is C
 PATIENCE_S = 3.0
 """Of looking for runs, before it is said that this is a long way."""
@@ -179,17 +179,10 @@ def read_last_metrics(folder: Path) -> dict[str, Any]:
     which is logged."""
     path = folder / "metrics.jsonl"
     try:
-        value = json.loads(_last_line(path)) if path.is_file() else {}
+        value = last_record(path) if path.is_file() else {}
         _require_finite(value)
-    except (OSError, ValueError, IndexError, RecursionError):
+    except (OSError, UserError, ValueError, RecursionError):
+        value = None
+    if value is None:
         log.warning("%s: not readable", path)
-        value = {}
-    return value if isinstance(value, dict) else {}
-
-
-def _last_line(path: Path) -> bytes:
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(size - LAST_LINE, 0))
-        lines = file.read().splitlines()
-    return lines[-1] if lines else b"{}"
+    return value or {}

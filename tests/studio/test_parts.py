@@ -17,6 +17,7 @@ from gs_ssd.studio.entry import Entry
 from gs_ssd.studio.guard import Guard
 from gs_ssd.studio.journal import Journal
 from gs_ssd.studio.runs import RunsFolder
+from gs_ssd.studio.state import recall
 from gs_ssd.viewer.pack import pack_splats
 
 
@@ -69,6 +70,37 @@ def test_a_torn_line_of_the_journal_is_skipped_and_not_continued(tmp_path):
     second.append("queued", "c")
     assert [line["run"] for line in second.read()] == ["a", "c"]
     second.close()
+
+
+BEFORE = b"""\
+{"time": 1.5, "event": "queued", "run": "one", "anyway": false, "source": null}
+{"time": 2.0, "event": "started", "run": "one", "attempt": 2}
+{"time": 2.5, "event": "queued", "run": "two", "anyway": true, "source": {"run": "x", "at": 3}}
+{"time": 3.0, "event": "queu
+{"time": 3.5, "event": "starred", "run": "two"}
+{"time": 4.0, "event": "failed", "run": "three", "message": "no room"}
+{"time": 4.5, "event": "stopped", "run": "tw"""
+
+
+def test_a_journal_of_the_version_before_reads_the_same(tmp_path):
+    """With a line that one kill left half written, and another at the end."""
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(BEFORE)
+    journal = Journal(path)
+    live, waiting = recall(journal.read())
+    assert waiting == ["two"]
+    assert {name: run.state for name, run in live.items()} == {
+        "one": "interrupted",
+        "two": "queued",
+        "three": "failed",
+    }
+    assert (live["one"].attempts, live["one"].anyway) == (2, False)
+    assert (live["two"].starred, live["two"].source) == (True, {"run": "x", "at": 3})
+    assert live["three"].message == "no room"
+    journal.append("stopped", "two")
+    assert path.read_bytes().startswith(BEFORE + b"\n")
+    assert recall(journal.read())[1] == []
+    journal.close()
 
 
 def test_the_bytes_for_the_page_are_the_packed_splats():

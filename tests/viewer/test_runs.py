@@ -46,3 +46,11 @@ def test_settings_are_read_as_they_were_written(tmp_path):
 def test_a_last_line_that_no_run_writes_is_passed_over(line, tmp_path):
     (tmp_path / "metrics.jsonl").write_text(json.dumps({"step": 1}) + f"\n{line}\n")
     assert read_last_metrics(tmp_path) == {}
+
+
+def test_numbers_that_are_being_written_are_not_there_yet(tmp_path, caplog):
+    path = tmp_path / "metrics.jsonl"
+    for text, last in (("", {}), ('{"step"', {}), ('{"step": 1}\n{"ste', {"step": 1})):
+        path.write_text(text)
+        assert read_last_metrics(tmp_path) == last
+    assert not caplog.records

@@ -19,12 +19,13 @@ from typing import Any, Final
 
 from gs_ssd.errors import UserError
 from gs_ssd.files import sweep
-from gs_ssd.lab.evaluate.ledger import append_record, records_in
+from gs_ssd.json_lines import append_record, read_records
 from gs_ssd.lab.evaluate.suite import Entry, Suite
 from gs_ssd.lab.evaluate.trainings import Cost, TrainingError, end_all
 from gs_ssd.locks import held
 
 LEDGER = "results.jsonl"
+FIELDS = {"key": str, "fingerprint": str}  #: without which a line of it is no record
 LABEL: Final = re.compile(r"[\w+=-][\w.+=@-]*")
 """What a variant may be called: its label names a folder."""
 
@@ -130,13 +131,8 @@ def plan(
 
 
 def read_ledger(out: Path) -> dict[str, dict[str, Any]]:
-    """Records by key, the last one of each; lines that a killed run left half written are
-    dropped."""
-    return {
-        record["key"]: record
-        for record in records_in(out / LEDGER)
-        if isinstance(record.get("key"), str) and "fingerprint" in record
-    }
+    """Records by key, the last one of each."""
+    return {record["key"]: record for record in read_records(out / LEDGER, FIELDS)}
 
 
 def recorded(jobs: Sequence[Job], records: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,7 +1,6 @@
 """What every training of a noise prediction here shares: its timesteps, its loss, its rate, and the
 loop that may stop after some minutes and continue later."""
 
-import json
 import math
 import time
 from collections.abc import Callable
@@ -10,6 +9,8 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+
+from gs_ssd.json_lines import append_record
 
 SAVE_EVERY_S = 120
 LOG_EVERY = 50
@@ -73,8 +74,7 @@ def fit(
         if training.step % LOG_EVERY == 0:
             means = {name: sum(row[name] for row in tally) / len(tally) for name in tally[0]}
             line = {"step": training.step, "seconds": training.seconds} | means
-            with log.open("a") as file:
-                file.write(json.dumps(line) + "\n")
+            append_record(log, line)
             said = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
             report(f"step {training.step}/{steps}  {said}")
             tally = []

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from gs_ssd import checksums
+from gs_ssd.json_lines import read_records
 from gs_ssd.lab import world
 from gs_ssd.lab.prior_training.captions import (
     AZIMUTH_WORDS,
@@ -141,7 +142,7 @@ def publish(
 
 def _card(run: PriorTrainer, sizes: dict[str, int], decoder_steps: int) -> str:
     config = run.config
-    log = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
+    log = list(read_records(run.folder / "log.jsonl"))
     picks = [log[int(i * (len(log) - 1) / 9)] for i in range(10)] if len(log) > 10 else log
     losses = "\n".join(
         f"| {r['step']} | {r['seconds'] / 60:.0f} | {r['loss']:.4f} | {r['mse']:.4f} |"

@@ -5,7 +5,6 @@ Works in chunks of minutes and continues where it stopped; see `docs/prior.md` f
 """
 
 import dataclasses
-import json
 import math
 import random
 import time
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from gs_ssd.files import atomic_path
+from gs_ssd.json_lines import append_record
 from gs_ssd.lab import world
 from gs_ssd.lab.prior_training import denoising
 from gs_ssd.lab.prior_training.captions import CaptionLaw, Mix, caption
@@ -269,8 +269,7 @@ class PriorTrainer:
             "seconds": self.seconds,
             "images_per_second": rate,
         }
-        with (self.folder / "log.jsonl").open("a") as log:
-            log.write(json.dumps(row) + "\n")
+        append_record(self.folder / "log.jsonl", row)
         report(
             f"step {self.step}/{self.config.steps}  loss {loss:.4f}  mse {mse:.4f}  {rate:.1f}"
             " images/s"

@@ -6,7 +6,6 @@ the model.
 """
 
 import dataclasses
-import json
 import math
 import random
 import time
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gs_ssd.files import atomic_path
+from gs_ssd.json_lines import append_record
 from gs_ssd.lab import world
 from gs_ssd.lab.prior_training.captions import CaptionLaw, Mix, caption
 from gs_ssd.lab.prior_training.held_out import held_out
@@ -162,8 +162,7 @@ class VolumeTrainer:
             tally.append(self._train_step(targets))
             if self.step % 50 == 0:
                 means = {name: sum(row[name] for row in tally) / len(tally) for name in tally[0]}
-                with (self.folder / "volume_log.jsonl").open("a") as log:
-                    log.write(json.dumps({"step": self.step} | means) + "\n")
+                append_record(self.folder / "volume_log.jsonl", {"step": self.step} | means)
                 report(
                     f"volume step {self.step}/{total}  "
                     + "  ".join(f"{k} {v:.4f}" for k, v in means.items())

@@ -16,10 +16,10 @@ from gs_ssd.errors import UserError
 from gs_ssd.export.avatar_file import Avatar
 from gs_ssd.files import atomic_path
 from gs_ssd.job import Job
+from gs_ssd.json_lines import append_record, read_records
 from gs_ssd.lab.evaluate import avatars, sheet
 from gs_ssd.lab.evaluate.avatars import AvatarNumbers
 from gs_ssd.lab.evaluate.intervals import bootstrap
-from gs_ssd.lab.evaluate.ledger import append_record, records_in
 from gs_ssd.lab.reproduce.comparison import RULE, decide
 from gs_ssd.lab.reproduce.report import Claim, Context, Report, SizeName, write_table
 from gs_ssd.lab.world import COLORS
@@ -219,8 +219,8 @@ def _sheet(
 
 
 def _read(ledger: Path) -> dict[tuple[str, int, int], dict[str, Any]]:
-    key = {"row", "number", "seed"}
-    return {(r["row"], r["number"], r["seed"]): r for r in records_in(ledger) if key <= set(r)}
+    records = read_records(ledger, {"row": str, "number": int, "seed": int})
+    return {(r["row"], r["number"], r["seed"]): r for r in records}
 
 
 def _matrix(found: list[dict[str, Any]], row: str, name: str) -> np.ndarray:

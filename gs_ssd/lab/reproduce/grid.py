@@ -1,8 +1,8 @@
 """Many trainings for one experiment: resumable, any number of workers, lines that can be committed
 and gone on from."""
 
+import contextlib
 import dataclasses
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +10,9 @@ from typing import Any
 
 from gs_ssd.errors import UserError
 from gs_ssd.files import atomic_path
+from gs_ssd.json_lines import Appender, read_records, write_records
 from gs_ssd.lab.evaluate.benchmark import (
+    FIELDS,
     LEDGER,
     Job,
     Variant,
@@ -20,7 +22,6 @@ from gs_ssd.lab.evaluate.benchmark import (
     run_jobs,
 )
 from gs_ssd.lab.evaluate.intervals import Interval
-from gs_ssd.lab.evaluate.ledger import records_in
 from gs_ssd.lab.evaluate.measure import SIZE
 from gs_ssd.lab.evaluate.suite import Suite
 from gs_ssd.lab.evaluate.summary import COLUMNS, summarise
@@ -134,10 +135,7 @@ def run_grid(context: Context, name: str, grid: Grid, title: str) -> Outcome:
     ledger = read_ledger(out)
     records = recorded(jobs, ledger)
     context.folder.mkdir(parents=True, exist_ok=True)
-    with atomic_path(committed) as temporary:
-        temporary.write_text(
-            "".join(json.dumps(r) + "\n" for r in recorded(whole, ledger)), encoding="utf-8"
-        )
+    write_records(committed, recorded(whole, ledger))
     with atomic_path(context.folder / "summary.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
     shown = list(dict.fromkeys(job.entry for job in jobs))[:SHOWN_PROMPTS]
@@ -173,19 +171,14 @@ def adopt(jobs: Sequence[Job], out: Path, committed: Path | None = None) -> None
     """
     wanted = {job.key: job for job in jobs}
     kept, stale = [], []
-    for key, record in (
-        {record["key"]: record for record in (records_in(committed) if committed else [])}
-        | read_ledger(out)
-    ).items():
+    earlier = read_records(committed, FIELDS) if committed else ()
+    for key, record in ({r["key"]: r for r in earlier} | read_ledger(out)).items():
         other = key in wanted and record["fingerprint"] != wanted[key].fingerprint
         (stale if other else kept).append(record)
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / "stale.jsonl").open("a", encoding="utf-8") as file:
-        file.writelines(json.dumps(record) + "\n" for record in stale)
-    with atomic_path(out / LEDGER) as temporary:
-        temporary.write_text(
-            "".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8"
-        )
+    with contextlib.closing(Appender(out / "stale.jsonl")) as file:
+        for record in stale:
+            file.append(record)
+    write_records(out / LEDGER, kept)
 
 
 def _chosen(variants: Sequence[Variant], rows: Sequence[str]) -> list[Variant]:

@@ -209,6 +209,26 @@ def test_a_torn_last_line_does_not_swallow_the_next(tmp_path):
     assert set(read_ledger(tmp_path)) == {job.key for job in jobs}
 
 
+def test_results_of_the_version_before_read_the_same(tmp_path):
+    """With a line that one kill left half written, one made again, and another torn at the end."""
+    (tmp_path / LEDGER).write_text(
+        '{"key": "ssd/a/seed-0", "fingerprint": "f", "prompt": "a", "seconds": 1.5}\n'
+        '{"key": "ssd/b/seed-0", "finger\n'
+        '{"key": "ssd/b/seed-0", "fingerprint": "g", "failed": "it died"}\n'
+        '{"key": "ssd/a/seed-0", "fingerprint": "f", "prompt": "a", "seconds": 2.5}\n'
+        '{"key": "ssd/b/seed-0", "fingerprint": "h", "sec'
+    )
+    assert read_ledger(tmp_path) == {
+        "ssd/a/seed-0": {
+            "key": "ssd/a/seed-0",
+            "fingerprint": "f",
+            "prompt": "a",
+            "seconds": 2.5,
+        },
+        "ssd/b/seed-0": {"key": "ssd/b/seed-0", "fingerprint": "g", "failed": "it died"},
+    }
+
+
 @pytest.mark.parametrize(
     "line", ["null", "[1]", "3", '{"key": 1}', '{"key": "a"}', "[" * 10000, "\xff\x00"]
 )
