@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
+from typing import Any, Final
 
 import torch
 
@@ -32,9 +33,12 @@ MEASURING = (
 """What decides a measured number, once the asset is there."""
 IRRELEVANT = ("prompt", "seed", "device", "output")
 """Settings that are named elsewhere in a job, or do not touch the asset."""
-ADDED = {("prior", "variety"): 0.0}
-"""Settings that came after lines were committed, and the values that leave an asset as it was
-without them: there they do not count."""
+ADDED: Final[dict[tuple[str, str], Callable[[Any], bool]]] = {
+    ("prior", "variety"): lambda amount: amount == 0,
+    ("nerf", "finish"): lambda finish: finish["steps"] == 0,
+}
+"""Settings that came after lines were committed, and whether an asset is what it was without them:
+there they do not count."""
 
 
 def origin_of_prior(prior: PriorConfig, device: str = "cpu") -> dict[str, str]:
@@ -68,8 +72,8 @@ def origins(config: Path) -> Callable[[Sequence[str]], dict[str, str]]:
     def of(overrides: Sequence[str]) -> dict[str, str]:
         experiment = configs.load(config, overrides)
         settings = {k: v for k, v in configs.to_mapping(experiment).items() if k not in IRRELEVANT}
-        for (section, name), without in ADDED.items():
-            if settings[section][name] == without:
+        for (section, name), without_effect in ADDED.items():
+            if without_effect(settings[section][name]):
                 del settings[section][name]
         text = json.dumps(settings, sort_keys=True)
         return origin_of_prior(experiment.prior, experiment.device) | {

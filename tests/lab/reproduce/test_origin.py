@@ -85,7 +85,11 @@ def test_a_setting_that_came_later_counts_where_it_changes_something(tmp_path):
         del settings[section][name]
     kept = {name: value for name, value in settings.items() if name not in origin.IRRELEVANT}
     without = short_hash(json.dumps(kept, sort_keys=True).encode())
-    assert made([])["config"] == made(["prior.variety=0"])["config"] == without
+    assert (
+        made([])["config"]
+        == made(["prior.variety=0", "nerf.finish.edge=[0.6,0.7]"])["config"]
+        == without
+    )
     assert made(["prior.variety=0.5"])["config"] != without
 
 
