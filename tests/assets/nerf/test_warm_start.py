@@ -4,9 +4,11 @@ import dataclasses
 
 import pytest
 import torch
+from torch.nn import functional
 
 from gs_ssd import config as configs
 from gs_ssd.assets import choice
+from gs_ssd.assets.nerf import from_splats
 from gs_ssd.errors import UserError
 from gs_ssd.export import formats
 from gs_ssd.export.splats import from_gaussians
@@ -53,6 +55,20 @@ def test_the_field_looks_as_the_splat_does(tmp_path):
     assert float((want.rgb - have.rgb).abs()[middle].mean()) < 0.1
     (optimizer,) = asset.optimizers
     assert not optimizer.state  # its own AdamW has not moved yet
+
+
+def test_what_is_fitted_to_is_no_fatter_than_the_splat(tmp_path):
+    """A rasterizer blurs by half a pixel; few pixels must not make the object larger."""
+    splats, _ = blob_at(tmp_path, 0.0)
+    few, fine = (camera.ring(5, 1.3, 3.0, 0.7, size) for size in (24, 384))
+    with torch.no_grad():
+        true = splat_renderer.render(splats, fine, torch.zeros(5, 3))
+        plain = splat_renderer.render(splats, few, torch.zeros(5, 3))
+    rgb, alpha = from_splats.pictures(splats, few)
+    assert float(plain.alpha.mean() / true.alpha.mean()) > 1.2
+    for found, wanted in ((rgb, true.rgb), (alpha, true.alpha)):
+        averaged = functional.avg_pool2d(wanted, 16)
+        assert float((found - averaged).abs().mean() / averaged.mean()) < 0.03
 
 
 def test_a_shape_outside_of_the_box_is_refused(tmp_path):
