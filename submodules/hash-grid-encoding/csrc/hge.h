@@ -13,7 +13,7 @@
  * features each position  p = clamp(x, 0, 1) r_l; cell = min(floor(p), r_l - 1); fraction f = p -
  * cell, in 0 .. 1 vertex    (i, j, k) of the (r_l + 1)^3 is entry i + (r_l + 1) (j + (r_l + 1) k)
  * where all of them fit into the level's entries, else (i xor 2654435761 j xor 805459861 k) mod
- * entries, a power of two features  the trilinear mix of the eight vertices; levels from levels_on
+ * entries, a power of two and at least 8 features  the trilinear mix of the eight vertices; levels from levels_on
  * on give 0 and get no gradient
  */
 #ifndef HGE_H
@@ -32,7 +32,7 @@
 extern "C" {
 #endif
 
-#define HGE_ABI_VERSION 2
+#define HGE_ABI_VERSION 3
 #define HGE_MAX_LEVELS 32
 #define HGE_MAX_INPUTS 64
 #define HGE_MAX_HIDDEN 128
@@ -63,9 +63,11 @@ HGE_API int hge_encode(const hge_grid* grid, const float* tables, const float* p
                        const float* along, int64_t n, float* features, int32_t threads);
 
 /* The transpose: grad_tables [E, 2], overwritten, receives the gradient of the tables from that of
- * the features (with along: of their derivative in that direction). */
+ * the features (with along: of their derivative in that direction): grads [2 L, N], or [N, 2 L] if
+ * by_point is not 0. */
 HGE_API int hge_scatter(const hge_grid* grid, const float* points, const float* along,
-                        const float* grads, int64_t n, float* grad_tables, int32_t threads);
+                        const float* grads, int32_t by_point, int64_t n, float* grad_tables,
+                        int32_t threads);
 
 /* grad_points [3, N]: the gradient of s = sum(grads * features) by the points; with along, the
  * gradient of s's derivative in that direction (the Hessian of s times along; only its mixed terms

@@ -74,3 +74,11 @@ def test_every_instruction_set(level, monkeypatch, tmp_path):
     have = torch.autograd.grad(sum(losses(native_field, samples, None)), native_field)
     want = torch.autograd.grad(sum(losses(exact, samples, "reference")), exact)
     assert all(relative(a, b) < 2e-5 for a, b in zip(have, want, strict=True))
+    for count in (1, 7, 9, 15, 16, 31, 33, 500):
+        points, tables = some_points(count, 8), some_tables(GRID, 9)
+        found = []
+        for backend, dtype in ((None, torch.float32), ("reference", torch.float64)):
+            leaf = tables.to(dtype).requires_grad_()
+            features = encode(points.to(dtype), leaf, GRID, backend=backend)
+            found.append([features, *torch.autograd.grad(features.square().sum(), leaf)])
+        assert all(relative(a, b) < 3e-6 for a, b in zip(*found, strict=True))

@@ -16,7 +16,7 @@ from fields import (
 )
 from hash_grid_encoding import Box, HashGrid, composite, encode, march, mlp, visible
 
-SIZES = [0, 1, 5, 37, 4099]
+SIZES = [0, 1, 5, 16, 17, 37, 4099]
 SHAPES = [(32, 64, 1), (32, 64, 3), (24, 64, 16), (1, 8, 2), (7, 16, 5), (64, 128, 16)]
 
 
@@ -45,6 +45,72 @@ def test_encoding(count, on):
         return features, *first
 
     check(run, some_points(count, 2), some_tables(GRID, 3), grads)
+
+
+@pytest.mark.parametrize("levels", [1, 3, 8, 9, 13])
+def test_gradients_by_point(levels):
+    """Gradients that come in rows of points are turned within, some levels at a time."""
+    grid = HashGrid(levels=levels, log2_entries=10, base_resolution=3, scale=1.3)
+    points, tables = some_points(75, 1), some_tables(grid, 2)
+    grads = torch.randn(75, grid.num_features, generator=generator(3))
+    for on in {0, 1, levels // 2, levels}:
+
+        def run(backend, points, tables, grads, on=on):
+            unused = 0 * (points.sum() + tables.sum())
+            features = encode(points, tables, grid, on, backend=backend) + unused
+            return torch.autograd.grad(features, (points, tables), grads)
+
+        check(run, points, tables, grads)
+
+
+def test_duplicates_and_clamped_points():
+    """Many points in the same cells, on their faces and outside of the cube, in a row and apart."""
+    rng = generator(1)
+    few = some_points(9, 2)
+    corners = torch.tensor([[0.0, 0, 0], [1, 1, 1], [-3, 0.5, 2], [1, 0, 7], [0.25, 0.5, 0.75]])
+    points = torch.cat([few.repeat_interleave(40, 0), corners.repeat(25, 1), few.repeat(11, 1)])
+    grads = torch.randn(len(points), GRID.num_features, generator=rng)
+
+    def run(backend, points, tables, grads):
+        features = encode(points, tables, GRID, backend=backend)
+        first = torch.autograd.grad((features * grads).sum(), (points, tables), create_graph=True)
+        slope = torch.autograd.grad(first[0].sum(), tables)
+        return features, *first, *slope
+
+    check(run, points, some_tables(GRID, 3), grads)
+
+
+def test_every_neighbour_in_x():
+    """A hash leaves the neighbours of a row close to each other, or in two lines: all ways, at each
+    place along x, and in the smallest of tables."""
+    for log2_entries in (3, 4, 11):
+        grid = HashGrid(levels=1, log2_entries=log2_entries, base_resolution=64)
+        assert grid.is_hashed(0)
+        x = (torch.arange(64) + 0.375) / 64
+        y, z = some_points(64, 4)[:, :2].T
+        points, grads = torch.stack([x, y, z], 1), torch.randn(64, 2, generator=generator(5))
+
+        def run(backend, points, tables, grads, grid=grid):
+            features = encode(points, tables, grid, backend=backend)
+            return features, *torch.autograd.grad(features, (points, tables), grads)
+
+        check(run, points, some_tables(grid, 6), grads)
+
+
+def test_a_spoilt_gradient_reaches_its_own_entries_only():
+    """NaN and infinity do not spread to other entries of the same line."""
+    grid = HashGrid(levels=1, log2_entries=11, base_resolution=64)
+    points = torch.rand(40, 3, generator=generator(7))  # on no face of a cell
+    for value in (float("nan"), float("inf")):
+        grads = torch.ones(40, 2)
+        grads[17] = value
+        tables = some_tables(grid, 8).requires_grad_()
+        (have,) = torch.autograd.grad(encode(points, tables, grid), tables, grads)
+        own = torch.zeros(40, 2)
+        own[17] = 1
+        (touched,) = torch.autograd.grad(encode(points, tables, grid), tables, own)
+        assert torch.equal(have.isfinite(), touched == 0)
+        assert 1 <= (~have.isfinite()).any(1).sum() <= 8
 
 
 @pytest.mark.parametrize("count", SIZES[1:])

@@ -56,7 +56,7 @@ bool valid(const hge_grid* grid) {
         const int64_t r = grid->resolutions[l], entries = grid->offsets[l + 1] - grid->offsets[l];
         if (r < 1 || r > 1 << 20 || entries < 1 || entries > 1 << 30) return false;
         const bool hashed = (r + 1) * (r + 1) * (r + 1) > entries;
-        if (hashed && (entries & (entries - 1)) != 0) return false;
+        if (hashed && (entries < 8 || (entries & (entries - 1)) != 0)) return false;
     }
     return true;
 }
@@ -67,9 +67,14 @@ int64_t chunk_end(int64_t chunk, int64_t n) {
 }
 
 bool finite(const float* numbers, int64_t n) {
-    float sum = 0.0f;  // of zeros, or NaN
-    for (int64_t i = 0; i < n; ++i) sum += numbers[i] * 0.0f;
-    return sum == 0.0f;
+    uint32_t largest = 0;  // without their signs, numbers lie in the order of their bits
+    for (int64_t i = 0; i < n; ++i) {
+        uint32_t number;
+        std::memcpy(&number, numbers + i, sizeof number);
+        number &= 0x7fffffffu;
+        largest = number > largest ? number : largest;
+    }
+    return largest < 0x7f800000u;  // infinity
 }
 
 // Asks for large pages under memory that is about to be written: results of this size are fresh
@@ -126,19 +131,41 @@ int hge_encode(const hge_grid* grid, const float* tables, const float* points, c
 }
 
 int hge_scatter(const hge_grid* grid, const float* points, const float* along, const float* grads,
-                int64_t n, float* grad_tables, int32_t threads) {
+                int32_t by_point, int64_t n, float* grad_tables, int32_t threads) {
     if (!valid(grid) || !grad_tables || n < 0 || threads < 1 || (n > 0 && (!points || !grads)))
         return HGE_INVALID;
     expect_writes(grad_tables, 2 * grid->offsets[grid->levels]);
     const Kernels& k = kernels();
     // One thread a level: additions keep the order of the points. The finest take longest, so they
     // come first.
-    parallel(grid->levels, threads, [&](int64_t task) {
-        const int level = static_cast<int>(grid->levels - 1 - task);
-        const int64_t first = grid->offsets[level], entries = grid->offsets[level + 1] - first;
-        std::memset(grad_tables + 2 * first, 0, 2 * sizeof(float) * static_cast<size_t>(entries));
-        if (level < grid->levels_on) k.scatter(*grid, level, points, along, grads, n, grad_tables);
-    });
+    const auto scatter = [&](int lowest, int end, const float* in) {
+        parallel(end - lowest, threads, [&](int64_t task) {
+            const int level = end - 1 - static_cast<int>(task);
+            const int64_t first = grid->offsets[level], size = grid->offsets[level + 1] - first;
+            std::memset(grad_tables + 2 * first, 0, 2 * sizeof(float) * static_cast<size_t>(size));
+            if (level < grid->levels_on)
+                k.scatter(*grid, level, points, along, in + 2 * (level - lowest) * n, n, grad_tables);
+        });
+    };
+    if (!by_point || n == 0) {
+        scatter(0, grid->levels, grads);
+        return HGE_OK;
+    }
+    // As many levels at a time as have their gradients of a point in one line of the cache.
+    const int width = grid->levels < 8 ? grid->levels : 8;
+    std::unique_ptr<float[]> turned(new (std::nothrow) float[2 * width * n]);
+    if (!turned) return HGE_OUT_OF_MEMORY;
+    expect_writes(turned.get(), 2 * width * n);
+    for (int end = grid->levels; end > 0; end -= width) {
+        const int lowest = end > width ? end - width : 0;
+        if (lowest < grid->levels_on) {
+            parallel(chunks(n), threads, [&](int64_t chunk) {
+                k.turn(grads + 2 * lowest, 2 * width, 2 * grid->levels, n, chunk * CHUNK,
+                       chunk_end(chunk, n), turned.get());
+            });
+        }
+        scatter(lowest, end, turned.get());
+    }
     return HGE_OK;
 }
 
@@ -159,7 +186,7 @@ int hge_turn(const float* in, int64_t n, int32_t features, float* out, int32_t t
     expect_writes(out, features * n);
     const Kernels& k = kernels();
     parallel(chunks(n), threads, [&](int64_t chunk) {
-        k.turn(in, features, n, chunk * CHUNK, chunk_end(chunk, n), out);
+        k.turn(in, features, features, n, chunk * CHUNK, chunk_end(chunk, n), out);
     });
     return HGE_OK;
 }

@@ -17,7 +17,12 @@ namespace HGE_JOIN(isa_, HGE_ARCH) {
 
 #include "simd.h"
 
+#include "place.h"
+
+#include "span.h"
+
 #include "grid.h"
+#include "scatter.h"
 #include "mlp.h"
 #include "turn.h"
 #include "floor.h"

@@ -14,7 +14,7 @@ struct Kernels {
     // Points [begin, end) of one level; `along` may be null.
     void (*encode)(const hge_grid& grid, int level, const float* tables, const float* points,
                    const float* along, int64_t n, int64_t begin, int64_t end, float* features);
-    // All points of one level, into its table, which is zero.
+    // All points of one level, into its table, which is zero; grads [2, n] are the level's.
     void (*scatter)(const hge_grid& grid, int level, const float* points, const float* along,
                     const float* grads, int64_t n, float* grad_tables);
     // Points [begin, end), all levels.
@@ -24,8 +24,9 @@ struct Kernels {
     // or null.
     void (*mlp)(const hge_mlp_problem& problem, const float* w1_transposed, int64_t begin,
                 int64_t end, float* grad_w1, float* grad_w2);
-    // Points [begin, end) of in [n, features] into out [features, n].
-    void (*turn)(const float* in, int features, int64_t n, int64_t begin, int64_t end, float* out);
+    // Points [begin, end), the first features of in [n, stride], into out [features, n].
+    void (*turn)(const float* in, int features, int64_t stride, int64_t n, int64_t begin,
+                 int64_t end, float* out);
     // For the benchmark: loads, and additions in place, at index [8, n]; the least that a level
     // needs.
     float (*floor_gather)(const float* table, const uint32_t* index, int64_t n);

@@ -143,7 +143,6 @@ class _Scatter(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, points: Tensor, grads: Tensor, grid: HashGrid, on: int) -> Tensor:
-        grads = native.feature_major(grads)
         ctx.grid, ctx.on = grid, on
         ctx.save_for_backward(points, grads)
         return native.scatter(grid, on, points, None, grads)
@@ -155,7 +154,7 @@ class _Scatter(torch.autograd.Function):
         points, grads = ctx.saved_tensors
         u = u.contiguous()
         grad_points = (
-            native.pull(ctx.grid, ctx.on, u, points, None, grads)
+            native.pull(ctx.grid, ctx.on, u, points, None, native.feature_major(grads))
             if ctx.needs_input_grad[0]
             else None
         )

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .grid import HashGrid
 
-ABI_VERSION = 2
+ABI_VERSION = 3
 MAX_INPUTS, MAX_HIDDEN, MAX_OUTPUTS = 64, 128, 16
 MESSAGES = {
     1: "a size or combination of arguments that csrc/hge.h forbids",
@@ -66,7 +66,7 @@ def load(path: Path) -> ctypes.CDLL:
     lib.hge_backend_name.restype = c_char_p
     signatures = {
         "hge_encode": [grid, pointer, pointer, pointer, c_int64, pointer, c_int32],
-        "hge_scatter": [grid, pointer, pointer, pointer, c_int64, pointer, c_int32],
+        "hge_scatter": [grid, *[pointer] * 3, c_int32, c_int64, pointer, c_int32],
         "hge_pull": [grid, pointer, pointer, pointer, pointer, c_int64, pointer, c_int32],
         "hge_turn": [pointer, c_int64, c_int32, pointer, c_int32],
         "hge_mlp": [POINTER(MlpProblem)],
@@ -139,13 +139,16 @@ def encode(grid: HashGrid, on: int, tables: Tensor, points: Tensor, along: Tenso
 
 
 def scatter(grid: HashGrid, on: int, points: Tensor, along: Tensor | None, grads: Tensor) -> Tensor:
-    """Gradient [E, 2] of the tables from that of what `encode` returned."""
+    """Gradient [E, 2] of the tables from that of what `encode` returned, or its transposed view."""
+    by_point = not grads.is_contiguous() and grads.t().is_contiguous()
+    grads = grads if by_point else grads.contiguous()
     out = points.new_empty(grid.num_entries, 2)
     status = library().hge_scatter(
         _grid(grid, on),
         points.data_ptr(),
         _at(along),
         grads.data_ptr(),
+        by_point,
         points.shape[1],
         out.data_ptr(),
         _threads(),
