@@ -9,6 +9,8 @@ from gs_ssd.studio.worker_process import WorkerProcess
 
 WAITING, ACTIVE = ("queued",), ("starting", "running", "paused", "stopping", "finishing")
 SMOOTH = 0.2  #: weight of the newest step in the mean time of a step
+ATTEMPTS = 3
+"""How often a job is taken up by itself after its worker or the server died."""
 MOST_NOTES = 20
 MOST_PREVIEWS = 200  #: names that are told, the newest
 
@@ -99,6 +101,23 @@ def recall(lines: Iterable[dict[str, Any]]) -> tuple[dict[str, Live], list[str]]
         elif event in ("failed", "interrupted"):
             run.state, run.message = event, str(line.get("message", ""))
     return live, list(waiting)
+
+
+def after(outcome: str, message: str, attempts: int, *, closing: bool) -> tuple[str, str]:
+    """What becomes of a run whose worker has ended: the event for the journal, and what is said.
+
+    Args:
+        outcome: done, stopped, failed or died.
+        attempts: that have been made.
+        closing: the server ends; nothing is taken up any more.
+    """
+    if outcome == "died" and not closing:
+        if attempts < ATTEMPTS:
+            return "queued", f"{message}; it continues by itself (attempt {attempts + 1})"
+        return "failed", f"{message}, {attempts} times"
+    if closing and outcome in ("died", "stopped"):  # by nobody's wish
+        return "interrupted", message
+    return outcome, message
 
 
 def describe(name: str, live: Live, facts: Facts, state: str, place: int | None) -> dict[str, Any]:

@@ -10,9 +10,10 @@ from gs_ssd.errors import UserError
 from gs_ssd.studio import queue as module
 from gs_ssd.studio import worker_process
 from gs_ssd.studio.journal import Journal
-from gs_ssd.studio.queue import ATTEMPTS, Queue
+from gs_ssd.studio.queue import Queue
+from gs_ssd.studio.registry import Registry
 from gs_ssd.studio.runs import JOURNAL, RunsFolder
-from gs_ssd.studio.state import recall
+from gs_ssd.studio.state import ATTEMPTS, after, recall
 
 SMOKE = Path(__file__).parents[2] / "configs" / "smoke.yaml"
 
@@ -163,6 +164,73 @@ def test_what_ran_at_the_end_is_interrupted_or_taken_up(tmp_path, workers, reque
     drive(tmp_path, again, requeue=requeue)
     third = drive(tmp_path, lambda queue: settle(), requeue=False)
     assert set(states(third)) == {"one", "two", "three"}
+
+
+@pytest.mark.parametrize("event", ["started", "queued", "done", "starred", "stopped"])
+def test_a_journal_without_room_leaves_no_run_stuck(tmp_path, workers, monkeypatch, event):
+    """What cannot be remembered is said, and can be asked for again once there is room."""
+    real, told = Journal.append, []
+
+    def append(self, asked, run, **more):
+        if full and asked == event:
+            raise UserError("the journal is full")
+        real(self, asked, run, **more)
+
+    async def scenario(queue):
+        nonlocal full
+        workers.outcomes = ["done" if event == "done" else "died"] * 3
+        queue.listen(lambda name: told.append((name, queue.describe(name))))
+        first, second = queue.submit(config("one")), queue.submit(config("two"))
+        full = True
+        if event in ("starred", "stopped"):
+            with pytest.raises(UserError, match="is full"):
+                queue.star(second, on=True) if event == "starred" else queue.stop(second)
+            assert not queue.describe(second)["starred"]
+            assert states(queue)[second] == "queued"
+            return
+        await settle()
+        for worker in list(workers.started):
+            worker.finish.set()
+        await settle()
+        run = queue.describe(first)
+        assert run["state"] == ("done" if event == "done" else "failed")
+        assert "is full" in run["message"] or event == "done"
+        assert [told for name, told in told if name == first][-1]["state"] == run["state"]
+        full = False
+        if event != "done":
+            queue.resume(first)
+            assert queue.describe(first)["state"] == "queued"
+
+    full = False
+    monkeypatch.setattr(Journal, "append", append)
+    drive(tmp_path, scenario)
+
+
+def test_without_workers_all_that_was_asked_is_remembered(tmp_path):
+    """No event loop either."""
+    first = Registry(RunsFolder(tmp_path), Journal(tmp_path / JOURNAL))
+    for name in ("one", "two", "three", "four"):
+        first.submit(config(), name=name, anyway=name == "two")
+    first.star("three", on=True)
+    trashed = first.discard("one")
+    before = [first.describe(name) for name in first.names()]
+    second = Registry(RunsFolder(tmp_path), Journal(tmp_path / JOURNAL))
+    assert second.order == ["two", "three", "four"]
+    assert [second.describe(name) for name in second.names()] == before
+    assert second.live["two"].anyway
+    assert second.restore(trashed) == "one"
+    assert second.describe("one")["state"] == "stopped"
+
+
+def test_a_run_whose_worker_ended_goes_on_or_is_over():
+    assert after("died", "x", ATTEMPTS - 1, closing=False)[0] == "queued"
+    assert after("died", "x", ATTEMPTS, closing=False) == ("failed", f"x, {ATTEMPTS} times")
+    for outcome in ("died", "stopped"):  # the server ends it: not its own end
+        assert after(outcome, "x", 1, closing=True) == ("interrupted", "x")
+    for outcome in ("done", "failed"):
+        for closing in (False, True):
+            assert after(outcome, "x", 1, closing=closing) == (outcome, "x")
+    assert after("stopped", "", 1, closing=False) == ("stopped", "")
 
 
 def test_names_are_free_ones_and_stay_inside(tmp_path, workers):
