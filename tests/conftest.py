@@ -2,6 +2,7 @@
 others are promised."""
 
 import asyncio
+import copy
 import importlib.util
 import itertools
 import os
@@ -24,6 +25,26 @@ settings.load_profile("default")
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def changed() -> Callable[[Any, list[Any], Any], Any]:
+    """A tree of dicts and lists with another value at the end of a way into it; `KeyError`: without
+    that entry."""
+
+    def change(tree: Any, path: list[Any], value: Any) -> Any:
+        tree = copy.deepcopy(tree)
+        *way, last = path
+        inner = tree
+        for key in way:
+            inner = inner[key]
+        if value is KeyError:
+            del inner[last]
+        else:
+            inner[last] = value
+        return tree
+
+    return change
 
 
 @pytest.fixture(autouse=True, scope="session")

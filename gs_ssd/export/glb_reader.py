@@ -72,16 +72,7 @@ class _Reader:
                 self.path,
             )
         parts = [self._transformed(part, matrix, logarithms) for part, matrix in self.placed]
-        degree = max(part.sh_degree for part in parts)
-        parts = [part.with_sh_degree(degree) for part in parts]
-        return Splats(
-            means=np.concatenate([part.means for part in parts]),
-            log_scales=np.concatenate([part.log_scales for part in parts]),
-            quats_wxyz=np.concatenate([part.quats_wxyz for part in parts]),
-            logit_opacities=np.concatenate([part.logit_opacities for part in parts]),
-            sh=np.concatenate([part.sh for part in parts]),
-            frame="gltf",
-        )
+        return Splats.joined(parts, "gltf")
 
     def _refuse_unknown_extensions(self) -> None:
         """After those of the splats, which have sentences of their own."""

@@ -63,16 +63,7 @@ def read_ksplat(path: str | os.PathLike[str]) -> Splats:
             f"{path}: {count} splats promised, {sum(map(len, parts))} are there; the file is"
             " damaged"
         )
-    degree = max(part.sh_degree for part in parts)
-    padded = [part.with_sh_degree(degree) for part in parts]
-    return Splats(
-        means=np.concatenate([part.means for part in padded]),
-        log_scales=np.concatenate([part.log_scales for part in padded]),
-        quats_wxyz=np.concatenate([part.quats_wxyz for part in padded]),
-        logit_opacities=np.concatenate([part.logit_opacities for part in padded]),
-        sh=np.concatenate([part.sh for part in padded]),
-        frame="inria",
-    )
+    return Splats.joined(parts, "inria")
 
 
 def _section(

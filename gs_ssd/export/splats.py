@@ -3,6 +3,7 @@
 Knows no format; torch at its doors only."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -105,6 +106,16 @@ class Splats:
         identity = np.array([1, 0, 0, 0], dtype=np.float32)
         unit = np.where(norm > 1e-20, self.quats_wxyz / np.maximum(norm, 1e-20), identity)
         return np.where(unit[:, :1] < 0, -unit, unit)
+
+    @classmethod
+    def joined(cls, parts: Sequence["Splats"], frame: Frame) -> "Splats":
+        """All the splats of parts that are in the axes of `frame`, in their order; harmonics are
+        padded to the highest degree among them."""
+        degree = max(part.sh_degree for part in parts)
+        padded = [part.with_sh_degree(degree) for part in parts]
+        arrays = (np.concatenate([getattr(part, name) for part in padded]) for name in ARRAYS)
+        means, log_scales, quats_wxyz, logit_opacities, sh = arrays
+        return cls(means, log_scales, quats_wxyz, logit_opacities, sh, frame)
 
     def take(self, index: NDArray) -> "Splats":
         """The splats that a boolean mask or an integer index [M] selects."""

@@ -1,7 +1,5 @@
 """Saved tensors that no asset can take over are named before one does."""
 
-import copy
-
 import pytest
 import torch
 
@@ -24,19 +22,6 @@ def asset():
     return {"parameters": parameters, "adam": adam, "statistics": {"sightings": torch.zeros(2)}}
 
 
-def changed(path, value):
-    saved = copy.deepcopy(asset())
-    *way, last = path
-    inner = saved
-    for key in way:
-        inner = inner[key]
-    if value is KeyError:
-        del inner[last]
-    else:
-        inner[last] = value
-    return saved
-
-
 @pytest.mark.parametrize(
     ("path", "value", "word"),
     [
@@ -53,9 +38,9 @@ def changed(path, value):
         (["statistics", "sightings"], torch.zeros(3), "statistics sightings"),
     ],
 )
-def test_tensors_that_do_not_fit_together_are_named(path, value, word):
+def test_tensors_that_do_not_fit_together_are_named(path, value, word, changed):
     assert misfit_of(**asset(), rows=ROWS) is None
-    assert word in misfit_of(**changed(path, value), rows=ROWS)
+    assert word in misfit_of(**changed(asset(), path, value), rows=ROWS)
 
 
 def test_no_rows_are_no_asset():

@@ -12,40 +12,21 @@ import zipfile
 import numpy as np
 import pytest
 from PIL import Image
-from scipy.spatial import cKDTree
 
 from gs_ssd.errors import UserError
 from gs_ssd.export.axes_object import axes_object
 from gs_ssd.export.formats import read_splats, write_splats
-from gs_ssd.export.frames import rotations_from_quaternions
 from gs_ssd.export.ply import write_ply
 from gs_ssd.export.ply_reader import read_ply
 from gs_ssd.export.splats import Splats
 
-# Largest errors: position, rotation matrix entry, log sigma, opacity, colour coefficient,
-# harmonics.
+# See `compare`.
 TOLERANCE = {
     ".sog": (3e-4, 0.03, 0.03, 0.005, 0.02, 0.03),
     ".compressed.ply": (5e-3, 0.006, 0.003, 0.003, 0.01, 0.017),
     ".ksplat": (1e-4, 0.003, 0.002, 0.004, 0.014, 0.008),
 }
 EXACT = (1e-6, 1e-5, 1e-5, 1e-5, 1e-5, 1e-5)
-
-
-def compare(back: Splats, splats: Splats, tolerance: tuple[float, ...]) -> None:
-    """Splat by splat, in whatever order the file has them."""
-    position, rotation, size, opacity, color, harmonics = tolerance
-    nearest = cKDTree(back.means).query(splats.means)[1]
-    assert len(set(nearest)) == len(splats) == len(back)
-    back = back.take(nearest)
-    assert back.sh_degree == splats.sh_degree
-    assert back.means == pytest.approx(splats.means, abs=position)
-    turned = rotations_from_quaternions(back.quats_wxyz)
-    assert turned == pytest.approx(rotations_from_quaternions(splats.quats_wxyz), abs=rotation)
-    assert back.log_scales == pytest.approx(splats.log_scales, abs=size)
-    assert back.opacities == pytest.approx(splats.opacities, abs=opacity)
-    assert back.sh[:, 0] == pytest.approx(splats.sh[:, 0], abs=color)
-    assert back.sh[:, 1:] == pytest.approx(splats.sh[:, 1:], abs=harmonics)
 
 
 def tame(splats: Splats) -> Splats:
@@ -58,7 +39,7 @@ def tame(splats: Splats) -> Splats:
 
 @pytest.mark.parametrize("degree", [0, 1, 2, 3])
 @pytest.mark.parametrize("suffix", [".sog", ".compressed.ply"])
-def test_our_own_come_back(tmp_path, make_splats, suffix, degree):
+def test_our_own_come_back(tmp_path, make_splats, suffix, degree, compare):
     splats = make_splats(600, degree=degree, frame="world")
     write_splats(tmp_path / f"a{suffix}", splats)
     back = read_splats(tmp_path / f"a{suffix}")
@@ -82,7 +63,7 @@ def transform(request, node_package):
 @pytest.mark.slow  # of the two, making the .sog takes longest
 @pytest.mark.parametrize(("suffix", "degree"), [(".sog", 0), (".compressed.ply", 3)])
 def test_splat_transforms_files_as_itself_reads_them(
-    tmp_path, make_splats, transform, suffix, degree
+    tmp_path, make_splats, transform, suffix, degree, compare
 ):
     splats = tame(make_splats(300, degree=degree))
     write_ply(tmp_path / "a.ply", splats)
@@ -95,7 +76,7 @@ def test_splat_transforms_files_as_itself_reads_them(
 
 @pytest.mark.readers
 @pytest.mark.parametrize("degree", [0, 1, 3])
-def test_sog_of_gaussforge(tmp_path, make_splats, degree):
+def test_sog_of_gaussforge(tmp_path, make_splats, degree, compare):
     gaussforge = pytest.importorskip(
         "gaussforge", reason="gaussforge is not installed (`make readers`)"
     )
@@ -120,7 +101,7 @@ fs.writeFileSync(target, Buffer.from(made.bufferData));
 
 @pytest.mark.readers
 @pytest.mark.parametrize(("level", "degree"), [(0, 2), (1, 0), (1, 1), (2, 2)])
-def test_ksplat_of_its_own_library(tmp_path, make_splats, node_package, level, degree):
+def test_ksplat_of_its_own_library(tmp_path, make_splats, node_package, level, degree, compare):
     splats = tame(make_splats(700, degree=degree))
     splats.means[:350] += 20  # more than one block
     write_ply(tmp_path / "a.ply", splats)
@@ -133,7 +114,7 @@ def test_ksplat_of_its_own_library(tmp_path, make_splats, node_package, level, d
     compare(read_splats(tmp_path / "b.ksplat"), splats, TOLERANCE[".ksplat"] if level else exact)
 
 
-def test_a_compressed_ply_with_a_plain_suffix_is_read(tmp_path, make_splats):
+def test_a_compressed_ply_with_a_plain_suffix_is_read(tmp_path, make_splats, compare):
     splats = make_splats(300, degree=1)
     write_splats(tmp_path / "a.compressed.ply", splats)
     (tmp_path / "a.compressed.ply").rename(tmp_path / "b.ply")
@@ -194,7 +175,7 @@ def picture(pixels: np.ndarray) -> bytes:
     return data.getvalue()
 
 
-def test_sog_of_version_1(tmp_path, make_splats):
+def test_sog_of_version_1(tmp_path, make_splats, compare):
     splats = make_splats(400)
     sog_1(tmp_path / "a.sog", splats)
     compare(read_splats(tmp_path / "a.sog"), splats, (3e-4, 0.02, 0.01, 0.01, 0.01, 0))
