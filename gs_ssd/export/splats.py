@@ -127,9 +127,11 @@ class Splats:
         turn = quaternion_from_rotation(rotation)
         x, y, z = (rotation @ np.array(self.offset)).tolist()
         sh = np.einsum("jk,nkc->njc", sh_rotation(rotation, self.sh_degree), self.sh)
+        with np.errstate(invalid="ignore"):  # infinity times zero, where such splats are kept
+            means = self.means.astype(np.float64) @ rotation.T
         return dataclasses.replace(
             self,
-            means=self.means.astype(np.float64) @ rotation.T,
+            means=means,
             quats_wxyz=multiply_quaternions(turn, self.quats_wxyz.astype(np.float64)),
             sh=sh,
             offset=(x, y, z),
