@@ -38,12 +38,14 @@ ROWS = {
     "sds@perpneg": ("guidance.estimator=sds", "guidance.cfg_scale=7.5", *PERP_NEG),
 }
 REMARKS = """\
-On eight prompts and two seeds at size `full`: the taught prior has the fault, and on it Perp-Neg
-takes 2.7 views of 16 away that look like fronts (the beaks and bellies on the sheet), at no cost to
-the silhouette that can be told; how much of a face is left on the very back cannot be told. The
-first seed and four pictures a prompt had left both open (p .12 and .11, with the same signs); the
-second seed and sixteen pictures were added then, so read these p as a little too small. The rows of
-SDS were not run."""
+On eight prompts and two seeds at size `full`: the taught prior has the fault. Asked for backs it
+draws fronts and sides, and as half of its captions name any view it has all but stopped obeying the
+camera; so what is made of it are lumps (silhouettes of .56 to .80). On it Perp-Neg takes two views
+of 16 away that look like fronts, at no cost to the silhouette that can be told; eight prompts do
+not settle it (p .09), nor how much of a face is left on the very back. On the weights before it was
+2.7 views, p .016. The bundled prior itself gives no second faces: of its assets no more views
+resemble a front than of the true objects, and there Perp-Neg costs silhouette (the experiment
+`defaults`). The rows of SDS were not run."""
 
 SIZES: dict[SizeName, dict[str, Any]] = {
     "tiny": {"rows": 2, "limit": 1, "seeds": (0,), "overrides": ("num_steps=4", *TINY)},
