@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from gs_ssd import checksums
+from gs_ssd.errors import UserError
 from gs_ssd.json_lines import read_records
 from gs_ssd.lab import world
 from gs_ssd.lab.prior_training.captions import (
@@ -120,7 +121,14 @@ def publish(
     `README.md` and the checksums of it all.
 
     Without a `recipe` the one in `folder` stays, until somebody measures it again.
+
+    Raises:
+        UserError: the run has no log, or one that cannot be read.
     """
+    numbers = run.folder / "log.jsonl"
+    log = list(read_records(numbers, {"step": int, "seconds": float, "loss": float, "mse": float}))
+    if not log:
+        raise UserError(f"{numbers}: no numbers of a training; publish the folder of one")
     unet, text_encoder = run.averaged()
     vae = build_autoencoder(run.config.model, run.basis())
     state = load_state(decoder)
@@ -136,13 +144,14 @@ def publish(
     parts = {"UNet": unet, "text encoder": text_encoder, "autoencoder": vae}
     sizes = {name: sum(x.numel() for x in part.parameters()) for name, part in parts.items()}
     save_pipeline(folder, run.config.model, unet, text_encoder, vae, about)
-    (folder / "README.md").write_text(_card(run, sizes, int(state["step"])))
+    (folder / "README.md").write_text(_card(run, log, sizes, int(state["step"])))
     checksums.write(folder)
 
 
-def _card(run: PriorTrainer, sizes: dict[str, int], decoder_steps: int) -> str:
+def _card(
+    run: PriorTrainer, log: list[dict[str, Any]], sizes: dict[str, int], decoder_steps: int
+) -> str:
     config = run.config
-    log = list(read_records(run.folder / "log.jsonl"))
     picks = [log[int(i * (len(log) - 1) / 9)] for i in range(10)] if len(log) > 10 else log
     losses = "\n".join(
         f"| {r['step']} | {r['seconds'] / 60:.0f} | {r['loss']:.4f} | {r['mse']:.4f} |"
