@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from gs_ssd.commands import export_avatar, export_field
+from gs_ssd.commands.export_options import PAGES, refuse_idle
 from gs_ssd.errors import UserError
 from gs_ssd.export import splat_transform
 from gs_ssd.export.clean import Cleaning, clean, refuse_non_finite
@@ -43,8 +44,6 @@ examples
 targets   {", ".join(TARGETS)}
 formats   .ply .compressed.ply .splat .spz .sog .glb .html; .usda .usdc with the extra usd
 """
-
-PAGES = (".html", ".htm")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -175,6 +174,7 @@ def run(args: argparse.Namespace) -> int:
         if args.mesh or args.viewer != "own" or not pages:
             raise UserError("--views are shown by our own page: add --for web, or -o FILE.html")
         read_views(args.views)  # before anything is written
+    refuse_idle(args)
     if export_avatar.wanted(args):
         return export_avatar.run(args)
     if args.output is not None and export_field.wanted(args):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from gs_ssd.body import clips
 from gs_ssd.body.poses import CLIPS, POSES
+from gs_ssd.commands.export_options import PAGES
 from gs_ssd.errors import UserError
 from gs_ssd.export.avatar_file import FILE, Avatar, read_avatar
 from gs_ssd.export.formats import format_of, suffix_of, write_splats
@@ -89,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
         played = ", ".join(motion.name for motion in motions)
         print(f"{path}  {size} triangles, {len(avatar.skeleton.joint_names)} joints, {played}")
         return 0
-    if suffix_of(path) in (".html", ".htm"):
+    if suffix_of(path) in PAGES:
         moving = Moving(avatar, motions)
         write_page(path, avatar.splats, title=title, turn=False, moving=moving)
         print(f"{path}  {len(avatar)} splats, {motions[0].name}")

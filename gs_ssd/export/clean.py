@@ -37,10 +37,10 @@ def clean(splats: Splats, options: Cleaning) -> tuple[Splats, dict[str, int]]:
     Raises:
         UserError: nothing is left, or a number that makes no sense.
     """
-    for name in ("crop_radius", "max_splats", "height"):
+    for name, word in (("crop_radius", "crop"), ("max_splats", "max-splats"), ("height", "height")):
         value = getattr(options, name)
         if value is not None and not 0 < value < np.inf:
-            raise UserError(f"{name} must be a positive number, not {value}")
+            raise UserError(f"--{word} is {value}; it must be a finite, positive number")
     removed: dict[str, int] = {}
 
     def keep(reason: str, mask: NDArray[np.bool_]) -> None:

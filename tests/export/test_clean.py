@@ -110,13 +110,16 @@ def test_nothing_left_is_an_error():
         clean(body(10, opacity=-9.0), Cleaning(invisible=True))
 
 
-@pytest.mark.parametrize("field", ["crop_radius", "max_splats", "height"])
+@pytest.mark.parametrize(
+    ("field", "option"),
+    [("crop_radius", "--crop"), ("max_splats", "--max-splats"), ("height", "--height")],
+)
 @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf")])
-def test_senseless_numbers(field, value):
+def test_senseless_numbers(field, option, value):
     if field == "max_splats" and isinstance(value, float):
         pytest.skip("the command line reads an integer")
     value = value if field == "max_splats" else float(value)
-    with pytest.raises(UserError, match=field):
+    with pytest.raises(UserError, match=option):
         clean(body(5), dataclasses.replace(Cleaning(), **{field: value}))
 
 
