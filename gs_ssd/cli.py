@@ -8,6 +8,7 @@ import difflib
 import errno
 import importlib
 import io
+import itertools
 import os
 import re
 import signal
@@ -56,6 +57,10 @@ COMMANDS: dict[str, Command] = {
     ),
     "doctor": Command("gs_ssd.commands.doctor", "what is installed, what will run and why"),
 }
+
+
+MAY_BE_EMPTY = ("--prompt", "--title", "--token")
+"""Options whose own check says what is wrong, or that may be nothing."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -127,7 +132,9 @@ def _let_output_go() -> None:
 
 
 def _run(arguments: Sequence[str]) -> int:
+    _refuse_a_folder_that_is_gone()
     if arguments and arguments[0] in COMMANDS:
+        _refuse_empty(arguments[1:])
         return _call(COMMANDS[arguments[0]], f"gs-ssd {arguments[0]}", arguments[1:])
     if arguments and not arguments[0].startswith("-"):
         near = difflib.get_close_matches(arguments[0], COMMANDS, n=1)
@@ -135,6 +142,26 @@ def _run(arguments: Sequence[str]) -> int:
         raise UserError(f"there is no command {arguments[0]!r}; {hint}`gs-ssd --help` lists them")
     _overview().parse_args(arguments)  # prints help or what is wrong, and exits
     return 2
+
+
+def _refuse_a_folder_that_is_gone() -> None:
+    """Libraries that look where they are loaded from die there without a reason."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise UserError("the folder that this was called in is gone; go to another one") from None
+
+
+def _refuse_empty(arguments: Sequence[str]) -> None:
+    """An empty word where a file or folder should be named would be taken for the present folder:
+    `--out "$OUT"`, where nothing has set OUT, would leave a run among the user's own files."""
+    for before, word in itertools.pairwise(["", *arguments]):
+        name, sign, value = word.partition("=")
+        if word == "" and before not in MAY_BE_EMPTY:
+            whose = before if before.startswith("-") else "an argument"
+            raise UserError(f"{whose} is empty; give it a value, or leave it out")
+        if name.startswith("--") and sign and not value and name not in MAY_BE_EMPTY:
+            raise UserError(f"{name} is empty; give it a value, or leave it out")
 
 
 def _call(command: Command, prog: str, arguments: Sequence[str]) -> int:

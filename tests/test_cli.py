@@ -129,3 +129,32 @@ def test_a_missing_native_package_says_how_to_build_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "simple_knn", None)
     with pytest.raises(UserError, match=r"pip install \./submodules/simple-knn"):
         native.native("simple_knn")
+
+
+@pytest.mark.parametrize(
+    ("words", "whose"),
+    [
+        (["train", "--out", ""], "--out is empty"),
+        (["train", "--out="], "--out is empty"),
+        (["batch", "prompts.txt", "--out", ""], "--out is empty"),
+        (["export", "axes", "-o", ""], "-o is empty"),
+        (["view", "--no-browser", ""], "--no-browser is empty"),
+        (["inspect", ""], "an argument is empty"),
+        (["studio", ""], "an argument is empty"),
+    ],
+)
+def test_an_empty_name_is_not_the_present_folder(words, whose, tmp_path, monkeypatch, capsys):
+    """What `--out "$OUT"` becomes where nothing has set OUT."""
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(words) == 2
+    assert whose in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_called_from_a_folder_that_is_gone(tmp_path, monkeypatch, capsys):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert cli.main(["inspect", "x.ply"]) == 2
+    assert "the folder that this was called in is gone" in capsys.readouterr().err
