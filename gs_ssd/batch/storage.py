@@ -26,6 +26,11 @@ def is_url(text: str) -> bool:
     return URL.match(text) is not None
 
 
+def is_torn_url(text: str) -> bool:
+    """Whether it is a URL but for a slash, which would make a folder called `s3:`."""
+    return re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+:/[^/]", text) is not None and not is_url(text)
+
+
 @dataclasses.dataclass(frozen=True)
 class Store:
     """The place behind a URL. It travels to the workers; each opens its own connection.
@@ -46,6 +51,8 @@ class Store:
             raise UserError(
                 f"--out {self.url}: {error}; S3 needs: pip install 'gs-ssd[cloud]'"
             ) from error
+        except Exception as error:  # some connect as they are made, and have errors of their own
+            raise self._refusal(error) from error
 
     def check(self) -> None:
         """See that the place can be reached, before anything starts."""
@@ -55,8 +62,11 @@ class Store:
             fs.pipe_file(f"{root}/{PROBE}", b"gs-ssd")
             fs.rm_file(f"{root}/{PROBE}")
         except Exception as error:  # every file system has errors of its own
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise UserError(f"--out {self.url} cannot be used: {reason}") from error
+            raise self._refusal(error) from error
+
+    def _refusal(self, error: Exception) -> UserError:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return UserError(f"--out {self.url} cannot be used: {reason}; check name and access")
 
     def pull(self, name: str, folder: Path) -> None:
         """Bring what there is of a task here; what lies here without being there goes."""

@@ -19,7 +19,7 @@ from gs_ssd.batch.page import Page
 from gs_ssd.batch.plan import plan
 from gs_ssd.batch.pool import OwnProcess, Pool
 from gs_ssd.batch.rows import Refusal, read_rows
-from gs_ssd.batch.storage import Store, is_url, names_in
+from gs_ssd.batch.storage import Store, is_torn_url, is_url, names_in
 from gs_ssd.batch.task import Task
 from gs_ssd.batch.worker import Outcome
 from gs_ssd.errors import UserError
@@ -104,6 +104,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
+    if is_torn_url(args.out):
+        raise UserError(f"--out {args.out} is no URL and hardly a folder; a URL has two slashes")
     least = {"workers": 0, "threads": 1, "retries": 0, "deaths": 1}
     for name, bound in least.items():
         value = getattr(args, name)

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from gs_ssd import cli
 from gs_ssd import config as configs
 from gs_ssd.batch import plan as plans
 from gs_ssd.batch.plan import plan
 from gs_ssd.batch.rows import Row, read_rows
+from gs_ssd.batch.storage import Store, is_torn_url
 from gs_ssd.batch.task import Task
 from gs_ssd.errors import UserError
 
@@ -171,3 +173,28 @@ def test_rows_of_another_programs_file_are_in_its_words(tmp_path: Path) -> None:
         whole = dataclasses.replace(configs.load(file, words), prompt="a mug", seed=task.line)
         assert task.config == whole
     assert tasks[0].config.num_steps == 40
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("ftp://127.0.0.1:1/x", "ftp://127.0.0.1:1/x cannot be used: .*refused"),
+        ("nosuch://x", "Protocol not known: nosuch"),
+    ],
+)
+def test_a_place_that_cannot_be_reached_is_one_sentence(url, reason):
+    """Some file systems of fsspec connect as they are made, others at the first use."""
+    pytest.importorskip("fsspec")
+    with pytest.raises(UserError, match=reason):
+        Store(url).check()
+
+
+def test_a_url_that_lacks_a_slash_makes_no_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "p.txt").write_text("a red disc\n")
+    assert cli.main(["batch", "p.txt", "--out", "s3:/bucket/batch"]) == 2
+    assert "a URL has two slashes" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["p.txt"]
+    assert not any(
+        map(is_torn_url, ("s3://b", "C:/x", "out/b", "run:1", "memory://x", "a::file://x"))
+    )
