@@ -88,7 +88,7 @@ def read(path: Path) -> Motion:
             raise UserError(
                 f"{path} is larger than {MAX_BYTES >> 20} MiB; cut the motion into shorter files"
             )
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = path.read_text(encoding="utf-8-sig", errors="replace")
     except OSError as error:
         raise UserError(f"cannot read the BVH file {path}: {error.strerror}") from error
     head, sign, tail = text.partition("MOTION")

@@ -72,11 +72,12 @@ def read(path: Path) -> tuple[Frame | None, tuple[float, float, float]]:
             noted = json.loads(file.read(LONGEST))
         x, y, z = (float(number) for number in noted.get("offset", NOTHING[1]))
         frame, of = noted.get("frame"), noted.get("sha256")
+        empty = noted.keys().isdisjoint({"frame", "offset"})
     except OSError as error:
         raise UserError(f"cannot read {note}: {error.strerror or error}") from error
     except (ValueError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise _unknown_axes(f"{note} is damaged", path) from error
-    if frame not in (None, *FROM_WORLD) or not all(map(math.isfinite, (x, y, z))):
+    if empty or frame not in (None, *FROM_WORLD) or not all(map(math.isfinite, (x, y, z))):
         raise _unknown_axes(f"{note} is damaged", path)
     if of is not None and of != _checksum(path):  # older notes name no file
         raise _unknown_axes(f"{note} was written for another file than {path}", path)

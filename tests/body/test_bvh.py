@@ -162,3 +162,10 @@ def test_angles_of_the_file_are_degrees(motion_file):
     thigh = of(points, "right_knee") - of(points, "right_hip")
     cosine = float(shin @ thigh / shin.norm() / thigh.norm())
     assert cosine == pytest.approx(math.cos(math.radians(30)), abs=1e-5)
+
+
+def test_a_byte_order_mark_is_no_damage(motion_file):
+    path = motion_file([{}, {}])
+    plain = bvh.read(path)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert len(bvh.read(path).bones) == len(plain.bones)

@@ -68,7 +68,18 @@ def test_a_file_in_the_place_of_another_is_not_read_by_its_note(tmp_path):
 @pytest.mark.parametrize(
     "damage",
     [
-        *(b"", b"{", b"3", b"[]", b"\xff", b"[" * 4000, b'{"frame": "sideways"}', b'{"frame": []}'),
+        *(
+            b"",
+            b"{",
+            b"{}",
+            b'{"sha256": 1}',
+            b"3",
+            b"[]",
+            b"\xff",
+            b"[" * 4000,
+            b'{"frame": "sideways"}',
+            b'{"frame": []}',
+        ),
         *(b'{"offset": [1, 2]}', b'{"offset": [NaN, 0, 0]}', b'{"offset": [1e400, 0, 0]}'),
         *(b'{"offset": 3}', b'{"offset": "abc"}', b'{"offset": [%d, 0, 0]}' % 10**400),
     ],
