@@ -99,7 +99,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             " folder"
         ) from error
     finally:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        with contextlib.suppress(OSError):  # what went wrong first is what is told
             temporary.unlink()
 
 
@@ -172,6 +172,24 @@ def sweep(folder: Path) -> int:
                     path.unlink()
                 removed += 1
     return removed
+
+
+def entries(folder: Path) -> list[Path]:
+    """What lies in a folder, by name; nothing where there is no such folder.
+
+    `Path.glob` takes one that may not be looked into for an empty one.
+
+    Raises:
+        UserError: it may not be looked into.
+    """
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise UserError(
+            f"cannot look into {folder}: {error.strerror or error}; fix its permissions"
+        ) from error
 
 
 def require_plain_file(path: str | os.PathLike[str]) -> int:

@@ -36,7 +36,9 @@ def read_layers(path: Path, depth: int = 0) -> list[Layer]:
         raise UserError(f"{path}: `extends` goes round in a circle")
     try:
         document = yaml_files.parse(path.read_text(encoding="utf-8"), str(path))
-    except (UnicodeDecodeError, OSError) as error:
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
         raise UserError(f"{path} is not readable YAML: {error}") from error
     for note in document.notes:
         log.warning("%s, %s", path, note)

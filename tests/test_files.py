@@ -204,3 +204,35 @@ def test_permissions_are_those_of_the_umask_or_of_the_file_that_is_replaced(tmp_
         assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o640
     finally:
         os.umask(before)
+
+
+def closed(monkeypatch, folder):
+    """A folder that may not be looked into (root may look into any, so permissions will not do)."""
+    listed = Path.iterdir
+
+    def refuse(path):
+        if path == folder:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+
+
+def test_a_closed_folder_is_not_taken_for_an_empty_one(tmp_path, monkeypatch):
+    (tmp_path / "b").touch()
+    (tmp_path / "a").touch()
+    assert [path.name for path in files.entries(tmp_path)] == ["a", "b"]
+    assert files.entries(tmp_path / "none") == files.entries(tmp_path / "a") == []
+    closed(monkeypatch, tmp_path)
+    with pytest.raises(UserError, match=r"cannot look into .*: Permission denied"):
+        files.entries(tmp_path)
+
+
+def test_a_name_that_leads_nowhere_is_a_user_error(tmp_path):
+    """And the reason is that of the writing, not of the cleaning up after it."""
+    (tmp_path / "loop").symlink_to("loop")
+    with (
+        pytest.raises(UserError, match=r"cannot write .*x\.ply: .*symbolic links"),
+        atomic_path(tmp_path / "loop" / "x.ply"),
+    ):
+        pass

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from gs_ssd.errors import UserError
-from gs_ssd.files import require_plain_file
+from gs_ssd.files import entries, require_plain_file
 
 FILE, PEFT_FILE = "pytorch_lora_weights.safetensors", "adapter_model.safetensors"
 KINDS = {
@@ -74,7 +74,7 @@ def find(name: str, local: bool) -> Path:
     path = Path(name).expanduser()
     if path.is_dir():
         found = [path / file for file in (FILE, PEFT_FILE) if (path / file).is_file()]
-        found = found or list(path.glob("*.safetensors"))
+        found = found or [file for file in entries(path) if file.suffix == ".safetensors"]
         if len(found) != 1:
             raise UserError(
                 f"prior.lora={name}: the folder holds {len(found)} .safetensors files; name the one"

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from gs_ssd.errors import UserError
+from gs_ssd.files import entries
 from gs_ssd.prior import weight_files
 from gs_ssd.prior.multiview_unet import CAMERA_NUMBERS, MultiViewUNet
 
@@ -143,8 +144,10 @@ def _tensors(part: Path, half: bool) -> dict[str, Tensor]:
     wanted = weight_files.variant(part, half) is not None
     files = [
         file
-        for file in sorted(part.glob("*.safetensors"))
-        if bool(weight_files.HALF.search(file.name)) == wanted and "non_ema" not in file.name
+        for file in entries(part)
+        if file.suffix == ".safetensors"
+        and bool(weight_files.HALF.search(file.name)) == wanted
+        and "non_ema" not in file.name
     ]
     if not files:
         raise UserError(f"{part}: it has no .safetensors file; copy or fetch it again")

@@ -23,7 +23,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 from transformers.utils import logging as transformers_logging
 
 from gs_ssd.errors import UserError
-from gs_ssd.files import require_plain_file
+from gs_ssd.files import entries, require_plain_file
 from gs_ssd.prior import PriorConfig, lora, multiview_files, textual_inversion, weight_files
 from gs_ssd.prior.card import check_card
 from gs_ssd.prior.hub import HubError, first_sentence, from_hub
@@ -141,7 +141,7 @@ def _load_folder(folder: Path, half: bool) -> Any:
 def _require(part: Path, *names: str) -> None:
     """One of the files must be there: the libraries would then look for it on the hub, and
     blame that."""
-    if not any(file.is_file() for name in names for file in part.glob(name)):
+    if not any(file.is_file() and file.match(name) for file in entries(part) for name in names):
         wanted = " or ".join(names)
         raise UserError(
             f"{part}: {wanted} is missing; the model's folder is incomplete, copy or fetch it again"

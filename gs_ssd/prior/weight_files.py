@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from gs_ssd.files import entries
+
 HALF = re.compile(r"\.fp16[.-]")
 SHARD = re.compile(r"(?P<before>.+)-(?P<number>\d+)-of-(?P<total>\d+)(?P<after>.*)\.safetensors")
 UNWANTED = {False: ("*.fp16.*", "*.fp16-*", "*.non_ema*"), True: ("*.non_ema*",)}
@@ -24,7 +26,7 @@ def wanted(parts: Sequence[str], half: bool) -> list[str]:
 
 def complete(folder: Path, half: bool | None = None) -> bool:
     """Whether all weights are there, in half or full precision, or in either (`None`)."""
-    names = [file.name for file in folder.glob("*.safetensors")]
+    names = [file.name for file in entries(folder) if file.suffix == ".safetensors"]
     if half is None:
         return complete(folder, False) or complete(folder, True)
     return _complete(name for name in names if bool(HALF.search(name)) == half)

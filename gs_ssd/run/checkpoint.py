@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from gs_ssd.errors import UserError
-from gs_ssd.files import atomic_path, require_plain_file
+from gs_ssd.files import atomic_path, entries, require_plain_file
 from gs_ssd.run.intact import fault_of, is_intact
 
 VERSION = 2
@@ -56,10 +56,12 @@ def _name_of(step: int) -> str:
 
 
 def listing(folder: Path) -> list[Path]:
-    """The folder's checkpoints, oldest first."""
-    named = {
-        path: match for path in folder.glob("step_*.pt") if (match := NAME.fullmatch(path.name))
-    }
+    """The folder's checkpoints, oldest first.
+
+    Raises:
+        UserError: it may not be looked into.
+    """
+    named = {path: match for path in entries(folder) if (match := NAME.fullmatch(path.name))}
     return sorted(named, key=lambda path: int(named[path][1]))
 
 

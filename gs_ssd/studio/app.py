@@ -6,6 +6,7 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Mapping
 from importlib import resources
 from pathlib import Path
@@ -24,6 +25,8 @@ from gs_ssd.studio.entry import Entry
 from gs_ssd.studio.guard import Guard
 from gs_ssd.studio.queue import Queue
 from gs_ssd.viewer.page import read_resource
+
+log = logging.getLogger(__name__)
 
 PAGE = resources.files("gs_ssd.studio") / "page"
 KINDS = {
@@ -72,6 +75,7 @@ def create_app(
     app.add_exception_handler(UserError, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse_form)
     app.add_exception_handler(HTTPException, _refuse_request)
+    app.add_exception_handler(OSError, _refuse_of_the_disk)
     for routes in (routes_runs, routes_events, routes_uploads):
         app.include_router(routes.router)
     if page:
@@ -118,6 +122,16 @@ async def _refuse_request(request: Request, error: Exception) -> JSONResponse:
     del request
     assert isinstance(error, HTTPException)
     return _mistake(str(error.detail), error.status_code, error.headers)
+
+
+async def _refuse_of_the_disk(request: Request, error: Exception) -> JSONResponse:
+    """A file or folder that cannot be read or written: not the client's mistake, but told."""
+    del request
+    assert isinstance(error, OSError)
+    if error.filename is None:
+        raise error  # about no file: a connection, say
+    log.warning("%s: %s", error.filename, error.strerror)
+    return _mistake(f"{error.filename}: {error.strerror}; see to it on the server's disk", 500)
 
 
 def _mistake(

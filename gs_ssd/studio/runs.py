@@ -1,6 +1,7 @@
 """The runs in a folder, as the disk shows them: each direct subfolder that a run has left."""
 
 import dataclasses
+import logging
 import shutil
 import time
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 from gs_ssd.errors import UserError
 from gs_ssd.run import checkpoint as checkpoints
 from gs_ssd.viewer.runs import PLY, read_last_metrics, read_settings, setting_of
+
+log = logging.getLogger(__name__)
 
 OWN = ".gs-ssd-studio"
 """The studio's own folder, inside the runs' folder."""
@@ -162,10 +165,14 @@ class RunsFolder:
         return name
 
     def _is_run(self, path: Path) -> bool:
-        """A real folder, not a link: paths never leave the root."""
+        """A real folder, not a link: paths never leave the root. One that may not be looked into
+        is somebody else's."""
         if path.name.startswith(".") or path.is_symlink() or not path.is_dir():
             return False
-        return any((path / mark).exists() for mark in ("config.yaml", "checkpoints", PLY))
+        try:
+            return any((path / mark).exists() for mark in ("config.yaml", "checkpoints", PLY))
+        except PermissionError:
+            return False
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
@@ -178,7 +185,11 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 
 def _read(folder: Path) -> Facts:
     settings = read_settings(folder)
-    found = checkpoints.listing(folder / "checkpoints")
+    try:
+        found = checkpoints.listing(folder / "checkpoints")
+    except UserError as error:  # the page shows what else there is
+        log.warning("%s", error)
+        found = []
     steps = tuple(int(path.stem.removeprefix("step_")) for path in found)
     has = tuple(file for file in FILES if (folder / file).is_file())
     wanted = settings.get("num_steps")

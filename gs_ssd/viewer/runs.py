@@ -105,7 +105,7 @@ def _holding_splats(path: Path) -> Iterator[Path]:
         UserError: there are too many to look through.
     """
     began, told = time.monotonic(), False
-    for looked, (name, folders, files) in enumerate(os.walk(path), 1):
+    for looked, (name, folders, files) in enumerate(os.walk(path, onerror=_say_what_is_closed), 1):
         if looked > MOST_FOLDERS:
             raise UserError(
                 f"{path} holds more than {MOST_FOLDERS} folders; name the runs' own folder"
@@ -121,6 +121,10 @@ def _holding_splats(path: Path) -> Iterator[Path]:
                 path,
                 looked,
             )
+
+
+def _say_what_is_closed(error: OSError) -> None:
+    log.warning("cannot look into %s: %s; its runs are left out", error.filename, error.strerror)
 
 
 def source_of(path: Path) -> tuple[Path, str]:

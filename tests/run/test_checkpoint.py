@@ -74,3 +74,16 @@ def test_damage_is_named(tmp_path, damage):
 def test_nothing_to_resume_is_said(tmp_path):
     with pytest.raises(UserError, match=r"without --resume \(with --overwrite"):
         checkpoint.latest(tmp_path / "checkpoints")
+
+
+def test_a_closed_folder_is_not_taken_for_one_without_checkpoints(tmp_path, monkeypatch):
+    """Whoever was told that there is nothing to resume would start over, and overwrite it."""
+    (tmp_path / "step_000004.pt").touch()
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    for ask in (checkpoint.latest, checkpoint.listing):
+        with pytest.raises(UserError, match=r"cannot look into .*Permission denied"):
+            ask(tmp_path)

@@ -5,6 +5,7 @@ import json
 import os
 import struct
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -182,3 +183,29 @@ def test_bodies_are_bounded_but_for_uploads_which_count_themselves():
     assert answer_of(here, None, content_length="-1") == 413
     assert answer_of(here, None, transfer_encoding="chunked") == 411
     assert answer_of(here, None, path="/api/uploads?name=a.ply", transfer_encoding="chunked") == 200
+
+
+def test_folders_that_may_not_be_looked_into_do_not_close_the_others(tmp_path, monkeypatch):
+    """Root may look into any, so the refusal is made here."""
+    for name in ("open", "closed", "half"):
+        (tmp_path / name / "checkpoints").mkdir(parents=True)
+        (tmp_path / name / "config.yaml").write_text("prompt: a red disc\n")
+    exists, iterdir = Path.exists, Path.iterdir
+    shut = (tmp_path / "closed", tmp_path / "half" / "checkpoints")
+
+    def refuse(path, ask):
+        if any(folder in (path, *path.parents) for folder in shut) and path not in shut:
+            raise PermissionError(13, "Permission denied", str(path))
+        return ask(path)
+
+    def list_or_refuse(path):
+        if path in shut:
+            raise PermissionError(13, "Permission denied", str(path))
+        return iterdir(path)
+
+    monkeypatch.setattr(Path, "exists", lambda path: refuse(path, exists))
+    monkeypatch.setattr(Path, "iterdir", list_or_refuse)
+    runs = RunsFolder(tmp_path)
+    assert runs.names() == ["half", "open"]
+    assert runs.facts("half").checkpoints == ()
+    assert runs.facts("half").setting("prompt") == "a red disc"

@@ -392,3 +392,13 @@ def test_a_second_server_in_the_same_folder_is_refused(server):
     second = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert second.returncode == 2
     assert "in use" in second.stderr
+
+
+def test_what_the_disk_refuses_is_one_sentence(tmp_path, start_studio):
+    """A name that is taken stands for a folder without permissions, which root would not notice."""
+    write_splats(tmp_path / "runs" / "disc" / "point_cloud.ply", axes_object())
+    (tmp_path / "runs" / "disc" / "exports").touch()
+    studio = start_studio(tmp_path / "runs", command="serve")
+    status, answer = studio.ask("POST", "/api/runs/disc/exports/blender")
+    assert (status, list(answer)) == (500, ["error"])
+    assert "disc/exports: File exists; see to it" in answer["error"]
