@@ -144,27 +144,28 @@ int hge_scatter(const hge_grid* grid, const float* points, const float* along, c
             const int64_t first = grid->offsets[level], size = grid->offsets[level + 1] - first;
             std::memset(grad_tables + 2 * first, 0, 2 * sizeof(float) * static_cast<size_t>(size));
             if (level < grid->levels_on)
-                k.scatter(*grid, level, points, along, in + 2 * (level - lowest) * n, n, grad_tables);
+                k.scatter(*grid, level, points, along, in + 2 * (level - lowest) * n, n,
+                          grad_tables);
         });
     };
     if (!by_point || n == 0) {
         scatter(0, grid->levels, grads);
         return HGE_OK;
     }
-    // As many levels at a time as have their gradients of a point in one line of the cache.
-    const int width = grid->levels < 8 ? grid->levels : 8;
+    // Where rows are whole lines of the cache, one line a point at a time: the memory for it is
+    // fresh, and clearing that takes as long as the work.
+    const int width = grid->levels % 8 == 0 ? 8 : grid->levels;
     std::unique_ptr<float[]> turned(new (std::nothrow) float[2 * width * n]);
     if (!turned) return HGE_OUT_OF_MEMORY;
     expect_writes(turned.get(), 2 * width * n);
-    for (int end = grid->levels; end > 0; end -= width) {
-        const int lowest = end > width ? end - width : 0;
+    for (int lowest = grid->levels - width; lowest >= 0; lowest -= width) {
         if (lowest < grid->levels_on) {
             parallel(chunks(n), threads, [&](int64_t chunk) {
                 k.turn(grads + 2 * lowest, 2 * width, 2 * grid->levels, n, chunk * CHUNK,
                        chunk_end(chunk, n), turned.get());
             });
         }
-        scatter(lowest, end, turned.get());
+        scatter(lowest, lowest + width, turned.get());
     }
     return HGE_OK;
 }
@@ -207,6 +208,8 @@ int hge_mlp(const hge_mlp_problem* p) {
     std::unique_ptr<float[]> parts(sums ? new (std::nothrow) float[stride * chunks(p->n)]
                                         : nullptr);
     if (!turned || (sums && !parts)) return HGE_OUT_OF_MEMORY;
+    if (p->out) expect_writes(p->out, p->outputs * p->n);
+    if (p->grad_x) expect_writes(p->grad_x, p->inputs * p->n);
     for (int h = 0; h < p->hidden; ++h) {
         for (int i = 0; i < p->inputs; ++i) turned[i * p->hidden + h] = p->w1[h * p->inputs + i];
     }
