@@ -118,7 +118,11 @@ def append_record(path: Path, record: Mapping[str, Any]) -> None:
         file.append(record)
 
 
-def read_records(path: Path, fields: Mapping[str, type] | None = None) -> Iterator[dict[str, Any]]:
+def read_records(
+    path: Path,
+    fields: Mapping[str, type] | None = None,
+    others: Mapping[str, Any] | None = None,
+) -> Iterator[dict[str, Any]]:
     """The objects in a file, in their order; a file that is not there has none.
 
     Lines that are no objects are passed over, with a word in the log. A last one without an end
@@ -126,6 +130,7 @@ def read_records(path: Path, fields: Mapping[str, type] | None = None) -> Iterat
 
     Args:
         fields: what an object must have, and of what type; one that does not is passed over too.
+        others: of what type its other fields are, where it has them; the rest may be anything.
 
     Raises:
         UserError: the file cannot be read, or is no plain file.
@@ -137,7 +142,7 @@ def read_records(path: Path, fields: Mapping[str, type] | None = None) -> Iterat
         with path.open("rb") as file:
             for number, text in enumerate(file, start=1):
                 record = _object(text)
-                fault = _fault(record, fields or {})
+                fault = _fault(record, fields or {}, others or {})
                 if record is not None and not fault:
                     yield record
                 elif text.strip() and (record is not None or text.endswith(b"\n")):
@@ -176,10 +181,17 @@ def write_records(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
         temporary.write_bytes(b"".join(json.dumps(record).encode() + b"\n" for record in records))
 
 
-def _fault(record: dict[str, Any] | None, fields: Mapping[str, type]) -> str:
+def _fault(
+    record: dict[str, Any] | None, fields: Mapping[str, type], others: Mapping[str, Any]
+) -> str:
     if record is None:
         return "is no JSON object"
-    bad = (name for name, kind in fields.items() if not isinstance(record.get(name), kind))
+    bad = [name for name, kind in fields.items() if not isinstance(record.get(name), kind)]
+    bad += [
+        name
+        for name, kind in others.items()
+        if name in record and not isinstance(record[name], kind)
+    ]
     return next((f"has no {name!r}, or a wrong one" for name in bad), "")
 
 

@@ -279,6 +279,16 @@ def test_an_object_of_wrong_types_is_named(tmp_path, caplog):
     ]
 
 
+def test_a_field_that_need_not_be_there_may_not_be_anything(tmp_path, caplog):
+    path = tmp_path / "a.jsonl"
+    lines = ('{"name": "a"}', '{"name": "b", "iou": null, "new": []}', '{"name": "c", "iou": "x"}')
+    path.write_text("\n".join(lines) + "\n")
+    with caplog.at_level(logging.WARNING):
+        found = [r["name"] for r in read_records(path, {"name": str}, {"iou": int | float | None})]
+    assert found == ["a", "b"]
+    assert caplog.messages == [f"{path}: line 3 has no 'iou', or a wrong one, skipped"]
+
+
 def test_what_people_and_their_editors_write_is_read(tmp_path, caplog):
     """A mark at the beginning, the ends of lines of Windows, empty lines, and separators of lines
     that are none in JSON; no end after the last one."""

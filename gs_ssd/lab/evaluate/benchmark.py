@@ -21,11 +21,21 @@ from gs_ssd.errors import UserError
 from gs_ssd.files import sweep
 from gs_ssd.json_lines import append_record, read_records
 from gs_ssd.lab.evaluate.suite import Entry, Suite
+from gs_ssd.lab.evaluate.summary import NUMBERS
 from gs_ssd.lab.evaluate.trainings import Cost, TrainingError, end_all
 from gs_ssd.locks import held
 
 LEDGER = "results.jsonl"
 FIELDS = {"key": str, "fingerprint": str}  #: without which a line of it is no record
+OTHERS: Final[dict[str, Any]] = {
+    **dict.fromkeys(("kind", "color"), str | None),
+    **dict.fromkeys(("prompt", "variant", "metrics", "failed"), str),
+    **dict.fromkeys(("overrides", "named", "named_colors"), list),
+    "seed": int,
+    "origin": dict,
+    **dict.fromkeys(NUMBERS, int | float | None),
+}
+"""What the fields are of which tables and pages are made."""
 LABEL: Final = re.compile(r"[\w+=-][\w.+=@-]*")
 """What a variant may be called: its label names a folder."""
 
@@ -132,7 +142,7 @@ def plan(
 
 def read_ledger(out: Path) -> dict[str, dict[str, Any]]:
     """Records by key, the last one of each."""
-    return {record["key"]: record for record in read_records(out / LEDGER, FIELDS)}
+    return {record["key"]: record for record in read_records(out / LEDGER, FIELDS, OTHERS)}
 
 
 def recorded(jobs: Sequence[Job], records: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
@@ -151,7 +161,12 @@ def recorded(jobs: Sequence[Job], records: Mapping[str, dict[str, Any]]) -> list
                 f"{job.key} is already measured, but with other {_change(job, record)}; choose"
                 " another --out"
             )
-        found.append(record)
+        plain = {
+            "prompt": job.entry.prompt,
+            "variant": job.variant.label,
+            "seed": job.seed,
+        }
+        found.append(plain | record)
     return found
 
 
@@ -169,7 +184,7 @@ def _change(job: Job, record: dict[str, Any]) -> str:
         f"{name} ({old.get(name) or 'not recorded'}, now {job.origin[name]})" for name in changed
     ]
     if not changed or "config" in changed:
-        named.append(f"settings (those were {' '.join(record['overrides'])})")
+        named.append(f"settings (those were {' '.join(map(str, record.get('overrides', [])))})")
     return ", ".join(named)
 
 

@@ -64,6 +64,14 @@ COLUMNS: Final[dict[str, Column]] = {
     "unet": Column("UNet images per asset", _get("unet_images"), "low"),
     "memory": Column("peak memory beyond the imports, MiB", _get("memory_mib"), "low"),
 }
+NUMBERS: Final = (
+    *("kind_share", "kind_ceiling", "kind_worst", "color_share", "color_ceiling", "clip_mean"),
+    *("clip_worst", "haze", "haze_truth", "edge_px", "edge_px_truth", "outside", "iou"),
+    *("iou_worst", "psnr", "parts", "part_worst", "saturation", "saturation_truth", "detail"),
+    *("detail_truth", "fronts", "fronts_truth", "face_behind", "seconds", "cpu_seconds"),
+    *("unet_images", "memory_mib"),
+)
+"""What the columns are made of."""
 TARGETS: Final[dict[str, tuple[str, float]]] = {
     "kind": (">=", 0.9),
     "color": (">=", 0.9),

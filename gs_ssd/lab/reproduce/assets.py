@@ -261,7 +261,9 @@ class Workshop:
             )
             record, folder = ledger[job.key], f"runs/{job.key}"
             shown = ("kind_share", "color_share", "haze", "outside", "iou")
-            numbers = ", ".join(f"{name} {record[name]:.2f}" for name in shown if name in record)
+            numbers = ", ".join(
+                f"{name} {record[name]:.2f}" for name in shown if record.get(name) is not None
+            )
             row.append(
                 (
                     f"{folder}/strip.png",

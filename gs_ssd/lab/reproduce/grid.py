@@ -14,6 +14,7 @@ from gs_ssd.json_lines import Appender, read_records, write_records
 from gs_ssd.lab.evaluate.benchmark import (
     FIELDS,
     LEDGER,
+    OTHERS,
     Job,
     Variant,
     plan,
@@ -171,7 +172,7 @@ def adopt(jobs: Sequence[Job], out: Path, committed: Path | None = None) -> None
     """
     wanted = {job.key: job for job in jobs}
     kept, stale = [], []
-    earlier = read_records(committed, FIELDS) if committed else ()
+    earlier = read_records(committed, FIELDS, OTHERS) if committed else ()
     for key, record in ({r["key"]: r for r in earlier} | read_ledger(out)).items():
         other = key in wanted and record["fingerprint"] != wanted[key].fingerprint
         (stale if other else kept).append(record)

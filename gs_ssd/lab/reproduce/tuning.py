@@ -16,7 +16,7 @@ from gs_ssd.errors import UserError
 from gs_ssd.files import atomic_path
 from gs_ssd.json_lines import read_records
 from gs_ssd.lab.evaluate import summary
-from gs_ssd.lab.evaluate.benchmark import FIELDS, Variant
+from gs_ssd.lab.evaluate.benchmark import FIELDS, OTHERS, Variant
 from gs_ssd.lab.evaluate.suite import load_suite
 from gs_ssd.lab.reproduce.grid import BARE, CONFIG, TINY, Grid, run_grid
 from gs_ssd.lab.reproduce.report import Context, Report, SizeName
@@ -110,7 +110,7 @@ def run(context: Context) -> Report:
     rows = tuple(label for row in context.rows for label in _tries(row, variants))
     outcome = run_grid(dataclasses.replace(context, rows=rows), "tuning", grid, TITLE)
     results = context.folder / f"results-{context.size}.jsonl"  # of earlier calls too
-    records = list(read_records(results, FIELDS))
+    records = list(read_records(results, FIELDS, OTHERS))
     prompts = len(grid.suite.entries[: grid.limit])
     frozen = {}
     for name in names:

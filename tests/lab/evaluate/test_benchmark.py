@@ -20,6 +20,7 @@ from gs_ssd.lab.evaluate.benchmark import (
     run_jobs,
 )
 from gs_ssd.lab.evaluate.suite import Entry, Suite
+from gs_ssd.lab.evaluate.summary import markdown
 from gs_ssd.lab.evaluate.trainings import Cost, TrainingError, run_process
 from gs_ssd.processes import is_running
 
@@ -237,6 +238,34 @@ def test_lines_that_are_no_records_are_passed_over(tmp_path, line):
     (tmp_path / LEDGER).write_bytes(line.encode("latin-1") + b"\n")
     assert len(run(jobs, tmp_path, FakeTrainer())) == 1
     assert set(read_ledger(tmp_path)) == {jobs[0].key}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"overrides": None}, {"overrides": 3}, {"origin": []}, {"seed": "0"}, {"prompt": None}),
+        *({"variant": ["ssd"]}, {"seconds": "long"}, {"iou": [1]}, {"failed": True}),
+    ],
+)
+def test_a_line_of_wrong_types_is_measured_again_and_breaks_no_table(tmp_path, wrong, caplog):
+    jobs = plan(SUITE, [SSD], seeds=[0], limit=1)
+    (record,) = run(jobs, tmp_path, FakeTrainer())
+    (tmp_path / LEDGER).write_text(json.dumps(record | wrong) + "\n")
+    assert recorded(jobs, read_ledger(tmp_path)) == []
+    (name,) = wrong
+    assert f"line 1 has no '{name}', or a wrong one" in caplog.text
+    shutil.rmtree(tmp_path / "runs")
+    assert len(run(jobs, tmp_path, FakeTrainer())) == 1
+
+
+@pytest.mark.parametrize("name", ["prompt", "variant", "seed", "overrides", "origin", "seconds"])
+def test_a_line_that_lacks_something_makes_a_table_all_the_same(tmp_path, name):
+    jobs = plan(SUITE, [SSD], seeds=[0], limit=1)
+    (record,) = run(jobs, tmp_path, FakeTrainer())
+    del record[name]
+    assert "1 assets" in markdown(recorded(jobs, {record["key"]: record}), "t")
+    with pytest.raises(UserError, match="already measured"):
+        recorded(jobs, {record["key"]: record | {"fingerprint": "other"}})
 
 
 @pytest.mark.parametrize("label", ["..", ".", "../x", "a/b", "", "@x", "ssd@" + "x" * 200, "ssd\n"])
