@@ -91,6 +91,13 @@ class NerfAsset(Asset):
             on = int(anneal.piecewise(progress, law) + 1e-6)
             self.field.levels_on = min(on, self.config.levels)
 
+    def _set_rates(self, progress: float) -> None:
+        (optimizer,), config = self.optimizers, self.config
+        rates = (config.table_rate, config.network_rate, config.background_rate)
+        left = anneal.log_linear(progress, 1.0, config.last_rate)
+        for group, rate in zip(optimizer.param_groups, rates, strict=False):
+            group["lr"] = rate * left
+
     def _adamw(self) -> torch.optim.Optimizer:
         optimizer = self.field.optimizer()
         if self.surroundings is not None:
@@ -112,10 +119,11 @@ class NerfAsset(Asset):
         return (self._optimizer,)
 
     def begin_step(self, step: TrainingStep) -> None:
-        """Set how many levels are active, the pictures' size, and whether normals are asked for;
-        look where the field is."""
+        """Set how many levels are active, the rates, the pictures' size, and whether normals are
+        asked for; look where the field is."""
         config, progress = self.config, step.progress
         self._set_levels(progress)
+        self._set_rates(progress)
         self.resolution = (
             round(anneal.piecewise(progress, config.resolution)) if config.resolution else 0
         )

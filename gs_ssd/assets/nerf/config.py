@@ -96,6 +96,11 @@ class NerfConfig:
     table_rate: Rate = 0.01
     network_rate: Rate = 0.001
     background_rate: Rate = 0.001
+    last_rate: Annotated[float, Bounds(0, 1, above=True)] = 1.0
+    """What is left of all three rates at the end of the run, as a share; they fall exponentially.
+    Guidance is as noisy at the end as at the beginning, and the length of Adam's steps is the rate,
+    whatever the gradient: a field comes to rest only where the rate falls. 1: constant, as the
+    host's."""
     learned_background: Share = 0.0
     """Share of the training's views that are drawn on a learned background, a small network of the
     direction; the others are on the plain colour that `augment` draws. The host's is .5 or 1."""

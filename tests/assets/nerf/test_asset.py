@@ -22,7 +22,8 @@ SMALL = [
     "nerf.resolution=[[0, 16], [0.6, 16], [0.6, 24]]",
     "nerf.orientation=[[0, 0.1]]", "nerf.occupancy_every=2", "nerf.blob_density=40",
     "regularize.sparsity=[[0, 0.1]]", "nerf.conversion.views=6", "nerf.conversion.image_size=32",
-    "nerf.conversion.steps=5", "output.turntable_frames=0", "output.preview_every=2",
+    "nerf.conversion.steps=5", "nerf.last_rate=0.5", "output.turntable_frames=0",
+    "output.preview_every=2",
 ]  # fmt: skip
 
 
@@ -64,6 +65,20 @@ def test_levels_and_resolution_follow_their_laws():
         asset.begin_step(TrainingStep(index, 4, torch.Generator().manual_seed(index)))
         seen.append((asset.field.levels_on, asset.resolution))
     assert seen == [(2, 16), (2, 16), (3, 16), (3, 24)]
+
+
+def test_rates_fall_to_their_share_and_a_resumed_run_has_the_same():
+    rates = ("nerf.table_rate=0.04", "nerf.network_rate=0.004", "nerf.last_rate=0.0625")
+    asset = choice.create(small(*rates), torch.device("cpu"))
+    asset.initialize(torch.Generator().manual_seed(0))
+    loaded = choice.create(small(*rates), torch.device("cpu"))
+    loaded.load_state_dict(asset.state_dict())
+    for index, share in ((2, 1 / 4), (0, 1.0)):  # of 4 steps
+        for one in (asset, loaded):
+            one.begin_step(TrainingStep(index, 4, torch.Generator().manual_seed(index)))
+            (optimizer,) = one.optimizers
+            found = [group["lr"] for group in optimizer.param_groups]
+            assert found == pytest.approx([0.04 * share, 0.004 * share])
 
 
 def test_an_empty_field_ends_the_run():
