@@ -36,6 +36,7 @@ IRRELEVANT = ("prompt", "seed", "device", "output")
 ADDED: Final[dict[tuple[str, str], Callable[[Any], bool]]] = {
     ("prior", "variety"): lambda amount: amount == 0,
     ("nerf", "finish"): lambda finish: finish["steps"] == 0,
+    ("nerf", "last_rate"): lambda factor: factor == 1,
 }
 """Settings that came after lines were committed, and whether an asset is what it was without them:
 there they do not count."""
