@@ -40,7 +40,7 @@ class TrainingStep:
 
     @property
     def progress(self) -> float:
-        """Share of the run that lies behind, 0 in the first step and 1 in the last."""
+        """Share of the run that lies behind: 0 in the first step, a step short of 1 in the last."""
         return anneal.progress(self.index, self.num_steps)
 
 
