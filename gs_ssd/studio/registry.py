@@ -126,10 +126,14 @@ class Registry:
         live = self._of(name)
         if live.state in ACTIVE or owner_of(self.runs.folder(name)) is not None:
             raise UserError(f"{name} is running; stop it first")
+        trashed = self.runs.discard(name)
+        try:
+            self._note("thrown away", name, trashed=trashed)
+        except UserError:
+            self.runs.restore(trashed)
+            raise
         if live.state in WAITING:
             self.order.remove(name)
-        trashed = self.runs.discard(name)
-        self._note("thrown away", name, trashed=trashed)
         del self.live[name]
         self._changed(name)
         return trashed

@@ -166,7 +166,9 @@ def test_what_ran_at_the_end_is_interrupted_or_taken_up(tmp_path, workers, reque
     assert set(states(third)) == {"one", "two", "three"}
 
 
-@pytest.mark.parametrize("event", ["started", "queued", "done", "starred", "stopped"])
+@pytest.mark.parametrize(
+    "event", ["started", "queued", "done", "starred", "stopped", "thrown away"]
+)
 def test_a_journal_without_room_leaves_no_run_stuck(tmp_path, workers, monkeypatch, event):
     """What cannot be remembered is said, and can be asked for again once there is room."""
     real, told = Journal.append, []
@@ -182,9 +184,14 @@ def test_a_journal_without_room_leaves_no_run_stuck(tmp_path, workers, monkeypat
         queue.listen(lambda name: told.append((name, queue.describe(name))))
         first, second = queue.submit(config("one")), queue.submit(config("two"))
         full = True
-        if event in ("starred", "stopped"):
+        asked = {
+            "starred": lambda: queue.star(second, on=True),
+            "stopped": lambda: queue.stop(second),
+            "thrown away": lambda: queue.discard(second),
+        }
+        if event in asked:
             with pytest.raises(UserError, match="is full"):
-                queue.star(second, on=True) if event == "starred" else queue.stop(second)
+                asked[event]()
             assert not queue.describe(second)["starred"]
             assert states(queue)[second] == "queued"
             return

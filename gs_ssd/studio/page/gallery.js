@@ -52,7 +52,8 @@ export function gallery(signal) {
   // Cards that stay are not touched: a press or the focus may be on them.
   function put(cards) {
     const focused = document.activeElement;
-    for (const one of [...grid.children]) if (!cards.includes(one)) one.remove();
+    const kept = new Set(cards);
+    for (const one of [...grid.children]) if (!kept.has(one)) one.remove();
     cards.forEach((one, i) => one !== grid.children[i] && grid.insertBefore(one, grid.children[i] ?? null));
     if (grid.contains(focused)) focused.focus({ preventScroll: true });
   }
