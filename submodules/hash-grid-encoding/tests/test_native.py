@@ -209,7 +209,7 @@ def test_visibility():
 
 @pytest.mark.parametrize("cells", [1, 5, 32])
 def test_marching_visits_every_occupied_step(cells):
-    """The walk that leaps over empty cells finds what looking at every step finds, in float64."""
+    """Native marching finds what looking at every step finds, in float64."""
     rng = generator(15)
     origins = torch.cat(
         [3 * torch.randn(300, 3, generator=rng), 0.5 * torch.randn(100, 3, generator=rng)]
@@ -234,6 +234,28 @@ def test_marching_visits_every_occupied_step(cells):
         torch.testing.assert_close(have.positions.double(), want.positions, atol=2e-6, rtol=0)
         torch.testing.assert_close(have.t.double(), want.t, atol=2e-6, rtol=0)
     assert len(have.t) > 1000
+
+
+@pytest.mark.parametrize("corner", [0, 3, 7])
+def test_marching_finds_a_single_cell(corner):
+    """No ray is cut too short at the extent of what is occupied, on any of its sides."""
+    occupied = torch.zeros(8, 8, 8, dtype=torch.bool)
+    occupied[corner, 7 - corner, 3] = True
+    box = Box((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0))
+    rng = generator(16)
+    inside = (torch.tensor([corner, 7 - corner, 3]) + torch.rand(600, 3, generator=rng)) / 4 - 1
+    outward = torch.nn.functional.normalize(torch.randn(600, 3, generator=rng), dim=1)
+    outward[:6] = torch.cat([torch.eye(3), -torch.eye(3)])
+    inside[6:12] = torch.tensor([corner, 7 - corner, 3]) / 4 - 1  # through the cell's corner
+    jitter = torch.rand(600, generator=rng)
+    rays = inside - 2.5 * outward, outward
+    have = march(*rays, occupied, box, 0.01, jitter)
+    doubles = (tensor.double() for tensor in rays)
+    want = march(*doubles, occupied, box, float(torch.tensor(0.01)), jitter.double())
+    assert abs(len(have.t) - len(want.t)) <= 2
+    assert (have.offsets.diff() - want.offsets.diff()).abs().max() <= 1
+    assert len(have.t) > 5000
+    assert len(march(*rays, torch.zeros_like(occupied), box, 0.01, jitter).t) == 0
 
 
 def test_fine_levels_in_float32():

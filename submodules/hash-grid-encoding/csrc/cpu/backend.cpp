@@ -41,11 +41,6 @@ const Kernels& choose() {
 const Kernels& choose() { return kernels_portable; }
 #endif
 
-const Kernels& kernels() {
-    static const Kernels& chosen = choose();
-    return chosen;
-}
-
 bool valid(const hge_grid* grid) {
     if (!grid || !grid->resolutions || !grid->offsets || grid->levels < 1 ||
         grid->levels > HGE_MAX_LEVELS)
@@ -99,6 +94,12 @@ double thread_nanoseconds() {
 }
 
 }  // namespace
+
+const Kernels& kernels() {
+    static const Kernels& chosen = choose();
+    return chosen;
+}
+
 }  // namespace hge
 
 using namespace hge;

@@ -25,6 +25,7 @@ namespace HGE_JOIN(isa_, HGE_ARCH) {
 #include "scatter.h"
 #include "mlp.h"
 #include "turn.h"
+#include "cells.h"
 #include "floor.h"
 
 }  // namespace HGE_JOIN(isa_,HGE_ARCH)
@@ -37,6 +38,7 @@ extern const Kernels HGE_JOIN(kernels_, HGE_ARCH) = {
     HGE_JOIN(isa_, HGE_ARCH)::pull,
     HGE_JOIN(isa_, HGE_ARCH)::mlp,
     HGE_JOIN(isa_, HGE_ARCH)::turn,
+    HGE_JOIN(isa_, HGE_ARCH)::cells,
     HGE_JOIN(isa_, HGE_ARCH)::floor_gather,
     HGE_JOIN(isa_, HGE_ARCH)::floor_add,
 };

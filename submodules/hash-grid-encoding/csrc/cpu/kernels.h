@@ -8,6 +8,11 @@
 
 namespace hge {
 
+// Of a ray: t = first + i step, and origin + t slope in units of the box.
+struct Line {
+    double origin[3], slope[3], first, step;
+};
+
 struct Kernels {
     const char* name;
     int lanes;
@@ -27,11 +32,17 @@ struct Kernels {
     // Points [begin, end), the first features of in [n, stride], into out [features, n].
     void (*turn)(const float* in, int features, int64_t stride, int64_t n, int64_t begin,
                  int64_t end, float* out);
+    // The cell, of `side` to the third, of each of count steps from `begin` on; the nearest where a
+    // step is outside of the box.
+    void (*cells)(const Line& line, int side, int64_t begin, int count, int32_t* cell);
     // For the benchmark: loads, and additions in place, at index [8, n]; the least that a level
     // needs.
     float (*floor_gather)(const float* table, const uint32_t* index, int64_t n);
     void (*floor_add)(float* table, const uint32_t* index, int64_t n);
 };
+
+// Those of the best instruction set that the machine has.
+const Kernels& kernels();
 
 #ifdef HGE_PORTABLE
 extern const Kernels kernels_portable;

@@ -3,8 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <vector>
 
-#include "../hge.h"
+#include "kernels.h"
 #include "parallel.h"
 
 namespace hge {
@@ -20,65 +21,94 @@ void each_ray(int64_t rays, int threads, const F& body) {
     });
 }
 
-// Walks along one ray from occupied sample to occupied sample.
-class Walk {
+// The corners of the cells that are occupied, in cells: those of axis k are low[k] .. high[k] - 1;
+// none at all where high is low.
+struct Extent {
+    int low[3] = {}, high[3] = {};
+
+    explicit Extent(const hge_rays& rays) {
+        const int side = rays.cells;
+        std::vector<uint8_t> any[3];
+        for (auto& axis : any) axis.assign(side, 0);
+        for (int x = 0; x < side; ++x) {
+            for (int y = 0; y < side; ++y) {
+                const uint8_t* row = rays.occupied + (static_cast<int64_t>(x) * side + y) * side;
+                uint8_t here = 0;
+                for (int z = 0; z < side; ++z) here |= row[z], any[2][z] |= row[z];
+                any[0][x] |= here, any[1][y] |= here;
+            }
+        }
+        const auto holds = [](uint8_t cell) { return cell != 0; };
+        for (int k = 0; k < 3; ++k) {
+            const auto begin = any[k].begin(), end = any[k].end();
+            const auto first = std::find_if(begin, end, holds);
+            if (first == end) continue;
+            low[k] = static_cast<int>(first - begin);
+            high[k] = static_cast<int>(std::find_if(any[k].rbegin(), any[k].rend(), holds).base() -
+                                       begin);
+        }
+    }
+};
+
+// The steps of one ray that may be in an occupied cell. Those outside of the cells' extent are left
+// out; of all others the cell is looked up, many at a time: that is faster than to leap from cell
+// to cell, each time waiting for the last.
+class Ray {
   public:
-    Walk(const hge_rays& rays, int64_t r) : rays_(rays) {
-        double near = 0.0, far = 1e30;
+    Ray(const hge_rays& rays, const Extent& extent, int64_t r) : rays_(rays) {
+        double near = 0.0, far = 1e30, enter = 0.0, leave = 1e30;
         for (int k = 0; k < 3; ++k) {
             const double o = rays.origins[3 * r + k], d = rays.directions[3 * r + k];
             const double size = static_cast<double>(rays.high[k]) - rays.low[k];
-            origin_[k] = (o - rays.low[k]) / size, slope_[k] = d / size;
+            line_.origin[k] = (o - rays.low[k]) / size, line_.slope[k] = d / size;
+            // A little more than the cells, for a step on their very edge.
+            const double low = static_cast<double>(extent.low[k]) / rays.cells - 1e-9,
+                         high = static_cast<double>(extent.high[k]) / rays.cells + 1e-9;
             if (d == 0.0) {
-                if (origin_[k] < 0.0 || origin_[k] >= 1.0) far = -1.0;
+                if (line_.origin[k] < 0.0 || line_.origin[k] >= 1.0) far = -1.0;
+                if (line_.origin[k] < low || line_.origin[k] > high) leave = -1.0;
                 continue;
             }
-            const double a = -origin_[k] / slope_[k], b = (1.0 - origin_[k]) / slope_[k];
-            near = std::max(near, std::min(a, b)), far = std::min(far, std::max(a, b));
+            const auto at = [&](double wall) { return (wall - line_.origin[k]) / line_.slope[k]; };
+            near = std::max(near, std::min(at(0.0), at(1.0)));
+            far = std::min(far, std::max(at(0.0), at(1.0)));
+            enter = std::max(enter, std::min(at(low), at(high)));
+            leave = std::min(leave, std::max(at(low), at(high)));
         }
-        first_ = near + rays.jitter[r] * static_cast<double>(rays.step);
-        const bool crosses = far > first_ && far < 1e30;  // not so for a ray without direction
-        count_ = crosses ? static_cast<int64_t>(std::ceil((far - first_) / rays.step)) : 0;
+        line_.first = near + rays.jitter[r] * static_cast<double>(rays.step);
+        line_.step = rays.step;
+        const bool crosses = far > line_.first && far < 1e30;  // not so without a direction
+        if (!crosses || enter > leave) return;
+        const auto steps = [&](double t) { return (t - line_.first) / line_.step; };
+        begin_ = static_cast<int64_t>(std::floor(std::max(steps(enter), 0.0)));
+        end_ = static_cast<int64_t>(std::ceil(std::min(steps(far), steps(leave) + 1.0)));
     }
 
-    // The next sample's t and position (0 .. 1 within the box); false past the last.
-    bool next(double& t, double (&at)[3]) {
-        const int cells = rays_.cells;
-        while (index_ < count_) {
-            t = first_ + static_cast<double>(index_) * rays_.step;
-            int cell[3];
-            for (int k = 0; k < 3; ++k) {
-                at[k] = std::min(std::max(origin_[k] + t * slope_[k], 0.0), 1.0);
-                cell[k] = std::min(static_cast<int>(at[k] * cells), cells - 1);
+    // Calls body(i) for each step i in an occupied cell, in order.
+    template <class F>
+    void each(const F& body) const {
+        int32_t cell[STEPS];
+        for (int64_t i = begin_; i < end_; i += STEPS) {
+            const int count = static_cast<int>(std::min<int64_t>(STEPS, end_ - i));
+            kernels().cells(line_, rays_.cells, i, count, cell);
+            for (int j = 0; j < count; ++j) {
+                if (rays_.occupied[cell[j]]) body(i + j);
             }
-            if (rays_.occupied[(static_cast<int64_t>(cell[0]) * cells + cell[1]) * cells +
-                               cell[2]]) {
-                ++index_;
-                return true;
-            }
-            index_ = std::max(index_ + 1, first_beyond(cell));
         }
-        return false;
+    }
+
+    double t(int64_t i) const { return line_.first + static_cast<double>(i) * line_.step; }
+
+    // 0 .. 1 within the box.
+    double at(double t, int axis) const {
+        return std::min(std::max(line_.origin[axis] + t * line_.slope[axis], 0.0), 1.0);
     }
 
   private:
-    // The first step whose middle is surely past this cell: rather one too early, which is then
-    // looked up.
-    int64_t first_beyond(const int (&cell)[3]) const {
-        double leave = 1e30;
-        for (int k = 0; k < 3; ++k) {
-            if (slope_[k] == 0.0) continue;
-            const double wall = static_cast<double>(cell[k] + (slope_[k] > 0.0)) / rays_.cells;
-            leave = std::min(leave, (wall - origin_[k]) / slope_[k]);
-        }
-        const double steps = (leave - first_) / rays_.step;
-        return steps < static_cast<double>(count_) ? static_cast<int64_t>(std::floor(steps))
-                                                   : count_;
-    }
-
+    static constexpr int STEPS = 128;  // at a time
     const hge_rays& rays_;
-    double origin_[3], slope_[3], first_;
-    int64_t index_ = 0, count_;
+    Line line_;
+    int64_t begin_ = 0, end_ = 0;
 };
 
 bool finite(const float* numbers, int64_t n) {
@@ -117,11 +147,10 @@ int hge_march_count(const hge_rays* rays, int64_t* offsets) {
         !finite(rays->jitter, n)) {
         return HGE_NONFINITE_RAYS;
     }
+    const Extent extent(*rays);
     each_ray(rays->rays, rays->threads, [&](int64_t r) {
-        Walk walk(*rays, r);
-        double t, at[3];
         int64_t count = 0;
-        while (walk.next(t, at)) ++count;
+        Ray(*rays, extent, r).each([&](int64_t) { ++count; });
         offsets[r + 1] = count;
     });
     offsets[0] = 0;
@@ -134,13 +163,19 @@ int hge_march_fill(const hge_rays* rays, const int64_t* offsets, int64_t samples
     if (!valid(rays) || !offsets || samples < 0 || offsets[rays->rays] != samples)
         return HGE_INVALID;
     if (samples > 0 && (!ray || !t || !positions)) return HGE_INVALID;
+    const Extent extent(*rays);
     each_ray(rays->rays, rays->threads, [&](int64_t r) {
-        Walk walk(*rays, r);
-        double middle, at[3];
-        for (int64_t s = offsets[r]; s < offsets[r + 1] && walk.next(middle, at); ++s) {
+        int64_t s = offsets[r];
+        if (s == offsets[r + 1]) return;
+        const Ray line(*rays, extent, r);
+        line.each([&](int64_t i) {
+            if (s == offsets[r + 1]) return;
+            const double middle = line.t(i);
             ray[s] = r, t[s] = static_cast<float>(middle);
-            for (int k = 0; k < 3; ++k) positions[k * samples + s] = static_cast<float>(at[k]);
-        }
+            for (int k = 0; k < 3; ++k)
+                positions[k * samples + s] = static_cast<float>(line.at(middle, k));
+            ++s;
+        });
     });
     return HGE_OK;
 }
