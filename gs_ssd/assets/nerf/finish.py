@@ -1,4 +1,5 @@
-"""The last touch on a radiance field: fog becomes a surface where its pictures show one.
+"""The last touch on a radiance field: fog becomes a surface where its pictures show one, and crumbs
+that float around it are swept up.
 
 A prior of 64 pixels cannot tell an outline that fades over a pixel of its own from a sharp one.
 As with splats, the field as guidance left it is the model: the new one's pictures are to be the
@@ -7,19 +8,24 @@ same with every alpha driven to 0 or 1.
 
 import logging
 
+import numpy as np
 import torch
+from scipy import ndimage
 
 from gs_ssd.assets.nerf import fitting
 from gs_ssd.assets.nerf.config import FinishConfig
 from gs_ssd.assets.nerf.field import Field
 from gs_ssd.assets.nerf.occupancy import Occupancy
-from gs_ssd.assets.nerf.renderer import render_large
+from gs_ssd.assets.nerf.renderer import render_large, step_length
 from gs_ssd.assets.nerf.to_splats import look_on
 from gs_ssd.render.output import hard_edges
 
 log = logging.getLogger(__name__)
 
 LAST_RATE = 0.2  #: of the first
+LEAST_SHARE = 3e-4  #: of the largest connected part's opacity; parts with less are crumbs
+CHUNK = 1 << 17  #: places at a time
+PLACES = 4  #: a side, where a cell's opacity is looked up
 
 
 def harden(
@@ -35,3 +41,27 @@ def harden(
         log.warning("no view of the field is solid anywhere: it was left as it is, not finished")
         return
     fitting.fit(field, occupancy, cameras, colors * hard, hard, config, generator, LAST_RATE)
+
+
+@torch.no_grad()
+def sweep(field: Field, occupancy: Occupancy) -> int:
+    """Forget the cells of connected parts that hold hardly any opacity; how many they were.
+
+    Such a part is less than a pixel of the pictures that the field is trained with, so nothing else
+    takes it away; larger ones show it as a faint speck. (A field of 32^3 cells, such as the
+    quickstart's, is some 1500 solid cells; a part of less than half of one is a crumb.)
+    """
+    cells, inside = occupancy.cells, (torch.arange(PLACES) + 0.5) / PLACES
+    within = torch.stack(torch.meshgrid(inside, inside, inside, indexing="ij"), -1).reshape(-1, 3)
+    found = occupancy.occupied.nonzero().cpu()
+    opacity = np.zeros((cells,) * 3)
+    for some in found.split(CHUNK // len(within)):
+        places = ((some[:, None] + within) / cells).reshape(-1, 3).to(field.device)
+        alpha = 1 - torch.exp(-field.density(places) * step_length(field))
+        opacity[tuple(some.T.numpy())] = alpha.view(len(some), -1).mean(1).cpu().double().numpy()
+    parts, count = ndimage.label(occupancy.occupied.cpu().numpy(), np.ones((3, 3, 3)))
+    held = np.bincount(parts.ravel(), opacity.ravel(), count + 1)
+    crumbs = torch.from_numpy((held < LEAST_SHARE * held.max())[parts] & (parts > 0))
+    values = occupancy.values.masked_fill(crumbs.to(occupancy.values.device), 0.0)
+    occupancy.load(values, field.config.least_alpha)
+    return int(crumbs.sum())

@@ -89,6 +89,53 @@ def test_it_is_part_of_the_last_step_alone():
     assert asset.state_dict()["parameters"]["tables"].equal(tables[2])
 
 
+class Boxes(Field):
+    """Boxes of cells, low to high, each of one optical depth a step."""
+
+    def __init__(self, *parts):
+        super().__init__(NerfConfig(levels=1, log2_entries=4, cells=16, steps=64), CPU)
+        self.depth = torch.zeros(16, 16, 16)
+        for low, high, thick in parts:
+            self.depth[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = thick
+
+    def density(self, places, features=None):
+        return self.depth[tuple((places * 16).long().T)] / step_length(self)
+
+
+def scattered(*parts):
+    """The field, and its cells, with a copy of which are occupied."""
+    field, occupancy = Boxes(*parts), Occupancy(16, CPU)
+    occupancy.load(field.depth, field.config.least_alpha)
+    return field, occupancy, occupancy.occupied.clone()
+
+
+BALL = ((2, 2, 2), (10, 10, 10), 3.0)
+
+
+def test_faint_crumbs_are_swept_up():
+    """Beside the object, not what touches it, at a corner too."""
+    field, occupancy, all_there = scattered(
+        BALL, ((13, 3, 3), (14, 5, 4), 0.05),
+        ((10, 10, 10), (11, 11, 11), 0.05),
+    )  # fmt: skip
+    assert finish.sweep(field, occupancy) == 2
+    assert not occupancy.occupied[13, 3:5, 3].any()
+    assert occupancy.occupied.sum() == all_there.sum() - 2
+    assert finish.sweep(field, occupancy) == 0
+
+
+def test_a_small_solid_part_stays_and_so_does_a_field_of_nothing_but_mist():
+    field, occupancy, all_there = scattered(BALL, ((13, 3, 3), (14, 4, 4), 3.0))
+    assert finish.sweep(field, occupancy) == 0
+    assert torch.equal(occupancy.occupied, all_there)
+    field, occupancy, all_there = scattered(
+        *(((x, y, 1), (x + 1, y + 1, 2), 0.02) for x in range(1, 16, 2) for y in range(1, 16, 2))
+    )
+    assert finish.sweep(field, occupancy) == 0
+    assert torch.equal(occupancy.occupied, all_there)
+    assert all_there.sum() == 64
+
+
 def test_an_edge_the_wrong_way_round_is_refused():
     with pytest.raises(UserError, match=r"nerf\.finish\.edge is \[0\.6, 0\.5\]"):
         FinishConfig(edge=(0.6, 0.5))
