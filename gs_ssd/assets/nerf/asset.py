@@ -93,18 +93,15 @@ class NerfAsset(Asset):
 
     def _set_rates(self, progress: float) -> None:
         (optimizer,), config = self.optimizers, self.config
-        rates = (config.table_rate, config.network_rate, config.background_rate)
         left = anneal.log_linear(progress, 1.0, config.last_rate)
-        for group, rate in zip(optimizer.param_groups, rates, strict=False):
-            group["lr"] = rate * left
+        for group in optimizer.param_groups:
+            group["lr"] = getattr(config, f"{group['name']}_rate") * left
 
     def _adamw(self) -> torch.optim.Optimizer:
         optimizer = self.field.optimizer()
         if self.surroundings is not None:
-            rate = self.config.background_rate
-            optimizer.add_param_group(
-                {"params": list(self.surroundings.parameters.values()), "lr": rate}
-            )
+            tensors, rate = list(self.surroundings.parameters.values()), self.config.background_rate
+            optimizer.add_param_group({"name": "background", "params": tensors, "lr": rate})
         return optimizer
 
     def _look(self, generator: torch.Generator) -> None:
@@ -233,7 +230,10 @@ class NerfAsset(Asset):
                 " restore it"
             )
         self._optimizer = self._adamw()
+        names = [group["name"] for group in self._optimizer.param_groups]
         self._optimizer.load_state_dict(state["adamw"])
+        for group, name in zip(self._optimizer.param_groups, names, strict=True):
+            group["name"] = name  # torch takes the saved one, and older checkpoints have none
         self.occupancy.load(state["occupancy"].clone(), self.config.least_alpha)
         self._splats = None
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gs_ssd import memory
-from gs_ssd.assets.nerf.config import NerfConfig
+from gs_ssd.assets.nerf.config import FinishConfig, NerfConfig, WarmStartConfig
 from gs_ssd.errors import UserError
 from gs_ssd.native import native
 
@@ -116,13 +116,19 @@ class Field:
         ).sigmoid()
 
     def optimizer(self) -> torch.optim.Optimizer:
-        """AdamW with the host's rates."""
-        config, p = self.config, self.parameters
-        groups: list[dict[str, Any]] = [
-            {"params": [p[TABLES]], "lr": config.table_rate},
-            {"params": [p[name] for name in NETWORKS], "lr": config.network_rate},
-        ]
-        decay, fused = config.weight_decay, p[TABLES].device.type in ("cpu", "cuda")
+        """AdamW with the host's rates; its groups have the names that `groups` gives them."""
+        config, fused = self.config, self.device.type in ("cpu", "cuda")
+        decay = config.weight_decay
         return torch.optim.AdamW(
-            groups, betas=(0.9, 0.99), eps=1e-15, weight_decay=decay, fused=fused
+            self.groups(config), betas=(0.9, 0.99), eps=1e-15, weight_decay=decay, fused=fused
         )
+
+    def groups(self, config: NerfConfig | WarmStartConfig | FinishConfig) -> list[dict[str, Any]]:
+        """The parameters as an optimizer takes them; a group's `name` is that of its rate in the
+        config, without `_rate`."""
+        p = self.parameters
+        networks = [p[name] for name in NETWORKS]
+        return [
+            {"name": "table", "params": [p[TABLES]], "lr": config.table_rate},
+            {"name": "network", "params": networks, "lr": config.network_rate},
+        ]

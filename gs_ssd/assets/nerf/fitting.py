@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gs_ssd.assets.nerf.config import FinishConfig, WarmStartConfig
-from gs_ssd.assets.nerf.field import NETWORKS, TABLES, Field
+from gs_ssd.assets.nerf.field import Field
 from gs_ssd.assets.nerf.occupancy import Occupancy
 from gs_ssd.assets.nerf.renderer import render, step_length
 from gs_ssd.scene.camera import Cameras
@@ -30,15 +30,7 @@ def fit(
         rgb: on black.
         last_rate: of the last step, as a share of the first's; in between they fall exponentially.
     """
-    parameters = field.parameters
-    adam = torch.optim.Adam(
-        [
-            {"params": [parameters[TABLES]], "lr": config.table_rate},
-            {"params": [parameters[name] for name in NETWORKS], "lr": config.network_rate},
-        ],
-        betas=(0.9, 0.99),
-        eps=1e-15,
-    )
+    adam = torch.optim.Adam(field.groups(config), betas=(0.9, 0.99), eps=1e-15)
     schedule = torch.optim.lr_scheduler.ExponentialLR(adam, last_rate ** (1 / config.steps))
     adam.zero_grad(set_to_none=True)  # of a step of guidance before
     left = []

@@ -81,6 +81,31 @@ def test_rates_fall_to_their_share_and_a_resumed_run_has_the_same():
             assert found == pytest.approx([0.04 * share, 0.004 * share])
 
 
+def test_every_group_has_the_rate_of_its_name_wherever_it_stands():
+    """Of a checkpoint, too, whose groups have no names yet."""
+    rates = ("nerf.table_rate=0.04", "nerf.network_rate=0.004", "nerf.background_rate=0.0004")
+    config = small("nerf.learned_background=0.5", "nerf.last_rate=1", *rates)
+    asset, loaded = (choice.create(config, torch.device("cpu")) for _ in range(2))
+    asset.initialize(torch.Generator().manual_seed(0))
+    state = asset.state_dict()
+    for group in state["adamw"]["param_groups"]:
+        group.pop("name", None)
+    loaded.load_state_dict(state)
+    assert isinstance(loaded, NerfAsset)
+    assert loaded.surroundings is not None
+    (optimizer,) = loaded.optimizers
+    optimizer.param_groups.reverse()
+    loaded.begin_step(TrainingStep(0, 4, torch.Generator().manual_seed(0)))
+    behind = loaded.surroundings.parameters["first"]
+    for tensor, rate in (
+        (loaded.field.parameters["tables"], 0.04),
+        (loaded.field.parameters["color_out"], 0.004),
+        (behind, 0.0004),
+    ):
+        (group,) = (g for g in optimizer.param_groups if any(tensor is p for p in g["params"]))
+        assert group["lr"] == rate
+
+
 def test_an_empty_field_ends_the_run():
     asset = choice.create(small(), torch.device("cpu"))
     asset.initialize(torch.Generator().manual_seed(0))
