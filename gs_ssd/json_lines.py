@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from gs_ssd import json_text
 from gs_ssd.errors import UserError
 from gs_ssd.files import atomic_path, require_plain_file, sync, sync_handle
 from gs_ssd.locks import alone
@@ -198,8 +199,8 @@ def _fault(
 def _object(text: bytes) -> dict[str, Any] | None:
     """What a line says; no object's beginning is an object, so half a line says nothing."""
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
+        value = json_text.parse(text)
+    except ValueError:
         return None
     return value if isinstance(value, dict) else None
 

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from gs_ssd import json_text
 from gs_ssd.errors import UserError
 from gs_ssd.files import TEMPORARY, require_plain_file
 from gs_ssd.processes import is_running
@@ -300,11 +301,11 @@ def _signed(owner: Owner) -> bytes:
 def _read(path: Path) -> Owner | None:
     """The owner that signed the file; None: no file, or nobody (yet)."""
     try:
-        content = json.loads(path.read_bytes() if path.is_file() else b"")
+        content = json_text.parse(path.read_bytes() if path.is_file() else b"")
         return Owner(
             int(content["pid"]), str(content["host"]), str(content["what"]), float(content["since"])
         )
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 

@@ -14,6 +14,7 @@ import yaml
 from yaml.composer import ComposerError
 from yaml.constructor import ConstructorError
 
+from gs_ssd.digits import whole_number
 from gs_ssd.errors import UserError
 
 MAX_BYTES, MAX_DEPTH, MAX_VALUES = 256 * 1024, 32, 10_000
@@ -143,10 +144,11 @@ class _Loader(yaml.SafeLoader):
 
     def construct_integer(self, node: yaml.ScalarNode) -> int:
         digits = self.construct_scalar(node)
-        if len(digits) > 400:
-            raise ConstructorError(None, None, "a number of more than 400 digits", node.start_mark)
         base = {"0o": 8, "0x": 16}.get(digits[:2], 10)
-        return int(digits if base != 10 else digits.replace("_", ""), base)
+        try:
+            return whole_number(digits if base != 10 else digits.replace("_", ""), base)
+        except ValueError as error:
+            raise ConstructorError(None, None, str(error), node.start_mark) from error
 
     def construct_number(self, node: yaml.ScalarNode) -> float:
         digits = self.construct_scalar(node).replace("_", "").lower()

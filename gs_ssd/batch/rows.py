@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from gs_ssd import json_text
 from gs_ssd.errors import UserError
 from gs_ssd.files import require_plain_file
 
@@ -100,8 +101,8 @@ def _json_lines(text: str, _path: Path) -> Iterator[tuple[int, Values]]:
         if not content.strip():
             continue
         try:
-            values = json.loads(content, object_pairs_hook=_once)
-        except (ValueError, RecursionError) as error:
+            values = json_text.parse(content, object_pairs_hook=_once)
+        except ValueError as error:
             yield line, f"no JSON: {error}"
             continue
         yield line, values if isinstance(values, dict) else "no JSON object ({...})"

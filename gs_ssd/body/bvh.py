@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gs_ssd.body.body import JOINTS, Pose, Skeleton
+from gs_ssd.digits import whole_number
 from gs_ssd.errors import UserError
 from gs_ssd.files import require_plain_file
 from gs_ssd.maths import rotation
@@ -174,8 +175,9 @@ def _motion(bones: tuple[Bone, ...], tail: str, path: Path) -> Motion:
     found = re.match(r"\s*Frames:\s*(\d+)\s*Frame\s+Time:\s*(\S+)", tail, re.IGNORECASE)
     if found is None:
         raise UserError(f"{path}: MOTION must begin with `Frames:` and `Frame Time:`")
-    frames, channels = int(found[1]), sum(len(bone.channels) for bone in bones)
+    channels = sum(len(bone.channels) for bone in bones)
     try:
+        frames = whole_number(found[1])
         seconds = _number(found[2])
         numbers = [_number(word) for word in tail[found.end() :].split()]
     except ValueError as error:

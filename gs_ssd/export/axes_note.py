@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from gs_ssd import json_text
 from gs_ssd.errors import UserError
 from gs_ssd.export.frames import FROM_WORLD, Frame
 from gs_ssd.files import atomic_path, require_plain_file
@@ -69,13 +70,13 @@ def read(path: Path) -> tuple[Frame | None, tuple[float, float, float]]:
     require_plain_file(note)
     try:
         with note.open("rb") as file:
-            noted = json.loads(file.read(LONGEST))
+            noted = json_text.parse(file.read(LONGEST))
         x, y, z = (float(number) for number in noted.get("offset", NOTHING[1]))
         frame, of = noted.get("frame"), noted.get("sha256")
         empty = noted.keys().isdisjoint({"frame", "offset"})
     except OSError as error:
         raise UserError(f"cannot read {note}: {error.strerror or error}") from error
-    except (ValueError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
         raise _unknown_axes(f"{note} is damaged", path) from error
     if empty or frame not in (None, *FROM_WORLD) or not all(map(math.isfinite, (x, y, z))):
         raise _unknown_axes(f"{note} is damaged", path)

@@ -1,12 +1,12 @@
 """The container of a `.glb`: its JSON, and numbers out of its binary part, trusting nothing that it
 says."""
 
-import json
 import struct
 from pathlib import Path
 
 import numpy as np
 
+from gs_ssd import json_text
 from gs_ssd.errors import UserError
 from gs_ssd.export.bounded import MAX_SPLATS, read_bytes
 
@@ -37,7 +37,7 @@ class GlbFile:
             raise UserError(f"{path}: truncated: {total} bytes promised, {len(data)} are there")
         if length > MAX_JSON:
             raise UserError(f"{path}: {length >> 20} MB of JSON; not a Gaussian splat")
-        self.document = json.loads(bytes(data[20 : 20 + length]))
+        self.document = json_text.parse(bytes(data[20 : 20 + length]))
         self.binary = memoryview(b"")
         start = 20 + length
         if start + 8 <= len(data):

@@ -5,7 +5,6 @@ channel, and the opacity is a logit between the fourth of them.
 """
 
 import io
-import json
 import os
 import warnings
 import zipfile
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from gs_ssd import json_text
 from gs_ssd.errors import UserError
 from gs_ssd.export.bounded import MAX_SPLATS, read_bytes, room_for
 from gs_ssd.export.compressed_ply_reader import with_largest
@@ -68,7 +68,7 @@ class _Reader:
             )
             raise UserError(f"{path}: a ZIP without meta.json, so no SOG file{hint}")
         self.folder = places[0][: -len("meta.json")]
-        self.meta: dict[str, Any] = json.loads(self._member("meta.json", MAX_META))
+        self.meta: dict[str, Any] = json_text.parse(self._member("meta.json", MAX_META))
         self.version = self.meta.get("version", 1)
         if self.version not in (1, 2):
             raise UserError(f"{path}: SOG version {self.version}; versions 1 and 2 are read")

@@ -1,12 +1,12 @@
 """A prior as its card describes it, without weights: enough to check settings and prompts."""
 
 import functools
-import json
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 
+from gs_ssd import json_text
 from gs_ssd.prior import BUNDLED, PERSON, PriorConfig
 from gs_ssd.prior.base import BodyPicture
 from gs_ssd.prior.card import check_card
@@ -61,7 +61,7 @@ def card_of(model: str) -> dict[str, Any]:
     is refused as it is loaded."""
     path = (OURS.get(model) or Path(model).expanduser()) / CARD
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        card = json_text.parse(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return {}
     return card if isinstance(card, dict) else {}

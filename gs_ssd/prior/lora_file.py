@@ -1,6 +1,5 @@
 """What a LoRA file holds, layer by layer: diffusers' layouts, peft's and kohya's, DoRA included."""
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from jaxtyping import Float
 from safetensors import safe_open
 from torch import Tensor
 
+from gs_ssd import json_text
 from gs_ssd.errors import UserError
 from gs_ssd.files import entries, require_plain_file
 
@@ -118,7 +118,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         texts.append(beside.read_text(encoding="utf-8"))
     settings: dict[str, Any] = {}
     for text in texts:
-        found = json.loads(text)
+        found = json_text.parse(text)
         if not isinstance(found, dict):
             raise ValueError(f"peft's settings must be an object, not {text[:40]}")
         settings |= found

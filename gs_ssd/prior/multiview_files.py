@@ -9,7 +9,6 @@
 Every tensor finds its place, or the folder is refused. Only .safetensors files are read.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from diffusers.loaders.single_file_utils import LDM_UNET_KEY, convert_ldm_unet_c
 from safetensors.torch import load_file
 from torch import Tensor
 
+from gs_ssd import json_text
 from gs_ssd.errors import UserError
 from gs_ssd.files import entries
 from gs_ssd.prior import weight_files
@@ -56,7 +56,7 @@ def load_unet(folder: Path, half: bool) -> MultiViewUNet:
         ValueError: a tensor is missing, unknown or of another shape.
     """
     part = folder / "unet"
-    config = json.loads((part / "config.json").read_text(encoding="utf-8"))
+    config = json_text.parse((part / "config.json").read_text(encoding="utf-8"))
     kind = config.get("_class_name")
     tensors = _tensors(part, half)
     if kind in ORIGINAL:
@@ -171,7 +171,7 @@ def _class_of(folder: Path) -> Any:
     if not file.is_file():
         return None
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
+        content = json_text.parse(file.read_text(encoding="utf-8"))
+    except ValueError:
         return None  # what is wrong with it is said where it is read
     return content.get("_class_name") if isinstance(content, dict) else None

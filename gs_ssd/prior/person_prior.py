@@ -6,7 +6,6 @@ the body's regions, painted in the sentence's colours, stands in the input chann
 UNet sees the volumes of other objects.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from gs_ssd import json_text
 from gs_ssd.errors import UserError
 from gs_ssd.prior import BUNDLED, DIFFERENCE, PriorConfig, base_digest, low_rank, outfit
 from gs_ssd.prior.base import BodyPicture
@@ -129,7 +129,7 @@ def open_person(
     import safetensors.torch
 
     with door(str(folder / CARD)):
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        card = json_text.parse((folder / CARD).read_text(encoding="utf-8"))
         paints, made_on = dict(card["paints"]), str(card["base"])
     if made_on != base_digest():
         raise UserError(

@@ -5,7 +5,6 @@ Whatever is missing, truncated or of another kind becomes one `UserError` that n
 """
 
 import contextlib
-import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from diffusers.utils import logging as diffusers_logging
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
+from gs_ssd import json_text
 from gs_ssd.errors import UserError
 from gs_ssd.files import entries, require_plain_file
 from gs_ssd.prior import PriorConfig, lora, multiview_files, textual_inversion, weight_files
@@ -109,7 +109,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
     if not card.is_file():
         return {}
     with door(str(card)):
-        metadata = json.loads(card.read_text(encoding="utf-8"))
+        metadata = json_text.parse(card.read_text(encoding="utf-8"))
     check_card(metadata, card)
     return metadata
 
@@ -153,7 +153,7 @@ def _json_object(part: Path, name: str) -> dict[str, Any]:
     model."""
     _require(part, name)
     with door(str(part / name)):
-        content = json.loads((part / name).read_text(encoding="utf-8"))
+        content = json_text.parse((part / name).read_text(encoding="utf-8"))
         if not isinstance(content, dict):
             raise ValueError("it must hold an object, {...}")
     return content

@@ -6,12 +6,12 @@ copies, tried in this order. What was taken is a commit of the hub, printed at s
 `prior.revision`.
 """
 
-import json
 import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from gs_ssd import json_text
 from gs_ssd.errors import UserError
 from gs_ssd.prior import weight_files
 from gs_ssd.prior.hub import first_sentence, from_hub
@@ -150,7 +150,7 @@ def _download(repository: str, revision: str | None, half: bool) -> Path:
 def _parts(folder: Path) -> list[str]:
     """The parts with weights that a pipeline names."""
     try:
-        listed = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+        listed = json_text.parse((folder / "model_index.json").read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise OSError("it has no model_index.json, so it is no diffusers pipeline") from error
     return [part for part in WEIGHTS if part in listed]

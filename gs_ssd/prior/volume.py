@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gs_ssd import json_text
 from gs_ssd.prior.proportions import Warp
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -190,7 +191,7 @@ def open_volume(folder: Path) -> tuple[TextVolume, Float[Tensor, "o c 3 3"]]:
     """The model in a folder and the UNet's weights for its channels, float32."""
     import safetensors.torch
 
-    sizes: Any = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    sizes: Any = json_text.parse((folder / CONFIG).read_text(encoding="utf-8"))
     sizes["channels"] = tuple(sizes["channels"])
     model = TextVolume(VolumeConfig(**sizes))
     tensors = safetensors.torch.load_file(folder / WEIGHTS)

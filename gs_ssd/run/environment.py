@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 import gs_ssd
+from gs_ssd import json_text
 from gs_ssd.files import atomic_path
 
 UNTIL = "until_step_"
@@ -69,8 +70,8 @@ def write(
 def recall(path: Path) -> dict[str, Any]:
     """What `write` wrote; nothing where the file is missing or damaged."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except (OSError, ValueError, RecursionError):
+        found = json_text.parse(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
 

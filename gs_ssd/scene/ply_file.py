@@ -11,6 +11,7 @@ from pathlib import Path
 
 from plyfile import PlyData, PlyParseError
 
+from gs_ssd.digits import whole_number
 from gs_ssd.errors import UserError
 
 MAX_HEADER = 1 << 16  #: bytes; the longest honest header of a splat (62 properties) needs 2 KB
@@ -85,7 +86,7 @@ def read_header(path: Path, *, size: int) -> Header:
                 case ["format", kind, *_]:
                     is_text = kind == "ascii"
                 case ["element", name, number]:
-                    rows.append((name, int(number), 0))
+                    rows.append((name, whole_number(number), 0))
                     if rows[-1][1] < 0:
                         raise UserError(f"{path}: an element of {number} rows; the PLY is damaged")
                 case ["property", "list", *_] if (

@@ -118,7 +118,7 @@ async def _refuse_form(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _refuse_request(request: Request, error: Exception) -> JSONResponse:
-    """An address or a method that there is not, or a body that is nested too deep."""
+    """An address or a method that there is not."""
     del request
     assert isinstance(error, HTTPException)
     return _mistake(str(error.detail), error.status_code, error.headers)

@@ -17,10 +17,11 @@ from gs_ssd.files import slug
 from gs_ssd.guidance.estimators import ESTIMATORS
 from gs_ssd.prior.described import OURS
 from gs_ssd.studio import checks, form, presets, results, stream
+from gs_ssd.studio.bodies import JsonRoute
 from gs_ssd.studio.queue import Queue
 from gs_ssd.studio.runs import PLY, TRASH
 
-router = APIRouter(prefix="/api")
+router = APIRouter(prefix="/api", route_class=JsonRoute)
 SANDBOX = {"Content-Security-Policy": "sandbox allow-scripts allow-downloads"}
 """For pages that lie in a run's folder: they are no part of ours, and cannot act as ours."""
 

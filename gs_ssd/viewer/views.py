@@ -13,13 +13,13 @@ middle.
 """
 
 import dataclasses
-import json
 import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gs_ssd import json_text
 from gs_ssd.errors import UserError
 from gs_ssd.files import require_plain_file
 
@@ -82,10 +82,10 @@ def read_views(path: str | os.PathLike[str]) -> Views:
     if (size := require_plain_file(path)) > MAX_BYTES:
         raise UserError(f"{path}: {size} bytes; views take at most {MAX_BYTES}")
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json_text.parse(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise UserError(f"{path}: not JSON ({error})") from error
     if isinstance(document, list):
         document = {"views": document}

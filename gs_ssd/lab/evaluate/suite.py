@@ -7,12 +7,12 @@ are held out.
 """
 
 import dataclasses
-import json
 import math
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
+from gs_ssd import json_text
 from gs_ssd.errors import UserError
 from gs_ssd.files import slug
 from gs_ssd.lab import world
@@ -127,11 +127,10 @@ def parse_suite(name: str, text: str) -> Suite:
             the key.
     """
     try:
-        raw = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
+        raw = json_text.parse(text)
+    except ValueError as error:
         raise UserError(
-            f"the suite {name!r} is not readable: {reason}; compare it with suites/quick.json"
+            f"the suite {name!r} is not readable: {error}; compare it with suites/quick.json"
         ) from error
     reader = _Reader(name)
     keys = reader.table(

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from gs_ssd import json_text
 from gs_ssd.errors import UserError
 from gs_ssd.files import atomic_path
 
@@ -174,9 +175,9 @@ def write_report(
 def read_result(folder: Path) -> dict[str, Any] | None:
     """What `write_report` wrote there, None where there is nothing."""
     try:
-        record = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        record = json_text.parse((folder / "result.json").read_text(encoding="utf-8"))
         return record if isinstance(record, dict) and "size" in record else None
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError):
         return None
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from gs_ssd import json_text
 from gs_ssd.errors import UserError
 from gs_ssd.files import atomic_path
 from gs_ssd.json_lines import read_records
@@ -177,10 +178,10 @@ def read_tuned(folder: Path, weights: str) -> dict[str, list[str]]:
     if not path.exists():
         return {}
     try:
-        tuned = json.loads(path.read_text(encoding="utf-8"))
+        tuned = json_text.parse(path.read_text(encoding="utf-8"))
         weights_of = tuned["weights"]
         found = {name: won["overrides"] for name, won in tuned["estimators"].items()}
-    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path} is damaged; run `gs-ssd reproduce tuning` again, or compare estimators as they"
             " come (--untuned)"
