@@ -1,19 +1,7 @@
-// The hash grid: gathers with weights, and what the points' own gradients take.
+// The hash grid: reads with weights, and what the points' own gradients take.
 // SPDX-License-Identifier: Apache-2.0
 
-// The trilinear mix of the corners' pairs.
-HGE_INLINE Pairs mixed(Pairs (&at)[8], const vf (&f)[3]) {
-    for (int k = 0; k < 3; ++k) {
-        const vf low = shuffle<TwiceLow>(f[k], f[k]), high = shuffle<TwiceHigh>(f[k], f[k]);
-        for (int c = 0; c < 8; c += 2 << k) {
-            const Pairs& other = at[c + (1 << k)];
-            at[c] = {mix(at[c].low, other.low, low), mix(at[c].high, other.high, high)};
-        }
-    }
-    return at[0];
-}
-
-// Its derivative, where the fractions change by v.
+// The derivative of the trilinear mix of the corners' pairs, where the fractions change by v.
 HGE_INLINE Pairs mixed_along(const Pairs (&at)[8], const vf (&f)[3], const vf (&v)[3]) {
     const vf x[2] = {1.0f - f[0], f[0]}, y[2] = {1.0f - f[1], f[1]}, z[2] = {1.0f - f[2], f[2]};
     const vf dx[2] = {-v[0], v[0]}, dy[2] = {-v[1], v[1]}, dz[2] = {-v[2], v[2]};
@@ -27,6 +15,77 @@ HGE_INLINE Pairs mixed_along(const Pairs (&at)[8], const vf (&f)[3], const vf (&
     return sum;
 }
 
+// Where the rows of LANES points lie and what weighs them; a row is two neighbours in x. One load
+// each where they lie side by side, two where they are hashed: faster than the gathers of x86,
+// which take every corner for itself.
+template <bool HASHED>
+struct Reads {
+    vf x;  // fraction
+    alignas(64) float yz[4][LANES];
+    alignas(64) uint32_t first[4][LANES], second[4][LANES];
+
+    HGE_INLINE void prepare(const Level& level, const float* points, int64_t n, int64_t i,
+                            int64_t count) {
+        Place place;
+        place.find<HASHED>(level, points, n, i, count);
+        const vf(&f)[3] = place.f;
+        const vf y[2] = {1.0f - f[1], f[1]}, z[2] = {1.0f - f[2], f[2]};
+        x = f[0];
+        for (int r = 0; r < 4; ++r) {
+            store(yz[r], y[r & 1] * z[r >> 1]);
+            std::memcpy(first[r], &place.index[2 * r], sizeof first[r]);
+            if (HASHED) std::memcpy(second[r], &place.index[2 * r + 1], sizeof second[r]);
+        }
+    }
+
+    // The two features of each point.
+    HGE_INLINE void perform(const float* table, vf (&out)[2]) const {
+        alignas(64) float sums[LANES][4];
+        for (int p = 0; p < LANES; ++p) {
+            v4 sum = row(table, 0, p) * yz[0][p];
+            for (int r = 1; r < 4; ++r) sum += row(table, r, p) * yz[r][p];
+            std::memcpy(sums[p], &sum, sizeof sum);
+        }
+        vf part[4];
+        for (int q = 0; q < 4; ++q) part[q] = load(sums[q * LANES / 4]);
+        const vf a[2] = {shuffle<Even>(part[0], part[1]), shuffle<Even>(part[2], part[3])};
+        const vf b[2] = {shuffle<Odd>(part[0], part[1]), shuffle<Odd>(part[2], part[3])};
+        out[0] = mix(shuffle<Even>(a[0], a[1]), shuffle<Odd>(a[0], a[1]), x);
+        out[1] = mix(shuffle<Even>(b[0], b[1]), shuffle<Odd>(b[0], b[1]), x);
+    }
+
+  private:
+    HGE_INLINE v4 row(const float* table, int r, int p) const {
+        const float* at = table + 2 * static_cast<size_t>(first[r][p]);
+        if constexpr (HASHED)
+            return load_pairs(at, table + 2 * static_cast<size_t>(second[r][p]));
+        return load_four(at);
+    }
+};
+
+// Their derivative along a direction, by gathers.
+struct Slopes {
+    Place place;
+    vf v[3];
+
+    template <bool HASHED>
+    HGE_INLINE void prepare(const Level& level, const float* points, const float* along, int64_t n,
+                            int64_t i, int64_t count) {
+        place.find<HASHED>(level, points, n, i, count);
+        speeds(level, points, along, n, i, count, v);
+    }
+
+    HGE_INLINE void perform(const float* table, vf (&out)[2]) const {
+        Pairs at[8];
+        for (int c = 0; c < 8; ++c) {
+            at[c] = gather(table, place.index[c]);
+            settle(at[c]);
+        }
+        const Pairs sum = mixed_along(at, place.f, v);
+        out[0] = shuffle<Even>(sum.low, sum.high), out[1] = shuffle<Odd>(sum.low, sum.high);
+    }
+};
+
 // The entries of the next points are worked out before those of the present ones are loaded:
 // nothing stands between one vector's loads and the next's, and as many as can wait for memory
 // together.
@@ -36,28 +95,24 @@ static void encode_level(const Level& of, const float* table, const float* point
                          float* features) {
     if (begin >= end) return;
     const Level level = of;
-    Place places[2];
+    std::conditional_t<ALONG, Slopes, Reads<HASHED>> reads[2];
     int turn = 0;
-    const auto step = [&](int64_t i, int64_t count, int64_t next) HGE_ALWAYS {
-        if (next > 0) places[turn ^ 1].find<HASHED>(level, points, n, i + LANES, next);
-        const Place& place = places[turn];
-        Pairs at[8], out;
-        for (int c = 0; c < 8; ++c) {
-            at[c] = gather(table, place.index[c]);
-            settle(at[c]);
-        }
+    const auto prepare = [&](int which, int64_t i, int64_t count) HGE_ALWAYS {
         if constexpr (ALONG) {
-            vf v[3];
-            speeds(level, points, along, n, i, count, v);
-            out = mixed_along(at, place.f, v);
+            reads[which].template prepare<HASHED>(level, points, along, n, i, count);
         } else {
-            out = mixed(at, place.f);
+            reads[which].prepare(level, points, n, i, count);
         }
-        store(features + i, shuffle<Even>(out.low, out.high), count);
-        store(features + n + i, shuffle<Odd>(out.low, out.high), count);
+    };
+    const auto step = [&](int64_t i, int64_t count, int64_t next) HGE_ALWAYS {
+        if (next > 0) prepare(turn ^ 1, i + LANES, next);
+        vf out[2];
+        reads[turn].perform(table, out);
+        store(features + i, out[0], count);
+        store(features + n + i, out[1], count);
         turn ^= 1;
     };
-    places[0].find<HASHED>(level, points, n, begin, end - begin);
+    prepare(0, begin, end - begin);
     int64_t i = begin;
     for (; i + 2 * LANES <= end; i += LANES) step(i, LANES, LANES);
     for (; i < end; i += LANES) step(i, end - i, end - i - LANES);

@@ -40,7 +40,7 @@ struct Additions {
             apart = bits((vi)(kind == APART)) & (count < LANES ? (1u << count) - 1 : ~0u);
             for (int r = 0; r < 4; ++r) {
                 const vu at = place.index[2 * r], begin = at & ~(SPAN - 1);
-                const vu row = (kind * SPAN + (at & (SPAN - 1))) * LANES;
+                const vu row = (kind * SPAN + (at & (SPAN - 1))) * SPAN_LANES;
                 std::memcpy(first[r], &begin, sizeof begin);
                 std::memcpy(spread[r], &row, sizeof row);
             }
@@ -72,7 +72,7 @@ struct Additions {
                 const int p = __builtin_ctz(left);
                 for (int r = 0; r < 4; ++r) {
                     const uint32_t at = second[r][p], place = at & (SPAN - 1);
-                    add_span(table, at - place, of_row(r, p), (FAR * SPAN + place) * LANES);
+                    add_span(table, at - place, of_row(r, p), (FAR * SPAN + place) * SPAN_LANES);
                 }
             }
         }

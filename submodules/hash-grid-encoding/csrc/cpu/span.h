@@ -8,6 +8,16 @@ HGE_INLINE v4 load_four(const float* p) {
     return x;
 }
 
+// The pairs of two entries.
+HGE_INLINE v4 load_pairs(const float* a, const float* b) {
+#ifdef __SSE2__
+    const __m128d low = _mm_load_sd(reinterpret_cast<const double*>(a));
+    return (v4)_mm_loadh_pd(low, reinterpret_cast<const double*>(b));
+#else
+    return v4{a[0], a[1], b[0], b[1]};
+#endif
+}
+
 // table[index], table[index + 1] += four.
 HGE_INLINE void add_neighbours(float* table, uint32_t index, v4 four) {
     float* at = table + 2 * static_cast<size_t>(index);
@@ -29,9 +39,11 @@ HGE_INLINE void add_pair(float* table, uint32_t index, const float* pair) {
 }
 
 // A hash scatters the rows, but x is not multiplied in it: neighbours differ in the lowest bits of
-// the index, and in most cases in no more than the place in a span of entries as wide as a vector.
-// Then one load and one store of the span reach both.
-constexpr uint32_t SPAN = LANES / 2;  // entries
+// the index, and in 3 of 4 cases in no more than the place in a span of four entries. Then one load
+// and one store of the span, a vector of AVX2, reach both. (A line of the cache, a vector of
+// AVX-512, would reach 7 of 8, but processors that store it in two halves take longer.)
+constexpr uint32_t SPAN = 4;          // entries
+constexpr int SPAN_LANES = 2 * SPAN;  // floats
 
 #ifdef __AVX2__
 // Lane i of the span takes lane at[kind][place][i] of the four floats, or a zero from beyond them;
@@ -39,7 +51,7 @@ constexpr uint32_t SPAN = LANES / 2;  // entries
 // If those are all bits, the second lies in another span, to which FAR belongs.
 constexpr uint32_t APART = SPAN - 1, FAR = 2;
 struct Spreads {
-    int32_t at[SPAN][SPAN][LANES];
+    int32_t at[SPAN][SPAN][SPAN_LANES];
     constexpr Spreads() : at() {
         for (uint32_t kind = 0; kind < SPAN; ++kind) {
             for (uint32_t place = 0; place < SPAN; ++place) {
@@ -63,15 +75,10 @@ alignas(64) constexpr Spreads spreads;
 HGE_INLINE void add_span(float* table, uint32_t first, v4 four, uint32_t spread) {
     float* at = table + 2 * static_cast<size_t>(first);
     const int32_t* lanes = &spreads.at[0][0][0] + spread;
-#ifdef __AVX512F__
-    const vf more = (vf)_mm512_permutexvar_ps(_mm512_load_si512(lanes),
-                                              _mm512_zextps128_ps512((__m128)four));
-#else
-    const vf more = (vf)_mm256_permutevar8x32_ps(
+    const __m256 more = _mm256_permutevar8x32_ps(
         _mm256_zextps128_ps256((__m128)four),
         _mm256_load_si256(reinterpret_cast<const __m256i*>(lanes)));
-#endif
-    store(at, load(at) + more);
+    _mm256_storeu_ps(at, _mm256_add_ps(_mm256_loadu_ps(at), more));
 }
 
 // Lanes that are not 0 (each is 0 or -1) as bits.
