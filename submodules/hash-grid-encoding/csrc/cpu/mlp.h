@@ -5,26 +5,37 @@ constexpr int BLOCK = 2 * LANES;              // points
 constexpr int TALL = LANES == 16 ? 8 : 4;     // rows of a product kept in registers
 constexpr int WIDE = HGE_MAX_INPUTS + LANES;  // inputs, to whole vectors
 
-// ROWS rows of out [rows, BLOCK] = w [rows, columns] in [columns, BLOCK].
-template <int ROWS>
-HGE_INLINE void product_rows(const float* w, const float* in, int columns, float* out) {
+// ROWS rows of w [rows, columns] in [columns, BLOCK]; put(r, at, value) takes the points at .. at +
+// LANES - 1 of row r while they are in a register.
+template <int ROWS, class Put>
+HGE_INLINE void product_rows(const float* w, const float* in, int row, int columns,
+                             const Put& put) {
     vf sum[ROWS][2] = {};
     for (int c = 0; c < columns; ++c) {
         const vf a = load(in + c * BLOCK), b = load(in + c * BLOCK + LANES);
-        for (int r = 0; r < ROWS; ++r)
-            sum[r][0] += w[r * columns + c] * a, sum[r][1] += w[r * columns + c] * b;
+        for (int r = 0; r < ROWS; ++r) {
+            const float weight = w[(row + r) * columns + c];
+            sum[r][0] += weight * a, sum[r][1] += weight * b;
+        }
     }
-    for (int r = 0; r < ROWS; ++r)
-        store(out + r * BLOCK, sum[r][0]), store(out + r * BLOCK + LANES, sum[r][1]);
+    for (int r = 0; r < ROWS; ++r) put(row + r, 0, sum[r][0]), put(row + r, LANES, sum[r][1]);
 }
 
-static void product(const float* w, const float* in, int rows, int columns, float* out) {
+template <class Put>
+HGE_INLINE void product(const float* w, const float* in, int rows, int columns, const Put& put) {
     int r = 0;
-    for (; r + TALL <= rows; r += TALL)
-        product_rows<TALL>(w + r * columns, in, columns, out + r * BLOCK);
-    for (; r + 2 <= rows; r += 2) product_rows<2>(w + r * columns, in, columns, out + r * BLOCK);
-    for (; r < rows; ++r) product_rows<1>(w + r * columns, in, columns, out + r * BLOCK);
+    for (; r + TALL <= rows; r += TALL) product_rows<TALL>(w, in, r, columns, put);
+    for (; r + 2 <= rows; r += 2) product_rows<2>(w, in, r, columns, put);
+    for (; r < rows; ++r) product_rows<1>(w, in, r, columns, put);
 }
+
+// Where a product goes as it is.
+struct Into {
+    float* out;
+    HGE_INLINE void operator()(int row, int at, vf value) const {
+        store(out + row * BLOCK + at, value);
+    }
+};
 
 // out [rows, wide] += a [rows, BLOCK] b [BLOCK, wide]; rows a multiple of 8, wide of LANES.
 static void outer(const float* a, const float* b, int rows, int wide, float* out) {
@@ -100,44 +111,41 @@ static void mlp(const hge_mlp_problem& p, const float* w1_transposed, int64_t be
     for (int64_t i = begin; i < end; i += BLOCK) {
         const int64_t count = end - i;
         take_block(p.y, I, p.n, i, count, y);
-        product(p.w1, y, H, I, hidden);
-        const float* x = y;
+        if (p.grad_out) take_block(p.grad_out, O, p.n, i, count, grad_out);
+        const auto relu = [&](int h, int at, vf value) HGE_ALWAYS {
+            store(hidden + h * BLOCK + at, maximum(vf{}, value));  // keeps NaN
+        };
+        const auto relu_and_gradient = [&](int h, int at, vf value) HGE_ALWAYS {
+            vf sum = {};
+            for (int o = 0; o < O; ++o) sum += p.w2[o * H + h] * load(grad_out + o * BLOCK + at);
+            store(grad_hidden + h * BLOCK + at, keep(value > 0.0f, sum));
+            relu(h, at, value);
+        };
         if (back) {
-            take_block(p.grad_out, O, p.n, i, count, grad_out);
-            for (int h = 0; h < H; ++h) {
-                for (int at = h * BLOCK; at < (h + 1) * BLOCK; at += LANES) {
-                    vf sum = {};
-                    for (int o = 0; o < O; ++o)
-                        sum += p.w2[o * H + h] * load(grad_out + o * BLOCK + (at - h * BLOCK));
-                    store(grad_hidden + at, keep(load(hidden + at) > 0.0f, sum));
-                }
-            }
-        } else if (grad_w2) {
-            take_block(p.grad_out, O, p.n, i, count, grad_out);
-        }
-        if (same) {
-            for (int at = 0; at < H * BLOCK; at += LANES)
-                store(hidden + at, maximum(vf{}, load(hidden + at)));  // keeps NaN
+            product(p.w1, y, H, I, relu_and_gradient);
         } else {
+            product(p.w1, y, H, I, relu);
+        }
+        const float* x = y;
+        if (!same) {
             // The mask is that of y; the values are those of x.
             take_block(p.x, I, p.n, i, count, x_other);
             x = x_other;
             if (p.out || grad_w2) {
-                alignas(64) float values[HGE_MAX_HIDDEN * BLOCK];
-                product(p.w1, x, H, I, values);
-                for (int at = 0; at < H * BLOCK; at += LANES) {
-                    store(hidden + at, keep(load(hidden + at) > 0.0f, load(values + at)));
-                }
+                product(p.w1, x, H, I, [&](int h, int at, vf value) HGE_ALWAYS {
+                    float* place = hidden + h * BLOCK + at;
+                    store(place, keep(load(place) > 0.0f, value));
+                });
             }
         }
         if (p.out) {
-            product(p.w2, hidden, O, H, out);
+            product(p.w2, hidden, O, H, Into{out});
             give_block(out, O, p.n, i, count, p.out);
         }
         if (p.grad_x) {
             // y has been used; its place is as large.
             float* result = same ? x_other : y;
-            product(w1_transposed, grad_hidden, I, H, result);
+            product(w1_transposed, grad_hidden, I, H, Into{result});
             give_block(result, I, p.n, i, count, p.grad_x);
         }
         if (grad_w1) {
