@@ -7,6 +7,7 @@ identity pose is the rest pose.
 """
 
 import dataclasses
+from typing import NoReturn
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -77,14 +78,14 @@ class Skeleton:
     """Joints of a body in its rest pose: all that a pose needs.
 
     Raises:
-        UserError: arrays that do not fit together, a joint after its child, or one of `JOINTS` is
-            absent.
+        UserError: arrays that do not fit together, a parent that is no earlier joint, or one of
+            `JOINTS` is absent.
     """
 
     joint_names: tuple[str, ...]
     joint_positions: Float[Tensor, "j 3"]
     parents: tuple[int, ...]
-    """Index of each joint's parent, smaller than its own; -1 for the root."""
+    """Index of each joint's parent, smaller than its own; -1 for the root, the first joint."""
 
     def __post_init__(self) -> None:
         joints = len(self.joint_names)
@@ -92,10 +93,19 @@ class Skeleton:
             raise UserError(
                 f"the body names {joints} joints; positions and parents must have as many rows"
             )
-        if any(parent >= child for child, parent in enumerate(self.parents)):
-            raise UserError("a joint of the body stands before its parent")
+        for joint, parent in enumerate(self.parents):
+            if joint == 0 and parent != -1:
+                self._refuse_parent(0, "it is the root, whose parent is -1")
+            if joint > 0 and not 0 <= parent < joint:
+                self._refuse_parent(joint, f"it must be an earlier joint, 0 to {joint - 1}")
         if missing := [name for name in JOINTS if name not in self.joint_names]:
             raise UserError(f"the body has no joint {', '.join(missing)}")
+
+    def _refuse_parent(self, joint: int, wanted: str) -> NoReturn:
+        raise UserError(
+            f"the body's joint {joint} ({self.joint_names[joint]}) has the parent"
+            f" {self.parents[joint]}; {wanted}"
+        )
 
     def adjacent(self) -> Bool[Tensor, "j j"]:
         """Whether two joints are one, or parent and child."""

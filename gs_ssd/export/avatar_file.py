@@ -25,6 +25,7 @@ FILE = "avatar.npz"
 FORMAT = "gs-ssd avatar 1"
 INFLUENCES = 4
 MAX_BYTES = 2 << 30
+FIX = "train it again, or take it from a backup"
 
 
 class BodyMesh(NamedTuple):
@@ -129,8 +130,7 @@ def read_avatar(path: Path) -> Avatar:
         return _checked(found, path)
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(
-            f"{path} is damaged or no avatar ({type(error).__name__}); train it again, or take it"
-            " from a backup"
+            f"{path} is damaged or no avatar ({type(error).__name__}); {FIX}"
         ) from error
 
 
@@ -142,12 +142,12 @@ def _checked(found: dict[str, np.ndarray], path: Path) -> Avatar:
         skeleton = Skeleton(
             names,
             torch.from_numpy(found["joint_positions"].astype(np.float32)),
-            tuple(int(parent) for parent in found["parents"]),
+            tuple(_whole(found, "parents", path).tolist()),
         )
     except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+        raise UserError(f"{path}: {error}; {FIX}") from error
     joints, weights = _carried(found, "", len(splats), len(names), path)
-    vertices, faces = found["body_vertices"].astype(np.float32), found["body_faces"]
+    vertices, faces = found["body_vertices"].astype(np.float32), _whole(found, "body_faces", path)
     if len(faces) and not 0 <= faces.min() <= faces.max() < len(vertices):
         raise UserError(f"{path}: the body's faces name vertices that it does not have")
     carried = _carried(found, "body_", len(vertices), len(names), path)
@@ -158,10 +158,17 @@ def _checked(found: dict[str, np.ndarray], path: Path) -> Avatar:
     return Avatar(splats, skeleton, joints, weights, mesh)
 
 
+def _whole(found: dict[str, np.ndarray], name: str, path: Path) -> np.ndarray:
+    """An array of indices as it is in the file: no cast may bring one within its range."""
+    if not np.issubdtype(found[name].dtype, np.integer):
+        raise UserError(f"{path}: {name} are {found[name].dtype}, not whole numbers; {FIX}")
+    return found[name]
+
+
 def _carried(
     found: dict[str, np.ndarray], prefix: str, rows: int, num_joints: int, path: Path
 ) -> tuple[Int[np.ndarray, "n 4"], Float[np.ndarray, "n 4"]]:
-    joints = found[f"{prefix}joints"].astype(np.int32)
+    joints = _whole(found, f"{prefix}joints", path)
     weights = found[f"{prefix}weights"].astype(np.float32)
     shape = (rows, INFLUENCES)
     if joints.shape != shape or weights.shape != shape:
@@ -174,4 +181,4 @@ def _carried(
         raise UserError(f"{path}: splats are bound to joints that the skeleton does not have")
     if not np.allclose(weights.sum(axis=1), 1.0, atol=1e-4):
         raise UserError(f"{path}: the skinning weights do not sum to one at every splat")
-    return joints, weights
+    return joints.astype(np.int32), weights

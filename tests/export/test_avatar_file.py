@@ -63,6 +63,14 @@ def test_taking_some_splats_takes_their_joints(avatar):
     np.testing.assert_array_equal(part.means, whole.means[::3])
 
 
+ROOT = r"npz: the body's joint 0 \(pelvis\) has the parent {}; it is the root, whose parent is -1"
+FOURTH = r"npz: the body's joint 3 \(\w+\) has the parent {}; it must be an earlier joint, 0 to 2"
+
+
+def with_fourth(parents, parent):
+    return np.where(np.arange(len(parents)) == 3, parent, parents)
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -72,7 +80,17 @@ def test_taking_some_splats_takes_their_joints(avatar):
         ({"body_weights": lambda weights: weights[:-1]}, "vertices of the body; each needs one"),
         ({"body_faces": lambda faces: faces + 9000}, "vertices that it does not have"),
         ({"joint_positions": lambda at: at[:5]}, r"avatar\.npz: the body names 17 joints"),
-        ({"parents": lambda parents: parents + 1}, "before its parent"),
+        ({"parents": lambda parents: parents + 1}, ROOT.format(0)),
+        ({"parents": lambda parents: np.where(parents < 0, -5, parents)}, ROOT.format(-5)),
+        ({"parents": lambda parents: with_fourth(parents, -1)}, FOURTH.format(-1)),
+        ({"parents": lambda parents: with_fourth(parents, 3)}, FOURTH.format(3)),
+        (
+            {"parents": lambda parents: parents + 0.5},
+            r"avatar\.npz: parents are float64, not whole",
+        ),
+        ({"joints": lambda joints: joints.astype(np.int64) + 2**32}, "that the skeleton does not"),
+        ({"joints": lambda joints: joints + 0.5}, r"avatar\.npz: joints are float64, not whole"),
+        ({"body_faces": lambda faces: faces + 0.5}, r"npz: body_faces are float64, not whole"),
         ({"means": lambda means: means[:-1]}, "damaged or no avatar"),
         (
             {"body_vertices": lambda at: at * np.nan},
