@@ -104,6 +104,23 @@ IN_ORDER = _in_order(
 )
 LOW_HIGH = _in_order("put the smaller number first", float)
 
+BREAKS = "\n\r\u2028\u2029"
+
+
+def one_line(text: str) -> str:
+    """The text without line breaks at its end, where YAML's `|` and `>` leave one.
+
+    Raises:
+        ValueError: it has another.
+    """
+    text = text.rstrip(BREAKS)
+    if any(character in text for character in BREAKS):
+        raise ValueError("write it in one line")
+    return text
+
+
+Line = Annotated[str, AfterValidator(one_line)]
+"""Text that is a title, a ledger's entry and a line of a file, too."""
 Positive = Annotated[float, Bounds(0, 1_000_000, above=True)]
 NonNegative = Annotated[float, Bounds(0, 1_000_000)]
 Share = Annotated[float, Bounds(0, 1)]

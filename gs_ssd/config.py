@@ -26,7 +26,7 @@ from gs_ssd.assets.nerf.config import NerfConfig
 from gs_ssd.assets.splat.densify.choice import DensifyConfig
 from gs_ssd.assets.splat.finish import FinishConfig
 from gs_ssd.assets.splat.optimizers import OptimizerConfig
-from gs_ssd.bounds import Bounds, FovDeg, Often, PolarDeg, Positive, Size, settings
+from gs_ssd.bounds import Bounds, FovDeg, Line, Often, PolarDeg, Positive, Size, settings
 from gs_ssd.errors import UserError
 from gs_ssd.files import atomic_path
 from gs_ssd.guidance.config import DistillConfig
@@ -90,7 +90,7 @@ class OutputConfig:
 class ExperimentConfig:
     """Everything that decides the result of `train.py`; saved with the run as config.yaml."""
 
-    prompt: str = ""
+    prompt: Line = ""
     seed: Annotated[int, Bounds(-(2**63), 2**63 - 1)] = 0
     num_steps: Annotated[int, Bounds(1, 10_000_000)] = 5000
     device: str = "auto"
@@ -162,6 +162,20 @@ def varied(config: ExperimentConfig, overrides: Sequence[str]) -> ExperimentConf
             if value != {}:  # an empty section changes nothing
                 owner[last] = value
     return _validated(values, layers)
+
+
+def for_prompt(config: ExperimentConfig, prompt: str, seed: int) -> ExperimentConfig:
+    """A loaded experiment for another prompt and seed, with the same checks; it shares all else,
+    for thousands of them.
+
+    Raises:
+        UserError: see `load`.
+    """
+    _refuse_unprintable(PROMPT, prompt, "")
+    try:
+        return dataclasses.replace(config, prompt=prompt, seed=seed)
+    except pydantic.ValidationError as error:
+        raise _refusal(error, {PROMPT: prompt, "seed": seed}, []) from error
 
 
 def from_mapping(
@@ -268,15 +282,22 @@ def _validated(values: Mapping[str, Any], layers: Sequence[Layer]) -> Experiment
     try:
         return SCHEMA.validate_json(json.dumps(values))
     except pydantic.ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(part for part in first["loc"] if isinstance(part, str))
-        known = known_keys()[key][0], dict(leaves(values))[key]
-        raise UserError(f"{_whose(key, layers)}{refusals.complaint(key, *known, first)}") from error
+        raise _refusal(error, values, layers) from error
     except UserError as error:  # from a __post_init__, which knows the keys but not the file
         key = next(
             (word for word in str(error).replace("=", " ").split() if word in known_keys()), ""
         )
         raise UserError(f"{_whose(key, layers)}{error}") from error
+
+
+def _refusal(
+    error: pydantic.ValidationError, values: Mapping[str, Any], layers: Sequence[Layer]
+) -> UserError:
+    """What pydantic found first, in the words of a config."""
+    first = error.errors(include_url=False)[0]
+    key = ".".join(part for part in first["loc"] if isinstance(part, str))
+    known = known_keys()[key][0], dict(leaves(values))[key]
+    return UserError(f"{_whose(key, layers)}{refusals.complaint(key, *known, first)}")
 
 
 def _whose(key: str, layers: Sequence[Layer]) -> str:
@@ -300,11 +321,13 @@ def _check_keys(values: Mapping[str, Any], source: str) -> None:
         elif key not in known:
             raise UserError(f"{source}: there is no key {key!r}{_nearest_key(key, known)}")
         for text in value if isinstance(value, list) else [value]:
-            if isinstance(text, str) and any(map(_unprintable, text)):
-                whose = _whose(key, [(source, values)])
-                raise UserError(
-                    f"{whose}{key} is {refusals.shown(text)}; it holds bytes that are no text"
-                )
+            if isinstance(text, str):
+                _refuse_unprintable(key, text, _whose(key, [(source, values)]))
+
+
+def _refuse_unprintable(key: str, text: str, whose: str) -> None:
+    if any(map(_unprintable, text)):
+        raise UserError(f"{whose}{key} is {refusals.shown(text)}; it holds bytes that are no text")
 
 
 def _unprintable(character: str) -> bool:

@@ -1,7 +1,5 @@
 """From rows to tasks: each with its whole configuration, checked before anything starts."""
 
-import dataclasses
-import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -75,18 +73,14 @@ def _tasks(
     base = composed[row.settings]
     if isinstance(base, str):
         raise UserError(base)
-    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in row.prompt):
-        raise UserError(f"prompt is {row.prompt!r}; it holds bytes that are no text")
     experiment, prior = base
-    if prior is not None:
-        check_prompt(prior, row.prompt, anyway=anyway)
     tasks = []
     for seed in (row.seed,) if row.seed is not None else seeds or (experiment.seed,):
-        if not -(2**63) <= seed < 2**63:
-            raise UserError(f"seed is {seed}; it must have 64 bits")
+        config = configs.for_prompt(experiment, row.prompt, seed)
         name = f"{slug(row.name or row.prompt)}-seed{seed}"
-        config = dataclasses.replace(experiment, prompt=row.prompt, seed=seed)
         tasks.append(Task(name, config, row.line, row.tags, anyway))
+    if prior is not None:
+        check_prompt(prior, row.prompt, anyway=anyway)
     return tasks
 
 

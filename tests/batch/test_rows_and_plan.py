@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,34 @@ def test_rows_that_cannot_run_are_named_and_the_others_planned(tmp_path: Path) -
     assert "line 1's" in reasons[4]
     assert "num_steps" in reasons[6]
     assert [task.line for task in plan(rows, anyway=True)[0]] == [1, 3, 5]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "reason"),
+    [
+        ("a red\nmug", r"prompt is 'a red\nmug'; write it in one line"),
+        ("a red\u2028mug", r"prompt is 'a red\u2028mug'; write it in one line"),
+        ("a red\x0bmug", r"prompt is 'a red\x0bmug'; it holds bytes that are no text"),
+        ("a red \udcff mug", r"prompt is 'a red \udcff mug'; it holds bytes that are no text"),
+        ("a red\tmug", None),
+        ("a red mug\n", None),
+    ],
+)
+def test_a_prompt_is_one_line_in_a_batch_as_in_train(prompt: str, reason: str | None) -> None:
+    tasks, bad = plan([Row(1, prompt)])
+    assert [refusal.reason for refusal in bad] == ([] if reason is None else [reason])
+    if reason is None:
+        assert [task.config.prompt for task in tasks] == [prompt.strip()]
+        assert configs.load(None, [f"prompt={prompt}"]).prompt == prompt.strip()
+    else:
+        with pytest.raises(UserError, match=f"^{re.escape(reason)}$"):
+            configs.load(None, [f"prompt={prompt}"])
+
+
+def test_a_seed_has_the_same_bounds_in_a_batch_as_in_train() -> None:
+    _, (refusal,) = plan([Row(1, "a red mug", seed=2**63)])
+    with pytest.raises(UserError, match=f"^{re.escape(refusal.reason)}$"):
+        configs.load(None, [f"seed={2**63}"])
 
 
 def test_settings_that_no_row_could_use_are_refused_at_once(tmp_path: Path) -> None:

@@ -150,6 +150,7 @@ def test_what_cannot_be_read_is_not_kept(server, name, data, says):
         ({"prompt": "a red mug", "preset": "../../etc/passwd"}, "preset"),
         ({"prompt": "a red mug", "settings": {"device": "cuda:7"}}, "cuda"),
         ({"prompt": "a red mug", "name": "../elsewhere"}, "cannot be used"),
+        ({"prompt": "a red\nmug"}, "prompt is 'a red\\nmug'; write it in one line"),
         ({"prompt": "a red mug", "name": "Some Name"}, "name"),
         ({"prompt": "a red mug", "start": "../config.yaml"}, "upload"),
         ({"prompt": "a red mug", "fork": {"run": "nobody", "completed": 1}}, "there is no run"),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
 from gs_ssd import json_text
+from gs_ssd.bounds import one_line
 from gs_ssd.errors import UserError
 from gs_ssd.files import slug
 from gs_ssd.lab import world
@@ -235,6 +236,10 @@ class _Reader(NamedTuple):
             if "prompt" in keys
             else self.refuse("the prompt of an entry", "missing", "text")
         )
+        try:
+            prompt = one_line(prompt)
+        except ValueError:
+            self.refuse("prompt", prompt, "text in one line")
         kind, color = keys.get("kind"), keys.get("color")
         if (kind is None) != (color is None):
             self.refuse(

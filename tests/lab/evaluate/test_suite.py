@@ -49,6 +49,7 @@ GOOD = {"seeds": [0], "prompts": [{"prompt": "a red disc"}]}
 @pytest.mark.parametrize(
     ("change", "word"),
     [
+        ({"prompts": [{"prompt": "a red\nmug"}]}, "prompt is .*; it must be text in one line"),
         ({"seeds": None}, "seeds is None"),
         ({"seeds": "ab"}, "seeds is 'ab'"),
         ({"seeds": []}, r"seeds is \[\]"),
