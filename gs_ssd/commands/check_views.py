@@ -18,6 +18,9 @@ from gs_ssd.scene.camera import at_angles
 NOISY = (500, 700, 900)
 """Timesteps at which a view says little of itself, and the others much."""
 LEAST_SEEN = 1e-3
+LEAST_GAIN = 1e-3
+"""By what share a group's error must be smaller than that of mixed groups. To a prior that is blind
+to the other views they are the same, and rounding would decide."""
 ROUNDING = {torch.float16: 2e-2, torch.bfloat16: 1e-1}
 """What another order of the tokens may change, as a share of the prediction."""
 
@@ -72,7 +75,7 @@ def belong_together(
     return within(
         "views belong together",
         ratio,
-        Bounds(high=1, below=True),
+        Bounds(high=1 - LEAST_GAIN),
         f"{ratio:.3f} x the error of views of two objects",
     )
 

@@ -75,8 +75,11 @@ def test_views_of_one_object_belong_together_and_of_two_do_not():
     assert check.passed
     assert measured["noise_error_of_a_group_over_mixed_groups"] < 0.9
     stranger = AnalyticPrior.discs()
-    check = check_views.belong_together(stranger, text, null, 4, {})
+    check = check_views.belong_together(stranger, text, null, 4, measured)
     assert not check.passed
+    # The same numbers, added in another order: which is larger depends on the processor.
+    ratio = measured["noise_error_of_a_group_over_mixed_groups"]
+    assert ratio == pytest.approx(1, abs=check_views.LEAST_GAIN / 100)
 
 
 class Untrained(Knowing):
