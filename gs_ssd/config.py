@@ -11,6 +11,7 @@ import difflib
 import functools
 import json
 import logging
+import operator
 import os
 import typing
 import unicodedata
@@ -296,8 +297,26 @@ def _refusal(
     """What pydantic found first, in the words of a config."""
     first = error.errors(include_url=False)[0]
     key = ".".join(part for part in first["loc"] if isinstance(part, str))
-    known = known_keys()[key][0], dict(leaves(values))[key]
-    return UserError(f"{_whose(key, layers)}{refusals.complaint(key, *known, first)}")
+    annotation, value = known_keys()[key][0], dict(leaves(values))[key]
+    whose = _whose(key, layers)
+    text = f"{whose}{refusals.complaint(key, annotation, value, first)}"
+    if first["type"] == "tuple_type" and (fits := _fitting_list(key, annotation, value)):
+        text += f"; write {fits if whose else f'{key}={fits}'}"
+    return UserError(text)
+
+
+def _fitting_list(key: str, annotation: Any, value: Any) -> str:
+    """The list that is taken where `value` is not, as YAML; "" where there is none."""
+    for meant in refusals.as_lists(annotation, value):
+        values = to_mapping(ExperimentConfig())
+        *sections, last = key.split(".")
+        functools.reduce(operator.getitem, sections, values)[last] = meant
+        try:
+            SCHEMA.validate_json(json.dumps(values))
+        except (pydantic.ValidationError, UserError):
+            continue
+        return " ".join(yaml_files.dump(meant).split("\n")).strip()
+    return ""
 
 
 def _whose(key: str, layers: Sequence[Layer]) -> str:

@@ -1,11 +1,14 @@
 """Why a setting is refused, in one sentence: pydantic's errors in the words of a config."""
 
+import contextlib
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
+from gs_ssd import yaml_files
 from gs_ssd.bounds import Bounds
+from gs_ssd.errors import UserError
 
 WANTED = {
     "int_type": "a whole number",
@@ -37,6 +40,21 @@ def complaint(key: str, annotation: Any, value: Any, error: Mapping[str, Any]) -
         return f"{key} is {shown(value)}; {shown(found)} must be {wanted}"
     is_open = types.NoneType in typing.get_args(annotation)
     return f"{key} is {shown(value)}; it must be {wanted}{' or null' if is_open else ''}"
+
+
+def as_lists(annotation: Any, value: Any) -> Iterator[list[Any]]:
+    """Lists that somebody may have meant who wrote `value` where `annotation` wants a list; not all
+    need fit."""
+    if isinstance(value, str) and "," in value:
+        with contextlib.suppress(UserError):
+            parsed = yaml_files.parse(f"[{value}]", value).value
+            if isinstance(parsed, list):
+                yield parsed
+    yield [value]
+    items = typing.get_args(bare(annotation))
+    if items[-1] is not Ellipsis:
+        yield [value] * len(items)
+    yield [[0, value]]  # a law of progress that is constant
 
 
 def annotation_at(annotation: Any, inside: Sequence[int]) -> Any:

@@ -1,5 +1,6 @@
 """Configs: precedence, presets, round trips, and one clear message for everything that is wrong."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -140,6 +141,43 @@ def test_bad_overrides_get_one_clear_message(override, message):
     with pytest.raises(UserError) as of_a_loaded_one:
         configs.varied(configs.load(None), [override])
     assert str(of_a_loaded_one.value) == str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "form"),
+    [
+        ("prior.lora=a.safetensors", "prior.lora=[a.safetensors]"),
+        ("prior.lora=a.safetensors,b.safetensors", "prior.lora=[a.safetensors, b.safetensors]"),
+        ("prior.textual_inversion=no", "prior.textual_inversion=['no']"),
+        ("avatar.poses.clips=walk", "avatar.poses.clips=[walk]"),
+        ("viewpoints.radius=4", "viewpoints.radius=[4, 4]"),
+        ("viewpoints.radius=3,4.5", "viewpoints.radius=[3, 4.5]"),
+        ("initialize.color=0.5", "initialize.color=[0.5, 0.5, 0.5]"),
+        ("optimizer.scale_floor=0.001", "optimizer.scale_floor=[[0, 0.001]]"),
+        ("regularize.binarize=[0.5, 2]", "regularize.binarize=[[0.5, 2]]"),
+        ("guidance.t_schedule=[0, 0.02, 0.98]", "guidance.t_schedule=[[0, 0.02, 0.98]]"),
+    ],
+)
+def test_a_plain_value_where_a_list_belongs_is_shown_as_a_list_that_works(override, form, tmp_path):
+    with pytest.raises(UserError, match=f"must be a list.*; write {re.escape(form)}$"):
+        configs.load(None, [override])
+    configs.load(None, [form])
+    key, _, value = override.partition("=")
+    section = f"{key.replace('.', ': {')}: {value}{'}' * key.count('.')}"
+    if "," not in value:
+        file = write(tmp_path / "a.yaml", section)
+        listed = re.escape(form.partition("=")[2])
+        with pytest.raises(UserError, match=rf"a\.yaml: .*must be a list.*; write {listed}$"):
+            configs.load(file)
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["finish.edge=0.5", "prior.lora=true", "output.polar_deg=500", "avatar.poses.clips=walkk"],
+)
+def test_no_list_is_shown_that_would_be_refused_too(override):
+    with pytest.raises(UserError, match=r"must be a list( or null)?$"):
+        configs.load(None, [override])
 
 
 def test_a_loaded_experiment_varies_as_its_file_does(tmp_path):
