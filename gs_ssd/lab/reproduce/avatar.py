@@ -124,6 +124,7 @@ def run(context: Context) -> Report:
         [[record.get(name, "") for name in names] for record in found],
     )
     _sheet(context.folder, people, rows, found)
+    shown = "A pose that no training names, then a moment of the wave; front, side and back."
     return Report(
         TITLE,
         f"{len(people)} persons, seeds {', '.join(map(str, size['seeds']))}, {', '.join(rows)};"
@@ -131,12 +132,7 @@ def run(context: Context) -> Report:
         f" five poses that no training names, from {avatars.VIEWS} sides each."
         f" {len(found)} of {len(wanted)} avatars are there.",
         _claims(found, rows),
-        (
-            (
-                "sheet.png",
-                "A pose that no training names, then a moment of the wave; front, side and back.",
-            ),
-        ),
+        (("sheet.png", shown),) if found else (),
         remarks=f"{_table(found, rows)}\n\n{RULE}",
         complete=len(found) == len(wanted),
         timed=False,
@@ -229,7 +225,8 @@ def _matrix(found: list[dict[str, Any]], row: str, name: str) -> np.ndarray:
     values = {
         (r["number"], r["seed"]): float(r.get(name, np.nan)) for r in found if r["row"] == row
     }
-    return np.array([[values.get((p, s), np.nan) for s in seeds] for p in people])
+    rows = [[values.get((p, s), np.nan) for s in seeds] for p in people]
+    return np.array(rows).reshape(len(people), len(seeds))  # two axes, where nothing is there too
 
 
 def _claims(found: list[dict[str, Any]], rows: Sequence[str]) -> tuple[Claim, ...]:

@@ -38,6 +38,14 @@ def test_it_runs_and_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
     assert set(AvatarNumbers._fields) < set(record)
 
 
+def test_without_time_for_one_it_says_that_none_is_there(tmp_path):
+    report = avatar.run(Context("tiny", tmp_path, minutes=1e-9))
+    assert "0 of 2 avatars are there" in report.setting
+    assert not report.complete
+    assert {claim.holds for claim in report.claims} == {None}
+    assert report.figures == ()
+
+
 def test_unknown_rows_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"--rows dreamfusion: choose from ssd, sds"):
         avatar.run(Context("tiny", tmp_path, rows=("dreamfusion",)))
