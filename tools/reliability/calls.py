@@ -24,6 +24,8 @@ from typing import NamedTuple
 
 from children import ASSETS, SMOKE, start, warm_up
 
+from gs_ssd.lab.reproduce import EXPERIMENTS, TRAIN_ASSETS
+
 WORDS = (
     *(
         "",
@@ -88,6 +90,8 @@ CHECKED = (
     *("--model", "--base", "--dtype", "--vae-dtype", "--prediction", "--image-size"),
     *("--device", "--prompt", "--out"),
 )
+NO_TIME = ("--minutes", "1e-9")
+"""No training is begun; 0 would be refused before anything else is looked at."""
 MANY = ("3000000000", "2.5", "mug,duck")
 ROWS = ("rows.jsonl", "deep.jsonl", "rows.csv", "zero.csv", "lists.jsonl")
 MOTIONS = ("half.bvh", "nan.bvh", "huge.bvh")
@@ -144,8 +148,18 @@ TRIED = (
         ),
     ),
     Tried(
-        ["reproduce", "comparison", "--size", "tiny", "--minutes", "0"],
-        ("--out", "--prior", "--seed", "--workers", "--rows", "--limit"),
+        ["reproduce", "comparison", "--size", "tiny", "--untuned", *NO_TIME],
+        ("--out", "--prior", "--seed", "--workers", "--rows", "--limit", "--minutes"),
+    ),
+    *(
+        Tried(["reproduce", name, "--size", "tiny", *NO_TIME], ("--rows", "--out"))
+        for name in (*TRAIN_ASSETS, "all")
+        if name != "comparison"
+    ),
+    *(
+        Tried(["reproduce", name, "--size", "tiny"], ("--out", "--prior", "--seed"))
+        for name in EXPERIMENTS
+        if name not in (*TRAIN_ASSETS, "illustrative")
     ),
     Tried(["check-model", "--offline", "--model", "folder"], CHECKED),
     Tried(["sides", "--model", "folder"], ("--model", "--dtype", "--device", "--out", "--seed")),
@@ -161,10 +175,6 @@ TRIED = (
             *("--out", "--noises", "--seeds"),
         ),
         MANY,
-    ),
-    *(
-        Tried(["reproduce", name, "--size", "tiny", "--minutes", "0"], ("--rows", "--out"))
-        for name in ("nerf", "avatar", "janus", "tuning", "defaults")
     ),
     Tried(["doctor"], ("--x",)),
     Tried(["serve", "--port", "0"], SERVED),
@@ -222,11 +232,13 @@ def calls() -> Iterator[list[str]]:
 
 
 def good_files(folder: Path) -> None:
-    """Finished runs of an avatar and of a radiance field.
+    """Finished runs of an avatar and of a radiance field, and the checkout's configs, without which
+    no experiment begins.
 
     Raises:
         RuntimeError: a run fails.
     """
+    shutil.copytree(SMOKE.parent, folder / "configs")
     for asset in ("avatar", "nerf"):
         words = ["train", *ONE_STEP, "initialize.num_points=100", *ASSETS[asset], "--out", asset]
         child = start(words, folder, folder / "said")

@@ -12,14 +12,11 @@ from gs_ssd.errors import UserError
 from gs_ssd.files import sweep
 from gs_ssd.lab.evaluate.suite import LARGEST_SEED
 from gs_ssd.lab.evaluate.summary import in_words
-from gs_ssd.lab.reproduce import EXPERIMENTS
+from gs_ssd.lab.reproduce import EXPERIMENTS, TRAIN_ASSETS
 from gs_ssd.lab.reproduce.origin import origin_of_prior
 from gs_ssd.lab.reproduce.report import Claim, Context, is_finished, write_page, write_report
 from gs_ssd.locks import held
 from gs_ssd.prior import PriorConfig
-
-TRAIN_ASSETS = ("defaults", "tuning", "comparison", "nerf", "janus", "avatar")
-"""Experiments that train assets one by one, and continue where they stopped."""
 
 _EPILOG = """\
 experiments:
@@ -89,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
             do.
     """
     names = list(EXPERIMENTS) if args.name == "all" else [args.name]
-    _check(args, names)
+    check(args, names)
     with held(args.out, "gs-ssd reproduce"):
         for name in names:
             sweep(args.out / name)
@@ -99,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _check(args: argparse.Namespace, names: Sequence[str]) -> None:
+def check(args: argparse.Namespace, names: Sequence[str]) -> None:
     """Refuse what cannot be, and what would have no effect.
 
     Raises:

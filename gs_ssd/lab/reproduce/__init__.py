@@ -18,3 +18,5 @@ EXPERIMENTS: Final[dict[str, str]] = {
     "avatar": "avatars: SSD in place of SDS on persons that move (Fig. 8)",
     "speed": "what DDIM inversion costs (section 5.1)",
 }
+TRAIN_ASSETS: Final = ("defaults", "tuning", "comparison", "nerf", "janus", "avatar")
+"""Experiments that train assets one by one, and continue where they stopped."""
