@@ -39,7 +39,12 @@ ADDED: Final[dict[tuple[str, str], Callable[[Any], bool]]] = {
     ("nerf", "last_rate"): lambda factor: factor == 1,
 }
 """Settings that came after lines were committed, and whether an asset is what it was without them:
-there they do not count."""
+there they do not count.
+
+Not `guidance.average_views`, `viewpoints.num_views_law` and `nerf.warm_start`, `learned_background`
+and `background_rate`: lines older than those (docs/measured/quick.jsonl) lack them, but all younger
+ones, the comparison's among them, were hashed with them.
+"""
 
 
 def origin_of_prior(prior: PriorConfig, device: str = "cpu") -> dict[str, str]:
