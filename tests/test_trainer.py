@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 import threading
@@ -395,6 +396,19 @@ def test_resuming_with_other_settings_warns(tmp_path, caplog):
     Trainer(smoke("num_steps=4"), tmp_path).fit(until=2)
     Trainer(smoke("num_steps=4", "guidance.M=7"), tmp_path, resume=True)
     assert "resuming with guidance.M=7 (it was 200)" in caplog.text
+
+
+def test_a_checkpoint_of_another_run_is_taken_and_what_differs_is_said(tmp_path, caplog):
+    """The studio's forks begin so."""
+    Trainer(smoke("num_steps=4"), tmp_path / "other").fit(until=2)
+    config = smoke("num_steps=4", "prompt=a green disc", "seed=5")
+    (tmp_path / "fork").mkdir()
+    configs.save(config, tmp_path / "fork" / "config.yaml")
+    shutil.copytree(tmp_path / "other" / "checkpoints", tmp_path / "fork" / "checkpoints")
+    forked = Trainer(config, tmp_path / "fork", resume=True)
+    assert forked.completed == 2
+    assert "resuming with prompt=a green disc (it was a red disc)" in caplog.text
+    assert "resuming with seed=5 (it was 0)" in caplog.text
 
 
 def mine(*, h, **_):
