@@ -44,7 +44,10 @@ class FinishConfig:
     steps: Annotated[int, Bounds(0, 100_000)] = 0
     """0: fog stays."""
     views: Annotated[int, Bounds(4, 1000)] = 24
-    image_size: Size = 96
+    image_size: Size = 256
+    """Of the pictures that are made harder. No outline becomes sharper than their pixels."""
+    rays: Annotated[int, Bounds(64, 1 << 24)] = 16384
+    """A step; most go to outlines and fog."""
     edge: tuple[Share, Share] = (0.5, 0.6)
     """Alphas up to the first become 0, from the second on 1, smoothly in between."""
     table_rate: Rate = 0.05

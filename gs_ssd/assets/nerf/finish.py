@@ -3,14 +3,18 @@ that float around it are swept up.
 
 A prior of 64 pixels cannot tell an outline that fades over a pixel of its own from a sharp one.
 As with splats, the field as guidance left it is the model: the new one's pictures are to be the
-same with every alpha driven to 0 or 1.
+same with every alpha driven to 0 or 1. They are finer than the prior's, for an outline cannot be
+sharper than their pixels; most rays go where there is something to sharpen, so they cost no more.
 """
 
 import logging
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from scipy import ndimage
+from torch import Tensor
+from torch.nn import functional
 
 from gs_ssd.assets.nerf import fitting
 from gs_ssd.assets.nerf.config import FinishConfig
@@ -23,6 +27,8 @@ from gs_ssd.render.output import hard_edges
 log = logging.getLogger(__name__)
 
 LAST_RATE = 0.2  #: of the first
+NEAR_SHARE = 0.7  #: of the rays go to outlines and fog
+FOG = 0.02  #: alpha; what has more, and less than 1 - FOG, is neither empty nor solid
 LEAST_SHARE = 3e-4  #: of the largest connected part's opacity; parts with less are crumbs
 CHUNK = 1 << 17  #: places at a time
 PLACES = 4  #: a side, where a cell's opacity is looked up
@@ -40,7 +46,28 @@ def harden(
     if not bool((hard > 0).any()):
         log.warning("no view of the field is solid anywhere: it was left as it is, not finished")
         return
-    fitting.fit(field, occupancy, cameras, colors * hard, hard, config, generator, LAST_RATE)
+    goal, outline = fitting.Goal(cameras, colors * hard, hard), near_outlines(alpha, hard)
+
+    def choose(generator: torch.Generator) -> Tensor:
+        near = round(config.rays * NEAR_SHARE) if len(outline) else 0
+        anywhere = torch.randint(hard.numel(), (config.rays - near,), generator=generator)
+        if near == 0:
+            return anywhere
+        chosen = torch.randint(len(outline), (near,), generator=generator)
+        return torch.cat([outline[chosen], anywhere])
+
+    fitting.fit(field, occupancy, goal, choose, config, generator, LAST_RATE)
+
+
+def near_outlines(
+    alpha: Float[Tensor, "v 1 h w"], hard: Float[Tensor, "v 1 h w"]
+) -> Int[Tensor, " k"]:
+    """Pixels that lie within two of an outline, or beside one that is neither empty nor solid;
+    numbers into all of them, on the CPU."""
+    across = functional.max_pool2d(hard, 5, 1, 2) + functional.max_pool2d(-hard, 5, 1, 2)
+    fog = ((alpha > FOG) & (alpha < 1 - FOG)).float()
+    near = (across > FOG) | (functional.max_pool2d(fog, 3, 1, 1) > 0)
+    return near.reshape(-1).nonzero().squeeze(1).cpu()
 
 
 @torch.no_grad()

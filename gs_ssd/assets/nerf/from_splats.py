@@ -17,6 +17,7 @@ from gs_ssd.scene.camera import Cameras
 from gs_ssd.scene.gaussians import Gaussians
 
 LEAST_OPACITY = 0.05  #: of the brightest pixel of a splat that can be fitted
+AT_ONCE = 4  #: views a step
 FINER = 4
 """Times finer than the field's pictures those of the splat are drawn. A rasterizer of splats blurs
 by half a pixel, so that at their own size every outline would lie half a pixel too far out."""
@@ -59,4 +60,6 @@ def fit(
             "initialize: nothing of the shape can be seen; is it far outside of nerf.radius="
             f"{field.config.radius:g}, or too faint (initialize.opacity)?"
         )
-    return fitting.fit(field, occupancy, cameras, rgb, alpha, config, generator)
+    goal = fitting.Goal(cameras, rgb, alpha)
+    choose = fitting.whole_views(goal, AT_ONCE)
+    return fitting.fit(field, occupancy, goal, choose, config, generator)

@@ -34,6 +34,20 @@ class NerfRenderOutput(RenderOutput):
     directions: Float[Tensor, "r 3"]
 
 
+@dataclasses.dataclass(frozen=True)
+class Traced:
+    """What R rays meet: `rgb` [R,3] (nothing behind it), `opacity` [R], `depth` [R] along the ray,
+    not divided by the opacity; and the samples that carry light, as in `NerfRenderOutput`."""
+
+    rgb: Float[Tensor, "r 3"]
+    opacity: Float[Tensor, " r"]
+    depth: Float[Tensor, " r"]
+    places: Float[Tensor, "s 3"]
+    density: Float[Tensor, " s"]
+    weights: Float[Tensor, " s"]
+    ray: Tensor
+
+
 def step_length(field: Field) -> float:
     """World units: the box's diagonal over the number of steps."""
     return 2 * math.sqrt(3) * field.config.radius / field.config.steps
@@ -82,8 +96,34 @@ def render(
     Raises:
         UserError: the density is not finite.
     """
-    library, config = field.library, field.config
     origins, directions, z = rays(cameras)
+    seen = trace(field, occupancy, origins, directions, generator=generator, slopes=slopes)
+    far = background.repeat_interleave(cameras.width * cameras.height, dim=0)
+    far = far if behind is None else behind(directions, far)
+    rgb = seen.rgb + far * (1 - seen.opacity[:, None])
+    size = (len(cameras), cameras.height, cameras.width)
+    return NerfRenderOutput(
+        rgb.view(*size, 3).permute(0, 3, 1, 2), seen.opacity.view(size).unsqueeze(1),
+        (seen.depth * z).view(size).unsqueeze(1), seen.places, seen.density, seen.weights,
+        seen.ray, directions,
+    )  # fmt: skip
+
+
+def trace(
+    field: Field,
+    occupancy: Occupancy,
+    origins: Float[Tensor, "r 3"],
+    directions: Float[Tensor, "r 3"],
+    *,
+    generator: torch.Generator | None = None,
+    slopes: bool = False,
+) -> Traced:
+    """Rays of any kind, world units; directions of unit length. The other arguments are `render`'s.
+
+    Raises:
+        UserError: the density is not finite.
+    """
+    library, config = field.library, field.config
     jitter = (
         torch.full((len(origins),), 0.5)
         if generator is None
@@ -105,15 +145,7 @@ def render(
     features = field.features(places)
     density = field.density(places, features)
     seen = library.composite(samples, density, field.color(features), step)
-    far = background.repeat_interleave(cameras.width * cameras.height, dim=0)
-    far = far if behind is None else behind(directions, far)
-    rgb = seen.rgb + far * (1 - seen.opacity[:, None])
-    size = (len(cameras), cameras.height, cameras.width)
-    return NerfRenderOutput(
-        rgb.view(*size, 3).permute(0, 3, 1, 2), seen.opacity.view(size).unsqueeze(1),
-        (seen.depth * z).view(size).unsqueeze(1), places, density, seen.weights, samples.ray,
-        directions,
-    )  # fmt: skip
+    return Traced(seen.rgb, seen.opacity, seen.depth, places, density, seen.weights, samples.ray)
 
 
 @torch.no_grad()

@@ -15,15 +15,17 @@ from gs_ssd.assets.nerf.occupancy import Occupancy
 from gs_ssd.assets.nerf.renderer import render_large, step_length
 from gs_ssd.assets.nerf.to_splats import look_on
 from gs_ssd.errors import UserError
+from gs_ssd.lab.evaluate.statistics import edge_width
 
 CPU = torch.device("cpu")
 
 
-def cloud(density):
+def cloud(density, **finer):
     """A ball whose fog thins out towards its rim."""
+    coarse = {"levels": 6, "log2_entries": 11, "hidden": 16}
     config = NerfConfig(
-        levels=6, log2_entries=11, base_resolution=6, level_scale=1.4, hidden=16, steps=64,
-        blob_density=density, blob_radius=0.6,
+        base_resolution=6, level_scale=1.4, steps=64, blob_density=density, blob_radius=0.6,
+        **(coarse | finer),
     )  # fmt: skip
     rng = torch.Generator().manual_seed(0)
     field, occupancy = Field(config, CPU), Occupancy(16, CPU)
@@ -50,6 +52,30 @@ def test_fog_becomes_a_surface_and_the_object_stays():
     assert haze[1] < 0.6 * haze[0]
     wanted, found = before > 0.55, after > 0.5
     assert (wanted & found).sum() > 0.9 * (wanted | found).sum()
+
+
+def test_most_rays_go_to_outlines_and_fog():
+    alpha = torch.zeros(2, 1, 20, 20)
+    alpha[0, 0, 5:15, 5:15] = 1.0
+    alpha[1, 0, 2:4, 2:4] = 0.4  # fog that hard edges take away
+    near = torch.zeros(2, 1, 20, 20, dtype=torch.bool)
+    hard = (alpha > 0.5).float()
+    near.view(-1)[finish.near_outlines(alpha, hard)] = True
+    assert near[0, 0, 3:17, 3:17].sum() == near[0].sum() == 14**2 - 6**2
+    assert near[1].sum() == near[1, 0, 1:5, 1:5].sum() == 16
+    assert len(finish.near_outlines(torch.ones(1, 1, 9, 9), torch.ones(1, 1, 9, 9))) == 0
+
+
+def test_finer_pictures_make_sharper_outlines_with_as_many_rays():
+    widths = []
+    for size in (16, 160):
+        field, occupancy = cloud(4.0, levels=10, log2_entries=13, hidden=32)
+        config = FinishConfig(steps=100, views=12, image_size=size, rays=4000)
+        finish.harden(field, occupancy, config, torch.Generator().manual_seed(1))
+        cameras = look_on(field, views=3, image_size=160)
+        alpha = render_large(field, occupancy, cameras, torch.zeros(3, 3))[1]
+        widths.append(edge_width(alpha[:, 0]))
+    assert widths[1] < 0.85 * widths[0]
 
 
 def test_gradients_that_were_there_before_do_not_matter():
