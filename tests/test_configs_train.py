@@ -29,6 +29,7 @@ SMALL = (
     "nerf.blob_density=40", "nerf.warm_start.steps=4", "nerf.warm_start.image_size=24",
     "output.turntable_size=64",
 )  # fmt: skip
+FINISH_STEPS = 4
 
 
 @pytest.fixture
@@ -48,9 +49,19 @@ def small(tiny_stable_diffusion, tiny_mvdream, tiny_taesd, tiny_shap_e):
             config = dataclasses.replace(
                 config, prior=dataclasses.replace(config.prior, tiny_vae=str(tiny_taesd))
             )
+        config = dataclasses.replace(
+            config,
+            finish=_shortened(config.finish),
+            nerf=dataclasses.replace(config.nerf, finish=_shortened(config.nerf.finish)),
+        )
         return config if config.prompt else dataclasses.replace(config, prompt="a red mug")
 
     return load
+
+
+def _shortened(finish):
+    """A few steps of it, where the config has one at all."""
+    return dataclasses.replace(finish, steps=min(finish.steps, FINISH_STEPS))
 
 
 def trained_tensors(trainer):

@@ -165,7 +165,7 @@ def test_asked_to_stop_it_saves_and_the_same_call_goes_on_to_the_same_bytes(
 ) -> None:
     pytest.importorskip("ray")
     # Long enough that an idle machine is asked in the middle of it, both times.
-    call = words(tmp_path, 2, "--workers", "1", "num_steps=1500", "output.checkpoint_every=300")
+    call = words(tmp_path, 2, "--workers", "1", "num_steps=800", "output.checkpoint_every=200")
     first, made = "a-red-disc-seed0", tmp_path / "out" / "a-red-disc-seed0"
     # A terminal sends Ctrl-C to all processes of the group, `kill` to one.
     for number, send in ((signal.SIGINT, os.killpg), (signal.SIGTERM, os.kill)):

@@ -64,7 +64,7 @@ def test_shapes_and_kinds():
     ("change", "word"),
     [
         ({"origins": torch.full((1, 3), float("nan"))}, "NaN"),
-        ({"directions": torch.rand(2, 3)}, "directions"), ({"jitter": torch.rand(2)}, "jitter"),
+        ({"directions": torch.ones(2, 3)}, "directions"), ({"jitter": torch.ones(2)}, "jitter"),
         ({"occupied": torch.ones(2, 2, 3, dtype=torch.bool)}, "occupied"),
         ({"occupied": torch.ones(2, 2, 2)}, "occupied"), ({"step": 0.0}, "step"),
         ({"step": 1e-7}, "step"), ({"step": float("nan")}, "step"),

@@ -17,7 +17,8 @@ from gs_ssd.trainer import Trainer
 
 SMOKE = Path(__file__).parents[3] / "configs" / "smoke.yaml"
 SMALL = [
-    "asset=nerf", "num_steps=4", "nerf.levels=4", "nerf.log2_entries=8", "nerf.base_resolution=4",
+    "asset=nerf", "initialize.shape=sphere", "num_steps=4",
+    "nerf.levels=4", "nerf.log2_entries=8", "nerf.base_resolution=4",
     "nerf.hidden=16", "nerf.steps=48", "nerf.cells=12", "nerf.levels_on=[[0, 2], [1, 4]]",
     "nerf.resolution=[[0, 16], [0.6, 16], [0.6, 24]]",
     "nerf.orientation=[[0, 0.1]]", "nerf.occupancy_every=2", "nerf.blob_density=40",

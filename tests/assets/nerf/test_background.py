@@ -14,7 +14,8 @@ from gs_ssd.scene import camera
 
 SMOKE = Path(__file__).parents[3] / "configs" / "smoke.yaml"
 SMALL = [
-    "asset=nerf", "nerf.levels=3", "nerf.log2_entries=8", "nerf.base_resolution=4",
+    "asset=nerf", "initialize.shape=sphere",
+    "nerf.levels=3", "nerf.log2_entries=8", "nerf.base_resolution=4",
     "nerf.hidden=16", "nerf.steps=32", "nerf.cells=8", "nerf.levels_on=[]", "nerf.orientation=[]",
     "nerf.resolution=[[0, 12]]",
 ]  # fmt: skip

@@ -21,7 +21,8 @@ from gs_ssd.errors import UserError
 CPU = torch.device("cpu")
 SMOKE = Path(__file__).parents[3] / "configs" / "smoke.yaml"
 SMALL = [
-    "asset=nerf", "num_steps=2", "nerf.levels=4", "nerf.log2_entries=8", "nerf.base_resolution=4",
+    "asset=nerf", "initialize.shape=sphere", "num_steps=2",
+    "nerf.levels=4", "nerf.log2_entries=8", "nerf.base_resolution=4",
     "nerf.hidden=16", "nerf.steps=48", "nerf.cells=12", "nerf.levels_on=[]", "nerf.orientation=[]",
     "nerf.resolution=[[0, 16]]", "nerf.blob_density=40", "nerf.conversion.views=6",
     "nerf.conversion.image_size=32", "nerf.conversion.steps=2", "output.turntable_frames=0",
