@@ -6,14 +6,20 @@
 #                                take PyTorch from this index: its CPU build spares the gigabytes of
 #                                CUDA libraries
 #   VENV=.venv                   where the environment goes
+#   WORKERS=2                    processes that share the tests, a file each at a time; the default
+#                                is one a core, four at most, and 0 is none but pytest's own
 PYTHON ?= python3
 VENV ?= .venv
 TORCH_INDEX ?=
+# nproc answers OMP_NUM_THREADS where that is set.
+WORKERS ?= $(shell OMP_NUM_THREADS= nproc | awk '{print $$1 < 2 ? 0 : $$1 < 4 ? $$1 : 4}')
 CONFIG = configs/quickstart.yaml
 
 BIN := $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# Not among pytest's own options in pyproject.toml: `python -m pytest FILE` needs no workers.
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 NATIVE := $(shell find submodules -type f \( -name '*.py' -o -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' -o -name '*.toml' -o -name CMakeLists.txt \) -not -path '*/build/*' -not -path '*/tests/*')
 
 # One thread a process: the tests are small, and idle OpenMP threads cost more than they bring.
@@ -95,13 +101,13 @@ demo demo-nerf demo-avatar: $(VENV)/.runtime
 	OMP_NUM_THREADS=$$(nproc | awk '{print $$1 < 4 ? $$1 : 4}') $(BIN)/python train.py --config $(CONFIG)
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-all: readers
 	$(BIN)/python -m pytest -m 'not cuda' -rs
 
 test-viewers: readers
-	$(BIN)/python -m pytest -m 'slow and readers'
+	$(PYTEST) -m 'slow and readers'
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
