@@ -98,7 +98,7 @@ readers: $(VENV)/.readers $(VENV)/.node
 demo-nerf: CONFIG = configs/quickstart_nerf.yaml
 demo-avatar: CONFIG = configs/quickstart_avatar.yaml
 demo demo-nerf demo-avatar: $(VENV)/.runtime
-	OMP_NUM_THREADS=$$(nproc | awk '{print $$1 < 4 ? $$1 : 4}') $(BIN)/python train.py --config $(CONFIG)
+	OMP_NUM_THREADS=$$(OMP_NUM_THREADS= nproc | awk '{print $$1 < 4 ? $$1 : 4}') $(BIN)/python train.py --config $(CONFIG)
 
 test: $(VENV)/.test
 	$(PYTEST)
