@@ -71,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ended by signal n (130 Ctrl-C, 141 nobody reads the output any more, 143 SIGTERM).
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _let_waiting_threads_sleep()
     _open_standard_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(
@@ -104,6 +105,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _say(sentence: str, code: int) -> int:
     print(f"gs-ssd: {sentence}", file=sys.stderr)
     return code
+
+
+def _let_waiting_threads_sleep() -> None:
+    """OpenMP's threads spin while they wait for each other, unless they are told before torch is
+    imported.
+
+    On a machine that does other work, too, they take the time that the one they wait for needs: two
+    threads beside another training took four times as long as one.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def _open_standard_streams() -> None:

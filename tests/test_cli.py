@@ -1,6 +1,7 @@
 """The `gs-ssd` command: exit codes, lazy imports, strangers under our native packages' names."""
 
 import argparse
+import os
 import subprocess
 import sys
 import types
@@ -91,6 +92,21 @@ def test_importing_the_package_is_cheap():
         " 'diffusers', 'numpy')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("own", [None, "ACTIVE"])
+def test_threads_that_wait_sleep_unless_the_user_says_otherwise(own):
+    """Set while it still counts: OpenMP reads it when torch is imported."""
+    code = (
+        "import os, sys; from gs_ssd import cli; cli.main(['trian'])\n"
+        "print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    )
+    rest = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True,
+        env=rest | ({"OMP_WAIT_POLICY": own} if own else {}),
+    )  # fmt: skip
+    assert done.stdout == f"{own or 'PASSIVE'} False\n"
 
 
 def test_no_command_imports_diffusers_before_it_runs():
