@@ -148,6 +148,8 @@ def read_records(
                     yield record
                 elif text.strip() and (record is not None or text.endswith(b"\n")):
                     log.warning("%s: line %d %s, skipped", path, number, fault)
+                if not text.endswith(b"\n"):
+                    return  # it is being written: what another read would find is its other half
     except OSError as error:
         raise _unreadable(path, error) from error
 

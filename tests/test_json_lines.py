@@ -109,6 +109,25 @@ def test_a_reader_never_sees_half_a_line(tmp_path, caplog):
     assert not caplog.records
 
 
+@pytest.mark.parametrize("half", [b'{"number', b'{"number": 1, "x": 2', b'{"number": 1}'])
+def test_a_line_that_grows_while_it_is_read_is_not_read_in_two(tmp_path, monkeypatch, caplog, half):
+    path, parse = tmp_path / "a.jsonl", json_lines.json_text.parse
+    path.write_bytes(b'{"number": 0}\n' + half)
+    rests = {b'{"number': b'": 1}\n', b'{"number": 1, "x": 2': b"}\n", b'{"number": 1}': b"\n"}
+
+    def slow(text: bytes):
+        if text == half:
+            with path.open("ab") as file:
+                file.write(rests[half] + b'{"number": 2}\n')
+        return parse(text)
+
+    monkeypatch.setattr(json_lines.json_text, "parse", slow)
+    first = [record["number"] for record in read_records(path)]
+    assert first == ([0, 1] if half.endswith(b"}") else [0])
+    assert [record["number"] for record in read_records(path)] == [0, 1, 2]
+    assert not caplog.records
+
+
 def test_writers_never_interleave(tmp_path):
     """Two processes, and two threads with one open file, after a line that was torn."""
     path = tmp_path / "a.jsonl"
