@@ -23,6 +23,7 @@ from gs_ssd.assets.nerf.occupancy import Occupancy
 from gs_ssd.assets.nerf.renderer import render_large, step_length
 from gs_ssd.assets.nerf.to_splats import look_on
 from gs_ssd.render.output import hard_edges
+from gs_ssd.scene.camera import Cameras
 
 log = logging.getLogger(__name__)
 
@@ -40,23 +41,40 @@ def harden(
     """Fit the field to its own pictures with hard outlines, in place; fog that is solid from
     nowhere is left as it is, with a warning."""
     cameras = look_on(field, config.views, config.image_size).to(field.device)
-    black = torch.zeros(len(cameras), 3, device=field.device)
-    rgb, alpha, _ = render_large(field, occupancy, cameras, black)
-    colors, hard = hard_edges(rgb, alpha, config.edge)
-    if not bool((hard > 0).any()):
+    goal, outline = goal_of(field, occupancy, cameras, config)
+    if float(goal.alpha.max()) == 0:
         log.warning("no view of the field is solid anywhere: it was left as it is, not finished")
         return
-    goal, outline = fitting.Goal(cameras, colors * hard, hard), near_outlines(alpha, hard)
 
     def choose(generator: torch.Generator) -> Tensor:
         near = round(config.rays * NEAR_SHARE) if len(outline) else 0
-        anywhere = torch.randint(hard.numel(), (config.rays - near,), generator=generator)
+        anywhere = torch.randint(goal.alpha.numel(), (config.rays - near,), generator=generator)
         if near == 0:
             return anywhere
         chosen = torch.randint(len(outline), (near,), generator=generator)
         return torch.cat([outline[chosen], anywhere])
 
     fitting.fit(field, occupancy, goal, choose, config, generator, LAST_RATE)
+
+
+def goal_of(
+    field: Field, occupancy: Occupancy, cameras: Cameras, config: FinishConfig
+) -> tuple[fitting.Goal, Int[Tensor, " k"]]:
+    """The field's own pictures with hard outlines, and the pixels that `near_outlines` finds in
+    them.
+
+    Made a view at a time, so that what they are made of never takes more memory than one view's.
+    """
+    size, black = (cameras.height, cameras.width), torch.zeros(1, 3, device=field.device)
+    rgb = torch.empty(len(cameras), 3, *size, device=field.device)
+    hard, outlines = torch.empty_like(rgb[:, :1]), []
+    for view in range(len(cameras)):
+        one = slice(view, view + 1)
+        seen, alpha, _ = render_large(field, occupancy, cameras[one], black)
+        colors, hard[one] = hard_edges(seen, alpha, config.edge)
+        rgb[one] = colors * hard[one]
+        outlines.append(near_outlines(alpha, hard[one]) + view * alpha.numel())
+    return fitting.Goal(cameras, rgb, hard), torch.cat(outlines)
 
 
 def near_outlines(

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from gs_ssd.assets.nerf.field import Field
@@ -14,6 +14,8 @@ from gs_ssd.assets.nerf.occupancy import Occupancy
 from gs_ssd.errors import UserError
 from gs_ssd.render.output import RenderOutput
 from gs_ssd.scene.camera import Cameras
+
+RAYS = 1 << 14  #: at a time, of pictures without gradients
 
 Behind = Callable[[Float[Tensor, "r 3"], Float[Tensor, "r 3"]], Float[Tensor, "r 3"]]
 
@@ -59,18 +61,39 @@ def rays(
     """Origins, unit directions, and z a unit of distance, of the pixels' middles: view by view, row
     by row."""
     height, width, like = cameras.height, cameras.width, cameras.w2c
-    y, x = torch.meshgrid(
-        (torch.arange(height).to(like) + 0.5) / height * 2 - 1,
-        (torch.arange(width).to(like) + 0.5) / width * 2 - 1,
-        indexing="ij",
-    )  # fmt: skip
-    tan = cameras.tan_half_fov[:, None, None, :]
-    slopes = torch.stack([x, y], dim=-1)[None] * tan
-    ahead = torch.cat([slopes, torch.ones_like(slopes[..., :1])], dim=-1)
-    length = ahead.norm(dim=-1, keepdim=True)
-    directions = torch.einsum("vhwc,vcd->vhwd", ahead / length, cameras.w2c[:, :3, :3])
+    y, x = torch.meshgrid(_middles(height, like), _middles(width, like), indexing="ij")
+    ahead, length = _ahead(x[None], y[None], cameras.tan_half_fov[:, None, None, :])
+    directions = torch.einsum("vhwc,vcd->vhwd", ahead, cameras.w2c[:, :3, :3])
     origins = cameras.positions[:, None, None, :].expand_as(directions)
     return origins.reshape(-1, 3), directions.reshape(-1, 3), length.reciprocal().reshape(-1)
+
+
+def rays_through(
+    cameras: Cameras, pixels: Int[Tensor, " k"]
+) -> tuple[Float[Tensor, "k 3"], Float[Tensor, "k 3"]]:
+    """Origins and unit directions as `rays` gives them, of these pixels alone: numbers into all
+    views' pixels, view by view, row by row."""
+    height, width, like = cameras.height, cameras.width, cameras.w2c
+    view, row, column = pixels // (width * height), pixels // width % height, pixels % width
+    x, y = _middles(width, like)[column], _middles(height, like)[row]
+    ahead, _ = _ahead(x, y, cameras.tan_half_fov[view])
+    directions = torch.einsum("kc,kcd->kd", ahead, cameras.w2c[view, :3, :3])
+    return cameras.positions[view], directions
+
+
+def _middles(count: int, like: Tensor) -> Float[Tensor, " n"]:
+    """Of so many pixels, -1 to 1 from edge to edge of the picture."""
+    return (torch.arange(count).to(like) + 0.5) / count * 2 - 1
+
+
+def _ahead(
+    x: Float[Tensor, "*#r"], y: Float[Tensor, "*#r"], tan_half_fov: Float[Tensor, "*#r 2"]
+) -> tuple[Float[Tensor, "*#r 3"], Float[Tensor, "*#r 1"]]:
+    """Unit directions in the camera's axes, and how far along each z is 1."""
+    slopes = torch.stack([x, y], dim=-1) * tan_half_fov
+    ahead = torch.cat([slopes, torch.ones_like(slopes[..., :1])], dim=-1)
+    length = ahead.norm(dim=-1, keepdim=True)
+    return ahead / length, length
 
 
 def render(
@@ -152,14 +175,23 @@ def trace(
 def render_large(
     field: Field, occupancy: Occupancy, cameras: Cameras, background: Float[Tensor, "v 3"]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """rgb, alpha and depth as `render` gives them, a view at a time: pictures of any size in little
-    memory."""
+    """rgb, alpha and depth as `render` gives them, `RAYS` rays at a time: pictures of any size in
+    little memory."""
     parts = [
-        render(field, occupancy, cameras[i : i + 1], background[i : i + 1])
-        for i in range(len(cameras))
+        _picture(field, occupancy, cameras[i : i + 1], background[i]) for i in range(len(cameras))
     ]
-    return (
-        torch.cat([part.rgb for part in parts]),
-        torch.cat([part.alpha for part in parts]),
-        torch.cat([part.depth for part in parts]),
-    )
+    rgb, alpha, depth = (torch.stack(part) for part in zip(*parts, strict=True))
+    return rgb, alpha, depth
+
+
+def _picture(
+    field: Field, occupancy: Occupancy, camera: Cameras, background: Float[Tensor, " 3"]
+) -> tuple[Float[Tensor, "3 h w"], Float[Tensor, "1 h w"], Float[Tensor, "1 h w"]]:
+    """rgb, alpha and depth of one view."""
+    size, found = (camera.height, camera.width), []
+    for origins, directions, z in zip(*(part.split(RAYS) for part in rays(camera)), strict=True):
+        seen = trace(field, occupancy, origins, directions)
+        rgb = seen.rgb + background * (1 - seen.opacity[:, None])
+        found.append((rgb, seen.opacity, seen.depth * z))
+    rgb, alpha, depth = (torch.cat(part) for part in zip(*found, strict=True))
+    return rgb.view(*size, 3).permute(2, 0, 1), alpha.view(1, *size), depth.view(1, *size)

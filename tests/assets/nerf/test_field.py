@@ -84,6 +84,32 @@ def test_rays_meet_their_pixels():
     assert torch.allclose(pixel, want.expand_as(pixel), atol=1e-3)
 
 
+def test_rays_through_some_pixels_are_those_of_the_whole_pictures():
+    cameras = dataclasses.replace(RING, width=31, height=17)
+    pixels = torch.randint(3 * 17 * 31, (200,), generator=generator(4))
+    origins, directions, _ = renderer.rays(cameras)
+    some = renderer.rays_through(cameras, pixels)
+    torch.testing.assert_close(some, (origins[pixels], directions[pixels]))
+
+
+def test_large_pictures_are_those_of_render_made_of_few_rays_at_a_time(monkeypatch):
+    field, occupancy = a_field()
+    cameras = dataclasses.replace(RING, width=31, height=17)
+    background = torch.tensor([[0.2, 0.4, 0.6], [1.0, 1.0, 1.0], [0.0, 0.0, 0.0]])
+    whole = renderer.render(field, occupancy, cameras, background)
+    traced, trace = [], renderer.trace
+
+    def count(field, occupancy, origins, directions):
+        traced.append(len(origins))
+        return trace(field, occupancy, origins, directions)
+
+    monkeypatch.setattr(renderer, "trace", count)
+    monkeypatch.setattr(renderer, "RAYS", 200)
+    seen = renderer.render_large(field, occupancy, cameras, background)
+    torch.testing.assert_close(seen, (whole.rgb, whole.alpha, whole.depth))
+    assert traced == [200, 200, 127] * 3
+
+
 def test_occupancy_hides_no_density_above_the_threshold():
     field, occupancy = a_field()
     rng, step = generator(2), renderer.step_length(field)
