@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from gs_ssd.assets.nerf.field import Field
 from gs_ssd.assets.nerf.occupancy import Occupancy
-from gs_ssd.assets.nerf.renderer import rays, render
+from gs_ssd.assets.nerf.renderer import rays, trace
 from gs_ssd.assets.nerf.to_splats import crossings, look_on
 from gs_ssd.scene.camera import Cameras
 
@@ -30,13 +30,13 @@ def cameras_and_ends(
     `FAR` where more of it gets through; and the densities there."""
     cameras = look_on(field, VIEWS, SIZE).to(field.device)
     ends = torch.full((VIEWS, SIZE * SIZE), FAR, device=field.device)
-    black, densities = torch.zeros(1, 3, device=field.device), []
+    densities = []
     for view in range(VIEWS):
-        camera = cameras[view : view + 1]
-        seen = render(field, occupancy, camera, black)
+        origins, directions, _ = rays(cameras[view : view + 1])
+        seen = trace(field, occupancy, origins, directions)
         samples = crossings(seen)
         ray, places = seen.ray[samples], (2 * seen.places[samples] - 1) * field.config.radius
-        ends[view, ray] = (places - rays(camera)[0][ray]).norm(dim=1)
+        ends[view, ray] = (places - origins[ray]).norm(dim=1)
         densities.append(seen.density[samples])
     return cameras, ends.view(VIEWS, SIZE, SIZE), torch.cat(densities)
 

@@ -17,6 +17,7 @@ from gs_ssd.native import native
 TABLES = "tables"
 NETWORKS = ("density_in", "density_out", "color_in", "color_out")
 PARAMETERS = (TABLES, *NETWORKS)
+PLACES_AT_ONCE = 1 << 17  #: that a field is asked about, where there may be millions
 COPIES = 4  #: of the tables: themselves, their gradient, two moments of AdamW
 
 

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from gs_ssd.assets.nerf import fitting
 from gs_ssd.assets.nerf.config import FinishConfig
-from gs_ssd.assets.nerf.field import Field
+from gs_ssd.assets.nerf.field import PLACES_AT_ONCE, Field
 from gs_ssd.assets.nerf.occupancy import Occupancy
 from gs_ssd.assets.nerf.renderer import render_large, step_length
 from gs_ssd.assets.nerf.to_splats import look_on
@@ -31,7 +31,6 @@ LAST_RATE = 0.2  #: of the first
 NEAR_SHARE = 0.7  #: of the rays go to outlines and fog
 FOG = 0.02  #: alpha; what has more, and less than 1 - FOG, is neither empty nor solid
 LEAST_SHARE = 3e-4  #: of the largest connected part's opacity; parts with less are crumbs
-CHUNK = 1 << 17  #: places at a time
 PLACES = 4  #: a side, where a cell's opacity is looked up
 
 
@@ -100,7 +99,7 @@ def sweep(field: Field, occupancy: Occupancy) -> int:
     within = torch.stack(torch.meshgrid(inside, inside, inside, indexing="ij"), -1).reshape(-1, 3)
     found = occupancy.occupied.nonzero().cpu()
     opacity = np.zeros((cells,) * 3)
-    for some in found.split(CHUNK // len(within)):
+    for some in found.split(PLACES_AT_ONCE // len(within)):
         places = ((some[:, None] + within) / cells).reshape(-1, 3).to(field.device)
         alpha = 1 - torch.exp(-field.density(places) * step_length(field))
         opacity[tuple(some.T.numpy())] = alpha.view(len(some), -1).mean(1).cpu().double().numpy()

@@ -15,10 +15,11 @@ def orientation(pictures: NerfRenderOutput) -> Float[Tensor, ""]:
     n is -grad sigma, normalised, with its own graph: second order through the grid. The weights w
     are held.
     """
-    if len(pictures.places) == 0:
+    seen = pictures.traced
+    if len(seen.places) == 0:
         return pictures.rgb.sum() * 0
-    (slope,) = torch.autograd.grad(pictures.density.sum(), pictures.places, create_graph=True)
+    (slope,) = torch.autograd.grad(seen.density.sum(), seen.places, create_graph=True)
     normals = -functional.normalize(slope, dim=1)
-    facing_away = (normals * pictures.directions[pictures.ray]).sum(dim=1).clamp_min(0)
-    hit = (pictures.alpha.detach() > 0).sum().clamp_min(1)
-    return (pictures.weights.detach() * facing_away.square()).sum() / hit
+    facing_away = (normals * pictures.directions[seen.ray]).sum(dim=1).clamp_min(0)
+    hit = (seen.opacity.detach() > 0).sum().clamp_min(1)
+    return (seen.weights.detach() * facing_away.square()).sum() / hit

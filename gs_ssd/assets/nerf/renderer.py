@@ -21,25 +21,13 @@ Behind = Callable[[Float[Tensor, "r 3"], Float[Tensor, "r 3"]], Float[Tensor, "r
 
 
 @dataclasses.dataclass(frozen=True)
-class NerfRenderOutput(RenderOutput):
-    """V renderings, and what the orientation loss asks for.
-
-    Samples that carry light: `places` [S,3] are leaves in 0..1 of the graph of `density` [S], so
-    that its slope can be taken; `ray` [S] says whose they are, `directions` [R,3] where those go;
-    `weights` [S].
-    """
-
-    places: Float[Tensor, "s 3"]
-    density: Float[Tensor, " s"]
-    weights: Float[Tensor, " s"]
-    ray: Tensor
-    directions: Float[Tensor, "r 3"]
-
-
-@dataclasses.dataclass(frozen=True)
 class Traced:
     """What R rays meet: `rgb` [R,3] (nothing behind it), `opacity` [R], `depth` [R] along the ray,
-    not divided by the opacity; and the samples that carry light, as in `NerfRenderOutput`."""
+    not divided by the opacity.
+
+    Samples that carry light: `places` [S,3] are leaves in 0..1 of the graph of `density` [S], so
+    that its slope can be taken; `weights` [S]; `ray` [S] says whose they are.
+    """
 
     rgb: Float[Tensor, "r 3"]
     opacity: Float[Tensor, " r"]
@@ -48,6 +36,15 @@ class Traced:
     density: Float[Tensor, " s"]
     weights: Float[Tensor, " s"]
     ray: Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class NerfRenderOutput(RenderOutput):
+    """V renderings, and what the orientation loss asks for: what their rays met, and where those
+    go, `directions` [R,3]."""
+
+    traced: Traced
+    directions: Float[Tensor, "r 3"]
 
 
 def step_length(field: Field) -> float:
@@ -127,8 +124,7 @@ def render(
     size = (len(cameras), cameras.height, cameras.width)
     return NerfRenderOutput(
         rgb.view(*size, 3).permute(0, 3, 1, 2), seen.opacity.view(size).unsqueeze(1),
-        (seen.depth * z).view(size).unsqueeze(1), seen.places, seen.density, seen.weights,
-        seen.ray, directions,
+        (seen.depth * z).view(size).unsqueeze(1), seen, directions,
     )  # fmt: skip
 
 

@@ -12,11 +12,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from gs_ssd.assets.nerf.carve import cameras_and_ends, depth_behind
-from gs_ssd.assets.nerf.field import Field
+from gs_ssd.assets.nerf.field import PLACES_AT_ONCE, Field
 from gs_ssd.assets.nerf.occupancy import Occupancy
 from gs_ssd.errors import UserError
 
-CHUNK = 1 << 17  #: places at a time
 SMOOTHING = 1.0  #: standard deviation, voxels
 LEAST_SHARE = 0.02  #: parts with less of the area than this are dropped
 
@@ -75,7 +74,7 @@ def solidity(field: Field, occupancy: Occupancy, voxels: int) -> Float[np.ndarra
     level, voxel = float(crossed.median()), 2 * field.config.radius / voxels
     side = torch.linspace(0, 1, voxels + 1)
     volume = torch.full((voxels + 1,) * 3, -1.0)
-    for some in _near(occupancy, side).nonzero().split(CHUNK):
+    for some in _near(occupancy, side).nonzero().split(PLACES_AT_ONCE):
         places = side[some].to(field.device)
         dense = field.density(places) / level - 1
         hidden = depth_behind((2 * places - 1) * field.config.radius, cameras, ends) / voxel
@@ -95,7 +94,7 @@ def _near(occupancy: Occupancy, side: Float[Tensor, " n"]) -> Bool[Tensor, "n n 
 @torch.no_grad()
 def _colors(field: Field, corners: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
     places = torch.from_numpy(np.ascontiguousarray(corners.clip(0, 1), dtype=np.float32))
-    some = places.to(field.device).split(CHUNK)
+    some = places.to(field.device).split(PLACES_AT_ONCE)
     return torch.cat([field.color(field.features(part)) for part in some]).cpu().numpy()
 
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 from gs_ssd.assets.nerf.config import ConversionConfig
 from gs_ssd.assets.nerf.field import Field
 from gs_ssd.assets.nerf.occupancy import Occupancy
-from gs_ssd.assets.nerf.renderer import NerfRenderOutput, render, render_large
+from gs_ssd.assets.nerf.renderer import Traced, rays, render_large, trace
 from gs_ssd.errors import UserError
 from gs_ssd.maths import harmonics
 from gs_ssd.render import renderer as splat_renderer
@@ -22,14 +22,13 @@ CLOSENESS = 0.02  #: to 0 and 1, of the opacities and colours that discs begin w
 
 
 @torch.no_grad()
-def crossings(pictures: NerfRenderOutput) -> Int[Tensor, " k"]:
+def crossings(seen: Traced) -> Int[Tensor, " k"]:
     """For every ray that is stopped by half or more, the sample at which half of the light is
     gone."""
-    passed = pictures.weights.double().cumsum(0)
-    rays = pictures.ray
-    first = torch.ones_like(rays, dtype=torch.bool)
-    first[1:] = rays[1:] != rays[:-1]
-    start = torch.where(first, passed - pictures.weights, -torch.inf).cummax(0).values
+    passed = seen.weights.double().cumsum(0)
+    first = torch.ones_like(seen.ray, dtype=torch.bool)
+    first[1:] = seen.ray[1:] != seen.ray[:-1]
+    start = torch.where(first, passed - seen.weights, -torch.inf).cummax(0).values
     beyond = passed - start >= 0.5
     before = torch.zeros_like(beyond)
     before[1:] = beyond[:-1] & ~first[1:]
@@ -49,9 +48,8 @@ def surface(
     cameras = look_on(field, config.views, config.image_size).to(field.device)
     with torch.no_grad():
         for view in range(len(cameras)):
-            seen = render(
-                field, occupancy, cameras[view : view + 1], torch.zeros(1, 3, device=field.device)
-            )
+            origins, directions, _ = rays(cameras[view : view + 1])
+            seen = trace(field, occupancy, origins, directions)
             found.append(seen.places[crossings(seen)])
     places = torch.cat(found)
     if len(places) == 0:
