@@ -94,32 +94,32 @@ difference."""
 REMARKS: Final[dict[SizeName, str]] = {
     "small": """\
 On the six development prompts at size `small`, 120 steps from a blob, every field is recognised
-from all sides (only seeking alone is taken for something else in one view), and what the estimators
-that use h make can hardly be told apart: SSD has the better silhouette than CSD by .002, which is
-settled and not to be seen. The paper's less saturation does not show (nor at a scale of 7.5 against
-omega), and in detail CSD and SDS at omega are ahead, with the same sign in most prompts (p .09): on
-the sheet that is speckle, on the tree above all, and it costs them .8 dB. Seeking alone is the
-smoothest, as in Fig. 9, and the palest, and loses small parts (.80 for .92).
+from all sides (only seeking alone is taken for something else in one view). The estimators that use
+h can hardly be told apart: SSD's silhouette is better than CSD's by .002, which is settled but too
+little to see. The paper's claim of less saturation does not show (nor does it at a scale of 7.5
+against omega). CSD and SDS at omega are ahead in detail, with the same sign in most prompts (p
+.09), but on the sheet that is speckle, most of all on the tree, and it costs them .8 dB. Seeking
+alone is the smoothest, as in Fig. 9, and the palest, and loses small parts (.80 instead of .92).
 
-Variance reduction changes SDS at omega by nothing. Size `full` tells more apart.""",
+Variance reduction changes nothing in SDS at omega. Size `full` tells more apart.""",
     "full": """\
 With 300 steps the paper's Fig. 18 can be seen on its own representation: CSD and SDS at omega are
-garish and speckled (green patches on purple and brown things, windows of cyan), SSD has the colours
-of the object. All three are recognised from all sides. SSD is less saturated and nearer to the
-truth, its silhouette is better by .003, and its pictures are 1.8 dB (SDS) to 2.0 dB (CSD) nearer to
-the true object's.
+garish and speckled (green patches on purple and brown things, cyan windows), and SSD has the
+colours of the object. All three are recognised from all sides. SSD is less saturated and nearer to
+the truth, its silhouette is better by .003, and its pictures are 1.8 dB (SDS) to 2.0 dB (CSD)
+nearer to the true object's.
 
-What does not hold: more detail, and less haze. "Detail" is the energy of high frequencies, to which
-speckle counts; the true object has more than any. Haze here is before any finish, and what
-oversaturates hardens as well. Floaters are none to speak of (.16 % of alpha) in any row.
+The claims of more detail and less haze do not hold. "Detail" is the energy of high frequencies,
+and speckle counts towards it; the true object has more than any row. Haze here is before any
+finish, and whatever oversaturates also hardens. No row has floaters to speak of (.16 % of alpha).
 
-The first three rows have twenty prompts, seeking alone (`ssd@M1000`) nine and the others six, so
-that means of two rows are not to be compared across prompts; the claims are, prompt by prompt. On
-the six that all have: seeking alone is the smoothest and palest and loses small parts (.76 for
-.84), as in Fig. 9; between M = 80, which is CSD but for the smallest t, and M = 1000 saturation and
-detail fall with M, as in Fig. 7. SDS at 7.5 is as true as SSD (25.3 dB both) and a little paler:
-what garishness there is comes of the scale, which SSD does without. Adaptive variance reduction
-changes SDS by nothing, at omega and at 7.5.""",
+The first three rows have twenty prompts, seeking alone (`ssd@M1000`) nine and the others six.
+Means of rows with different prompts cannot be compared; the claims compare prompt by prompt. On the
+six prompts that all rows have, seeking alone is the smoothest and palest and loses small parts
+(.76 instead of .84), as in Fig. 9. Between M = 80, which is CSD but for the smallest t, and M = 1000,
+saturation and detail fall as M grows, as in Fig. 7. SDS at 7.5 is as true as SSD (25.3 dB both) and
+a little paler: it is the high scale that makes SDS garish, and SSD does without a scale. Adaptive
+variance reduction changes nothing in SDS, at omega or at 7.5.""",
 }
 
 
