@@ -115,8 +115,8 @@ finish, and whatever oversaturates also hardens. No row has floaters to speak of
 
 The first three rows have twenty prompts, seeking alone (`ssd@M1000`) nine and the others six.
 Means of rows with different prompts cannot be compared; the claims compare prompt by prompt. On the
-six prompts that all rows have, seeking alone is the smoothest and palest and loses small parts
-(.76 instead of .84), as in Fig. 9. Between M = 80, which is CSD but for the smallest t, and M = 1000,
+six prompts that all rows have, seeking alone is the smoothest and palest and loses small parts (.76
+instead of .84), as in Fig. 9. Between M = 80, which is CSD but for the smallest t, and M = 1000,
 saturation and detail fall as M grows, as in Fig. 7. SDS at 7.5 is as true as SSD (25.3 dB both) and
 a little paler: it is the high scale that makes SDS garish, and SSD does without a scale. Adaptive
 variance reduction changes nothing in SDS, at omega or at 7.5.""",
