@@ -20,11 +20,12 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
-from hash_grid_encoding import HashGrid, encode, mlp, native, reference
+from hash_grid_encoding import HashGrid, encode, mlps, native, reference
 from torch import Tensor
-from torch_peers import by_embedding_bag, by_index_select, perceptron
+from torch_peers import by_embedding_bag, by_index_select, perceptrons
 
 GRIDS = {
     "16 levels of 2^19 entries (instant-NGP)": HashGrid(),
@@ -53,14 +54,12 @@ class Field:
         self.tables.grad = None
         encoder(self.points, self.tables, self.grid).backward(self.grads[self.grid.num_features])
 
-    def field(self, encoder: Callable[..., Tensor], perceptron: Callable[..., Tensor]) -> None:
+    def field(self, encoder: Callable[..., Tensor], perceptrons: Callable[..., Any]) -> None:
         for parameter in (self.tables, *self.weights):
             parameter.grad = None
         features = encoder(self.points, self.tables, self.grid)
-        density, color = (
-            perceptron(features, *self.weights[:2]),
-            perceptron(features, *self.weights[2:]),
-        )
+        heads = [tuple(self.weights[:2]), tuple(self.weights[2:])]
+        density, color = perceptrons(features, heads)
         torch.autograd.backward([density, color], [self.grads[1], self.grads[3]])
 
     def floor(self) -> tuple[float, float]:
@@ -97,7 +96,7 @@ def measure(name: str, grid: HashGrid, arguments: argparse.Namespace) -> None:
     peers = {"index_select": by_index_select, "embedding_bag": by_embedding_bag}
     if not arguments.no_compile:
         peers["index_select compiled"] = torch.compile(by_index_select, dynamic=False)
-    compiled = perceptron if arguments.no_compile else torch.compile(perceptron, dynamic=False)
+    compiled = perceptrons if arguments.no_compile else torch.compile(perceptrons, dynamic=False)
 
     def tried(peer: Callable[..., Tensor]) -> float:
         field.encoding(peer)  # to warm up, and to compile
@@ -109,11 +108,11 @@ def measure(name: str, grid: HashGrid, arguments: argparse.Namespace) -> None:
         f"\n{name}: torch's, ns per point:"
         f" {', '.join(f'{label} {speed:.0f}' for label, speed in speeds.items())}"
     )
-    with_mlp = compiled if best.endswith("compiled") else perceptron
+    with_mlp = compiled if best.endswith("compiled") else perceptrons
     runs = {
         "encoding, ours": lambda: field.encoding(encode),
         "encoding, torch": lambda: field.encoding(peers[best]),
-        "with perceptrons, ours": lambda: field.field(encode, mlp),
+        "with perceptrons, ours": lambda: field.field(encode, mlps),
         "with perceptrons, torch": lambda: field.field(peers[best], with_mlp),
     }
     for run in runs.values():

@@ -64,5 +64,5 @@ def by_embedding_bag(points: Tensor, tables: Tensor, grid: HashGrid) -> Tensor:
     return torch.cat(features, 1)
 
 
-def perceptron(inputs: Tensor, w1: Tensor, w2: Tensor) -> Tensor:
-    return functional.linear(functional.linear(inputs, w1).relu(), w2)
+def perceptrons(inputs: Tensor, heads: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
+    return [functional.linear(functional.linear(inputs, w1).relu(), w2) for w1, w2 in heads]

@@ -9,12 +9,16 @@
  * Letters: N points, L levels, E entries of all tables, R rays, S samples.
  *
  * The grid (instant-NGP, Mueller et al. 2022, equations 2 to 4):
- *   level l has resolutions[l] cells a side, r_l; entries offsets[l] .. offsets[l + 1] of two
- * features each position  p = clamp(x, 0, 1) r_l; cell = min(floor(p), r_l - 1); fraction f = p -
- * cell, in 0 .. 1 vertex    (i, j, k) of the (r_l + 1)^3 is entry i + (r_l + 1) (j + (r_l + 1) k)
- * where all of them fit into the level's entries, else (i xor 2654435761 j xor 805459861 k) mod
- * entries, a power of two and at least 8 features  the trilinear mix of the eight vertices; levels from levels_on
- * on give 0 and get no gradient
+ *
+ * - Level l has r_l = resolutions[l] cells a side, and entries offsets[l] .. offsets[l + 1], of two
+ *   features each.
+ * - A position is p = clamp(x, 0, 1) r_l; its cell is min(floor(p), r_l - 1), and its fraction
+ *   p - cell, 0 .. 1.
+ * - Vertex (i, j, k), of (r_l + 1)^3, is entry i + (r_l + 1) (j + (r_l + 1) k) where all of them
+ *   fit into the level's entries, else (i xor 2654435761 j xor 805459861 k) mod entries, which are
+ *   a power of two and at least 8.
+ * - Features are the trilinear mix of the eight vertices; levels from levels_on on give 0 and get
+ *   no gradient.
  */
 #ifndef HGE_H
 #define HGE_H
@@ -32,10 +36,11 @@
 extern "C" {
 #endif
 
-#define HGE_ABI_VERSION 3
+#define HGE_ABI_VERSION 4
 #define HGE_MAX_LEVELS 32
 #define HGE_MAX_INPUTS 64
-#define HGE_MAX_HIDDEN 128
+#define HGE_MAX_HEADS 8
+#define HGE_MAX_HIDDEN 256
 #define HGE_MAX_OUTPUTS 16
 
 enum hge_status {
@@ -80,28 +85,35 @@ HGE_API int hge_pull(const hge_grid* grid, const float* tables, const float* poi
 HGE_API int hge_turn(const float* in, int64_t n, int32_t features, float* out, int32_t threads);
 
 // clang-format off
-/* A perceptron with one hidden layer and no biases: hidden = m W1 x, out = W2 hidden, where m is 1
- * where (W1 y) > 0, else 0. With x = y that is ReLU. Null outputs are not computed, the others are
- * overwritten:
+/* Perceptrons of the same inputs ("heads"), each with one hidden layer and no biases:
+ * hidden = m W1 x, out = W2 hidden, where m is 1 or 0: as on_in says, else, and then it is ReLU,
+ * 1 where (W1 x) > 0. Null outputs are not computed, the others are overwritten:
  *   out      [O, N]
- *   grad_x   [I, N] = W1^T (m W2^T grad_out)
+ *   on_out   m as bits: bit p of [b, h] is that of point 16 b + p; b to 2 (N + 31) / 32
+ *   grad_x   [I, N] = sum over heads of W1^T (m W2^T grad_out)
  *   grad_w1  [H, I] = (m W2^T grad_out) x^T
  *   grad_w2  [O, H] = grad_out hidden^T
- * So forward is (y, y) -> out, backward (y, y, grad_out) -> grads, and the gradient of u . grad_x
- * is (y, u, grad_out) -> out (that of grad_out), grad_w1, grad_w2. */
+ * So forward is x -> out, on_out; backward (x, on_in, grad_out) -> grads; and the gradient of
+ * u . grad_x is (u, on_in, grad_out) -> out (that of grad_out), grad_w1, grad_w2. */
 // clang-format on
-typedef struct hge_mlp_problem {
-    int32_t inputs, hidden, outputs, threads; /* 1 .. HGE_MAX_...; hidden a multiple of 8 */
-    int64_t n;
-    const float* w1;       /* [H, I] */
-    const float* w2;       /* [O, H] */
-    const float* y;        /* [I, N] */
-    const float* x;        /* [I, N] */
-    const float* grad_out; /* [O, N]; null where only out is wanted */
+typedef struct hge_head {
+    int32_t hidden, outputs; /* 1 .. HGE_MAX_... of all heads together; hidden a multiple of 8 */
+    const float* w1;         /* [H, I] */
+    const float* w2;         /* [O, H] */
+    const float* grad_out;   /* [O, N]; null: it is 0, and this head's gradients are not wanted */
+    const uint16_t* on_in;   /* not null where grad_out is not */
     float* out;
-    float* grad_x;
+    uint16_t* on_out; /* null where on_in is not */
     float* grad_w1;
     float* grad_w2;
+} hge_head;
+
+typedef struct hge_mlp_problem {
+    int32_t inputs, heads, threads; /* 1 .. HGE_MAX_... */
+    int64_t n;
+    const float* x; /* [I, N] */
+    float* grad_x;
+    const hge_head* head; /* [heads] */
 } hge_mlp_problem;
 HGE_API int hge_mlp(const hge_mlp_problem* problem);
 

@@ -4,7 +4,7 @@ backend."""
 from typing import NamedTuple
 
 import torch
-from hash_grid_encoding import Box, HashGrid, Samples, composite, encode, march, mlp
+from hash_grid_encoding import Box, HashGrid, Samples, composite, encode, march, mlps
 from torch import Tensor
 
 # Without and with a hash, whole numbers of cells or not.
@@ -88,9 +88,9 @@ def losses(field: Field, samples: Samples, backend: str | None) -> tuple[Tensor,
     t = samples.t.to(field.tables.dtype)
     samples = samples._replace(t=t)
     features = encode(positions, field.tables, GRID, backend=backend)
-    raw = mlp(features, field.density1, field.density2, backend=backend)[:, 0]
-    sigma = torch.nn.functional.softplus(raw + 1)
-    color = mlp(features, field.color1, field.color2, backend=backend).sigmoid()
+    heads = ((field.density1, field.density2), (field.color1, field.color2))
+    raw, color = mlps(features, heads, backend=backend)
+    sigma, color = torch.nn.functional.softplus(raw[:, 0] + 1), color.sigmoid()
     out = composite(samples, sigma, color, 0.05, backend=backend)
     picture = (out.rgb - 0.3).square().sum() + (out.depth * out.opacity).sum()
     (slope,) = torch.autograd.grad(sigma.sum(), positions, create_graph=True)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from fields import GRID, some_samples, some_tables, some_weights
-from hash_grid_encoding import Box, HashGrid, composite, encode, march, mlp
+from hash_grid_encoding import Box, HashGrid, composite, encode, march, mlp, mlps
 
 BOX = Box((-1.0,) * 3, (1.0,) * 3)
 TABLES = some_tables(GRID, 0)
@@ -50,6 +50,10 @@ def test_shapes_and_kinds():
         (lambda: mlp(torch.rand(4, 15), w1, w2), ValueError, "inputs"),
         (lambda: mlp(torch.rand(4, 16), w1[:31], w2[:, :31]), ValueError, "multiple of 8"),
         (lambda: mlp(torch.rand(4, 16), w1, torch.rand(17, 32)), ValueError, "outputs"),
+        (lambda: mlps(torch.rand(4, 16), []), ValueError, "at least one"),
+        (lambda: mlps(torch.rand(4, 16), [(w1, w2)] * 9), ValueError, "9 heads"),
+        (lambda: mlps(torch.rand(4, 16), [(w1.repeat(5, 1), w2.repeat(1, 5))] * 2), ValueError, "256"),
+        (lambda: mlps(torch.rand(4, 16), [(w1, w2), (w1.double(), w2)]), TypeError, "w1\\[1\\]"),
         (
             lambda: composite(some_samples([2], 0), torch.rand(3), torch.rand(3, 3), 0.1),
             ValueError,

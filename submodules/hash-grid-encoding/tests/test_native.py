@@ -14,7 +14,7 @@ from fields import (
     some_tables,
     some_weights,
 )
-from hash_grid_encoding import Box, HashGrid, composite, encode, march, mlp, visible
+from hash_grid_encoding import Box, HashGrid, composite, encode, march, mlp, mlps, visible
 
 SIZES = [0, 1, 5, 16, 17, 37, 4099]
 SHAPES = [(32, 64, 1), (32, 64, 3), (24, 64, 16), (1, 8, 2), (7, 16, 5), (64, 128, 16)]
@@ -150,6 +150,36 @@ def test_perceptron(count, shape):
         return out, *first, *second
 
     check(run, x, *some_weights(*shape, 8), g, v)
+
+
+@pytest.mark.parametrize("count", SIZES)
+@pytest.mark.parametrize("silent", [None, 0, 2])
+def test_perceptrons_of_the_same_inputs(count, silent):
+    """Three heads at once; one may have no gradient, as colours have none where slopes are taken."""
+    rng, shapes = generator(30), ((24, 64, 1), (24, 8, 3), (24, 40, 2))
+    weights = [w for seed, shape in enumerate(shapes) for w in some_weights(*shape, seed)]
+    x, v = torch.randn(count, 24, generator=rng), torch.randn(count, 24, generator=rng)
+    grads = [torch.randn(count, shape[2], generator=rng) for shape in shapes]
+    heard = [head for head in range(3) if head != silent]
+
+    def run(backend, x, v, *others):
+        weights, grads = others[:6], others[6:]
+        outs = mlps(x, list(zip(weights[::2], weights[1::2], strict=True)), backend=backend)
+        loud = [w for head in heard for w in weights[2 * head : 2 * head + 2]]
+        total = sum((outs[head] * grads[head]).sum() for head in heard)
+        first = torch.autograd.grad(total, (x, *loud), create_graph=True)
+        second = torch.autograd.grad((first[0] * v).sum(), (*loud, *(grads[h] for h in heard)))
+        return *outs, *first, *second
+
+    check(run, x, v, *weights, *grads)
+
+
+def test_heads_are_worked_out_as_if_each_were_alone():
+    weights = [w for seed in range(2) for w in some_weights(24, 64, 3, seed)]
+    x = torch.randn(5000, 24, generator=generator(31))
+    together = mlps(x, [(weights[0], weights[1]), (weights[2], weights[3])])
+    assert torch.equal(together[0], mlp(x, *weights[:2]))
+    assert torch.equal(together[1], mlp(x, *weights[2:]))
 
 
 def test_whole_field_and_orientation_loss():

@@ -5,6 +5,7 @@
 #endif
 #include <time.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -18,6 +19,9 @@ namespace {
 
 constexpr int64_t CHUNK =
     4096;  // points of a task: fixed, for sums over chunks must not depend on the threads
+
+constexpr int64_t BATCH = 8 * CHUNK;  // points
+constexpr int64_t SMALL = 1 << 19;    // entries, 4 MiB
 
 #ifndef HGE_PORTABLE
 const Kernels& choose() {
@@ -54,6 +58,24 @@ bool valid(const hge_grid* grid) {
         if (hashed && (entries < 8 || (entries & (entries - 1)) != 0)) return false;
     }
     return true;
+}
+
+bool valid(const hge_mlp_problem* p) {
+    if (!p || p->inputs < 1 || p->inputs > HGE_MAX_INPUTS || p->heads < 1 ||
+        p->heads > HGE_MAX_HEADS || !p->head || p->threads < 1 || p->n < 0 || (p->n > 0 && !p->x))
+        return false;
+    int hidden = 0, outputs = 0;
+    for (int k = 0; k < p->heads; ++k) {
+        const hge_head& head = p->head[k];
+        if (head.hidden < 8 || head.hidden > HGE_MAX_HIDDEN || head.hidden % 8 != 0 ||
+            head.outputs < 1 || head.outputs > HGE_MAX_OUTPUTS || !head.w1 || !head.w2)
+            return false;
+        if (p->n > 0 && (head.grad_w1 || head.grad_w2) && !head.grad_out) return false;
+        if (p->n > 0 && ((head.grad_out && !head.on_in) || (head.on_in && head.on_out)))
+            return false;
+        hidden += head.hidden, outputs += head.outputs;
+    }
+    return hidden <= HGE_MAX_HIDDEN && outputs <= HGE_MAX_OUTPUTS;
 }
 
 int64_t chunks(int64_t n) { return (n + CHUNK - 1) / CHUNK; }
@@ -137,36 +159,48 @@ int hge_scatter(const hge_grid* grid, const float* points, const float* along, c
         return HGE_INVALID;
     expect_writes(grad_tables, 2 * grid->offsets[grid->levels]);
     const Kernels& k = kernels();
-    // One thread a level: additions keep the order of the points. The finest take longest, so they
-    // come first.
-    const auto scatter = [&](int lowest, int end, const float* in) {
-        parallel(end - lowest, threads, [&](int64_t task) {
-            const int level = end - 1 - static_cast<int>(task);
+    // Points [begin, end) of levels [lowest, highest), whose rows of grads begin at `in`. One
+    // thread a level: additions keep the order of the points. The finest take longest, so they come
+    // first.
+    const auto scatter = [&](int lowest, int highest, int64_t begin, int64_t end, const float* in,
+                             int64_t pitch) {
+        parallel(highest - lowest, threads, [&](int64_t task) {
+            const int level = highest - 1 - static_cast<int>(task);
             const int64_t first = grid->offsets[level], size = grid->offsets[level + 1] - first;
-            std::memset(grad_tables + 2 * first, 0, 2 * sizeof(float) * static_cast<size_t>(size));
+            if (begin == 0)
+                std::memset(grad_tables + 2 * first, 0,
+                            2 * sizeof(float) * static_cast<size_t>(size));
             if (level < grid->levels_on)
-                k.scatter(*grid, level, points, along, in + 2 * (level - lowest) * n, n,
-                          grad_tables);
+                k.scatter(*grid, level, points, along, n, begin, end,
+                          in + 2 * (level - lowest) * pitch, pitch, grad_tables);
         });
     };
     if (!by_point || n == 0) {
-        scatter(0, grid->levels, grads);
+        scatter(0, grid->levels, 0, n, grads, n);
         return HGE_OK;
     }
-    // Where rows are whole lines of the cache, one line a point at a time: the memory for it is
-    // fresh, and clearing that takes as long as the work.
-    const int width = grid->levels % 8 == 0 ? 8 : grid->levels;
-    std::unique_ptr<float[]> turned(new (std::nothrow) float[2 * width * n]);
+    // Rows of points are turned first. Tables that the cache holds take a batch of points at a
+    // time, which it holds as well; larger ones are gone over once, and where rows are whole lines
+    // of the cache, one line a point is turned at a time: the memory for it is fresh, and clearing
+    // that takes as long as the work.
+    const bool small = grid->offsets[grid->levels] <= SMALL;
+    const int width = !small && grid->levels % 8 == 0 ? 8 : grid->levels;
+    const int64_t batch = small ? std::min(BATCH, n) : n;
+    std::unique_ptr<float[]> turned(new (std::nothrow) float[2 * width * batch]);
     if (!turned) return HGE_OUT_OF_MEMORY;
-    expect_writes(turned.get(), 2 * width * n);
+    expect_writes(turned.get(), 2 * width * batch);
     for (int lowest = grid->levels - width; lowest >= 0; lowest -= width) {
-        if (lowest < grid->levels_on) {
-            parallel(chunks(n), threads, [&](int64_t chunk) {
-                k.turn(grads + 2 * lowest, 2 * width, 2 * grid->levels, n, chunk * CHUNK,
-                       chunk_end(chunk, n), turned.get());
-            });
+        for (int64_t begin = 0; begin < n; begin += batch) {
+            const int64_t end = std::min(begin + batch, n);
+            if (lowest < grid->levels_on) {
+                parallel(chunks(end - begin), threads, [&](int64_t chunk) {
+                    const int64_t first = begin + chunk * CHUNK;
+                    k.turn(grads + 2 * lowest, 2 * width, 2 * grid->levels, first,
+                           std::min(first + CHUNK, end), turned.get() + chunk * CHUNK, batch);
+                });
+            }
+            scatter(lowest, lowest + width, begin, end, turned.get(), batch);
         }
-        scatter(lowest, lowest + width, turned.get());
     }
     return HGE_OK;
 }
@@ -188,48 +222,58 @@ int hge_turn(const float* in, int64_t n, int32_t features, float* out, int32_t t
     expect_writes(out, features * n);
     const Kernels& k = kernels();
     parallel(chunks(n), threads, [&](int64_t chunk) {
-        k.turn(in, features, features, n, chunk * CHUNK, chunk_end(chunk, n), out);
+        k.turn(in, features, features, chunk * CHUNK, chunk_end(chunk, n), out + chunk * CHUNK, n);
     });
     return HGE_OK;
 }
 
 int hge_mlp(const hge_mlp_problem* p) {
-    if (!p || p->inputs < 1 || p->inputs > HGE_MAX_INPUTS || p->hidden < 8 ||
-        p->hidden > HGE_MAX_HIDDEN || p->hidden % 8 != 0 || p->outputs < 1 ||
-        p->outputs > HGE_MAX_OUTPUTS || p->threads < 1 || p->n < 0 || !p->w1 || !p->w2 ||
-        (p->n > 0 && (!p->y || !p->x))) {
-        return HGE_INVALID;
+    if (!valid(p)) return HGE_INVALID;
+    const int I = p->inputs;
+    int live = 0;
+    int64_t stride = 0;  // of one chunk's gradients
+    bool sums = false;
+    for (int k = 0; k < p->heads; ++k) {
+        const hge_head& head = p->head[k];
+        if (goes_back(*p, head)) live += head.hidden;
+        stride += head.hidden * (I + head.outputs);
+        sums = sums || head.grad_w1 || head.grad_w2;
     }
-    if (p->n > 0 && (p->grad_x || p->grad_w1 || p->grad_w2) && !p->grad_out) return HGE_INVALID;
-    const int64_t size1 = static_cast<int64_t>(p->hidden) * p->inputs,
-                  size2 = static_cast<int64_t>(p->outputs) * p->hidden;
-    const int64_t stride = (size1 + size2 + 15) / 16 * 16;
-    const bool sums = p->grad_w1 || p->grad_w2;
-    std::unique_ptr<float[]> turned(new (std::nothrow) float[size1]);
+    stride = (stride + 15) / 16 * 16;
+    std::unique_ptr<float[]> turned(new (std::nothrow) float[I * live]);
     std::unique_ptr<float[]> parts(sums ? new (std::nothrow) float[stride * chunks(p->n)]
                                         : nullptr);
     if (!turned || (sums && !parts)) return HGE_OUT_OF_MEMORY;
-    if (p->out) expect_writes(p->out, p->outputs * p->n);
-    if (p->grad_x) expect_writes(p->grad_x, p->inputs * p->n);
-    for (int h = 0; h < p->hidden; ++h) {
-        for (int i = 0; i < p->inputs; ++i) turned[i * p->hidden + h] = p->w1[h * p->inputs + i];
+    if (p->grad_x) expect_writes(p->grad_x, I * p->n);
+    for (int k = 0, first = 0; k < p->heads; ++k) {
+        const hge_head& head = p->head[k];
+        if (head.out) expect_writes(head.out, head.outputs * p->n);
+        if (!goes_back(*p, head)) continue;
+        for (int h = 0; h < head.hidden; ++h) {
+            const float behind = head.outputs == 1 ? head.w2[h] : 1.0f;
+            for (int i = 0; i < I; ++i) turned[i * live + first + h] = behind * head.w1[h * I + i];
+        }
+        first += head.hidden;
     }
     const Kernels& k = kernels();
     parallel(chunks(p->n), p->threads, [&](int64_t chunk) {
-        float* part = sums ? parts.get() + stride * chunk : nullptr;
-        k.mlp(*p, turned.get(), chunk * CHUNK, chunk_end(chunk, p->n), p->grad_w1 ? part : nullptr,
-              p->grad_w2 ? part + size1 : nullptr);
+        k.mlp(*p, turned.get(), chunk * CHUNK, chunk_end(chunk, p->n),
+              sums ? parts.get() + stride * chunk : nullptr);
     });
-    const auto add_up = [&](float* out, int64_t size, int64_t first) {
-        if (!out) return;
-        for (int64_t i = 0; i < size; ++i) {
+    int64_t first = 0;
+    const auto add_up = [&](float* out, int64_t size) {
+        for (int64_t i = 0; out && i < size; ++i) {
             double sum = 0.0;
             for (int64_t chunk = 0; chunk < chunks(p->n); ++chunk)
                 sum += parts[stride * chunk + first + i];
             out[i] = static_cast<float>(sum);
         }
+        first += size;
     };
-    add_up(p->grad_w1, size1, 0), add_up(p->grad_w2, size2, size1);
+    for (int h = 0; h < p->heads; ++h) {
+        const hge_head& head = p->head[h];
+        add_up(head.grad_w1, head.hidden * I), add_up(head.grad_w2, head.outputs * head.hidden);
+    }
     return HGE_OK;
 }
 

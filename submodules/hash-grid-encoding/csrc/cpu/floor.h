@@ -2,6 +2,19 @@
 // that it would take, which are given: index [8, n]. The benchmark holds the kernels against it.
 // SPDX-License-Identifier: Apache-2.0
 
+// table[index] += pair, two floats.
+HGE_INLINE void add_pair(float* table, uint32_t index, const float* pair) {
+    float* at = table + 2 * static_cast<size_t>(index);
+#ifdef __SSE2__
+    const __m128d old = _mm_load_sd(reinterpret_cast<const double*>(at));
+    const __m128d more = _mm_load_sd(reinterpret_cast<const double*>(pair));
+    _mm_store_sd(reinterpret_cast<double*>(at),
+                 _mm_castps_pd(_mm_add_ps(_mm_castpd_ps(old), _mm_castpd_ps(more))));
+#else
+    at[0] += pair[0], at[1] += pair[1];
+#endif
+}
+
 static float floor_gather(const float* table, const uint32_t* index, int64_t n) {
     vf low = {}, high = {};
     for (int64_t i = 0; i + LANES <= n; i += LANES) {

@@ -21,31 +21,31 @@ HGE_INLINE Pairs mixed_along(const Pairs (&at)[8], const vf (&f)[3], const vf (&
 template <bool HASHED>
 struct Reads {
     vf x;  // fraction
-    alignas(64) float yz[4][LANES];
-    alignas(64) uint32_t first[4][LANES], second[4][LANES];
+    alignas(64) float y[LANES], z[LANES];
+    Rows<HASHED> rows;
+    alignas(64) float sums[LANES][4];  // [point][neighbour, feature]
 
     HGE_INLINE void prepare(const Level& level, const float* points, int64_t n, int64_t i,
                             int64_t count) {
         Place place;
         place.find<HASHED>(level, points, n, i, count);
-        const vf(&f)[3] = place.f;
-        const vf y[2] = {1.0f - f[1], f[1]}, z[2] = {1.0f - f[2], f[2]};
-        x = f[0];
-        for (int r = 0; r < 4; ++r) {
-            store(yz[r], y[r & 1] * z[r >> 1]);
-            std::memcpy(first[r], &place.index[2 * r], sizeof first[r]);
-            if (HASHED) std::memcpy(second[r], &place.index[2 * r + 1], sizeof second[r]);
+        x = place.f[0], store(y, place.f[1]), store(z, place.f[2]);
+        rows.prepare(level, place);
+    }
+
+    HGE_INLINE void perform(const float* table) {
+        for (int p = 0; p < LANES; ++p) {
+            const auto of = rows.of(p);
+            const v4 near = load_row(table, of, 0), far = load_row(table, of, 2);
+            const v4 a = near + y[p] * (load_row(table, of, 1) - near);
+            const v4 b = far + y[p] * (load_row(table, of, 3) - far);
+            const v4 sum = a + z[p] * (b - a);
+            std::memcpy(sums[p], &sum, sizeof sum);
         }
     }
 
     // The two features of each point.
-    HGE_INLINE void perform(const float* table, vf (&out)[2]) const {
-        alignas(64) float sums[LANES][4];
-        for (int p = 0; p < LANES; ++p) {
-            v4 sum = row(table, 0, p) * yz[0][p];
-            for (int r = 1; r < 4; ++r) sum += row(table, r, p) * yz[r][p];
-            std::memcpy(sums[p], &sum, sizeof sum);
-        }
+    HGE_INLINE void finish(vf (&out)[2]) const {
         vf part[4];
         for (int q = 0; q < 4; ++q) part[q] = load(sums[q * LANES / 4]);
         const vf a[2] = {shuffle<Even>(part[0], part[1]), shuffle<Even>(part[2], part[3])};
@@ -53,20 +53,13 @@ struct Reads {
         out[0] = mix(shuffle<Even>(a[0], a[1]), shuffle<Odd>(a[0], a[1]), x);
         out[1] = mix(shuffle<Even>(b[0], b[1]), shuffle<Odd>(b[0], b[1]), x);
     }
-
-  private:
-    HGE_INLINE v4 row(const float* table, int r, int p) const {
-        const float* at = table + 2 * static_cast<size_t>(first[r][p]);
-        if constexpr (HASHED)
-            return load_pairs(at, table + 2 * static_cast<size_t>(second[r][p]));
-        return load_four(at);
-    }
 };
 
 // Their derivative along a direction, by gathers.
 struct Slopes {
     Place place;
     vf v[3];
+    Pairs sum;
 
     template <bool HASHED>
     HGE_INLINE void prepare(const Level& level, const float* points, const float* along, int64_t n,
@@ -75,47 +68,59 @@ struct Slopes {
         speeds(level, points, along, n, i, count, v);
     }
 
-    HGE_INLINE void perform(const float* table, vf (&out)[2]) const {
+    HGE_INLINE void perform(const float* table) {
         Pairs at[8];
         for (int c = 0; c < 8; ++c) {
             at[c] = gather(table, place.index[c]);
             settle(at[c]);
         }
-        const Pairs sum = mixed_along(at, place.f, v);
+        sum = mixed_along(at, place.f, v);
+    }
+
+    HGE_INLINE void finish(vf (&out)[2]) const {
         out[0] = shuffle<Even>(sum.low, sum.high), out[1] = shuffle<Odd>(sum.low, sum.high);
     }
 };
 
 // The entries of the next points are worked out before those of the present ones are loaded:
 // nothing stands between one vector's loads and the next's, and as many as can wait for memory
-// together.
+// together. What the loads came to is taken up one vector later: a wide load of what was just
+// stored in parts waits until all of it has left the store buffer.
 template <bool ALONG, bool HASHED>
 static void encode_level(const Level& of, const float* table, const float* points,
                          const float* along, int64_t n, int64_t begin, int64_t end,
                          float* features) {
     if (begin >= end) return;
     const Level level = of;
-    std::conditional_t<ALONG, Slopes, Reads<HASHED>> reads[2];
-    int turn = 0;
-    const auto prepare = [&](int which, int64_t i, int64_t count) HGE_ALWAYS {
+    std::conditional_t<ALONG, Slopes, Reads<HASHED>> reads[3];
+    auto *last = &reads[0], *now = &reads[1], *next = &reads[2];
+    const auto prepare = [&](int64_t i) HGE_ALWAYS {
+        if (i >= end) return;
         if constexpr (ALONG) {
-            reads[which].template prepare<HASHED>(level, points, along, n, i, count);
+            next->template prepare<HASHED>(level, points, along, n, i, end - i);
         } else {
-            reads[which].prepare(level, points, n, i, count);
+            next->prepare(level, points, n, i, end - i);
         }
     };
-    const auto step = [&](int64_t i, int64_t count, int64_t next) HGE_ALWAYS {
-        if (next > 0) prepare(turn ^ 1, i + LANES, next);
+    const auto finish = [&](int64_t i) HGE_ALWAYS {
         vf out[2];
-        reads[turn].perform(table, out);
-        store(features + i, out[0], count);
-        store(features + n + i, out[1], count);
-        turn ^= 1;
+        last->finish(out);
+        store(features + i, out[0], end - i);
+        store(features + n + i, out[1], end - i);
     };
-    prepare(0, begin, end - begin);
+    const auto advance = [&]() HGE_ALWAYS {
+        auto* free = last;
+        last = now, now = next, next = free;
+    };
+    prepare(begin), advance();
     int64_t i = begin;
-    for (; i + 2 * LANES <= end; i += LANES) step(i, LANES, LANES);
-    for (; i < end; i += LANES) step(i, end - i, end - i - LANES);
+    for (; i < end; i += LANES) {
+        prepare(i + LANES);
+        now->perform(table);
+        if (i > begin) finish(i - LANES);
+        advance();
+    }
+    finish(i - LANES);
 }
 
 static void encode(const hge_grid& grid, int level, const float* tables, const float* points,

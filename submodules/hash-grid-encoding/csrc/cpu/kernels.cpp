@@ -20,7 +20,7 @@ namespace HGE_JOIN(isa_, HGE_ARCH) {
 
 #include "place.h"
 
-#include "span.h"
+#include "row.h"
 
 #include "grid.h"
 #include "scatter.h"
@@ -29,7 +29,7 @@ namespace HGE_JOIN(isa_, HGE_ARCH) {
 #include "cells.h"
 #include "floor.h"
 
-}  // namespace HGE_JOIN(isa_,HGE_ARCH)
+}  // namespace HGE_JOIN(isa_, HGE_ARCH)
 
 extern const Kernels HGE_JOIN(kernels_, HGE_ARCH) = {
     HGE_NAME,

@@ -13,25 +13,35 @@ struct Line {
     double origin[3], slope[3], first, step;
 };
 
+// Whether gradients go through a head's hidden units.
+inline bool goes_back(const hge_mlp_problem& p, const hge_head& head) {
+    return head.grad_out && (p.grad_x || head.grad_w1 || (head.grad_w2 && head.outputs == 1));
+}
+
 struct Kernels {
     const char* name;
     int lanes;
     // Points [begin, end) of one level; `along` may be null.
     void (*encode)(const hge_grid& grid, int level, const float* tables, const float* points,
                    const float* along, int64_t n, int64_t begin, int64_t end, float* features);
-    // All points of one level, into its table, which is zero; grads [2, n] are the level's.
+    // Points [begin, end) of one level, added to its table; grads [2, pitch] are the level's, and
+    // their first column is point `begin`.
     void (*scatter)(const hge_grid& grid, int level, const float* points, const float* along,
-                    const float* grads, int64_t n, float* grad_tables);
+                    int64_t n, int64_t begin, int64_t end, const float* grads, int64_t pitch,
+                    float* grad_tables);
     // Points [begin, end), all levels.
     void (*pull)(const hge_grid& grid, const float* tables, const float* points, const float* along,
                  const float* grads, int64_t n, int64_t begin, int64_t end, float* grad_points);
-    // Points [begin, end); the weights' gradients of these points, [H, I] and [O, H], overwritten,
-    // or null.
+    // Points [begin, end). w1_transposed [I, H] are the weights of the hidden units that go back,
+    // of all heads; times those behind them where a head has one output. grads receives the
+    // gradients of all weights for these points, head by head [H, I] and [O, H], undefined where
+    // they are not wanted; it may be null.
     void (*mlp)(const hge_mlp_problem& problem, const float* w1_transposed, int64_t begin,
-                int64_t end, float* grad_w1, float* grad_w2);
-    // Points [begin, end), the first features of in [n, stride], into out [features, n].
-    void (*turn)(const float* in, int features, int64_t stride, int64_t n, int64_t begin,
-                 int64_t end, float* out);
+                int64_t end, float* grads);
+    // Points [begin, end), the first features of in [n, stride], into out [features, pitch], whose
+    // first column is point `begin`.
+    void (*turn)(const float* in, int features, int64_t stride, int64_t begin, int64_t end,
+                 float* out, int64_t pitch);
     // The cell, of `side` to the third, of each of count steps from `begin` on; the nearest where a
     // step is outside of the box.
     void (*cells)(const Line& line, int side, int64_t begin, int count, int32_t* cell);

@@ -17,6 +17,27 @@ typedef uint32_t vu __attribute__((vector_size(4 * LANES)));
 HGE_INLINE vf splat(float x) { return vf{} + x; }
 HGE_INLINE vf keep(vi mask, vf x) { return (vf)(mask & (vi)x); }
 
+// A bit for each lane of a mask, whose lanes are 0 or -1; and back.
+HGE_INLINE uint32_t bits(vi mask) {
+#if defined(__AVX512F__)
+    return _mm512_movepi32_mask((__m512i)mask);
+#elif defined(__AVX__)
+    return static_cast<uint32_t>(_mm256_movemask_ps((__m256)mask));
+#else
+    uint32_t bits = 0;
+    for (int i = 0; i < LANES; ++i) bits |= static_cast<uint32_t>(mask[i] & 1) << i;
+    return bits;
+#endif
+}
+HGE_INLINE vi spread(uint32_t bits) {
+#ifdef __AVX512F__
+    return (vi)_mm512_movm_epi32(static_cast<__mmask16>(bits));
+#else
+    const vi lane = {1, 2, 4, 8, 16, 32, 64, 128};
+    return ((vi{} + static_cast<int32_t>(bits)) & lane) != 0;
+#endif
+}
+
 // Both return y where x is NaN.
 #if defined(__AVX512F__)
 HGE_INLINE vf minimum(vf x, vf y) { return (vf)_mm512_min_ps((__m512)x, (__m512)y); }
@@ -49,6 +70,35 @@ HGE_INLINE vf load(const float* p, int64_t count) {
 HGE_INLINE void store(float* p, vf x, int64_t count) {
     if (count >= LANES) return store(p, x);
     __builtin_memcpy(p, &x, static_cast<size_t>(count) * sizeof(float));
+}
+
+// Eight floats, whatever LANES is.
+typedef float v8 __attribute__((vector_size(32)));
+HGE_INLINE v8 load_eight(const float* p) {
+    v8 x;
+    __builtin_memcpy(&x, p, sizeof x);
+    return x;
+}
+HGE_INLINE void store_eight(float* p, v8 x) { __builtin_memcpy(p, &x, sizeof x); }
+
+// Eight floats of a, and with vectors of 16 those of b behind them.
+HGE_INLINE vf load_eights(const float* a, const float* b) {
+#ifdef __AVX512F__
+    return (vf)_mm512_insertf32x8(_mm512_castps256_ps512((__m256)load_eight(a)),
+                                  (__m256)load_eight(b), 1);
+#else
+    (void)b;
+    return load(a);
+#endif
+}
+HGE_INLINE void store_eights(float* a, float* b, vf x) {
+#ifdef __AVX512F__
+    store_eight(a, (v8)_mm512_castps512_ps256((__m512)x));
+    store_eight(b, (v8)_mm512_extractf32x8_ps((__m512)x, 1));
+#else
+    (void)b;
+    store(a, x);
+#endif
 }
 
 // Lane i of the result is lane S::at(i) of a, b put together.
@@ -100,17 +150,15 @@ struct TradeHigh {
 
 template <int S>
 HGE_INLINE void trade(vf* r) {
-    for (int i = 0; i < LANES; ++i) {
+    for (int i = 0; i < 8; ++i) {
         if (i & S) continue;
         const vf a = r[i], b = r[i | S];
         r[i] = shuffle<TradeLow<S>>(a, b), r[i | S] = shuffle<TradeHigh<S>>(a, b);
     }
 }
-// LANES rows of LANES floats become columns.
-HGE_INLINE void transpose(vf* r) {
-    trade<1>(r), trade<2>(r), trade<4>(r);
-    if constexpr (LANES == 16) trade<8>(r);
-}
+// Eight rows of LANES floats become columns: those of lane i, and with vectors of 16 behind them
+// those of lane i + 8.
+HGE_INLINE void transpose_eight(vf* r) { trade<1>(r), trade<2>(r), trade<4>(r); }
 
 // Two floats each of LANES entries: those of the first half of the lanes, and of the second.
 struct Pairs {

@@ -2,7 +2,7 @@
 grid, small perceptrons, samples in the occupied cells of rays, compositing. See README.md.
 """
 
-from .field import encode, mlp
+from .field import encode, mlp, mlps
 from .grid import HashGrid
 from .native import backend_name
 from .rays import Box, Composite, Samples, composite, march, visible
@@ -17,5 +17,6 @@ __all__ = [
     "encode",
     "march",
     "mlp",
+    "mlps",
     "visible",
 ]

@@ -6,6 +6,7 @@ view. Handed on to the next function here, it is not copied.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -59,38 +60,58 @@ def encode(
 
 
 def mlp(inputs: Tensor, w1: Tensor, w2: Tensor, backend: str | None = None) -> Tensor:
-    """relu(inputs w1^T) w2^T: inputs [N,I], w1 [H,I], w2 [O,H] -> [N,O].
+    """relu(inputs w1^T) w2^T: inputs [N,I], w1 [H,I], w2 [O,H] -> [N,O]. See `mlps`."""
+    return mlps(inputs, [(w1, w2)], backend)[0]
 
-    The native backend takes I up to 64, H up to 128 in multiples of 8, O up to 16. Twice
-    differentiable; through the gradients of the weights (not of the inputs) only once.
+
+def mlps(
+    inputs: Tensor, heads: Sequence[tuple[Tensor, Tensor]], backend: str | None = None
+) -> tuple[Tensor, ...]:
+    """Perceptrons of the same inputs [N,I], in one go: relu(inputs w1^T) w2^T [N,O] for the w1 [H,I]
+    and w2 [O,H] of each head.
+
+    The native backend takes I up to 64, and up to 8 heads with H up to 256, in multiples of 8, and
+    O up to 16, of all together. Twice differentiable; through the gradients of the weights (not of
+    the inputs) only once.
 
     Raises:
         ValueError: shapes that do not fit.
         TypeError: dtypes that do not go together.
     """
-    if inputs.dim() != 2 or w1.dim() != 2 or w2.dim() != 2:
-        raise ValueError("inputs, w1 and w2 must be matrices")
-    if inputs.shape[1] != w1.shape[1] or w1.shape[0] != w2.shape[1]:
+    weights = [tensor for head in heads for tensor in head]
+    if not heads or any(tensor.dim() != 2 for tensor in (inputs, *weights)):
+        raise ValueError("inputs, w1 and w2 must be matrices, and heads at least one")
+    for w1, w2 in heads:
+        if inputs.shape[1] != w1.shape[1] or w1.shape[0] != w2.shape[1]:
+            raise ValueError(
+                f"inputs {list(inputs.shape)}, w1 {list(w1.shape)} and w2 {list(w2.shape)} must be"
+                " [N,I], [H,I] and [O,H]"
+            )
+    names = [f"{name}[{index}]" for index in range(len(heads)) for name in ("w1", "w2")]
+    tensors = {"inputs": inputs, **dict(zip(names, weights, strict=True))}
+    if choose_backend(backend, **tensors) == "reference":
+        return tuple(reference.mlp(inputs, w1, w2) for w1, w2 in heads)
+    hidden, width = [w1.shape[0] for w1, _ in heads], inputs.shape[1]
+    if len(heads) > native.MAX_HEADS:
         raise ValueError(
-            f"inputs {list(inputs.shape)}, w1 {list(w1.shape)} and w2 {list(w2.shape)} must be"
-            " [N,I], [H,I] and [O,H]"
+            f"{len(heads)} heads: the native backend takes up to {native.MAX_HEADS}; call it twice"
         )
-    if choose_backend(backend, inputs=inputs, w1=w1, w2=w2) == "reference":
-        return reference.mlp(inputs, w1, w2)
-    hidden, width = w1.shape
-    if not (
-        1 <= width <= native.MAX_INPUTS and 8 <= hidden <= native.MAX_HIDDEN and hidden % 8 == 0
-    ):
+    if not 1 <= width <= native.MAX_INPUTS or any(h < 8 or h % 8 for h in hidden):
         raise ValueError(
-            f"w1 {list(w1.shape)}: the native backend takes 1 to {native.MAX_INPUTS} inputs and 8"
-            f" to {native.MAX_HIDDEN} hidden units, a multiple of 8; pass backend='reference' for"
-            " others"
+            f"w1 {[list(w1.shape) for w1, _ in heads]}: the native backend takes 1 to"
+            f" {native.MAX_INPUTS} inputs and hidden units a multiple of 8; pass"
+            " backend='reference' for others"
         )
-    if not 1 <= w2.shape[0] <= native.MAX_OUTPUTS:
+    outputs = [w2.shape[0] for _, w2 in heads]
+    if sum(hidden) > native.MAX_HIDDEN or min(outputs) < 1 or sum(outputs) > native.MAX_OUTPUTS:
         raise ValueError(
-            f"w2 {list(w2.shape)}: the native backend takes 1 to {native.MAX_OUTPUTS} outputs"
+            f"w2 {[list(w2.shape) for _, w2 in heads]}: the native backend takes up to"
+            f" {native.MAX_HIDDEN} hidden units and 1 to {native.MAX_OUTPUTS} outputs, of all heads"
+            " together; pass backend='reference' for others"
         )
-    return _Mlp.apply(_turned(inputs), w1.contiguous(), w2.contiguous()).t()
+    weights = [tensor.contiguous() for tensor in weights]
+    keep = torch.is_grad_enabled() and any(t.requires_grad for t in (inputs, *weights))
+    return tuple(out.t() for out in _Mlps.apply(keep, _turned(inputs), *weights))
 
 
 def choose_backend(name: str | None, **tensors: Tensor) -> str:
@@ -208,55 +229,88 @@ class _Pull(torch.autograd.Function):
         return grad_points, grad_tables, grad_grads, None, None
 
 
-class _Mlp(torch.autograd.Function):
-    """inputs [I,N], w1, w2 -> [O,N]."""
+class _Mlps(torch.autograd.Function):
+    """inputs [I,N], and w1, w2 of each head -> [O,N] of each.
+
+    Which hidden units are on is kept for the way back, a bit for each, and not worked out anew."""
 
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, w1: Tensor, w2: Tensor) -> Tensor:
-        ctx.save_for_backward(inputs, w1, w2)
-        return native.mlp(w1, w2, inputs, inputs, None, frozenset({"out"}))["out"]
+    def forward(ctx: Any, keep: bool, inputs: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
+        wanted = {"out", "on_out"} if keep else {"out"}
+        heads = [native.MlpHead(*pair, wanted) for pair in _pairs(weights)]
+        _, found = native.mlp(heads, inputs, False)
+        ctx.save_for_backward(inputs, *weights, *(one["on_out"] for one in found if keep))
+        ctx.set_materialize_grads(False)
+        return tuple(one["out"] for one in found)
 
     @staticmethod
-    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
-        return _MlpBackward.apply(*ctx.saved_tensors, grad_out, ctx.needs_input_grad)
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        return None, *_MlpsBackward.apply(ctx.needs_input_grad[1:], *ctx.saved_tensors, *grads)
 
 
-class _MlpBackward(torch.autograd.Function):
-    """inputs [I,N], w1, w2, grad_out [O,N] -> gradients of the first three.
+class _MlpsBackward(torch.autograd.Function):
+    """inputs [I,N]; w1, w2 of each head; where each is on; gradients [O,N] of each -> those of the
+    inputs and the weights. A head whose gradient is None takes no part.
 
     Through ReLU, which has no curvature, that of the inputs does not depend on them."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
-        ctx: Any, inputs: Tensor, w1: Tensor, w2: Tensor, grad_out: Tensor, wanted: tuple[bool, ...]
+    def forward(
+        ctx: Any, wanted: Sequence[bool], inputs: Tensor, *others: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        grad_out = native.feature_major(grad_out)
-        ctx.save_for_backward(inputs, w1, w2, grad_out)
+        count = (len(wanted) - 1) // 2
+        grads = (None if g is None else native.feature_major(g) for g in others[3 * count :])
+        others = (*others[: 3 * count], *grads)
+        ctx.save_for_backward(inputs, *others)
         ctx.set_materialize_grads(False)
-        names = [
-            name
-            for name, want in zip(("grad_x", "grad_w1", "grad_w2"), wanted, strict=True)
-            if want
-        ]
-        found = native.mlp(w1, w2, inputs, inputs, grad_out, frozenset(names))
-        return found.get("grad_x"), found.get("grad_w1"), found.get("grad_w2")
+        heads = _heads(others, wanted[1:], [False] * count)
+        grad_x, found = native.mlp(heads, inputs, wanted[0])
+        return grad_x, *(one.get(name) for one in found for name in ("grad_w1", "grad_w2"))
 
     @staticmethod
     @once_differentiable
     def backward(
-        ctx: Any, u: Tensor | None, u1: Tensor | None, u2: Tensor | None
+        ctx: Any, u: Tensor | None, *of_weights: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        if u1 is not None or u2 is not None:
+        if any(grad is not None for grad in of_weights):
             raise NotImplementedError(
                 "the native perceptron's weight gradients cannot be differentiated; pass"
                 " backend='reference'"
             )
+        others = ctx.saved_tensors[1:]
+        count = len(of_weights) // 2
         if u is None:
-            return None, None, None, None, None
-        inputs, w1, w2, grad_out = ctx.saved_tensors
-        names = ("grad_w1", "grad_w2", "out")
-        wanted = frozenset(
-            name for name, want in zip(names, ctx.needs_input_grad[1:4], strict=True) if want
+            return None, None, *(None for _ in others)
+        needs = ctx.needs_input_grad[2:]
+        heads = _heads(others, needs[: 2 * count], needs[3 * count :])
+        _, found = native.mlp(heads, u.contiguous(), False)
+        return (
+            None,
+            None,
+            *(one.get(name) for one in found for name in ("grad_w1", "grad_w2")),
+            *(None for _ in found),
+            *(one.get("out") for one in found),
         )
-        found = native.mlp(w1, w2, inputs, u.contiguous(), grad_out, wanted)
-        return None, found.get("grad_w1"), found.get("grad_w2"), found.get("out"), None
+
+
+def _pairs(tensors: Sequence[Any]) -> list[tuple[Any, Any]]:
+    return list(zip(tensors[::2], tensors[1::2], strict=True))
+
+
+def _heads(
+    tensors: Sequence[Tensor | None], of_weights: Sequence[bool], of_grads: Sequence[bool]
+) -> list[native.MlpHead]:
+    """Heads on the way back: what `_MlpsBackward` takes, of which weights a gradient is wanted, and
+    of which of the gradients."""
+    count = len(of_grads)
+    weights, on, grads = (
+        tensors[: 2 * count], tensors[2 * count : 3 * count], tensors[3 * count :]
+    )  # fmt: skip
+    heads = []
+    for pair, where, grad, (want_w1, want_w2), want_out in zip(
+        _pairs(weights), on, grads, _pairs(of_weights), of_grads, strict=True
+    ):
+        wanted = {"out": want_out, "grad_w1": want_w1, "grad_w2": want_w2}
+        names = [name for name, want in wanted.items() if want] if grad is not None else []
+        heads.append(native.MlpHead(*pair, names, where, grad))
+    return heads

@@ -9,16 +9,18 @@ from __future__ import annotations
 import ctypes
 import functools
 import sys
+from collections.abc import Collection, Sequence
 from ctypes import POINTER, Structure, byref, c_char_p, c_float, c_int, c_int32, c_int64, c_void_p
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from .grid import HashGrid
 
-ABI_VERSION = 3
-MAX_INPUTS, MAX_HIDDEN, MAX_OUTPUTS = 64, 128, 16
+ABI_VERSION = 4
+MAX_INPUTS, MAX_HEADS, MAX_HIDDEN, MAX_OUTPUTS = 64, 8, 256, 16
 MESSAGES = {
     1: "a size or combination of arguments that csrc/hge.h forbids",
     2: "out of memory",
@@ -35,14 +37,22 @@ class Grid(Structure):
     ]
 
 
-class MlpProblem(Structure):
+class Head(Structure):
     _fields_ = [
-        *((name, c_int32) for name in ("inputs", "hidden", "outputs", "threads")),
-        ("n", c_int64),
+        *((name, c_int32) for name in ("hidden", "outputs")),
         *(
             (name, c_void_p)
-            for name in ("w1", "w2", "y", "x", "grad_out", "out", "grad_x", "grad_w1", "grad_w2")
+            for name in ("w1", "w2", "grad_out", "on_in", "out", "on_out", "grad_w1", "grad_w2")
         ),
+    ]
+
+
+class MlpProblem(Structure):
+    _fields_ = [
+        *((name, c_int32) for name in ("inputs", "heads", "threads")),
+        ("n", c_int64),
+        *((name, c_void_p) for name in ("x", "grad_x")),
+        ("head", POINTER(Head)),
     ]
 
 
@@ -187,25 +197,50 @@ def feature_major(features: Tensor) -> Tensor:
     return out
 
 
+class MlpHead(NamedTuple):
+    """What a head is given, and the `wanted` of out [O, N], on_out, grad_w1, grad_w2.
+
+    `on` says which hidden units are on, as `on_out` of an earlier call; by default ReLU does. A head
+    without `grad_out` [O, N] has no gradients.
+    """
+
+    w1: Tensor  # [H, I]
+    w2: Tensor  # [O, H]
+    wanted: Collection[str]
+    on: Tensor | None = None
+    grad_out: Tensor | None = None
+
+
 def mlp(
-    w1: Tensor, w2: Tensor, y: Tensor, x: Tensor, grad_out: Tensor | None, wanted: frozenset[str]
-) -> dict[str, Tensor]:
-    """The `wanted` of out [O, N], grad_x [I, N], grad_w1, grad_w2; see `hge_mlp_problem` for what
-    they are."""
-    shapes = {
-        "out": (w2.shape[0], y.shape[1]),
-        "grad_x": y.shape,
-        "grad_w1": w1.shape,
-        "grad_w2": w2.shape,
-    }
-    found = {name: y.new_empty(shapes[name]) for name in shapes if name in wanted}
-    given = {"w1": w1, "w2": w2, "y": y, "x": x, "grad_out": grad_out}
+    heads: Sequence[MlpHead], x: Tensor, want_grad_x: bool
+) -> tuple[Tensor | None, list[dict[str, Tensor]]]:
+    """grad_x [I, N], and what each head wanted; see `hge_mlp_problem` for what they are."""
+    count = x.shape[1]
+    grad_x = x.new_empty(x.shape) if want_grad_x else None
+    found, problems = [], (Head * len(heads))()
+    for index, (w1, w2, wanted, on, grad_out) in enumerate(heads):
+        shapes = {
+            "out": (w2.shape[0], count),
+            "on_out": (2 * ((count + 31) // 32), w1.shape[0]),
+            "grad_w1": w1.shape,
+            "grad_w2": w2.shape,
+        }
+        kinds = {"on_out": torch.int16}
+        made = {
+            name: x.new_empty(shape, dtype=kinds.get(name))
+            for name, shape in shapes.items()
+            if name in wanted
+        }
+        given = {"w1": w1, "w2": w2, "on_in": on, "grad_out": grad_out, **made}
+        problems[index] = Head(
+            w1.shape[0], w2.shape[0], **{name: _at(tensor) for name, tensor in given.items()}
+        )
+        found.append(made)
     problem = MlpProblem(
-        w1.shape[1], w1.shape[0], w2.shape[0], _threads(), y.shape[1],
-        **{name: _at(tensor) for name, tensor in {**given, **found}.items()},
-    )  # fmt: skip
+        x.shape[0], len(heads), _threads(), count, _at(x), _at(grad_x), problems
+    )
     check(library().hge_mlp(byref(problem)))
-    return found
+    return grad_x, found
 
 
 def march(rays: Rays, count: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
