@@ -102,19 +102,31 @@ class Field:
     ) -> Float[Tensor, " s"]:
         """Per world unit, not negative."""
         features = self.features(places) if features is None else features
-        raw = self.library.mlp(
-            features, self.parameters["density_in"], self.parameters["density_out"]
-        )[:, 0]
-        config = self.config
-        # The 1e-12 keeps the slope finite at the very middle.
-        distance = ((2 * places - 1).square().sum(dim=1) + 1e-12).sqrt() * config.radius
-        return functional.softplus(raw + config.blob_density * (1 - distance / config.blob_radius))
+        return self.to_density(places, self.library.mlp(features, *self._head("density")))
 
     def color(self, features: Float[Tensor, "s f"]) -> Float[Tensor, "s 3"]:
         """Within 0..1, the same from everywhere."""
-        return self.library.mlp(
-            features, self.parameters["color_in"], self.parameters["color_out"]
-        ).sigmoid()
+        return self.library.mlp(features, *self._head("color")).sigmoid()
+
+    def density_and_color(
+        self, places: Float[Tensor, "s 3"], features: Float[Tensor, "s f"]
+    ) -> tuple[Float[Tensor, " s"], Float[Tensor, "s 3"]]:
+        """Both, faster than one by one: the perceptrons have the same inputs."""
+        raw, color = self.library.mlps(features, (self._head("density"), self._head("color")))
+        return self.to_density(places, raw), color.sigmoid()
+
+    def to_density(
+        self, places: Float[Tensor, "s 3"], raw: Float[Tensor, "s 1"]
+    ) -> Float[Tensor, " s"]:
+        """Of what the perceptron gives: softplus, with the blob as a bias."""
+        config = self.config
+        # The 1e-12 keeps the slope finite at the very middle.
+        distance = ((2 * places - 1).square().sum(dim=1) + 1e-12).sqrt() * config.radius
+        blob = config.blob_density * (1 - distance / config.blob_radius)
+        return functional.softplus(raw[:, 0] + blob)
+
+    def _head(self, name: str) -> tuple[Tensor, Tensor]:
+        return self.parameters[f"{name}_in"], self.parameters[f"{name}_out"]
 
     def optimizer(self) -> torch.optim.Optimizer:
         """AdamW with the host's rates; its groups have the names that `groups` gives them."""

@@ -162,8 +162,8 @@ def trace(
         samples = samples.keep(library.visible(samples, dense, step, least, config.least_light))
     places = samples.positions.detach().requires_grad_(slopes and torch.is_grad_enabled())
     features = field.features(places)
-    density = field.density(places, features)
-    seen = library.composite(samples, density, field.color(features), step)
+    density, color = field.density_and_color(places, features)
+    seen = library.composite(samples, density, color, step)
     return Traced(seen.rgb, seen.opacity, seen.depth, places, density, seen.weights, samples.ray)
 
 

@@ -152,7 +152,7 @@ def test_normals_of_a_ball_face_the_camera_and_of_a_hollow_do_not(monkeypatch):
     # Density that grows with distance: normals on the near side point inwards, away from the
     # camera.
     monkeypatch.setattr(
-        field, "density", lambda places, _=None: 4 * (2 * places - 1).square().sum(dim=1)
+        field, "to_density", lambda places, _: 4 * (2 * places - 1).square().sum(dim=1)
     )
     occupancy.occupied = torch.ones_like(occupancy.occupied)
     seen = renderer.render(field, occupancy, RING, torch.ones(3, 3), slopes=True)

@@ -59,7 +59,7 @@ class Foggy(Field):
         self.initialize(rng)
         self.load(self.parameters | {"tables": 2 * torch.rand(self.grid.num_entries, 2) - 1})
 
-    def density(self, places, features=None):
+    def to_density(self, places, raw):
         """World places within the unit ball's box."""
         signed = self.inside((2 * places - 1) * self.config.radius)
         fog = (signed / self.SLOPE).clamp(0, 1) * self.DENSITY
