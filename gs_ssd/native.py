@@ -15,8 +15,8 @@ _OURS = {
     "hash_grid_encoding": ("encode", "submodules/hash-grid-encoding"),
 }
 
-NEWEST = "available_backends"
-"""What the rasterizer of this version has and earlier ones have not."""
+_NEWEST = {"diff_gaussian_rasterization": "available_backends", "hash_grid_encoding": "mlps"}
+"""What our packages of this version have and earlier ones have not."""
 
 
 def native(name: str) -> ModuleType:
@@ -36,16 +36,12 @@ def native(name: str) -> ModuleType:
         if error.name != name:
             raise
         raise UserError(f"the package {name} is not installed; {fix}") from error
-    if (
-        name == "diff_gaussian_rasterization"
-        and hasattr(module, function)
-        and not hasattr(module, NEWEST)
-    ):
-        raise UserError(f"the package {name} is older than this gs_ssd; {fix}")
     if not hasattr(module, function):
         where = getattr(module, "__file__", None) or "an unknown place"
         raise UserError(
             f"the package {name} at {where} is not ours (it has no `{function}`); "
             f"`pip uninstall {name.replace('_', '-')}`, then {fix}"
         )
+    if not hasattr(module, _NEWEST.get(name, function)):
+        raise UserError(f"the package {name} is older than this gs_ssd; {fix}")
     return module

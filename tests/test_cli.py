@@ -133,12 +133,16 @@ def test_a_stranger_under_our_name_is_recognised(tmp_path, monkeypatch):
         native.native("simple_knn")
 
 
-def test_a_rasterizer_of_an_earlier_version_is_recognised(monkeypatch):
-    earlier = types.ModuleType("diff_gaussian_rasterization")
-    earlier.render_views = None
-    monkeypatch.setitem(sys.modules, "diff_gaussian_rasterization", earlier)
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [("diff_gaussian_rasterization", "render_views"), ("hash_grid_encoding", "encode")],
+)
+def test_a_package_of_an_earlier_version_is_recognised(monkeypatch, name, function):
+    earlier = types.ModuleType(name)
+    setattr(earlier, function, None)
+    monkeypatch.setitem(sys.modules, name, earlier)
     with pytest.raises(UserError, match=r"older than this gs_ssd.*make setup"):
-        native.native("diff_gaussian_rasterization")
+        native.native(name)
 
 
 def test_a_missing_native_package_says_how_to_build_it(monkeypatch):

@@ -36,6 +36,7 @@ def test_points_that_are_not_finite(bad, backend):
 def test_shapes_and_kinds():
     points = torch.rand(4, 3)
     w1, w2 = some_weights(16, 32, 1, 0)
+    wide1, wide2 = some_weights(16, 160, 1, 0)
     for call, error, word in [
         (lambda: encode(torch.rand(4, 2), TABLES, GRID), ValueError, "points"),
         (lambda: encode(points, TABLES[1:], GRID), ValueError, "tables"),
@@ -52,7 +53,7 @@ def test_shapes_and_kinds():
         (lambda: mlp(torch.rand(4, 16), w1, torch.rand(17, 32)), ValueError, "outputs"),
         (lambda: mlps(torch.rand(4, 16), []), ValueError, "at least one"),
         (lambda: mlps(torch.rand(4, 16), [(w1, w2)] * 9), ValueError, "9 heads"),
-        (lambda: mlps(torch.rand(4, 16), [(w1.repeat(5, 1), w2.repeat(1, 5))] * 2), ValueError, "256"),
+        (lambda: mlps(torch.rand(4, 16), [(wide1, wide2)] * 2), ValueError, "256"),
         (lambda: mlps(torch.rand(4, 16), [(w1, w2), (w1.double(), w2)]), TypeError, "w1\\[1\\]"),
         (
             lambda: composite(some_samples([2], 0), torch.rand(3), torch.rand(3, 3), 0.1),

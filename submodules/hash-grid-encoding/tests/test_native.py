@@ -155,7 +155,7 @@ def test_perceptron(count, shape):
 @pytest.mark.parametrize("count", SIZES)
 @pytest.mark.parametrize("silent", [None, 0, 2])
 def test_perceptrons_of_the_same_inputs(count, silent):
-    """Three heads at once; one may have no gradient, as colours have none where slopes are taken."""
+    """One may have no gradient, as colours have none where slopes are taken."""
     rng, shapes = generator(30), ((24, 64, 1), (24, 8, 3), (24, 40, 2))
     weights = [w for seed, shape in enumerate(shapes) for w in some_weights(*shape, seed)]
     x, v = torch.randn(count, 24, generator=rng), torch.randn(count, 24, generator=rng)

@@ -67,7 +67,7 @@ def mlp(inputs: Tensor, w1: Tensor, w2: Tensor, backend: str | None = None) -> T
 def mlps(
     inputs: Tensor, heads: Sequence[tuple[Tensor, Tensor]], backend: str | None = None
 ) -> tuple[Tensor, ...]:
-    """Perceptrons of the same inputs [N,I], in one go: relu(inputs w1^T) w2^T [N,O] for the w1 [H,I]
+    """Perceptrons of the same inputs [N,I], in one go: relu(inputs w1^T) w2^T [N,O] for w1 [H,I]
     and w2 [O,H] of each head.
 
     The native backend takes I up to 64, and up to 8 heads with H up to 256, in multiples of 8, and

@@ -200,8 +200,8 @@ def feature_major(features: Tensor) -> Tensor:
 class MlpHead(NamedTuple):
     """What a head is given, and the `wanted` of out [O, N], on_out, grad_w1, grad_w2.
 
-    `on` says which hidden units are on, as `on_out` of an earlier call; by default ReLU does. A head
-    without `grad_out` [O, N] has no gradients.
+    `on` says which hidden units are on, as `on_out` of an earlier call; by default ReLU does. A
+    head without `grad_out` [O, N] has no gradients.
     """
 
     w1: Tensor  # [H, I]
@@ -236,9 +236,7 @@ def mlp(
             w1.shape[0], w2.shape[0], **{name: _at(tensor) for name, tensor in given.items()}
         )
         found.append(made)
-    problem = MlpProblem(
-        x.shape[0], len(heads), _threads(), count, _at(x), _at(grad_x), problems
-    )
+    problem = MlpProblem(x.shape[0], len(heads), _threads(), count, _at(x), _at(grad_x), problems)
     check(library().hge_mlp(byref(problem)))
     return grad_x, found
 
