@@ -4,6 +4,7 @@ Behind a URL a task is made in a folder of the worker's own machine; checkpoints
 as they come, and a half-made task comes down again wherever it continues.
 """
 
+import contextlib
 import dataclasses
 import functools
 import re
@@ -57,10 +58,16 @@ class Store:
     def check(self) -> None:
         """See that the place can be reached, before anything starts."""
         fs, root = self._place
-        try:
+        with self._refusing():
             self._make_folder(root)
             fs.pipe_file(f"{root}/{PROBE}", b"gs-ssd")
             fs.rm_file(f"{root}/{PROBE}")
+
+    @contextlib.contextmanager
+    def _refusing(self) -> Iterator[None]:
+        """For the driver, which a fault of the place may end; a worker's tasks are tried again."""
+        try:
+            yield
         except Exception as error:  # every file system has errors of its own
             raise self._refusal(error) from error
 
@@ -96,28 +103,44 @@ class Store:
             fs.rm_file(f"{root}/{name}/{inside}")
 
     def push_file(self, path: Path, name: str) -> None:
-        """Bring one file of the batch's own there."""
+        """Bring one file of the batch's own there.
+
+        Raises:
+            UserError: the place cannot be reached, or refuses.
+        """
         fs, root = self._place
-        fs.put_file(str(path), f"{root}/{name}")
+        with self._refusing():
+            fs.put_file(str(path), f"{root}/{name}")
 
     def pull_file(self, name: str, path: Path) -> bool:
-        """Bring one file of the batch's own here; False: there is none."""
+        """Bring one file of the batch's own here; False: there is none.
+
+        Raises:
+            UserError: the place cannot be reached, or refuses.
+        """
         fs, root = self._place
-        fs.invalidate_cache()
-        if not fs.exists(f"{root}/{name}"):
-            return False
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fs.get_file(f"{root}/{name}", str(path))
+        with self._refusing():
+            fs.invalidate_cache()
+            if not fs.exists(f"{root}/{name}"):
+                return False
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fs.get_file(f"{root}/{name}", str(path))
         return True
 
     def names(self) -> set[str]:
-        """Of the tasks of which there is something."""
+        """Of the tasks of which there is something.
+
+        Raises:
+            UserError: the place cannot be reached, or refuses.
+        """
         fs, root = self._place
-        fs.invalidate_cache()
-        try:
-            return {str(path).rstrip("/").rpartition("/")[2] for path in fs.ls(root, detail=False)}
-        except FileNotFoundError:
-            return set()
+        with self._refusing():
+            fs.invalidate_cache()
+            try:
+                found = fs.ls(root, detail=False)
+            except FileNotFoundError:
+                return set()
+        return {str(path).rstrip("/").rpartition("/")[2] for path in found}
 
     def forget(self, folder: Path) -> None:
         """Delete a task's folder here: everything in it is there."""

@@ -233,16 +233,27 @@ def _gpus() -> float:
 
 
 def _saver(store: Store | None, home: Path) -> Callable[..., None]:
-    """Brings ledger and page behind the URL, now and then."""
+    """Brings ledger and page behind the URL, now and then.
+
+    While the place cannot be reached the batch goes on; what is refused at the end is an error."""
     last = time.monotonic()
 
     def save(*, now: bool = False) -> None:
         nonlocal last
-        if store is not None and (now or time.monotonic() - last > SAVE_S):
+        if store is None or not (now or time.monotonic() - last > SAVE_S):
+            return
+        try:
             for name in (LEDGER, PAGE):
                 if (home / name).exists():
                     store.push_file(home / name, name)
-            last = time.monotonic()
+        except UserError as error:
+            if now:
+                raise UserError(
+                    f"{error}. What became of the last assets is not written down there; the same"
+                    " call again finds them by their checkpoints"
+                ) from error
+            print(f"{error}; tried again in {SAVE_S:g} seconds", file=sys.stderr, flush=True)
+        last = time.monotonic()
 
     return save
 

@@ -14,9 +14,11 @@ from typing import Any
 
 import psutil
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from gs_ssd import cli
 from gs_ssd import config as configs
+from gs_ssd.commands import batch
 from gs_ssd.locks import held
 from gs_ssd.trainer import Trainer
 
@@ -303,6 +305,33 @@ def test_an_asset_for_which_the_disk_has_no_room_fails_and_the_ledger_says_so(
     assert states(tmp_path, "running") == {"a-red-disc-seed0": 2}
     assert "No space left" in lines(tmp_path)[-1]["reason"]
     assert not states(tmp_path, "done")
+
+
+def test_a_place_that_cannot_be_reached_for_a_while_does_not_end_the_batch(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = words(tmp_path, 2, "--workers", "0", "--scratch", str(tmp_path / "scratch"))
+    call[call.index("--out") + 1] = f"file://{tmp_path}/out"
+    calls, put = [], LocalFileSystem.put_file
+
+    def put_file(self: Any, here: str, there: str, **more: Any) -> None:
+        if Path(there).name == "jobs.jsonl":
+            calls.append(there)
+            if len(calls) in away:
+                raise TimeoutError("connect timeout on endpoint")
+        put(self, here, there, **more)
+
+    monkeypatch.setattr(LocalFileSystem, "put_file", put_file)
+    monkeypatch.setattr(batch, "SAVE_S", 0.0)
+    away = {1}
+    assert cli.main(call) == 0
+    assert "connect timeout on endpoint; check name and access; tried" in capsys.readouterr().err
+    assert states(tmp_path, "done").total() == 2
+    away, calls[:] = {1}, []
+    monkeypatch.setattr(batch, "SAVE_S", 1000.0)
+    assert cli.main(call) == 2  # the very last one
+    assert "the same call again" in capsys.readouterr().err
+    assert states(tmp_path, "done").total() == 2
 
 
 def kill_a_worker(driver: subprocess.Popen[bytes], tmp_path: Path) -> None:
