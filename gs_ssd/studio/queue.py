@@ -47,7 +47,7 @@ class Queue(Registry):
         self._tasks: set[asyncio.Task[None]] = set()
         self._warm = WarmWorker()
         self._wake = asyncio.Event()
-        self._snapshots: dict[str, asyncio.Event] = {}
+        self._snapshots: dict[str, asyncio.Future[str]] = {}
 
     # What is asked of those that run
 
@@ -87,18 +87,31 @@ class Queue(Registry):
         self._changed(name)
 
     async def snapshot(self, name: str, patience_s: float = 60.0) -> Path | None:
-        """The splat of a run as it is now, from its worker; None: it does not run."""
+        """The splat of a run as it is now, from its worker; None: it does not run (any more).
+
+        Raises:
+            UserError: there is no splat to be had of it now; says why.
+        """
         live = self._of(name)
         if live.worker is None or live.state not in ("running", "paused"):
             return None
-        ready = self._snapshots.setdefault(name, asyncio.Event())
+        fresh = asyncio.get_running_loop().create_future()
+        answer = self._snapshots.setdefault(name, fresh)
         live.worker.send(snapshot=True)
-        try:
-            await asyncio.wait_for(ready.wait(), patience_s)
+        try:  # others may wait for the same answer
+            fault = await asyncio.wait_for(asyncio.shield(answer), patience_s)
         except TimeoutError:
             return None
+        if fault:
+            raise UserError(fault)
         path = self.runs.folder(name) / SNAPSHOT
         return path if path.is_file() else None
+
+    def _answer_snapshot(self, name: str, fault: str = "") -> None:
+        """Let those go on who wait for a run's snapshot."""
+        answer = self._snapshots.pop(name, None)
+        if answer is not None:
+            answer.set_result(fault)
 
     def watching(self, name: str) -> Live:
         """Somebody looks at this run: for a while its worker sends frames."""
@@ -132,9 +145,10 @@ class Queue(Registry):
         self._changed(name)
 
     def _forget_snapshot(self, name: str) -> None:
-        """A run that is over is not what it was in the middle."""
+        """A run that is over is not what it was in the middle, and makes no snapshot any more."""
         with contextlib.suppress(OSError, UserError):
             (self.runs.folder(name) / SNAPSHOT).unlink(missing_ok=True)
+        self._answer_snapshot(name)
 
     # How it continues
 
@@ -234,8 +248,8 @@ class Queue(Registry):
         self._stop_watching_if_due(live)
         if live.state == "finishing":
             self._wake.set()
-        if message.get("event") == "snapshot" and name in self._snapshots:
-            self._snapshots.pop(name).set()
+        if message.get("event") == "snapshot":
+            self._answer_snapshot(name, message["fault"])
         self._changed(name)
 
     def _enqueue(self, name: str) -> None:

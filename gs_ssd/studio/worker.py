@@ -121,11 +121,17 @@ class Reporter:
                 steering.changed.wait(timeout=PAUSE_S)
 
     def _snapshot(self) -> None:
-        """Write what there is now to a file, for an export in the middle of a run."""
-        splats = self.trainer.asset.splats()
-        if splats is not None:
-            write_ply(self.trainer.folder / SNAPSHOT, splats.to_frame("inria"))
-        self._send("snapshot", completed=self.trainer.completed)
+        """Write what there is now to a file, for an export in the middle of a run.
+
+        What forbids it is the asker's to hear; the run goes on."""
+        fault = ""
+        try:
+            splats = self.trainer.asset.splats()
+            if splats is not None:
+                write_ply(self.trainer.folder / SNAPSHOT, splats.to_frame("inria"))
+        except UserError as error:  # a field that is not solid anywhere yet, a full disk
+            fault = str(error)
+        self._send("snapshot", completed=self.trainer.completed, fault=fault)
 
     def _send(self, event: str, **more: Any) -> None:
         self.channel.send({"event": event, **more})

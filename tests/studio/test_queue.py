@@ -270,6 +270,28 @@ def test_frames_are_asked_for_only_while_somebody_looks(tmp_path, workers, monke
     drive(tmp_path, scenario)
 
 
+def test_who_waits_for_a_snapshot_is_answered_by_the_worker_or_by_the_end_of_the_run(
+    tmp_path, workers
+):
+    async def scenario(queue):
+        name = queue.submit(config())
+        await settle()
+        asked = [asyncio.create_task(queue.snapshot(name)) for _ in range(2)]
+        await settle()
+        queue.receive(name, {"event": "snapshot", "completed": 1, "fault": "too foggy"}, b"")
+        for answer in asked:
+            with pytest.raises(UserError, match="too foggy"):
+                await answer
+        assert states(queue) == {name: "running"}
+        asked = [asyncio.create_task(queue.snapshot(name)) for _ in range(2)]
+        await settle()
+        workers.outcomes.append("done")
+        workers.started[0].finish.set()
+        assert await asyncio.wait_for(asyncio.gather(*asked), 5) == [None, None]
+
+    drive(tmp_path, scenario)
+
+
 @pytest.mark.parametrize(
     "line",
     [
