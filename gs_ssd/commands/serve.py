@@ -6,6 +6,7 @@ import webbrowser
 from pathlib import Path
 
 from gs_ssd.errors import UserError
+from gs_ssd.files import sweep
 from gs_ssd.locks import held
 
 EPILOG = """\
@@ -70,7 +71,7 @@ def serve(args: argparse.Namespace, *, page: bool, requeue: bool, browser: bool 
     from gs_ssd.studio.guard import Guard
     from gs_ssd.studio.journal import Journal
     from gs_ssd.studio.queue import Queue
-    from gs_ssd.studio.runs import JOURNAL, OWN, RunsFolder
+    from gs_ssd.studio.runs import JOURNAL, OWN, UPLOADS, RunsFolder
 
     if not 1 <= args.at_once <= 64:
         raise UserError(f"--at-once {args.at_once}: choose 1 to 64")
@@ -87,6 +88,7 @@ def serve(args: argparse.Namespace, *, page: bool, requeue: bool, browser: bool 
             if browser:
                 webbrowser.open(url)
 
+        sweep(args.folder / UPLOADS)
         journal = Journal(args.folder / JOURNAL)
         # A worker that waits holds half a gigabyte: only where somebody waits for it.
         queue = Queue(runs, journal, at_once=args.at_once, requeue=requeue, spare=page)

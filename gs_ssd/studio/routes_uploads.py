@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import hashlib
+import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,9 @@ router = APIRouter(prefix="/api")
 MOST_BYTES = 512 << 20
 """Of one file."""
 MOST_IN_ALL = 4 << 30
-"""Of all that are kept; the oldest go."""
+"""Of all that are kept, with what was made of them; the oldest go."""
+CONVERTED = "converted"
+"""The folder in that of the uploads with what was made of them: a folder for each, by its name."""
 
 
 @router.post("/uploads", status_code=201)
@@ -32,9 +36,11 @@ async def upload(request: Request, name: str) -> Any:
     suffix = results.check_readable(name)
     folder = _root(request) / UPLOADS
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(
-        dir=folder, prefix=TEMPORARY, suffix=suffix, delete=False
-    ) as file:
+    prefix = f"{TEMPORARY}{os.getpid()}-"  # the next server sweeps it away if this one is killed
+    with (
+        _refusing_as(folder),
+        tempfile.NamedTemporaryFile(dir=folder, prefix=prefix, suffix=suffix, delete=False) as file,
+    ):
         temporary, size, digest = Path(file.name), 0, hashlib.sha256()
         try:
             async for part in request.stream():
@@ -70,19 +76,22 @@ async def convert(request: Request, name: str, target: str) -> dict[str, str]:
     root = _root(request)
     path = checks.upload_path(root, name)
     title = name[: -len(suffix_of(name))].rpartition("-")[0] or "splat"
-    folder = root / UPLOADS / "converted"
+    folder = root / UPLOADS / CONVERTED / name
     written = await asyncio.to_thread(
         lambda: results.write_for(target, _read(path, name), title, folder)
     )
-    url = f"/api/converted/{written.path.name}"
+    url = f"/api/converted/{name}/{written.path.name}"
     size = written.path.stat().st_size
+    _make_room(root / UPLOADS, name)
     return {"url": url, "file": written.path.name, "hint": written.hint, "bytes": str(size)}
 
 
-@router.get("/converted/{name}")
-async def get_converted(request: Request, name: str) -> Response:
-    """A file that `convert` has written."""
-    path = checks.upload_path(_root(request), f"{name}", inside="converted")
+@router.get("/converted/{upload}/{name}")
+async def get_converted(request: Request, upload: str, name: str) -> Response:
+    """A file that `convert` has written of an upload."""
+    root = _root(request)
+    inside = f"{CONVERTED}/{checks.upload_path(root, upload).name}"
+    path = checks.upload_path(root, name, inside=inside)
     return FileResponse(path, media_type="application/octet-stream", filename=path.name)
 
 
@@ -98,13 +107,37 @@ def _read(path: Path, name: str) -> Splats:
     return splats
 
 
+@contextlib.contextmanager
+def _refusing_as(folder: Path) -> Iterator[None]:
+    """What the disk refuses names the folder: a write to an open file names nothing itself."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(folder)) from error
+
+
 def _make_room(folder: Path, kept: str) -> None:
     """Delete the oldest while there is too much."""
-    files = [path for path in folder.iterdir() if path.is_file() and path.name != kept]
+    # Without what is arriving: another request's.
+    files = [path for path in folder.iterdir() if not path.name.startswith(TEMPORARY)]
+    files = [path for path in files if path.is_file() and path.name != kept]
     files.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-    total = (folder / kept).stat().st_size
-    for path in files:
-        total += path.stat().st_size
-        if total > MOST_IN_ALL:
+    total = 0
+    for path in (folder / kept, *files):
+        made = folder / CONVERTED / path.name
+        total += path.stat().st_size + sum(_size(file) for file in made.glob("*"))
+        if total > MOST_IN_ALL and path.name != kept:
             with contextlib.suppress(OSError):
                 path.unlink()
+            shutil.rmtree(made, ignore_errors=True)
+
+
+def _size(path: Path) -> int:
+    """In bytes; 0 for one that has been renamed since it was listed, as those are that are being
+    written."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
