@@ -6,6 +6,7 @@ for it: what it says of itself (its card) is enough.
 
 import json
 import logging
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -129,12 +130,14 @@ def upload_path(root: Path, upload: str, inside: str = "") -> Path:
 
 @contextmanager
 def _heard() -> Iterator[list[str]]:
-    """What the checks log as warnings."""
+    """What the checks log as warnings in this thread: others may check another's wish, or train."""
     said: list[str] = []
+    here = threading.get_ident()
 
     class Hear(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            said.append(record.getMessage())
+            if record.thread == here:
+                said.append(record.getMessage())
 
     handler, logger = Hear(logging.WARNING), logging.getLogger("gs_ssd.guidance")
     logger.addHandler(handler)

@@ -5,6 +5,7 @@ registry that is made over a folder where another was killed shows what waited a
 ran as interrupted, to be continued from its newest checkpoint.
 """
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable
@@ -167,9 +168,12 @@ class Registry:
     def names(self) -> list[str]:
         """All runs: those that run, those that wait in their order, the others newest first."""
         first = [*self.running, *self.order]
-        rest = [name for name in self.runs.names() if name not in first]
-        rest.sort(key=lambda name: self.runs.facts(name).changed, reverse=True)
-        return [*first, *rest]
+        changed: dict[str, float] = {}
+        for name in self.runs.names():
+            if name not in first:
+                with contextlib.suppress(UserError, OSError):  # others delete folders, too
+                    changed[name] = self.runs.facts(name).changed
+        return [*first, *sorted(changed, key=lambda name: changed[name], reverse=True)]
 
     # What it remembers
 

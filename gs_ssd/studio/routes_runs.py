@@ -19,7 +19,7 @@ from gs_ssd.prior.described import OURS
 from gs_ssd.studio import checks, form, presets, results, stream
 from gs_ssd.studio.bodies import JsonRoute
 from gs_ssd.studio.queue import Queue
-from gs_ssd.studio.runs import PLY, TRASH
+from gs_ssd.studio.runs import GROWING, PLY, TRASH
 
 router = APIRouter(prefix="/api", route_class=JsonRoute)
 SANDBOX = {"Content-Security-Policy": "sandbox allow-scripts allow-downloads"}
@@ -277,12 +277,20 @@ async def get_file(request: Request, name: str, inside: str, download: bool = Fa
     path, kind = queue_of(request).runs.file(name, inside)
     as_file = download or inside.startswith("exports/")
     headers = SANDBOX if kind == "text/html" or path.suffix == ".html" else {}
-    return FileResponse(
+    answer = FileResponse(
         path,
         media_type=kind,
         filename=f"{name}-{path.name}" if download else path.name,
         content_disposition_type="attachment" if as_file else "inline",
         headers=headers,
+    )
+    if inside not in GROWING:
+        return answer
+    # A file's answer says a length, then sends what is there: more by now, which ends in an error.
+    lines = await asyncio.to_thread(path.read_bytes)
+    place = answer.headers["content-disposition"]
+    return Response(
+        lines[: lines.rfind(b"\n") + 1], media_type=kind, headers={"content-disposition": place}
     )
 
 

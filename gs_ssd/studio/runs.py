@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import shutil
+import stat
 import time
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ FILES = {
     "environment.json": "application/json",
 }
 """What may be read of a run by its name, and its media type."""
+GROWING = ("metrics.jsonl",)
+"""Of them what gets longer while it is read; the others are replaced as a whole."""
 SUBFOLDERS = {"previews": ".png", "exports": ""}
 """What may be read of a run's subfolders: files with this ending."""
 
@@ -132,18 +135,15 @@ class RunsFolder:
 
     def free_name(self, wanted: str) -> str:
         """`wanted`, or the first of `wanted`-2, -3, ... that no folder bears."""
-        number = 1
-        while (self.root / (name := wanted if number == 1 else f"{wanted}-{number}")).exists():
-            number += 1
-        return name
+        return _free_name(self.root, wanted)
 
     def discard(self, name: str) -> str:
         """Move a run to the trash; returns its name there."""
-        folder = self.folder(name)
-        trashed = f"{name}~{time.strftime('%Y%m%d-%H%M%S')}"
-        target = self.root / TRASH / trashed
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(folder, target)
+        folder, trash = self.folder(name), self.root / TRASH
+        first = f"{name}~{time.strftime('%Y%m%d-%H%M%S')}"
+        trash.mkdir(parents=True, exist_ok=True)
+        trashed = _free_name(trash, first)  # moved onto a folder, it would disappear in that one
+        shutil.move(folder, trash / trashed)
         return trashed
 
     def trash(self) -> list[str]:
@@ -175,12 +175,28 @@ class RunsFolder:
             return False
 
 
+def _free_name(parent: Path, wanted: str) -> str:
+    number = 1
+    while (parent / (name := wanted if number == 1 else f"{wanted}-{number}")).exists():
+        number += 1
+    return name
+
+
 def _stamp(path: Path) -> tuple[int, int] | None:
     try:
         status = path.stat()
     except OSError:
         return None
     return status.st_mtime_ns, status.st_size
+
+
+def _changed(file: Path) -> float | None:
+    """When it was written last, in seconds; None: there is no such file (any more)."""
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_mtime if stat.S_ISREG(status.st_mode) else None
 
 
 def _read(folder: Path) -> Facts:
@@ -191,11 +207,12 @@ def _read(folder: Path) -> Facts:
         log.warning("%s", error)
         found = []
     steps = tuple(int(path.stem.removeprefix("step_")) for path in found)
-    has = tuple(file for file in FILES if (folder / file).is_file())
+    # In one look: a run that takes more steps moves its old results away meanwhile.
+    times = {file: time for file in FILES if (time := _changed(folder / file)) is not None}
+    has = tuple(times)
     wanted = settings.get("num_steps")
     finished = PLY in has and (not steps or not isinstance(wanted, int) or steps[-1] >= wanted)
     previews = sorted(path.name for path in (folder / "previews").glob("*.png"))
-    times = [(folder / file).stat().st_mtime for file in has]
     return Facts(
         settings=settings,
         metrics=read_last_metrics(folder),
@@ -204,5 +221,5 @@ def _read(folder: Path) -> Facts:
         done=finished,
         has=has,
         previews=tuple(previews),
-        changed=max(times, default=folder.stat().st_mtime),
+        changed=max(times.values(), default=folder.stat().st_mtime),
     )

@@ -6,19 +6,23 @@ import os
 import struct
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from gs_ssd import config as configs
 from gs_ssd.errors import UserError
 from gs_ssd.export.axes_object import axes_object
 from gs_ssd.export.splats import Splats
-from gs_ssd.studio import channel, stream
+from gs_ssd.studio import channel, checks, stream
 from gs_ssd.studio.entry import Entry
 from gs_ssd.studio.guard import Guard
 from gs_ssd.studio.journal import Journal
+from gs_ssd.studio.registry import Registry
 from gs_ssd.studio.runs import RunsFolder
 from gs_ssd.studio.state import recall
+from gs_ssd.studio.worker import Reporter, Steering
 from gs_ssd.viewer.pack import pack_splats
 
 
@@ -209,3 +213,86 @@ def test_folders_that_may_not_be_looked_into_do_not_close_the_others(tmp_path, m
     assert runs.names() == ["half", "open"]
     assert runs.facts("half").checkpoints == ()
     assert runs.facts("half").setting("prompt") == "a red disc"
+
+
+def test_two_of_a_name_thrown_away_in_a_second_come_back_both(tmp_path):
+    runs, kept = RunsFolder(tmp_path), []
+    for text in ("the first", "the second"):
+        (tmp_path / "a").mkdir()
+        (tmp_path / "a" / "config.yaml").write_text(f"prompt: {text}\n")
+        kept.append(runs.discard("a"))
+    assert sorted(runs.trash()) == sorted(kept)
+    assert [runs.restore(name) for name in kept] == ["a", "a-2"]
+    assert [runs.facts(name).settings["prompt"] for name in ("a", "a-2")] == [
+        "the first",
+        "the second",
+    ]
+
+
+def test_a_run_that_somebody_deletes_closes_the_list_to_nobody(tmp_path, monkeypatch):
+    (tmp_path / "there" / "checkpoints").mkdir(parents=True)
+    runs = RunsFolder(tmp_path)
+    monkeypatch.setattr(runs, "names", lambda: ["gone", "there"])  # as it was a moment ago
+    assert Registry(runs).names() == ["there"]
+
+
+def test_results_may_move_away_while_a_folder_is_read(tmp_path):
+    """As they do when a finished run takes more steps."""
+    (tmp_path / "a" / "checkpoints").mkdir(parents=True)
+    result, aside, over = tmp_path / "a" / "index.html", tmp_path / "aside", threading.Event()
+    result.touch()
+
+    def move() -> None:
+        while not over.is_set():
+            result.rename(aside)
+            aside.rename(result)
+
+    moving = threading.Thread(target=move)
+    moving.start()
+    try:
+        for _ in range(2000):
+            assert set(RunsFolder(tmp_path).facts("a").has) <= {"index.html"}
+    finally:
+        over.set()
+        moving.join()
+
+
+def test_of_a_run_that_cannot_be_shown_yet_a_snapshot_says_so_and_the_run_goes_on(tmp_path):
+    class Foggy:
+        def splats(self) -> None:
+            raise UserError("nothing of the field is solid")
+
+    steering, (source, sink) = Steering(), os.pipe()
+    trainer = SimpleNamespace(asset=Foggy(), folder=tmp_path, completed=7, stopping=False)
+    steering.take({"snapshot": True})
+    Reporter(channel.Channel(source, sink), steering, trainer).between_steps()
+    fault = "nothing of the field is solid"
+    told = {"event": "snapshot", "completed": 7, "fault": fault}
+    assert channel.Channel(source, sink).receive() == (told, b"")
+    assert not steering.snapshot
+
+
+def test_nobody_hears_what_is_said_of_another_wish(monkeypatch):
+    """Two requests at the same moment: each check begins before the other ends."""
+    both = threading.Barrier(2)
+    check = checks.prompts.check_prompt
+
+    def check_together(*args, **more) -> None:
+        both.wait(60)
+        check(*args, **more)
+        both.wait(60)
+
+    monkeypatch.setattr(checks.prompts, "check_prompt", check_together)
+    smoke = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
+    heard = {}
+
+    def ask(prompt: str) -> None:
+        heard[prompt] = checks.warnings_of(configs.load(smoke, [f"prompt={prompt}"]), anyway=True)
+
+    asking = [threading.Thread(target=ask, args=(text,)) for text in ("a rusty mug", "a blue mug")]
+    for thread in asking:
+        thread.start()
+    for thread in asking:
+        thread.join()
+    assert heard["a blue mug"] == []
+    assert ["rusty" in text for text in heard["a rusty mug"]] == [True]

@@ -4,22 +4,27 @@ lost with it."""
 import json
 import math
 import os
+import resource
 import signal
 import struct
 import subprocess
 import sys
+import threading
 import urllib.request
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from gs_ssd.export.axes_object import axes_object
 from gs_ssd.export.formats import read_splats, write_splats
+from gs_ssd.files import TEMPORARY
 from gs_ssd.processes import is_running
 
 TINY = {"prompt": "a red disc", "preset": "tiny", "settings": {"num_steps": 20}}
+GONE = 1 << 30  #: a process's number beyond what systems give
 LONG = {
     "num_steps": 4000,
     "output.checkpoint_every": 20,
@@ -405,3 +410,56 @@ def test_what_the_disk_refuses_is_one_sentence(tmp_path, start_studio):
     status, answer = studio.ask("POST", "/api/runs/disc/exports/blender")
     assert (status, list(answer)) == (500, ["error"])
     assert "disc/exports: File exists; see to it" in answer["error"]
+
+
+def test_an_upload_for_which_there_is_no_room_is_one_sentence(tmp_path, start_studio):
+    """A limit for files stands for a full disk: what is written to an open file names nothing."""
+    left = tmp_path / ".gs-ssd-studio" / "uploads" / f"{TEMPORARY}{GONE}-left.spz"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    studio = start_studio(tmp_path, command="serve")
+    assert not left.exists()  # by a server that was killed
+    resource.prlimit(studio.process.pid, resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
+    status, answer = studio.ask("POST", "/api/uploads?name=a.splat", bytes(1 << 20))
+    assert (status, list(answer)) == (500, ["error"])
+    assert str(left.parent) in answer["error"]
+    assert list(left.parent.iterdir()) == []
+
+
+def test_what_is_made_of_two_files_of_a_name_is_not_mixed_up(server, tmp_path):
+    urls = []
+    for count in (1, 2):
+        write_splats(tmp_path / "two.splat", axes_object().take(np.arange(count)))
+        data = (tmp_path / "two.splat").read_bytes()
+        _, kept = server.ask("POST", "/api/uploads?name=two.splat", data)
+        _, written = server.ask("POST", f"/api/uploads/{kept['name']}/exports/supersplat")
+        assert written["file"] == "two.supersplat.ply"
+        urls.append(written["url"])
+    for count, url in zip((1, 2), urls, strict=True):
+        (tmp_path / "got.ply").write_bytes(server.ask("GET", url)[1])
+        assert len(read_splats(tmp_path / "got.ply")) == count
+
+
+def test_numbers_are_read_whole_while_more_are_written(server, made):
+    """The answer says its length before it is sent."""
+    path, over = server.folder / made / "metrics.jsonl", threading.Event()
+    before = path.read_bytes()
+
+    def write() -> None:
+        with path.open("ab", buffering=0) as file:
+            while not over.wait(0.0005):
+                file.write(b'{"step": 99, "half of a line": ')
+                file.write(b'"and the rest"}\n')
+
+    writing = threading.Thread(target=write)
+    writing.start()
+    try:
+        for _ in range(50):
+            status, text = server.ask("GET", f"/api/runs/{made}/files/metrics.jsonl?download=1")
+            assert status == 200
+            assert [json.loads(line)["step"] for line in text.splitlines()]
+            assert text.startswith(before)
+    finally:
+        over.set()
+        writing.join()
+        path.write_bytes(before)
