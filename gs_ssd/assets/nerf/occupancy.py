@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from gs_ssd.assets.nerf.field import PLACES_AT_ONCE
+
 Density = Callable[[Float[Tensor, "s 3"]], Float[Tensor, " s"]]
 
 DECAY = 0.95  #: of what a cell remembers, an update (instant-NGP)
@@ -35,10 +37,12 @@ class Occupancy:
             step: length of a step, in the density's units.
             threshold: least optical depth of a step that counts.
         """
-        side = torch.arange(self.cells)
-        corner = torch.stack(torch.meshgrid(side, side, side, indexing="ij"), dim=-1).reshape(-1, 3)
-        places = (corner + torch.rand(len(corner), 3, generator=generator)) / self.cells
-        seen = density(places.to(self.values.device)).view_as(self.values) * step
+        side, parts = self.cells, []
+        for cell in torch.arange(side**3).split(PLACES_AT_ONCE):
+            corner = torch.stack((cell // side**2, cell // side % side, cell % side), dim=-1)
+            places = (corner + torch.rand(len(cell), 3, generator=generator)) / side
+            parts.append(density(places.to(self.values.device)))
+        seen = torch.cat(parts).view_as(self.values) * step
         self.load(torch.maximum(self.values * DECAY, seen), threshold)
 
     def load(self, values: Float[Tensor, "g g g"], threshold: float) -> None:

@@ -110,6 +110,26 @@ def test_large_pictures_are_those_of_render_made_of_few_rays_at_a_time(monkeypat
     assert traced == [200, 200, 127] * 3
 
 
+def test_occupancy_looks_at_each_cell_once_in_parts_that_fit_memory(monkeypatch):
+    """In order x, y, z, and at the same places whatever the parts."""
+    asked = []
+
+    def density(places):
+        asked.append(places)
+        return places @ torch.tensor([1.0, 10.0, 100.0])
+
+    found = []
+    for at_once in (1 << 17, 2048):
+        monkeypatch.setattr("gs_ssd.assets.nerf.occupancy.PLACES_AT_ONCE", at_once)
+        occupancy, asked[:] = Occupancy(20, CPU), []
+        occupancy.update(density, 1.0, 0.5, generator(3))
+        found.append(occupancy.values)
+    assert [len(places) for places in asked] == [2048, 2048, 2048, 1856]
+    assert torch.equal(*found)
+    cell = (torch.cat(asked) * 20).long()
+    assert torch.equal(cell[:, 0] * 400 + cell[:, 1] * 20 + cell[:, 2], torch.arange(8000))
+
+
 def test_occupancy_hides_no_density_above_the_threshold():
     field, occupancy = a_field()
     rng, step = generator(2), renderer.step_length(field)
