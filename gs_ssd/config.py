@@ -360,6 +360,10 @@ def _member(section: str, known: Mapping[str, Any]) -> str:
 
 
 def _nearest_key(key: str, known: Mapping[str, Any]) -> str:
+    if "." not in key:  # `steps` is num_steps before it is a field's nerf.steps
+        plain = [candidate for candidate in known if "." not in candidate]
+        if near := difflib.get_close_matches(key, plain, n=1, cutoff=0.7):
+            return f"; did you mean {near[0]}?"
     last = key.rsplit(".", 1)[-1]
     same = [candidate for candidate in known if candidate.rsplit(".", 1)[-1] == last]
     near = difflib.get_close_matches(key, same or known, n=1, cutoff=0.0 if same else 0.6)

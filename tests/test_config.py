@@ -73,6 +73,7 @@ def test_a_prompt_is_taken_word_for_word_and_comes_back_from_its_file(text, tmp_
     ("override", "message"),
     [
         ("sed=1", r"no key 'sed'; did you mean seed\?"),
+        ("steps=6", r"did you mean num_steps\?"),
         ("optimizer.mean=[1, 2]", r"did you mean optimizer\.means\?"),
         ("adaptive.every=3", r"did you mean densify\.adaptive\.every"),
         ("densify.adaptive.stop=3000", r"did you mean densify\.adaptive\.stop_share\?"),

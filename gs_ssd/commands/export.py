@@ -169,6 +169,8 @@ def run(args: argparse.Namespace) -> int:
     """
     if not args.mesh and (args.texture or args.triangles is not None):
         raise UserError("--texture and --triangles are of a mesh; add --mesh")
+    if args.output is not None and suffix_of(args.output) == ".obj" and not args.mesh:
+        raise UserError(f"{args.output}: .obj holds a mesh, not splats; add --mesh")
     if args.views:
         pages = "web" in (args.targets or []) or (args.output and suffix_of(args.output) in PAGES)
         if args.mesh or args.viewer != "own" or not pages:

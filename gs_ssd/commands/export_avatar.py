@@ -12,6 +12,7 @@ from gs_ssd.export.avatar_file import FILE, Avatar, read_avatar
 from gs_ssd.export.formats import format_of, suffix_of, write_splats
 from gs_ssd.export.rigged_mesh import write_rigged
 from gs_ssd.export.splats import Splats
+from gs_ssd.run.folder import refuse_to_replace
 from gs_ssd.viewer.motion import Moving
 from gs_ssd.viewer.page import write_page
 from gs_ssd.viewer.runs import open_run
@@ -78,13 +79,16 @@ def run(args: argparse.Namespace) -> int:
     """Write frames, a page or a rigged mesh; prints what was written.
 
     Raises:
-        UserError: no avatar, an unknown clip, a format that cannot be written.
+        UserError: no avatar, an unknown clip, a format that cannot be written, a result of another
+            run in the way.
     """
     avatar, title = source_of(Path(args.source))
     title = args.title or title
     names = [args.clip] if args.clip else list(CLIPS)
     motions = [clips.sample(name, args.fps, avatar.skeleton) for name in names]
     path: Path = args.output
+    folder = Path(args.source)
+    refuse_to_replace(path, folder / FILE if folder.is_dir() else folder)
     if args.rigged:
         size = write_rigged(path, avatar, motions, name=title)
         played = ", ".join(motion.name for motion in motions)

@@ -99,3 +99,14 @@ def test_a_splat_without_a_body_does_not_move(folder, tmp_path, capsys):
     (folder / FILE).unlink()
     assert export(folder, "--clip", "walk", "-o", tmp_path / "a.ply") == 2
     assert "runs with asset=avatar leave one" in capsys.readouterr().err
+
+
+def test_the_page_of_another_run_is_not_replaced(folder, tmp_path, capsys):
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in ("config.yaml", "index.html"):
+        (other / name).write_text("of the other run")
+    assert export(folder, "--clip", "wave", "-o", other / "index.html") == 2
+    assert f"is of the run in {other}" in capsys.readouterr().err
+    assert (other / "index.html").read_text() == "of the other run"
+    assert export(folder, "--clip", "wave", "-o", folder / "index.html") == 0  # its own

@@ -92,6 +92,7 @@ def test_html_and_the_word_axes(tmp_path, capsys):
     [
         (["nowhere", "--for", "web"], "no such run or file"),
         (["axes", "-o", "a.stl"], "unknown format"),
+        (["axes", "-o", "a.obj"], "a.obj: .obj holds a mesh, not splats; add --mesh"),
         (["axes", "-o", "a.ply", "--up", "north"], "signed axis"),
         (["axes", "-o", "/proc/none/a.ply"], "cannot write"),
         (["axes", "-o", "a.ply", "--max-splats", "0"], "positive"),
