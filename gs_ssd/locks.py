@@ -99,8 +99,13 @@ def owner_of(folder: Path | str) -> Owner | None:
     return None if owner is None or owner.is_gone else owner
 
 
-def refuse_if_lost(folder: Path | str) -> None:
+def refuse_if_lost(
+    folder: Path | str, fix: str = "where the folder is now, its last checkpoint is intact"
+) -> None:
     """Where this process holds `folder`: see that it still does, before something is written there.
+
+    Args:
+        fix: what is true or to be done where the folder is now.
 
     Raises:
         UserError: the folder was moved or deleted meanwhile, or its lock file was.
@@ -112,8 +117,7 @@ def refuse_if_lost(folder: Path | str) -> None:
     if holds and not mine:
         raise UserError(
             f"{folder} was moved or deleted, or its {NAME} was, while this process was at work in "
-            "it; it writes nothing more there. Where the folder is now, its last checkpoint is "
-            "intact"
+            f"it; it writes nothing more there; {fix}"
         )
 
 

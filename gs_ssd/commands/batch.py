@@ -23,7 +23,7 @@ from gs_ssd.batch.storage import Store, is_torn_url, is_url, names_in
 from gs_ssd.batch.task import Task
 from gs_ssd.batch.worker import Outcome
 from gs_ssd.errors import UserError
-from gs_ssd.locks import held
+from gs_ssd.locks import held, refuse_if_lost
 
 EPILOG = """\
 examples
@@ -157,11 +157,16 @@ def _make(
     args: argparse.Namespace, tasks: list[Task], home: Path, store: Store | None, work: Path
 ) -> int:
     """Args: home: of ledger and page; work: of the tasks' folders, on every node."""
+
+    def look() -> None:
+        if store is None:
+            refuse_if_lost(home, "call it again with --out where the folder is now")
+
     ledger, page = Ledger(home / LEDGER), Page(home / PAGE)
     with contextlib.closing(ledger), _pool(args, work, store) as pool:
         _make_lost_ones_again(ledger, tasks, store.names() if store else names_in(work))
         save = _saver(store, home)
-        progress = Progress(page, save)
+        progress = Progress(page, save, look)
         limits = Limits(args.retries, args.deaths, args.hang)
         driver = Driver(tasks, ledger, pool, limits, finished=progress.finished, tick=progress.tick)
         for task in tasks:
@@ -180,6 +185,7 @@ def _make(
             with interrupts.collected(stop) as received:
                 driver.run()
         finally:
+            look()
             page.write(driver.total, driver.failed, now=True)
             save(now=True)
     print(progress.line(driver))
@@ -259,10 +265,14 @@ def _saver(store: Store | None, home: Path) -> Callable[..., None]:
 
 
 class Progress:
-    """A line now and then: how many, how fast, how long still."""
+    """A line now and then: how many, how fast, how long still.
 
-    def __init__(self, page: Page, save: Callable[..., None]) -> None:
-        self.page, self.save = page, save
+    Args:
+        look: called before anything is written; raises where the folder is gone.
+    """
+
+    def __init__(self, page: Page, save: Callable[..., None], look: Callable[[], None]) -> None:
+        self.page, self.save, self.look = page, save, look
         self._began = time.monotonic()
         self._said = self._began
 
@@ -271,7 +281,12 @@ class Progress:
         self.page.add(task, outcome.counts, outcome.files)
 
     def tick(self, driver: Driver) -> None:
-        """Say and write what is due."""
+        """Say and write what is due.
+
+        Raises:
+            UserError: the batch's folder was moved or deleted.
+        """
+        self.look()  # else the next assets were made where it was, away from their ledger
         now = time.monotonic()
         if now - self._said > SAY_S:
             self._said = now

@@ -16,10 +16,10 @@ from gs_ssd import config as configs
 from gs_ssd.config import ExperimentConfig
 from gs_ssd.errors import UserError
 from gs_ssd.files import atomic_path, slug
-from gs_ssd.locks import owner_of
+from gs_ssd.locks import owner_of, refuse_if_lost
 from gs_ssd.studio import state
 from gs_ssd.studio.journal import Journal
-from gs_ssd.studio.runs import RunsFolder
+from gs_ssd.studio.runs import MOVED, OWN, RunsFolder
 from gs_ssd.studio.state import ACTIVE, ATTEMPTS, WAITING, Live
 
 MOST_WAITING = 10_000
@@ -62,8 +62,10 @@ class Registry:
             fork: the run, and the number of steps in its checkpoint, to begin from.
 
         Raises:
-            UserError: a name that is taken or none, a checkpoint that is not there, a full queue.
+            UserError: a name that is taken or none, a checkpoint that is not there, a full queue, a
+                folder of runs that was moved away.
         """
+        refuse_if_lost(self.runs.root / OWN, MOVED)
         checkpoint = self.check(name, fork)
         name = name or self.runs.free_name(slug(config.prompt))
         folder = self.runs.place(name)

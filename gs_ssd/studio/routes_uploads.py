@@ -18,8 +18,9 @@ from gs_ssd.export.clean import Cleaning, clean
 from gs_ssd.export.formats import read_splats, suffix_of
 from gs_ssd.export.splats import Splats
 from gs_ssd.files import TEMPORARY, slug
+from gs_ssd.locks import refuse_if_lost
 from gs_ssd.studio import checks, results, stream
-from gs_ssd.studio.runs import UPLOADS
+from gs_ssd.studio.runs import MOVED, UPLOADS
 
 router = APIRouter(prefix="/api")
 MOST_BYTES = 512 << 20
@@ -35,6 +36,7 @@ async def upload(request: Request, name: str) -> Any:
     """Keep the body as a splat file named `name`, if it can be read; returns its name here."""
     suffix = results.check_readable(name)
     folder = _root(request) / UPLOADS
+    refuse_if_lost(folder.parent, MOVED)
     folder.mkdir(parents=True, exist_ok=True)
     prefix = f"{TEMPORARY}{os.getpid()}-"  # the next server sweeps it away if this one is killed
     with (

@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 
 OWN = ".gs-ssd-studio"
 """The studio's own folder, inside the runs' folder."""
+MOVED = "start the server again where the folder is now"
+"""What to do where that was lost."""
 TRASH, UPLOADS, JOURNAL = f"{OWN}/trash", f"{OWN}/uploads", f"{OWN}/journal.jsonl"
 SNAPSHOT = "live.ply"  #: a run's splat as it was when somebody asked for it in the middle
 FILES = {

@@ -334,6 +334,28 @@ def test_a_place_that_cannot_be_reached_for_a_while_does_not_end_the_batch(
     assert states(tmp_path, "done").total() == 2
 
 
+def test_a_folder_that_is_moved_takes_the_batch_with_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the assets to come lie where it was, and the ledger that says so does not."""
+    finished = batch.Progress.finished
+
+    def move(self: batch.Progress, task: Any, outcome: Any) -> None:
+        finished(self, task, outcome)
+        (tmp_path / "out").rename(tmp_path / "moved")
+
+    monkeypatch.setattr(batch.Progress, "finished", move)
+    call = words(tmp_path, 3, "--workers", "0")
+    assert cli.main(call) == 2
+    assert "out was moved or deleted" in (said := capsys.readouterr().err)
+    assert "call it again with --out where" in said
+    assert not (tmp_path / "out").exists()
+    monkeypatch.undo()
+    (tmp_path / "moved").rename(tmp_path / "out")
+    assert cli.main(call) == 0
+    assert states(tmp_path, "running").total() == states(tmp_path, "done").total() == 3
+
+
 def kill_a_worker(driver: subprocess.Popen[bytes], tmp_path: Path) -> None:
     """One that has a task at that moment."""
     busy: list[psutil.Process] = []

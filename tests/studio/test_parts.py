@@ -15,12 +15,13 @@ from gs_ssd import config as configs
 from gs_ssd.errors import UserError
 from gs_ssd.export.axes_object import axes_object
 from gs_ssd.export.splats import Splats
+from gs_ssd.locks import held
 from gs_ssd.studio import channel, checks, stream
 from gs_ssd.studio.entry import Entry
 from gs_ssd.studio.guard import Guard
 from gs_ssd.studio.journal import Journal
 from gs_ssd.studio.registry import Registry
-from gs_ssd.studio.runs import RunsFolder
+from gs_ssd.studio.runs import OWN, RunsFolder
 from gs_ssd.studio.state import recall
 from gs_ssd.studio.worker import Reporter, Steering
 from gs_ssd.viewer.pack import pack_splats
@@ -296,3 +297,15 @@ def test_nobody_hears_what_is_said_of_another_wish(monkeypatch):
         thread.join()
     assert heard["a blue mug"] == []
     assert ["rusty" in text for text in heard["a rusty mug"]] == [True]
+
+
+def test_where_the_folder_was_that_was_moved_no_run_is_begun(tmp_path):
+    root = tmp_path / "runs"
+    registry = Registry(RunsFolder(root))
+    config = configs.load(Path(__file__).parents[2] / "configs" / "smoke.yaml")
+    with held(root / OWN, "gs-ssd studio"):
+        assert registry.submit(config) == "a-red-disc"
+        root.rename(tmp_path / "moved")
+        with pytest.raises(UserError, match="start the server again where"):
+            registry.submit(config)
+    assert not root.exists()

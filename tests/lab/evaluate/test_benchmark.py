@@ -168,6 +168,23 @@ def test_a_half_written_line_is_run_again(tmp_path):
     assert trainer.trained == ["ssd/a-green-cube/seed-0"]
 
 
+def test_a_folder_that_is_moved_takes_the_benchmark_with_it(tmp_path):
+    out, trained = tmp_path / "out", []
+
+    def train(job, folder):
+        trained.append(job)
+        if len(trained) == 2:
+            out.rename(tmp_path / "moved")
+        return Cost(1.0, 1.0)
+
+    jobs = run_jobs(plan(SUITE, [SSD]), out, train, lambda *_: {}, say=lambda _: None)
+    with pytest.raises(UserError, match=r"out was moved or deleted.*call it again with --out"):
+        list(jobs)
+    assert len(trained) == 2
+    assert not out.exists()
+    assert list(read_ledger(tmp_path / "moved")) == [trained[0].key]
+
+
 def test_two_workers_train_at_the_same_time(tmp_path):
     both = threading.Barrier(2, timeout=20)
 
