@@ -63,6 +63,11 @@ MAY_BE_EMPTY = ("--prompt", "--title", "--token")
 """Options whose own check says what is wrong, or that may be nothing."""
 
 
+LISTS = ("--seeds", "--estimators")
+"""Options of several words. A setting may follow."""
+SETTING = re.compile(r"[a-zA-Z_][\w.]*=")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand.
 
@@ -183,7 +188,8 @@ def _call(command: Command, prog: str, arguments: Sequence[str]) -> int:
     )
     module.add_arguments(parser)
     # Intermixed: options may stand between the key=value words of `train`.
-    return module.run(parser.parse_intermixed_args(_join_axes(arguments)))
+    words = _settings_before_lists(_join_axes(arguments))
+    return module.run(parser.parse_intermixed_args(words))
 
 
 def _join_axes(arguments: Sequence[str]) -> list[str]:
@@ -195,6 +201,24 @@ def _join_axes(arguments: Sequence[str]) -> list[str]:
         else:
             joined.append(argument)
     return joined
+
+
+def _settings_before_lists(arguments: Sequence[str]) -> list[str]:
+    """`--seeds 0 1 num_steps=400` as `num_steps=400 --seeds 0 1`: argparse takes all words up to
+    the next option for the list."""
+    words: list[str] = []
+    start: int | None = None  # of the list that the word at hand belongs to
+    for place, argument in enumerate(arguments):
+        if argument == "--":
+            return [*words, *arguments[place:]]
+        if argument.startswith("-"):
+            start = len(words) if argument in LISTS else None
+        if start is not None and SETTING.match(argument):
+            words.insert(start, argument)
+            start += 1
+        else:
+            words.append(argument)
+    return words
 
 
 def _overview() -> argparse.ArgumentParser:

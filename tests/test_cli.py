@@ -86,6 +86,32 @@ def test_an_axis_may_be_written_behind_its_option(monkeypatch):
     assert seen == [("-y", ["a.ply"]), ("-y", ["a.ply"]), ("+z", ["a.ply"])]
 
 
+@pytest.mark.parametrize(
+    ("words", "seeds", "overrides"),
+    [
+        ("--seeds 0 1 a.b=2", [0, 1], ["a.b=2"]),
+        ("a=1 --seeds 0 a=2 1 --out x a=3", [0, 1], ["a=1", "a=2", "a=3"]),
+        ("--seeds 3 -- a=1", [3], ["a=1"]),
+    ],
+)
+def test_a_setting_may_follow_a_list(words, seeds, overrides, monkeypatch):
+    """As docs/scale.md writes it."""
+    seen = []
+    monkeypatch.setattr("gs_ssd.commands.batch.run", lambda args: seen.append(args) or 0)
+    assert cli.main(["batch", "prompts.csv", *words.split()]) == 0
+    assert (str(seen[0].input), seen[0].seeds) == ("prompts.csv", seeds)
+    assert seen[0].overrides == overrides
+
+
+def test_what_an_estimator_is_told_is_its_own(monkeypatch):
+    seen = []
+    monkeypatch.setattr("gs_ssd.lab.commands.bench.run", lambda args: seen.append(args) or 0)
+    words = "--estimators ssd csd@wide:guidance.scale=2,seed=1 num_steps=3 --limit 1"
+    assert cli.main(["bench", *words.split()]) == 0
+    assert seen[0].estimators == ["ssd", "csd@wide:guidance.scale=2,seed=1"]
+    assert seen[0].overrides == ["num_steps=3"]
+
+
 def test_importing_the_package_is_cheap():
     code = (
         "import sys, gs_ssd, gs_ssd.cli; sys.exit(any(m in sys.modules for m in ('torch',"
