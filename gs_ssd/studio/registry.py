@@ -63,21 +63,26 @@ class Registry:
 
         Raises:
             UserError: a name that is taken or none, a checkpoint that is not there, a full queue, a
-                folder of runs that was moved away.
+                full disk, a folder of runs that was moved away. Nothing of the run is left.
         """
         refuse_if_lost(self.runs.root / OWN, MOVED)
         checkpoint = self.check(name, fork)
         name = name or self.runs.free_name(slug(config.prompt))
         folder = self.runs.place(name)
         folder.mkdir(parents=True)
-        if checkpoint is not None:
-            (folder / "checkpoints").mkdir()
-            with atomic_path(folder / "checkpoints" / checkpoint.name) as temporary:
-                shutil.copyfile(checkpoint, temporary)
-        configs.save(config, folder / "config.yaml")
-        source = None if fork is None else {"run": fork[0], "completed": fork[1]}
-        self.live[name] = Live(anyway=anyway, source=source)
-        self._enqueue(name)
+        try:
+            if checkpoint is not None:
+                (folder / "checkpoints").mkdir()
+                with atomic_path(folder / "checkpoints" / checkpoint.name) as temporary:
+                    shutil.copyfile(checkpoint, temporary)
+            configs.save(config, folder / "config.yaml")
+            source = None if fork is None else {"run": fork[0], "completed": fork[1]}
+            self.live[name] = Live(anyway=anyway, source=source)
+            self._enqueue(name)
+        except UserError:  # a full disk, a checkpoint that has made room for a newer one
+            self.live.pop(name, None)
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         return name
 
     def check(self, name: str | None, fork: tuple[str, int] | None) -> Path | None:

@@ -166,6 +166,32 @@ def test_what_ran_at_the_end_is_interrupted_or_taken_up(tmp_path, workers, reque
     assert set(states(third)) == {"one", "two", "three"}
 
 
+@pytest.mark.parametrize("refuses", ["the checkpoint", "the settings", "the journal"])
+def test_of_a_wish_that_the_disk_refuses_nothing_is_left(tmp_path, monkeypatch, refuses):
+    registry = Registry(RunsFolder(tmp_path), Journal(tmp_path / JOURNAL))
+    (tmp_path / "first" / "checkpoints").mkdir(parents=True)
+    checkpoint = tmp_path / "first" / "checkpoints" / "step_000002.pt"
+    checkpoint.touch()
+
+    def full(*args, **more):
+        if refuses == "the checkpoint":  # pruned since it was looked for
+            raise FileNotFoundError(2, "No such file or directory", str(checkpoint))
+        raise UserError("no room")
+
+    step = {
+        "the checkpoint": "gs_ssd.studio.registry.shutil.copyfile",
+        "the settings": "gs_ssd.config.save",
+        "the journal": "gs_ssd.studio.journal.Journal.append",
+    }
+    with monkeypatch.context() as patch:
+        patch.setattr(step[refuses], full)
+        with pytest.raises(UserError):
+            registry.submit(config(), fork=("first", 2))
+    assert registry.names() == ["first"]
+    assert not (tmp_path / "a-disc").exists()
+    assert registry.submit(config(), fork=("first", 2)) == "a-disc"
+
+
 @pytest.mark.parametrize(
     "event", ["started", "queued", "done", "starred", "stopped", "thrown away"]
 )
