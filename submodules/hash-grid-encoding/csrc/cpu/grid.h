@@ -1,84 +1,67 @@
 // The hash grid: reads with weights, and what the points' own gradients take.
 // SPDX-License-Identifier: Apache-2.0
 
-// The derivative of the trilinear mix of the corners' pairs, where the fractions change by v.
-HGE_INLINE Pairs mixed_along(const Pairs (&at)[8], const vf (&f)[3], const vf (&v)[3]) {
-    const vf x[2] = {1.0f - f[0], f[0]}, y[2] = {1.0f - f[1], f[1]}, z[2] = {1.0f - f[2], f[2]};
-    const vf dx[2] = {-v[0], v[0]}, dy[2] = {-v[1], v[1]}, dz[2] = {-v[2], v[2]};
-    Pairs sum = {};
-    for (int c = 0; c < 8; ++c) {
-        const int a = c & 1, b = c >> 1 & 1, d = c >> 2;
-        const vf w = dx[a] * (y[b] * z[d]) + x[a] * (dy[b] * z[d] + y[b] * dz[d]);
-        sum.low += shuffle<TwiceLow>(w, w) * at[c].low;
-        sum.high += shuffle<TwiceHigh>(w, w) * at[c].high;
-    }
-    return sum;
+// Rows of four floats [LANES][4] -> four vectors of LANES.
+HGE_INLINE void columns(const float (&rows)[LANES][4], vf (&out)[4]) {
+    vf part[4];
+    for (int q = 0; q < 4; ++q) part[q] = load(rows[q * LANES / 4]);
+    const vf even[2] = {shuffle<Even>(part[0], part[1]), shuffle<Even>(part[2], part[3])};
+    const vf odd[2] = {shuffle<Odd>(part[0], part[1]), shuffle<Odd>(part[2], part[3])};
+    out[0] = shuffle<Even>(even[0], even[1]), out[2] = shuffle<Odd>(even[0], even[1]);
+    out[1] = shuffle<Even>(odd[0], odd[1]), out[3] = shuffle<Odd>(odd[0], odd[1]);
 }
 
-// Where the rows of LANES points lie and what weighs them; a row is two neighbours in x. One load
-// each where they lie side by side, two where they are hashed: faster than the gathers of x86,
-// which take every corner for itself.
-template <bool HASHED>
+// Where the rows of LANES points lie and what weighs them: reads of their mix, or with ALONG of its
+// derivative where the fractions change by v. A row is two neighbours in x, one load where they lie
+// side by side and two where they are hashed: faster than the gathers of x86, which take every
+// corner for itself.
+template <bool ALONG, bool HASHED>
 struct Reads {
-    vf x;  // fraction
-    alignas(64) float y[LANES], z[LANES];
+    vf x, v[3];  // the fraction along x, and how fast all three change
+    alignas(64) float y[LANES], z[LANES], vy[LANES], vz[LANES];
     Rows<HASHED> rows;
-    alignas(64) float sums[LANES][4];  // [point][neighbour, feature]
+    alignas(64) float sums[LANES][4], slopes[LANES][4];  // [point][neighbour, feature]
 
-    HGE_INLINE void prepare(const Level& level, const float* points, int64_t n, int64_t i,
-                            int64_t count) {
+    HGE_INLINE void prepare(const Level& level, const float* points, const float* along, int64_t n,
+                            int64_t i, int64_t count) {
         Place place;
         place.find<HASHED>(level, points, n, i, count);
         x = place.f[0], store(y, place.f[1]), store(z, place.f[2]);
         rows.prepare(level, place);
+        if constexpr (ALONG) {
+            speeds(level, points, along, n, i, count, v);
+            store(vy, v[1]), store(vz, v[2]);
+        }
     }
 
     HGE_INLINE void perform(const float* table) {
         for (int p = 0; p < LANES; ++p) {
             const auto of = rows.of(p);
-            const v4 near = load_row(table, of, 0), far = load_row(table, of, 2);
-            const v4 a = near + y[p] * (load_row(table, of, 1) - near);
-            const v4 b = far + y[p] * (load_row(table, of, 3) - far);
+            const v4 near = load_row(table, of, 0), near_step = load_row(table, of, 1) - near;
+            const v4 far = load_row(table, of, 2), far_step = load_row(table, of, 3) - far;
+            const v4 a = near + y[p] * near_step, b = far + y[p] * far_step;
             const v4 sum = a + z[p] * (b - a);
             std::memcpy(sums[p], &sum, sizeof sum);
+            if constexpr (ALONG) {
+                const v4 by_y = near_step + z[p] * (far_step - near_step);
+                const v4 slope = vy[p] * by_y + vz[p] * (b - a);
+                std::memcpy(slopes[p], &slope, sizeof slope);
+            }
         }
     }
 
     // The two features of each point.
     HGE_INLINE void finish(vf (&out)[2]) const {
-        vf part[4];
-        for (int q = 0; q < 4; ++q) part[q] = load(sums[q * LANES / 4]);
-        const vf a[2] = {shuffle<Even>(part[0], part[1]), shuffle<Even>(part[2], part[3])};
-        const vf b[2] = {shuffle<Odd>(part[0], part[1]), shuffle<Odd>(part[2], part[3])};
-        out[0] = mix(shuffle<Even>(a[0], a[1]), shuffle<Odd>(a[0], a[1]), x);
-        out[1] = mix(shuffle<Even>(b[0], b[1]), shuffle<Odd>(b[0], b[1]), x);
-    }
-};
-
-// Their derivative along a direction, by gathers.
-struct Slopes {
-    Place place;
-    vf v[3];
-    Pairs sum;
-
-    template <bool HASHED>
-    HGE_INLINE void prepare(const Level& level, const float* points, const float* along, int64_t n,
-                            int64_t i, int64_t count) {
-        place.find<HASHED>(level, points, n, i, count);
-        speeds(level, points, along, n, i, count, v);
-    }
-
-    HGE_INLINE void perform(const float* table) {
-        Pairs at[8];
-        for (int c = 0; c < 8; ++c) {
-            at[c] = gather(table, place.index[c]);
-            settle(at[c]);
+        vf at[4];
+        columns(sums, at);
+        if constexpr (ALONG) {
+            vf slope[4];
+            columns(slopes, slope);
+            for (int f = 0; f < 2; ++f)
+                out[f] = mix(slope[f], slope[2 + f], x) + v[0] * (at[2 + f] - at[f]);
+        } else {
+            for (int f = 0; f < 2; ++f) out[f] = mix(at[f], at[2 + f], x);
         }
-        sum = mixed_along(at, place.f, v);
-    }
-
-    HGE_INLINE void finish(vf (&out)[2]) const {
-        out[0] = shuffle<Even>(sum.low, sum.high), out[1] = shuffle<Odd>(sum.low, sum.high);
     }
 };
 
@@ -92,15 +75,11 @@ static void encode_level(const Level& of, const float* table, const float* point
                          float* features) {
     if (begin >= end) return;
     const Level level = of;
-    std::conditional_t<ALONG, Slopes, Reads<HASHED>> reads[3];
+    Reads<ALONG, HASHED> reads[3];
     auto *last = &reads[0], *now = &reads[1], *next = &reads[2];
     const auto prepare = [&](int64_t i) HGE_ALWAYS {
         if (i >= end) return;
-        if constexpr (ALONG) {
-            next->template prepare<HASHED>(level, points, along, n, i, end - i);
-        } else {
-            next->prepare(level, points, n, i, end - i);
-        }
+        next->prepare(level, points, along, n, i, end - i);
     };
     const auto finish = [&](int64_t i) HGE_ALWAYS {
         vf out[2];
@@ -133,12 +112,25 @@ static void encode(const hge_grid& grid, int level, const float* tables, const f
 }
 
 // s at the corners: the features' product with their gradients.
-HGE_INLINE void corner_values(const Place& place, const float* table, vf a, vf b, vf (&s)[8]) {
-    const vf low = shuffle<ZipLow>(a, b), high = shuffle<ZipHigh>(a, b);
-    for (int c = 0; c < 8; ++c) {
-        const Pairs pairs = gather(table, place.index[c]);
-        const vf p = low * pairs.low, q = high * pairs.high;
-        s[c] = shuffle<Even>(p, q) + shuffle<Odd>(p, q);
+template <bool HASHED>
+HGE_INLINE void corner_values(const Level& level, const Place& place, const float* table, vf a,
+                              vf b, vf (&s)[8]) {
+    Rows<HASHED> rows;
+    alignas(64) float grads[LANES][4], products[4][LANES][4];
+    rows.prepare(level, place);
+    write_rows(a, b, a, b, grads);
+    for (int p = 0; p < LANES; ++p) {
+        const auto of = rows.of(p);
+        const v4 grad = load_four(grads[p]);
+        for (int r = 0; r < 4; ++r) {
+            const v4 product = grad * load_row(table, of, r);
+            std::memcpy(products[r][p], &product, sizeof product);
+        }
+    }
+    for (int r = 0; r < 4; ++r) {
+        vf at[4];
+        columns(products[r], at);
+        s[2 * r] = at[0] + at[1], s[2 * r + 1] = at[2] + at[3];
     }
 }
 
@@ -173,15 +165,17 @@ static void pull(const hge_grid& grid, const float* tables, const float* points,
         const float* in = grads + 2 * l * n;
         for (int64_t i = begin; i < end; i += LANES) {
             const int64_t count = end - i;
+            const vf a = load(in + i, count), b = load(in + n + i, count);
             Place place;
-            if (level.hashed) {
-                place.find<true>(level, points, n, i, count);
-            } else {
-                place.find<false>(level, points, n, i, count);
-            }
             vf s[8], d[3], scale[3];
             scales(level, points, n, i, count, scale);
-            corner_values(place, table, load(in + i, count), load(in + n + i, count), s);
+            if (level.hashed) {
+                place.find<true>(level, points, n, i, count);
+                corner_values<true>(level, place, table, a, b, s);
+            } else {
+                place.find<false>(level, points, n, i, count);
+                corner_values<false>(level, place, table, a, b, s);
+            }
             if (along) {
                 vf v[3], t[3];
                 for (int k = 0; k < 3; ++k) {

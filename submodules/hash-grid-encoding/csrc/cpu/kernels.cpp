@@ -29,7 +29,7 @@ namespace HGE_JOIN(isa_, HGE_ARCH) {
 #include "cells.h"
 #include "floor.h"
 
-}  // namespace HGE_JOIN(isa_, HGE_ARCH)
+}  // namespace HGE_JOIN(isa_,HGE_ARCH)
 
 extern const Kernels HGE_JOIN(kernels_, HGE_ARCH) = {
     HGE_NAME,

@@ -16,12 +16,11 @@ struct Level {
     }
 };
 
-// Where LANES points lie in a level. Corner c is that with x + (c & 1), y + (c >> 1 & 1), z + (c >>
-// 2).
+// Where LANES points lie in a level.
 struct Place {
-    vf f[3];  // fraction
-    vu index[8];
-    vu apart[3];  // bits in which the indices of neighbours along an axis differ, if hashed
+    vf f[3];      // fraction
+    vu first;     // entry of the cell's lowest corner
+    vu apart[3];  // bits in which the entries of neighbours along an axis differ, if hashed
 
     template <bool HASHED>
     HGE_INLINE void find(const Level& level, const float* points, int64_t n, int64_t i,
@@ -35,20 +34,16 @@ struct Place {
             f[k] = inside * level.resolution - __builtin_convertvector(whole, vf);
             cell[k] = (vu)whole;
         }
-        const vu x = cell[0];
         if constexpr (HASHED) {
-            vu y[2], z[2];
-            y[0] = cell[1] * 2654435761u, y[1] = y[0] + 2654435761u;
-            z[0] = cell[2] * 805459861u, z[1] = z[0] + 805459861u;
-            for (int c = 0; c < 8; ++c)
-                index[c] = ((x + (c & 1)) ^ y[c >> 1 & 1] ^ z[c >> 2]) & level.mask;
-            apart[0] = (x ^ (x + 1)) & level.mask;
-            apart[1] = (y[0] ^ y[1]) & level.mask, apart[2] = (z[0] ^ z[1]) & level.mask;
-        } else {
-            const vu first = x + level.side * (cell[1] + level.side * cell[2]);
-            for (int c = 0; c < 8; ++c) {
-                index[c] = first + (c & 1) + level.side * ((c >> 1 & 1) + level.side * (c >> 2));
+            constexpr uint32_t primes[3] = {1u, 2654435761u, 805459861u};
+            first = vu{};
+            for (int k = 0; k < 3; ++k) {
+                const vu near = cell[k] * primes[k], far = near + primes[k];
+                first ^= near, apart[k] = (near ^ far) & level.mask;
             }
+            first &= level.mask;
+        } else {
+            first = cell[0] + level.side * (cell[1] + level.side * cell[2]);
         }
     }
 };

@@ -9,6 +9,16 @@ HGE_INLINE v4 load_four(const float* p) {
     return x;
 }
 
+// Two features of both neighbours, point by point.
+HGE_INLINE void write_rows(vf a0, vf b0, vf a1, vf b1, float (&out)[LANES][4]) {
+    const vf low0 = shuffle<ZipLow>(a0, b0), low1 = shuffle<ZipLow>(a1, b1);
+    const vf high0 = shuffle<ZipHigh>(a0, b0), high1 = shuffle<ZipHigh>(a1, b1);
+    store(out[0], shuffle<ZipPairsLow>(low0, low1));
+    store(out[LANES / 4], shuffle<ZipPairsHigh>(low0, low1));
+    store(out[LANES / 2], shuffle<ZipPairsLow>(high0, high1));
+    store(out[3 * LANES / 4], shuffle<ZipPairsHigh>(high0, high1));
+}
+
 // The pairs of two entries.
 HGE_INLINE v4 load_pairs(const float* a, const float* b) {
 #ifdef __SSE2__
@@ -33,7 +43,7 @@ struct Rows {
     };
 
     HGE_INLINE void prepare(const Level& level, const Place& place) {
-        std::memcpy(first, &place.index[0], sizeof first);
+        std::memcpy(first, &place.first, sizeof first);
         for (uint32_t r = 0; r < 4; ++r) steps[r] = level.side * ((r & 1) + level.side * (r >> 1));
     }
     HGE_INLINE Of of(int p) const { return {first[p], steps}; }
@@ -50,7 +60,7 @@ struct Rows<true> {
     };
 
     HGE_INLINE void prepare(const Level&, const Place& place) {
-        std::memcpy(first, &place.index[0], sizeof first);
+        std::memcpy(first, &place.first, sizeof first);
         std::memcpy(apart, place.apart, sizeof apart);
     }
     HGE_INLINE Of of(int p) const { return {first[p], apart[0][p], apart[1][p], apart[2][p]}; }

@@ -15,13 +15,13 @@ struct Additions {
         const vf a = load(grads, count), b = load(grads + pitch, count);
         const vf(&f)[3] = place.f;
         const vf y[2] = {1.0f - f[1], f[1]}, z[2] = {1.0f - f[2], f[2]};
-        write(a * (1.0f - f[0]), b * (1.0f - f[0]), a * f[0], b * f[0], x);
+        write_rows(a * (1.0f - f[0]), b * (1.0f - f[0]), a * f[0], b * f[0], x);
         for (int r = 0; r < 4; ++r) store(yz[r], y[r & 1] * z[r >> 1]);
         if constexpr (ALONG) {
             vf v[3];
             speeds(level, points, along, n, i, count, v);
             const vf dy[2] = {-v[1], v[1]}, dz[2] = {-v[2], v[2]};
-            write(-v[0] * a, -v[0] * b, v[0] * a, v[0] * b, dx);
+            write_rows(-v[0] * a, -v[0] * b, v[0] * a, v[0] * b, dx);
             for (int r = 0; r < 4; ++r)
                 store(dyz[r], dy[r & 1] * z[r >> 1] + y[r & 1] * dz[r >> 1]);
         }
@@ -41,16 +41,6 @@ struct Additions {
         const v4 at = load_four(x[p]);
         if constexpr (ALONG) return load_four(dx[p]) * yz[r][p] + at * dyz[r][p];
         return at * yz[r][p];
-    }
-
-    // Two features of both neighbours, point by point.
-    HGE_INLINE static void write(vf a0, vf b0, vf a1, vf b1, float (&out)[LANES][4]) {
-        const vf low0 = shuffle<ZipLow>(a0, b0), low1 = shuffle<ZipLow>(a1, b1);
-        const vf high0 = shuffle<ZipHigh>(a0, b0), high1 = shuffle<ZipHigh>(a1, b1);
-        store(out[0], shuffle<ZipPairsLow>(low0, low1));
-        store(out[LANES / 4], shuffle<ZipPairsHigh>(low0, low1));
-        store(out[LANES / 2], shuffle<ZipPairsLow>(high0, high1));
-        store(out[3 * LANES / 4], shuffle<ZipPairsHigh>(high0, high1));
     }
 };
 

@@ -1,6 +1,5 @@
-// LANES floats at a time in the vector extensions of GCC and Clang, with the gathers of x86 where
-// there are some. Included inside the instruction set's own namespace.
-// SPDX-License-Identifier: Apache-2.0
+// LANES floats at a time in the vector extensions of GCC and Clang, with some intrinsics of x86.
+// Included inside the instruction set's own namespace. SPDX-License-Identifier: Apache-2.0
 
 #ifdef __AVX512F__
 constexpr int LANES = 16;
@@ -114,12 +113,6 @@ template <class S>
 HGE_INLINE vf shuffle(vf a, vf b) {
     return shuffle<S>(a, b, std::make_integer_sequence<int, LANES>());
 }
-struct TwiceLow {
-    static constexpr int at(int i) { return i / 2; }
-};
-struct TwiceHigh {
-    static constexpr int at(int i) { return LANES / 2 + i / 2; }
-};
 struct Even {
     static constexpr int at(int i) { return 2 * i; }
 };
@@ -159,37 +152,3 @@ HGE_INLINE void trade(vf* r) {
 // Eight rows of LANES floats become columns: those of lane i, and with vectors of 16 behind them
 // those of lane i + 8.
 HGE_INLINE void transpose_eight(vf* r) { trade<1>(r), trade<2>(r), trade<4>(r); }
-
-// Two floats each of LANES entries: those of the first half of the lanes, and of the second.
-struct Pairs {
-    vf low, high;
-};
-HGE_INLINE Pairs gather(const float* table, vu index) {
-    Pairs out;
-#if defined(__AVX512F__)
-    const __m512i at = (__m512i)index;
-    out.low = (vf)_mm512_i32gather_pd(_mm512_castsi512_si256(at), table, 8);
-    out.high = (vf)_mm512_i32gather_pd(_mm512_extracti64x4_epi64(at, 1), table, 8);
-#elif defined(__AVX2__)
-    const __m256i at = (__m256i)index;
-    const double* pairs = reinterpret_cast<const double*>(table);
-    out.low = (vf)_mm256_i32gather_pd(pairs, _mm256_castsi256_si128(at), 8);
-    out.high = (vf)_mm256_i32gather_pd(pairs, _mm256_extracti128_si256(at, 1), 8);
-#else
-    float all[2 * LANES];
-    for (int i = 0; i < LANES; ++i)
-        __builtin_memcpy(all + 2 * i, table + 2 * static_cast<size_t>(index[i]), 8);
-    out.low = load(all), out.high = load(all + LANES);
-#endif
-    return out;
-}
-
-// Holds the compiler to what stands here: x is loaded before anything that follows. Gathers close
-// to each other wait for memory at the same time. (With fewer registers it would cost more.)
-HGE_INLINE void settle(Pairs& x) {
-#ifdef __AVX512F__
-    asm volatile("" : "+v"(x.low), "+v"(x.high));
-#else
-    (void)x;
-#endif
-}
