@@ -91,7 +91,10 @@ def find_runs(paths: list[Path]) -> list[Run]:
         if not path.is_dir():
             raise UserError(f"{path}: no such folder")
         for folder in sorted(_holding_splats(path)):
-            found.setdefault(folder.resolve(), open_run(folder))
+            try:
+                found.setdefault(folder.resolve(), open_run(folder))
+            except UserError as error:  # it takes more steps, or was deleted, since it was found
+                log.warning("%s; it is left out", error)
     if not found:
         raise UserError(f"no finished run in {', '.join(map(str, paths))}")
     return list(found.values())

@@ -6,6 +6,7 @@ import time
 import pytest
 import yaml
 
+from gs_ssd.viewer import runs
 from gs_ssd.viewer.runs import read_last_metrics, read_settings
 
 BOMB = "a0: &a0 [x, x, x, x]\n" + "".join(
@@ -54,3 +55,19 @@ def test_numbers_that_are_being_written_are_not_there_yet(tmp_path, caplog):
         path.write_text(text)
         assert read_last_metrics(tmp_path) == last
     assert not caplog.records
+
+
+def test_a_run_whose_splat_moves_away_leaves_the_others_on_the_page(tmp_path, monkeypatch, caplog):
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "point_cloud.ply").touch()
+    opened = runs.open_run
+
+    def open_run(folder):
+        if folder.name == "first":  # as a finished run does that takes more steps
+            (folder / "point_cloud.ply").unlink()
+        return opened(folder)
+
+    monkeypatch.setattr(runs, "open_run", open_run)
+    assert [run.folder.name for run in runs.find_runs([tmp_path])] == ["second"]
+    assert "first holds no point_cloud.ply; it is left out" in caplog.text
