@@ -96,6 +96,22 @@ def load(path: Path) -> Checkpoint:
     return checkpoint
 
 
+def load_newest(folder: Path) -> Checkpoint:
+    """The newest of a `checkpoints` folder, in which a run may be at work: one that made room for a
+    newer one while it was read is passed over.
+
+    Raises:
+        UserError: see `load`; or there is none.
+    """
+    while True:
+        path = latest(folder)
+        try:
+            return load(path)
+        except UserError:
+            if path in listing(folder):
+                raise
+
+
 def _read(path: Path, content: Any) -> Checkpoint:
     version = content.get("version") if isinstance(content, dict) else None
     if version not in (1, VERSION):

@@ -16,7 +16,7 @@ def newest_asset(folder: Path) -> Asset:
     Raises:
         UserError: no checkpoint that can be read, or one of another asset than config.yaml's.
     """
-    newest = checkpoints.load(checkpoints.latest(folder / "checkpoints"))
+    newest = checkpoints.load_newest(folder / "checkpoints")
     asset = choice.create(configs.load(folder / "config.yaml"), torch.device("cpu"))
     asset.load_state_dict(newest.state["asset"])
     return asset

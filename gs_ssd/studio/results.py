@@ -66,7 +66,10 @@ def splats_of(runs: RunsFolder, name: str, completed: int | None = None) -> Spla
         if completed is None and (folder / PLY).is_file():
             return read_splats(folder / PLY)
         raise UserError(f"{name} has nothing to show yet")
-    saved = checkpoints.load(found[-1])
+    if completed is None:
+        saved = checkpoints.load_newest(folder / "checkpoints")
+    else:
+        saved = checkpoints.load(found[-1])
     asset = choice.create(configs.from_mapping(saved.config, name), torch.device("cpu"))
     asset.load_state_dict(saved.state["asset"])
     splats = asset.splats()

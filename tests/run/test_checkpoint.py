@@ -36,6 +36,25 @@ def test_the_newest_is_the_one_of_most_steps(tmp_path):
     assert checkpoint.load(checkpoint.latest(tmp_path)).step == 1_000_000
 
 
+def test_one_that_makes_room_while_it_is_read_is_passed_over(tmp_path, monkeypatch):
+    checkpoint.save(example(1), tmp_path, keep=1)
+    load, read = checkpoint.load, []
+
+    def load_late(path: Path) -> Checkpoint:
+        read.append(path.name)
+        if len(read) == 1:
+            checkpoint.save(example(2), tmp_path, keep=1)
+        return load(path)
+
+    monkeypatch.setattr(checkpoint, "load", load_late)
+    assert checkpoint.load_newest(tmp_path).step == 2
+    assert read == ["step_000001.pt", "step_000002.pt"]
+    (tmp_path / "step_000002.pt").unlink()
+    (tmp_path / "step_000003.pt").symlink_to("nowhere")
+    with pytest.raises(UserError, match="there is no checkpoint"):  # and no search without end
+        checkpoint.load_newest(tmp_path)
+
+
 def test_a_disk_that_fills_up_leaves_the_earlier_one_alone(tmp_path, monkeypatch):
     checkpoint.save(example(1), tmp_path, keep=1)
 
