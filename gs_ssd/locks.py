@@ -28,6 +28,8 @@ fcntl: Any = (
 )  # not on Windows
 
 NAME = ".gs-ssd.lock"
+CALL_AGAIN = "call it again with --out where the folder is now"
+"""What to do where an output folder was moved away from a command."""
 NO_FLOCK = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL)
 NO_LINK = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
 UNSIGNED_S = 10.0

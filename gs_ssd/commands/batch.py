@@ -23,7 +23,7 @@ from gs_ssd.batch.storage import Store, is_torn_url, is_url, names_in
 from gs_ssd.batch.task import Task
 from gs_ssd.batch.worker import Outcome
 from gs_ssd.errors import UserError
-from gs_ssd.locks import held, refuse_if_lost
+from gs_ssd.locks import CALL_AGAIN, held, refuse_if_lost
 
 EPILOG = """\
 examples
@@ -160,7 +160,7 @@ def _make(
 
     def look() -> None:
         if store is None:
-            refuse_if_lost(home, "call it again with --out where the folder is now")
+            refuse_if_lost(home, CALL_AGAIN)
 
     ledger, page = Ledger(home / LEDGER), Page(home / PAGE)
     with contextlib.closing(ledger), _pool(args, work, store) as pool:

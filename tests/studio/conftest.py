@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import struct
 import subprocess
 import sys
 import time
@@ -73,6 +74,14 @@ class Client:
             if wanted(run):
                 return run
         raise AssertionError(f"{name} ended first: {self.ask('GET', f'/api/runs/{name}')}")
+
+    @staticmethod
+    def splat_header(data: bytes) -> dict[str, Any]:
+        """What an answer with splats says of them; the splats are there behind it."""
+        size = struct.unpack("<I", data[:4])[0]
+        header = json.loads(data[4 : 4 + size])
+        assert len(data) - 4 - size >= 32 * header["count"]
+        return header
 
     def wait_for_folder(self, name: str, seconds: float = 60) -> None:
         """Until a run that is about to begin has its folder."""

@@ -4,9 +4,7 @@ lost with it."""
 import json
 import math
 import os
-import resource
 import signal
-import struct
 import subprocess
 import sys
 import threading
@@ -14,30 +12,20 @@ import urllib.request
 from io import BytesIO
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from gs_ssd.export.axes_object import axes_object
 from gs_ssd.export.formats import read_splats, write_splats
-from gs_ssd.files import TEMPORARY
 from gs_ssd.processes import is_running
 
 TINY = {"prompt": "a red disc", "preset": "tiny", "settings": {"num_steps": 20}}
-GONE = 1 << 30  #: a process's number beyond what systems give
 LONG = {
     "num_steps": 4000,
     "output.checkpoint_every": 20,
     "output.turntable_frames": 0,
     "output.preview_every": 0,
 }
-
-
-def splat_header(data: bytes) -> dict:
-    size = struct.unpack("<I", data[:4])[0]
-    header = json.loads(data[4 : 4 + size])
-    assert len(data) - 4 - size >= 32 * header["count"]
-    return header
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +47,9 @@ def test_a_wish_becomes_files(server, made):
         assert "attachment" in response.headers["Content-Disposition"]
         assert response.read() == (server.folder / made / "point_cloud.ply").read_bytes()
     _, data = server.ask("GET", f"/api/runs/{made}/splats")
-    assert splat_header(data)["count"] == len(read_splats(server.folder / made / "point_cloud.ply"))
+    assert server.splat_header(data)["count"] == len(
+        read_splats(server.folder / made / "point_cloud.ply")
+    )
     _, picture = server.ask("GET", f"/api/runs/{made}/picture")
     assert Image.open(BytesIO(picture)).format == "WEBP"
 
@@ -102,45 +92,6 @@ def test_a_fork_begins_from_the_checkpoint(server, made):
     assert (last["state"], last["completed"], last["estimator"]) == ("done", 30, "csd")
     assert last["source"] == {"run": made, "completed": 20}
     assert server.ask("GET", f"/api/runs/{made}")[1]["num_steps"] == 20
-
-
-def test_a_file_is_looked_at_converted_and_begun_from(server, tmp_path):
-    write_splats(tmp_path / "axes.spz", axes_object())
-    data = (tmp_path / "axes.spz").read_bytes()
-    status, kept = server.ask("POST", "/api/uploads?name=My%20axes.spz", data)
-    assert (status, kept["splats"]) == (201, len(axes_object()))
-    _, shown = server.ask("GET", f"/api/uploads/{kept['name']}/splats")
-    assert splat_header(shown)["count"] == len(axes_object())
-    _, written = server.ask("POST", f"/api/uploads/{kept['name']}/exports/blender")
-    _, ply = server.ask("GET", written["url"])
-    (tmp_path / "out.ply").write_bytes(ply)
-    assert len(read_splats(tmp_path / "out.ply")) == len(axes_object())
-    wish = {
-        "prompt": "a disc",
-        "preset": "tiny",
-        "start": kept["name"],
-        "settings": {"num_steps": 2},
-    }
-    _, run = server.ask("POST", "/api/runs", wish)
-    assert list(server.events(run["name"]))[-1]["state"] == "done"
-
-
-@pytest.mark.parametrize(
-    ("name", "data", "says"),
-    [
-        ("a.exe", b"MZ", ".ply"),
-        ("a.ply", b"ply\nnothing", "a.ply"),
-        ("../../a.spz", b"\x1f\x8b", "a.spz"),
-        ("a.glb", b"", "a.glb"),
-    ],
-)
-def test_what_cannot_be_read_is_not_kept(server, name, data, says):
-    folder = server.folder / ".gs-ssd-studio" / "uploads"
-    before = set(folder.rglob("*")) if folder.exists() else set()
-    status, answer = server.ask("POST", f"/api/uploads?name={name}", data)
-    assert status == 400
-    assert says in answer["error"]
-    assert {path for path in folder.rglob("*") if path.is_file()} <= before
 
 
 @pytest.mark.parametrize(
@@ -321,7 +272,7 @@ def test_pause_snapshot_stop_and_continue(server):
     paused = server.wait(name, lambda run: run["state"] == "paused")
     assert server.ask("POST", f"/api/runs/{name}/exports/blender")[0] == 200
     _, frame = server.ask("GET", f"/api/runs/{name}/frame")
-    assert splat_header(frame)["completed"] == paused["completed"]
+    assert server.splat_header(frame)["completed"] == paused["completed"]
     assert server.ask("GET", f"/api/runs/{name}")[1]["completed"] == paused["completed"]
     assert server.ask("POST", f"/api/runs/{again['name']}/stop")[1]["state"] == "stopped"
     server.ask("POST", f"/api/runs/{name}/continue")
@@ -410,34 +361,6 @@ def test_what_the_disk_refuses_is_one_sentence(tmp_path, start_studio):
     status, answer = studio.ask("POST", "/api/runs/disc/exports/blender")
     assert (status, list(answer)) == (500, ["error"])
     assert "disc/exports: File exists; see to it" in answer["error"]
-
-
-def test_an_upload_for_which_there_is_no_room_is_one_sentence(tmp_path, start_studio):
-    """A limit for files stands for a full disk: what is written to an open file names nothing."""
-    left = tmp_path / ".gs-ssd-studio" / "uploads" / f"{TEMPORARY}{GONE}-left.spz"
-    left.parent.mkdir(parents=True)
-    left.touch()
-    studio = start_studio(tmp_path, command="serve")
-    assert not left.exists()  # by a server that was killed
-    resource.prlimit(studio.process.pid, resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
-    status, answer = studio.ask("POST", "/api/uploads?name=a.splat", bytes(1 << 20))
-    assert (status, list(answer)) == (500, ["error"])
-    assert str(left.parent) in answer["error"]
-    assert list(left.parent.iterdir()) == []
-
-
-def test_what_is_made_of_two_files_of_a_name_is_not_mixed_up(server, tmp_path):
-    urls = []
-    for count in (1, 2):
-        write_splats(tmp_path / "two.splat", axes_object().take(np.arange(count)))
-        data = (tmp_path / "two.splat").read_bytes()
-        _, kept = server.ask("POST", "/api/uploads?name=two.splat", data)
-        _, written = server.ask("POST", f"/api/uploads/{kept['name']}/exports/supersplat")
-        assert written["file"] == "two.supersplat.ply"
-        urls.append(written["url"])
-    for count, url in zip((1, 2), urls, strict=True):
-        (tmp_path / "got.ply").write_bytes(server.ask("GET", url)[1])
-        assert len(read_splats(tmp_path / "got.ply")) == count
 
 
 def test_numbers_are_read_whole_while_more_are_written(server, made):

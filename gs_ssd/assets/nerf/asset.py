@@ -193,8 +193,8 @@ class NerfAsset(Asset):
         self._splats = None
         if self.config.finish.steps and step.index + 1 == step.num_steps:
             finish.harden(self.field, self.occupancy, self.config.finish, step.generator)
-            if crumbs := finish.sweep(self.field, self.occupancy):
-                log.info("%d cells of faint specks around the object were swept up", crumbs)
+            if specks := finish.sweep(self.field, self.occupancy):
+                log.info("%d cells of faint specks around the object were swept up", specks)
         return {"occupied": self.occupancy.share, "levels_on": self.field.levels_on}
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The last touch on a radiance field: fog becomes a surface where its pictures show one, and crumbs
+"""The last touch on a radiance field: fog becomes a surface where its pictures show one, and specks
 that float around it are swept up.
 
 A prior of 64 pixels cannot tell an outline that fades over a pixel of its own from a sharp one.
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 LAST_RATE = 0.2  #: of the first
 NEAR_SHARE = 0.7  #: of the rays go to outlines and fog
 FOG = 0.02  #: alpha; what has more, and less than 1 - FOG, is neither empty nor solid
-LEAST_SHARE = 3e-4  #: of the largest connected part's opacity; parts with less are crumbs
+LEAST_SHARE = 3e-4  #: of the largest connected part's opacity; parts with less are specks
 PLACES = 4  #: a side, where a cell's opacity is looked up
 
 
@@ -93,7 +93,7 @@ def sweep(field: Field, occupancy: Occupancy) -> int:
 
     Such a part is less than a pixel of the pictures that the field is trained with, so nothing else
     takes it away; larger ones show it as a faint speck. (A field of 32^3 cells, such as the
-    quickstart's, is some 1500 solid cells; a part of less than half of one is a crumb.)
+    quickstart's, is some 1500 solid cells; a part of less than half of one is a speck.)
     """
     cells, inside = occupancy.cells, (torch.arange(PLACES) + 0.5) / PLACES
     within = torch.stack(torch.meshgrid(inside, inside, inside, indexing="ij"), -1).reshape(-1, 3)
@@ -105,7 +105,7 @@ def sweep(field: Field, occupancy: Occupancy) -> int:
         opacity[tuple(some.T.numpy())] = alpha.view(len(some), -1).mean(1).cpu().double().numpy()
     parts, count = ndimage.label(occupancy.occupied.cpu().numpy(), np.ones((3, 3, 3)))
     held = np.bincount(parts.ravel(), opacity.ravel(), count + 1)
-    crumbs = torch.from_numpy((held < LEAST_SHARE * held.max())[parts] & (parts > 0))
-    values = occupancy.values.masked_fill(crumbs.to(occupancy.values.device), 0.0)
+    specks = torch.from_numpy((held < LEAST_SHARE * held.max())[parts] & (parts > 0))
+    values = occupancy.values.masked_fill(specks.to(occupancy.values.device), 0.0)
     occupancy.load(values, field.config.least_alpha)
-    return int(crumbs.sum())
+    return int(specks.sum())

@@ -51,7 +51,7 @@ def extract(field: Field, occupancy: Occupancy, voxels: int) -> Surface:
     if not volume.max() > 0:
         raise UserError("nothing of the field is solid: there is no surface; train it longer")
     corners, faces, slopes, _ = marching_cubes(volume, 0.0)
-    corners, faces, used = _without_crumbs((corners - 1) / voxels, faces)
+    corners, faces, used = _without_specks((corners - 1) / voxels, faces)
     # In axes x, y, z scikit-image's triangles face inwards, its normals do not.
     place = (2 * corners - 1) * field.config.radius
     return Surface(place, faces[:, ::-1], slopes[used], _colors(field, corners))
@@ -98,7 +98,7 @@ def _colors(field: Field, corners: Float[np.ndarray, "n 3"]) -> Float[np.ndarray
     return torch.cat([field.color(field.features(part)) for part in some]).cpu().numpy()
 
 
-def _without_crumbs(
+def _without_specks(
     corners: Float[np.ndarray, "n 3"], faces: Int[np.ndarray, "m 3"]
 ) -> tuple[Float[np.ndarray, "k 3"], Int[np.ndarray, "l 3"], Int[np.ndarray, " k"]]:
     """The connected parts that have at least `LEAST_SHARE` of the area, and which corners are

@@ -23,10 +23,9 @@ from gs_ssd.json_lines import append_record, read_records
 from gs_ssd.lab.evaluate.suite import Entry, Suite
 from gs_ssd.lab.evaluate.summary import NUMBERS
 from gs_ssd.lab.evaluate.trainings import Cost, TrainingError, end_all
-from gs_ssd.locks import held, refuse_if_lost
+from gs_ssd.locks import CALL_AGAIN, held, refuse_if_lost
 
 LEDGER = "results.jsonl"
-MOVED = "call it again with --out where the folder is now"  #: of one that was lost
 FIELDS = {"key": str, "fingerprint": str}  #: without which a line of it is no record
 OTHERS: Final[dict[str, Any]] = {
     **dict.fromkeys(("kind", "color"), str | None),
@@ -241,7 +240,7 @@ def _run_jobs(
     with ThreadPoolExecutor(max_workers=workers) as pool:
         try:
             while True:
-                refuse_if_lost(out, MOVED)
+                refuse_if_lost(out, CALL_AGAIN)
                 while (
                     len(running) < workers
                     and time.monotonic() < end
@@ -252,7 +251,7 @@ def _run_jobs(
                     return
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     job = running.pop(future)
-                    refuse_if_lost(out, MOVED)
+                    refuse_if_lost(out, CALL_AGAIN)
                     record = _record(job, future, out, measure)
                     append_record(out / LEDGER, record)
                     done += 1
@@ -271,7 +270,7 @@ def _measured_again(
     measure: Callable[[Job, Path], dict[str, Any]],
 ) -> Iterator[dict[str, Any]]:
     for job in jobs:
-        refuse_if_lost(out, MOVED)
+        refuse_if_lost(out, CALL_AGAIN)
         record = ledger[job.key] | measure(job, out / "runs" / job.key) | {"metrics": job.metrics}
         append_record(out / LEDGER, record)
         yield record

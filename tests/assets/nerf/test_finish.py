@@ -171,7 +171,7 @@ def scattered(*parts):
 BALL = ((2, 2, 2), (10, 10, 10), 3.0)
 
 
-def test_faint_crumbs_are_swept_up():
+def test_faint_specks_are_swept_up():
     """Beside the object, not what touches it, at a corner too."""
     field, occupancy, all_there = scattered(
         BALL, ((13, 3, 3), (14, 5, 4), 0.05),

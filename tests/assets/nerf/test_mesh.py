@@ -162,11 +162,11 @@ def test_only_what_lies_far_from_occupied_cells_is_not_looked_at():
     assert (deep[radius > 0.5] < 0).all()
 
 
-def test_crumbs_are_dropped():
+def test_specks_are_dropped():
     tetrahedron = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1.0]])
     faces = np.array([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]])
     corners = np.concatenate([tetrahedron * 0.05 + 5, tetrahedron])
-    kept, triangles, used = to_mesh._without_crumbs(corners, np.concatenate([faces, faces + 4]))
+    kept, triangles, used = to_mesh._without_specks(corners, np.concatenate([faces, faces + 4]))
     assert np.array_equal(kept, tetrahedron)
     assert np.array_equal(triangles, faces)
     assert np.array_equal(used, np.arange(4, 8))
