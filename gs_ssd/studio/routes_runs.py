@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import FileResponse, Response
+from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from gs_ssd.config import ExperimentConfig
@@ -18,6 +18,7 @@ from gs_ssd.guidance.estimators import ESTIMATORS
 from gs_ssd.prior.described import OURS
 from gs_ssd.studio import checks, form, presets, results, stream
 from gs_ssd.studio.bodies import JsonRoute
+from gs_ssd.studio.file_answer import FileAnswer
 from gs_ssd.studio.queue import Queue
 from gs_ssd.studio.runs import GROWING, PLY, TRASH
 
@@ -277,7 +278,7 @@ async def get_file(request: Request, name: str, inside: str, download: bool = Fa
     path, kind = queue_of(request).runs.file(name, inside)
     as_file = download or inside.startswith("exports/")
     headers = SANDBOX if kind == "text/html" or path.suffix == ".html" else {}
-    answer = FileResponse(
+    answer = FileAnswer(
         path,
         media_type=kind,
         filename=f"{name}-{path.name}" if download else path.name,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.responses import JSONResponse, Response
 
 from gs_ssd.errors import UserError
 from gs_ssd.export.clean import Cleaning, clean
@@ -20,6 +20,7 @@ from gs_ssd.export.splats import Splats
 from gs_ssd.files import TEMPORARY, slug
 from gs_ssd.locks import refuse_if_lost
 from gs_ssd.studio import checks, results, stream
+from gs_ssd.studio.file_answer import FileAnswer
 from gs_ssd.studio.runs import MOVED, UPLOADS
 
 router = APIRouter(prefix="/api")
@@ -94,7 +95,7 @@ async def get_converted(request: Request, upload: str, name: str) -> Response:
     root = _root(request)
     inside = f"{CONVERTED}/{checks.upload_path(root, upload).name}"
     path = checks.upload_path(root, name, inside=inside)
-    return FileResponse(path, media_type="application/octet-stream", filename=path.name)
+    return FileAnswer(path, media_type="application/octet-stream", filename=path.name)
 
 
 def _root(request: Request) -> Path:

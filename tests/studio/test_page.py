@@ -40,7 +40,7 @@ def test_a_newcomers_whole_path(open_page, until, newcomer, tmp_path):
     newcomer.walk(open_page, until, tmp_path)
 
 
-def test_search_star_trash_and_undo(open_page, made):
+def test_search_star_trash_and_undo(open_page, made, until):
     page = open_page("#/")
     card = page.get_by_role("listitem").filter(has_text="a finished disc")
     card.hover()
@@ -53,6 +53,8 @@ def test_search_star_trash_and_undo(open_page, made):
     page.get_by_label("Search the prompts").fill("nothing like it")
     page.get_by_text("Nothing here.").wait_for()
     page.goto(page.url.split("#")[0] + f"#/run/{made}")
+    page.get_by_role("button", name="Trash").wait_for()
+    until(page, "[...document.images].every(image => image.complete)")  # else some have gone
     page.get_by_role("button", name="Trash").click()
     page.get_by_text("is in the trash").wait_for()
     page.get_by_role("button", name="Undo").click()

@@ -18,6 +18,7 @@ from gs_ssd.export.splats import Splats
 from gs_ssd.locks import held
 from gs_ssd.studio import channel, checks, stream
 from gs_ssd.studio.entry import Entry
+from gs_ssd.studio.file_answer import FileAnswer
 from gs_ssd.studio.guard import Guard
 from gs_ssd.studio.journal import Journal
 from gs_ssd.studio.registry import Registry
@@ -309,3 +310,25 @@ def test_where_the_folder_was_that_was_moved_no_run_is_begun(tmp_path):
         with pytest.raises(UserError, match="start the server again where"):
             registry.submit(config)
     assert not root.exists()
+
+
+def test_a_file_that_goes_before_it_is_sent_is_answered_as_one_that_never_was(tmp_path):
+    path, sent = tmp_path / "guidance_000020.png", []
+    path.write_bytes(b"png")
+    answer = FileAnswer(path)
+
+    async def send(message):
+        sent.append(message)
+
+    async def receive():
+        await asyncio.Event().wait()  # a client that stays
+
+    scope = {"type": "http", "method": "GET", "headers": []}
+    asyncio.run(answer(scope, receive, send))
+    assert sent[0]["status"] == 200
+    assert b"".join(message.get("body", b"") for message in sent) == b"png"
+    sent.clear()
+    path.unlink()
+    with pytest.raises(UserError, match="there is no guidance_000020"):
+        asyncio.run(FileAnswer(path)(scope, receive, send))
+    assert not sent
